@@ -1,0 +1,85 @@
+"""starburst: map a Python function over many inputs on as many workers as there may be.
+
+The public names; everything else is inside. Modules are loaded when a name is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starburst_common.cluster import Cluster, starburst_map
+    from starburst_common.errors import (
+        BadInput,
+        InputLost,
+        ItemFailed,
+        ItemTimeout,
+        NotFound,
+        OutOfMemory,
+        RunCancelled,
+        RunStopped,
+        StarburstError,
+        WorkerLost,
+    )
+    from starburst_common.executor import StarburstExecutor
+    from starburst_common.model import Failure, FailureKind, RunState, RunStatus
+    from starburst_common.options import Resources
+    from starburst_common.run import Run, attach, list_runs
+
+_HOMES = {
+    "cluster": ("Cluster", "starburst_map"),
+    "errors": (
+        "BadInput",
+        "InputLost",
+        "ItemFailed",
+        "ItemTimeout",
+        "NotFound",
+        "OutOfMemory",
+        "RunCancelled",
+        "RunStopped",
+        "StarburstError",
+        "WorkerLost",
+    ),
+    "executor": ("StarburstExecutor",),
+    "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
+    "options": ("Resources",),
+    "run": ("Run", "attach", "list_runs"),
+}
+_WHERE = {name: module for module, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "BadInput",
+    "Cluster",
+    "Failure",
+    "FailureKind",
+    "InputLost",
+    "ItemFailed",
+    "ItemTimeout",
+    "NotFound",
+    "OutOfMemory",
+    "Resources",
+    "Run",
+    "RunCancelled",
+    "RunState",
+    "RunStatus",
+    "RunStopped",
+    "StarburstError",
+    "StarburstExecutor",
+    "WorkerLost",
+    "attach",
+    "list_runs",
+    "starburst_map",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,75 @@
+"""Tasks in, the one callable each that travels out: made once a task, so that the executor ships it once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from copy import copy
+from typing import Any
+
+import cloudpickle
+from prefect.context import FlowRunContext
+from prefect.tasks import Task
+
+from prefect_starburst import logs
+from prefect_starburst.call import FlowFacts, RemoteCall
+
+#: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
+LARGEST_FLOW_PARAMETER = 64 * 1024
+
+
+class Calls:
+    """The callables of one flow run, by task and by what a task says."""
+
+    def __init__(self) -> None:
+        self._by_task: dict[int, tuple[Task[Any, Any], RemoteCall]] = {}
+        self._by_content: dict[str, RemoteCall] = {}
+        self._flow: FlowFacts | None = None
+        self._flow_known = False
+        self._lock = threading.Lock()
+
+    def of(self, task: Task[Any, Any]) -> RemoteCall:
+        """The callable of a task; equal tasks, such as two of the same `with_options`, share one."""
+        known = self._by_task.get(id(task))  # the task is kept with it, so its id stays its own
+        if known is not None:
+            return known[1]
+        with self._lock:
+            slim = slimmed(task)
+            content = hashlib.sha256(cloudpickle.dumps(slim)).hexdigest()
+            if content not in self._by_content:
+                self._by_content[content] = RemoteCall(slim, self._flow_facts(), logs.Levels.here())
+            self._by_task[id(task)] = task, self._by_content[content]
+            return self._by_content[content]
+
+    def _flow_facts(self) -> FlowFacts | None:
+        context = FlowRunContext.get()
+        if not self._flow_known and context is not None and context.flow_run is not None:
+            self._flow = FlowFacts(
+                flow_run=context.flow_run.model_copy(update={"state": None}),
+                name=context.flow.name if context.flow else context.flow_run.name,
+                version=context.flow.version if context.flow else None,
+                parameters={k: v for k, v in (context.parameters or {}).items() if _travels(v)},
+            )
+        self._flow_known = True
+        return self._flow
+
+
+def slimmed(task: Task[Any, Any]) -> Task[Any, Any]:
+    """The task without what only the engine at home uses: hooks, caching, result storage, retries."""
+    slim = copy(task)
+    for hooks in ("on_completion_hooks", "on_failure_hooks", "on_running_hooks", "on_commit_hooks", "on_rollback_hooks"):
+        setattr(slim, hooks, [])
+    for name in ("cache_key_fn", "cache_policy", "_user_cache_policy", "cache_expiration", "retry_condition_fn"):
+        setattr(slim, name, None)
+    for name in ("result_storage", "result_serializer", "result_storage_key", "task_run_name", "viz_return_value"):
+        setattr(slim, name, None)
+    slim.persist_result = False
+    slim.__dict__.pop("__wrapped__", None)  # the function again
+    return slim
+
+
+def _travels(value: Any) -> bool:
+    try:
+        return len(cloudpickle.dumps(value)) <= LARGEST_FLOW_PARAMETER
+    except Exception:
+        return False

@@ -1,0 +1,191 @@
+"""One submitted call in, its final state out: Prefect's own engine, with a stand-in for the user's function."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextvars import copy_context
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from prefect.client.schemas.objects import RunInput, TaskRun
+from prefect.context import TagsContext, TaskRunContext
+from prefect.exceptions import PrefectSignal
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.states import Crashed, State
+from prefect.task_engine import run_task_async
+from prefect.tasks import Task
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.utilities.engine import should_log_prints
+from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
+
+from prefect_starburst import logs
+from prefect_starburst.call import CallContext, RemoteCall, Reply
+
+Send = Callable[..., "Future[Reply]"]
+
+#: Failures of starburst's that are the call's own fault: they fail the run, and spend its retries. All others crash it.
+FAILURES = (BadInput, UnpicklableResult, ItemTimeout)
+
+
+class CallLost(BaseException):
+    """A call came to nothing through no fault of its function. No Exception, so that the engine reports Crashed."""
+
+
+class RemoteTraceback(Exception):
+    """Where on the worker an exception was raised, as text; the cause of the exception raised here."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A submitted call, and the futures among its parameters and in its `wait_for`."""
+
+    task: Task[Any, Any]
+    task_run_id: UUID
+    parameters: dict[str, Any]
+    wait_for: Iterable[PrefectFuture[Any]] | None
+    dependencies: dict[str, set[RunInput]] | None
+    upstream: list[PrefectFuture[Any]]
+
+
+async def final_state(submission: Submission, *, call: RemoteCall, send: Send, slots: asyncio.Semaphore) -> State[Any]:
+    """Wait for upstream runs, then for a slot, then run the engine to the end.
+
+    Raises what the engine raises without setting a state, such as inputs it cannot resolve, as with Prefect's own runners.
+    """
+    for future in submission.upstream:
+        await _settled(future)
+    stub = Stub(submission.task, call, send)
+    async with slots:
+        try:
+            state: State[Any] = await run_task_async(
+                stub.proxy(),
+                task_run_id=submission.task_run_id,
+                parameters=submission.parameters,
+                wait_for=submission.wait_for,
+                dependencies=submission.dependencies,
+                return_type="state",
+            )
+        except (Exception, PrefectSignal, GeneratorExit):
+            raise
+        except BaseException as crash:  # the engine has told Prefect; SystemExit would end the loop
+            return stub.crashed(crash)
+        return state
+
+
+class Stub:
+    """Stands in for a task's function inside the engine: where that would be called, its call goes to a worker.
+
+    It has the function's signature, source and code, so parameters bind and cache keys come out as for the function itself.
+    """
+
+    def __init__(self, task: Task[Any, Any], call: RemoteCall, send: Send) -> None:
+        functools.update_wrapper(self, task.fn)
+        self.__code__ = getattr(task.fn, "__code__", None)
+        self._task, self._call, self._send = task, call, send
+        self._task_run: TaskRun | None = None
+
+    def proxy(self) -> Task[Any, Any]:
+        """A copy of the task for the engine: async, its function the stub, its hooks kept off the loop."""
+        task = self._task
+        proxy = copy(task)
+        proxy.fn = self
+        proxy.isasync = True
+        proxy.log_prints = False  # prints happen on the worker
+        if task.timeout_seconds is not None:
+            proxy.timeout_seconds = EnforcedElsewhere(task.timeout_seconds)
+        for hooks in ("on_completion_hooks", "on_failure_hooks", "on_running_hooks"):
+            setattr(proxy, hooks, [_off_loop(hook, task) for hook in getattr(task, hooks)])
+        if inspect.isfunction(task.retry_condition_fn):
+            proxy.retry_condition_fn = _off_loop(task.retry_condition_fn, task)
+        return proxy
+
+    async def __call__(self, *_: Any, **__: Any) -> Any:
+        context = TaskRunContext.get()
+        assert context is not None, "the engine calls within a task run's context"
+        self._task_run = context.task_run
+        try:
+            sent = self._send(
+                self._call,
+                context.parameters,
+                CallContext.of(context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)),
+            )
+            reply = await asyncio.wrap_future(sent)
+        except FAILURES:
+            raise
+        except StarburstError as exc:
+            raise CallLost(f"{type(exc).__name__}: {exc}") from exc
+        except (SystemExit, KeyboardInterrupt, PrefectSignal) as exc:
+            raise CallLost(f"the function raised {type(exc).__name__}: {exc}") from exc
+        logs.replay(reply.records)
+        if reply.error is not None:
+            raise reply.error from RemoteTraceback(reply.traceback)
+        return reply.value
+
+    def crashed(self, crash: BaseException) -> State[Any]:
+        """The Crashed state the engine has set, its data an exception that `future.result()` can raise."""
+        state = self._task_run.state if self._task_run else None
+        if state is None or not state.is_crashed():
+            state = Crashed(message=f"Execution was interrupted: {type(crash).__name__}: {crash}".rstrip(": "))
+        state.data = crash.__cause__ if isinstance(crash.__cause__, StarburstError) else None
+        return state
+
+
+class EnforcedElsewhere(float):
+    """A timeout that never runs out here, since the worker keeps it, and that the engine's messages show as it is.
+
+    >>> timeout = EnforcedElsewhere(1.5); (timeout > 1e300, f"{timeout} second(s)")
+    (True, '1.5 second(s)')
+    """
+
+    def __new__(cls, seconds: float) -> EnforcedElsewhere:
+        self = super().__new__(cls, math.inf)
+        self.seconds = seconds
+        return self
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return str(self.seconds)
+
+
+def _off_loop(hook: Callable[..., Any], task: Task[Any, Any]) -> Callable[..., Any]:
+    """A user's hook as a coroutine function that runs it in a thread, with the task and the context it knows."""
+
+    def called(task_run: TaskRun, state: State[Any]) -> Any:
+        context = TaskRunContext.get()
+        if context is None:
+            return hook(task, task_run, state)
+        with context.model_copy(update={"task": task}):
+            answer = hook(task, task_run, state)
+            return run_coro_as_sync(answer) if inspect.iscoroutine(answer) else answer
+
+    async def off_loop(_: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, copy_context().run, called, task_run, state)
+
+    off_loop.__name__ = getattr(hook, "__name__", type(hook).__name__)
+    return off_loop
+
+
+async def _settled(future: PrefectFuture[Any]) -> None:
+    """Wait for a future of any runner without holding up the loop, on which the engine would block."""
+    if not isinstance(future, PrefectConcurrentFuture):
+        await asyncio.to_thread(future.wait)
+    elif not future.wrapped_future.done():
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell(_: PrefectFuture[Any]) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(done.set)
+
+        future.add_done_callback(tell)
+        await done.wait()

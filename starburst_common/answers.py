@@ -1,0 +1,73 @@
+"""Outcomes in; values and exceptions out, item by item."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+from starburst_common.errors import (
+    EnvironmentMismatch,
+    ItemCancelled,
+    ItemFailed,
+    ItemTimeout,
+    OutOfMemory,
+    UnpicklableResult,
+    WorkerLost,
+)
+from starburst_common.model import Failure, FailureKind, Outcome
+from starburst_common.wire import Frame
+
+_TYPES: dict[FailureKind, type[ItemFailed]] = {
+    FailureKind.USER: ItemFailed,
+    FailureKind.OOM: OutOfMemory,
+    FailureKind.TIMEOUT: ItemTimeout,
+    FailureKind.LOST: WorkerLost,
+    FailureKind.SPOT: WorkerLost,
+    FailureKind.IMPORT: EnvironmentMismatch,
+    FailureKind.CANCELLED: ItemCancelled,
+    FailureKind.BUDGET: ItemCancelled,
+}
+
+
+class RemoteTraceback(Exception):
+    """The traceback as it was printed on the worker: the cause of an item's exception."""
+
+    def __str__(self) -> str:
+        return f"\n\n{self.args[0]}"
+
+
+def answers(outcome: Outcome) -> Iterator[tuple[int, Any]]:
+    """Index and value, or `Failure`, of every item the outcome answers, in the order of the items."""
+    failures = {failure.index: failure for failure in outcome.failures}
+    starts = sorted([(batch.span.lo, batch) for batch in outcome.batches] + [(i, None) for i in failures])
+    for first, batch in starts:
+        if batch is None:
+            yield first, failures[first]
+        else:
+            yield from enumerate(Frame(batch.frame), first)
+
+
+def exception_of(failure: Failure) -> Exception:
+    """A failure as the exception to raise: the user's own where it could be sent, else an `ItemFailed`.
+
+    Its `__cause__` shows the remote traceback.
+    """
+    error = _unpickled(failure)
+    if error is None:
+        kind = UnpicklableResult if failure.error == "UnpicklableResult" else _TYPES[failure.kind]
+        name = "" if kind is not ItemFailed or not failure.error else f"{failure.error}: "
+        error = kind(f"item {failure.index}: {name}{failure.message}")
+    if failure.traceback:
+        error.__cause__ = RemoteTraceback(failure.traceback)
+    return error
+
+
+def _unpickled(failure: Failure) -> Exception | None:
+    if failure.exception is None or failure.kind not in (FailureKind.USER, FailureKind.OOM):
+        return None
+    try:
+        error = pickle.loads(failure.exception)
+    except Exception:
+        return None
+    return error if isinstance(error, Exception) else None

@@ -1,0 +1,244 @@
+"""A function and its inputs in, a run out: `starburst_map` for one call, `Cluster` for several on warm workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import Future
+from itertools import chain, islice
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self
+
+from starburst_common.backends import open_backend
+from starburst_common.code import pack_function
+from starburst_common.drive import Driver
+from starburst_common.errors import BadInput
+from starburst_common.executor import StarburstExecutor
+from starburst_common.feed import Feed, chunk_items, growing_chunk_items
+from starburst_common.fleet import Fleet
+from starburst_common.names import RunNames, new_run_id, work_queue
+from starburst_common.options import Options
+from starburst_common.ports import Backend
+from starburst_common.progress import progress
+from starburst_common.run import Run, Spec
+
+_GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
+_AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
+_UNREAD_CHUNKS = 16  #: answered chunks a slot that nobody has consumed, before reading pauses
+
+
+def starburst_map(
+    fn: Callable[[Any], Any], items: Iterable[Any], *, backend: str | Backend = "auto", **options: Any
+) -> list[Any]:
+    """`[fn(item) for item in items]`, on many workers.
+
+    Args:
+        fn: any function: your modules, lambdas, closures and notebook cells travel with it.
+        items: any iterable that ends; read as workers need it where it has no length.
+        backend: "auto" (AWS where a site is configured, else this machine) or "local".
+        options: see `Options.of`: workers, cpu, memory, slots, chunk_size, retries, retry_delay, retry_on, timeout,
+            return_exceptions, ordered, tolerate, budget, progress, label, tags.
+
+    Returns:
+        One value an item, in the order of the items (with `ordered=False`, as they complete).
+
+    Raises:
+        BadInput: an argument or item is wrong; nothing was launched.
+        The first failing item's own exception, with the remote traceback as its cause, unless failures are returned.
+        RunStopped: more failures than tolerated, or the run could not go on.
+    """
+    with Cluster(backend=backend, **options) as cluster:
+        return cluster.map(fn, items)
+
+
+class Cluster:
+    """A fleet that stays warm between calls; takes the options of `starburst_map`, for all calls or for one.
+
+    Nothing is opened or launched before the `with` statement (or the first call), and no worker is left behind after it;
+    a run that was started and is not over keeps its workers until it is.
+    """
+
+    def __init__(self, *, backend: str | Backend = "auto", **options: Any) -> None:
+        self._given = options
+        self._options = Options.of(**options)
+        self._named = backend
+        self._backend: Backend | None = None
+        self._fleet: Fleet | None = None
+        self._executor: StarburstExecutor | None = None
+
+    def __enter__(self) -> Self:
+        self._opened()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close(cancel_futures=kind is not None)
+
+    def map(self, fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
+        """As `starburst_map`; `options` given here hold for this call."""
+        return self._collect(fn, items, "one", options)
+
+    def starmap(self, fn: Callable[..., Any], items: Iterable[Iterable[Any]], **options: Any) -> list[Any]:
+        """`[fn(*item) for item in items]`, else as `map`."""
+        return self._collect(fn, items, "star", options)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """One call as a future."""
+        if self._executor is None:
+            self._executor = StarburstExecutor.on(self._opened(), self._options)
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def start(self, fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> Run:
+        """Begin a run and return at once with its handle.
+
+        When `items` has a length every item is stored when this returns, and the run goes on whatever becomes of this
+        process. Otherwise this process reads on in the background, a little ahead of the workers.
+        Failures do not stop it unless `tolerate` is given.
+        """
+        return self._start(fn, items, "one", self._merged(options), stop_at_first=False)
+
+    def close(self, *, cancel_futures: bool = False) -> None:
+        """Wait for submitted calls, and let go of the workers."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=cancel_futures)
+            self._executor = None
+        if self._fleet is not None:
+            self._fleet.release("cluster")
+            self._fleet = None
+        if self._backend is not None:
+            if self._backend is not self._named:
+                self._backend.close()
+            self._backend = None
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> Fleet:
+        if self._fleet is None:
+            self._backend = backend = open_backend(self._named)
+            fleet = Fleet.of(backend, self._options.resources, self._options.workers or backend.default_workers)
+            fleet.hold("cluster")
+            self._fleet = fleet
+        return self._fleet
+
+    def _merged(self, options: dict[str, Any]) -> Options:
+        fixed = {"workers", "cpu", "memory", "slots"} & set(options)
+        if fixed:
+            raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
+        return Options.of(**{**self._given, **options})
+
+    def _collect(self, fn: Callable[..., Any], items: Iterable[Any], style: str, given: dict[str, Any]) -> list[Any]:
+        options = self._merged(given)
+        run = self._start(fn, items, style, options, stop_at_first=not options.return_exceptions)
+        try:
+            with progress(run, options.progress):
+                if options.ordered:
+                    values = run.results()
+                else:
+                    values = run.unordered()
+                run.wait()
+        except BaseException:
+            run.cancel()
+            raise
+        return values
+
+    def _start(
+        self, fn: Callable[..., Any], items: Iterable[Any], style: str, options: Options, *, stop_at_first: bool
+    ) -> Run:
+        try:
+            iterator = iter(items)
+        except TypeError:
+            raise BadInput(f"items={items!r:.80} cannot be iterated over: give a list, a range, a generator …") from None
+        first = list(islice(iterator, 1))
+        packed = pack_function(fn, style=style, retry_on=options.retry_on, samples=first)
+        fleet = self._opened()
+        backend = fleet.backend
+        run_id = new_run_id()
+        spec = Spec.of(run_id, fleet, getattr(fn, "__qualname__", repr(fn)), options, stop_at_first=stop_at_first)
+        feed_ended = [False]
+        driver = Driver(backend, run_id, fleet, spec.policy, expected=lambda: 0 if feed_ended[0] else 1)
+        feed = Feed(backend, run_id, fleet.id, driver.plan)
+        spec.write(backend)
+        backend.queue.ensure(RunNames(run_id).notices)
+        fleet.hold(run_id)
+        run = Run(backend, spec, driver)
+        try:
+            function = feed.function(packed)
+            everything = chain(first, iterator)
+            if isinstance(items, Sized):
+                size = options.chunk_size or chunk_items(len(items), fleet.slots)
+                for item in everything:
+                    feed.add(function, item)
+                    if feed.open_items >= size:
+                        feed.close_chunk()
+                feed.end()
+                feed_ended[0] = True
+                driver.input_ended(feed.fed)
+        except BaseException:
+            self._undo(fleet, run_id)
+            raise
+        driver.start()
+        if not feed_ended[0]:
+            reader = _Reader(feed, run, driver, function, everything, options.chunk_size, fleet.slots)
+            Thread(target=reader.read, name=f"starburst-feed-{run_id}", daemon=True).start()
+        return run
+
+    @staticmethod
+    def _undo(fleet: Fleet, run_id: Any) -> None:
+        """Nothing was launched for this run: leave nothing of it."""
+        backend, names = fleet.backend, RunNames(run_id)
+        backend.queue.drop_group(work_queue(fleet.id), run_id)
+        backend.queue.drop(names.notices)
+        backend.store.delete_folder(names.folder)
+        fleet.release(run_id)
+
+
+class _Reader:
+    """Reads an input of unknown length a little ahead of the workers and, if somebody iterates, of that consumer."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        run: Run,
+        driver: Driver,
+        function: str,
+        items: Iterator[Any],
+        chunk_size: int | None,
+        slots: int,
+    ) -> None:
+        self._feed, self._run, self._driver, self._function, self._items = feed, run, driver, function, items
+        self._chunk_size, self._slots = chunk_size, slots
+
+    def read(self) -> None:
+        """To the end of the input, its first exception, or the end of the run."""
+        feed = self._feed
+        try:
+            began = time.monotonic()
+            for item in self._items:
+                feed.add(self._function, item)
+                size = self._chunk_size or growing_chunk_items(feed.fed, self._slots)
+                late = self._chunk_size is None and time.monotonic() - began > _GATHER_S
+                if feed.open_items >= size or late or feed.open_items == 0:
+                    feed.flush()
+                    self._await_room(size)
+                    if self._driver.state.over or self._driver.closed:
+                        return
+                    began = time.monotonic()
+            feed.end()
+            self._driver.input_ended(feed.fed)
+        except BaseException as error:
+            self._driver.input_failed(error)
+
+    def _await_room(self, size: int) -> None:
+        driver, run = self._driver, self._run
+        unread = _UNREAD_CHUNKS * self._slots * size
+
+        def room() -> bool:
+            consumed = run.consumed
+            owed = len(driver.ledger.owed)
+            return driver.state.over or driver.closed or (
+                owed < _AHEAD_CHUNKS * self._slots + 2
+                and (consumed is None or driver.ledger.answered - consumed <= unread)
+            )
+
+        with driver.changed:
+            driver.changed.wait_for(room)

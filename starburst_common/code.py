@@ -1,0 +1,206 @@
+"""A function in; what workers need to call it out: itself pickled, and a bundle of the user's own modules."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import io
+import logging
+import os
+import pickletools
+import site
+import sys
+import sysconfig
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from starburst_common.errors import BadInput, ItemTimeout
+from starburst_common.model import Buffer
+
+_log = logging.getLogger("starburst")
+_OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
+_LEFT_OUT = frozenset({"__pycache__", "node_modules", "venv"})
+_LARGE_BYTES = 50 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedFunction:
+    """A function ready to be stored; `digest` names its content."""
+
+    digest: str
+    blob: bytes  #: compressed pickle of (function, retry_on)
+    style: str  #: "one" argument, "star" for several, "call" for (args, kwargs)
+    retry_timeouts: bool
+    bundle: Bundle | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The user's own modules as a zip; `digest` names its content."""
+
+    digest: str
+    archive: bytes
+    modules: tuple[str, ...]
+
+
+def pack_function(
+    function: Callable[..., Any], *, style: str, retry_on: tuple[type[BaseException], ...], samples: Iterable[Any] = ()
+) -> PackedFunction:
+    """Pickle a function (by value where workers cannot import it) and bundle the local modules it imports.
+
+    `samples` are items whose classes may live in local modules too. Raises `BadInput` if it cannot be pickled.
+    """
+    if not callable(function):
+        raise BadInput(f"{function!r} is not callable: give a function")
+    try:
+        pickled = cloudpickle.dumps((function, retry_on), 5)
+    except Exception as error:
+        raise BadInput(
+            f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
+            "open connections, files and locks inside it rather than capturing them"
+        ) from error
+    names = set(_names_in(pickled))
+    for sample in samples:
+        try:
+            names.update(_names_in(cloudpickle.dumps(sample, 5)))
+        except Exception as error:
+            _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
+    bundle = _bundle(_local_closure(names))
+    blob = zlib.compress(pickled, 1)
+    digest = hashlib.sha256(style.encode() + pickled + (bundle.digest.encode() if bundle else b"")).hexdigest()[:32]
+    return PackedFunction(
+        digest=digest,
+        blob=blob,
+        style=style,
+        retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
+        bundle=bundle,
+    )
+
+
+def _names_in(pickled: Buffer) -> Iterator[str]:
+    """Top-level names of what may be modules: every short text in a pickle that looks like one.
+
+    Modules show up as text whether by reference, as an imported module, or as a name that code imports when it runs.
+    """
+    for opcode, argument, _ in pickletools.genops(bytes(pickled)):
+        if "UNICODE" in opcode.name and isinstance(argument, str) and len(argument) < 200:
+            top = argument.partition(".")[0]
+            if top.isidentifier():
+                yield top
+
+
+def _local_closure(names: Iterable[str]) -> dict[str, Path]:
+    """Local top-level modules among the names, with those that they import, and where they lie."""
+    found: dict[str, Path] = {}
+    todo = sorted(names)
+    while todo:
+        name = todo.pop()
+        if name in found or (place := _local_place(name)) is None:
+            continue
+        found[name] = place
+        for file in _sources(place):
+            todo.extend(sorted(_imports(file)))
+    return found
+
+
+def _local_place(name: str) -> Path | None:
+    """The file or folder of a top-level module, if it is the user's own."""
+    if name in _OURS or name in sys.stdlib_module_names or name == "__main__":
+        return None
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        if module is not None and getattr(module, "__file__", None) is None:
+            return None
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError, AttributeError):
+            return None
+    if spec is None:
+        return None
+    folders = list(spec.submodule_search_locations or ())
+    place = Path(folders[0]) if folders else Path(spec.origin) if spec.has_location and spec.origin else None
+    if place is None or not place.exists() or _installed(place.resolve()):
+        return None
+    return place
+
+
+def _installed(place: Path) -> bool:
+    return any(place.is_relative_to(folder) for folder in _library_folders()) or bool(
+        {"site-packages", "dist-packages"} & set(place.parts)
+    )
+
+
+@cache
+def _library_folders() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    known = [paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages()]
+    return tuple({Path(path).resolve() for path in known})
+
+
+def _sources(place: Path) -> list[Path]:
+    return [file for file in _files(place) if file.suffix == ".py"]
+
+
+def _files(place: Path) -> list[Path]:
+    """What of a module travels: a file, or a package's files but caches, hidden ones and nested environments."""
+    if place.is_file():
+        return [place]
+    regular = (place / "__init__.py").exists()
+    files = []
+    for where, folders, names in os.walk(place):
+        folder = Path(where)
+        folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not f.startswith("."))
+        if (folder / "pyvenv.cfg").exists():
+            folders.clear()
+            continue
+        for name in sorted(names):
+            if not name.startswith(".") and not name.endswith(".pyc") and (regular or name.endswith(".py")):
+                files.append(folder / name)
+    return files
+
+
+def _imports(file: Path) -> set[str]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def _bundle(modules: dict[str, Path]) -> Bundle | None:
+    """A zip that depends on nothing but names and contents."""
+    if not modules:
+        return None
+    archive, content = io.BytesIO(), hashlib.sha256()
+    total = 0
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in sorted(modules):
+            place = modules[name]
+            for file in _files(place):
+                body = file.read_bytes()
+                inside = file.relative_to(place.parent).as_posix()
+                content.update(f"{inside}\0{len(body)}\0".encode() + body)
+                out.writestr(zipfile.ZipInfo(inside), body, zipfile.ZIP_DEFLATED)
+                total += len(body)
+    if total > _LARGE_BYTES:
+        _log.warning(
+            "your modules %s are %.0f MB: move data out of the packages to start faster",
+            ", ".join(sorted(modules)),
+            total / 1e6,
+        )
+    return Bundle(digest=content.hexdigest()[:32], archive=archive.getvalue(), modules=tuple(sorted(modules)))

@@ -1,0 +1,287 @@
+"""A run kept going: notices in, ledger up to date, the reconciler's actions carried out. One thread, and it may die."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from starburst_common.errors import Exists, NotFound, Refused
+from starburst_common.fleet import Fleet
+from starburst_common.ledger import Ledger
+from starburst_common.model import Chunk, RunId, RunState, Span, WorkerPhase
+from starburst_common.names import RunNames, work_queue
+from starburst_common.ports import Backend, Depth
+from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide
+from starburst_common.wire import (
+    chunk_message,
+    document,
+    open_message,
+    read_chunk,
+    read_document,
+    read_outcome,
+    seal,
+    summary_fields,
+    unseal,
+)
+
+_log = logging.getLogger("starburst")
+
+_INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
+_LIST_AFTER_S = 2.0  #: without notices for so long, and chunks owed, look at the outcomes themselves
+_RETRY_S = 1.0
+
+
+class Driver:
+    """Drives one run. State that matters is in the store: another driver can take over, or work beside this one."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        run: RunId,
+        fleet: Fleet,
+        policy: Policy,
+        *,
+        expected: Callable[[], int] = lambda: 0,
+        breaker: bool = True,
+    ) -> None:
+        self.backend, self.run, self.fleet, self.policy = backend, run, fleet, policy
+        self.ledger = Ledger()
+        self.changed = threading.Condition()  #: notified when anything below moves
+        self.order: list[Span] = []  #: settled chunks as they came
+        self.state = RunState.RUNNING
+        self.reason = ""
+        self.alive = 0
+        self.input_lost = ""
+        self.input_error: BaseException | None = None
+        self.error: BaseException | None = None
+        self.closed = False  #: cleaned up as well
+        self._names = RunNames(run)
+        self._expected, self._breaker = expected, breaker
+        self._inline: dict[Span, bytes] = {}
+        self._inline_bytes = 0
+        self._quiet_since = time.monotonic()
+        self._listed_at = time.monotonic()
+        self._productive = -1  # workers that had ended when something was last settled; -1: count them anew
+        self._cancel = threading.Event()
+        self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
+
+    def start(self) -> None:
+        """Begin in a thread of its own."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the run and of its clean-up."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def plan(self, chunks: Sequence[Chunk]) -> None:
+        """Chunks that are about to be sent."""
+        with self.changed:
+            self.ledger.plan(chunks)
+            self._quiet_since = time.monotonic()
+            self.changed.notify_all()
+
+    def input_failed(self, error: BaseException) -> None:
+        """The input raised: what was fed is still answered, then the run stops and its results raise this."""
+        with self.changed:
+            self.input_error = error
+            self.input_lost = f"reading the input failed: {type(error).__name__}: {error}"
+            self.changed.notify_all()
+
+    def input_ended(self, items: int) -> None:
+        """No more items will come."""
+        with self.changed:
+            self.ledger.items = items
+            self.changed.notify_all()
+
+    def cancel(self) -> None:
+        """End the run soon; says so durably first."""
+        self.backend.store.put(self._names.cancel, b"")
+        self._cancel.set()
+
+    def outcome_bytes(self, span: Span) -> Any:
+        """A settled chunk's outcome, from memory or the store."""
+        with self.changed:
+            body = self._inline.pop(span, None)
+            if body is not None:
+                self._inline_bytes -= len(body)
+                return body
+        return self.backend.store.get(self._names.outcome(span))
+
+    def recover(self) -> None:
+        """Learn from the store what was planned, answered and decided before us."""
+        store, secret = self.backend.store, self.backend.key
+        with suppress(NotFound):
+            header, _ = read_document(unseal(secret, self._names.input, store.get(self._names.input)))
+            self.ledger.items = header["items"]
+        for key in store.list(self._names.plans):
+            header, _ = read_document(unseal(secret, key, store.get(key)))
+            self.ledger.plan(read_chunk(fields) for fields in header["chunks"])
+        if self.ledger.items is None:
+            self.input_lost = (
+                f"the driver died while reading its input: {self.ledger.planned_items} items were stored and are "
+                "answered, later ones never came: start a new run for those"
+            )
+        self._list_outcomes()
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def _drive(self) -> None:
+        try:
+            actions: list[Action] = []
+            ticked = 0.0
+            while not any(isinstance(action, Finish) for action in actions):
+                try:
+                    now = time.monotonic()
+                    wait = max(0.0, min(self.backend.tick_s - (now - ticked), self.backend.tick_s))
+                    settled = self._hear(wait_s=wait)
+                    due = time.monotonic() - ticked >= self.backend.tick_s
+                    if due or self.ledger.complete or self._cancel.is_set() or (settled and self.ledger.failed):
+                        ticked = time.monotonic()
+                        actions = decide(self.observe(), self.policy)
+                        for action in actions:
+                            self._act(action)
+                except (OSError, Refused) as error:
+                    _log.warning("run %s: %s; trying again", self.run, error)
+                    time.sleep(_RETRY_S)
+        except BaseException as error:
+            _log.exception("run %s: its driver failed", self.run)
+            with self.changed:
+                self.error = error
+        finally:
+            with self.changed:
+                self.closed = True
+                self.changed.notify_all()
+    
+    def _hear(self, wait_s: float) -> bool:
+        """Book the notices that are there; True if anything was new."""
+        queue = self.backend.queue
+        try:
+            leased = queue.receive(self._names.notices, limit=10, lease_s=60.0, wait_s=wait_s)
+        except NotFound:
+            time.sleep(min(wait_s, 0.05))  # another driver has finished the run; the next tick sees its end
+            return False
+        news = False
+        for message in leased:
+            try:
+                notice = open_message(self.backend.key, f"notice {self.run}", message.body)
+            except Refused as error:
+                _log.error("run %s: refused a notice: %s", self.run, error)
+                continue
+            inline = notice.get("outcome")
+            news |= self._book(notice["summary"], None if inline is None else b64decode(inline))
+        if leased:
+            queue.delete(self._names.notices, [message.receipt for message in leased])
+            self._listed_at = time.monotonic()
+        return news
+
+    def _book(self, summary: dict[str, Any], body: bytes | None) -> bool:
+        with self.changed:
+            settled = self.ledger.settle(summary)
+            if settled is None:
+                return False
+            if body is not None and self._inline_bytes + len(body) <= _INLINE_KEPT:
+                self._inline[settled.span] = body
+                self._inline_bytes += len(body)
+            self.order.append(settled.span)
+            self._quiet_since = time.monotonic()
+            self._productive = -1
+            self.changed.notify_all()
+        return True
+
+    def _list_outcomes(self) -> None:
+        """The truth: which outcomes there are."""
+        self._listed_at = time.monotonic()
+        for key in self.backend.store.list(self._names.outcomes):
+            span = Span.parse(key.rsplit("/", 1)[-1])
+            if not self.ledger.settled(span):
+                outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
+                self._book(summary_fields(outcome), None)
+
+    def observe(self) -> View:
+        """Look at everything the decision needs."""
+        now = time.monotonic()
+        ledger = self.ledger
+        if ledger.owed and now - self._listed_at > _LIST_AFTER_S:
+            self._list_outcomes()
+        workers = self.fleet.states()
+        alive = [worker for worker in workers if worker.phase is not WorkerPhase.STOPPED]
+        launched = max((worker.ordinal for worker in workers), default=-1) + 1
+        if self._productive < 0:
+            self._productive = sum(worker.phase is WorkerPhase.STOPPED for worker in workers)
+        ended = [w for w in workers if w.phase is WorkerPhase.STOPPED and w.exit_code not in (0, 143)]
+        quiet = now - self._quiet_since > self.policy.resend_after_s
+        queue, owed = work_queue(self.fleet.id), len(ledger.owed)
+        with self.changed:
+            self.alive = len(alive)
+        return View(
+            now=now,
+            items=ledger.items,
+            answered=ledger.answered,
+            failed=ledger.failed,
+            owed=owed,
+            expected=self._expected(),
+            depth=self.backend.queue.depth(queue, group=self.run) if owed and quiet else Depth(owed, 0),
+            quiet_since=self._quiet_since,
+            alive=len(alive),
+            launched=launched,
+            barren=max(len(ended) - self._productive, 0),
+            cancelled=self._cancel.is_set() or self._marked(self._names.cancel),
+            breaker=ledger.all_fail_alike() if self._breaker else "",
+            input_lost=self.input_lost,
+        )
+
+    def _marked(self, key: str) -> bool:
+        try:
+            self.backend.store.get(key)
+        except NotFound:
+            return False
+        return True
+
+    # --- actions ------------------------------------------------------------------------------------------------------
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, Launch):
+            _log.info("run %s: launching %d workers", self.run, len(action.ordinals))
+            self.fleet.launch(action.ordinals)
+            self._quiet_since = time.monotonic()
+        elif isinstance(action, Resend):
+            self._resend()
+        else:
+            self._finish(action)
+
+    def _resend(self) -> None:
+        with self.changed:
+            owed = list(self.ledger.owed.values())
+            self._quiet_since = time.monotonic()
+        _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self.run, len(owed))
+        bodies = [chunk_message(self.backend.key, self.fleet.id, self.run, chunk) for chunk in owed]
+        self.backend.queue.send(work_queue(self.fleet.id), bodies, group=self.run)
+
+    def _finish(self, action: Finish) -> None:
+        ledger, store = self.ledger, self.backend.store
+        end = {
+            "state": action.state,
+            "reason": action.reason,
+            "items": ledger.items if ledger.items is not None else ledger.planned_items,
+            "answered": ledger.answered,
+            "failed": ledger.failed,
+            "slot_seconds": round(ledger.slot_seconds, 3),
+            "ended_at": time.time(),
+        }
+        try:
+            store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
+        except Exists:  # another driver was first: its word holds
+            header, _ = read_document(unseal(self.backend.key, self._names.end, store.get(self._names.end)))
+            end = header
+        with self.changed:
+            self.state, self.reason = RunState(end["state"]), end["reason"]
+            self.changed.notify_all()
+        self.backend.queue.drop(self._names.notices)
+        self.backend.queue.drop_group(work_queue(self.fleet.id), self.run)
+        self.fleet.release(self.run)

@@ -1,0 +1,67 @@
+"""What can go wrong, as types: each says what, by how much, and what to do. All survive pickling."""
+
+from __future__ import annotations
+
+
+class StarburstError(Exception):
+    """Anything starburst raises on its own behalf."""
+
+
+class BadInput(StarburstError, ValueError):
+    """An argument, option or item is wrong. Raised before anything is launched or paid for."""
+
+
+class NotFound(StarburstError, LookupError):
+    """No such run, item or object."""
+
+
+class Exists(StarburstError):
+    """The key is taken: somebody else wrote it first."""
+
+
+class Refused(StarburstError):
+    """A payload or message that we did not sign. Nothing in it was unpickled."""
+
+
+class UnknownVersion(Refused):
+    """A payload written by another wire version: use the same starburst release on both ends."""
+
+
+class RunStopped(StarburstError):
+    """The run ended before every item had its turn: too many failures, or workers that cannot start."""
+
+
+class RunCancelled(StarburstError):
+    """The run was cancelled; what was answered before is still there."""
+
+
+class InputLost(StarburstError):
+    """The driver died before it had stored the whole input, so later items were never submitted."""
+
+
+class ItemFailed(StarburstError):
+    """An item has a failure in place of a value, for a reason other than an exception of the user's function."""
+
+
+class WorkerLost(ItemFailed):
+    """The process that ran the item died (exit, signal, Spot) more often than is forgiven."""
+
+
+class OutOfMemory(ItemFailed, MemoryError):
+    """The item needed more memory than its worker had: give it more `memory`, or fewer `slots`."""
+
+
+class ItemTimeout(ItemFailed, TimeoutError):
+    """The item ran longer than `timeout` and its slot was killed."""
+
+
+class EnvironmentMismatch(ItemFailed, ImportError):
+    """The worker cannot run the function: another Python minor, wire version, or a module it lacks."""
+
+
+class UnpicklableResult(ItemFailed, TypeError):
+    """The function returned, or raised, something that cannot be sent back."""
+
+
+class ItemCancelled(ItemFailed):
+    """The item had no turn: its run was cancelled or stopped."""

@@ -1,0 +1,229 @@
+"""Calls in, futures out: `concurrent.futures.Executor` on a fleet."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
+from functools import partial
+from itertools import chain, islice
+from typing import Any
+from weakref import WeakSet
+
+from starburst_common.backends import open_backend
+from starburst_common.code import pack_function
+from starburst_common.drive import Driver
+from starburst_common.errors import BadInput
+from starburst_common.feed import Feed
+from starburst_common.fleet import Fleet
+from starburst_common.names import RunNames, new_run_id
+from starburst_common.options import Options
+from starburst_common.ports import Backend
+from starburst_common.run import Run, Spec
+
+_AHEAD_CHUNKS = 3  #: chunks a slot sent ahead; calls beyond are pending and can be cancelled
+_MOST_CALLS = 256  #: calls in a chunk
+_FUNCTIONS = 128  #: functions whose stored form is remembered
+
+
+class StarburstExecutor(Executor):
+    """The standard executor on a fleet; takes the options of `starburst_map`, with `max_workers` for `workers`.
+
+    A future is RUNNING once its call is sent. Its function is pickled once, when first submitted; many waiting calls of
+    one function share a message. A call whose process dies fails alone with `WorkerLost`; the executor breaks
+    (`BrokenExecutor`) only when workers cannot run at all.
+    """
+
+    def __init__(
+        self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Any
+    ) -> None:
+        if max_workers is not None:
+            if options.get("workers") is not None:
+                raise BadInput("max_workers and workers are the same: give one")
+            options["workers"] = max_workers
+        self._init(Options.of(**options), backend, None)
+
+    @classmethod
+    def on(cls, fleet: Fleet, options: Options) -> StarburstExecutor:
+        """One that shares a fleet."""
+        executor = cls.__new__(cls)
+        executor._init(options, fleet.backend, fleet)
+        return executor
+
+    def _init(self, options: Options, backend: str | Backend, fleet: Fleet | None) -> None:
+        self._options, self._named, self._fleet = options, backend, fleet
+        self._own_backend = not isinstance(backend, Backend)
+        self._moved = threading.Condition()
+        self._pending: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = deque()
+        self._sent: dict[int, Future[Any]] = {}
+        self._functions: OrderedDict[int, tuple[Callable[..., Any], str]] = OrderedDict()
+        self._shut = False
+        self._broken: str = ""
+        self._run: Run | None = None
+        self._driver: Driver | None = None
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that its calls are items of; None before the first."""
+        return None if self._run is None else self._run.id
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """One call as a future."""
+        if not callable(fn):
+            raise BadInput(f"{fn!r} is not callable: give a function")
+        future: Future[Any] = Future()
+        with self._moved:
+            if self._broken:
+                raise BrokenExecutor(self._broken)
+            if self._shut:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._run is None:
+                self._begin()
+            self._pending.append((future, fn, args, kwargs))
+            self._moved.notify_all()
+        return future
+
+    def map(  # type: ignore[override]
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[Any]:
+        """As the standard library's; with `chunksize` above 1, that many calls share one future."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout)
+        calls = zip(*iterables, strict=False)
+        groups = iter(lambda: tuple(islice(calls, chunksize)), ())
+        return chain.from_iterable(super().map(partial(_call_each, fn), groups, timeout=timeout))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """No more calls; with `wait`, return when every future is done and the workers are gone."""
+        with self._moved:
+            self._shut = True
+            if cancel_futures:
+                for future, *_ in self._pending:
+                    future.cancel()
+            self._moved.notify_all()
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        backend = open_backend(self._named)
+        options = self._options
+        fleet = self._fleet or Fleet.of(backend, options.resources, options.workers or backend.default_workers)
+        run_id = new_run_id()
+        spec = Spec.of(run_id, fleet, "calls", options, stop_at_first=False)
+        driver = Driver(backend, run_id, fleet, spec.policy, breaker=False)
+        spec.write(backend)
+        fleet.hold(run_id)
+        backend.queue.ensure(RunNames(run_id).notices)
+        self._run, self._driver = Run(backend, spec, driver), driver
+        self._feed = Feed(backend, run_id, fleet.id, driver.plan)
+        self._slots = fleet.slots
+        driver.start()
+        for body in (self._send, self._resolve):
+            thread = threading.Thread(target=body, name=f"starburst-{body.__name__}-{run_id}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        _live.add(self)
+
+    def _send(self) -> None:
+        """Pending calls in, chunks out."""
+        driver = self._driver
+        assert driver is not None
+        try:
+            while True:
+                with self._moved:
+                    self._moved.wait_for(lambda: self._pending or self._shut or self._broken)
+                    if not self._pending or self._broken:
+                        break
+                with driver.changed:
+                    driver.changed.wait_for(
+                        lambda: len(driver.ledger.owed) < _AHEAD_CHUNKS * self._slots + 2 or driver.closed
+                    )
+                self._send_some()
+            if not self._broken:
+                self._feed.end()
+                driver.input_ended(self._feed.fed)
+        except BaseException as error:
+            driver.input_failed(error)
+
+    def _send_some(self) -> None:
+        with self._moved:
+            count = max(1, min(-(-len(self._pending) // (4 * self._slots)), _MOST_CALLS))
+            count = min(count, self._options.chunk_size or count)
+            taken = [self._pending.popleft() for _ in range(min(count, len(self._pending)))]
+        for future, fn, args, kwargs in taken:
+            if not future.set_running_or_notify_cancel():
+                continue
+            index = self._feed.fed
+            try:
+                self._feed.add(self._stored(fn), (args, kwargs))
+            except Exception as error:
+                future.set_exception(error)
+                continue
+            self._sent[index] = future
+        self._feed.flush()
+
+    def _stored(self, fn: Callable[..., Any]) -> str:
+        known = self._functions.get(id(fn))
+        if known is not None:
+            self._functions.move_to_end(id(fn))
+            return known[1]
+        key = self._feed.function(pack_function(fn, style="call", retry_on=self._options.retry_on))
+        self._functions[id(fn)] = (fn, key)  # holding fn keeps its id its own
+        if len(self._functions) > _FUNCTIONS:
+            self._functions.popitem(last=False)
+        return key
+
+    def _resolve(self) -> None:
+        """Answers in, futures done."""
+        assert self._run is not None
+        why = "its run ended"
+        try:
+            for index, value in self._run.iter_completed():
+                future = self._sent.pop(index)
+                if isinstance(value, _Raised):
+                    future.set_exception(value.error)
+                else:
+                    future.set_result(value)
+        except BaseException as error:
+            why = str(error)
+        if self._sent or self._pending:
+            with self._moved:
+                self._broken = f"the executor cannot go on: {why}"
+                lost = [*self._sent.values(), *(future for future, *_ in self._pending if not future.cancelled())]
+                self._sent.clear()
+                self._pending.clear()
+                self._moved.notify_all()
+            for future in lost:
+                if not future.done():
+                    future.set_exception(BrokenExecutor(self._broken))
+        self._run.wait()
+        if self._own_backend and self._fleet is None:
+            self._run.release_backend()
+        _live.discard(self)
+
+
+class _Raised:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return [fn(*call) for call in group]
+
+
+_live: WeakSet[StarburstExecutor] = WeakSet()
+
+
+@atexit.register
+def _shut_down_all() -> None:
+    """As the standard executors: the interpreter waits for what was submitted."""
+    for executor in list(_live):
+        executor.shutdown()

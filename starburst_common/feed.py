@@ -1,0 +1,149 @@
+"""Items in; packs, plan and chunk messages out, in that order, so that a crash in between loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from starburst_common.code import PackedFunction
+from starburst_common.errors import BadInput, Exists
+from starburst_common.model import Chunk, FleetId, PackRef, RunId, Span
+from starburst_common.names import RunNames, code_key, work_queue
+from starburst_common.ports import Backend
+from starburst_common.wire import FrameWriter, chunk_fields, chunk_message, document, item_frame, seal
+
+CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
+PACK_BYTES = 16 << 20
+CHUNK_ITEMS = 20_000
+_CHUNKS_A_SLOT = 4
+
+
+def chunk_items(items: int, slots: int) -> int:
+    """How many items a chunk starts with when their number is known: a few chunks a slot.
+
+    Nobody knows yet how long an item takes. A worker whose chunk turns out long settles what it has and hands the rest
+    back in pieces of the right length, so this number decides only the number of messages, not the balance.
+
+    >>> chunk_items(10_000, 2), chunk_items(16, 2), chunk_items(1_000_000, 2), chunk_items(100, 200)
+    (1250, 2, 20000, 1)
+    """
+    return max(1, min(-(-items // (slots * _CHUNKS_A_SLOT)), CHUNK_ITEMS))
+
+
+def growing_chunk_items(fed: int, slots: int) -> int:
+    """The same where the number is not known: single items first, then ever more.
+
+    >>> [growing_chunk_items(fed, 2) for fed in (0, 7, 80, 8_000, 10_000_000)]
+    [1, 1, 10, 1000, 20000]
+    """
+    return max(1, min(fed // (slots * _CHUNKS_A_SLOT), CHUNK_ITEMS))
+
+
+@dataclass(slots=True)
+class _Frame:
+    span: Span
+    function: str
+    body: bytes
+
+
+class Feed:
+    """Takes items in order and sends them off. One thread at a time."""
+
+    def __init__(
+        self, backend: Backend, run: RunId, fleet: FleetId, planned: Callable[[Sequence[Chunk]], None]
+    ) -> None:
+        self._backend, self._run, self._fleet = backend, run, fleet
+        self._names = RunNames(run)
+        self._planned = planned
+        self._stored: set[str] = set()
+        self._writer = FrameWriter()
+        self._function = ""
+        self._frames: list[_Frame] = []
+        self._frame_bytes = 0
+        self.fed = 0  #: items taken so far
+        self._first = 0
+
+    def function(self, packed: PackedFunction) -> str:
+        """Store a function, once; its key."""
+        key = self._names.function(packed.digest)
+        if key in self._stored:
+            return key
+        store, secret = self._backend.store, self._backend.key
+        bundle = packed.bundle
+        with suppress(Exists):
+            if bundle is not None:
+                place = code_key(bundle.digest)
+                store.create(place, seal(secret, place, [bundle.archive]))
+        header = {
+            "style": packed.style,
+            "retry_timeouts": packed.retry_timeouts,
+            "bundle": bundle.digest if bundle else None,
+        }
+        with suppress(Exists):
+            store.create(key, seal(secret, key, document(header, [packed.blob])))
+        self._stored.add(key)
+        return key
+
+    def add(self, function: str, item: Any) -> None:
+        """Take one item. Raises `BadInput` if it cannot be pickled."""
+        if function != self._function:
+            self.close_chunk()
+            self._function = function
+        try:
+            self._writer.add(item)
+        except Exception as error:
+            raise BadInput(
+                f"item {self.fed} ({type(item).__name__}) cannot be pickled: {error}: "
+                "send what describes it (a path, a key, plain data) and open it in the function"
+            ) from error
+        self.fed += 1
+        if self._writer.nbytes >= CHUNK_BYTES:
+            self.close_chunk()
+
+    @property
+    def open_items(self) -> int:
+        """Items in the chunk that is not closed yet."""
+        return len(self._writer)
+
+    def close_chunk(self) -> None:
+        """The items since the last chunk are one."""
+        if not len(self._writer):
+            return
+        body = item_frame(self._backend.key, self._run, self._first, self._writer)
+        self._frames.append(_Frame(Span(self._first, self.fed), self._function, body))
+        self._frame_bytes += len(body)
+        self._first, self._writer = self.fed, FrameWriter()
+        if self._frame_bytes >= PACK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store what is gathered and send its chunks."""
+        self.close_chunk()
+        if not self._frames:
+            return
+        store, secret, first = self._backend.store, self._backend.key, self._frames[0].span.lo
+        pack, chunks, offset = self._names.pack(first), [], 0
+        for frame in self._frames:
+            ref = PackRef(pack, offset, len(frame.body))
+            chunks.append(Chunk(span=frame.span, function=frame.function, ref=ref))
+            offset += len(frame.body)
+        store.create(pack, b"".join(frame.body for frame in self._frames))
+        plan = self._names.plan(first)
+        store.create(plan, seal(secret, plan, document({"chunks": [chunk_fields(chunk) for chunk in chunks]})))
+        self._planned(chunks)
+        small = self._backend.inline_bytes
+        messages = [
+            chunk_message(secret, self._fleet, self._run, chunk, frame.body if len(frame.body) <= small else None)
+            for chunk, frame in zip(chunks, self._frames, strict=True)
+        ]
+        self._backend.queue.send(work_queue(self._fleet), messages, group=self._run)
+        self._frames, self._frame_bytes = [], 0
+
+    def end(self) -> None:
+        """The input is whole: say how many items there are."""
+        self.flush()
+        key = self._names.input
+        with suppress(Exists):
+            self._backend.store.create(key, seal(self._backend.key, key, document({"items": self.fed})))

@@ -1,0 +1,74 @@
+"""A fleet: workers that are all alike, held by the runs and clusters that need them, closed by the last to let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starburst_common.model import FleetId, WorkerPhase, WorkerState
+from starburst_common.names import FLEETS, holders, new_fleet_id, work_queue
+from starburst_common.options import Resources
+from starburst_common.ports import Backend, WorkerSpec
+
+_MAX_RECEIVES = 12
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One fleet on a backend."""
+
+    backend: Backend
+    spec: WorkerSpec
+    workers: int  #: alive at most
+
+    @classmethod
+    def of(cls, backend: Backend, resources: Resources, workers: int, fleet: FleetId | None = None) -> Fleet:
+        """A fleet, new or known; nothing is launched."""
+        spec = WorkerSpec(
+            fleet=fleet or new_fleet_id(),
+            resources=resources,
+            idle_s=backend.idle_s,
+            lifetime_s=backend.lifetime_s,
+            lease_s=backend.lease_s,
+            chunk_s=backend.chunk_s,
+            inline_bytes=backend.inline_bytes,
+        )
+        return cls(backend, spec, workers)
+
+    @property
+    def id(self) -> FleetId:
+        """Its name."""
+        return self.spec.fleet
+
+    @property
+    def slots(self) -> int:
+        """Slots of all workers together."""
+        return self.workers * self.spec.resources.slots
+
+    def hold(self, holder: str) -> None:
+        """Keep the fleet open until `release` by the same name."""
+        self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
+        self.backend.store.put(holders(self.id) + holder, b"")
+
+    def release(self, holder: str) -> None:
+        """Let go; the last to do so closes the fleet."""
+        self.backend.store.delete([holders(self.id) + holder])
+        if not list(self.backend.store.list(holders(self.id))):
+            self.close()
+
+    def states(self) -> list[WorkerState]:
+        """Every worker launched, by ordinal."""
+        return self.backend.compute.workers(self.id)
+
+    def launch(self, ordinals: Sequence[int]) -> None:
+        """Start workers."""
+        self.backend.compute.launch(self.spec, ordinals)
+
+    def close(self) -> None:
+        """Stop every worker and leave nothing behind."""
+        self.backend.queue.drop(work_queue(self.id))
+        alive = [worker.id for worker in self.states() if worker.phase is not WorkerPhase.STOPPED]
+        self.backend.compute.stop(self.id, alive, grace_s=_GRACE_S)
+        self.backend.compute.forget(self.id)
+        self.backend.store.delete_folder(f"{FLEETS}{self.id}/")

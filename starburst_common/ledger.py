@@ -1,0 +1,101 @@
+"""Plans and outcomes in; which items are answered, by which outcome, and what is still owed out. In memory, idempotent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starburst_common.model import Chunk, Span, without
+from starburst_common.wire import read_chunk
+
+_BREAKER_ITEMS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What the ledger keeps of an outcome."""
+
+    span: Span
+    answered: tuple[Span, ...]
+    failed: int
+    first_failure: int | None
+
+
+class Ledger:
+    """One run's books. Every item is in exactly one planned chunk, and answered by at most one outcome."""
+
+    def __init__(self) -> None:
+        self.items: int | None = None  #: how many there are, once the input has ended
+        self.planned_items = 0
+        self.answered = 0
+        self.failed = 0
+        self.slot_seconds = 0.0
+        self.first_failure: int | None = None
+        self.alike: Counter[tuple[str, str]] = Counter()
+        self.owed: dict[Span, Chunk] = {}  #: planned and not settled
+        self._settled: dict[Span, Settled] = {}
+        self._by_first: dict[int, tuple[Span, Span]] = {}  # first item of an answered span: that span, the outcome's
+
+    def plan(self, chunks: Iterable[Chunk]) -> None:
+        """Chunks of items that were not planned before."""
+        for chunk in chunks:
+            if chunk.span not in self._settled and chunk.span not in self.owed:
+                self.owed[chunk.span] = chunk
+                self.planned_items += chunk.span.size
+
+    def settle(self, summary: dict[str, Any]) -> Settled | None:
+        """Book an outcome's summary; None if it was booked before."""
+        span = Span(*summary["span"])
+        if span in self._settled:
+            return None
+        rest: Sequence[Chunk] = [read_chunk(fields) for fields in summary["rest"]]
+        answered = without(span, (chunk.span for chunk in rest))
+        settled = Settled(
+            span=span, answered=answered, failed=summary["failed"], first_failure=summary["first_failure"]
+        )
+        self._settled[span] = settled
+        self.owed.pop(span, None)
+        for chunk in rest:
+            if chunk.span not in self._settled:
+                self.owed[chunk.span] = chunk
+        for part in answered:
+            self._by_first[part.lo] = (part, span)
+            self.answered += part.size
+        self.failed += settled.failed
+        self.slot_seconds += summary["seconds"]
+        if settled.first_failure is not None:
+            known = self.first_failure
+            self.first_failure = settled.first_failure if known is None else min(known, settled.first_failure)
+        self.alike.update((kind, error) for kind, error in summary["alike"])
+        return settled
+
+    def answer_at(self, index: int) -> tuple[Span, Span] | None:
+        """The answered span that begins at an item and the span of its outcome; None while there is no answer."""
+        return self._by_first.get(index)
+
+    def settled(self, span: Span) -> bool:
+        """Whether the chunk has an outcome."""
+        return span in self._settled
+
+    def spans(self) -> list[Settled]:
+        """Every settled chunk, in the order of the items."""
+        return [self._settled[span] for span in sorted(self._settled)]
+
+    @property
+    def complete(self) -> bool:
+        """Every item there is has its answer."""
+        return self.items is not None and self.answered >= self.items
+
+    def all_fail_alike(self) -> str:
+        """The circuit breaker: what the first items all failed with, or nothing.
+
+        Only a run of more than that many items, of which none succeeded, is stopped for it.
+        """
+        if self.failed < _BREAKER_ITEMS or self.failed != self.answered or len(self.alike) != 1:
+            return ""
+        if self.items is not None and self.items <= _BREAKER_ITEMS:
+            return ""
+        ((kind, error),) = self.alike
+        return f"the first {self.failed} items all failed alike ({kind}: {error})"

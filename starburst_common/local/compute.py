@@ -1,0 +1,199 @@
+"""Workers as processes of this machine. A folder of records tells, to any process, which were launched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from threading import Lock
+
+from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
+from starburst_common.ports import WorkerSpec
+
+_TAIL_BYTES = 4000
+_STARTING_S = 10.0  # a record without a process id is a launch under way, or one whose driver died in the middle
+
+
+class LocalCompute:
+    """`Compute` with processes; see `starburst_common.ports` for what it promises."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._lock = Lock()
+
+    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> None:
+        folder = self._folder(spec.fleet)
+        folder.mkdir(parents=True, exist_ok=True)
+        for ordinal in ordinals:
+            record = folder / f"{ordinal:06d}.json"
+            try:
+                record.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            self._start(spec, ordinal, record)
+
+    def workers(self, fleet: FleetId) -> list[WorkerState]:
+        with self._lock:
+            for child in self._children.values():
+                child.poll()
+        return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("*.json"))]
+
+    def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
+        wanted = set(ids)
+        pids = []
+        for record in sorted(self._folder(fleet).glob("*.json")):
+            fields = _read(record)
+            if fields and worker_id(fleet, int(record.stem)) in wanted and _alive(fields):
+                pids.append(int(fields["pid"]))
+        for pid in pids:
+            _signal(pid, signal.SIGTERM)
+        if not self._gone(pids, grace_s):
+            for pid in pids:
+                _signal(pid, signal.SIGKILL)
+            self._gone(pids, 5.0)
+
+    def tail(self, fleet: FleetId, worker: WorkerId) -> str:
+        log = self._folder(fleet) / f"{int(worker.rsplit('-', 1)[-1]):06d}.log"
+        if not log.exists():
+            return ""
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - _TAIL_BYTES, 0))
+            return file.read().decode(errors="replace")
+
+    def forget(self, fleet: FleetId) -> None:
+        folder = self._folder(fleet)
+        rmtree(folder, ignore_errors=True)
+
+    def fleets(self) -> list[FleetId]:
+        """Every fleet with records."""
+        return [FleetId(path.name) for path in sorted((self._home / "workers").glob("*"))]
+
+    def _folder(self, fleet: FleetId) -> Path:
+        return self._home / "workers" / fleet
+
+    def _start(self, spec: WorkerSpec, ordinal: int, record: Path) -> None:
+        resources = spec.resources
+        duty = {
+            "fleet": spec.fleet,
+            "worker": worker_id(spec.fleet, ordinal),
+            "backend": "local",
+            "home": str(self._home),
+            "slots": resources.slots,
+            "memory_mib": resources.memory_mib if resources.memory_given else None,
+            "idle_s": spec.idle_s,
+            "lifetime_s": spec.lifetime_s,
+            "lease_s": spec.lease_s,
+            "chunk_s": spec.chunk_s,
+            "inline_bytes": spec.inline_bytes,
+        }
+        threads = str(max(1, int(resources.cpu) // resources.slots))
+        blas = {name: threads for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        scratch = record.with_suffix("")
+        scratch.mkdir()
+        with record.with_suffix(".log").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "starburst_worker"],
+                env={**blas, **os.environ, "STARBURST_WORKER": json.dumps(duty)},
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        with self._lock:
+            self._children[child.pid] = child
+        born = record.with_suffix(".new")
+        born.write_text(json.dumps({"pid": child.pid, "born": _born(child.pid), "started_at": time.time()}))
+        born.replace(record)
+
+    def _state(self, fleet: FleetId, record: Path) -> WorkerState:
+        ordinal = int(record.stem)
+        name = worker_id(fleet, ordinal)
+        fields = _read(record)
+        if fields is None:
+            with suppress(FileNotFoundError):
+                if time.time() - record.stat().st_mtime < _STARTING_S:
+                    return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
+            return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STOPPED, reason="its launch did not finish")
+        started_at = float(fields["started_at"])
+        if _alive(fields):
+            return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
+        child = self._children.get(int(fields["pid"]))
+        code = child.returncode if child is not None else None
+        reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return WorkerState(
+            id=name,
+            ordinal=ordinal,
+            phase=WorkerPhase.STOPPED,
+            exit_code=code,
+            reason=reason,
+            started_at=started_at,
+            stopped_at=record.with_suffix(".log").stat().st_mtime if record.with_suffix(".log").exists() else 0.0,
+        )
+
+    def _gone(self, pids: Sequence[int], within_s: float) -> bool:
+        until = time.monotonic() + within_s
+        while True:
+            with self._lock:
+                for child in self._children.values():
+                    child.poll()
+            if not any(_exists(pid) for pid in pids):
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+
+
+def worker_id(fleet: FleetId, ordinal: int) -> WorkerId:
+    """The name of a fleet's worker."""
+    return WorkerId(f"{fleet}-{ordinal:06d}")
+
+
+def _read(record: Path) -> dict[str, float] | None:
+    try:
+        text = record.read_text()
+    except FileNotFoundError:
+        return None
+    return json.loads(text) if text else None
+
+
+def _alive(fields: dict[str, float]) -> bool:
+    pid = int(fields["pid"])
+    return _exists(pid) and _born(pid) in (0, fields["born"])
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    stat = _proc_stat(pid)
+    return stat is None or stat[0] != "Z"
+
+
+def _born(pid: int) -> int:
+    """When the process started, in clock ticks since boot, so that a reused process id is not taken for it; 0 unknown."""
+    stat = _proc_stat(pid)
+    return int(stat[19]) if stat is not None else 0
+
+
+def _proc_stat(pid: int) -> list[str] | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,204 @@
+"""The nouns of a run as frozen values: spans of items, chunks, failures, outcomes, workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+RunId = NewType("RunId", str)
+FleetId = NewType("FleetId", str)
+WorkerId = NewType("WorkerId", str)
+Buffer = bytes | bytearray | memoryview
+
+
+class Span(NamedTuple):
+    """Consecutive items, first included, last not.
+
+    >>> Span(2, 5).size, str(Span(2, 5))
+    (3, '000000000002-000000000005')
+    """
+
+    lo: int
+    hi: int
+
+    @property
+    def size(self) -> int:
+        """How many items."""
+        return self.hi - self.lo
+
+    def __str__(self) -> str:
+        return f"{self.lo:012d}-{self.hi:012d}"
+
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """The inverse of `str`."""
+        lo, hi = text.split("-")
+        return cls(int(lo), int(hi))
+
+
+def spans_of(indices: Iterable[int]) -> tuple[Span, ...]:
+    """Sorted item indices as the fewest spans.
+
+    >>> spans_of([1, 2, 3, 7])
+    (Span(lo=1, hi=4), Span(lo=7, hi=8))
+    """
+    spans: list[Span] = []
+    for index in indices:
+        if spans and spans[-1].hi == index:
+            spans[-1] = Span(spans[-1].lo, index + 1)
+        else:
+            spans.append(Span(index, index + 1))
+    return tuple(spans)
+
+
+def without(whole: Span, parts: Iterable[Span]) -> tuple[Span, ...]:
+    """What is left of a span when others are taken out.
+
+    >>> without(Span(0, 10), [Span(2, 4), Span(8, 10)])
+    (Span(lo=0, hi=2), Span(lo=4, hi=8))
+    """
+    left, at = [], whole.lo
+    for part in sorted(parts):
+        if part.lo > at:
+            left.append(Span(at, part.lo))
+        at = max(at, part.hi)
+    if at < whole.hi:
+        left.append(Span(at, whole.hi))
+    return tuple(left)
+
+
+class PackRef(NamedTuple):
+    """Where a chunk's item frames lie: bytes `offset .. offset+length` of object `key`."""
+
+    key: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Items that are leased and settled together."""
+
+    span: Span
+    function: str  #: key of the stored function
+    ref: PackRef  #: the frames that hold the items, perhaps with neighbours at either end
+    deaths: int = 0  #: how many workers this range has already cost, before this message was sent
+
+    def narrowed(self, span: Span, *, deaths: int) -> Chunk:
+        """The same frames, fewer items."""
+        return Chunk(span=span, function=self.function, ref=self.ref, deaths=deaths)
+
+
+class FailureKind(StrEnum):
+    """Why an item has no value."""
+
+    USER = "user"  #: the function raised, or returned what cannot be sent back
+    OOM = "oom"  #: killed for memory, or MemoryError
+    TIMEOUT = "timeout"  #: ran longer than `timeout`
+    LOST = "lost"  #: its process died: exit, signal, or the whole worker
+    SPOT = "spot"  #: the worker was taken back too often
+    IMPORT = "import"  #: the worker's environment cannot run it
+    CANCELLED = "cancelled"  #: the run was cancelled or stopped first
+    BUDGET = "budget"  #: the money ran out first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An item's failure, as data."""
+
+    index: int
+    kind: FailureKind
+    error: str  #: name of the exception's type
+    message: str
+    traceback: str = ""  #: as printed on the worker
+    worker: str = ""
+    exception: bytes | None = field(default=None, repr=False)  #: the pickled exception, where it can be pickled
+
+    @property
+    def alike(self) -> tuple[str, str]:
+        """What makes two failures the same to the circuit breaker."""
+        return self.kind, self.error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The values of consecutive items, still pickled."""
+
+    span: Span
+    frame: memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one chunk: values and failures for some of its items, and spans delegated to new chunks for the rest.
+
+    Exactly one outcome is ever stored for a chunk, so every item has exactly one answer, whoever runs it twice.
+    """
+
+    span: Span
+    worker: str
+    seconds: float  #: slot time spent
+    batches: tuple[Batch, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    rest: tuple[Chunk, ...] = ()
+    logs: dict[int, str] = field(default_factory=dict)  #: what each item printed or logged, bounded
+
+    @property
+    def values(self) -> int:
+        """How many items have a value."""
+        return sum(batch.span.size for batch in self.batches)
+
+
+class WorkerPhase(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"  #: asked for, nothing seen of it yet
+    RUNNING = "running"  #: its process is there
+    STOPPED = "stopped"  #: gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """A worker as its compute sees it."""
+
+    id: WorkerId
+    ordinal: int  #: the how-many-th worker of its fleet
+    phase: WorkerPhase
+    exit_code: int | None = None
+    reason: str = ""
+    started_at: float = 0.0  #: wall clock, seconds
+    stopped_at: float = 0.0
+
+
+class RunState(StrEnum):
+    """Where a run is in its life."""
+
+    RUNNING = "running"  #: items are unanswered
+    SUCCEEDED = "succeeded"  #: every item has a value
+    FAILED = "failed"  #: every item is answered, some with failures
+    STOPPED = "stopped"  #: ended early: too many failures, or it could not go on
+    CANCELLED = "cancelled"  #: ended early: somebody said so
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will happen."""
+        return self is not RunState.RUNNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A run at one moment."""
+
+    id: RunId
+    state: RunState
+    label: str
+    items: int | None  #: how many there are; None while the input is still being read
+    answered: int
+    failed: int
+    workers: int  #: alive now
+    created_at: float
+    ended_at: float | None
+    slot_seconds: float  #: time slots spent on settled chunks
+    reason: str = ""  #: why it ended early, or what it waits for

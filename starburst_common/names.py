@@ -1,0 +1,110 @@
+"""Which object and queue is called what. One place knows every key."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from starburst_common.model import FleetId, RunId, Span
+
+RUNS = "runs/"
+CODE = "code/"
+FLEETS = "fleets/"
+
+
+def new_run_id() -> RunId:
+    """A fresh id; ids sort by the time they were made."""
+    return RunId(f"run-{_stamp()}")
+
+
+def new_fleet_id() -> FleetId:
+    """A fresh id; ids sort by the time they were made."""
+    return FleetId(f"fleet-{_stamp()}")
+
+
+def _stamp() -> str:
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunNames:
+    """The keys and queues of one run."""
+
+    run: RunId
+
+    @property
+    def folder(self) -> str:
+        """Everything of the run lies under it."""
+        return f"{RUNS}{self.run}/"
+
+    @property
+    def spec(self) -> str:
+        """What was asked, written first."""
+        return f"{self.folder}spec"
+
+    def function(self, digest: str) -> str:
+        """A function the run calls."""
+        return f"{self.folder}functions/{digest}"
+
+    def pack(self, first: int) -> str:
+        """Item frames, from item `first` on."""
+        return f"{self.folder}packs/{first:012d}"
+
+    @property
+    def plans(self) -> str:
+        """The folder of the plan's parts."""
+        return f"{self.folder}plan/"
+
+    def plan(self, first: int) -> str:
+        """The chunks made of the items from `first` on."""
+        return f"{self.plans}{first:012d}"
+
+    @property
+    def input(self) -> str:
+        """How many items there are, written when all are stored."""
+        return f"{self.folder}input"
+
+    @property
+    def outcomes(self) -> str:
+        """The folder of the outcomes."""
+        return f"{self.folder}outcomes/"
+
+    def outcome(self, span: Span) -> str:
+        """The one outcome of the chunk with this span."""
+        return f"{self.outcomes}{span}"
+
+    @property
+    def cancel(self) -> str:
+        """There when somebody cancelled the run."""
+        return f"{self.folder}cancel"
+
+    @property
+    def end(self) -> str:
+        """How the run ended."""
+        return f"{self.folder}end"
+
+    @property
+    def expires(self) -> str:
+        """When the run may be pruned, if `extend` moved it."""
+        return f"{self.folder}expires"
+
+    @property
+    def notices(self) -> str:
+        """The queue on which workers tell of settled chunks."""
+        return f"{self.run}-notices"
+
+
+def code_key(digest: str) -> str:
+    """A bundle of the user's own modules."""
+    return f"{CODE}{digest}"
+
+
+def work_queue(fleet: FleetId) -> str:
+    """The queue a fleet's workers lease chunks from."""
+    return f"{fleet}-work"
+
+
+def holders(fleet: FleetId) -> str:
+    """The folder with one marker for each run or cluster that still needs the fleet."""
+    return f"{FLEETS}{fleet}/held-by/"

@@ -1,0 +1,215 @@
+"""The user's words in; checked, frozen options out. Pure: every wrong value is refused before anything is launched."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from starburst_common.errors import BadInput
+
+#: Fargate sizes: vCPU to (least, most, step) of memory in MiB.
+#: Source: Amazon ECS Developer Guide, "Task size" for Fargate, read 2026-11-22.
+FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
+    0.25: (512, 2048, 512),
+    0.5: (1024, 4096, 1024),
+    1: (2048, 8192, 1024),
+    2: (4096, 16384, 1024),
+    4: (8192, 30720, 1024),
+    8: (16384, 61440, 4096),
+    16: (32768, 122880, 8192),
+}
+MOST_WORKERS = 5000
+
+
+def memory_mib(size: str | float) -> int:
+    """A memory size in MiB; a bare number is GB. GB and GiB are both 1024 MiB, as ECS counts.
+
+    >>> memory_mib("8GB"), memory_mib(8), memory_mib("512MB"), memory_mib("1.5 GiB")
+    (8192, 8192, 512, 1536)
+    >>> memory_mib("8XB")
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: memory='8XB' is not a size: write "8GB", "512MB" or a number of GB
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GI?B?|MI?B?)?\s*", str(size), re.IGNORECASE)
+    if isinstance(size, bool) or match is None or float(match[1]) <= 0:
+        raise BadInput(f'memory={size!r} is not a size: write "8GB", "512MB" or a number of GB')
+    unit = (match[2] or "G")[0].upper()
+    return round(float(match[1]) * (1024 if unit == "G" else 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one worker has.
+
+    `cpu` in vCPU and `memory_mib` are a Fargate size; `slots` is how many items it runs at once (default: one a vCPU).
+    `memory_given` tells whether the user named the memory; on a laptop only a named limit is enforced.
+    """
+
+    cpu: float
+    memory_mib: int
+    slots: int
+    memory_given: bool = False
+
+    @classmethod
+    def of(cls, cpu: float = 1, memory: str | float | None = None, slots: int | None = None) -> Resources:
+        """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
+
+        >>> Resources.of(4)
+        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False)
+        >>> Resources.of(3)
+        Traceback (most recent call last):
+        starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
+        >>> Resources.of(1, "16GB")
+        Traceback (most recent call last):
+        starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of 1024, \
+or cpu=2
+        """
+        if isinstance(cpu, bool) or cpu not in FARGATE_MEMORY_MIB:
+            raise BadInput(f"cpu={cpu!r} is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}")
+        least, most, step = FARGATE_MEMORY_MIB[cpu]
+        mib = least if memory is None else memory_mib(memory)
+        fits = least <= mib <= most and (mib % step == 0 or mib == least)
+        if cpu == 0.25:
+            fits = mib in (512, 1024, 2048)
+        if not fits:
+            better = [c for c, (lo, hi, by) in FARGATE_MEMORY_MIB.items() if lo <= mib <= hi and mib % by == 0]
+            raise BadInput(
+                f"memory={mib} MiB does not go with cpu={cpu}: use {least} to {most} MiB in steps of {step}"
+                + (f", or cpu={better[0]}" if better else "")
+            )
+        count = max(1, int(cpu)) if slots is None else slots
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 64:
+            raise BadInput(f"slots={slots!r}: give a whole number from 1 to 64")
+        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How many failures a run may have and go on: a count, or a share of its items.
+
+    >>> Tolerance.of("2%").allows(failed=3, items=100), Tolerance.of(3).allows(failed=3, items=100)
+    (False, True)
+    """
+
+    count: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def of(cls, tolerate: int | str | None) -> Tolerance:
+        """From the user's `tolerate`; None means any number of failures."""
+        if tolerate is None:
+            return cls()
+        if isinstance(tolerate, int) and not isinstance(tolerate, bool) and tolerate >= 0:
+            return cls(count=tolerate)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", tolerate) if isinstance(tolerate, str) else None
+        if match is None or float(match[1]) > 100:
+            raise BadInput(f'tolerate={tolerate!r}: give a count such as 5, or a share such as "2%"')
+        return cls(share=float(match[1]) / 100)
+
+    def allows(self, *, failed: int, items: int) -> bool:
+        """Whether so many failures among so many items are within it."""
+        limit = self.count if self.count is not None else None if self.share is None else self.share * items
+        return limit is None or failed <= limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run is to be done. Made by `Options.of`, which checks."""
+
+    workers: int | None
+    resources: Resources
+    chunk_size: int | None
+    retries: int
+    retry_delay_s: float
+    retry_on: tuple[type[BaseException], ...]
+    timeout_s: float | None
+    return_exceptions: bool
+    ordered: bool
+    tolerate: Tolerance
+    budget_usd: float | None
+    progress: bool | None
+    label: str
+    tags: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        workers: int | None = None,
+        cpu: float = 1,
+        memory: str | float | None = None,
+        slots: int | None = None,
+        chunk_size: int | None = None,
+        retries: int = 0,
+        retry_delay: float = 0.0,
+        retry_on: Any = Exception,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        ordered: bool = True,
+        tolerate: int | str | None = None,
+        budget: float | None = None,
+        progress: bool | None = None,
+        label: str | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> Options:
+        """Checked options.
+
+        Args:
+            workers: containers, or processes on the local backend; None lets the backend choose.
+            cpu, memory, slots: see `Resources`.
+            chunk_size: items leased together; None chooses from how long items take.
+            retries: further tries for an item whose exception is a `retry_on`, each `retry_delay` seconds after the last.
+            timeout: seconds one item may run; then its slot is killed.
+            return_exceptions: put exceptions in place of the values instead of raising the first.
+            ordered: results in the order of the items, else as they complete.
+            tolerate: failures that do not stop the run, a count or "2%"; they are returned in place.
+            budget: the most the run may cost in USD, where the backend has prices.
+            progress: True shows it, False is silent, None shows it on a terminal.
+            label, tags: yours, shown in listings.
+
+        Raises:
+            BadInput: naming the argument, its value, and what it should be.
+        """
+        if workers is not None and (
+            isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS
+        ):
+            raise BadInput(f"workers={workers!r}: give a whole number from 1 to {MOST_WORKERS}")
+        if chunk_size is not None and (
+            isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1
+        ):
+            raise BadInput(f"chunk_size={chunk_size!r}: give a whole number of items, at least 1")
+        if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 100:
+            raise BadInput(f"retries={retries!r}: give a whole number from 0 to 100")
+        if not _is_number(retry_delay) or not 0 <= retry_delay <= 3600:
+            raise BadInput(f"retry_delay={retry_delay!r}: give seconds from 0 to 3600")
+        kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+        if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise BadInput(f"retry_on={retry_on!r}: give an exception type, or a tuple of them")
+        if timeout is not None and (not _is_number(timeout) or timeout <= 0):
+            raise BadInput(f"timeout={timeout!r}: give seconds above 0 for one item, or None")
+        if budget is not None and (not _is_number(budget) or budget <= 0):
+            raise BadInput(f"budget={budget!r}: give US dollars above 0, or None")
+        if tags and not all(isinstance(k, str) and isinstance(v, str) for k, v in tags.items()):
+            raise BadInput(f"tags={tags!r}: names and values must be text")
+        tolerance = Tolerance.of(tolerate)
+        return cls(
+            workers=workers,
+            resources=Resources.of(cpu, memory, slots),
+            chunk_size=chunk_size,
+            retries=retries,
+            retry_delay_s=float(retry_delay),
+            retry_on=kinds,
+            timeout_s=None if timeout is None else float(timeout),
+            return_exceptions=return_exceptions or tolerate is not None,
+            ordered=ordered,
+            tolerate=tolerance,
+            budget_usd=None if budget is None else float(budget),
+            progress=progress,
+            label=label or "",
+            tags=dict(tags or {}),
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

@@ -1,0 +1,159 @@
+"""What a backend must offer, as small protocols with their promises. One frozen `Backend` bundles them.
+
+Every adapter is held to these sentences by one contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from starburst_common.model import Buffer, FleetId, WorkerId, WorkerState
+from starburst_common.options import Resources
+
+
+class ObjectStore(Protocol):
+    """Named bytes. A reader sees an object whole or not at all, and at once after its write returned."""
+
+    def create(self, key: str, body: Buffer) -> None:
+        """Write a new object. Raises `Exists`, and leaves the object as it was, if the key is taken.
+
+        Of many callers at once exactly one succeeds.
+        """
+
+    def put(self, key: str, body: Buffer) -> None:
+        """Write an object, replacing what was there."""
+
+    def get(self, key: str) -> Buffer:
+        """The whole object. Raises `NotFound`."""
+
+    def get_range(self, key: str, offset: int, length: int) -> Buffer:
+        """`length` bytes from `offset`. Raises `NotFound`."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Every key under the folder `prefix` (which ends in "/"), in the order of the text, however many."""
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names directly under the folder `prefix` that hold keys of their own, in the order of the text."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; one that is not there is no error."""
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove everything under the folder `prefix`, with what crashed writers left there."""
+
+
+class Leased(NamedTuple):
+    """A message that is ours until its lease ends."""
+
+    body: str
+    receipt: str  #: names this lease; a later lease of the same message has another
+    receives: int  #: how many times it was leased, this one included
+
+
+class Depth(NamedTuple):
+    """How many messages a queue (or one group of it) holds. Exact locally, about right on SQS: never proves an end."""
+
+    waiting: int
+    leased: int
+
+
+class WorkQueue(Protocol):
+    """Queues with leases. Delivery is at least once and in no promised order."""
+
+    def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
+        """Make the queue if it is not there.
+
+        With `max_receives`, a message leased that often and given back or left to expire again moves to `dead(queue)`.
+        """
+
+    def dead(self, queue: str) -> str:
+        """The name of the queue's dead-letter queue."""
+
+    def send(self, queue: str, bodies: Sequence[str], *, group: str, delay_s: float = 0.0) -> None:
+        """Add messages, in batches of ten at most. When it returns they are durable. Raises `NotFound` without the queue.
+
+        `delay_s` hides them so long. Receivers serve groups fairly: a group with few leases before one with many.
+        """
+
+    def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
+        """Lease up to `limit` (1 to 10) messages for `lease_s`, waiting up to `wait_s` for the first.
+
+        Nobody else gets them until the lease ends. Raises `NotFound` when the queue was dropped.
+        """
+
+    def extend(self, queue: str, receipts: Sequence[str], lease_s: float) -> list[str]:
+        """Let leases end `lease_s` from now; 0 gives the message back at once. Returns receipts that are no longer ours."""
+
+    def delete(self, queue: str, receipts: Sequence[str]) -> None:
+        """Remove leased messages for good. A receipt that is no longer ours changes nothing."""
+
+    def depth(self, queue: str, *, group: str | None = None) -> Depth:
+        """How much is there; all zero for a queue that is not there."""
+
+    def drop(self, queue: str) -> None:
+        """Remove the queue, its dead letters and all messages; none there is no error."""
+
+    def drop_group(self, queue: str, group: str) -> None:
+        """Remove one group's messages where the queue can find them; else workers discard them when they meet them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """What to launch: a fleet's workers are all alike."""
+
+    fleet: FleetId
+    resources: Resources
+    idle_s: float  #: a worker without work stops itself after so long
+    lifetime_s: float  #: and after so long in any case
+    lease_s: float  #: see `Backend`
+    chunk_s: float
+    inline_bytes: int
+
+
+class Compute(Protocol):
+    """Where workers run."""
+
+    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> None:
+        """Start the fleet's workers with these ordinals. One that was ever started under the same ordinal is left alone,
+
+        so two drivers asking for the same ordinals get each worker once.
+        """
+
+    def workers(self, fleet: FleetId) -> list[WorkerState]:
+        """Every worker of the fleet that was ever launched and not yet forgotten, by ordinal."""
+
+    def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
+        """Tell workers to hand back their work and end; kill what is left after `grace_s`. Returns when they are gone."""
+
+    def tail(self, fleet: FleetId, worker: WorkerId) -> str:
+        """The last lines the worker printed."""
+
+    def forget(self, fleet: FleetId) -> None:
+        """Remove all records of a fleet whose workers have stopped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One place to run: its ports, the signing key, and the few numbers in which places differ."""
+
+    name: str
+    store: ObjectStore
+    queue: WorkQueue
+    compute: Compute
+    key: bytes  #: signs every payload and message
+    default_workers: int
+    lease_s: float  #: a worker that is not heard of for so long has lost its chunk
+    chunk_s: float  #: the work a chunk should hold, once durations are known
+    tick_s: float  #: between two looks of the reconciler
+    idle_s: float  #: how long a worker waits for work before it stops itself
+    lifetime_s: float  #: how long a worker lives at most
+    keep_s: float  #: how long an ended run is kept
+    inline_bytes: int  #: items and outcomes up to so many bytes ride inside messages
+
+    def close(self) -> None:
+        """Let go of connections."""
+        close = getattr(self.queue, "close", None)
+        if close is not None:
+            close()

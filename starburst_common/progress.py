@@ -1,0 +1,95 @@
+"""A run's status in, what a person sees out: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starburst_common.model import RunStatus
+from starburst_common.run import Run, watch
+
+_BAR_S, _LINE_S = 0.2, 5.0
+
+
+@contextmanager
+def progress(run: Run, wanted: bool | None) -> Iterator[None]:
+    """Show a run's progress on stderr while the block runs: None or True show it, False is silent."""
+    if wanted is False:
+        yield
+    elif sys.stderr.isatty():
+        with _bar(run):
+            yield
+    else:
+        with _lines(run, at_once=wanted is True):
+            yield
+
+
+def rate_and_eta(status: RunStatus, elapsed_s: float) -> tuple[float, float | None]:
+    """Items a second, and the seconds left if the number of items is known."""
+    rate = status.answered / elapsed_s if elapsed_s > 0 else 0.0
+    if status.items is None or rate == 0:
+        return rate, None
+    return rate, (status.items - status.answered) / rate
+
+
+def line(status: RunStatus, elapsed_s: float) -> str:
+    """One line that says where a run is."""
+    rate, left = rate_and_eta(status, elapsed_s)
+    of = "?" if status.items is None else f"{status.items:,}"
+    failed = f", {status.failed:,} failed" if status.failed else ""
+    eta = f", about {left:.0f} s left" if left and not status.state.over else ""
+    end = f", {status.state}" if status.state.over else f", {status.workers} workers"
+    return f"{status.label or status.id}: {status.answered:,} of {of} items{failed}{end}, {rate:,.0f}/s{eta}"
+
+
+@contextmanager
+def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
+    began = time.monotonic()
+    shown = [began]
+
+    def show(status: RunStatus) -> None:
+        now = time.monotonic()
+        if now - shown[0] >= _LINE_S or (status.state.over and (at_once or now - began >= _LINE_S)):
+            shown[0] = now
+            print(line(status, now - began), file=sys.stderr, flush=True)
+
+    with _watched(run, show, 0.5):
+        yield
+
+
+@contextmanager
+def _bar(run: Run) -> Iterator[None]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    began = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        row = bar.add_task(run.label or run.id, total=None, note="starting workers")
+
+        def show(status: RunStatus) -> None:
+            rate, _ = rate_and_eta(status, time.monotonic() - began)
+            failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
+            state = str(status.state) if status.state.over else f"{status.workers} workers"
+            bar.update(row, total=status.items, completed=status.answered, note=f"{failed}{state} · {rate:,.0f}/s")
+
+        with _watched(run, show, _BAR_S):
+            yield
+
+
+@contextmanager
+def _watched(run: Run, show: Callable[[RunStatus], None], every_s: float) -> Iterator[None]:
+    thread = watch(run, show, every_s)
+    try:
+        yield
+    finally:
+        thread.join(2 * every_s + 1.0)

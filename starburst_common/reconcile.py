@@ -1,0 +1,126 @@
+"""What is, in; what to do about it, out. Pure: the clock is an argument, and nothing here remembers anything.
+
+Any process may look, decide and act, one after another or at once: every action is safe to do twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starburst_common.model import RunState
+from starburst_common.options import Tolerance
+from starburst_common.ports import Depth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What was asked of a run."""
+
+    workers: int  #: alive at most
+    slots: int  #: of each worker
+    tolerate: Tolerance
+    resend_after_s: float  #: an empty queue for so long, with chunks owed, has lost them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A run and its fleet at one moment; times on one clock, in seconds."""
+
+    now: float
+    items: int | None  #: None while the input is being read
+    answered: int
+    failed: int
+    owed: int  #: chunks planned and not settled
+    expected: int  #: chunks that will be planned soon
+    depth: Depth  #: of the run's messages
+    quiet_since: float  #: when the run last moved: a chunk planned or settled, a worker launched
+    alive: int  #: workers starting or running
+    launched: int  #: workers ever launched, which is the next ordinal
+    barren: int  #: workers that ended badly since anything was settled
+    cancelled: bool = False
+    breaker: str = ""  #: what the first items all failed with
+    input_lost: str = ""  #: why the rest of the input cannot come any more
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start workers with these ordinals."""
+
+    ordinals: range
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Send a message for every owed chunk again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Close the books and clean up."""
+
+    state: RunState
+    reason: str = ""
+
+
+Action = Launch | Resend | Finish
+
+
+def decide(view: View, policy: Policy) -> list[Action]:
+    """The next actions.
+
+    >>> from dataclasses import replace
+    >>> policy = Policy(workers=4, slots=2, tolerate=Tolerance.of(0), resend_after_s=10)
+    >>> view = View(now=0, items=100, answered=0, failed=0, owed=12, expected=0, depth=Depth(12, 0),
+    ...             quiet_since=0, alive=0, launched=0, barren=0)
+    >>> decide(view, policy)
+    [Launch(ordinals=range(0, 4))]
+    >>> decide(replace(view, alive=3, launched=4), policy)  # one was lost
+    [Launch(ordinals=range(4, 5))]
+    >>> decide(replace(view, owed=2, alive=1, launched=4), policy)  # what is left fits one worker
+    []
+    >>> decide(replace(view, alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
+    [Resend()]
+    >>> decide(replace(view, answered=100, owed=0), policy)
+    [Finish(state=<RunState.SUCCEEDED: 'succeeded'>, reason='')]
+    >>> decide(replace(view, answered=50, failed=1), policy)[0].reason
+    '1 of 100 items failed, more than the 0 tolerated'
+    """
+    if view.cancelled:
+        return [Finish(RunState.CANCELLED, "cancelled")]
+    if view.items is not None and view.answered >= view.items:
+        over = not policy.tolerate.allows(failed=view.failed, items=view.items)
+        if over and view.failed:
+            return [Finish(RunState.STOPPED, _too_many(view, policy))]
+        return [Finish(RunState.FAILED if view.failed else RunState.SUCCEEDED)]
+    if not policy.tolerate.allows(failed=view.failed, items=max(view.items or view.answered, _LEAST_SHARE)):
+        return [Finish(RunState.STOPPED, _too_many(view, policy))]
+    if view.breaker:
+        return [Finish(RunState.STOPPED, view.breaker)]
+    if view.input_lost and view.owed == 0:
+        return [Finish(RunState.STOPPED, view.input_lost)]
+    if view.barren > policy.workers + _BARREN:
+        return [Finish(RunState.STOPPED, f"{view.barren} workers in a row ended badly and settled nothing")]
+    actions: list[Action] = []
+    wanted = launchable(view, policy)
+    if wanted > view.alive:
+        actions.append(Launch(range(view.launched, view.launched + wanted - view.alive)))
+    lost = view.owed > 0 and sum(view.depth) == 0 and view.now - view.quiet_since > policy.resend_after_s
+    if lost:
+        actions.append(Resend())
+    return actions
+
+
+def launchable(view: View, policy: Policy) -> int:
+    """How many workers the run can use now: no more than asked, and no more than there are chunks for."""
+    return min(policy.workers, -(-(view.owed + view.expected) // policy.slots))
+
+
+_LEAST_SHARE = 100  # while the number of items is unknown, a share is taken of at least so many
+_BARREN = 5
+
+
+def _too_many(view: View, policy: Policy) -> str:
+    limit = policy.tolerate
+    allowed = f"{limit.share * 100:g}%" if limit.share is not None else str(limit.count)
+    of = f" of {view.items}" if view.items is not None else ""
+    return f"{view.failed}{of} items failed, more than the {allowed} tolerated"

@@ -1,0 +1,448 @@
+"""A run as its user holds it: status, results in order or as they come, failures, cancel, extend."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from starburst_common.answers import answers, exception_of
+from starburst_common.drive import Driver
+from starburst_common.errors import BadInput, NotFound, RunCancelled, RunStopped
+from starburst_common.fleet import Fleet
+from starburst_common.model import Failure, FleetId, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
+from starburst_common.names import RUNS, RunNames
+from starburst_common.options import Options, Resources, Tolerance
+from starburst_common.ports import Backend
+from starburst_common.reconcile import Policy
+from starburst_common.wire import WIRE_VERSION, document, read_document, read_outcome, seal, unseal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What was asked of a run, as it is stored."""
+
+    run: RunId
+    fleet: FleetId
+    label: str
+    tags: dict[str, str]
+    function: str
+    created_at: float
+    workers: int
+    resources: Resources
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
+        """From checked options; `stop_at_first` failure unless they say what is tolerated."""
+        tolerate = options.tolerate
+        if stop_at_first and tolerate == Tolerance():
+            tolerate = Tolerance(count=0)
+        return cls(
+            run=run,
+            fleet=fleet.id,
+            label=options.label,
+            tags=options.tags,
+            function=function,
+            created_at=time.time(),
+            workers=fleet.workers,
+            resources=fleet.spec.resources,
+            options={
+                "chunk_size": options.chunk_size,
+                "retries": options.retries,
+                "retry_delay_s": options.retry_delay_s,
+                "timeout_s": options.timeout_s,
+                "tolerate_count": tolerate.count,
+                "tolerate_share": tolerate.share,
+                "return_exceptions": options.return_exceptions,
+                "budget_usd": options.budget_usd,
+            },
+        )
+
+    def write(self, backend: Backend) -> None:
+        """Store it."""
+        resources = self.resources
+        fields = {
+            "wire": WIRE_VERSION,
+            "python": sys.version_info[:2],
+            "run": self.run,
+            "fleet": self.fleet,
+            "label": self.label,
+            "tags": self.tags,
+            "function": self.function,
+            "created_at": self.created_at,
+            "workers": self.workers,
+            "cpu": resources.cpu,
+            "memory_mib": resources.memory_mib,
+            "slots": resources.slots,
+            "memory_given": resources.memory_given,
+            "options": self.options,
+        }
+        key = RunNames(self.run).spec
+        backend.store.create(key, seal(backend.key, key, document(fields)))
+
+    @classmethod
+    def read(cls, backend: Backend, run: RunId) -> Spec:
+        """From the store. Raises `NotFound`."""
+        key = RunNames(run).spec
+        try:
+            blob = backend.store.get(key)
+        except NotFound:
+            raise NotFound(f"no run {run!r} on the {backend.name} backend: `starburst runs` lists those there are") from None
+        fields, _ = read_document(unseal(backend.key, key, blob))
+        return cls(
+            run=run,
+            fleet=FleetId(fields["fleet"]),
+            label=fields["label"],
+            tags=fields["tags"],
+            function=fields["function"],
+            created_at=fields["created_at"],
+            workers=fields["workers"],
+            resources=Resources(
+                cpu=fields["cpu"],
+                memory_mib=fields["memory_mib"],
+                slots=fields["slots"],
+                memory_given=fields["memory_given"],
+            ),
+            options=fields["options"],
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """For the reconciler, with a tolerance as it was asked."""
+        return Policy(
+            workers=self.workers,
+            slots=self.resources.slots,
+            tolerate=Tolerance(count=self.options["tolerate_count"], share=self.options["tolerate_share"]),
+            resend_after_s=10.0,
+        )
+
+
+class Run:
+    """One map call. Made by `Cluster.start` or `attach`; any process may hold one, several at once too."""
+
+    def __init__(self, backend: Backend, spec: Spec, driver: Driver | None) -> None:
+        self._backend, self._spec, self._driver = backend, spec, driver
+        self._names = RunNames(spec.run)
+        self.consumed: int | None = None  #: items handed out, once somebody iterates
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} {self.status().state}>"
+
+    @property
+    def id(self) -> RunId:
+        """The name by which any process can attach to it."""
+        return self._spec.run
+
+    @property
+    def label(self) -> str:
+        """The label it was given."""
+        return self._spec.label
+
+    def status(self) -> RunStatus:
+        """How it stands, from this process's driver if it has one, else from the store."""
+        driver = self._driver
+        if driver is None:
+            return stored_status(self._backend, self._spec)
+        with driver.changed:
+            ledger = driver.ledger
+            return RunStatus(
+                id=self.id,
+                state=driver.state,
+                label=self._spec.label,
+                items=ledger.items,
+                answered=ledger.answered,
+                failed=ledger.failed,
+                workers=driver.alive if not driver.state.over else 0,
+                created_at=self._spec.created_at,
+                ended_at=None,
+                slot_seconds=ledger.slot_seconds,
+                reason=driver.reason,
+            )
+
+    def wait(self, timeout: float | None = None) -> RunStatus:
+        """Wait until it is over and cleaned up, at most `timeout` seconds; the status then."""
+        driver = self._driving()
+        with driver.changed:
+            driver.changed.wait_for(lambda: driver.closed, timeout)
+        self._check_driver(driver)
+        return self.status()
+
+    def results(self, *, timeout: float | None = None, return_exceptions: bool | None = None) -> list[Any]:
+        """Every value, in the order of the items.
+
+        Args:
+            timeout: seconds to wait at most.
+            return_exceptions: put exceptions in place of values; None does as the run was started.
+
+        Raises:
+            The first failing item's own exception (unless they are returned), with the remote traceback as its cause.
+            RunStopped, RunCancelled: it ended before every item was answered.
+            TimeoutError: it is not over in time; it goes on.
+        """
+        keep = self._spec.options["return_exceptions"] if return_exceptions is None else return_exceptions
+        values: list[Any] = []
+        for _, value in self._iterate(ordered=True, timeout=timeout, stop_early=not keep):
+            if isinstance(value, Failure):
+                if not keep:
+                    raise exception_of(value)
+                value = exception_of(value)
+            values.append(value)
+        return values
+
+    def unordered(self) -> list[Any]:
+        """Every value, in the order in which they were answered; else as `results`."""
+        keep = self._spec.options["return_exceptions"]
+        values: list[Any] = []
+        for _, value in self._iterate(ordered=False, timeout=None, stop_early=not keep):
+            if isinstance(value, Failure):
+                if not keep:
+                    raise exception_of(value)
+                value = exception_of(value)
+            values.append(value)
+        return values
+
+    def iter_completed(self, *, ordered: bool = False, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
+        """Index and value (or exception) of each item as it is answered; with `ordered`, in the order of the items.
+
+        Holds one chunk's values at a time. Raises as `results` does once nothing more will come.
+        """
+        for index, value in self._iterate(ordered=ordered, timeout=timeout, stop_early=False):
+            yield index, exception_of(value) if isinstance(value, Failure) else value
+
+    def failures(self) -> list[Failure]:
+        """The failures so far, in the order of the items."""
+        if self._driver is None:
+            return sorted(
+                (failure for outcome in self._stored_outcomes() for failure in outcome.failures), key=lambda f: f.index
+            )
+        with self._driver.changed:
+            spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
+        return sorted((f for span in spans for f in self._outcome(span).failures), key=lambda f: f.index)
+
+    def logs(self, item: int | None = None) -> Iterator[tuple[int, str]]:
+        """What items printed or logged, with their index, of the settled chunks; of one item only if asked."""
+        for outcome in self._stored_outcomes(item):
+            for index, text in sorted(outcome.logs.items()):
+                if item is None or index == item:
+                    yield index, text
+
+    def cancel(self) -> None:
+        """End the run: workers give up its items, and what was answered stays. Safe from any process, more than once."""
+        if self._driver is not None and not self._driver.closed:
+            self._driver.cancel()
+            self._driver.join(30.0)
+        elif not self.status().state.over:
+            self._backend.store.put(self._names.cancel, b"")
+            self._driving()
+            self.wait(30.0)
+
+    def extend(self, seconds: float) -> float:
+        """Keep the run `seconds` longer than it would be; returns when it may be pruned (wall clock)."""
+        if seconds <= 0:
+            raise BadInput(f"seconds={seconds!r}: give seconds above 0")
+        until = expires_at(self._backend, self._spec) + seconds
+        self._backend.store.put(self._names.expires, json.dumps(until).encode())
+        return until
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _driving(self) -> Driver:
+        if self._driver is None:
+            fleet = Fleet.of(self._backend, self._spec.resources, self._spec.workers, self._spec.fleet)
+            driver = Driver(self._backend, self.id, fleet, self._spec.policy)
+            driver.recover()
+            end = read_end(self._backend, self.id)
+            if end is None:
+                fleet.hold(self.id)
+                self._backend.queue.ensure(self._names.notices)
+                driver.start()
+            else:
+                driver.state, driver.reason, driver.closed = RunState(end["state"]), end["reason"], True
+            self._driver = driver
+        return self._driver
+
+    def _check_driver(self, driver: Driver) -> None:
+        if driver.error is not None:
+            raise driver.error
+
+    def _outcome(self, span: Span) -> Outcome:
+        assert self._driver is not None
+        key = self._names.outcome(span)
+        return read_outcome(self._backend.key, key, self._driver.outcome_bytes(span))
+
+    def _stored_outcomes(self, item: int | None = None) -> Iterator[Outcome]:
+        for key in self._backend.store.list(self._names.outcomes):
+            span = Span.parse(key.rsplit("/", 1)[-1])
+            if item is None or span.lo <= item < span.hi:
+                yield read_outcome(self._backend.key, key, self._backend.store.get(key))
+
+    def _iterate(self, *, ordered: bool, timeout: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
+        driver = self._driving()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.consumed = self.consumed or 0
+        following = self._in_order if ordered else self._as_settled
+        for outcome_span, part in following(driver, deadline, stop_early):
+            for index, value in answers(self._outcome(outcome_span)):
+                if part is None or part.lo <= index < part.hi:
+                    yield index, value
+                    self.consumed += 1
+            with driver.changed:
+                driver.changed.notify_all()  # a feed may wait for its consumer
+        if driver.error is not None:
+            raise driver.error
+        if driver.input_error is not None:
+            raise driver.input_error
+        if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
+            if stop_early and (first := self._first_failure(driver)) is not None:
+                raise exception_of(first)
+            kind = RunCancelled if driver.state is RunState.CANCELLED else RunStopped
+            raise kind(
+                f"run {self.id}: {driver.reason}; {driver.ledger.answered} items were answered: "
+                f"attach({self.id!r}).iter_completed() gives them"
+            )
+
+    def _first_failure(self, driver: Driver) -> Failure | None:
+        with driver.changed:
+            spans = [s.span for s in driver.ledger.spans() if s.first_failure == driver.ledger.first_failure and s.failed]
+        return self._outcome(spans[0]).failures[0] if spans else None
+
+    def _in_order(
+        self, driver: Driver, deadline: float | None, stop_early: bool
+    ) -> Iterator[tuple[Span, Span | None]]:
+        index = 0
+        while True:
+            with driver.changed:
+                self._wait(driver, deadline, lambda: driver.ledger.answer_at(index) is not None or driver.ledger.complete)
+                found = driver.ledger.answer_at(index)
+                if stop_early and driver.state is RunState.STOPPED:
+                    return
+            if found is None:
+                if driver.closed or driver.ledger.complete or (following := self._next_answer(driver, index)) is None:
+                    following = self._next_answer(driver, index)
+                if following is None:
+                    return
+                index = following  # the run ended with a gap here
+                continue
+            part, outcome_span = found
+            yield outcome_span, part
+            index = part.hi
+
+    def _next_answer(self, driver: Driver, index: int) -> int | None:
+        with driver.changed:
+            starts = [part.lo for settled in driver.ledger.spans() for part in settled.answered]
+        return min((start for start in starts if start > index), default=None)
+
+    def _as_settled(
+        self, driver: Driver, deadline: float | None, stop_early: bool
+    ) -> Iterator[tuple[Span, Span | None]]:
+        at = 0
+        while True:
+            with driver.changed:
+                self._wait(driver, deadline, lambda: at < len(driver.order) or driver.ledger.complete)
+                spans = driver.order[at:]
+            if not spans:
+                return
+            at += len(spans)
+            yield from ((span, None) for span in spans)
+
+    def _wait(self, driver: Driver, deadline: float | None, ready: Callable[[], bool]) -> None:
+        """With `driver.changed` held: until `ready`, or nothing more will come. Raises TimeoutError."""
+        if not driver.changed.wait_for(
+            lambda: ready() or driver.state.over or driver.closed,
+            None if deadline is None else max(deadline - time.monotonic(), 0.0),
+        ):
+            raise TimeoutError(
+                f"run {self.id}: {driver.ledger.answered} of {driver.ledger.items} items answered in time; it goes on"
+            )
+
+
+def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
+    """How a run ended; None while it has not."""
+    key = RunNames(run).end
+    try:
+        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
+    except NotFound:
+        return None
+    return header
+
+
+def expires_at(backend: Backend, spec: Spec) -> float:
+    """When a run may be pruned (wall clock)."""
+    with suppress(NotFound):
+        return float(json.loads(bytes(backend.store.get(RunNames(spec.run).expires))))
+    return spec.created_at + backend.keep_s
+
+
+def stored_status(backend: Backend, spec: Spec) -> RunStatus:
+    """A run's status as the store tells it: its end, or its outcomes so far."""
+    end = read_end(backend, spec.run)
+    fields: dict[str, Any]
+    if end is not None:
+        fields = {name: end[name] for name in ("items", "answered", "failed", "slot_seconds", "ended_at", "reason")}
+        state = RunState(end["state"])
+        workers = 0
+    else:
+        driver = Driver(backend, spec.run, Fleet.of(backend, spec.resources, spec.workers, spec.fleet), spec.policy)
+        driver.recover()
+        ledger, state = driver.ledger, RunState.RUNNING
+        workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
+        fields = {
+            "items": ledger.items,
+            "answered": ledger.answered,
+            "failed": ledger.failed,
+            "slot_seconds": ledger.slot_seconds,
+            "ended_at": None,
+            "reason": "" if workers else "no worker is alive: `starburst attach` goes on with it",
+        }
+    return RunStatus(
+        id=spec.run, state=state, label=spec.label, workers=workers, created_at=spec.created_at, **fields
+    )
+
+
+def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
+    """Hold a run that some process started, on any day before it expires.
+
+    Nothing is driven until you wait for it or ask for its results; then this process drives it on if need be.
+    Raises `NotFound`.
+    """
+    from starburst_common.backends import open_backend
+
+    opened = open_backend(backend)
+    return Run(opened, Spec.read(opened, RunId(run_id)), None)
+
+
+def list_runs(*, backend: str | Backend = "auto") -> list[Run]:
+    """Every run that is kept, newest first."""
+    from starburst_common.backends import open_backend
+
+    opened = open_backend(backend)
+    found = []
+    for name in reversed(opened.store.folders(RUNS)):
+        with suppress(NotFound):
+            found.append(Run(opened, Spec.read(opened, RunId(name)), None))
+    return found
+
+
+def watch(run: Run, show: Callable[[RunStatus], None], every_s: float) -> threading.Thread:
+    """Call `show` with the run's status every so often, and once when it is over, from a thread."""
+
+    def body() -> None:
+        while not (status := run.status()).state.over:
+            show(status)
+            driver = run._driver
+            if driver is not None:
+                with driver.changed:
+                    driver.changed.wait_for(lambda: driver.closed, every_s)
+                if driver.closed:
+                    break
+        show(run.status())
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread

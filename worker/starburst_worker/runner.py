@@ -1,0 +1,395 @@
+"""Leased chunks in, settled answers out: one thread that keeps one slot process busy and watches over it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
+
+from starburst_worker.runs import Function, KnownRun
+from starburst_worker.settle import Part, Settler, pieces
+from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
+
+_log = logging.getLogger("starburst.worker")
+
+_TICK_S = 0.05  #: between two looks at a slot that says nothing
+_DRAIN_S = 0.25  #: what a running item may still take when the worker must go
+_CRASHES = 2  #: an item that ends its slot so often is answered with a failure
+_FALSE_STARTS = 3  #: a slot that ends before it is ready, so often, will never be
+_MOST_PIECES = 20
+
+Settle = Callable[[Part, list[Chunk], list[Chunk]], None]
+
+
+class Ended(StrEnum):
+    """How a slot's turn at a chunk ended."""
+
+    DONE = "done"  #: it answered all it was asked and allowed to
+    DIED = "died"  #: its process is gone
+    DRAINED = "drained"  #: the worker must go
+    DROPPED = "dropped"  #: nobody wants the answers any more
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """A leased chunk with what is needed to run it."""
+
+    run: RunId
+    known: KnownRun
+    chunk: Chunk
+    function: Function
+    frames: list[Buffer]
+    receipt: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """A chunk being run: its parts, and what the watch has seen."""
+
+    work: Work
+    parts: list[Part]
+    splittable: bool
+    began: float = field(default_factory=time.monotonic)
+    crashes: dict[int, int] = field(default_factory=dict)
+    timeouts: dict[int, int] = field(default_factory=dict)
+    killed: FailureKind | None = None  #: why we killed the slot, if we did
+    killed_why: str = ""
+    ask: int = GO
+    asked_at: float = 0.0
+    watched: tuple[int, float] = (-1, 0.0)  #: the attempt that is running and since when
+    false_starts: int = 0
+
+    def part_of(self, index: int) -> Part | None:
+        """The part an item belongs to; None if it is no longer ours."""
+        return next((part for part in self.parts if part.chunk.span.lo <= index < part.chunk.span.hi), None)
+
+    def open(self) -> list[Span]:
+        """Items without an answer."""
+        return [span for part in self.parts for span in part.open()]
+
+
+class Slot:
+    """A slot process and the ways to talk to it."""
+
+    def __init__(self, number: int, scratch: Path) -> None:
+        self.board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
+        self.board = Board(self.board_file)
+        ours, theirs = socket.socketpair()
+        env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "starburst_worker", "slot", str(theirs.fileno()), str(self.board_file)]
+                + [str(os.getpid())],
+                pass_fds=(theirs.fileno(),),
+                env=env,
+                stdin=subprocess.DEVNULL,
+            )
+        self.pipe = Connection(ours.detach())
+        self.ready = False
+        self.functions: set[str] = set()
+        self.bundle: str | None = None
+        self.ooms = 0  #: the kernel's count of memory kills when the slot got its chunk
+
+    def close(self) -> int:
+        """End it, if it has not ended, and give its exit code."""
+        self.process.kill()
+        code = self.process.wait()
+        self.pipe.close()
+        self.board_file.unlink(missing_ok=True)
+        return code
+
+    @property
+    def rss_mib(self) -> float:
+        """Resident memory now; 0 where /proc does not tell."""
+        try:
+            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        except (OSError, IndexError):
+            return 0.0
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Runner:
+    """Serves one chunk after another on one slot. `draining` says that the worker must go."""
+
+    def __init__(
+        self,
+        number: int,
+        scratch: Path,
+        *,
+        settler: Settler,
+        worker: str,
+        chunk_s: float,
+        too_big: Callable[[Slot], str],
+        draining: Callable[[], bool],
+    ) -> None:
+        self._number, self._scratch, self._settler, self._worker = number, scratch, settler, worker
+        self._chunk_s, self._too_big, self._draining = chunk_s, too_big, draining
+        self.slot: Slot | None = Slot(number, scratch)
+        self._turn: Turn | None = None
+
+    def close(self) -> None:
+        """End the slot."""
+        if self.slot is not None:
+            self.slot.close()
+            self.slot = None
+
+    def remaining_s(self) -> float:
+        """About how long the current chunk will still take; 0 when there is none."""
+        turn, slot = self._turn, self.slot
+        if turn is None or slot is None:
+            return 0.0
+        elapsed, span = time.monotonic() - turn.began, turn.work.chunk.span
+        ran = max(slot.board.reached - span.lo, 0)
+        return elapsed if ran == 0 else elapsed / ran * (span.hi - span.lo - ran)
+
+    def current_run(self) -> RunId | None:
+        """Whose chunk is being run."""
+        turn = self._turn
+        return None if turn is None else turn.work.run
+
+    def serve(self, work: Work, settle: Settle) -> None:
+        """Run a chunk to its end. `settle` is called once for each part, with the chunks that are to be sent for its
+
+        open items, and the chunks for open items that stay here.
+        """
+        turn = Turn(work=work, parts=[Part(chunk=work.chunk)], splittable=not work.known.spec["options"]["chunk_size"])
+        self._turn = turn
+        try:
+            while turn.open():
+                ended = self._attempt(turn, settle)
+                if ended is Ended.DROPPED:
+                    return
+                if ended is Ended.DRAINED:
+                    break
+            for part in turn.parts:
+                rest = [work.chunk.narrowed(span, deaths=work.chunk.deaths) for span in part.open()]
+                part.seconds += time.monotonic() - turn.began if part is turn.parts[0] else 0.0
+                settle(part, rest, [])
+        finally:
+            self._turn = None
+
+    def _attempt(self, turn: Turn, settle: Settle) -> Ended:
+        slot = self._ready_slot(turn.work.function)
+        turn.ask = slot.board.ask = GO
+        turn.killed, turn.watched, slot.board.reached = None, (-1, 0.0), -1
+        options = turn.work.known.spec["options"]
+        suspects = set(turn.crashes) | set(turn.timeouts)
+        todo = turn.open()
+        # items that ended a slot run last, each after the others are safe
+        safe = [part for span in todo for part in without(span, spans_of(sorted(suspects)))]
+        last = [Span(i, i + 1) for i in sorted(suspects) if any(span.lo <= i < span.hi for span in todo)]
+        function = turn.work.function
+        order = {
+            "spans": [*safe, *last],
+            "function": function.key,
+            "style": function.style,
+            "bundle": function.bundle,
+            "with_function": function.key not in slot.functions,
+            "retries": options["retries"],
+            "retry_delay_s": options["retry_delay_s"],
+        }
+        slot.ooms = oom_kills()
+        try:
+            slot.pipe.send_bytes(json.dumps(order).encode())
+            if order["with_function"]:
+                slot.pipe.send_bytes(function.blob)
+            slot.pipe.send_bytes(b"".join(turn.work.frames))
+            slot.functions.add(function.key)
+            while True:
+                if slot.pipe.poll(_TICK_S):
+                    if self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
+                        return self._done(turn, settle)
+                if (ended := self._watch(turn, slot, settle)) is not None:
+                    return ended
+        except (EOFError, OSError):
+            return self._died(turn, slot)
+
+    def _ready_slot(self, function: Function) -> Slot:
+        slot = self.slot
+        if slot is not None and slot.functions and slot.bundle != function.bundle:
+            slot.close()  # other versions of the user's modules are loaded there
+            slot = None
+        if slot is None:
+            slot = Slot(self._number, self._scratch)
+        slot.bundle = function.bundle
+        self.slot = slot
+        return slot
+
+    def _hear(self, turn: Turn, slot: Slot, message: dict[str, Any]) -> bool:
+        """Take in what the slot says; True when it is done."""
+        if "ready" in message:
+            slot.ready = True
+        elif "values" in message:
+            lo, hi = message["values"]
+            frame = slot.pipe.recv_bytes() if hi > lo else b""
+            part = turn.part_of(lo) if hi > lo else turn.parts[0]
+            for index, text in message["logs"].items():
+                if (owner := turn.part_of(int(index))) is not None:
+                    owner.logs[int(index)] = text
+            if part is not None and hi > lo:
+                part.batches.append(Batch(span=Span(lo, hi), frame=memoryview(frame)))
+        elif "failure" in message:
+            exception = slot.pipe.recv_bytes() if message["pickled"] else None
+            self._fail(turn, exception=exception, **message["failure"])
+        elif "unfit" in message:
+            fields = {**message["unfit"]}
+            fields.pop("index")
+            for span in turn.open():
+                for index in range(span.lo, span.hi):
+                    self._fail(turn, index=index, **fields)
+            slot.functions.discard(turn.work.function.key)
+        return "done" in message
+
+    def _done(self, turn: Turn, settle: Settle) -> Ended:
+        if turn.ask == DRAIN:
+            return Ended.DRAINED
+        if turn.ask == NO_NEW and turn.splittable and turn.open():
+            self._split(turn, settle)
+        return Ended.DONE
+
+    def _watch(self, turn: Turn, slot: Slot, settle: Settle) -> Ended | None:
+        """Look after a slot that is at work."""
+        now = time.monotonic()
+        if slot.board.attempts != turn.watched[0]:
+            turn.watched = (slot.board.attempts, now)
+        limit = turn.work.known.spec["options"]["timeout_s"]
+        if limit is not None and slot.board.current >= 0 and now - turn.watched[1] > limit:
+            return self._kill(turn, slot, FailureKind.TIMEOUT, f"ran longer than {limit:g} s and was stopped")
+        if why := self._too_big(slot):
+            return self._kill(turn, slot, FailureKind.OOM, why)
+        if turn.work.known.over:
+            slot.close()
+            self.slot = None
+            return Ended.DROPPED
+        if self._draining():
+            if turn.ask != DRAIN:
+                turn.ask = slot.board.ask = DRAIN
+                turn.asked_at = now
+            elif now - turn.asked_at > _DRAIN_S:
+                slot.close()
+                self.slot = None
+                return Ended.DRAINED
+        elif turn.splittable and turn.ask == GO and now - turn.began > self._chunk_s and self._unstarted(turn, slot):
+            turn.ask = slot.board.ask = NO_NEW
+            turn.asked_at = now
+        elif turn.ask == NO_NEW and turn.splittable and now - turn.asked_at > 2 * _TICK_S:
+            self._split(turn, settle, reached=slot.board.reached)
+        return None
+
+    def _unstarted(self, turn: Turn, slot: Slot) -> bool:
+        return not turn.crashes and not turn.timeouts and slot.board.reached + 1 < turn.work.chunk.span.hi
+
+    def _split(self, turn: Turn, settle: Settle, reached: int | None = None) -> None:
+        """Settle what is answered; items that were not started go back to the queue; ours to run stay as new parts.
+
+        With `reached` the slot is still busy with an item; without, it has stopped.
+        """
+        (part,) = turn.parts
+        reached = self._reached(part) if reached is None else reached
+        mine = [span for span in (Span(s.lo, min(s.hi, reached + 1)) for s in part.open()) if span.size > 0]
+        far = without(Span(max(reached + 1, part.chunk.span.lo), part.chunk.span.hi), ())
+        elapsed = time.monotonic() - turn.began
+        ran = max(reached + 1 - part.chunk.span.lo, 1)
+        fits = max(int(self._chunk_s / max(elapsed / ran, 1e-9)), 1)
+        given = [
+            piece
+            for span in far
+            if span.size > 0
+            for piece in pieces(part.chunk, span, size=max(fits, -(-span.size // _MOST_PIECES)), deaths=0)
+        ]
+        part.seconds = elapsed
+        kept = [part.chunk.narrowed(span, deaths=part.chunk.deaths) for span in mine]
+        settle(part, given, kept)
+        turn.parts = [Part(chunk=chunk) for chunk in kept]
+        turn.began, turn.splittable = time.monotonic(), False
+
+    @staticmethod
+    def _reached(part: Part) -> int:
+        open_spans = part.open()
+        return open_spans[0].lo - 1 if open_spans else part.chunk.span.hi - 1
+
+    def _kill(self, turn: Turn, slot: Slot, kind: FailureKind, why: str) -> Ended:
+        turn.killed, turn.killed_why = kind, why
+        slot.process.kill()
+        try:
+            while True:  # what it had sent before counts
+                self._hear(turn, slot, json.loads(slot.pipe.recv_bytes()))
+        except (EOFError, OSError):
+            return self._died(turn, slot)
+
+    def _died(self, turn: Turn, slot: Slot) -> Ended:
+        current, ready = slot.board.current, slot.ready
+        code = slot.close()
+        self.slot = None
+        turn.splittable = False
+        if self._draining():
+            return Ended.DRAINED
+        if not ready:
+            turn.false_starts += 1
+            if turn.false_starts >= _FALSE_STARTS:
+                for index in (index for span in turn.open() for index in range(span.lo, span.hi)):
+                    message = f"the slot process cannot start: exit code {code}; the worker's log says why"
+                    self._fail(turn, index=index, kind="lost", error="WorkerLost", message=message)
+            return Ended.DIED
+        where = turn.part_of(current)
+        if current < 0 or where is None or not any(s.lo <= current < s.hi for s in where.open()):
+            current = turn.open()[0].lo if turn.open() else -1
+            if current < 0:
+                return Ended.DIED
+        if turn.killed is FailureKind.TIMEOUT:
+            turn.timeouts[current] = turn.timeouts.get(current, 0) + 1
+            tries = turn.work.known.spec["options"]["retries"] if turn.work.function.retry_timeouts else 0
+            if turn.timeouts[current] > tries:
+                self._fail(turn, index=current, kind="timeout", error="ItemTimeout", message=turn.killed_why)
+            return Ended.DIED
+        turn.crashes[current] = turn.crashes.get(current, 0) + 1
+        if turn.crashes[current] >= _CRASHES:
+            if turn.killed is FailureKind.OOM:
+                self._fail(turn, index=current, kind="oom", error="OutOfMemory", message=turn.killed_why)
+            elif code == -9 and oom_kills() > slot.ooms:
+                why = "killed by the kernel for memory: give more memory, or fewer slots"
+                self._fail(turn, index=current, kind="oom", error="OutOfMemory", message=why)
+            else:
+                how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+                message = f"its process {how}, {_CRASHES} times"
+                self._fail(turn, index=current, kind="lost", error="WorkerLost", message=message)
+        return Ended.DIED
+
+    def _fail(self, turn: Turn, *, index: int, kind: str, error: str, message: str, **more: Any) -> None:
+        part = turn.part_of(index)
+        if part is not None:
+            part.failures.append(
+                Failure(index=index, kind=FailureKind(kind), error=error, message=message, worker=self._worker, **more)
+            )
+
+
+def refuse(chunk: Chunk, kind: FailureKind, error: str, message: str, worker: str) -> Part:
+    """The whole chunk answered with one failure for each item."""
+    failures = [
+        Failure(index=index, kind=kind, error=error, message=message, worker=worker)
+        for index in range(chunk.span.lo, chunk.span.hi)
+    ]
+    return Part(chunk=chunk, failures=failures)
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed for memory in this control group; 0 where it does not tell."""
+    for file in (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")):
+        try:
+            fields = dict(line.split() for line in file.read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        return int(fields.get("oom_kill", 0))
+    return 0

@@ -1,0 +1,307 @@
+"""One slot: chunks come in on a socket, values and failures go out; the user's function runs here and nothing else.
+
+The slot holds no key and no connection to store or queue. It dies with its supervisor.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import pickle
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from mmap import mmap
+from multiprocessing.connection import Connection
+from pathlib import Path
+from struct import Struct
+from typing import Any, NamedTuple
+
+from starburst_worker.capture import Capture
+
+GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
+_FLUSH_S = 0.05
+_FLUSH_BYTES = 8 << 20
+_BOARD = Struct("=qqqq")
+
+
+class Board:
+    """A few numbers that slot and supervisor both see, in a mapped file: no message, no waiting.
+
+    `current` is the item being run (-1: none), `reached` the last one started, `ask` what the supervisor wants,
+    `attempts` counts starts.
+    """
+
+    def __init__(self, file: Path) -> None:
+        if not file.exists():
+            file.write_bytes(_BOARD.pack(-1, -1, GO, 0))
+        with file.open("r+b") as handle:
+            self._map = mmap(handle.fileno(), _BOARD.size)
+        self._cells = memoryview(self._map).cast("q")
+
+    @property
+    def current(self) -> int:
+        return self._cells[0]
+
+    @current.setter
+    def current(self, index: int) -> None:
+        self._cells[0] = index
+
+    @property
+    def reached(self) -> int:
+        return self._cells[1]
+
+    @reached.setter
+    def reached(self, index: int) -> None:
+        self._cells[1] = index
+
+    @property
+    def ask(self) -> int:
+        return self._cells[2]
+
+    @ask.setter
+    def ask(self, what: int) -> None:
+        self._cells[2] = what
+
+    @property
+    def attempts(self) -> int:
+        return self._cells[3]
+
+    @attempts.setter
+    def attempts(self, count: int) -> None:
+        self._cells[3] = count
+
+
+class Policy(NamedTuple):
+    """How failing items are treated."""
+
+    retries: int
+    retry_delay_s: float
+    retry_on: tuple[type[BaseException], ...]
+
+
+class Out:
+    """What goes back to the supervisor: values batched, failures one by one."""
+
+    def __init__(self, pipe: Connection) -> None:
+        from starburst_common.wire import FrameWriter
+
+        self._pipe, self._writer = pipe, FrameWriter
+        self._lock = threading.Lock()
+        self._frame, self._first = FrameWriter(), 0
+        self._logs: dict[int, str] = {}
+        self._since = time.perf_counter()
+
+    def value(self, index: int, value: Any) -> None:
+        """Pickle a value now, send it soon. Raises what pickling raises."""
+        with self._lock:
+            if len(self._frame) and index != self._first + len(self._frame):
+                self._send()
+            if not len(self._frame):
+                self._first = index
+            self._frame.add(value)
+            if self._frame.nbytes > _FLUSH_BYTES or time.perf_counter() - self._since > _FLUSH_S:
+                self._send()
+
+    def failure(self, fields: dict[str, Any], exception: bytes | None) -> None:
+        """Send a failure."""
+        with self._lock:
+            self._send()
+            self._pipe.send_bytes(json.dumps({"failure": fields, "pickled": exception is not None}).encode())
+            if exception is not None:
+                self._pipe.send_bytes(exception)
+
+    def log(self, index: int, text: str) -> None:
+        """Keep what an item printed."""
+        with self._lock:
+            self._logs[index] = text
+
+    def done(self, seconds: float) -> None:
+        """Everything that was asked for and allowed has been answered."""
+        with self._lock:
+            self._send()
+            self._pipe.send_bytes(json.dumps({"done": seconds}).encode())
+
+    def flush(self) -> None:
+        """Send what has waited long enough."""
+        with self._lock:
+            if (len(self._frame) or self._logs) and time.perf_counter() - self._since > _FLUSH_S:
+                self._send()
+
+    def _send(self) -> None:
+        if len(self._frame) or self._logs:
+            count = len(self._frame)
+            self._pipe.send_bytes(
+                json.dumps({"values": [self._first, self._first + count], "logs": self._logs}).encode()
+            )
+            if count:
+                self._pipe.send_bytes(b"".join(self._frame.parts()))
+            self._frame, self._logs = self._writer(), {}
+        self._since = time.perf_counter()
+
+
+def run_chunk(
+    spans: list[tuple[int, int]],
+    item: Callable[[int], Any],
+    call: Callable[[Any], Any],
+    policy: Policy,
+    board: Board,
+    out: Out,
+    capture: Capture,
+) -> None:
+    """Run every item of the spans, then the retries that are due, while the supervisor lets us."""
+    waiting: list[tuple[float, int, int]] = []  # when, which item, how many tries it had
+
+    def attempt(index: int, tries: int) -> None:
+        board.current = index
+        board.attempts += 1
+        try:
+            argument = item(index)
+        except Exception as error:
+            out.failure(*failure_of(index, error, kind="import"))
+        else:
+            try:
+                value = call(argument)
+            except BaseException as error:
+                if tries < policy.retries and isinstance(error, policy.retry_on):
+                    heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
+                else:
+                    out.failure(*failure_of(index, error, kind="oom" if isinstance(error, MemoryError) else "user"))
+            else:
+                try:
+                    out.value(index, value)
+                except Exception as error:
+                    out.failure(*_unpicklable(index, value, error))
+        board.current = -1
+        if capture.dirty:
+            out.log(index, capture.take())
+
+    for index in (index for lo, hi in spans for index in range(lo, hi)):
+        before, board.reached = board.reached, index
+        if board.ask != GO:  # the supervisor sets `ask`, waits, then reads `reached`: one of us sees the other
+            board.reached = before
+            break
+        attempt(index, 0)
+    while waiting and board.ask != DRAIN:
+        due, index, tries = waiting[0]
+        if (pause := due - time.monotonic()) > 0:
+            time.sleep(min(pause, 0.05))
+        else:
+            heapq.heappop(waiting)
+            attempt(index, tries)
+
+
+def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str, Any], bytes | None]:
+    """An exception as a failure's fields, and itself pickled where that works both ways."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next  # the user's frames only
+    text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    fields = {
+        "index": index,
+        "kind": kind,
+        "error": type(error).__name__,
+        "message": _text(error),
+        "traceback": text[-20_000:],
+    }
+    try:
+        import cloudpickle
+
+        if not isinstance(error, Exception):
+            return fields, None  # SystemExit and the like must not end whoever raises them again
+        pickled = cloudpickle.dumps(error.with_traceback(None), 5)
+        pickle.loads(pickled)
+    except Exception:
+        return fields, None
+    return fields, pickled
+
+
+def _unpicklable(index: int, value: Any, error: Exception) -> tuple[dict[str, Any], None]:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {
+        "index": index,
+        "kind": "user",
+        "error": "UnpicklableResult",
+        "message": f"the result, a {kind}, cannot be pickled: {error}: return plain data, or store it and return its name",
+        "traceback": "",
+    }, None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} whose text cannot be had>"
+
+
+def load_function(blob: bytes, bundle: str | None) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
+    """The user's function and what to retry on, with the user's modules importable."""
+    import zlib
+
+    if bundle is not None and bundle not in sys.path:
+        sys.path.insert(0, bundle)
+    function, retry_on = pickle.loads(zlib.decompress(blob))
+    return function, retry_on
+
+
+def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
+    """How an item becomes arguments: "one" argument, "star" for several, "call" for (args, kwargs)."""
+    if style == "star":
+        return lambda item: function(*item)
+    if style == "call":
+        return lambda item: function(*item[0], **item[1])
+    return function
+
+
+def _chunks(pipe: Connection) -> Iterator[dict[str, Any]]:
+    while True:
+        try:
+            yield json.loads(pipe.recv_bytes())
+        except (EOFError, OSError):
+            return
+
+
+def _companion(out: Out, parent: int) -> None:
+    """Send results of a slow chunk while the next item runs; end the slot when its supervisor is gone."""
+    while True:
+        time.sleep(_FLUSH_S * 2)
+        if os.getppid() != parent:
+            os._exit(1)
+        try:
+            out.flush()
+        except OSError:
+            os._exit(1)
+
+
+def main(handle: int, board_file: str, parent: int) -> None:
+    """Serve chunks until the socket closes."""
+    from starburst_common.wire import Frames
+
+    pipe = Connection(handle)
+    board = Board(Path(board_file))
+    out, capture = Out(pipe), Capture()
+    capture.install()
+    threading.Thread(target=_companion, args=(out, parent), daemon=True).start()
+    functions: dict[str, tuple[Callable[..., Any], tuple[type[BaseException], ...]]] = {}
+    pipe.send_bytes(b'{"ready": true}')
+    for order in _chunks(pipe):
+        blob = pipe.recv_bytes() if order["with_function"] else b""
+        frames = pipe.recv_bytes()
+        began = time.perf_counter()
+        name = order["function"]
+        try:
+            if blob:
+                functions[name] = load_function(blob, order["bundle"])
+            function, retry_on = functions[name]
+        except BaseException as error:
+            fields, _ = failure_of(order["spans"][0][0], error, kind="import")
+            pipe.send_bytes(json.dumps({"unfit": fields}).encode())
+            out.done(time.perf_counter() - began)
+            continue
+        policy = Policy(order["retries"], order["retry_delay_s"], retry_on)
+        items = Frames(frames)
+        run_chunk(order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture)
+        out.done(time.perf_counter() - began)

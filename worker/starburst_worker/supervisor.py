@@ -1,0 +1,291 @@
+"""The worker: leases chunks, keeps slots busy, renews leases, settles, obeys signals, and stops itself in time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from starburst_common.backends import local_at
+from starburst_common.errors import NotFound, Refused
+from starburst_common.model import Buffer, Chunk, FailureKind, RunId
+from starburst_common.names import work_queue
+from starburst_common.ports import Backend, Leased
+from starburst_common.wire import checked_frames, read_chunk_message
+
+from starburst_worker.duty import Duty
+from starburst_worker.runner import Runner, Slot, Work, refuse
+from starburst_worker.runs import Runs
+from starburst_worker.settle import Part, Settler, pieces
+
+_log = logging.getLogger("starburst.worker")
+
+EXIT_IDLE, EXIT_DRAINED, EXIT_BROKEN = 0, 143, 1
+_DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
+_DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
+_SPLIT_PIECES = 8
+_PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
+
+
+class Supervisor:
+    """One worker's threads: the main one watches, one fetches, one settles, one serves each slot."""
+
+    def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
+        self._backend, self._duty = backend, duty
+        self._runs = Runs(backend, scratch, look_every_s=duty.lease_s / 3)
+        self._settler = Settler(backend, duty)
+        self._work_queue = work_queue(duty.fleet)
+        self._stop = threading.Event()  # no more work; what is under way ends in good order
+        self._drain = threading.Event()  # and at once
+        self._broken: BaseException | None = None
+        self._lock = threading.Lock()
+        self._held: set[str] = set()  # receipts whose lease is ours to renew
+        self._busy = 0
+        self._idle_since = time.monotonic()
+        self._wanted = threading.Condition()
+        self._ready: queue.Queue[Work | None] = queue.Queue()
+        self._settling: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._runners = [
+            Runner(
+                number,
+                scratch,
+                settler=self._settler,
+                worker=duty.worker,
+                chunk_s=duty.chunk_s,
+                too_big=self._too_big,
+                draining=self._drain.is_set,
+            )
+            for number in range(duty.slots)
+        ]
+
+    def run(self) -> int:
+        """Work until told to stop, idle, or past the lifetime. Returns the exit code."""
+        born = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: (self._drain.set(), self._stop.set()))
+        threads = [threading.Thread(target=self._guarded(self._serve, runner)) for runner in self._runners]
+        fetcher = threading.Thread(target=self._guarded(self._fetch), daemon=True)
+        settler = threading.Thread(target=self._guarded(self._settle))
+        for thread in (*threads, fetcher, settler):
+            thread.start()
+        renewed = time.monotonic()
+        while not self._stop.wait(min(0.2, self._duty.lease_s / 6)):
+            now = time.monotonic()
+            if now - renewed > self._duty.lease_s / 3:
+                self._renew()
+                renewed = now
+            if now - born > self._duty.lifetime_s:
+                _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.lifetime_s)
+                self._stop.set()
+            elif self._busy == 0 and not self._held and now - self._idle_since > self._duty.idle_s:
+                _log.info("idle for %g s: stopping", self._duty.idle_s)
+                self._stop.set()
+        with self._wanted:
+            self._wanted.notify_all()
+        for _ in threads:
+            self._ready.put(None)
+        while any(thread.is_alive() for thread in threads):
+            threads[0].join(min(0.1, self._duty.lease_s / 6))
+            for thread in threads:
+                thread.join(0.05)
+            if time.monotonic() - renewed > self._duty.lease_s / 3:
+                self._renew()
+                renewed = time.monotonic()
+        fetcher.join(2.0)
+        self._give_back_unstarted()
+        self._settling.put(None)
+        settler.join()
+        for runner in self._runners:
+            runner.close()
+        if self._broken is not None:
+            _log.error("stopped: %s", self._broken)
+            return EXIT_BROKEN
+        return EXIT_DRAINED if self._drain.is_set() else EXIT_IDLE
+
+    # --- fetching -----------------------------------------------------------------------------------------------------
+
+    def _fetch(self) -> None:
+        while not self._stop.is_set():
+            room = self._room()
+            if room <= 0:
+                with self._wanted:
+                    self._wanted.wait(0.05)
+                continue
+            try:
+                leased = self._backend.queue.receive(
+                    self._work_queue, limit=min(room, 10), lease_s=self._duty.lease_s, wait_s=1.0
+                )
+            except NotFound:
+                _log.info("the fleet is closed: stopping")
+                self._stop.set()
+                return
+            with self._lock:
+                self._held.update(message.receipt for message in leased)
+            for message in leased:
+                self._take(message)
+
+    def _room(self) -> int:
+        """How many chunks to lease now: one for each free slot, and one more when a busy slot is about to end."""
+        free = self._duty.slots - self._busy - self._ready.qsize()
+        if free > 0:
+            return free
+        soon = any(runner.remaining_s() < _PREFETCH_S for runner in self._runners)
+        return 1 if soon and free == 0 else 0
+
+    def _take(self, message: Leased) -> None:
+        """From a message to work, or to its end."""
+        try:
+            run, chunk, frames = read_chunk_message(self._backend.key, self._duty.fleet, message.body)
+        except Refused as error:
+            _log.error("refused a message: %s", error)
+            self._release(message.receipt, give_back=True)  # soon it is a dead letter, where the driver finds it
+            return
+        known = self._runs.run(RunId(run))
+        if known is None or known.over:
+            self._finish(message.receipt)
+            return
+        if message.receives > 1 and self._settler.adopt(RunId(run), chunk):
+            self._finish(message.receipt)
+            return
+        deaths = chunk.deaths + message.receives - 1
+        try:
+            work = Work(
+                run=RunId(run),
+                known=known,
+                chunk=chunk,
+                function=self._runs.function(chunk.function),
+                frames=self._frames(run, chunk, frames),
+                receipt=message.receipt,
+            )
+        except (Refused, NotFound) as error:
+            _log.error("cannot run items %s of %s: %s", chunk.span, run, error)
+            failed = refuse(chunk, FailureKind.IMPORT, type(error).__name__, str(error), self._duty.worker)
+            self._settling.put(lambda: self._settler.settle(RunId(run), failed))
+            self._finish(message.receipt)
+            return
+        part: Part | None = None
+        rest: list[Chunk] = []
+        if known.unfit:
+            part = refuse(chunk, FailureKind.IMPORT, "EnvironmentMismatch", known.unfit, self._duty.worker)
+        elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL:
+            why = f"its worker died, {deaths} times"
+            part = refuse(chunk, FailureKind.LOST, "WorkerLost", why, self._duty.worker)
+        elif chunk.span.size > 1 and deaths >= _DEATHS_SPLIT:
+            part = Part(chunk=chunk)
+            rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // _SPLIT_PIECES), deaths=1)
+        if part is None:
+            self._ready.put(work)
+        else:
+            settled = part
+            self._settling.put(lambda: self._settler.settle(RunId(run), settled, rest))
+            self._finish(message.receipt)
+
+    def _frames(self, run: str, chunk: Chunk, inline: bytes | None) -> list[Buffer]:
+        raw: Buffer = inline if inline is not None else self._backend.store.get_range(*chunk.ref)
+        return checked_frames(self._backend.key, run, raw, chunk.span)
+
+    # --- serving ------------------------------------------------------------------------------------------------------
+
+    def _serve(self, runner: Runner) -> None:
+        while True:
+            work = self._ready.get()
+            if work is None:
+                return
+            if self._drain.is_set():
+                self._ready.put(work)  # given back at the end
+                return
+            with self._lock:
+                self._busy += 1
+            try:
+                runner.serve(
+                    work,
+                    lambda part, rest, kept, run=work.run: self._settling.put(
+                        lambda: self._settler.settle(run, part, rest, kept)
+                    ),
+                )
+            finally:
+                with self._lock:
+                    self._busy -= 1
+                    self._idle_since = time.monotonic()
+                with self._wanted:
+                    self._wanted.notify()
+            self._finish(work.receipt)
+
+    def _too_big(self, slot: Slot) -> str:
+        """Why this slot must be killed for memory, or nothing: all slots together exceed the limit and it is the largest."""
+        limit = self._duty.memory_mib
+        if limit is None:
+            return ""
+        sizes = {other.slot: other.slot.rss_mib for other in self._runners if other.slot is not None}
+        used = sum(sizes.values())
+        if used <= limit or sizes.get(slot, 0.0) < max(sizes.values()):
+            return ""
+        return f"the worker used {used:.0f} MiB of its {limit} MiB: give more memory, or fewer slots"
+
+    # --- settling and leases ------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        while (job := self._settling.get()) is not None:
+            job()
+
+    def _finish(self, receipt: str) -> None:
+        """After everything queued so far is settled, the message is done."""
+        self._settling.put(lambda: self._release(receipt, give_back=False))
+
+    def _release(self, receipt: str, *, give_back: bool) -> None:
+        with self._lock:
+            self._held.discard(receipt)
+        if give_back:
+            self._backend.queue.extend(self._work_queue, [receipt], 0)
+        else:
+            self._backend.queue.delete(self._work_queue, [receipt])
+
+    def _renew(self) -> None:
+        with self._lock:
+            held = sorted(self._held)
+        if held:
+            for lost in self._backend.queue.extend(self._work_queue, held, self._duty.lease_s):
+                _log.warning("lost the lease %s: whoever has it now may run its items again", lost)
+        for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
+            self._runs.run(run)  # looks whether it is over
+
+    def _give_back_unstarted(self) -> None:
+        while True:
+            try:
+                work = self._ready.get_nowait()
+            except queue.Empty:
+                return
+            if work is not None:
+                self._settler.send(work.run, [work.chunk])  # a fresh message: this one cost no worker
+                self._release(work.receipt, give_back=False)
+
+    def _guarded(self, body: Callable[..., None], *args: object) -> Callable[[], None]:
+        def guarded() -> None:
+            try:
+                body(*args)
+            except BaseException as error:
+                _log.exception("a thread of the worker failed")
+                self._broken = error
+                self._stop.set()
+                self._drain.set()
+
+        return guarded
+
+
+def main() -> int:
+    """Be the worker that the environment describes."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    duty = Duty.read(os.environ["STARBURST_WORKER"])
+    _log.info("worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine())
+    backend = local_at(Path(duty.home))
+    code = Supervisor(backend, duty, Path.cwd()).run()
+    backend.close()
+    _log.info("worker %s ends with %d", duty.worker, code)
+    return code
