@@ -67,9 +67,7 @@ class RemoteCall:
             try:
                 value = _value(self.task, parameters)
             except Exception as exc:
-                frames = exc.__traceback__.tb_next if exc.__traceback__ else None
-                text = "".join(traceback.format_exception(type(exc), exc, frames))
-                return Reply(error=_portable(exc), traceback=text, records=records)
+                return Reply(error=_portable(exc), traceback=_told(exc), records=records)
         return Reply(value=value, records=records)
 
 
@@ -84,6 +82,16 @@ def _value(task: Task[Any, Any], parameters: dict[str, Any]) -> Any:
 async def _awaited(coroutine: Coroutine[Any, Any, Any], seconds: float | None) -> Any:
     with timeout_async(seconds, TaskRunTimeoutError):
         return await coroutine
+
+
+def _told(exc: Exception) -> str:
+    """The traceback from the user's function on, without the calls of ours and Prefect's that led to it."""
+    frames = exc.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(
+        ("prefect_starburst.", "prefect.")
+    ):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(exc), exc, frames or exc.__traceback__)).rstrip()
 
 
 def _portable(exc: Exception) -> Exception:

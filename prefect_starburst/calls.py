@@ -57,7 +57,13 @@ class Calls:
 def slimmed(task: Task[Any, Any]) -> Task[Any, Any]:
     """The task without what only the engine at home uses: hooks, caching, result storage, retries."""
     slim = copy(task)
-    for hooks in ("on_completion_hooks", "on_failure_hooks", "on_running_hooks", "on_commit_hooks", "on_rollback_hooks"):
+    for hooks in (
+        "on_completion_hooks",
+        "on_failure_hooks",
+        "on_running_hooks",
+        "on_commit_hooks",
+        "on_rollback_hooks",
+    ):
         setattr(slim, hooks, [])
     for name in ("cache_key_fn", "cache_policy", "_user_cache_policy", "cache_expiration", "retry_condition_fn"):
         setattr(slim, name, None)

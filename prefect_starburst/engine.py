@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextvars import copy_context
@@ -117,7 +118,9 @@ class Stub:
             sent = self._send(
                 self._call,
                 context.parameters,
-                CallContext.of(context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)),
+                CallContext.of(
+                    context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
+                ),
             )
             reply = await asyncio.wrap_future(sent)
         except FAILURES:
@@ -178,14 +181,21 @@ def _off_loop(hook: Callable[..., Any], task: Task[Any, Any]) -> Callable[..., A
 
 async def _settled(future: PrefectFuture[Any]) -> None:
     """Wait for a future of any runner without holding up the loop, on which the engine would block."""
-    if not isinstance(future, PrefectConcurrentFuture):
-        await asyncio.to_thread(future.wait)
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: PrefectFuture[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(done.set)
+
+    def wait_and_tell() -> None:
+        try:
+            future.wait()
+        finally:
+            tell(future)
+
+    if not isinstance(future, PrefectConcurrentFuture):  # of `task.delay()` or a deployment: it can only be waited for
+        threading.Thread(target=copy_context().run, args=(wait_and_tell,), daemon=True).start()
+        await done.wait()
     elif not future.wrapped_future.done():
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-        def tell(_: PrefectFuture[Any]) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(done.set)
-
         future.add_done_callback(tell)
         await done.wait()

@@ -27,7 +27,7 @@ class StarburstFuture(PrefectConcurrentFuture[R]):
     @property
     def state(self) -> State[Any]:
         """The run's final state, or what Prefect's API says before there is one."""
-        if self._final_state is None and self.wrapped_future.done():
+        if self._final_state is None and self.wrapped_future.done() and not self.wrapped_future.exception():
             self.wait()
         return super().state
 

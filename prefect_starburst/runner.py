@@ -137,7 +137,9 @@ class StarburstTaskRunner(TaskRunner[StarburstFuture[Any]]):
             upstream=upstream_of(parameters, wait_for),
         )
         state = session.loop.start(
-            final_state(submission, call=session.calls.of(task), send=session.executor.submit, slots=session.loop.slots),
+            final_state(
+                submission, call=session.calls.of(task), send=session.executor.submit, slots=session.loop.slots
+            ),
             copy_context(),
         )
         return StarburstFuture(submission.task_run_id, state, session.loop)
@@ -145,7 +147,7 @@ class StarburstTaskRunner(TaskRunner[StarburstFuture[Any]]):
     def cancel_all(self) -> None:
         """Cancel what is under way, here and on the runners that Prefect duplicated from this one."""
         for runner in (self, *filter(None, (ref() for ref in self._duplicates))):
-            session, runner._session = runner._session, None
+            session, runner._session, runner._started = runner._session, None, False
             if session is not None:
                 session.end(cancel=True)
 

@@ -12,9 +12,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn, Self
 
 import prefect.context
+import prefect.main  # noqa: F401  # completes the context models
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import TaskRun
-from prefect.context import FlowRunContext, SettingsContext, TagsContext, TaskRunContext, hydrated_context
+from prefect.context import FlowRunContext, SettingsContext, TagsContext, TaskRunContext
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
 from prefect.flows import Flow
 from prefect.futures import PrefectFuture
 from prefect.logging.loggers import patch_print
@@ -79,10 +82,12 @@ def no_api() -> Iterator[None]:
     os.environ.update(ENVIRONMENT)
     settings, outside = _settings(), prefect.context.GLOBAL_SETTINGS_CONTEXT
     prefect.context.GLOBAL_SETTINGS_CONTEXT = settings
+    EventsWorker.set_client_override(NullEventsClient)
     try:
         with settings.model_copy():
             yield
     finally:
+        EventsWorker.set_client_override(None)
         prefect.context.GLOBAL_SETTINGS_CONTEXT = outside
         for name in ENVIRONMENT:
             os.environ.pop(name, None)
@@ -91,6 +96,10 @@ def no_api() -> Iterator[None]:
 
 class NoTaskRunner(TaskRunner[PrefectFuture[Any]]):
     """The runner a task finds on a worker: there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = True
 
     def duplicate(self) -> Self:
         return self
@@ -105,8 +114,7 @@ class NoTaskRunner(TaskRunner[PrefectFuture[Any]]):
 # Once a process and kept: a client takes 40 ms to make, the first settings 10 ms, and all calls can share them.
 @functools.cache
 def _settings() -> SettingsContext:
-    with hydrated_context():  # completes Prefect's context models
-        return SettingsContext(profile=Profile(name="starburst-worker", settings={}), settings=Settings())
+    return SettingsContext(profile=Profile(name="starburst-worker", settings={}), settings=Settings())
 
 
 @functools.cache

@@ -12,12 +12,14 @@ from itertools import chain, islice
 from typing import Any
 from weakref import WeakSet
 
+from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
 from starburst_common.code import pack_function
 from starburst_common.drive import Driver
 from starburst_common.errors import BadInput
 from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
+from starburst_common.model import Failure
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
@@ -183,13 +185,13 @@ class StarburstExecutor(Executor):
 
     def _resolve(self) -> None:
         """Answers in, futures done."""
-        assert self._run is not None
+        assert self._run is not None and self._driver is not None
         why = "its run ended"
         try:
-            for index, value in self._run.iter_completed():
+            for index, value in self._run.answers():
                 future = self._sent.pop(index)
-                if isinstance(value, _Raised):
-                    future.set_exception(value.error)
+                if isinstance(value, Failure):
+                    future.set_exception(exception_of(value))
                 else:
                     future.set_result(value)
         except BaseException as error:
@@ -206,13 +208,8 @@ class StarburstExecutor(Executor):
                     future.set_exception(BrokenExecutor(self._broken))
         self._run.wait()
         if self._own_backend and self._fleet is None:
-            self._run.release_backend()
+            self._driver.backend.close()
         _live.discard(self)
-
-
-class _Raised:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
 
 
 def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -195,6 +195,10 @@ class Run:
             values.append(value)
         return values
 
+    def answers(self) -> Iterator[tuple[int, Any]]:
+        """Index and value, or `Failure`, of each item as it is answered; a function may well return an exception."""
+        return self._iterate(ordered=False, timeout=None, stop_early=False)
+
     def unordered(self) -> list[Any]:
         """Every value, in the order in which they were answered; else as `results`."""
         keep = self._spec.options["return_exceptions"]

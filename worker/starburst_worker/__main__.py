@@ -14,7 +14,7 @@ def main() -> int:
         return 0
     from starburst_worker.supervisor import main as supervisor
 
-    return supervisor()
+    supervisor()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starburst_common.errors import Exists, NotFound
@@ -14,8 +14,6 @@ from starburst_common.ports import Backend
 from starburst_common.wire import chunk_message, outcome_bytes, read_outcome, seal_message, summary_fields
 
 from starburst_worker.duty import Duty
-
-_log = logging.getLogger("starburst.worker")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,17 +90,16 @@ class Settler:
         if chunks:
             fleet = self._duty.fleet
             bodies = [chunk_message(self._backend.key, fleet, run, chunk) for chunk in chunks]
-            self._backend.queue.send(work_queue(fleet), bodies, group=run)
+            with suppress(NotFound):  # the fleet was closed: nobody wants them
+                self._backend.queue.send(work_queue(fleet), bodies, group=run)
 
     def _notify(self, run: RunId, outcome: Outcome, body: bytes) -> None:
         notice = {"summary": summary_fields(outcome)}
         if len(body) <= self._duty.inline_bytes:
             notice["outcome"] = b64encode(body).decode()
         text = seal_message(self._backend.key, f"notice {run}", notice)
-        try:
+        with suppress(NotFound):  # the run is over: nobody waits for it
             self._backend.queue.send(RunNames(run).notices, [text], group=run)
-        except NotFound:
-            _log.debug("nobody waits for notices of %s", run)
 
 
 def pieces(chunk: Chunk, span: Span, *, size: int, deaths: int) -> list[Chunk]:

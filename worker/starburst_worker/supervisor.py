@@ -6,12 +6,14 @@ import logging
 import os
 import platform
 import queue
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from starburst_common.backends import local_at
 from starburst_common.errors import NotFound, Refused
@@ -44,6 +46,8 @@ class Supervisor:
         self._work_queue = work_queue(duty.fleet)
         self._stop = threading.Event()  # no more work; what is under way ends in good order
         self._drain = threading.Event()  # and at once
+        self._told = False  # by a signal
+        self._waker = -1
         self._broken: BaseException | None = None
         self._lock = threading.Lock()
         self._held: set[str] = set()  # receipts whose lease is ours to renew
@@ -67,38 +71,35 @@ class Supervisor:
 
     def run(self) -> int:
         """Work until told to stop, idle, or past the lifetime. Returns the exit code."""
-        born = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: (self._drain.set(), self._stop.set()))
-        threads = [threading.Thread(target=self._guarded(self._serve, runner)) for runner in self._runners]
+        born = renewed = time.monotonic()
+        signalled = self._signals()
+        servers = [threading.Thread(target=self._guarded(self._serve, runner)) for runner in self._runners]
         fetcher = threading.Thread(target=self._guarded(self._fetch), daemon=True)
         settler = threading.Thread(target=self._guarded(self._settle))
-        for thread in (*threads, fetcher, settler):
+        for thread in (*servers, fetcher, settler):
             thread.start()
-        renewed = time.monotonic()
-        while not self._stop.wait(min(0.2, self._duty.lease_s / 6)):
+        while any(thread.is_alive() for thread in servers):
+            if select.select([signalled], [], [], min(0.2, self._duty.lease_s / 6))[0]:
+                os.read(signalled, 512)
+                if self._told:
+                    self._drain.set()
+                    self._stop.set()
             now = time.monotonic()
             if now - renewed > self._duty.lease_s / 3:
                 self._renew()
                 renewed = now
-            if now - born > self._duty.lifetime_s:
+            if self._stop.is_set():
+                for _ in servers:
+                    self._ready.put(None)
+                for thread in servers:
+                    thread.join(0.05)
+            elif now - born > self._duty.lifetime_s:
                 _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.lifetime_s)
                 self._stop.set()
             elif self._busy == 0 and not self._held and now - self._idle_since > self._duty.idle_s:
                 _log.info("idle for %g s: stopping", self._duty.idle_s)
                 self._stop.set()
-        with self._wanted:
-            self._wanted.notify_all()
-        for _ in threads:
-            self._ready.put(None)
-        while any(thread.is_alive() for thread in threads):
-            threads[0].join(min(0.1, self._duty.lease_s / 6))
-            for thread in threads:
-                thread.join(0.05)
-            if time.monotonic() - renewed > self._duty.lease_s / 3:
-                self._renew()
-                renewed = time.monotonic()
-        fetcher.join(2.0)
+        fetcher.join(0.2)
         self._give_back_unstarted()
         self._settling.put(None)
         settler.join()
@@ -108,6 +109,24 @@ class Supervisor:
             _log.error("stopped: %s", self._broken)
             return EXIT_BROKEN
         return EXIT_DRAINED if self._drain.is_set() else EXIT_IDLE
+
+    def _signals(self) -> int:
+        """From now on SIGTERM and SIGINT make the returned descriptor readable: a handler may touch no lock."""
+        reader, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
+        signal.set_wakeup_fd(self._waker)
+
+        def told(*_: object) -> None:
+            self._told = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, told)
+        return reader
+
+    def _end(self) -> None:
+        """Ask the main thread to stop, now."""
+        self._stop.set()
+        os.write(self._waker, b"!")
 
     # --- fetching -----------------------------------------------------------------------------------------------------
 
@@ -124,7 +143,7 @@ class Supervisor:
                 )
             except NotFound:
                 _log.info("the fleet is closed: stopping")
-                self._stop.set()
+                self._end()
                 return
             with self._lock:
                 self._held.update(message.receipt for message in leased)
@@ -273,19 +292,22 @@ class Supervisor:
             except BaseException as error:
                 _log.exception("a thread of the worker failed")
                 self._broken = error
-                self._stop.set()
                 self._drain.set()
+                self._end()
 
         return guarded
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Be the worker that the environment describes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     duty = Duty.read(os.environ["STARBURST_WORKER"])
     _log.info("worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine())
-    backend = local_at(Path(duty.home))
-    code = Supervisor(backend, duty, Path.cwd()).run()
-    backend.close()
-    _log.info("worker %s ends with %d", duty.worker, code)
-    return code
+    code = EXIT_BROKEN
+    try:
+        code = Supervisor(local_at(Path(duty.home)), duty, Path.cwd()).run()
+        _log.info("worker %s ends with %d", duty.worker, code)
+    except Exception:
+        _log.exception("worker %s failed", duty.worker)
+    logging.shutdown()
+    os._exit(code)  # whatever thread still waits for something, waits in vain
