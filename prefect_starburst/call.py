@@ -14,9 +14,9 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task
 from prefect.utilities.callables import call_with_parameters
 from prefect.utilities.timeout import timeout, timeout_async
-from starburst_common.errors import UnpicklableResult
 
 from prefect_starburst import logs
+from starburst_common.errors import UnpicklableResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,10 @@ class CallContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """How a call ended: a value, or an error with its traceback as text; and what was logged on the way."""
+    """How a call ended: a value, or an error with its traceback as text; and what was logged on the way.
+
+    A value with nothing logged travels bare.
+    """
 
     value: Any = None
     error: Exception | None = None
@@ -60,7 +63,8 @@ class RemoteCall:
     def __init__(self, task: Task[Any, Any], flow: FlowFacts | None, levels: logs.Levels) -> None:
         self.task, self.flow, self.levels = task, flow, levels
 
-    def __call__(self, parameters: dict[str, Any], context: CallContext) -> Reply:
+    def __call__(self, parameters: dict[str, Any], context: CallContext) -> Any:
+        """The function's value, or a `Reply` where there is more to tell."""
         from prefect_starburst.worker import run_context
 
         with logs.captured(self.levels) as records, run_context(self.task, self.flow, parameters, context):
@@ -68,7 +72,7 @@ class RemoteCall:
                 value = _value(self.task, parameters)
             except Exception as exc:
                 return Reply(error=_portable(exc), traceback=_told(exc), records=records)
-        return Reply(value=value, records=records)
+        return Reply(value=value, records=records) if records or isinstance(value, Reply) else value
 
 
 def _value(task: Task[Any, Any], parameters: dict[str, Any]) -> Any:

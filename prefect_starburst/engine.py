@@ -8,28 +8,28 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextvars import copy_context
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, cast
 from uuid import UUID
 
-from prefect.client.schemas.objects import RunInput, TaskRun
+from prefect.client.schemas.objects import RunInput, State, TaskRun
 from prefect.context import TagsContext, TaskRunContext
 from prefect.exceptions import PrefectSignal
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
-from prefect.states import Crashed, State
+from prefect.states import Crashed
 from prefect.task_engine import run_task_async
 from prefect.tasks import Task
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.engine import should_log_prints
-from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
 
 from prefect_starburst import logs
 from prefect_starburst.call import CallContext, RemoteCall, Reply
+from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
 
-Send = Callable[..., "Future[Reply]"]
+Send = Callable[..., "Future[Any]"]
 
 #: Failures of starburst's that are the call's own fault: they fail the run, and spend its retries. All others crash it.
 FAILURES = (BadInput, UnpicklableResult, ItemTimeout)
@@ -40,10 +40,10 @@ class CallLost(BaseException):
 
 
 class RemoteTraceback(Exception):
-    """Where on the worker an exception was raised, as text; the cause of the exception raised here."""
+    """Where on the worker an exception was raised, as text: the cause of the exception raised here."""
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
+        return f"\n\n{self.args[0]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ async def final_state(submission: Submission, *, call: RemoteCall, send: Send, s
     stub = Stub(submission.task, call, send)
     async with slots:
         try:
-            state: State[Any] = await run_task_async(
+            state = await run_task_async(
                 stub.proxy(),
                 task_run_id=submission.task_run_id,
                 parameters=submission.parameters,
@@ -80,7 +80,7 @@ async def final_state(submission: Submission, *, call: RemoteCall, send: Send, s
             raise
         except BaseException as crash:  # the engine has told Prefect; SystemExit would end the loop
             return stub.crashed(crash)
-        return state
+        return cast("State[Any]", state)
 
 
 class Stub:
@@ -122,13 +122,14 @@ class Stub:
                     context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
                 ),
             )
-            reply = await asyncio.wrap_future(sent)
+            answer = await asyncio.wrap_future(sent)
         except FAILURES:
             raise
-        except StarburstError as exc:
+        except (StarburstError, BrokenExecutor) as exc:
             raise CallLost(f"{type(exc).__name__}: {exc}") from exc
         except (SystemExit, KeyboardInterrupt, PrefectSignal) as exc:
-            raise CallLost(f"the function raised {type(exc).__name__}: {exc}") from exc
+            raise CallLost(f"the function raised {type(exc).__name__}: {exc}") from None
+        reply = answer if isinstance(answer, Reply) else Reply(value=answer)
         logs.replay(reply.records)
         if reply.error is not None:
             raise reply.error from RemoteTraceback(reply.traceback)
@@ -139,7 +140,7 @@ class Stub:
         state = self._task_run.state if self._task_run else None
         if state is None or not state.is_crashed():
             state = Crashed(message=f"Execution was interrupted: {type(crash).__name__}: {crash}".rstrip(": "))
-        state.data = crash.__cause__ if isinstance(crash.__cause__, StarburstError) else None
+        state.data = crash.__cause__ if isinstance(crash, CallLost) and isinstance(crash.__cause__, Exception) else None
         return state
 
 
@@ -150,7 +151,7 @@ class EnforcedElsewhere(float):
     (True, '1.5 second(s)')
     """
 
-    def __new__(cls, seconds: float) -> EnforcedElsewhere:
+    def __new__(cls, seconds: float) -> Self:
         self = super().__new__(cls, math.inf)
         self.seconds = seconds
         return self

@@ -9,10 +9,11 @@ from concurrent.futures import Future, wait
 from contextvars import Context, copy_context
 from typing import Any
 
+from prefect.client.schemas.objects import State
 from prefect.context import AsyncClientContext
-from prefect.states import Crashed, State
+from prefect.states import Crashed
 
-Engine = Coroutine[Any, Any, "State[Any]"]
+Engine = Coroutine[Any, Any, State[Any]]
 
 
 class EngineLoop:
@@ -27,6 +28,7 @@ class EngineLoop:
         self._runs: dict[asyncio.Task[State[Any]], Future[State[Any]]] = {}
         self._unsettled: set[Future[State[Any]]] = set()
         self._stopping = asyncio.Event()
+        self._lock, self._closed = threading.Lock(), False
         self._ready: Future[AsyncClientContext] = Future()
         self._context = copy_context()  # the flow's settings say which API to speak to
         self._thread = threading.Thread(target=self._turn, name="starburst-engines", daemon=True)
@@ -42,8 +44,12 @@ class EngineLoop:
         context.run(AsyncClientContext.__var__.set, self._client)
         future: Future[State[Any]] = Future()
         future.set_running_or_notify_cancel()  # a run is cancelled by Prefect's state, never by its future
-        self._unsettled.add(future)
-        self._loop.call_soon_threadsafe(self._begin, engine, context, future)
+        with self._lock:
+            if self._closed:
+                engine.close()
+                raise RuntimeError("The task runner was cancelled: it takes no more runs")
+            self._unsettled.add(future)
+            self._loop.call_soon_threadsafe(self._begin, engine, context, future)
         return future
 
     def drain(self) -> None:
@@ -53,9 +59,11 @@ class EngineLoop:
 
     def stop(self) -> None:
         """Cancel what is still under way, wait until it has said so, and end the thread. Twice is once."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._stopping.set)  # after every `_begin`: all runs are known by then
+        self._thread.join()
 
     def _turn(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

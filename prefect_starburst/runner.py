@@ -15,21 +15,21 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-import starburst_common
 from prefect._internal.uuid7 import uuid7
 from prefect.client.schemas.objects import FlowRun, RunInput
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
-from starburst_common.errors import BadInput
 
+import starburst_common
 from prefect_starburst.calls import Calls
 from prefect_starburst.engine import Submission, final_state
 from prefect_starburst.future import StarburstFuture, upstream_of
 from prefect_starburst.loop import EngineLoop
+from starburst_common.errors import BadInput
 
-#: Engines in flight at least, whatever the number of workers; one costs about 30 kB and no thread.
+#: Engines in flight at least, whatever the number of workers: enough to keep the engine thread busy.
 LEAST_IN_FLIGHT = 256
 
 
@@ -85,7 +85,7 @@ class StarburstTaskRunner(TaskRunner[StarburstFuture[Any]]):
         max_in_flight: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         if max_in_flight is not None and max_in_flight < 1:
             raise BadInput(f"max_in_flight={max_in_flight!r}: give a whole number of task runs, at least 1")
         self._options = RunnerOptions(
@@ -108,11 +108,11 @@ class StarburstTaskRunner(TaskRunner[StarburstFuture[Any]]):
 
     def duplicate(self) -> Self:
         """A runner with the same options. Prefect starts a duplicate for each flow run, and cancels by the original."""
-        twin = _made(type(self), self._options)
+        twin = type(self)(max_in_flight=self._options.max_in_flight, **self._options.executor)
         self._duplicates = [ref for ref in self._duplicates if ref() is not None] + [weakref.ref(twin)]
         return twin
 
-    def submit(  # type: ignore[override]  # Prefect overloads for sync and async tasks; both are one case here
+    def submit(
         self,
         task: Task[Any, Any],
         parameters: dict[str, Any],
@@ -180,7 +180,12 @@ class StarburstTaskRunner(TaskRunner[StarburstFuture[Any]]):
                     executor.shutdown(wait=False, cancel_futures=True)
                     raise
                 context = FlowRunContext.get()
-                self._session = Session(executor=executor, loop=loop, flow_run=context.flow_run if context else None)
+                self._session = Session(
+                    executor=executor,
+                    loop=loop,
+                    backend=self._options.executor["backend"],
+                    flow_run=context.flow_run if context else None,
+                )
             return self._session
 
 
@@ -190,6 +195,7 @@ class Session:
 
     executor: Executor
     loop: EngineLoop
+    backend: str
     flow_run: FlowRun | None
     calls: Calls = field(default_factory=Calls)
 
@@ -200,16 +206,17 @@ class Session:
 
     def end(self, *, cancel: bool) -> None:
         """Finish the runs under way, or cancel them; then let the workers go."""
-        done = False
+        finished = False
         try:
             if not cancel:
                 self.loop.drain()
-                done = True
-        finally:
-            try:
-                self.loop.stop()
-            finally:
-                self.executor.shutdown(wait=done, cancel_futures=True)
+                finished = True
+        finally:  # an interrupt while waiting cancels, too
+            self.loop.stop()
+            self.executor.shutdown(wait=finished, cancel_futures=True)
+            run_id = getattr(self.executor, "run_id", None)
+            if run_id is not None and not finished:
+                starburst_common.attach(run_id, backend=self.backend).cancel()  # calls under way end with it
 
 
 def _made(kind: type[Any], options: RunnerOptions) -> Any:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn, Self
 
 import prefect.context
-import prefect.main  # noqa: F401  # completes the context models
+import prefect.main  # completes the context models
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext, SettingsContext, TagsContext, TaskRunContext
@@ -98,7 +98,7 @@ class NoTaskRunner(TaskRunner[PrefectFuture[Any]]):
     """The runner a task finds on a worker: there is none."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._started = True
 
     def duplicate(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import chain, islice
 from threading import Thread
 from types import TracebackType
@@ -226,6 +227,8 @@ class _Reader:
             feed.end()
             self._driver.input_ended(feed.fed)
         except BaseException as error:
+            with suppress(Exception):
+                feed.flush()  # the items before it are answered all the same
             self._driver.input_failed(error)
 
     def _await_room(self, size: int) -> None:

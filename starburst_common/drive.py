@@ -62,6 +62,7 @@ class Driver:
         self.closed = False  #: cleaned up as well
         self._names = RunNames(run)
         self._expected, self._breaker = expected, breaker
+        self._refused = ""
         self._inline: dict[Span, bytes] = {}
         self._inline_bytes = 0
         self._quiet_since = time.monotonic()
@@ -146,7 +147,7 @@ class Driver:
                         actions = decide(self.observe(), self.policy)
                         for action in actions:
                             self._act(action)
-                except (OSError, Refused) as error:
+                except OSError as error:
                     _log.warning("run %s: %s; trying again", self.run, error)
                     time.sleep(_RETRY_S)
         except BaseException as error:
@@ -200,7 +201,11 @@ class Driver:
         for key in self.backend.store.list(self._names.outcomes):
             span = Span.parse(key.rsplit("/", 1)[-1])
             if not self.ledger.settled(span):
-                outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
+                try:
+                    outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
+                except Refused as error:
+                    self._refused = str(error)
+                    continue
                 self._book(summary_fields(outcome), None)
 
     def observe(self) -> View:
@@ -234,6 +239,7 @@ class Driver:
             cancelled=self._cancel.is_set() or self._marked(self._names.cancel),
             breaker=ledger.all_fail_alike() if self._breaker else "",
             input_lost=self.input_lost,
+            refused=self._refused,
         )
 
     def _marked(self, key: str) -> bool:
@@ -249,7 +255,6 @@ class Driver:
         if isinstance(action, Launch):
             _log.info("run %s: launching %d workers", self.run, len(action.ordinals))
             self.fleet.launch(action.ordinals)
-            self._quiet_since = time.monotonic()
         elif isinstance(action, Resend):
             self._resend()
         else:

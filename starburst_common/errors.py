@@ -35,7 +35,7 @@ class RunCancelled(StarburstError):
     """The run was cancelled; what was answered before is still there."""
 
 
-class InputLost(StarburstError):
+class InputLost(RunStopped):
     """The driver died before it had stored the whole input, so later items were never submitted."""
 
 

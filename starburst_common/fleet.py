@@ -48,8 +48,8 @@ class Fleet:
 
     def hold(self, holder: str) -> None:
         """Keep the fleet open until `release` by the same name."""
+        self.backend.store.put(holders(self.id) + holder, b"")  # first: what has no holder is never cleaned up
         self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
-        self.backend.store.put(holders(self.id) + holder, b"")
 
     def release(self, holder: str) -> None:
         """Let go; the last to do so closes the fleet."""

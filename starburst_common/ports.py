@@ -133,6 +133,9 @@ class Compute(Protocol):
     def forget(self, fleet: FleetId) -> None:
         """Remove all records of a fleet whose workers have stopped."""
 
+    def fleets(self) -> list[FleetId]:
+        """Every fleet with records, by name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:

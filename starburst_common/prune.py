@@ -11,44 +11,40 @@ from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import CODE, FLEETS, RUNS, RunNames, holders, work_queue
 from starburst_common.ports import Backend
-from starburst_common.run import Spec, expires_at
+from starburst_common.run import Spec, expires_at, read_end
 from starburst_common.wire import read_document, unseal
 
 _log = logging.getLogger("starburst")
 _PRUNED = "pruned-at"
 _EVERY_S = 3600.0
+_ABANDONED_S = 3600.0  #: a fleet older than this may be closed if nobody needs it
 
 
-def prune(backend: Backend) -> list[RunId]:
-    """Remove runs that have expired, their queues, fleets nobody holds, and code no run refers to; what was removed."""
+def prune(backend: Backend, now: float | None = None) -> list[RunId]:
+    """Remove runs that have expired, fleets that crashed drivers left, and code no run refers to; the removed runs."""
+    now = time.time() if now is None else now
     removed = []
     bundles: set[str] = set()
-    fleets: dict[str, bool] = {}  # fleet to whether a kept run or a cluster may still need it
+    open_runs: set[str] = set()
     for name in backend.store.folders(RUNS):
         run = RunId(name)
         names = RunNames(run)
         try:
             spec = Spec.read(backend, run)
-        except (NotFound, Refused):
-            if _age_s(name) > backend.keep_s:  # a start that died, or a run whose key is gone
-                _remove(backend, names)
-                removed.append(run)
+            expired = now >= expires_at(backend, spec)
+        except (NotFound, Refused):  # a start that died, or a key that is gone
+            expired = now - _made_at(name) > backend.keep_s
+        if expired:
+            backend.queue.drop(names.notices)
+            backend.store.delete_folder(names.folder)
+            removed.append(run)
             continue
-        if time.time() < expires_at(backend, spec):
-            bundles |= _bundles(backend, names)
-            fleets[spec.fleet] = True
-            continue
-        backend.queue.drop_group(work_queue(spec.fleet), run)
-        _remove(backend, names)
-        backend.store.delete([holders(spec.fleet) + run])
-        fleets.setdefault(spec.fleet, False)
-        removed.append(run)
-    for fleet, needed in fleets.items():
-        if not needed:
-            _close(backend, fleet)
-    for fleet in backend.store.folders(FLEETS):
-        if fleet not in fleets and _age_s(fleet) > backend.keep_s:
-            _close(backend, fleet)
+        bundles |= _bundles(backend, names)
+        if read_end(backend, run) is None:
+            open_runs.add(name)
+    for fleet in sorted({*backend.store.folders(FLEETS), *backend.compute.fleets()}):
+        if now - _made_at(fleet) > _ABANDONED_S:
+            _close_if_abandoned(backend, FleetId(fleet), open_runs)
     if removed:
         stale = [key for key in backend.store.list(CODE) if key.removeprefix(CODE) not in bundles]
         backend.store.delete(stale)
@@ -66,17 +62,14 @@ def prune_now_and_then(backend: Backend) -> None:
         prune(backend)
 
 
-def _remove(backend: Backend, names: RunNames) -> None:
-    backend.queue.drop(names.notices)
-    backend.store.delete_folder(names.folder)
-
-
-def _close(backend: Backend, fleet: str) -> None:
-    name = FleetId(fleet)
-    alive = [worker.id for worker in backend.compute.workers(name) if worker.phase is not WorkerPhase.STOPPED]
-    backend.compute.stop(name, alive, grace_s=5.0)
-    backend.queue.drop(work_queue(name))
-    backend.compute.forget(name)
+def _close_if_abandoned(backend: Backend, fleet: FleetId, open_runs: set[str]) -> None:
+    """A fleet without a live worker and without a run that goes on was left by a driver that died."""
+    if any(worker.phase is not WorkerPhase.STOPPED for worker in backend.compute.workers(fleet)):
+        return
+    if open_runs & {key.rsplit("/", 1)[-1] for key in backend.store.list(holders(fleet))}:
+        return
+    backend.queue.drop(work_queue(fleet))
+    backend.compute.forget(fleet)
     backend.store.delete_folder(f"{FLEETS}{fleet}/")
 
 
@@ -90,10 +83,9 @@ def _bundles(backend: Backend, names: RunNames) -> set[str]:
     return found
 
 
-def _age_s(name: str) -> float:
-    """From the time in an id."""
+def _made_at(name: str) -> float:
+    """From the time in an id (wall clock)."""
     try:
-        made = time.strptime("-".join(name.split("-")[1:3]), "%Y%m%d-%H%M%S")
+        return calendar.timegm(time.strptime("-".join(name.split("-")[1:3]), "%Y%m%d-%H%M%S"))
     except ValueError:
-        return 0.0
-    return time.time() - calendar.timegm(made)
+        return time.time()

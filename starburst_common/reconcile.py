@@ -33,13 +33,14 @@ class View:
     owed: int  #: chunks planned and not settled
     expected: int  #: chunks that will be planned soon
     depth: Depth  #: of the run's messages
-    quiet_since: float  #: when the run last moved: a chunk planned or settled, a worker launched
+    quiet_since: float  #: when the run last moved: a chunk planned, settled or sent again
     alive: int  #: workers starting or running
     launched: int  #: workers ever launched, which is the next ordinal
     barren: int  #: workers that ended badly since anything was settled
     cancelled: bool = False
     breaker: str = ""  #: what the first items all failed with
     input_lost: str = ""  #: why the rest of the input cannot come any more
+    refused: str = ""  #: an outcome that we did not sign lies where an answer should be
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
         return [Finish(RunState.FAILED if view.failed else RunState.SUCCEEDED)]
     if not policy.tolerate.allows(failed=view.failed, items=max(view.items or view.answered, _LEAST_SHARE)):
         return [Finish(RunState.STOPPED, _too_many(view, policy))]
+    if view.refused:
+        return [Finish(RunState.STOPPED, view.refused)]
     if view.breaker:
         return [Finish(RunState.STOPPED, view.breaker)]
     if view.input_lost and view.owed == 0:

@@ -13,7 +13,7 @@ from typing import Any
 
 from starburst_common.answers import answers, exception_of
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, NotFound, RunCancelled, RunStopped
+from starburst_common.errors import BadInput, InputLost, NotFound, RunCancelled, RunStopped
 from starburst_common.fleet import Fleet
 from starburst_common.model import Failure, FleetId, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
 from starburst_common.names import RUNS, RunNames
@@ -119,7 +119,7 @@ class Spec:
             workers=self.workers,
             slots=self.resources.slots,
             tolerate=Tolerance(count=self.options["tolerate_count"], share=self.options["tolerate_share"]),
-            resend_after_s=10.0,
+            resend_after_s=5.0,
         )
 
 
@@ -143,6 +143,31 @@ class Run:
     def label(self) -> str:
         """The label it was given."""
         return self._spec.label
+
+    @property
+    def function(self) -> str:
+        """The name of the function it calls."""
+        return self._spec.function
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags it was given."""
+        return dict(self._spec.tags)
+
+    @property
+    def workers(self) -> int:
+        """How many workers it may have."""
+        return self._spec.workers
+
+    @property
+    def resources(self) -> Resources:
+        """What each of its workers has."""
+        return self._spec.resources
+
+    @property
+    def expires_at(self) -> float:
+        """When it may be pruned (wall clock)."""
+        return expires_at(self._backend, self._spec)
 
     def status(self) -> RunStatus:
         """How it stands, from this process's driver if it has one, else from the store."""
@@ -195,9 +220,9 @@ class Run:
             values.append(value)
         return values
 
-    def answers(self) -> Iterator[tuple[int, Any]]:
+    def answers(self, *, ordered: bool = False) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item as it is answered; a function may well return an exception."""
-        return self._iterate(ordered=False, timeout=None, stop_early=False)
+        return self._iterate(ordered=ordered, timeout=None, stop_early=False)
 
     def unordered(self) -> list[Any]:
         """Every value, in the order in which they were answered; else as `results`."""
@@ -305,7 +330,8 @@ class Run:
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
             if stop_early and (first := self._first_failure(driver)) is not None:
                 raise exception_of(first)
-            kind = RunCancelled if driver.state is RunState.CANCELLED else RunStopped
+            kind = InputLost if driver.input_lost else RunStopped
+            kind = RunCancelled if driver.state is RunState.CANCELLED else kind
             raise kind(
                 f"run {self.id}: {driver.reason}; {driver.ledger.answered} items were answered: "
                 f"attach({self.id!r}).iter_completed() gives them"
@@ -427,10 +453,10 @@ def list_runs(*, backend: str | Backend = "auto") -> list[Run]:
 
     opened = open_backend(backend)
     found = []
-    for name in reversed(opened.store.folders(RUNS)):
+    for name in opened.store.folders(RUNS):
         with suppress(NotFound):
             found.append(Run(opened, Spec.read(opened, RunId(name)), None))
-    return found
+    return sorted(found, key=lambda run: run._spec.created_at, reverse=True)
 
 
 def watch(run: Run, show: Callable[[RunStatus], None], every_s: float) -> threading.Thread:

@@ -93,8 +93,8 @@ class LocalQueue:
         with self._writing() as db:
             for receipt in receipts:
                 found = db.execute(
-                    "UPDATE messages SET visible_at = ? WHERE id = ? AND receipt = ? AND visible_at > ?",
-                    (until, _id(receipt), receipt, self._clock()),
+                    "UPDATE messages SET visible_at = ? WHERE id = ? AND queue = ? AND receipt = ? AND visible_at > ?",
+                    (until, _id(receipt), queue, receipt, self._clock()),
                 )
                 if found.rowcount == 0:
                     lost.append(receipt)
@@ -102,7 +102,10 @@ class LocalQueue:
 
     def delete(self, queue: str, receipts: Sequence[str]) -> None:
         with self._writing() as db:
-            db.executemany("DELETE FROM messages WHERE id = ? AND receipt = ?", ((_id(r), r) for r in receipts))
+            db.executemany(
+                "DELETE FROM messages WHERE id = ? AND queue = ? AND receipt = ?",
+                ((_id(receipt), queue, receipt) for receipt in receipts),
+            )
 
     def depth(self, queue: str, *, group: str | None = None) -> Depth:
         with self._connection() as db:
@@ -219,7 +222,8 @@ class LocalQueue:
 
 
 def _id(receipt: str) -> int:
-    return int(receipt.partition("-")[0])
+    number = receipt.partition("-")[0]
+    return int(number) if number.isdecimal() else -1
 
 
 def _into_wal(db: sqlite3.Connection) -> None:

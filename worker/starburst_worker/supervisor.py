@@ -147,8 +147,9 @@ class Supervisor:
                 return
             with self._lock:
                 self._held.update(message.receipt for message in leased)
-            for message in leased:
-                self._take(message)
+            suspects = [suspect for message in leased if (suspect := self._take(message)) is not None]
+            for number, suspect in reversed(list(enumerate(suspects))):
+                self._quarantine(suspect, run_it=number == 0)
 
     def _room(self) -> int:
         """How many chunks to lease now: one for each free slot, and one more when a busy slot is about to end."""
@@ -158,21 +159,21 @@ class Supervisor:
         soon = any(runner.remaining_s() < _PREFETCH_S for runner in self._runners)
         return 1 if soon and free == 0 else 0
 
-    def _take(self, message: Leased) -> None:
-        """From a message to work, or to its end."""
+    def _take(self, message: Leased) -> Work | None:
+        """From a message to work, or to its end; returns work that may take the worker with it."""
         try:
             run, chunk, frames = read_chunk_message(self._backend.key, self._duty.fleet, message.body)
+            known = self._runs.run(RunId(run))
         except Refused as error:
             _log.error("refused a message: %s", error)
             self._release(message.receipt, give_back=True)  # soon it is a dead letter, where the driver finds it
-            return
-        known = self._runs.run(RunId(run))
+            return None
         if known is None or known.over:
             self._finish(message.receipt)
-            return
+            return None
         if message.receives > 1 and self._settler.adopt(RunId(run), chunk):
             self._finish(message.receipt)
-            return
+            return None
         deaths = chunk.deaths + message.receives - 1
         try:
             work = Work(
@@ -188,7 +189,7 @@ class Supervisor:
             failed = refuse(chunk, FailureKind.IMPORT, type(error).__name__, str(error), self._duty.worker)
             self._settling.put(lambda: self._settler.settle(RunId(run), failed))
             self._finish(message.receipt)
-            return
+            return None
         part: Part | None = None
         rest: list[Chunk] = []
         if known.unfit:
@@ -200,11 +201,33 @@ class Supervisor:
             part = Part(chunk=chunk)
             rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // _SPLIT_PIECES), deaths=1)
         if part is None:
+            if deaths >= _DEATHS_FAIL - 1:
+                work.chunk = chunk.narrowed(chunk.span, deaths=deaths)
+                return work
             self._ready.put(work)
         else:
             settled = part
             self._settling.put(lambda: self._settler.settle(RunId(run), settled, rest))
             self._finish(message.receipt)
+        return None
+
+    def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
+        """Run an item with nothing else near that could die with it and be thought guilty; or leave it to another."""
+        if run_it and self._until(lambda: self._held == {suspect.receipt}):
+            self._ready.put(suspect)
+            self._until(lambda: suspect.receipt not in self._held)
+        else:
+            self._settler.send(suspect.run, [suspect.chunk])
+            self._release(suspect.receipt, give_back=False)
+
+    def _until(self, there: Callable[[], bool]) -> bool:
+        while not self._stop.is_set():
+            with self._lock:
+                if there():
+                    return True
+            with self._wanted:
+                self._wanted.wait(0.05)
+        return False
 
     def _frames(self, run: str, chunk: Chunk, inline: bytes | None) -> list[Buffer]:
         raw: Buffer = inline if inline is not None else self._backend.store.get_range(*chunk.ref)

@@ -1,0 +1,118 @@
+"""Arguments in, an exit code out: the commands, and one line for each thing that can go wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from starburst_common import __version__
+from starburst_common.cli import cancel, demo, failures, logs, map, replay, results, runs, status
+from starburst_common.errors import BadInput, NotFound, StarburstError
+
+EXIT_CODES = (
+    "Exit codes: 0 all fine; 1 an item failed, or the run failed or stopped; 2 bad usage or input; "
+    "3 no such run; 130 Ctrl-C."
+)
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # which package it lives in depends on typer's version
+
+app = typer.Typer(
+    name="starburst",
+    epilog=EXIT_CODES,
+    rich_markup_mode=None,  # plain help: a third of the time, and narrow
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, command in (
+    ("map", map.map_items),
+    ("demo", demo.demo),
+    ("runs", runs.runs),
+    ("status", status.status),
+    ("attach", status.attach_to),
+    ("results", results.results),
+    ("failures", failures.failures),
+    ("logs", logs.logs),
+    ("replay", replay.replay),
+    ("cancel", cancel.cancel),
+    ("extend", runs.extend),
+    ("prune", runs.prune_expired),
+):
+    app.command(name, epilog=EXIT_CODES)(command)
+
+
+@app.callback(invoke_without_command=True)
+def starburst(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="STARBURST_DEBUG", help="Show tracebacks, and what goes on inside.")
+    ] = False,
+) -> None:
+    """Map a Python function over many inputs, on as many workers as there may be.
+
+    A RUN is written as its id, the start of one, or `last`. Results go to stdout, all else to stderr.
+    """
+    _log_to_stderr(debug)
+    if version:
+        typer.echo(f"starburst {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Carry out one command line; results go to stdout, all else to stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="starburst", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (_UsageError, typer.Abort) as error:
+        text = error.format_message() if isinstance(error, _UsageError) else "aborted"  # type: ignore[attr-defined]
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+        return _fail(f"{text.rstrip('.')}{hint}", 2)
+    except NotFound as error:
+        return _fail(error, 3)
+    except BadInput as error:
+        return _fail(error, 2)
+    except (StarburstError, OSError) as error:
+        return _fail(error, 1)
+    except ImportError as error:
+        return _fail(f"{error}: call starburst from the folder of the function's module", 1)
+    except Exception as error:
+        return _fail(f"{type(error).__name__}: {error} (STARBURST_DEBUG=1 shows where)", 1)
+
+
+def _fail(error: BaseException | str, code: int) -> int:
+    if _debugging():
+        traceback.print_exc()
+    print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+    return code
+
+
+def _debugging() -> bool:
+    return logging.getLogger("starburst").isEnabledFor(logging.INFO)
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on whatever stderr is at the time; a progress bar may stand in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        if record.exc_info and _debugging():
+            traceback.print_exception(record.exc_info[1])
+
+
+def _log_to_stderr(debug: bool) -> None:
+    if debug:
+        os.environ["STARBURST_DEBUG"] = "1"
+    log = logging.getLogger("starburst")
+    log.setLevel(logging.INFO if debug else logging.WARNING)
+    log.addHandler(_Lines())
+    log.propagate = False

@@ -1,0 +1,161 @@
+"""A file of items, or stdin, in; items out. A file is read through once before anything is launched, and held never."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from shutil import copyfileobj
+from typing import Any
+
+from starburst_common.errors import BadInput
+
+STDIN = "-"
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def open_items(source: str, kind: str | None, *, whole: bool = False) -> Iterable[Any]:
+    """Items of a file, or of stdin for `-`, as they come (with `whole`, read to its end first).
+
+    `kind` is "jsonl", "csv" or "parquet"; None goes by the suffix. Raises `BadInput` naming file, line and fault.
+    """
+    if kind is not None and kind not in _SUFFIXES.values():
+        raise BadInput(f'format={kind!r}: use "jsonl", "csv" or "parquet"')
+    if source == STDIN:
+        if kind == "parquet":
+            raise BadInput("Parquet cannot be read from stdin: give a file")
+        read = _csv if kind == "csv" else _jsonl
+        return _Items(_spooled(), "stdin", read) if whole else read(_stdin(), "stdin")
+    path = Path(source)
+    kind = kind or _by_suffix(path)
+    if not path.is_file():
+        raise BadInput(f"{source}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    if kind == "parquet":
+        return _Parquet(path)
+    return _Items(path, source, _csv if kind == "csv" else _jsonl)
+
+
+def _by_suffix(path: Path) -> str:
+    if path.suffix == ".json":
+        raise BadInput(
+            f"{path}: a JSON document is not items: write one value a line, as `jq -c '.[]' {path}` does, "
+            "or say --format jsonl if it is so already"
+        )
+    if path.suffix not in _SUFFIXES:
+        raise BadInput(f"{path}: {path.suffix or 'no suffix'} tells no format: say --format jsonl, csv or parquet")
+    return _SUFFIXES[path.suffix]
+
+
+_Reader = Callable[[Iterable[bytes], str], Iterator[Any]]
+
+
+class _Items:
+    """Items of a text file, all well-formed, counted and not held."""
+
+    def __init__(self, path: Path, name: str, read: _Reader) -> None:
+        self._path, self._name, self._read = path, name, read
+        self._count = sum(1 for _ in self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            with self._path.open("rb") as lines:
+                yield from self._read(lines, self._name)
+        except OSError as error:
+            raise BadInput(f"{self._name}: {error.strerror}") from None
+
+
+class _Parquet:
+    """Rows of a Parquet file as dicts."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from pyarrow import ArrowException  # type: ignore[import-untyped]
+            from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+        except ImportError:
+            raise BadInput(f"{path}: reading Parquet needs pyarrow: pip install 'starburst-ecs[parquet]'") from None
+        self._path, self._fault = path, ArrowException
+        try:
+            self._file = ParquetFile(path)
+        except (ArrowException, OSError) as error:
+            raise BadInput(f"{path}: not Parquet: {error}") from None
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            for batch in self._file.iter_batches(batch_size=8192):
+                yield from batch.to_pylist()
+        except (self._fault, OSError) as error:
+            raise BadInput(f"{self._path}: broken Parquet: {error}") from None
+
+
+def _jsonl(lines: Iterable[bytes], name: str) -> Iterator[Any]:
+    for number, text in _decoded(lines, name):
+        if text.strip():
+            try:
+                yield json.loads(text)
+            except json.JSONDecodeError as error:
+                shown = text.strip() if len(text) < 60 else f"{text.strip()[:57]}..."
+                raise BadInput(
+                    f"{name}, line {number}: not JSON: {error.msg} (column {error.colno}): {shown}"
+                ) from None
+            except (ValueError, RecursionError) as error:
+                raise BadInput(f"{name}, line {number}: not JSON that Python can hold: {error}") from None
+
+
+def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
+    rows = csv.reader((text for _, text in _decoded(lines, name)), strict=True)
+    header: list[str] = []
+    try:
+        for row in rows:
+            if row and not header:
+                header = row
+                if twice := {column for column in header if header.count(column) > 1}:
+                    raise BadInput(f"{name}, line {rows.line_num}: two columns are called {min(twice)!r}")
+            elif row:
+                if len(row) != len(header):
+                    raise BadInput(
+                        f"{name}, line {rows.line_num}: {len(row)} fields where the header has {len(header)}"
+                    )
+                yield dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise BadInput(f"{name}, line {rows.line_num}: not CSV: {error}") from None
+
+
+def _decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{name}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x})") from None
+
+
+def _stdin() -> Iterator[bytes]:
+    """Lines of stdin past Python's own buffer, whose lock a thread that waits here would hold when the process ends."""
+    rest = b""
+    while block := os.read(0, 1 << 16):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (line + b"\n" for line in lines)
+    if rest:
+        yield rest
+
+
+def _spooled() -> Path:
+    """All of stdin in a temporary file, which stays until the process ends."""
+    import atexit
+
+    with (
+        tempfile.NamedTemporaryFile(prefix="starburst-items-", delete=False) as spool,
+        os.fdopen(0, "rb", closefd=False) as stdin,
+    ):
+        copyfileobj(stdin, spool)
+    path = Path(spool.name)
+    atexit.register(path.unlink, missing_ok=True)
+    return path

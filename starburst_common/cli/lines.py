@@ -1,0 +1,129 @@
+"""Answers in, JSON lines out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any, Self, TextIO
+from uuid import UUID
+
+from starburst_common.errors import BadInput
+from starburst_common.model import Failure
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can say it.
+
+    numpy scalars and arrays (and all that has `tolist`) become numbers and lists, dataclasses objects, dates and times
+    ISO 8601 text, enum members their value, sets lists, decimals, paths and UUIDs text; NaN and infinities, which JSON
+    lacks, null; anything else its `repr`.
+
+    >>> plain({"when": date(2027, 1, 2), 3: (Decimal("0.1"), float("nan"), {1}), "f": plain})["when"]
+    '2027-01-02'
+    >>> plain({3: (Decimal("0.1"), float("nan"), {1})})
+    {'3': ['0.1', None, [1]]}
+    """
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | PurePath | UUID):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if not isinstance(value, type) and callable(getattr(value, "tolist", None)):
+        return plain(value.tolist())
+    return repr(value)
+
+
+def json_text(value: Any) -> str:
+    """One line of JSON, whatever the value."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return json.dumps(plain(value), ensure_ascii=False)
+    except RecursionError:  # it holds itself
+        return json.dumps(repr(value), ensure_ascii=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json_text(value), flush=True)
+
+
+def failure_fields(failure: Failure) -> dict[str, Any]:
+    """A failure as JSON."""
+    return {
+        "item": failure.index,
+        "kind": str(failure.kind),
+        "error": failure.error,
+        "message": failure.message,
+        "traceback": failure.traceback,
+        "worker": failure.worker,
+    }
+
+
+class Answers:
+    """Writes a line an item, to a file or to stdout, and remembers the first failures.
+
+    A line is the value, or null where there is none, so that line n belongs to item n; with `tagged` it is an object
+    that tells item and value, or item and failure.
+    """
+
+    def __init__(self, output: Path | None, *, tagged: bool) -> None:
+        self.first: list[Failure] = []
+        self.failed = 0
+        self._tagged = tagged
+        self._file: TextIO | None = None
+        try:
+            if output is not None:
+                self._file = output.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+        except OSError as error:
+            raise BadInput(f"--output {output}: {error.strerror}") from None
+        # A progress bar takes the place of stdout and stderr: lines on the same terminal go through it, others past it.
+        self._piped = None if sys.stdout.isatty() else sys.stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, answers: Iterator[tuple[int, Any]]) -> None:
+        """Answers in the order of the items."""
+        following = 0
+        for index, answer in answers:
+            failure = answer if isinstance(answer, Failure) else None
+            if failure is not None:
+                self.failed += 1
+                self.first += [failure] if len(self.first) < 3 else []
+            if self._tagged:
+                body = {"value": answer} if failure is None else {"failure": failure_fields(failure)}
+                self._line({"item": index, **body})
+            else:
+                for _ in range(following, index):
+                    self._line(None)
+                self._line(None if failure is not None else answer)
+            following = index + 1
+
+    def _line(self, value: Any) -> None:
+        print(json_text(value), file=self._file or self._piped or sys.stdout, flush=self._file is None)

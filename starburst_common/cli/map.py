@@ -1,0 +1,154 @@
+"""`starburst map`: a function and a file of items in, a JSON line for each item out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from starburst_common.cli.words import BackendWord, Json, Output, Quiet
+from starburst_common.errors import BadInput, RunCancelled, RunStopped
+
+if TYPE_CHECKING:
+    from starburst_common.cli.lines import Answers
+    from starburst_common.run import Run
+
+_LAUNCH_S = 30.0
+
+
+def map_items(
+    function: Annotated[
+        str, typer.Argument(metavar="MODULE:FUNCTION", help="Called with each item; found from the current folder.")
+    ],
+    items: Annotated[
+        str,
+        typer.Option("--items", "-i", metavar="FILE", help="JSON lines, CSV or Parquet (rows as dicts); - is stdin."),
+    ],
+    kind: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="jsonl, csv or parquet; else by the file's suffix.")
+    ] = None,
+    output: Output = None,
+    workers: Annotated[int | None, typer.Option(help="Containers, or processes on this machine.")] = None,
+    cpu: Annotated[float, typer.Option(help="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16.")] = 1,
+    memory: Annotated[str | None, typer.Option(help='Memory of a worker, such as "8GB" or "512MB".')] = None,
+    slots: Annotated[int | None, typer.Option(help="Items a worker runs at once; else one a vCPU.")] = None,
+    chunk_size: Annotated[int | None, typer.Option(help="Items leased together; else by how long they take.")] = None,
+    retries: Annotated[int, typer.Option(help="Further tries for an item that raised.")] = 0,
+    retry_delay: Annotated[float, typer.Option(help="Seconds before each further try.")] = 0.0,
+    timeout: Annotated[float | None, typer.Option(help="Seconds one item may run.")] = None,
+    tolerate: Annotated[
+        str | None, typer.Option(help='Failures that do not stop the run, such as 5 or "2%"; else any number.')
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="The most it may cost in USD, where there are prices.")] = None,
+    label: Annotated[str | None, typer.Option(help="What listings show; else MODULE:FUNCTION.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be given several times.")
+    ] = None,
+    backend: BackendWord = "auto",
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Start it, print its id, and leave it to itself.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Call a function with every item of a file.
+
+    Results are JSON lines in the order of the items. A line is what the function returned, or null where an item
+    failed (stderr says so, and the exit code is 1); with --json it is {"item", "value"} or {"item", "failure"}. Values
+    that JSON lacks: arrays become lists, dataclasses objects, dates ISO 8601 text, NaN null, anything else its repr.
+
+    The file is checked to its end before anything is launched. Empty lines are skipped, values of a CSV are text.
+
+    Ctrl-C cancels the run.
+    """
+    from starburst_common.cli.function import find_function
+    from starburst_common.cli.items import open_items
+    from starburst_common.cli.lines import Answers, print_json
+    from starburst_common.cluster import Cluster
+
+    options: dict[str, Any] = {
+        "workers": workers,
+        "cpu": int(cpu) if cpu == int(cpu) else cpu,
+        "memory": memory,
+        "slots": slots,
+        "chunk_size": chunk_size,
+        "retries": retries,
+        "retry_delay": retry_delay,
+        "timeout": timeout,
+        "tolerate": int(tolerate) if tolerate is not None and tolerate.isdecimal() else tolerate,
+        "budget": budget,
+        "label": label or function,
+        "tags": _tags(tag or []),
+    }
+    if detach and output is not None:
+        raise BadInput("--output goes with waiting: `starburst results last --output FILE` after --detach")
+    if output is not None and output.exists() and Path(items).exists() and output.samefile(items):
+        raise BadInput(f"--output {output} would overwrite the items")
+    cluster = Cluster(backend=backend, **options)
+    called = find_function(function)
+    todo = open_items(items, kind, whole=detach)
+    with cluster:
+        if detach:
+            run = cluster.start(called, todo)
+            leave(run, backend)
+            print_json({"id": run.id}) if json else print(run.id)
+            return
+        with Answers(output, tagged=json) as out:
+            drive(cluster.start(called, todo), out, quiet=quiet)
+
+
+def drive(run: Run, out: Answers, *, quiet: bool) -> None:
+    """To the end, with progress and a summary on stderr; whatever stops us cancels the run."""
+    from starburst_common.cli.show import exit_code, say, summary
+    from starburst_common.progress import progress
+
+    try:
+        with progress(run, False if quiet else None):
+            try:
+                out.write(run.answers(ordered=True))
+                run.wait()
+            except (RunStopped, RunCancelled):
+                pass  # the summary tells
+            except BaseException:
+                run.cancel()
+                raise
+    except KeyboardInterrupt:
+        say(f"cancelled {run.id}: what was answered is kept")
+        raise typer.Exit(130) from None
+    status = run.status()
+    if not quiet or exit_code(status):
+        summary(run, status, out.first, here="results")
+    raise typer.Exit(exit_code(status))
+
+
+def leave(run: Run, backend: str) -> None:
+    """Have another process drive the run to its end, once its workers are launched."""
+    import subprocess
+
+    until = time.monotonic() + _LAUNCH_S
+    while (status := run.status()).workers == 0 and not status.state.over and time.monotonic() < until:
+        time.sleep(0.05)
+    if not status.state.over:
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "starburst_common.cli",
+            "attach",
+            run.id,
+            "--backend",
+            backend,
+            "--quiet",
+        ]
+        nowhere = subprocess.DEVNULL
+        subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+
+
+def _tags(given: list[str]) -> dict[str, str]:
+    for tag in given:
+        if not tag.partition("=")[0] or "=" not in tag:
+            raise BadInput(f"--tag {tag}: write key=value")
+    return {key: value for key, _, value in (tag.partition("=") for tag in given)}

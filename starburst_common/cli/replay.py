@@ -1,0 +1,88 @@
+"""`starburst replay`: a run and an item in; that one call, made again in this process."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from starburst_common.cli.words import BackendWord, Json, RunWord
+
+if TYPE_CHECKING:
+    from starburst_common.replay import Call
+
+
+def replay(
+    run: RunWord,
+    item: Annotated[int, typer.Argument(metavar="ITEM", min=0, help="Its index: the first item is 0.")],
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Stop in pdb before the call, and again where it raises.")
+    ] = False,
+    current: Annotated[
+        bool, typer.Option("--current", help="Take your modules as they are here and now, to try a fix.")
+    ] = False,
+    backend: BackendWord = "auto",
+    json: Json = False,
+) -> None:
+    """Run one item again, in this process, or in the debugger.
+
+    The function and its modules are those that were sent to the workers. Prints its value; what the function prints goes to stderr. If it raises, the traceback is printed and the exit code
+    is 1. Retries, timeout and memory limit do not apply.
+    """
+    from tempfile import TemporaryDirectory
+
+    from starburst_common.backends import open_backend
+    from starburst_common.cli.function import look_here
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.which import find_run
+    from starburst_common.replay import stored_call
+
+    look_here()
+    found = find_run(run, backend)
+    with (
+        TemporaryDirectory(prefix="starburst-replay-") as folder,
+        redirect_stdout(sys.__stdout__ if debug else sys.stderr),
+    ):
+        call = stored_call(open_backend(backend), found.id, item, None if current else Path(folder))
+        try:
+            value = _debug(call) if debug else call()
+        except Exception as error:
+            fields = _told(error, debug=debug)
+        else:
+            fields = {"value": value}
+    if json:
+        print_json({"item": item, **fields})
+    elif "value" in fields:
+        print_json(fields["value"])
+    else:
+        print(f"error: item {item}: {fields['error']}: {fields['message']}", file=sys.stderr)
+    raise typer.Exit(int("value" not in fields))
+
+
+def _told(error: Exception, *, debug: bool) -> dict[str, Any]:
+    """The exception as JSON, after it was shown: in the debugger, or as a traceback of the user's frames."""
+    import traceback
+
+    at = error.__traceback__
+    while at is not None and "starburst_common" in at.tb_frame.f_globals.get("__name__", ""):
+        at = at.tb_next
+    text = "".join(traceback.format_exception(type(error), error, at))
+    sys.stderr.write(text)
+    if debug and at is not None:
+        import pdb  # noqa: T100 - what was asked for
+
+        pdb.post_mortem(at)
+    return {"error": type(error).__name__, "message": str(error), "traceback": text}
+
+
+def _debug(call: Call) -> Any:
+    import pdb  # noqa: T100 - what was asked for
+    from bdb import BdbQuit
+
+    try:
+        return pdb.Pdb().runcall(call.function, *call.args, **call.kwargs)
+    except BdbQuit:
+        raise typer.Exit(1) from None

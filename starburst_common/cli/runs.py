@@ -1,0 +1,78 @@
+"""`starburst runs` lists, `extend` keeps longer, `prune` removes what has expired."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from starburst_common.cli.words import BackendWord, Json, RunWord
+
+
+def runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="The newest so many; 0 is all.")] = 20,
+    backend: BackendWord = "auto",
+    json: Json = False,
+) -> None:
+    """List the runs that are kept, newest first."""
+    from rich.text import Text
+
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import ago, columns, print_table, run_fields, say, state_text
+    from starburst_common.run import list_runs
+
+    known = list_runs(backend=backend)
+    shown = known[: limit or None]
+    if json:
+        print_json([run_fields(run, run.status()) for run in shown])
+        return
+    if not known:
+        say("no runs yet: `starburst demo` makes one")
+        return
+    table = columns("run", "label", "state", "items", "failed", "started", right=("items", "failed"), flexible="label")
+    for run in shown:
+        now = run.status()
+        items = "?" if now.items is None else f"{now.items:,}"
+        failed = Text(f"{now.failed:,}", style="red") if now.failed else ""
+        label = Text(run.label or run.function)
+        table.add_row(run.id, label, state_text(now), items, failed, ago(now.created_at, time.time()))
+    print_table(table)
+    if len(shown) < len(known):
+        say(f"… and {len(known) - len(shown)} older: --limit 0")
+
+
+def extend(
+    run: RunWord,
+    seconds: Annotated[float, typer.Argument(metavar="SECONDS", help="How much longer.")],
+    backend: BackendWord = "auto",
+    json: Json = False,
+) -> None:
+    """Keep a run longer than it would be."""
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import ago, iso
+    from starburst_common.cli.which import find_run
+
+    found = find_run(run, backend)
+    until = found.extend(seconds)
+    if json:
+        print_json({"id": found.id, "expires_at": iso(until)})
+    else:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
+        print(f"{found.id} is kept until {when}, {ago(until, time.time())}")
+
+
+def prune_expired(backend: BackendWord = "auto", json: Json = False) -> None:
+    """Remove the runs that have expired, and print their ids."""
+    from starburst_common.backends import open_backend
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import say
+    from starburst_common.prune import prune
+
+    removed = prune(open_backend(backend))
+    if json:
+        print_json(removed)
+    elif removed:
+        print("\n".join(removed))
+    else:
+        say("nothing has expired")

@@ -1,0 +1,189 @@
+"""A run in; what a person reads of it, and what a program reads of it, out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from starburst_common.estimate import Estimate, estimate_of
+from starburst_common.model import Failure, RunState, RunStatus
+from starburst_common.run import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_COLOURS = {
+    RunState.RUNNING: "cyan",
+    RunState.SUCCEEDED: "green",
+    RunState.FAILED: "yellow",
+    RunState.STOPPED: "red",
+    RunState.CANCELLED: "magenta",
+}
+_PIPED_WIDTH = 200
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables go: as wide as the terminal, and wide enough where there is none."""
+    from rich.console import Console
+
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if terminal else _PIPED_WIDTH, highlight=False)
+
+
+def say(text: str, *, style: str = "") -> None:
+    """A line for people, on stderr."""
+    console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """On stdout, without the blanks at the ends of lines."""
+    out = console()
+    with out.capture() as captured:
+        out.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def columns(*names: str, right: tuple[str, ...] = (), flexible: str = "") -> Table:
+    """An empty table: plain, and only the flexible column gives way where it is narrow."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in names:
+        table.add_column(
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=4 if name == flexible else len(name),
+        )
+    return table
+
+
+def state_text(status: RunStatus) -> Text:
+    """The state in its colour, with how far a running one is."""
+    from rich.text import Text
+
+    share = ""
+    if not status.state.over and status.items:
+        share = f" {100 * status.answered // status.items}%"
+    return Text(f"{status.state}{share}", style=_COLOURS[status.state])
+
+
+def duration(seconds: float) -> str:
+    """A length of time, short.
+
+    >>> [duration(s) for s in (0.04, 3.21, 64, 3700, 200_000)]
+    ['0.0 s', '3.2 s', '1 min 04 s', '1 h 01 min', '2 d 7 h']
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(then: float, now: float) -> str:
+    """How long before (or after) now a moment is, in one unit.
+
+    >>> [ago(then, 10_000) for then in (9_999, 9_000, 1_000, 10_001 + 86400 * 3)]
+    ['just now', '16 min ago', '2 h ago', 'in 3 days']
+    """
+    seconds = abs(now - then)
+    if seconds < 2:
+        return "just now"
+    units = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next((size, unit) for size, unit in units if seconds >= size and (size < 86400 or seconds >= 2 * size))
+    amount = f"{int(seconds / size)} {unit}"
+    return f"{amount} ago" if then < now else f"in {amount}"
+
+
+def elapsed_s(status: RunStatus) -> float:
+    """Seconds since the run began, until its end if it is over."""
+    return max((status.ended_at or time.time()) - status.created_at, 0.0)
+
+
+def estimate(run: Run, status: RunStatus) -> Estimate:
+    """What the work so far would have cost on Fargate."""
+    return estimate_of(status, run.resources, run.workers)
+
+
+def exit_code(status: RunStatus) -> int:
+    """0 while all is fine, 1 once an item failed or the run ended badly."""
+    return int(status.failed > 0 or (status.state.over and status.state is not RunState.SUCCEEDED))
+
+
+def iso(moment: float | None) -> str | None:
+    """A moment (wall clock) as ISO 8601 text, in UTC."""
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
+    """A run as JSON. Times in ISO 8601, `usd` rounded to six digits."""
+    price, elapsed = estimate(run, status), elapsed_s(status)
+    return {
+        "id": run.id,
+        "state": str(status.state),
+        "reason": status.reason,
+        "label": run.label,
+        "tags": run.tags,
+        "function": run.function,
+        "items": status.items,
+        "answered": status.answered,
+        "failed": status.failed,
+        "workers": status.workers,
+        "workers_asked": run.workers,
+        "resources": {
+            "cpu": run.resources.cpu,
+            "memory_mib": run.resources.memory_mib,
+            "slots": run.resources.slots,
+        },
+        "created_at": iso(status.created_at),
+        "ended_at": iso(status.ended_at),
+        "expires_at": iso(run.expires_at),
+        "elapsed_s": round(elapsed, 3),
+        "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
+        "slot_seconds": round(status.slot_seconds, 3),
+        "aws_estimate": {
+            "usd": float(round(price.usd, 6)),
+            "vcpu_hours": float(round(price.vcpu_hours, 6)),
+            "gb_hours": float(round(price.gb_hours, 6)),
+            "region": price.region,
+            "prices_as_of": price.as_of,
+            "source": price.source,
+        },
+    }
+
+
+def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str) -> None:
+    """How a run ended, in a few lines on stderr: failures, what it took, where to look next."""
+    for failure in first:
+        say(f"item {failure.index}: {one_line(failure)}", style="red")
+    if status.failed > len(first) > 0:
+        say(f"… and {status.failed - len(first):,} more failures", style="red")
+    of = f" of {status.items:,}" if status.items is not None and status.answered < status.items else ""
+    failed = f", {status.failed:,} failed" if status.failed else ""
+    done = f"{status.answered:,}{of} items in {duration(elapsed_s(status))}{failed}"
+    say(f"{status.state}: {done}{f' ({status.reason})' if status.reason else ''}", style=_COLOURS[status.state])
+    say(f"on AWS: about {estimate(run, status)}")
+    say(f"next: {next_steps(status, here)[0]}")
+
+
+def one_line(failure: Failure) -> str:
+    """A failure's type and message, without line breaks."""
+    return " ".join(f"{failure.error or failure.kind}: {failure.message}".split())
+
+
+def next_steps(status: RunStatus, here: str) -> list[str]:
+    """Commands worth typing now, other than the one that was."""
+    if not status.state.over:
+        verbs = ["attach", "logs", "cancel"]
+    else:
+        verbs = ["failures", "logs", "results"] if status.failed else ["results", "status"]
+    return [f"starburst {verb} {status.id}" for verb in verbs if verb != here]

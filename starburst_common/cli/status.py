@@ -1,0 +1,101 @@
+"""`starburst status` looks at a run, `starburst attach` stays with it to its end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from starburst_common.cli.words import BackendWord, Json, Quiet, RunWord
+
+if TYPE_CHECKING:
+    from starburst_common.run import Run
+
+
+def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> None:
+    """Show how a run stands, and what it would cost on AWS.
+
+    The exit code is 1 once an item failed, or if the run ended early.
+    """
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import exit_code, run_fields
+    from starburst_common.cli.which import find_run
+
+    found = find_run(run, backend)
+    now = found.status()
+    if json:
+        print_json(run_fields(found, now))
+    else:
+        _show(found)
+    raise typer.Exit(exit_code(now))
+
+
+def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False, json: Json = False) -> None:
+    """Drive a run on, with progress, until it is over.
+
+    Safe beside the process that started it, and after that has died. Ctrl-C only detaches: the run goes on.
+    """
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import exit_code, run_fields, summary
+    from starburst_common.cli.which import find_run
+    from starburst_common.run import attach
+
+    found = find_run(run, backend)
+    if not found.status().state.over:
+        stay(found, quiet=quiet)
+    ended = attach(found.id, backend=backend)
+    now = ended.status()
+    if json:
+        print_json(run_fields(ended, now))
+    elif not quiet:
+        summary(ended, now, ended.failures()[:3] if now.failed else [], here="attach")
+    raise typer.Exit(exit_code(now))
+
+
+def stay(run: Run, *, quiet: bool) -> None:
+    """Wait for the end with progress; Ctrl-C leaves the run alone."""
+    from starburst_common.cli.show import say
+    from starburst_common.progress import progress
+
+    try:
+        with progress(run, False if quiet else None):
+            run.wait()
+    except KeyboardInterrupt:
+        say(f"detached; the run goes on: starburst attach {run.id}")
+        raise typer.Exit(130) from None
+
+
+def _show(run: Run) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from starburst_common.cli.show import ago, duration, elapsed_s, estimate, next_steps, print_table, state_text
+
+    now = run.status()
+    resources, elapsed = run.resources, elapsed_s(now)
+    size = f"{resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {resources.slots} slot{'s' * (resources.slots > 1)}"
+    items = "not counted yet" if now.items is None else f"{now.items:,}"
+    rows: dict[str, str | Text] = {
+        "run": Text(run.id, style="bold"),
+        "label": run.label,
+        "function": run.function,
+        "tags": ", ".join(f"{key}={value}" for key, value in run.tags.items()),
+        "state": state_text(now),
+        "reason": now.reason,
+        "items": f"{now.answered:,} of {items} answered" + (f", {now.failed:,} failed" if now.failed else ""),
+        "workers": f"{now.workers} alive of {run.workers}, each {size}",
+        "rate": f"{now.answered / elapsed if elapsed else 0:,.1f} items/s",
+        "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
+        "slot time": duration(now.slot_seconds),
+        "on AWS": f"about {estimate(run, now)}",
+        "kept": f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(run.expires_at))}",
+        "next": "\n".join(next_steps(now, "status")),
+    }
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, Text(value) if isinstance(value, str) else value)
+    print_table(table)

@@ -1,0 +1,40 @@
+"""What somebody typed for a run in; the run out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starburst_common.errors import BadInput, NotFound
+from starburst_common.run import Run, attach, list_runs
+
+
+def find_run(word: str, backend: str) -> Run:
+    """The run with this id, the only one that starts so, or the newest for `last`.
+
+    Raises `NotFound`, or `BadInput` where several runs start so.
+    """
+    try:
+        return attach(word, backend=backend)
+    except NotFound:
+        known = {str(run.id): run for run in list_runs(backend=backend)}
+    if word == "last" and known:
+        return next(iter(known.values()))
+    found = matches(word, list(known))
+    if not found:
+        there = "`starburst runs` lists those there are" if known else "none is kept here"
+        raise NotFound(f"no run {word!r}: {there}")
+    if len(found) > 1:
+        raise BadInput(f"{word!r} is the start of {len(found)} runs: {', '.join(found[:3])}{' …' * (len(found) > 3)}")
+    return known[found[0]]
+
+
+def matches(word: str, ids: Sequence[str]) -> list[str]:
+    """The ids that start with the word, with or without "run-", or whose last part does.
+
+    >>> ids = ["run-20270101-120000-0a1b2c3d", "run-20270102-120000-ffee0011"]
+    >>> matches("run-20270101", ids) == matches("20270101", ids) == matches("0a1b", ids) == ids[:1]
+    True
+    """
+    if not word:
+        return []
+    return [name for name in ids if any(part.startswith(word) for part in (name, name[4:], name.rsplit("-", 1)[-1]))]

@@ -1,0 +1,34 @@
+"""The arguments that several commands share, and how a shell completes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def _complete_run(incomplete: str) -> list[tuple[str, str]]:
+    """Ids of kept runs, newest first, each with what it is."""
+    from starburst_common.errors import StarburstError
+    from starburst_common.run import list_runs
+
+    try:
+        known = [(str(run.id), run.label or run.function) for run in list_runs()]
+    except (StarburstError, OSError):
+        return []
+    return [(name, what) for name, what in [*known, ("last", "the newest run")] if name.startswith(incomplete)]
+
+
+RunWord = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`.", autocompletion=_complete_run),
+]
+BackendWord = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help='Where to run: "local", or "auto" to go by the settings.')
+]
+Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document, or a JSON object a line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write results there, not to stdout.")
+]

@@ -1,0 +1,68 @@
+"""A run and the index of an item in; the stored function and that item's arguments out, to be called in this process."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starburst_common.errors import BadInput
+from starburst_common.model import Chunk, RunId, Span
+from starburst_common.names import RunNames, code_key
+from starburst_common.ports import Backend
+from starburst_common.wire import Frames, checked_frames, read_chunk, read_document, unseal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One item's call, as a worker made it."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __call__(self) -> Any:
+        return self.function(*self.args, **self.kwargs)
+
+
+def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -> Call:
+    """What a worker called for an item.
+
+    The modules that travelled with the function are unpacked in `scratch` and come first on `sys.path`; None takes them
+    from this process's `sys.path`, as they are today. Raises `BadInput` where the run has no such item.
+    """
+    chunk = _chunk_of(backend, run, item)
+    blob = backend.store.get(chunk.function)
+    header, (packed,) = read_document(unseal(backend.key, chunk.function, blob))
+    if scratch is not None and header["bundle"] is not None:
+        place = code_key(header["bundle"])
+        archive = unseal(backend.key, place, backend.store.get(place))
+        zipfile.ZipFile(io.BytesIO(archive)).extractall(scratch)
+        sys.path.insert(0, str(scratch))
+    function, _ = pickle.loads(zlib.decompress(packed))
+    frames = backend.store.get_range(*chunk.ref)
+    argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]
+    if header["style"] == "call":
+        return Call(function=function, args=tuple(argument[0]), kwargs=argument[1])
+    args = tuple(argument) if header["style"] == "star" else (argument,)
+    return Call(function=function, args=args, kwargs={})
+
+
+def _chunk_of(backend: Backend, run: RunId, item: int) -> Chunk:
+    """The planned chunk that holds an item."""
+    items = 0
+    for key in backend.store.list(RunNames(run).plans):
+        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
+        for fields in header["chunks"]:
+            chunk = read_chunk(fields)
+            if chunk.span.lo <= item < chunk.span.hi:
+                return chunk
+            items = max(items, chunk.span.hi)
+    known = f"its items are 0 to {items - 1}" if items else "it has no items"
+    raise BadInput(f"run {run} has no item {item}: {known}")

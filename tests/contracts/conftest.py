@@ -1,0 +1,120 @@
+"""The adapters under contract, each with the few things a test needs beyond the port: time, rivals, processes.
+
+A new adapter becomes one more parameter of these fixtures; the tests do not change.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from starburst_common.local import local_backend
+from starburst_common.local.queue import LocalQueue
+from starburst_common.model import WorkerId
+from starburst_common.ports import Backend, ObjectStore, WorkQueue
+from tests.contracts.rivals import local_store
+from tests.leftovers import processes_in, supervisors_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueBed:
+    """A queue, and how its time passes."""
+
+    queue: WorkQueue
+    lease_s: float  #: a lease short enough to wait for
+    elapse: Callable[[float], None]  #: let so much time pass, by moving the clock or by waiting
+    opener: Callable[[], WorkQueue]  #: the same queues in real time; can be pickled, so that other processes open them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreBed:
+    """A store, and how another process opens it."""
+
+    store: ObjectStore
+    opener: Callable[[], ObjectStore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeBed:
+    """A backend whose compute is under contract."""
+
+    backend: Backend
+    opener: Callable[[], Backend]
+    alive: Callable[[], int]  #: workers that are really there, as counted from outside
+    freeze: Callable[[WorkerId], None]  #: make a worker deaf to being told to stop
+    files: Callable[[], list[Path]]  #: records that the adapter keeps of workers
+
+
+class MovedClock:
+    """Runs as the real one, and jumps when told."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead_s
+
+    def elapse(self, seconds: float) -> None:
+        """Jump ahead."""
+        self._ahead_s += seconds
+
+
+@pytest.fixture(params=["local", "local-in-real-time"])
+def queues(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QueueBed]:
+    """Every `WorkQueue` adapter; those that take a clock also with one that can be moved."""
+    opener = partial(LocalQueue, tmp_path / "queue.sqlite3")
+    if request.param == "local":
+        clock = MovedClock()
+        bed = QueueBed(queue=opener(clock=clock), lease_s=60.0, elapse=clock.elapse, opener=opener)
+    else:
+        bed = QueueBed(queue=opener(), lease_s=0.5, elapse=time.sleep, opener=opener)
+    yield bed
+    bed.queue.close()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(params=["local"])
+def shared_queues(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QueueBed]:
+    """Every `WorkQueue` adapter that several processes open, each in real time."""
+    opener = partial(LocalQueue, tmp_path / "queue.sqlite3")
+    queue = opener()
+    yield QueueBed(queue=queue, lease_s=0.5, elapse=time.sleep, opener=opener)
+    queue.close()
+
+
+@pytest.fixture(params=["local"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBed:
+    """Every `ObjectStore` adapter."""
+    opener = partial(local_store, tmp_path / "store")
+    return StoreBed(store=opener(), opener=opener)
+
+
+@pytest.fixture(params=["local"])
+def computes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComputeBed]:
+    """Every `Compute` adapter; whatever a test launched is gone afterwards."""
+    home = tmp_path / "home"
+    opener = partial(local_backend, home)
+    backend = opener()
+
+    def freeze(worker: WorkerId) -> None:
+        ordinal = worker.rsplit("-", 1)[-1]
+        for pid in supervisors_in(home):
+            if os.readlink(f"/proc/{pid}/cwd").endswith(ordinal):
+                os.kill(pid, signal.SIGSTOP)
+
+    yield ComputeBed(
+        backend=backend,
+        opener=opener,
+        alive=lambda: len(supervisors_in(home)),
+        freeze=freeze,
+        files=lambda: sorted((home / "workers").rglob("*")),
+    )
+    for pid in processes_in(home):
+        os.kill(pid, signal.SIGKILL)
+    backend.close()

@@ -1,0 +1,262 @@
+"""Every `Compute` keeps what the port promises, with workers that really run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from starburst_common.local.compute import LocalCompute
+from starburst_common.model import FleetId, WorkerPhase, WorkerState
+from starburst_common.names import new_fleet_id, work_queue
+from starburst_common.options import Resources
+from starburst_common.ports import Backend, WorkerSpec
+from tests.contracts.conftest import ComputeBed
+from tests.contracts.rivals import at_once, launch
+from tests.leftovers import nothing_left, processes_in
+
+RUNNING, STOPPED = WorkerPhase.RUNNING, WorkerPhase.STOPPED
+
+
+@pytest.fixture
+def spec(computes: ComputeBed) -> WorkerSpec:
+    """A fleet whose queue is open, so that its workers stay."""
+    return open_fleet(computes.backend)
+
+
+def open_fleet(backend: Backend, *, idle_s: float = 60.0, lifetime_s: float = 60.0) -> WorkerSpec:
+    """Small workers and a queue without work."""
+    fleet = new_fleet_id()
+    backend.queue.ensure(work_queue(fleet))
+    return WorkerSpec(
+        fleet=fleet,
+        resources=Resources.of(1),
+        idle_s=idle_s,
+        lifetime_s=lifetime_s,
+        lease_s=backend.lease_s,
+        chunk_s=backend.chunk_s,
+        inline_bytes=backend.inline_bytes,
+    )
+
+
+def until(bed: ComputeBed, fleet: FleetId, there: Callable[[list[WorkerState]], bool]) -> list[WorkerState]:
+    """Wait for the fleet's workers to be so."""
+    deadline = time.monotonic() + 20.0
+    while not there(states := bed.backend.compute.workers(fleet)):
+        assert time.monotonic() < deadline, states
+        time.sleep(0.02)
+    return states
+
+
+def settled_in(bed: ComputeBed, spec: WorkerSpec) -> list[WorkerState]:
+    """Wait until every worker has said hello, so that it obeys signals."""
+    compute = bed.backend.compute
+    return until(
+        bed,
+        spec.fleet,
+        lambda states: all(f"worker {state.id}:" in compute.tail(spec.fleet, state.id) for state in states),
+    )
+
+
+def phases(states: list[WorkerState]) -> dict[int, WorkerPhase]:
+    """By ordinal."""
+    return {state.ordinal: state.phase for state in states}
+
+
+def test_a_launched_worker_runs(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """It is listed as soon as `launch` returns, by ordinal and with an id of its own, and then it is really there."""
+    compute = computes.backend.compute
+    assert compute.workers(spec.fleet) == []
+    compute.launch(spec, [2, 0])
+    states = compute.workers(spec.fleet)
+    assert [state.ordinal for state in states] == [0, 2]
+    assert len({state.id for state in states}) == 2
+    assert STOPPED not in phases(states).values()
+    states = until(computes, spec.fleet, lambda states: phases(states) == {0: RUNNING, 2: RUNNING})
+    assert computes.alive() == 2
+    for state in states:
+        assert state.exit_code is None
+        assert abs(state.started_at - time.time()) < 20
+
+
+def test_fleets_are_apart(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """A fleet lists, stops and forgets its own workers."""
+    compute = computes.backend.compute
+    other = open_fleet(computes.backend)
+    compute.launch(spec, [0])
+    compute.launch(other, [0])
+    ids = {state.id for fleet in (spec.fleet, other.fleet) for state in compute.workers(fleet)}
+    assert len(ids) == 2
+    compute.stop(other.fleet, ids, grace_s=5.0)
+    compute.forget(other.fleet)
+    assert phases(compute.workers(spec.fleet)) == {0: RUNNING}
+    assert compute.workers(other.fleet) == []
+
+
+def test_an_ordinal_is_launched_once(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """Asking again launches only what is new, and a worker that ended is not started again."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    compute.launch(spec, range(2))
+    assert computes.alive() == 2
+    first = compute.workers(spec.fleet)[0].id
+    compute.stop(spec.fleet, [first], grace_s=5.0)
+    compute.launch(spec, range(2))
+    assert computes.alive() == 1
+    assert phases(compute.workers(spec.fleet)) == {0: STOPPED, 1: RUNNING}
+
+
+def test_two_processes_launch_the_same_ordinals_once(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """Whoever drives the run, and if it is two at once, every ordinal is one worker, which both processes' heirs see."""
+    at_once(launch, (computes.opener, spec, range(3)), (computes.opener, spec, range(3)))
+    states = until(computes, spec.fleet, lambda states: set(phases(states).values()) == {RUNNING})
+    assert [state.ordinal for state in states] == [0, 1, 2]
+    assert computes.alive() == 3
+
+
+def test_a_stopped_worker_ends_in_good_order(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """Told to stop, it ends by itself well within its grace; when `stop` returns it is gone. The others stay."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0, 1])
+    settled_in(computes, spec)
+    first, second = compute.workers(spec.fleet)
+    began = time.monotonic()
+    compute.stop(spec.fleet, [first.id], grace_s=10.0)
+    assert time.monotonic() - began < 5.0
+    assert computes.alive() == 1
+    stopped, running = compute.workers(spec.fleet)
+    assert (stopped.phase, stopped.exit_code) == (STOPPED, 143)
+    assert running.phase is RUNNING
+    assert running.id == second.id
+
+
+def test_a_deaf_worker_is_killed_after_its_grace(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """And no earlier; when `stop` returns it is gone."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    (worker,) = settled_in(computes, spec)
+    computes.freeze(worker.id)
+    began = time.monotonic()
+    compute.stop(spec.fleet, [worker.id], grace_s=0.4)
+    assert 0.4 <= time.monotonic() - began < 5.0
+    assert computes.alive() == 0
+    (killed,) = compute.workers(spec.fleet)
+    assert killed.phase is STOPPED
+    assert killed.exit_code not in (0, 143)
+    assert "9" in killed.reason
+
+
+def test_stopping_twice_or_what_never_was_is_no_error(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """Whoever comes second finds nothing to do, at once."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    (worker,) = compute.workers(spec.fleet)
+    compute.stop(spec.fleet, [worker.id], grace_s=10.0)
+    began = time.monotonic()
+    compute.stop(spec.fleet, [worker.id], grace_s=10.0)
+    compute.stop(FleetId("fleet-none"), [worker.id], grace_s=10.0)
+    compute.stop(spec.fleet, [], grace_s=10.0)
+    assert time.monotonic() - began < 0.5
+
+
+def test_any_process_can_stop_a_worker(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """One that did not launch it sees it run, stops it, and sees it gone."""
+    computes.backend.compute.launch(spec, [0])
+    settled_in(computes, spec)
+    other = computes.opener()
+    (seen,) = other.compute.workers(spec.fleet)
+    assert seen.phase is RUNNING
+    other.compute.stop(spec.fleet, [seen.id], grace_s=10.0)
+    (seen,) = other.compute.workers(spec.fleet)
+    assert seen.phase is STOPPED
+    assert computes.alive() == 0
+    other.close()
+
+
+def test_a_worker_of_a_closed_fleet_ends_by_itself(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """With exit code 0, and it says when."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    computes.backend.queue.drop(work_queue(spec.fleet))
+    (ended,) = until(computes, spec.fleet, lambda states: phases(states) == {0: STOPPED})
+    assert ended.exit_code == 0
+    assert ended.started_at <= ended.stopped_at <= time.time() + 1
+
+
+@pytest.mark.parametrize("limits", [{"idle_s": 0.2}, {"lifetime_s": 0.5}])
+def test_a_worker_ends_when_idle_or_too_old(computes: ComputeBed, limits: dict[str, float]) -> None:
+    """Whoever launched it may be dead: nothing keeps running for ever."""
+    spec = open_fleet(computes.backend, **limits)
+    computes.backend.compute.launch(spec, [0])
+    (ended,) = until(computes, spec.fleet, lambda states: phases(states) == {0: STOPPED})
+    assert ended.exit_code == 0
+    assert computes.alive() == 0
+
+
+def test_the_tail_is_what_the_worker_printed_last(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """While it runs and after; of one that never was, nothing."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    (worker,) = settled_in(computes, spec)
+    assert f"worker {worker.id}: 1 slots" in compute.tail(spec.fleet, worker.id)
+    compute.stop(spec.fleet, [worker.id], grace_s=10.0)
+    assert compute.tail(spec.fleet, worker.id).rstrip().endswith("ends with 143")
+    never = worker.id.replace("000000", "000009")
+    assert compute.tail(spec.fleet, type(worker.id)(never)) == ""
+
+
+def test_a_forgotten_fleet_leaves_no_trace(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """No worker is listed and no record is kept; forgetting again, or what never was, is no error."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    settled_in(computes, spec)
+    compute.stop(spec.fleet, [state.id for state in compute.workers(spec.fleet)], grace_s=10.0)
+    compute.forget(spec.fleet)
+    compute.forget(spec.fleet)
+    compute.forget(FleetId("fleet-none"))
+    assert compute.workers(spec.fleet) == []
+    assert computes.files() == []
+    computes.backend.queue.drop(work_queue(spec.fleet))
+    nothing_left(computes.backend)
+
+
+# --- the local compute's own ------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_takes_its_slots_along(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """Killed after its grace, nothing of it is left when `stop` returns: no slot goes on without its supervisor."""
+    compute = computes.backend.compute
+    compute.launch(spec, [0])
+    (worker,) = settled_in(computes, spec)
+    home = computes.files()[0].parent.parent
+    assert len(processes_in(home)) == 2
+    computes.freeze(worker.id)
+    compute.stop(spec.fleet, [worker.id], grace_s=0.1)
+    assert processes_in(home) == []
+
+
+def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:
+    """Its driver died between claiming the ordinal and starting the process: for a while nobody can know, then all do."""
+    compute = LocalCompute(tmp_path)
+    record = tmp_path / "workers" / "fleet-1" / "000000.json"
+    record.parent.mkdir(parents=True)
+    record.touch()
+    (state,) = compute.workers(FleetId("fleet-1"))
+    assert state.phase is WorkerPhase.STARTING
+    os.utime(record, (0, 0))
+    (state,) = compute.workers(FleetId("fleet-1"))
+    assert (state.phase, state.reason) == (STOPPED, "its launch did not finish")
+
+
+def test_a_reused_process_id_is_not_taken_for_the_worker(tmp_path: Path) -> None:
+    """The id in the record is alive, but born at another time: the worker is stopped, and `stop` spares the stranger."""
+    compute = LocalCompute(tmp_path)
+    record = tmp_path / "workers" / "fleet-1" / "000000.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(f'{{"pid": {os.getpid()}, "born": 1, "started_at": 0}}')
+    (state,) = compute.workers(FleetId("fleet-1"))
+    assert state.phase is STOPPED
+    compute.stop(FleetId("fleet-1"), [state.id], grace_s=0.0)

@@ -1,0 +1,221 @@
+"""Ten thousand items, each answered exactly once, whatever happens to workers, drivers and messages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster, RunState, attach, starburst_map
+from starburst_common.names import work_queue
+from starburst_common.reconcile import Resend
+from tests.faults.conftest import Bed, noting
+
+N = 10_000
+DOUBLED = [2 * item for item in range(N)]
+
+
+def started(bed: Bed, *, seconds: float = 0.0, **options: Any) -> tuple[Cluster, Any]:
+    """A cluster of two workers and a run of N items on it, under way."""
+    cluster = Cluster(workers=2, backend=bed.backend, progress=False)
+    run = cluster.start(noting(bed.notes, seconds=seconds), range(N), **options)
+    bed.until(lambda: sum(bed.calls().values()) > 200)
+    return cluster, run
+
+
+def test_a_killed_worker_costs_its_chunk_another_run_and_no_answer(bed: Bed) -> None:
+    """SIGKILL in the middle of a chunk: it is leased again when its lease ends, and every item is answered once."""
+    cluster, run = started(bed, seconds=0.0005)
+    with cluster:
+        bed.signal_workers(signal.SIGKILL, 1)
+        assert run.results(timeout=60) == DOUBLED
+        run.wait()
+    assert set(bed.calls()) == set(range(N))
+    assert sum(bed.calls().values()) < 2 * N
+
+
+def test_a_worker_told_to_go_keeps_what_is_done_and_hands_back_the_rest(bed: Bed) -> None:
+    """SIGTERM: finished items are settled and never run again, the rest is leased anew at once, not after the lease."""
+    cluster, run = started(bed, seconds=0.001)
+    with cluster:
+        before = time.monotonic()
+        bed.signal_workers(signal.SIGTERM, 1)
+        assert run.results(timeout=60) == DOUBLED
+        assert time.monotonic() - before < 0.001 * N + 4
+        run.wait()
+    twice = [item for item, calls in bed.calls().items() if calls > 1]
+    assert set(bed.calls()) == set(range(N))
+    assert len(twice) <= 2, "only the item that was running when the signal came may run again"
+
+
+DRIVER = """
+import sys, time
+from pathlib import Path
+from starburst_common import Cluster
+from starburst_common.local import local_backend
+from tests.faults.conftest import noting
+cluster = Cluster(workers=2, backend=local_backend(Path(sys.argv[1])), progress=False)
+run = cluster.start(noting(Path(sys.argv[2]), seconds=0.0005), range(10_000))
+print(run.id, flush=True)
+time.sleep(600)
+"""
+
+
+def driver_process(bed: Bed) -> tuple[subprocess.Popen[str], str]:
+    """Another process that started a run and waits."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(bed.home), str(bed.notes)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_a_killed_driver_is_replaced_by_whoever_attaches(bed: Bed) -> None:
+    """The driver dies by SIGKILL; the workers go on; another process attaches and gets every answer, none run twice."""
+    process, run_id = driver_process(bed)
+    with process:
+        bed.until(lambda: sum(bed.calls().values()) > 200)
+        process.kill()
+    run = attach(run_id, backend=bed.backend)
+    assert run.status().state is RunState.RUNNING
+    assert run.results(timeout=60) == DOUBLED
+    assert run.wait().state is RunState.SUCCEEDED
+    assert bed.calls() == {item: 1 for item in range(N)}
+    bed.backend.store.delete([f"fleets/{run._spec.fleet}/held-by/cluster"])  # the dead cluster's hold
+    run._driver.fleet.close()  # type: ignore[union-attr]
+
+
+def test_driver_and_workers_may_all_die(bed: Bed) -> None:
+    """Nothing is alive any more: whoever attaches launches workers and finishes the run."""
+    process, run_id = driver_process(bed)
+    with process:
+        bed.until(lambda: sum(bed.calls().values()) > 200)
+        process.kill()
+        bed.signal_workers(signal.SIGKILL, 2)
+    run = attach(run_id, backend=bed.backend)
+    assert run.results(timeout=90) == DOUBLED
+    run.wait()
+    run._driver.fleet.release("cluster")  # type: ignore[union-attr]
+
+
+def test_two_drivers_at_once_share_one_run(bed: Bed) -> None:
+    """A second process's driver beside the first: both see every answer, and neither launches workers too many."""
+    cluster, run = started(bed, seconds=0.0005)
+    with cluster:
+        other = attach(run.id, backend=bed.backend)
+        assert other.results(timeout=60) == DOUBLED
+        assert run.results(timeout=60) == DOUBLED
+        assert len(run._driver.fleet.states()) == 2
+        run.wait()
+        other.wait()
+
+
+def test_duplicate_deliveries_are_not_seen(bed: Bed) -> None:
+    """Every chunk's message is there twice: items may run twice and are answered once."""
+    cluster, run = started(bed, seconds=0.0005)
+    with cluster:
+        run._driver._act(Resend())
+        run._driver._act(Resend())
+        seen = sorted(run.iter_completed(timeout=60))
+        assert seen == list(enumerate(DOUBLED))
+        run.wait()
+
+
+def test_a_wrong_clock_loses_no_lease(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker's wall clock is an hour ahead, another's an hour behind: no lease is lost or stolen, no item runs twice."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import json, os, time\n"
+        "duty = json.loads(os.environ.get('STARBURST_WORKER', '{}'))\n"
+        "shift = 3600 if duty.get('worker', '').endswith('0') else -3600 if duty else 0\n"
+        "real = time.time\n"
+        "time.time = lambda: real() + shift\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert starburst_map(noting(bed.notes), range(N), workers=2, backend=bed.backend, progress=False) == DOUBLED
+    assert bed.calls() == {item: 1 for item in range(N)}
+
+
+def kills_its_worker(item: int) -> int:
+    """Item 4321 takes the whole worker with it."""
+    if item == 4321:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return item * 2
+
+
+def test_an_item_that_always_kills_its_worker_fails_alone(bed: Bed) -> None:
+    """Its chunk is cut up until it stands alone; it fails as LOST, and its neighbours have their values."""
+    backend = replace(bed.backend, lease_s=1.5)
+    got = starburst_map(
+        kills_its_worker, range(N), workers=2, backend=backend, progress=False, return_exceptions=True, label="poison"
+    )
+    assert [item for item, value in enumerate(got) if isinstance(value, Exception)] == [4321]
+    assert "item 4321: its worker died, 3 times" in str(got[4321])
+    assert got[:4321] + got[4322:] == DOUBLED[:4321] + DOUBLED[4322:]
+
+
+def test_five_thousand_outcomes(bed: Bed) -> None:
+    """One outcome an item: more than any listing gives at once, all collected."""
+    got = starburst_map(noting(bed.notes), range(5000), chunk_size=1, workers=2, backend=bed.backend, progress=False)
+    assert got == DOUBLED[:5000]
+    assert bed.calls() == {item: 1 for item in range(5000)}
+
+
+def test_two_runs_at_once_on_one_fleet(bed: Bed) -> None:
+    """They share the workers fairly, and neither sees the other's items."""
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        one = cluster.start(noting(bed.notes), range(N))
+        two = cluster.start(lambda item: -item, range(N))
+        assert two.results(timeout=60) == [-item for item in range(N)]
+        assert one.results(timeout=60) == DOUBLED
+        one.wait()
+        two.wait()
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from starburst_common import starburst_map
+from starburst_common.local import local_backend
+from tests.faults.conftest import noting
+starburst_map(noting(Path(sys.argv[2]), seconds=0.01), range(10_000), workers=2,
+              backend=local_backend(Path(sys.argv[1])), progress=False)
+"""
+
+
+def test_ctrl_c_cancels_and_leaves_nothing(bed: Bed) -> None:
+    """SIGINT in the middle: KeyboardInterrupt at home, the run is cancelled, its workers are gone within seconds."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(bed.home), str(bed.notes)], stderr=subprocess.PIPE, text=True
+    )
+    bed.until(lambda: sum(bed.calls().values()) > 50)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    (run,) = (name for name in os.listdir(bed.home / "store" / "runs"))
+    assert attach(run, backend=bed.backend).status().state is RunState.CANCELLED
+
+
+def test_messages_that_we_did_not_sign_run_nothing(bed: Bed, tmp_path: Path) -> None:
+    """Junk, another key's chunk and another version lie in the queue: refused, nothing unpickled, the run unharmed."""
+    from starburst_common.model import Chunk, PackRef, Span
+    from starburst_common.wire import chunk_message
+
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        fleet = cluster._opened()
+        chunk = Chunk(span=Span(0, 1), function="runs/x/functions/y", ref=PackRef("runs/x/packs/0", 0, 10))
+        forged = chunk_message(b"not the key", fleet.id, "run-x", chunk)
+        bed.backend.queue.send(work_queue(fleet.id), ["junk", forged, "2" + forged[1:]], group="run-x")
+        assert cluster.map(noting(bed.notes), range(N)) == DOUBLED
+        dead = bed.backend.queue.dead(work_queue(fleet.id))
+        bed.until(lambda: sum(bed.backend.queue.depth(dead)) == 3)
+        logs = "".join(bed.backend.compute.tail(fleet.id, worker.id) for worker in fleet.states())
+        assert "not signed with this site's key" in logs
+        assert "wire version 2, this starburst speaks 1" in logs

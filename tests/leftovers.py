@@ -1,0 +1,69 @@
+"""What a run must not leave behind."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from starburst_common.local.compute import LocalCompute
+from starburst_common.ports import Backend
+
+
+def home_of(backend: Backend) -> Path:
+    """The folder of a local backend."""
+    compute = backend.compute
+    assert isinstance(compute, LocalCompute)
+    return compute._home
+
+
+def nothing_left(backend: Backend, *, within_s: float = 2.0) -> None:
+    """No process, queue, message, worker's record, fleet or half-written object of this backend is left.
+
+    A slot whose supervisor was killed has a moment to notice.
+    """
+    home = home_of(backend)
+    until = time.monotonic() + within_s
+    while processes_in(home) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert processes_in(home) == []
+    with closing(sqlite3.connect(home / "queue.sqlite3")) as db:
+        assert db.execute("SELECT name FROM queues").fetchall() == []
+        assert db.execute("SELECT queue, body FROM messages").fetchall() == []
+    assert list((home / "workers").glob("*")) == []
+    assert list(backend.store.list("fleets/")) == []
+    assert staging_files(home / "store") == []
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Live processes whose working directory is in the folder: workers, slots, and whatever functions started there."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                where = os.readlink(entry / "cwd").removesuffix(" (deleted)")
+            except OSError:
+                continue
+            if Path(where).is_relative_to(folder):
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+def supervisors_in(folder: Path) -> list[int]:
+    """The workers among them, without their slots."""
+    found = []
+    for pid in processes_in(folder):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"starburst_worker" in words and b"slot" not in words:
+            found.append(pid)
+    return found
+
+
+def staging_files(folder: Path) -> list[Path]:
+    """What writers killed in the middle of an object leave."""
+    return [path for path in folder.rglob("*#*") if path.is_file()]

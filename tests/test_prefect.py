@@ -1,0 +1,688 @@
+"""Prefect flows on starburst workers: what a flow's author sees is what Prefect's own thread runner shows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import cloudpickle
+import prefect.runtime
+import pytest
+from prefect import flow, get_run_logger, tags, task
+from prefect.cache_policies import INPUTS, TASK_SOURCE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TagsContext
+from prefect.exceptions import UnfinishedRun
+from prefect.futures import PrefectFuture
+from prefect.settings import (
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    temporary_settings,
+)
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task, task_input_hash
+from prefect.testing.utilities import prefect_test_harness
+
+import starburst_common
+from prefect_starburst import StarburstTaskRunner
+from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
+
+# --- the bed ----------------------------------------------------------------------------------------------------------
+
+
+class Shared(Executor):
+    """An executor that outlives the runners that use it: workers start once for all tests."""
+
+    def __init__(self) -> None:
+        self._executor = starburst_common.StarburstExecutor(workers=2, backend="local")
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stays up."""
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+shared: list[Shared] = []
+
+
+class SharedRunner(StarburstTaskRunner):
+    """The runner under test, on the shared workers."""
+
+    def _make_executor(self) -> Executor:
+        return shared[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server of its own, and two workers."""
+    home = tmp_path_factory.mktemp("starburst-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STARBURST_HOME", str(home))
+        with (
+            temporary_settings(
+                {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}
+            ),
+            prefect_test_harness(server_startup_timeout=90),
+        ):
+            shared.append(Shared())
+            yield
+            shared.pop().close()
+
+
+def history(task_run_id: UUID) -> tuple[list[str], TaskRun]:
+    """The states the API has for a run, oldest first, and the run; waits until the last one has arrived."""
+    with get_client(sync_client=True) as client:
+        for _ in range(200):
+            found = sorted(client.read_task_run_states(task_run_id), key=lambda state: state.timestamp)
+            if found and found[-1].is_final():
+                return [state.name or "" for state in found], client.read_task_run(task_run_id)
+            time.sleep(0.1)
+    raise AssertionError(f"no final state of {task_run_id} has reached the API: {found}")
+
+
+def run(body: Callable[[], Any], runner: TaskRunner[Any] | None = None) -> Any:
+    """What the body returns, run as a flow; not as the flow's result, since states in that decide about the flow."""
+    kept: list[Any] = []
+    flow(name="test", task_runner=runner or SharedRunner())(lambda: kept.append(body()))()
+    return kept[0]
+
+
+# --- tasks ------------------------------------------------------------------------------------------------------------
+
+
+@task
+def double(x: int) -> int:
+    return 2 * x
+
+
+@task
+def add(x: int, y: int = 1) -> int:
+    return x + y
+
+
+@task
+def where() -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
+
+
+@task
+def fails(x: int) -> int:
+    raise KeyError(f"no {x}")
+
+
+@task(retries=2)
+def third_time_lucky() -> int:
+    if prefect.runtime.task_run.run_count < 3:
+        raise ValueError("not yet")
+    return prefect.runtime.task_run.run_count  # type: ignore[no-any-return]
+
+
+@task(timeout_seconds=0.2)
+def sleeps(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@task
+def naps(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@task
+def dies() -> None:
+    os._exit(1)
+
+
+@task
+def quits() -> None:
+    raise SystemExit(3)
+
+
+@task
+def returns_a_lock() -> Any:
+    return threading.Lock()
+
+
+class Stubborn(Exception):
+    """Cannot be pickled, and says so."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
+@task
+def raises_stubborn() -> None:
+    raise Stubborn("hands off")
+
+
+@task
+async def waits_a_little(x: int) -> int:
+    import asyncio
+
+    await asyncio.sleep(0.01)
+    return x + 1
+
+
+@task
+def counts(x: int) -> Iterator[int]:
+    yield from range(x)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_map_gives_results_in_order() -> None:
+    """One run an input, results in the order of the inputs, and none of it in the flow's process."""
+
+    def body() -> tuple[list[int], set[int]]:
+        places = [where.submit() for _ in range(4)]
+        return double.map(range(20)).result(), {place.result()[0] for place in places}
+
+    results, pids = run(body)
+    assert results == [2 * x for x in range(20)]
+    assert os.getpid() not in pids
+
+
+def test_futures_are_awaited_and_resolved() -> None:
+    """Futures as parameters, nested ones too, become values; `wait_for` orders runs that exchange nothing."""
+
+    @task
+    def total(parts: dict[str, list[int]], extra: int) -> int:
+        return sum(parts["all"]) + extra
+
+    def body() -> tuple[int, list[int], bool]:
+        slow = naps.submit(0.3)
+        after = double.submit(1, wait_for=[slow])
+        firsts = double.map([1, 2, 3])
+        chained = add.map(firsts, y=10)
+        after.wait()
+        return total.submit({"all": list(firsts)}, extra=after).result(), chained.result(), slow.state.is_completed()
+
+    assert run(body) == (14, [12, 14, 16], True)
+
+
+def test_a_future_of_another_runner_is_awaited() -> None:
+    """An upstream run may belong to another task runner."""
+
+    def body() -> int:
+        with ThreadPoolTaskRunner() as threads:
+            upstream = threads.submit(double, {"x": 4})
+            return add.submit(upstream).result()
+
+    assert run(body) == 9
+
+
+def test_closures_methods_and_options_travel() -> None:
+    """A task made inside the flow, a method, and a task `with_options` run as they are."""
+    offset = 7
+
+    class Scale:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        @task
+        def times(self, x: int) -> int:
+            return self.by * x
+
+    @task
+    def shifted(x: int) -> int:
+        return x + offset
+
+    def body() -> list[Any]:
+        named = double.with_options(name="other name").submit(3)
+        return [
+            shifted.submit(1).result(),
+            Scale(5).times.submit(4).result(),
+            named.result(),
+            history(named.task_run_id),
+        ]
+
+    first, second, third, (_, task_run) = run(body)
+    assert (first, second, third) == (8, 20, 6)
+    assert task_run.name.startswith("other name")
+
+
+def test_async_tasks_run() -> None:
+    """An async task runs in an event loop of its own on the worker."""
+    assert run(lambda: waits_a_little.map([1, 2]).result()) == [2, 3]
+
+
+def test_async_flows_run() -> None:
+    """The runner serves async flows as well."""
+    import asyncio
+
+    @flow(task_runner=SharedRunner())
+    async def body() -> list[int]:
+        return double.map([1, 2]).result()
+
+    assert asyncio.run(body()) == [2, 4]
+
+
+def test_a_generator_task_is_refused() -> None:
+    """A generator cannot come back from a worker: submit says so and what to do."""
+
+    def body() -> None:
+        with pytest.raises(BadInput, match="'counts' is a generator.*return a list"):
+            counts.submit(3)
+
+    run(body)
+
+
+def test_more_runs_than_may_be_in_flight() -> None:
+    """`max_in_flight` bounds the engines, not the runs; runs that wait for others take no place."""
+
+    def body() -> list[int]:
+        firsts = double.map(range(10))
+        return add.map(add.map(firsts)).result()
+
+    assert run(body, SharedRunner(max_in_flight=1)) == [2 * x + 2 for x in range(10)]
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "run_count"),
+    [
+        (lambda: double.submit(1), ["Pending", "Running", "Completed"], 1),
+        (lambda: third_time_lucky.submit(), ["Pending", "Running", "Retrying", "Retrying", "Completed"], 3),
+        (lambda: fails.submit(1), ["Pending", "Running", "Failed"], 1),
+        (lambda: sleeps.submit(5.0), ["Pending", "Running", "TimedOut"], 1),
+        (lambda: quits.submit(), ["Pending", "Running", "Crashed"], 1),
+    ],
+    ids=["completed", "retried", "failed", "timed out", "crashed"],
+)
+def test_states_are_those_of_the_thread_runner(
+    make: Callable[[], PrefectFuture[Any]], names: list[str], run_count: int
+) -> None:
+    """The API shows the same states, messages and run counts as with ThreadPoolTaskRunner."""
+    seen: list[tuple[list[str], int, str]] = []
+    for runner in (SharedRunner(), ThreadPoolTaskRunner()):
+        kept: list[PrefectFuture[Any]] = []
+
+        def body(kept: list[PrefectFuture[Any]] = kept) -> int:
+            future = make()
+            kept.append(future)
+            try:
+                future.wait()
+            except SystemExit:  # the thread runner's way to tell of a crash
+                pass
+            return 0
+
+        run(body, runner)
+        states, task_run = history(kept[0].task_run_id)
+        message = task_run.state.message if task_run.state and "Crashed" not in states else ""
+        seen.append((states, task_run.run_count, message or ""))
+    assert seen[0] == seen[1]
+    assert seen[0][:2] == (names, run_count)
+
+
+def test_an_exception_comes_home_as_itself() -> None:
+    """The run fails with the user's own exception; its cause shows where on the worker it was raised."""
+
+    def body() -> tuple[State[Any], BaseException]:
+        future = fails.submit(3)
+        future.wait()
+        with pytest.raises(KeyError, match="no 3") as caught:
+            future.result()
+        return future.state, caught.value
+
+    state, error = run(body)
+    assert state.is_failed()
+    assert 'raise KeyError(f"no {x}")' in str(error.__cause__)
+    assert "prefect_starburst" not in str(error.__cause__)
+
+
+def test_a_failed_upstream_keeps_its_downstream_from_running() -> None:
+    """A run whose upstream failed is NotReady, as with Prefect's own runners."""
+
+    def body() -> State[Any]:
+        future = double.submit(fails.submit(1))
+        future.wait()
+        with pytest.raises(UnfinishedRun):
+            future.result()
+        return future.state
+
+    assert run(body).name == "NotReady"
+
+
+def test_the_timeout_counts_from_the_start_on_the_worker() -> None:
+    """A run that waits for its turn longer than `timeout_seconds` is in time if its function is."""
+
+    def body() -> list[State[Any]]:
+        futures = sleeps.map([0.1] * 8 + [5.0])  # eight on two workers: the last of them waits for 0.3 s
+        futures.wait()
+        return [future.state for future in futures]
+
+    states = run(body)
+    assert [state.name for state in states] == ["Completed"] * 8 + ["TimedOut"]
+    assert states[-1].message == "Task run exceeded timeout of 0.2 second(s)"
+
+
+def test_hooks_run_in_the_flows_process() -> None:
+    """Hooks and retry conditions get the task they belong to, are called at home, and may block."""
+    seen: list[tuple[str, str, bool]] = []
+
+    def note(hooked: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> None:
+        time.sleep(0.01)
+        seen.append((hooked.name, state.name or "", hooked.isasync))
+
+    def once(hooked: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+        return task_run.run_count < 2
+
+    async def later(hooked: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> None:
+        seen.append((hooked.name, "async", hooked.isasync))
+
+    hooked = fails.with_options(retries=5, retry_condition_fn=once, on_failure=[note, later], on_running=[note])
+    run(lambda: hooked.submit(1).wait())
+    assert seen == [
+        ("fails", "Running", False),
+        ("fails", "Retrying", False),
+        ("fails", "Failed", False),
+        ("fails", "async", False),
+    ]
+
+
+# --- caching ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [SharedRunner, ThreadPoolTaskRunner])
+@pytest.mark.parametrize("options", [{"cache_policy": INPUTS + TASK_SOURCE}, {"cache_key_fn": task_input_hash}])
+def test_caches_are_shared_with_the_thread_runner(
+    first: type[TaskRunner[Any]], options: dict[str, Any], tmp_path: Path
+) -> None:
+    """What one runner has cached the other finds, whichever came first: cache keys are those of the task itself."""
+    cached = double.with_options(persist_result=True, **options)
+    second = ThreadPoolTaskRunner if first is SharedRunner else SharedRunner
+
+    def body() -> tuple[str | None, int]:
+        future = cached.submit(21)
+        future.wait()
+        return future.state.name, future.result()
+
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path}):
+        assert [run(body, kind()) for kind in (first, first, second)] == [
+            ("Completed", 42),
+            ("Cached", 42),
+            ("Cached", 42),
+        ]
+
+
+# --- contexts and logs ------------------------------------------------------------------------------------------------
+
+
+def test_the_worker_answers_for_the_run() -> None:
+    """`prefect.runtime`, tags and parameters answer inside the function as they do at home."""
+
+    @task(tags=["of-task"])
+    def ask(x: int) -> dict[str, Any]:
+        from prefect.runtime import flow_run, task_run
+
+        return {
+            "id": task_run.id,
+            "task": task_run.task_name,
+            "parameters": task_run.parameters,
+            "tags": sorted(task_run.tags),
+            "context_tags": TagsContext.get().current_tags,
+            "flow": flow_run.flow_name,
+            "flow_run": flow_run.id,
+            "flow_parameters": flow_run.parameters,
+            "api": os.environ["PREFECT_API_URL"],
+        }
+
+    @flow(name="asked", task_runner=SharedRunner())
+    def body(size: int) -> tuple[dict[str, Any], UUID, str | None]:
+        with tags("of-flow"):
+            future = ask.submit(5)
+        return future.result(), future.task_run_id, prefect.runtime.flow_run.id
+
+    answers, task_run_id, flow_run_id = body(3)
+    assert answers == {
+        "id": str(task_run_id),
+        "task": "ask",
+        "parameters": {"x": 5},
+        "tags": ["of-flow", "of-task"],
+        "context_tags": {"of-flow"},
+        "flow": "asked",
+        "flow_run": flow_run_id,
+        "flow_parameters": {"size": 3},
+        "api": "http://127.0.0.1:9/api",
+    }
+
+
+def test_logs_come_home(caplog: pytest.LogCaptureFixture) -> None:
+    """Prints under `log_prints` and run loggers' records reach the flow's loggers, under the right run, failed or not."""
+
+    @task(log_prints=True)
+    def chats(x: int) -> None:
+        print("printed", x)
+        get_run_logger().warning("warned %s", x)
+        get_run_logger().debug("unheard %s", x)
+        if x == 2:
+            try:
+                int("one")
+            except ValueError:
+                get_run_logger().exception("logged %s", x)
+            raise ValueError(x)
+
+    def body() -> list[PrefectFuture[Any]]:
+        futures = chats.map([1, 2])
+        futures.wait()
+        return list(futures)
+
+    with caplog.at_level(logging.INFO, logger="prefect.task_runs"):
+        futures: list[PrefectFuture[Any]] = []
+        run(lambda: futures.extend(body()))
+    records = [record for record in caplog.records if record.name == "prefect.task_runs"]
+    told = {(record.getMessage(), record.levelname): record for record in records}
+    for x, future in enumerate(futures, 1):
+        for wanted in ((f"printed {x}", "INFO"), (f"warned {x}", "WARNING")):
+            assert told[wanted].__dict__["task_run_id"] == str(future.task_run_id)
+    assert "invalid literal" in (told["logged 2", "ERROR"].exc_text or "")
+    assert not [text for text, _ in told if "unheard" in text]
+
+
+def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
+    """On a worker a task is a function that keeps its retries; submitting it there says what to do instead."""
+
+    @task
+    def outer(x: int) -> tuple[int, int]:
+        try:
+            double.submit(x)
+        except RuntimeError as refusal:
+            assert "submit it from the flow" in str(refusal)
+        else:
+            raise AssertionError("there is no task runner on a worker")
+        return third_time_lucky(), double(x)
+
+    assert run(lambda: outer.submit(4).result()) == (3, 8)
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_worker_crashes_one_run() -> None:
+    """A function that ends its process is Crashed with WorkerLost and spends no retries; the other runs complete."""
+
+    def body() -> tuple[Any, list[int], State[Any]]:
+        lost = dies.with_options(retries=3).submit()
+        others = double.map(range(10))
+        lost.wait()
+        with pytest.raises(WorkerLost):
+            lost.result()
+        below = double.submit(lost)  # type: ignore[arg-type]
+        below.wait()
+        return lost, others.result(), below.state
+
+    lost, others, below = run(body)
+    assert others == [2 * x for x in range(10)]
+    assert lost.state.is_crashed()
+    assert "WorkerLost" in lost.state.message
+    assert below.name == "NotReady"
+    names, task_run = history(lost.task_run_id)
+    assert (names, task_run.run_count) == (["Pending", "Running", "Crashed"], 1)
+
+
+@pytest.mark.parametrize(
+    ("culprit", "text"), [(returns_a_lock, "lock"), (raises_stubborn, "Stubborn: hands off.*raise another")]
+)
+def test_what_cannot_be_pickled_fails_clearly(culprit: Task[Any, Any], text: str) -> None:
+    """A result or an exception that cannot be sent back fails the run with an error that names it."""
+
+    def body() -> State[Any]:
+        future = culprit.submit()
+        future.wait()
+        with pytest.raises(UnpicklableResult, match=text):
+            future.result()
+        return future.state
+
+    assert run(body).is_failed()
+
+
+def test_a_parameter_that_cannot_be_pickled_fails_clearly() -> None:
+    """A parameter that cannot be sent fails its own run, not the flow's other runs."""
+
+    @task
+    def takes(x: Any) -> None: ...
+
+    def body() -> tuple[State[Any], int]:
+        future = takes.with_options(cache_policy=None).submit(threading.Lock())
+        future.wait()
+        return future.state, double.submit(1).result()
+
+    state, other = run(body)
+    assert state.is_failed()
+    assert "pickle" in (state.message or "")
+    assert other == 2
+
+
+def test_a_failed_flow_does_not_hang() -> None:
+    """A flow that fails cancels what it has under way: runs end Crashed, and the flow ends at once."""
+    futures: list[PrefectFuture[Any]] = []
+
+    @flow(task_runner=StarburstTaskRunner(workers=1, backend="local", max_in_flight=3))
+    def body() -> None:
+        double.submit(1).result()
+        futures.extend(naps.map([60.0] * 5))
+        time.sleep(0.5)
+        raise ValueError("the flow's own")
+
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="the flow's own"):
+        body()
+    assert time.monotonic() - began < 40
+    assert [future.state.name for future in futures] == ["Crashed"] * 5
+    assert history(futures[0].task_run_id)[0] == ["Pending", "Running", "Crashed"]
+
+
+def test_a_flow_waits_for_what_it_left_running() -> None:
+    """A flow that ends well lets its runs finish, waited for or not."""
+    futures: list[PrefectFuture[Any]] = []
+    run(lambda: futures.extend(naps.map([0.3] * 3)))
+    assert [future.state.name for future in futures] == ["Completed"] * 3
+
+
+def test_cancelling_the_flows_runner_cancels_its_duplicates() -> None:
+    """Prefect cancels by the flow's own runner, of which the started one is a duplicate."""
+    template = StarburstTaskRunner(workers=1, backend="local")
+    futures: list[PrefectFuture[Any]] = []
+
+    @flow(task_runner=template)
+    def body() -> None:
+        futures.extend(naps.map([60.0] * 2))
+        time.sleep(0.5)
+        template.cancel_all()
+        template.cancel_all()
+        with pytest.raises(RuntimeError, match="not started"):
+            double.submit(1)
+
+    began = time.monotonic()
+    body()
+    assert time.monotonic() - began < 40
+    assert [future.state.name for future in futures] == ["Crashed"] * 2
+
+
+# --- the runner itself ------------------------------------------------------------------------------------------------
+
+
+def test_a_runner_is_its_options() -> None:
+    """Duplicates, pickles and equal options make equal runners; a single different option makes another."""
+    runner = StarburstTaskRunner(workers=3, cpu=2, memory="4GB", tags={"team": "a"}, max_in_flight=9)
+    assert runner.duplicate() == runner
+    assert pickle.loads(pickle.dumps(runner)) == runner
+    assert cloudpickle.loads(cloudpickle.dumps(runner)) == runner
+    assert runner == StarburstTaskRunner(3, 2, "4GB", tags={"team": "a"}, max_in_flight=9)
+    assert runner != StarburstTaskRunner(workers=3, cpu=2, memory="4GB", tags={"team": "a"})
+    assert runner != StarburstTaskRunner(workers=4, cpu=2, memory="4GB", tags={"team": "a"}, max_in_flight=9)
+    assert runner != ThreadPoolTaskRunner()
+
+
+def test_options_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option is the executor's, which is made at the first submit and not before, and shut down at the end."""
+    made: list[dict[str, Any]] = []
+    ended: list[bool] = []
+
+    class Recorded(Shared):
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+            self._executor = shared[0]._executor
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            ended.append(wait)
+
+    monkeypatch.setattr(starburst_common, "StarburstExecutor", Recorded, raising=False)
+    options = {
+        "workers": 5,
+        "cpu": 4,
+        "memory": "16GB",
+        "slots": 2,
+        "backend": "local",
+        "label": "nightly",
+        "tags": {"team": "a"},
+        "budget": 2.5,
+    }
+
+    def body() -> int:
+        assert not made
+        return double.submit(2).result()
+
+    assert run(body, StarburstTaskRunner(**options)) == 4  # type: ignore[arg-type]
+    assert made == [options]
+    assert ended == [True]
+
+
+def test_an_option_out_of_range_is_told_at_the_first_submit() -> None:
+    """A wrong option fails the flow with the executor's own message, before anything is launched."""
+    with pytest.raises(BadInput, match="cpu=3 is not a Fargate size"):
+        run(lambda: double.submit(1).result(), StarburstTaskRunner(cpu=3, backend="local"))
+    with pytest.raises(BadInput, match="max_in_flight=0"):
+        StarburstTaskRunner(max_in_flight=0)
+
+
+def test_a_runner_serves_one_flow_after_another() -> None:
+    """A flow can run again: each run has a duplicate of its own."""
+    again = flow(task_runner=SharedRunner())(lambda: double.submit(3).result())
+    assert [again(), again()] == [6, 6]
+
+
+def test_submit_needs_a_started_runner() -> None:
+    """Outside a flow the runner is a context manager, as Prefect's own are."""
+    with pytest.raises(RuntimeError, match="not started"):
+        SharedRunner().submit(double, {"x": 1})
+    with SharedRunner() as runner:
+        assert runner.submit(double, {"x": 1}).result() == 2
