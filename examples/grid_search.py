@@ -18,7 +18,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
-from starburst_common import list_runs, starburst_map
+from starburst_common import Run, list_runs, starburst_map
+from starburst_common.estimate import estimate_of
 
 CONFIGURATIONS = [
     {"n_estimators": trees, "max_depth": depth, "max_features": features}
@@ -82,12 +83,13 @@ def main(*, plain: bool = False, **options: Any) -> None:
     report(console, scores, time.perf_counter() - started)
     run = next(iter(list_runs()), None)
     if run is not None:
-        print_cost(run.status())
+        print_cost(run)
         console.print(f"\nLook next: starburst runs; starburst status {run.id}; docs/")
 
 
-def print_cost(run_status: Any) -> None:
-    """What the same work would cost on AWS."""  # TODO: plug in starburst_common.estimate here
+def print_cost(run: Run) -> None:
+    """What the same work would cost on AWS."""
+    print(f"On AWS: about {estimate_of(run.status(), run.resources, run.workers)}")
 
 
 if __name__ == "__main__":

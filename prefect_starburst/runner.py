@@ -53,7 +53,7 @@ class RunnerOptions:
         return max(LEAST_IN_FLIGHT, 2 * slots * (self.executor.get("workers") or 0))
 
 
-class StarburstTaskRunner(TaskRunner[StarburstFuture[Any]]):
+class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
     """Runs a flow's `task.submit` and `task.map` on starburst workers.
 
     Args:

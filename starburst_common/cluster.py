@@ -22,7 +22,8 @@ from starburst_common.names import RunNames, new_run_id, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
-from starburst_common.run import Run, Spec
+from starburst_common.run import Run
+from starburst_common.spec import Spec
 
 _GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
 _AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
@@ -56,7 +57,7 @@ def starburst_map(
 class Cluster:
     """A fleet that stays warm between calls; takes the options of `starburst_map`, for all calls or for one.
 
-    Nothing is opened or launched before the `with` statement (or the first call), and no worker is left behind after it;
+    Nothing is opened or launched before the `with` statement (or the first call), and no worker is left after it;
     a run that was started and is not over keeps its workers until it is.
     """
 
@@ -148,7 +149,9 @@ class Cluster:
         try:
             iterator = iter(items)
         except TypeError:
-            raise BadInput(f"items={items!r:.80} cannot be iterated over: give a list, a range, a generator …") from None
+            raise BadInput(
+                f"items={items!r:.80} cannot be iterated over: give a list, a range, a generator …"
+            ) from None
         first = list(islice(iterator, 1))
         packed = pack_function(fn, style=style, retry_on=options.retry_on, samples=first)
         fleet = self._opened()
@@ -238,9 +241,13 @@ class _Reader:
         def room() -> bool:
             consumed = run.consumed
             owed = len(driver.ledger.owed)
-            return driver.state.over or driver.closed or (
-                owed < _AHEAD_CHUNKS * self._slots + 2
-                and (consumed is None or driver.ledger.answered - consumed <= unread)
+            return (
+                driver.state.over
+                or driver.closed
+                or (
+                    owed < _AHEAD_CHUNKS * self._slots + 2
+                    and (consumed is None or driver.ledger.answered - consumed <= unread)
+                )
             )
 
         with driver.changed:

@@ -162,9 +162,11 @@ def _files(place: Path) -> list[Path]:
         if (folder / "pyvenv.cfg").exists():
             folders.clear()
             continue
-        for name in sorted(names):
-            if not name.startswith(".") and not name.endswith(".pyc") and (regular or name.endswith(".py")):
-                files.append(folder / name)
+        files += [
+            folder / name
+            for name in sorted(names)
+            if not name.startswith(".") and not name.endswith(".pyc") and (regular or name.endswith(".py"))
+        ]
     return files
 
 
@@ -173,7 +175,7 @@ def _imports(file: Path) -> set[str]:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return set()
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)

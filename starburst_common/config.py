@@ -47,7 +47,8 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     if unknown := sorted(set(written) - set(defaults)):
         raise BadInput(f"{file}: unknown setting {unknown[0]!r}: known are {', '.join(sorted(defaults))}")
     arguments = {"backend": backend, "home": home, "keep_days": None}
-    values, sources = {}, {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for name, default in defaults.items():
         variable = f"STARBURST_{name.upper()}"
         candidates = (

@@ -158,7 +158,7 @@ class Driver:
             with self.changed:
                 self.closed = True
                 self.changed.notify_all()
-    
+
     def _hear(self, wait_s: float) -> bool:
         """Book the notices that are there; True if anything was new."""
         queue = self.backend.queue
@@ -270,7 +270,7 @@ class Driver:
 
     def _finish(self, action: Finish) -> None:
         ledger, store = self.ledger, self.backend.store
-        end = {
+        end: dict[str, Any] = {
             "state": action.state,
             "reason": action.reason,
             "items": ledger.items if ledger.items is not None else ledger.planned_items,

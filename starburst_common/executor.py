@@ -23,7 +23,8 @@ from starburst_common.model import Failure
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
-from starburst_common.run import Run, Spec
+from starburst_common.run import Run
+from starburst_common.spec import Spec
 
 _AHEAD_CHUNKS = 3  #: chunks a slot sent ahead; calls beyond are pending and can be cancelled
 _MOST_CALLS = 256  #: calls in a chunk
@@ -38,9 +39,7 @@ class StarburstExecutor(Executor):
     (`BrokenExecutor`) only when workers cannot run at all.
     """
 
-    def __init__(
-        self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Any
-    ) -> None:
+    def __init__(self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Any) -> None:
         if max_workers is not None:
             if options.get("workers") is not None:
                 raise BadInput("max_workers and workers are the same: give one")
@@ -88,7 +87,7 @@ class StarburstExecutor(Executor):
             self._moved.notify_all()
         return future
 
-    def map(  # type: ignore[override]
+    def map(
         self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[Any]:
         """As the standard library's; with `chunksize` above 1, that many calls share one future."""

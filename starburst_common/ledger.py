@@ -1,4 +1,4 @@
-"""Plans and outcomes in; which items are answered, by which outcome, and what is still owed out. In memory, idempotent."""
+"""Plans and outcomes in; what is answered, by which outcome, and what is still owed out. In memory, idempotent."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one chunk: values and failures for some of its items, and spans delegated to new chunks for the rest.
+    """What became of one chunk: values and failures for some of its items, new chunks for the rest.
 
     Exactly one outcome is ever stored for a chunk, so every item has exactly one answer, whoever runs it twice.
     """

@@ -36,19 +36,18 @@ class Objects:
             raise NotFound(f"no object {key}") from None
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
-        if length == 0:
-            return b""
         try:
+            if length == 0:  # a range no store can ask for
+                obstore.head(self._store, key)
+                return b""
             return memoryview(obstore.get_range(self._store, key, start=offset, length=length))
         except FileNotFoundError:
             raise NotFound(f"no object {key}") from None
 
-    def list(self, prefix: str) -> Iterator[str]:
-        keys = [meta["path"] for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]
-        yield from sorted(keys)
-
     def folders(self, prefix: str) -> list[str]:
         found = obstore.list_with_delimiter(self._store, prefix.rstrip("/"))["common_prefixes"]
+        if self._folder is not None:  # a folder of files outlives them
+            found = [path for path in found if next(self.list(path), None) is not None]
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -62,6 +61,8 @@ class Objects:
         if self._folder is not None:
             rmtree(self._folder / prefix, ignore_errors=True)
             return
-        self.delete(list(self.list(prefix)))
+        self.delete([*self.list(prefix)])
 
-
+    def list(self, prefix: str) -> Iterator[str]:
+        keys = [meta["path"] for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]
+        yield from sorted(keys)

@@ -60,10 +60,10 @@ class Resources:
         >>> Resources.of(3)
         Traceback (most recent call last):
         starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
-        >>> Resources.of(1, "16GB")
+        >>> Resources.of(1, "16GB")  # doctest: +NORMALIZE_WHITESPACE
         Traceback (most recent call last):
-        starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of 1024, \
-or cpu=2
+        starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of
+        1024, or cpu=2
         """
         if isinstance(cpu, bool) or cpu not in FARGATE_MEMORY_MIB:
             raise BadInput(f"cpu={cpu!r} is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}")
@@ -159,7 +159,7 @@ class Options:
             workers: containers, or processes on the local backend; None lets the backend choose.
             cpu, memory, slots: see `Resources`.
             chunk_size: items leased together; None chooses from how long items take.
-            retries: further tries for an item whose exception is a `retry_on`, each `retry_delay` seconds after the last.
+            retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last.
             timeout: seconds one item may run; then its slot is killed.
             return_exceptions: put exceptions in place of the values instead of raising the first.
             ordered: results in the order of the items, else as they complete.

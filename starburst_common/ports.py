@@ -31,9 +31,6 @@ class ObjectStore(Protocol):
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         """`length` bytes from `offset`. Raises `NotFound`."""
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Every key under the folder `prefix` (which ends in "/"), in the order of the text, however many."""
-
     def folders(self, prefix: str) -> list[str]:
         """The names directly under the folder `prefix` that hold keys of their own, in the order of the text."""
 
@@ -42,6 +39,9 @@ class ObjectStore(Protocol):
 
     def delete_folder(self, prefix: str) -> None:
         """Remove everything under the folder `prefix`, with what crashed writers left there."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Every key under the folder `prefix` (which ends in "/"), in the order of the text, however many."""
 
 
 class Leased(NamedTuple):
@@ -72,7 +72,7 @@ class WorkQueue(Protocol):
         """The name of the queue's dead-letter queue."""
 
     def send(self, queue: str, bodies: Sequence[str], *, group: str, delay_s: float = 0.0) -> None:
-        """Add messages, in batches of ten at most. When it returns they are durable. Raises `NotFound` without the queue.
+        """Add messages, in batches of ten at most; durable when it returns. Raises `NotFound` without the queue.
 
         `delay_s` hides them so long. Receivers serve groups fairly: a group with few leases before one with many.
         """
@@ -84,7 +84,7 @@ class WorkQueue(Protocol):
         """
 
     def extend(self, queue: str, receipts: Sequence[str], lease_s: float) -> list[str]:
-        """Let leases end `lease_s` from now; 0 gives the message back at once. Returns receipts that are no longer ours."""
+        """Let leases end `lease_s` from now; 0 gives back at once. Returns receipts that are no longer ours."""
 
     def delete(self, queue: str, receipts: Sequence[str]) -> None:
         """Remove leased messages for good. A receipt that is no longer ours changes nothing."""
@@ -116,16 +116,16 @@ class Compute(Protocol):
     """Where workers run."""
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> None:
-        """Start the fleet's workers with these ordinals. One that was ever started under the same ordinal is left alone,
+        """Start the fleet's workers with these ordinals, each at most once ever,
 
-        so two drivers asking for the same ordinals get each worker once.
+        so that two drivers asking for the same ordinals get each worker once.
         """
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         """Every worker of the fleet that was ever launched and not yet forgotten, by ordinal."""
 
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
-        """Tell workers to hand back their work and end; kill what is left after `grace_s`. Returns when they are gone."""
+        """Tell workers to hand back their work and end; kill what is left after `grace_s`; return then."""
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         """The last lines the worker printed."""

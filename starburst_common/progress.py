@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 
 from starburst_common.model import RunStatus
-from starburst_common.run import Run, watch
+from starburst_common.run import Run
 
 _BAR_S, _LINE_S = 0.2, 5.0
 
@@ -26,34 +27,38 @@ def progress(run: Run, wanted: bool | None) -> Iterator[None]:
             yield
 
 
-def rate_and_eta(status: RunStatus, elapsed_s: float) -> tuple[float, float | None]:
-    """Items a second, and the seconds left if the number of items is known."""
-    rate = status.answered / elapsed_s if elapsed_s > 0 else 0.0
+def rate_and_eta(status: RunStatus, elapsed_s: float, before: int = 0) -> tuple[float, float | None]:
+    """Items a second, not counting those answered before, and the seconds left if the number of items is known."""
+    rate = (status.answered - before) / elapsed_s if elapsed_s > 0 else 0.0
     if status.items is None or rate == 0:
         return rate, None
     return rate, (status.items - status.answered) / rate
 
 
-def line(status: RunStatus, elapsed_s: float) -> str:
+def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     """One line that says where a run is."""
-    rate, left = rate_and_eta(status, elapsed_s)
+    rate, left = rate_and_eta(status, elapsed_s, before)
     of = "?" if status.items is None else f"{status.items:,}"
     failed = f", {status.failed:,} failed" if status.failed else ""
     eta = f", about {left:.0f} s left" if left and not status.state.over else ""
-    end = f", {status.state}" if status.state.over else f", {status.workers} workers"
+    end = f", {status.state}" if status.state.over else f", {_workers(status)}"
     return f"{status.label or status.id}: {status.answered:,} of {of} items{failed}{end}, {rate:,.0f}/s{eta}"
+
+
+def _workers(status: RunStatus) -> str:
+    return f"{status.workers} worker{'s' * (status.workers != 1)}"
 
 
 @contextmanager
 def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
-    began = time.monotonic()
+    began, before = time.monotonic(), run.status().answered
     shown = [began]
 
     def show(status: RunStatus) -> None:
         now = time.monotonic()
         if now - shown[0] >= _LINE_S or (status.state.over and (at_once or now - began >= _LINE_S)):
             shown[0] = now
-            print(line(status, now - began), file=sys.stderr, flush=True)
+            print(line(status, now - began, before), file=sys.stderr, flush=True)
 
     with _watched(run, show, 0.5):
         yield
@@ -72,14 +77,14 @@ def _bar(run: Run) -> Iterator[None]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    began = time.monotonic()
+    began, before = time.monotonic(), run.status().answered
     with Progress(*columns, console=Console(stderr=True)) as bar:
         row = bar.add_task(run.label or run.id, total=None, note="starting workers")
 
         def show(status: RunStatus) -> None:
-            rate, _ = rate_and_eta(status, time.monotonic() - began)
+            rate, _ = rate_and_eta(status, time.monotonic() - began, before)
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
-            state = str(status.state) if status.state.over else f"{status.workers} workers"
+            state = str(status.state) if status.state.over else _workers(status)
             bar.update(row, total=status.items, completed=status.answered, note=f"{failed}{state} · {rate:,.0f}/s")
 
         with _watched(run, show, _BAR_S):
@@ -88,8 +93,18 @@ def _bar(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _watched(run: Run, show: Callable[[RunStatus], None], every_s: float) -> Iterator[None]:
-    thread = watch(run, show, every_s)
+    """Call `show` with the run's status every so often, and once when the block ends."""
+    ended = Event()
+
+    def body() -> None:
+        while not ended.wait(every_s):
+            show(run.status())
+
+    thread = Thread(target=body, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        thread.join(2 * every_s + 1.0)
+        ended.set()
+        thread.join()
+        show(run.status())

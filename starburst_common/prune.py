@@ -11,7 +11,7 @@ from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import CODE, FLEETS, RUNS, RunNames, holders, work_queue
 from starburst_common.ports import Backend
-from starburst_common.run import Spec, expires_at, read_end
+from starburst_common.spec import Spec, expires_at, read_end
 from starburst_common.wire import read_document, unseal
 
 _log = logging.getLogger("starburst")

@@ -3,124 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from starburst_common.answers import answers, exception_of
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, InputLost, NotFound, RunCancelled, RunStopped
+from starburst_common.errors import BadInput, InputLost, NotFound, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleet import Fleet
-from starburst_common.model import Failure, FleetId, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
+from starburst_common.follow import as_settled, in_order
+from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
 from starburst_common.names import RUNS, RunNames
-from starburst_common.options import Options, Resources, Tolerance
+from starburst_common.options import Resources
 from starburst_common.ports import Backend
-from starburst_common.reconcile import Policy
-from starburst_common.wire import WIRE_VERSION, document, read_document, read_outcome, seal, unseal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """What was asked of a run, as it is stored."""
-
-    run: RunId
-    fleet: FleetId
-    label: str
-    tags: dict[str, str]
-    function: str
-    created_at: float
-    workers: int
-    resources: Resources
-    options: dict[str, Any]
-
-    @classmethod
-    def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
-        """From checked options; `stop_at_first` failure unless they say what is tolerated."""
-        tolerate = options.tolerate
-        if stop_at_first and tolerate == Tolerance():
-            tolerate = Tolerance(count=0)
-        return cls(
-            run=run,
-            fleet=fleet.id,
-            label=options.label,
-            tags=options.tags,
-            function=function,
-            created_at=time.time(),
-            workers=fleet.workers,
-            resources=fleet.spec.resources,
-            options={
-                "chunk_size": options.chunk_size,
-                "retries": options.retries,
-                "retry_delay_s": options.retry_delay_s,
-                "timeout_s": options.timeout_s,
-                "tolerate_count": tolerate.count,
-                "tolerate_share": tolerate.share,
-                "return_exceptions": options.return_exceptions,
-                "budget_usd": options.budget_usd,
-            },
-        )
-
-    def write(self, backend: Backend) -> None:
-        """Store it."""
-        resources = self.resources
-        fields = {
-            "wire": WIRE_VERSION,
-            "python": sys.version_info[:2],
-            "run": self.run,
-            "fleet": self.fleet,
-            "label": self.label,
-            "tags": self.tags,
-            "function": self.function,
-            "created_at": self.created_at,
-            "workers": self.workers,
-            "cpu": resources.cpu,
-            "memory_mib": resources.memory_mib,
-            "slots": resources.slots,
-            "memory_given": resources.memory_given,
-            "options": self.options,
-        }
-        key = RunNames(self.run).spec
-        backend.store.create(key, seal(backend.key, key, document(fields)))
-
-    @classmethod
-    def read(cls, backend: Backend, run: RunId) -> Spec:
-        """From the store. Raises `NotFound`."""
-        key = RunNames(run).spec
-        try:
-            blob = backend.store.get(key)
-        except NotFound:
-            raise NotFound(f"no run {run!r} on the {backend.name} backend: `starburst runs` lists those there are") from None
-        fields, _ = read_document(unseal(backend.key, key, blob))
-        return cls(
-            run=run,
-            fleet=FleetId(fields["fleet"]),
-            label=fields["label"],
-            tags=fields["tags"],
-            function=fields["function"],
-            created_at=fields["created_at"],
-            workers=fields["workers"],
-            resources=Resources(
-                cpu=fields["cpu"],
-                memory_mib=fields["memory_mib"],
-                slots=fields["slots"],
-                memory_given=fields["memory_given"],
-            ),
-            options=fields["options"],
-        )
-
-    @property
-    def policy(self) -> Policy:
-        """For the reconciler, with a tolerance as it was asked."""
-        return Policy(
-            workers=self.workers,
-            slots=self.resources.slots,
-            tolerate=Tolerance(count=self.options["tolerate_count"], share=self.options["tolerate_share"]),
-            resend_after_s=5.0,
-        )
+from starburst_common.spec import Spec, expires_at, read_end
+from starburst_common.wire import read_outcome
 
 
 class Run:
@@ -262,7 +160,7 @@ class Run:
                     yield index, text
 
     def cancel(self) -> None:
-        """End the run: workers give up its items, and what was answered stays. Safe from any process, more than once."""
+        """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""
         if self._driver is not None and not self._driver.closed:
             self._driver.cancel()
             self._driver.join(30.0)
@@ -315,10 +213,10 @@ class Run:
         driver = self._driving()
         deadline = None if timeout is None else time.monotonic() + timeout
         self.consumed = self.consumed or 0
-        following = self._in_order if ordered else self._as_settled
-        for outcome_span, part in following(driver, deadline, stop_early):
+        follow = in_order(driver, deadline, stop_early=stop_early) if ordered else as_settled(driver, deadline)
+        for outcome_span, part in follow:
             for index, value in answers(self._outcome(outcome_span)):
-                if part is None or part.lo <= index < part.hi:
+                if part.lo <= index < part.hi:
                     yield index, value
                     self.consumed += 1
             with driver.changed:
@@ -330,8 +228,8 @@ class Run:
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
             if stop_early and (first := self._first_failure(driver)) is not None:
                 raise exception_of(first)
-            kind = InputLost if driver.input_lost else RunStopped
-            kind = RunCancelled if driver.state is RunState.CANCELLED else kind
+            ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
+            kind = ended.get(driver.state, InputLost if driver.input_lost else RunStopped)
             raise kind(
                 f"run {self.id}: {driver.reason}; {driver.ledger.answered} items were answered: "
                 f"attach({self.id!r}).iter_completed() gives them"
@@ -339,74 +237,11 @@ class Run:
 
     def _first_failure(self, driver: Driver) -> Failure | None:
         with driver.changed:
-            spans = [s.span for s in driver.ledger.spans() if s.first_failure == driver.ledger.first_failure and s.failed]
+            first = driver.ledger.first_failure
+            spans = [
+                settled.span for settled in driver.ledger.spans() if settled.failed and settled.first_failure == first
+            ]
         return self._outcome(spans[0]).failures[0] if spans else None
-
-    def _in_order(
-        self, driver: Driver, deadline: float | None, stop_early: bool
-    ) -> Iterator[tuple[Span, Span | None]]:
-        index = 0
-        while True:
-            with driver.changed:
-                self._wait(driver, deadline, lambda: driver.ledger.answer_at(index) is not None or driver.ledger.complete)
-                found = driver.ledger.answer_at(index)
-                if stop_early and driver.state is RunState.STOPPED:
-                    return
-            if found is None:
-                if driver.closed or driver.ledger.complete or (following := self._next_answer(driver, index)) is None:
-                    following = self._next_answer(driver, index)
-                if following is None:
-                    return
-                index = following  # the run ended with a gap here
-                continue
-            part, outcome_span = found
-            yield outcome_span, part
-            index = part.hi
-
-    def _next_answer(self, driver: Driver, index: int) -> int | None:
-        with driver.changed:
-            starts = [part.lo for settled in driver.ledger.spans() for part in settled.answered]
-        return min((start for start in starts if start > index), default=None)
-
-    def _as_settled(
-        self, driver: Driver, deadline: float | None, stop_early: bool
-    ) -> Iterator[tuple[Span, Span | None]]:
-        at = 0
-        while True:
-            with driver.changed:
-                self._wait(driver, deadline, lambda: at < len(driver.order) or driver.ledger.complete)
-                spans = driver.order[at:]
-            if not spans:
-                return
-            at += len(spans)
-            yield from ((span, None) for span in spans)
-
-    def _wait(self, driver: Driver, deadline: float | None, ready: Callable[[], bool]) -> None:
-        """With `driver.changed` held: until `ready`, or nothing more will come. Raises TimeoutError."""
-        if not driver.changed.wait_for(
-            lambda: ready() or driver.state.over or driver.closed,
-            None if deadline is None else max(deadline - time.monotonic(), 0.0),
-        ):
-            raise TimeoutError(
-                f"run {self.id}: {driver.ledger.answered} of {driver.ledger.items} items answered in time; it goes on"
-            )
-
-
-def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
-    """How a run ended; None while it has not."""
-    key = RunNames(run).end
-    try:
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
-    except NotFound:
-        return None
-    return header
-
-
-def expires_at(backend: Backend, spec: Spec) -> float:
-    """When a run may be pruned (wall clock)."""
-    with suppress(NotFound):
-        return float(json.loads(bytes(backend.store.get(RunNames(spec.run).expires))))
-    return spec.created_at + backend.keep_s
 
 
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
@@ -430,9 +265,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
             "ended_at": None,
             "reason": "" if workers else "no worker is alive: `starburst attach` goes on with it",
         }
-    return RunStatus(
-        id=spec.run, state=state, label=spec.label, workers=workers, created_at=spec.created_at, **fields
-    )
+    return RunStatus(id=spec.run, state=state, label=spec.label, workers=workers, created_at=spec.created_at, **fields)
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
@@ -457,22 +290,3 @@ def list_runs(*, backend: str | Backend = "auto") -> list[Run]:
         with suppress(NotFound):
             found.append(Run(opened, Spec.read(opened, RunId(name)), None))
     return sorted(found, key=lambda run: run._spec.created_at, reverse=True)
-
-
-def watch(run: Run, show: Callable[[RunStatus], None], every_s: float) -> threading.Thread:
-    """Call `show` with the run's status every so often, and once when it is over, from a thread."""
-
-    def body() -> None:
-        while not (status := run.status()).state.over:
-            show(status)
-            driver = run._driver
-            if driver is not None:
-                with driver.changed:
-                    driver.changed.wait_for(lambda: driver.closed, every_s)
-                if driver.closed:
-                    break
-        show(run.status())
-
-    thread = threading.Thread(target=body, daemon=True)
-    thread.start()
-    return thread

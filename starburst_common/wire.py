@@ -119,9 +119,9 @@ class FrameWriter:
         self._counts.append(len(buffers))
         self.nbytes += len(data)
         for buffer in buffers:
-            raw = buffer.raw()
-            self._buffers.append(raw)
-            self.nbytes += raw.nbytes
+            copy = buffer.raw().tobytes()  # whoever made the value may fill the same memory with the next one
+            self._buffers.append(copy)
+            self.nbytes += len(copy)
 
     def parts(self) -> list[Buffer]:
         """The frame, as parts to be joined or sealed."""
@@ -162,14 +162,14 @@ class Frame:
 _FRAME = struct.Struct(">QQQ")  # first item, how many, bytes that follow
 
 
-def items_about(run: str, first: int) -> str:
+def items_about(run: str, first: int, count: int) -> str:
     """What an item frame is signed as."""
-    return f"items {run} {first}"
+    return f"items {run} {first} {count}"
 
 
 def item_frame(key: bytes, run: str, first: int, writer: FrameWriter) -> bytes:
     """Consecutive items as one sealed frame, with its first index and length before it."""
-    sealed = seal(key, items_about(run, first), writer.parts())
+    sealed = seal(key, items_about(run, first, len(writer)), writer.parts())
     return _FRAME.pack(first, len(writer), len(sealed)) + sealed
 
 
@@ -178,11 +178,11 @@ def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buf
     view, at = memoryview(frames), 0
     held: list[Span] = []
     parts: list[Buffer] = []
-    while at < len(view):
+    while len(view) - at >= _FRAME.size:
         first, count, size = _FRAME.unpack_from(view, at)
         at += _FRAME.size
-        if first < span.hi and first + count > span.lo:
-            body = unseal(key, items_about(run, first), view[at : at + size])
+        if first < span.hi and first + count > span.lo and at + size <= len(view):
+            body = unseal(key, items_about(run, first, count), view[at : at + size])
             held.append(Span(first, first + count))
             parts += [_FRAME.pack(first, count, len(body)), body]
         at += size
@@ -223,11 +223,11 @@ def open_message(key: bytes, about: str, body: str) -> dict[str, Any]:
     """The inverse of `seal_message`. Raises `UnknownVersion` or `Refused`."""
     version, _, rest = body.partition(".")
     mac, _, text = rest.partition(".")
-    if not version.isdigit() or not text:
+    if not body.isascii() or not version.isdigit() or not text:
         raise Refused(f"{about}: not a starburst message; refused")
-    if int(version) != WIRE_VERSION:
+    if version != str(WIRE_VERSION):
         raise UnknownVersion(
-            f"{about}: wire version {version}, this starburst speaks {WIRE_VERSION}: "
+            f"{about}: wire version {version:.20}, this starburst speaks {WIRE_VERSION}: "
             "use the same starburst release on the driver and the workers"
         )
     if not hmac.compare_digest(mac, _mac(key, about, text.encode()).hex()):
@@ -267,7 +267,8 @@ def read_chunk_message(key: bytes, fleet: str, body: str) -> tuple[str, Chunk, b
 
 def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
     """An outcome as a sealed document. `about` is the object's key."""
-    failures, pickled = [], []
+    failures: list[dict[str, Any]] = []
+    pickled: list[bytes] = []
     for failure in outcome.failures:
         fields = asdict(failure)
         exception = fields.pop("exception")

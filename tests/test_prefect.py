@@ -17,7 +17,7 @@ import cloudpickle
 import prefect.runtime
 import pytest
 from prefect import flow, get_run_logger, tags, task
-from prefect.cache_policies import INPUTS, TASK_SOURCE
+from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
@@ -105,12 +105,12 @@ def run(body: Callable[[], Any], runner: TaskRunner[Any] | None = None) -> Any:
 
 
 @task
-def double(x: int) -> int:
+def double(x: Any) -> Any:
     return 2 * x
 
 
 @task
-def add(x: int, y: int = 1) -> int:
+def add(x: Any, y: int = 1) -> Any:
     return x + y
 
 
@@ -207,7 +207,7 @@ def test_futures_are_awaited_and_resolved() -> None:
 
     def body() -> tuple[int, list[int], bool]:
         slow = naps.submit(0.3)
-        after = double.submit(1, wait_for=[slow])
+        after = double.submit(1, wait_for=[slow])  # type: ignore[call-overload]
         firsts = double.map([1, 2, 3])
         chained = add.map(firsts, y=10)
         after.wait()
@@ -220,9 +220,10 @@ def test_a_future_of_another_runner_is_awaited() -> None:
     """An upstream run may belong to another task runner."""
 
     def body() -> int:
-        with ThreadPoolTaskRunner() as threads:
+        with ThreadPoolTaskRunner() as threads:  # type: ignore[var-annotated]
             upstream = threads.submit(double, {"x": 4})
-            return add.submit(upstream).result()
+            value: int = add.submit(upstream).result()
+            return value
 
     assert run(body) == 9
 
@@ -247,7 +248,7 @@ def test_closures_methods_and_options_travel() -> None:
         named = double.with_options(name="other name").submit(3)
         return [
             shifted.submit(1).result(),
-            Scale(5).times.submit(4).result(),
+            Scale(5).times.submit(4).result(),  # type: ignore[call-overload]
             named.result(),
             history(named.task_run_id),
         ]
@@ -312,7 +313,8 @@ def test_states_are_those_of_the_thread_runner(
 ) -> None:
     """The API shows the same states, messages and run counts as with ThreadPoolTaskRunner."""
     seen: list[tuple[list[str], int, str]] = []
-    for runner in (SharedRunner(), ThreadPoolTaskRunner()):
+    runners: list[TaskRunner[Any]] = [SharedRunner(), ThreadPoolTaskRunner()]
+    for runner in runners:
         kept: list[PrefectFuture[Any]] = []
 
         def body(kept: list[PrefectFuture[Any]] = kept) -> int:
@@ -356,7 +358,8 @@ def test_a_failed_upstream_keeps_its_downstream_from_running() -> None:
         future.wait()
         with pytest.raises(UnfinishedRun):
             future.result()
-        return future.state
+        state: State[Any] = future.state
+        return state
 
     assert run(body).name == "NotReady"
 
@@ -525,7 +528,7 @@ def test_a_lost_worker_crashes_one_run() -> None:
         lost.wait()
         with pytest.raises(WorkerLost):
             lost.result()
-        below = double.submit(lost)  # type: ignore[arg-type]
+        below = double.submit(lost)
         below.wait()
         return lost, others.result(), below.state
 
@@ -561,7 +564,7 @@ def test_a_parameter_that_cannot_be_pickled_fails_clearly() -> None:
     def takes(x: Any) -> None: ...
 
     def body() -> tuple[State[Any], int]:
-        future = takes.with_options(cache_policy=None).submit(threading.Lock())
+        future = takes.with_options(cache_policy=NO_CACHE).submit(threading.Lock())
         future.wait()
         return future.state, double.submit(1).result()
 

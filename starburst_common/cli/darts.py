@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-DARTS = 500_000
+DARTS = 300_000
 
 
 def throw_darts(seed: int) -> int:

@@ -19,7 +19,7 @@ def demo(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Estimate pi by throwing 32 million darts, on this machine."""
+    """Estimate pi with random darts: a few seconds of work, on this machine."""
     from starburst_common.cli.darts import DARTS, throw_darts
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import console, duration, estimate, run_fields, say

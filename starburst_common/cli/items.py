@@ -28,14 +28,15 @@ def open_items(source: str, kind: str | None, *, whole: bool = False) -> Iterabl
         if kind == "parquet":
             raise BadInput("Parquet cannot be read from stdin: give a file")
         read = _csv if kind == "csv" else _jsonl
-        return _Items(_spooled(), "stdin", read) if whole else read(_stdin(), "stdin")
+        return _Items(_spooled(0), "stdin", read) if whole else read(_stdin(), "stdin")
     path = Path(source)
-    kind = kind or _by_suffix(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise BadInput(f"{source}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    kind = kind or _by_suffix(path)
     if kind == "parquet":
         return _Parquet(path)
-    return _Items(path, source, _csv if kind == "csv" else _jsonl)
+    file = path if path.is_file() else _spooled(source)  # a pipe can be read but once
+    return _Items(file, source, _csv if kind == "csv" else _jsonl)
 
 
 def _by_suffix(path: Path) -> str:
@@ -75,8 +76,8 @@ class _Parquet:
 
     def __init__(self, path: Path) -> None:
         try:
-            from pyarrow import ArrowException  # type: ignore[import-untyped]
-            from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
         except ImportError:
             raise BadInput(f"{path}: reading Parquet needs pyarrow: pip install 'starburst-ecs[parquet]'") from None
         self._path, self._fault = path, ArrowException
@@ -147,15 +148,15 @@ def _stdin() -> Iterator[bytes]:
         yield rest
 
 
-def _spooled() -> Path:
-    """All of stdin in a temporary file, which stays until the process ends."""
+def _spooled(pipe: int | str) -> Path:
+    """All of a pipe in a temporary file, which stays until the process ends."""
     import atexit
 
     with (
         tempfile.NamedTemporaryFile(prefix="starburst-items-", delete=False) as spool,
-        os.fdopen(0, "rb", closefd=False) as stdin,
+        open(pipe, "rb", closefd=pipe != 0) as stream,
     ):
-        copyfileobj(stdin, spool)
+        copyfileobj(stream, spool)
     path = Path(spool.name)
     atexit.register(path.unlink, missing_ok=True)
     return path

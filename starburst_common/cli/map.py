@@ -67,11 +67,12 @@ def map_items(
     from starburst_common.cli.function import find_function
     from starburst_common.cli.items import open_items
     from starburst_common.cli.lines import Answers, print_json
+    from starburst_common.cli.show import say
     from starburst_common.cluster import Cluster
 
     options: dict[str, Any] = {
         "workers": workers,
-        "cpu": int(cpu) if cpu == int(cpu) else cpu,
+        "cpu": int(cpu) if cpu.is_integer() else cpu,
         "memory": memory,
         "slots": slots,
         "chunk_size": chunk_size,
@@ -89,35 +90,37 @@ def map_items(
         raise BadInput(f"--output {output} would overwrite the items")
     cluster = Cluster(backend=backend, **options)
     called = find_function(function)
-    todo = open_items(items, kind, whole=detach)
-    with cluster:
-        if detach:
-            run = cluster.start(called, todo)
-            leave(run, backend)
-            print_json({"id": run.id}) if json else print(run.id)
-            return
-        with Answers(output, tagged=json) as out:
-            drive(cluster.start(called, todo), out, quiet=quiet)
+    run: Run | None = None
+    try:
+        todo = open_items(items, kind, whole=detach)
+        with cluster:
+            if detach:
+                run = cluster.start(called, todo)
+                leave(run, backend)
+                print_json({"id": run.id}) if json else print(run.id)
+                return
+            with Answers(output, tagged=json) as out:
+                run = cluster.start(called, todo)
+                drive(run, out, quiet=quiet)
+    except KeyboardInterrupt:
+        say(f"cancelled; what was answered is kept: starburst results {run.id}" if run else "cancelled before it began")
+        raise typer.Exit(130) from None
 
 
 def drive(run: Run, out: Answers, *, quiet: bool) -> None:
     """To the end, with progress and a summary on stderr; whatever stops us cancels the run."""
-    from starburst_common.cli.show import exit_code, say, summary
+    from starburst_common.cli.show import exit_code, summary
     from starburst_common.progress import progress
 
-    try:
-        with progress(run, False if quiet else None):
-            try:
-                out.write(run.answers(ordered=True))
-                run.wait()
-            except (RunStopped, RunCancelled):
-                pass  # the summary tells
-            except BaseException:
-                run.cancel()
-                raise
-    except KeyboardInterrupt:
-        say(f"cancelled {run.id}: what was answered is kept")
-        raise typer.Exit(130) from None
+    with progress(run, False if quiet else None):
+        try:
+            out.write(run.answers(ordered=True))
+            run.wait()
+        except (RunStopped, RunCancelled):
+            pass  # the summary tells
+        except BaseException:
+            run.cancel()
+            raise
     status = run.status()
     if not quiet or exit_code(status):
         summary(run, status, out.first, here="results")
@@ -129,8 +132,12 @@ def leave(run: Run, backend: str) -> None:
     import subprocess
 
     until = time.monotonic() + _LAUNCH_S
-    while (status := run.status()).workers == 0 and not status.state.over and time.monotonic() < until:
-        time.sleep(0.05)
+    try:
+        while (status := run.status()).workers == 0 and not status.state.over and time.monotonic() < until:
+            time.sleep(0.05)
+    except BaseException:
+        run.cancel()
+        raise
     if not status.state.over:
         command = [
             sys.executable,

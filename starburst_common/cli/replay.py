@@ -29,8 +29,9 @@ def replay(
 ) -> None:
     """Run one item again, in this process, or in the debugger.
 
-    The function and its modules are those that were sent to the workers. Prints its value; what the function prints goes to stderr. If it raises, the traceback is printed and the exit code
-    is 1. Retries, timeout and memory limit do not apply.
+    The function and its modules are those that were sent to the workers. Prints its value; what the function prints
+    goes to stderr. If it raises, the traceback is printed and the exit code is 1. Retries, timeout and memory limit do
+    not apply.
     """
     from tempfile import TemporaryDirectory
 
@@ -49,7 +50,7 @@ def replay(
         call = stored_call(open_backend(backend), found.id, item, None if current else Path(folder))
         try:
             value = _debug(call) if debug else call()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             fields = _told(error, debug=debug)
         else:
             fields = {"value": value}
@@ -58,16 +59,17 @@ def replay(
     elif "value" in fields:
         print_json(fields["value"])
     else:
-        print(f"error: item {item}: {fields['error']}: {fields['message']}", file=sys.stderr)
+        message = " ".join(fields["message"].split())
+        print(f"error: item {item}: {fields['error']}: {message}", file=sys.stderr)
     raise typer.Exit(int("value" not in fields))
 
 
-def _told(error: Exception, *, debug: bool) -> dict[str, Any]:
+def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
     """The exception as JSON, after it was shown: in the debugger, or as a traceback of the user's frames."""
     import traceback
 
     at = error.__traceback__
-    while at is not None and "starburst_common" in at.tb_frame.f_globals.get("__name__", ""):
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("starburst_common", "bdb"):
         at = at.tb_next
     text = "".join(traceback.format_exception(type(error), error, at))
     sys.stderr.write(text)
@@ -80,9 +82,16 @@ def _told(error: Exception, *, debug: bool) -> dict[str, Any]:
 
 def _debug(call: Call) -> Any:
     import pdb  # noqa: T100 - what was asked for
-    from bdb import BdbQuit
 
-    try:
-        return pdb.Pdb().runcall(call.function, *call.args, **call.kwargs)
-    except BdbQuit:
-        raise typer.Exit(1) from None
+    class Debugger(pdb.Pdb):
+        left = False
+
+        def set_quit(self) -> None:
+            self.left = True
+            super().set_quit()
+
+    debugger = Debugger()
+    value = debugger.runcall(call.function, *call.args, **call.kwargs)
+    if debugger.left:
+        raise typer.Exit(1)
+    return value

@@ -74,7 +74,8 @@ def _show(run: Run) -> None:
 
     now = run.status()
     resources, elapsed = run.resources, elapsed_s(now)
-    size = f"{resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {resources.slots} slot{'s' * (resources.slots > 1)}"
+    slots = f"{resources.slots} slot{'s' * (resources.slots > 1)}"
+    size = f"{resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}"
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | Text] = {
         "run": Text(run.id, style="bold"),

@@ -57,7 +57,8 @@ class LocalCompute:
             _signal(pid, signal.SIGTERM)
         if not self._gone(pids, grace_s):
             for pid in pids:
-                _signal(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # slots too: one that is busy in C code would not notice by itself
             self._gone(pids, 5.0)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
@@ -95,7 +96,7 @@ class LocalCompute:
             "inline_bytes": spec.inline_bytes,
         }
         threads = str(max(1, int(resources.cpu) // resources.slots))
-        blas = {name: threads for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        blas = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
         scratch = record.with_suffix("")
         scratch.mkdir()
         with record.with_suffix(".log").open("ab") as log:
@@ -182,7 +183,7 @@ def _exists(pid: int) -> bool:
 
 
 def _born(pid: int) -> int:
-    """When the process started, in clock ticks since boot, so that a reused process id is not taken for it; 0 unknown."""
+    """When the process started, in clock ticks since boot, so that a reused process id is not taken for it; or 0."""
     stat = _proc_stat(pid)
     return int(stat[19]) if stat is not None else 0
 

@@ -47,6 +47,7 @@ class ComputeBed:
 
     backend: Backend
     opener: Callable[[], Backend]
+    ready: Callable[[WorkerId], bool]  #: the worker has come so far that it obeys being told to stop
     alive: Callable[[], int]  #: workers that are really there, as counted from outside
     freeze: Callable[[WorkerId], None]  #: make a worker deaf to being told to stop
     files: Callable[[], list[Path]]  #: records that the adapter keeps of workers
@@ -102,19 +103,26 @@ def computes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Compute
     opener = partial(local_backend, home)
     backend = opener()
 
-    def freeze(worker: WorkerId) -> None:
-        ordinal = worker.rsplit("-", 1)[-1]
-        for pid in supervisors_in(home):
-            if os.readlink(f"/proc/{pid}/cwd").endswith(ordinal):
-                os.kill(pid, signal.SIGSTOP)
+    def pid_of(worker: WorkerId) -> int:
+        (pid,) = [pid for pid in supervisors_in(home) if Path(f"/proc/{pid}/cwd").readlink().name == worker[-6:]]
+        return pid
+
+    def ready(worker: WorkerId) -> bool:
+        status = Path(f"/proc/{pid_of(worker)}/status").read_text()
+        caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(caught >> (signal.SIGTERM - 1) & 1)
 
     yield ComputeBed(
         backend=backend,
         opener=opener,
+        ready=ready,
         alive=lambda: len(supervisors_in(home)),
-        freeze=freeze,
+        freeze=lambda worker: os.kill(pid_of(worker), signal.SIGSTOP),
         files=lambda: sorted((home / "workers").rglob("*")),
     )
+    compute = backend.compute
+    for fleet in compute.fleets():  # type: ignore[attr-defined]
+        compute.stop(fleet, [worker.id for worker in compute.workers(fleet)], grace_s=0.0)
     for pid in processes_in(home):
         os.kill(pid, signal.SIGKILL)
     backend.close()

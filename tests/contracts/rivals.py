@@ -107,13 +107,15 @@ def send_for_ever(say: Callable[[str], None], opener: Callable[[], WorkQueue], q
 
 
 def lease_and_delete_for_ever(say: Callable[[str], None], opener: Callable[[], WorkQueue], queue: str) -> None:
-    """Lease and delete, and say which bodies are deleted."""
+    """Lease and delete, and say which bodies are about to be deleted, then that they are."""
     opened = opener()
     while True:
         leased = opened.receive(queue, limit=10, lease_s=1.0, wait_s=1.0)
+        for message in leased:
+            say(f"deleting {message.body}")
         opened.delete(queue, [message.receipt for message in leased])
         for message in leased:
-            say(message.body)
+            say(f"deleted {message.body}")
 
 
 # --- stores -----------------------------------------------------------------------------------------------------------

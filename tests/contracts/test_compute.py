@@ -51,13 +51,13 @@ def until(bed: ComputeBed, fleet: FleetId, there: Callable[[list[WorkerState]], 
     return states
 
 
-def settled_in(bed: ComputeBed, spec: WorkerSpec) -> list[WorkerState]:
-    """Wait until every worker has said hello, so that it obeys signals."""
-    compute = bed.backend.compute
+def launched(bed: ComputeBed, spec: WorkerSpec, *ordinals: int) -> list[WorkerState]:
+    """Launch workers and wait until all obey."""
+    bed.backend.compute.launch(spec, ordinals)
     return until(
         bed,
         spec.fleet,
-        lambda states: all(f"worker {state.id}:" in compute.tail(spec.fleet, state.id) for state in states),
+        lambda states: all(state.phase is RUNNING and bed.ready(state.id) for state in states),
     )
 
 
@@ -120,9 +120,7 @@ def test_two_processes_launch_the_same_ordinals_once(computes: ComputeBed, spec:
 def test_a_stopped_worker_ends_in_good_order(computes: ComputeBed, spec: WorkerSpec) -> None:
     """Told to stop, it ends by itself well within its grace; when `stop` returns it is gone. The others stay."""
     compute = computes.backend.compute
-    compute.launch(spec, [0, 1])
-    settled_in(computes, spec)
-    first, second = compute.workers(spec.fleet)
+    first, second = launched(computes, spec, 0, 1)
     began = time.monotonic()
     compute.stop(spec.fleet, [first.id], grace_s=10.0)
     assert time.monotonic() - began < 5.0
@@ -136,8 +134,7 @@ def test_a_stopped_worker_ends_in_good_order(computes: ComputeBed, spec: WorkerS
 def test_a_deaf_worker_is_killed_after_its_grace(computes: ComputeBed, spec: WorkerSpec) -> None:
     """And no earlier; when `stop` returns it is gone."""
     compute = computes.backend.compute
-    compute.launch(spec, [0])
-    (worker,) = settled_in(computes, spec)
+    (worker,) = launched(computes, spec, 0)
     computes.freeze(worker.id)
     began = time.monotonic()
     compute.stop(spec.fleet, [worker.id], grace_s=0.4)
@@ -164,8 +161,7 @@ def test_stopping_twice_or_what_never_was_is_no_error(computes: ComputeBed, spec
 
 def test_any_process_can_stop_a_worker(computes: ComputeBed, spec: WorkerSpec) -> None:
     """One that did not launch it sees it run, stops it, and sees it gone."""
-    computes.backend.compute.launch(spec, [0])
-    settled_in(computes, spec)
+    launched(computes, spec, 0)
     other = computes.opener()
     (seen,) = other.compute.workers(spec.fleet)
     assert seen.phase is RUNNING
@@ -199,8 +195,7 @@ def test_a_worker_ends_when_idle_or_too_old(computes: ComputeBed, limits: dict[s
 def test_the_tail_is_what_the_worker_printed_last(computes: ComputeBed, spec: WorkerSpec) -> None:
     """While it runs and after; of one that never was, nothing."""
     compute = computes.backend.compute
-    compute.launch(spec, [0])
-    (worker,) = settled_in(computes, spec)
+    (worker,) = launched(computes, spec, 0)
     assert f"worker {worker.id}: 1 slots" in compute.tail(spec.fleet, worker.id)
     compute.stop(spec.fleet, [worker.id], grace_s=10.0)
     assert compute.tail(spec.fleet, worker.id).rstrip().endswith("ends with 143")
@@ -211,8 +206,7 @@ def test_the_tail_is_what_the_worker_printed_last(computes: ComputeBed, spec: Wo
 def test_a_forgotten_fleet_leaves_no_trace(computes: ComputeBed, spec: WorkerSpec) -> None:
     """No worker is listed and no record is kept; forgetting again, or what never was, is no error."""
     compute = computes.backend.compute
-    compute.launch(spec, [0])
-    settled_in(computes, spec)
+    launched(computes, spec, 0)
     compute.stop(spec.fleet, [state.id for state in compute.workers(spec.fleet)], grace_s=10.0)
     compute.forget(spec.fleet)
     compute.forget(spec.fleet)
@@ -227,14 +221,14 @@ def test_a_forgotten_fleet_leaves_no_trace(computes: ComputeBed, spec: WorkerSpe
 
 
 def test_a_killed_worker_takes_its_slots_along(computes: ComputeBed, spec: WorkerSpec) -> None:
-    """Killed after its grace, nothing of it is left when `stop` returns: no slot goes on without its supervisor."""
+    """Killed after its grace, nothing of it is left: no slot goes on without its supervisor, however busy it is."""
     compute = computes.backend.compute
-    compute.launch(spec, [0])
-    (worker,) = settled_in(computes, spec)
+    (worker,) = launched(computes, spec, 0)
     home = computes.files()[0].parent.parent
     assert len(processes_in(home)) == 2
     computes.freeze(worker.id)
     compute.stop(spec.fleet, [worker.id], grace_s=0.1)
+    time.sleep(0.05)
     assert processes_in(home) == []
 
 

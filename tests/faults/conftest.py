@@ -40,7 +40,7 @@ def processes_of(home: Path) -> list[int]:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 command = (entry / "cmdline").read_bytes()
-                where = os.readlink(entry / "cwd")
+                where = str((entry / "cwd").readlink())
             except OSError:
                 continue
             if b"starburst_worker" in command and where.startswith(str(home)):

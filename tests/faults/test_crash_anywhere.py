@@ -38,7 +38,8 @@ class Crashing:
         return call
 
 backend = replace(local_backend(Path(sys.argv[1])), idle_s=1.0)
-crashing = replace(backend, store=Crashing(backend.store), queue=Crashing(backend.queue), compute=Crashing(backend.compute))
+ports = {name: Crashing(getattr(backend, name)) for name in ("store", "queue", "compute")}
+crashing = replace(backend, **ports)
 values = starburst_map(lambda item: item * 2, range(40), workers=2, backend=crashing, progress=False)
 assert values == [2 * item for item in range(40)]
 print(calls[0])
@@ -61,10 +62,8 @@ def test_a_crash_between_any_two_calls_loses_and_leaks_nothing(bed: Bed, crash_a
             run = attach(name, backend=backend)
             assert run.results(timeout=60) == [2 * item for item in range(40)]
             assert run.wait().state is RunState.SUCCEEDED
-        except InputLost as lost:
-            assert "the driver died while reading its input" in str(lost)
-        except NotFound:
-            continue  # it died before it had written what was asked
+        except (InputLost, NotFound):
+            continue  # `starburst_map` had not even stored its input, or what was asked
     bed.until(lambda: not processes_of(bed.home), within_s=10)
     prune(bed.backend, now=time.time() + 30 * 86400)
     assert bed.backend.store.folders("runs/") == []

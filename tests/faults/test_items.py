@@ -153,7 +153,9 @@ def reuses(item: int, buffer: list[int] = [0]) -> list[int]:  # noqa: B006
 
 def test_a_reused_result_is_sent_as_it_was(bed: Bed) -> None:
     """Each value is pickled as soon as it is returned, so later changes do not reach it."""
-    assert starburst_map(reuses, range(500), workers=1, backend=bed.backend, progress=False) == [[i] for i in range(500)]
+    assert starburst_map(reuses, range(500), workers=1, backend=bed.backend, progress=False) == [
+        [i] for i in range(500)
+    ]
 
 
 def fails_at_seven(item: int) -> int:
@@ -178,7 +180,7 @@ def fails_often(item: int) -> int:
 
 
 def test_tolerated_failures_are_returned_and_more_stop_the_run(bed: Bed) -> None:
-    """tolerate="10%" of 1000 goes through with 100 failures in place; tolerate=20 stops the run and says the numbers."""
+    """tolerate="10%" of 1000 goes through with 100 failures in place; tolerate=20 stops the run and says so."""
     got = starburst_map(fails_often, range(1000), workers=2, backend=bed.backend, progress=False, tolerate="10%")
     assert sum(isinstance(value, ValueError) for value in got) == 100
     with pytest.raises(RunStopped, match="items failed, more than the 20 tolerated"):
@@ -189,7 +191,12 @@ def test_the_circuit_breaker_stops_a_run_that_fails_alike_from_the_start(bed: Be
     """Nothing but the same failure, more than a few times: stopped, and it says so."""
     with pytest.raises(RunStopped, match=r"the first \d+ items all failed alike \(user: ZeroDivisionError\)"):
         starburst_map(
-            lambda item: item / 0, range(100_000), workers=2, backend=bed.backend, progress=False, return_exceptions=True
+            lambda item: item / 0,
+            range(100_000),
+            workers=2,
+            backend=bed.backend,
+            progress=False,
+            return_exceptions=True,
         )
 
 
@@ -224,9 +231,7 @@ def test_a_timeout_is_retried_like_any_error(bed: Bed) -> None:
             time.sleep(300)
         return item
 
-    got = starburst_map(
-        hangs_once, range(6), workers=1, backend=bed.backend, progress=False, retries=1, timeout=0.5
-    )
+    got = starburst_map(hangs_once, range(6), workers=1, backend=bed.backend, progress=False, retries=1, timeout=0.5)
     assert got == list(range(6))
 
 

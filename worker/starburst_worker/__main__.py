@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 
 
-def main() -> int:
-    """Run what the arguments name; the exit code."""
+def main() -> None:
+    """Run what the arguments name."""
     if sys.argv[1:2] == ["slot"]:
         from starburst_worker.slot import main as slot
 
         slot(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
-        return 0
-    from starburst_worker.supervisor import main as supervisor
+    else:
+        from starburst_worker.supervisor import main as supervisor
 
-    supervisor()
+        supervisor()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

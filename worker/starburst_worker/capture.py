@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from typing import TextIO
 
 _KEPT = 64 << 10  #: characters kept of one item: the last ones
 
@@ -42,7 +43,7 @@ class Capture:
 
 
 class _Tee(io.TextIOBase):
-    def __init__(self, capture: Capture, onward: io.TextIOBase | None) -> None:  # type: ignore[override]
+    def __init__(self, capture: Capture, onward: TextIO | None) -> None:
         self._capture, self._onward = capture, onward
 
     @property

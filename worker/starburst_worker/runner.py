@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
-
 from starburst_worker.runs import Function, KnownRun
 from starburst_worker.settle import Part, Settler, pieces
 from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
@@ -90,8 +89,10 @@ class Slot:
         env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "starburst_worker", "slot", str(theirs.fileno()), str(self.board_file)]
-                + [str(os.getpid())],
+                [
+                    *(sys.executable, "-P", "-m", "starburst_worker", "slot"),
+                    *(str(theirs.fileno()), str(self.board_file), str(os.getpid())),
+                ],
                 pass_fds=(theirs.fileno(),),
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -208,9 +209,9 @@ class Runner:
             slot.pipe.send_bytes(b"".join(turn.work.frames))
             slot.functions.add(function.key)
             while True:
-                if slot.pipe.poll(_TICK_S):
-                    if self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
-                        return self._done(turn, settle)
+                heard = slot.pipe.poll(_TICK_S)
+                if heard and self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
+                    return self._done(turn, settle)
                 if (ended := self._watch(turn, slot, settle)) is not None:
                     return ended
         except (EOFError, OSError):

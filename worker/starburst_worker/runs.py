@@ -107,5 +107,3 @@ def _unfit(spec: dict[str, Any]) -> str:
         f"the run was started with Python {wanted[0]}.{wanted[1]}, this worker has {have[0]}.{have[1]}: "
         "use an image with the driver's Python, or start the run from the worker's"
     )
-
-

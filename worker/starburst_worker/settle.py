@@ -6,13 +6,13 @@ from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from starburst_common.errors import Exists, NotFound
 from starburst_common.model import Batch, Chunk, Failure, Outcome, RunId, Span, spans_of, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
 from starburst_common.wire import chunk_message, outcome_bytes, read_outcome, seal_message, summary_fields
-
 from starburst_worker.duty import Duty
 
 
@@ -42,7 +42,7 @@ class Settler:
         """Store the part's outcome, its open items delegated to `rest` and `kept`; send `rest`; give notice.
 
         `kept` chunks go on here under the same lease, so they are not sent.
-        If somebody settled this chunk first, theirs holds, and what theirs delegates is sent again if it has no outcome.
+        If somebody settled this chunk first, theirs holds; what it delegates is sent again if that has no outcome.
         """
         if [chunk.span for chunk in rest] == [part.chunk.span]:
             self.send(run, rest)  # nothing is answered: a fresh message, which has cost no worker
@@ -94,7 +94,7 @@ class Settler:
                 self._backend.queue.send(work_queue(fleet), bodies, group=run)
 
     def _notify(self, run: RunId, outcome: Outcome, body: bytes) -> None:
-        notice = {"summary": summary_fields(outcome)}
+        notice: dict[str, Any] = {"summary": summary_fields(outcome)}
         if len(body) <= self._duty.inline_bytes:
             notice["outcome"] = b64encode(body).decode()
         text = seal_message(self._backend.key, f"notice {run}", notice)

@@ -225,7 +225,7 @@ def _unpicklable(index: int, value: Any, error: Exception) -> tuple[dict[str, An
         "index": index,
         "kind": "user",
         "error": "UnpicklableResult",
-        "message": f"the result, a {kind}, cannot be pickled: {error}: return plain data, or store it and return its name",
+        "message": f"the result, a {kind}, cannot be pickled: {error}: return plain data, or a name for it",
         "traceback": "",
     }, None
 

@@ -21,9 +21,8 @@ from starburst_common.model import Buffer, Chunk, FailureKind, RunId
 from starburst_common.names import work_queue
 from starburst_common.ports import Backend, Leased
 from starburst_common.wire import checked_frames, read_chunk_message
-
 from starburst_worker.duty import Duty
-from starburst_worker.runner import Runner, Slot, Work, refuse
+from starburst_worker.runner import Runner, Settle, Slot, Work, refuse
 from starburst_worker.runs import Runs
 from starburst_worker.settle import Part, Settler, pieces
 
@@ -246,12 +245,7 @@ class Supervisor:
             with self._lock:
                 self._busy += 1
             try:
-                runner.serve(
-                    work,
-                    lambda part, rest, kept, run=work.run: self._settling.put(
-                        lambda: self._settler.settle(run, part, rest, kept)
-                    ),
-                )
+                runner.serve(work, self._settle_later(work.run))
             finally:
                 with self._lock:
                     self._busy -= 1
@@ -260,8 +254,14 @@ class Supervisor:
                     self._wanted.notify()
             self._finish(work.receipt)
 
+    def _settle_later(self, run: RunId) -> Settle:
+        def later(part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
+            self._settling.put(lambda: self._settler.settle(run, part, rest, kept))
+
+        return later
+
     def _too_big(self, slot: Slot) -> str:
-        """Why this slot must be killed for memory, or nothing: all slots together exceed the limit and it is the largest."""
+        """Why this slot must be killed for memory, if so: all slots together exceed the limit and it is the largest."""
         limit = self._duty.memory_mib
         if limit is None:
             return ""
@@ -325,7 +325,9 @@ def main() -> NoReturn:
     """Be the worker that the environment describes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     duty = Duty.read(os.environ["STARBURST_WORKER"])
-    _log.info("worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine())
+    _log.info(
+        "worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine()
+    )
     code = EXIT_BROKEN
     try:
         code = Supervisor(local_at(Path(duty.home)), duty, Path.cwd()).run()

@@ -1,0 +1,29 @@
+# Every target sets itself up: a fresh machine needs Python, pip, git, make and gcc.
+UV := $(shell command -v uv 2>/dev/null || echo python3 -m uv)
+RUN := $(UV) run --frozen --extra prefect --extra parquet
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: demo test check bench format uv
+
+demo: uv ## A grid search as a Prefect flow on this machine's processes
+	@$(RUN) --group examples python examples/grid_search.py
+
+test: uv ## All tests, with real processes
+	@$(RUN) --group dev pytest
+
+check: uv ## Format, lint, strict types, layers, doctests
+	@$(RUN) --group dev ruff format --check .
+	@$(RUN) --group dev ruff check .
+	@$(RUN) --group dev mypy
+	@$(RUN) --group dev lint-imports
+	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker benchmarks
+
+bench: uv ## Timings against peers, recorded in docs/performance.md
+	@$(RUN) --group dev --group bench python -m benchmarks
+
+format: uv
+	@$(RUN) --group dev ruff format .
+	@$(RUN) --group dev ruff check --fix .
+
+uv:
+	@$(UV) --version >/dev/null 2>&1 || python3 -m pip install --quiet uv

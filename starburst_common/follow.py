@@ -1,0 +1,56 @@
+"""A run under way in; which outcome answers next out, in the order of the items or as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from starburst_common.drive import Driver
+from starburst_common.model import RunState, Span
+
+
+def in_order(driver: Driver, deadline: float | None, *, stop_early: bool) -> Iterator[tuple[Span, Span]]:
+    """An outcome's span and the part of it that answers next, item after item, until nothing more will come.
+
+    A run that ended early may have gaps, which are left out; with `stop_early` a stopped run ends it at once.
+    `deadline` is on the monotonic clock. Raises TimeoutError.
+    """
+    index = 0
+    while (found := _answer_from(driver, deadline, index, stop_early=stop_early)) is not None:
+        part, outcome = found
+        yield outcome, part
+        index = part.hi
+
+
+def as_settled(driver: Driver, deadline: float | None) -> Iterator[tuple[Span, Span]]:
+    """The same for each outcome as it comes, whole."""
+    seen = 0
+    while spans := _settled_after(driver, deadline, seen):
+        seen += len(spans)
+        yield from ((span, span) for span in spans)
+
+
+def _answer_from(driver: Driver, deadline: float | None, index: int, *, stop_early: bool) -> tuple[Span, Span] | None:
+    ledger = driver.ledger
+    with driver.changed:
+        _wait(driver, deadline, lambda: ledger.answer_at(index) is not None or ledger.complete)
+        if stop_early and driver.state is RunState.STOPPED:
+            return None
+        if (found := ledger.answer_at(index)) is not None:
+            return found
+        later = [part.lo for settled in ledger.spans() for part in settled.answered if part.lo > index]
+        return ledger.answer_at(min(later)) if later else None
+
+
+def _settled_after(driver: Driver, deadline: float | None, seen: int) -> list[Span]:
+    with driver.changed:
+        _wait(driver, deadline, lambda: len(driver.order) > seen or driver.ledger.complete)
+        return driver.order[seen:]
+
+
+def _wait(driver: Driver, deadline: float | None, ready: Callable[[], bool]) -> None:
+    """With `driver.changed` held: until `ready`, or nothing more will come."""
+    left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+    if not driver.changed.wait_for(lambda: ready() or driver.state.over or driver.closed, left):
+        ledger = driver.ledger
+        raise TimeoutError(f"run {driver.run}: {ledger.answered} of {ledger.items} items answered in time; it goes on")

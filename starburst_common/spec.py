@@ -1,0 +1,138 @@
+"""What was asked of a run, how it ended and how long it is kept: its few single objects in the store."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from starburst_common.errors import NotFound
+from starburst_common.fleet import Fleet
+from starburst_common.model import FleetId, RunId
+from starburst_common.names import RunNames
+from starburst_common.options import Options, Resources, Tolerance
+from starburst_common.ports import Backend
+from starburst_common.reconcile import Policy
+from starburst_common.wire import WIRE_VERSION, document, read_document, seal, unseal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What was asked of a run, as it is stored."""
+
+    run: RunId
+    fleet: FleetId
+    label: str
+    tags: dict[str, str]
+    function: str
+    created_at: float
+    workers: int
+    resources: Resources
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
+        """From checked options; `stop_at_first` failure unless they say what is tolerated."""
+        tolerate = options.tolerate
+        if stop_at_first and tolerate == Tolerance():
+            tolerate = Tolerance(count=0)
+        return cls(
+            run=run,
+            fleet=fleet.id,
+            label=options.label,
+            tags=options.tags,
+            function=function,
+            created_at=time.time(),
+            workers=fleet.workers,
+            resources=fleet.spec.resources,
+            options={
+                "chunk_size": options.chunk_size,
+                "retries": options.retries,
+                "retry_delay_s": options.retry_delay_s,
+                "timeout_s": options.timeout_s,
+                "tolerate_count": tolerate.count,
+                "tolerate_share": tolerate.share,
+                "return_exceptions": options.return_exceptions,
+                "budget_usd": options.budget_usd,
+            },
+        )
+
+    def write(self, backend: Backend) -> None:
+        """Store it."""
+        resources = self.resources
+        fields = {
+            "wire": WIRE_VERSION,
+            "python": sys.version_info[:2],
+            "run": self.run,
+            "fleet": self.fleet,
+            "label": self.label,
+            "tags": self.tags,
+            "function": self.function,
+            "created_at": self.created_at,
+            "workers": self.workers,
+            "cpu": resources.cpu,
+            "memory_mib": resources.memory_mib,
+            "slots": resources.slots,
+            "memory_given": resources.memory_given,
+            "options": self.options,
+        }
+        key = RunNames(self.run).spec
+        backend.store.create(key, seal(backend.key, key, document(fields)))
+
+    @classmethod
+    def read(cls, backend: Backend, run: RunId) -> Spec:
+        """From the store. Raises `NotFound`."""
+        key = RunNames(run).spec
+        try:
+            blob = backend.store.get(key)
+        except NotFound:
+            raise NotFound(
+                f"no run {run!r} on the {backend.name} backend: `starburst runs` lists those there are"
+            ) from None
+        fields, _ = read_document(unseal(backend.key, key, blob))
+        return cls(
+            run=run,
+            fleet=FleetId(fields["fleet"]),
+            label=fields["label"],
+            tags=fields["tags"],
+            function=fields["function"],
+            created_at=fields["created_at"],
+            workers=fields["workers"],
+            resources=Resources(
+                cpu=fields["cpu"],
+                memory_mib=fields["memory_mib"],
+                slots=fields["slots"],
+                memory_given=fields["memory_given"],
+            ),
+            options=fields["options"],
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """For the reconciler, with a tolerance as it was asked."""
+        return Policy(
+            workers=self.workers,
+            slots=self.resources.slots,
+            tolerate=Tolerance(count=self.options["tolerate_count"], share=self.options["tolerate_share"]),
+            resend_after_s=5.0,
+        )
+
+
+def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
+    """How a run ended; None while it has not."""
+    key = RunNames(run).end
+    try:
+        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
+    except NotFound:
+        return None
+    return header
+
+
+def expires_at(backend: Backend, spec: Spec) -> float:
+    """When a run may be pruned (wall clock)."""
+    with suppress(NotFound):
+        return float(json.loads(bytes(backend.store.get(RunNames(spec.run).expires))))
+    return spec.created_at + backend.keep_s

@@ -1,0 +1,491 @@
+"""Values come back as they went, and nothing that is not ours is ever unpickled."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from starburst_common import wire
+from starburst_common.errors import Refused, UnknownVersion
+from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, Span
+from starburst_common.wire import (
+    Frame,
+    Frames,
+    FrameWriter,
+    checked_frames,
+    chunk_message,
+    item_frame,
+    open_message,
+    outcome_bytes,
+    read_chunk_message,
+    read_document,
+    read_outcome,
+    seal,
+    seal_message,
+    unseal,
+)
+
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+RUN, FLEET = "run-1", "fleet-1"
+
+atoms = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.dates()
+    | st.decimals(allow_nan=False)
+)
+values = st.recursive(
+    atoms,
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=12,
+)
+arrays = npst.arrays(
+    dtype=npst.scalar_dtypes() | npst.unicode_string_dtypes() | npst.byte_string_dtypes(),
+    shape=npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5),
+)
+
+
+class Bomb:
+    """Unpickling one is seen in `went_off`."""
+
+    went_off = 0
+
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        return _explode, ()
+
+
+def _explode() -> Bomb:
+    Bomb.went_off += 1
+    return Bomb()
+
+
+@pytest.fixture(autouse=True)
+def no_bomb_goes_off() -> Any:
+    """In no test here; the one that proves bombs to be live puts the count back."""
+    Bomb.went_off = 0
+    yield
+    assert Bomb.went_off == 0
+
+
+def frame_of(*items: Any) -> bytes:
+    """Values as a frame."""
+    writer = FrameWriter()
+    for item in items:
+        writer.add(item)
+    assert len(writer) == len(items)
+    return b"".join(writer.parts())
+
+
+def there_and_back(*items: Any) -> list[Any]:
+    """Values through a frame; by iterating and by index they are the same objects' worth."""
+    frame = Frame(frame_of(*items))
+    assert len(frame) == len(items)
+    return list(frame)
+
+
+# --- values there and back --------------------------------------------------------------------------------------------
+
+
+@given(st.lists(values, max_size=8))
+def test_values_come_back_equal(items: list[Any]) -> None:
+    """Whatever they are, in the order in which they were added, all at once or by index."""
+    assert there_and_back(*items) == items
+    frame = Frame(frame_of(*items))
+    assert [frame[at] for at in reversed(range(len(items)))] == items[::-1]
+
+
+@given(st.lists(arrays, min_size=1, max_size=4))
+def test_arrays_come_back_equal_and_writable(items: list[np.ndarray]) -> None:
+    """Any dtype and shape, empty ones too, in C or Fortran order: as numpy itself would pickle them."""
+    both = [*items, *(np.asfortranarray(item) for item in items)]
+    for got, sent in zip(there_and_back(*both), both, strict=True):
+        reference = pickle.loads(pickle.dumps(sent, 5))
+        assert (got.dtype, got.shape, got.flags.f_contiguous) == (reference.dtype, sent.shape, sent.flags.f_contiguous)
+        np.testing.assert_array_equal(got, sent)
+        assert got.flags.writeable
+
+
+@given(st.lists(st.integers(0, 3), max_size=10))
+def test_small_and_large_values_mix(kinds: list[int]) -> None:
+    """Values with no, one and several buffers in one frame do not take each other's."""
+    make = [
+        lambda at: at,
+        lambda at: np.full(10, at),
+        lambda at: {"a": np.full(5, at), "b": [np.full(7, -at)], "c": str(at)},
+        lambda at: (np.arange(0), np.arange(at)),
+    ]
+    sent = [make[kind](at) for at, kind in enumerate(kinds)]
+    assert repr(there_and_back(*sent)) == repr(sent)
+
+
+def buffers_and_stream(value: Any) -> tuple[list[bytes], bytes]:
+    """What of a value lies out of band, and its pickle stream."""
+    _, (_, _, stream, *buffers) = read_document(frame_of(value))
+    return [bytes(buffer) for buffer in buffers], bytes(stream)
+
+
+def test_large_buffers_stay_out_of_the_pickle() -> None:
+    """numpy, pandas and Arrow data lie beside the pickle stream, which stays small and does not hold them."""
+    numbers = np.random.default_rng(1).random(50_000)
+    for value in (
+        numbers,
+        {"deep": [numbers]},
+        pd.DataFrame({"a": numbers}),
+        pd.Series(numbers),
+        pa.table({"a": pa.array(numbers)}),
+        pa.py_buffer(numbers.tobytes()),
+        pickle.PickleBuffer(numbers),
+    ):
+        buffers, stream = buffers_and_stream(value)
+        assert any(numbers.tobytes() in buffer for buffer in buffers), type(value)
+        assert len(stream) < 5000, type(value)
+        assert numbers.tobytes()[:64] not in stream, type(value)
+
+
+def test_frames_of_plain_values_carry_no_buffer_table() -> None:
+    """A million integers cost nothing for a feature they do not use."""
+    _, (_, counts, _, *buffers) = read_document(frame_of(*range(100)))
+    assert len(counts) == 0
+    assert buffers == []
+
+
+def test_data_frames_come_back_equal_and_writable() -> None:
+    """With their index, dtypes, categories, missing values and time zones; their columns can be assigned to."""
+    frame = pd.DataFrame(
+        {
+            "int": [1, 2, 3],
+            "float": [0.5, np.nan, -1.0],
+            "text": ["a", "ß", ""],
+            "when": pd.date_range("2026-01-01", periods=3, tz="Europe/Berlin"),
+            "kind": pd.Categorical(["x", "y", "x"]),
+            "maybe": pd.array([1, None, 3], dtype="Int64"),
+        },
+        index=pd.MultiIndex.from_tuples([(1, "a"), (1, "b"), (2, "a")]),
+    )
+    (got,) = there_and_back(frame)
+    pd.testing.assert_frame_equal(got, frame)
+    got.loc[(1, "a"), "float"] = 9.0
+    got["int"] += 1
+    got["int"].to_numpy(copy=True)[0] = 5
+    assert frame["int"].tolist() == [1, 2, 3]
+
+
+def test_arrow_tables_come_back_equal() -> None:
+    """Chunked, sliced and with nested types."""
+    table = pa.table({"a": pa.chunked_array([[1, 2], [3]]), "b": [[1], [], None], "c": ["x", None, "z"]})
+    assert there_and_back(table, table.slice(1)) == [table, table.slice(1)]
+
+
+def test_a_value_is_as_it_was_when_it_was_added() -> None:
+    """A producer that fills the same array, list or frame again and again sends every filling, not the last one."""
+    array, small, table = np.zeros(1000), [0], pd.DataFrame({"a": np.zeros(1000)})
+    writer = FrameWriter()
+    for number in range(3):
+        array[:] = number
+        small[0] = number
+        table.loc[:, "a"] = float(number)
+        for value in (array, small, table):
+            writer.add(value)
+    array[:] = -1
+    got = list(Frame(b"".join(writer.parts())))
+    assert [int(value[0]) for value in got[0::3]] == [0, 1, 2]
+    assert [value[0] for value in got[1::3]] == [0, 1, 2]
+    assert [int(value["a"].iloc[0]) for value in got[2::3]] == [0, 1, 2]
+
+
+def test_a_value_that_cannot_be_sent_harms_no_other() -> None:
+    """It raises, and the frame holds the others, whichever of their buffers came before the trouble."""
+    writer = FrameWriter()
+    writer.add(np.arange(3))
+    with pytest.raises(TypeError):
+        writer.add([np.arange(100), (number for number in range(3))])
+    writer.add("after")
+    frame = Frame(b"".join(writer.parts()))
+    assert frame[0].tolist() == [0, 1, 2]
+    assert frame[1] == "after"
+    assert len(frame) == len(writer) == 2
+
+
+def test_functions_without_a_module_go_by_value() -> None:
+    """Lambdas and closures, which plain pickle cannot send."""
+    offset = 10
+    add, twice = there_and_back(lambda x: x + offset, [lambda x: 2 * x])
+    assert (add(1), twice[0](4)) == (11, 8)
+
+
+@given(st.lists(values, min_size=1, max_size=5), st.lists(values, min_size=1, max_size=5), st.integers(0, 2**40))
+def test_items_come_back_by_their_index_in_the_run(first: list[Any], second: list[Any], at: int) -> None:
+    """Two frames of a pack, of which a span may touch one or both."""
+    items = [*first, *second]
+    pack = b"".join(
+        item_frame(KEY, RUN, start, writer)
+        for start, writer in ((at, written(first)), (at + len(first), written(second)))
+    )
+    span = Span(at, at + len(items))
+    got = Frames(b"".join(checked_frames(KEY, RUN, pack, span)))
+    assert [got[index] for index in range(*span)] == items
+    last = Span(span.hi - 1, span.hi)
+    assert Frames(b"".join(checked_frames(KEY, RUN, pack, last)))[last.lo] == items[-1]
+    with pytest.raises(IndexError):
+        got[span.hi]
+
+
+def written(items: list[Any]) -> FrameWriter:
+    """A writer that holds values."""
+    writer = FrameWriter()
+    for item in items:
+        writer.add(item)
+    return writer
+
+
+chunks = st.builds(
+    lambda lo, size, function, offset, length, deaths: Chunk(
+        span=Span(lo, lo + size), function=function, ref=PackRef("runs/r/packs/0", offset, length), deaths=deaths
+    ),
+    st.integers(0, 2**50),
+    st.integers(1, 2**30),
+    st.text(),
+    st.integers(0, 2**50),
+    st.integers(0, 2**50),
+    st.integers(0, 20),
+)
+
+
+@given(chunks, st.none() | st.binary())
+def test_chunk_messages_come_back(chunk: Chunk, frames: bytes | None) -> None:
+    """With the frames that ride along, if any do."""
+    message = chunk_message(KEY, FLEET, RUN, chunk, frames)
+    assert read_chunk_message(KEY, FLEET, message) == (RUN, chunk, frames)
+
+
+failures = st.builds(
+    Failure,
+    index=st.integers(0, 2**50),
+    kind=st.sampled_from(FailureKind),
+    error=st.text(),
+    message=st.text(st.characters()),
+    traceback=st.text(),
+    worker=st.text(),
+    exception=st.none() | st.binary(),
+)
+
+
+@given(
+    st.lists(failures, max_size=3),
+    st.lists(st.lists(values, min_size=1, max_size=3), max_size=3),
+    st.lists(chunks, max_size=3),
+    st.dictionaries(st.integers(0, 2**50), st.text()),
+    st.floats(0, 1e9),
+)
+def test_outcomes_come_back(
+    failed: list[Failure], batches: list[list[Any]], rest: list[Chunk], logs: dict[int, str], seconds: float
+) -> None:
+    """With values, failures, what is delegated and what was printed, whatever the text."""
+    outcome = Outcome(
+        span=Span(0, 10),
+        worker="w",
+        seconds=seconds,
+        batches=tuple(
+            Batch(span=Span(at, at + len(batch)), frame=memoryview(frame_of(*batch))) for at, batch in enumerate(batches)
+        ),
+        failures=tuple(failed),
+        rest=tuple(rest),
+        logs=logs,
+    )
+    got = read_outcome(KEY, "runs/r/outcomes/0", outcome_bytes(KEY, "runs/r/outcomes/0", outcome))
+    assert (got.span, got.worker, got.failures, got.rest, got.logs) == (
+        outcome.span,
+        outcome.worker,
+        outcome.failures,
+        outcome.rest,
+        outcome.logs,
+    )
+    assert got.seconds == pytest.approx(seconds, abs=1e-6)
+    assert [list(Frame(batch.frame)) for batch in got.batches] == batches
+    assert [batch.span for batch in got.batches] == [batch.span for batch in outcome.batches]
+
+
+# --- refusal ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bombs_are_live() -> None:
+    """What the other tests prove not to happen does happen when somebody unpickles."""
+    list(Frame(unseal(KEY, "a", seal(KEY, "a", [frame_of(Bomb())]))))
+    assert Bomb.went_off == 1
+    Bomb.went_off = 0
+
+
+def test_any_flipped_bit_is_refused() -> None:
+    """Every bit of a sealed payload, from its first to its last."""
+    sealed = seal(KEY, "a", [frame_of(Bomb())])
+    for at in range(len(sealed) * 8):
+        forged = bytearray(sealed)
+        forged[at // 8] ^= 1 << at % 8
+        with pytest.raises(Refused):
+            unseal(KEY, "a", forged)
+
+
+@given(st.data())
+def test_a_payload_cut_or_grown_is_refused(data: st.DataObject) -> None:
+    """At any length, and with anything behind it."""
+    sealed = seal(KEY, "a", [frame_of(Bomb())])
+    cut = data.draw(st.integers(0, len(sealed) - 1))
+    more = data.draw(st.binary(min_size=1))
+    for forged in (sealed[:cut], sealed + more, more, b""):
+        with pytest.raises(Refused):
+            unseal(KEY, "a", forged)
+
+
+@given(st.binary(min_size=0, max_size=64), st.text(), st.text())
+def test_a_payload_is_good_for_its_key_and_place_only(key: bytes, about: str, other: str) -> None:
+    """A function is no item, an item of one run none of another, and nobody else's key will do."""
+    sealed = seal(key, about, [frame_of(Bomb())])
+    assert bytes(unseal(key, about, sealed)) == frame_of(Bomb())
+    if other != about:
+        with pytest.raises(Refused):
+            unseal(key, other, sealed)
+    with pytest.raises(Refused, match="nothing was unpickled"):
+        unseal(key + b"!", about, sealed)
+
+
+def test_a_refusal_names_what_was_refused() -> None:
+    """So that one finds it."""
+    with pytest.raises(Refused, match="runs/r/outcomes/7: not signed with this site's key"):
+        unseal(OTHER_KEY, "runs/r/outcomes/7", seal(KEY, "runs/r/outcomes/7", [b""]))
+    with pytest.raises(Refused, match="runs/r/outcomes/7: not a starburst payload"):
+        unseal(KEY, "runs/r/outcomes/7", b"\x80\x05.")
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_another_wire_version_says_what_to_do(version: int) -> None:
+    """`UnknownVersion` names both versions and the remedy, for payloads and for messages."""
+    sealed = bytearray(seal(KEY, "a", [frame_of(Bomb())]))
+    sealed[3] = version
+    message = f"{version}{seal_message(KEY, 'a', {})[1:]}"
+    said = rf"a: wire version {version}, this starburst speaks {wire.WIRE_VERSION}: use the same starburst release"
+    with pytest.raises(UnknownVersion, match=said):
+        unseal(KEY, "a", sealed)
+    with pytest.raises(UnknownVersion, match=said):
+        open_message(KEY, "a", message)
+
+
+def test_a_version_cannot_be_talked_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payload of another version with this version's number written over it is refused."""
+    monkeypatch.setattr(wire, "WIRE_VERSION", 2)
+    sealed = bytearray(seal(KEY, "a", [b"body"]))
+    message = seal_message(KEY, "a", {})
+    monkeypatch.undo()
+    sealed[3] = wire.WIRE_VERSION
+    with pytest.raises(Refused):
+        unseal(KEY, "a", sealed)
+    with pytest.raises(Refused):
+        open_message(KEY, "a", f"{wire.WIRE_VERSION}{message[1:]}")
+
+
+def test_any_changed_character_of_a_message_is_refused() -> None:
+    """Of the version, the signature and the text, whatever it is changed to."""
+    message = seal_message(KEY, "a", {"run": RUN, "chunk": [1, 2]})
+    for at in range(len(message)):
+        for other in ("0", "x", ".", "²", "é", "\0", "\ud800", ""):
+            if other != message[at]:
+                with pytest.raises(Refused):
+                    open_message(KEY, "a", message[:at] + other + message[at + 1 :])
+
+
+@given(st.text(st.characters()))
+def test_any_text_that_is_no_message_is_refused(body: str) -> None:
+    """Anybody may write to a queue: no text brings a worker down."""
+    for text in (body, f"1.{body}", f"1.{body}.{{}}", f"{body}..{{}}", "9" * 5000 + ".a.b"):
+        with pytest.raises(Refused):
+            open_message(KEY, "a", text)
+
+
+def test_a_message_is_good_for_its_key_and_place_only() -> None:
+    """A notice of one run is none of another, and no chunk."""
+    message = seal_message(KEY, "notice run-1", {"a": 1})
+    assert open_message(KEY, "notice run-1", message) == {"a": 1}
+    for key, about in ((OTHER_KEY, "notice run-1"), (KEY, "notice run-2"), (KEY, "chunk run-1")):
+        with pytest.raises(Refused):
+            open_message(key, about, message)
+
+
+def test_frames_that_ride_along_are_covered_twice() -> None:
+    """By the message's signature, and by their own against a chunk of another run."""
+    pack = item_frame(KEY, RUN, 0, written([Bomb()]))
+    message = chunk_message(KEY, FLEET, RUN, Chunk(span=Span(0, 1), function="f", ref=PackRef("p", 0, 1)), pack)
+    at = message.index(b64encode(pack).decode()[:20])
+    with pytest.raises(Refused):
+        read_chunk_message(KEY, FLEET, message[:at] + "B" + message[at + 1 :])
+    _, chunk, frames = read_chunk_message(KEY, FLEET, message)
+    assert frames == pack == b64decode(b64encode(pack))
+    with pytest.raises(Refused):
+        checked_frames(KEY, "run-2", frames, chunk.span)
+    with pytest.raises(Refused):
+        checked_frames(OTHER_KEY, RUN, frames, chunk.span)
+
+
+def test_any_flipped_bit_of_an_item_frame_is_refused() -> None:
+    """Its index, count and length before the seal as well as what is sealed: no item is swapped, lost or made up."""
+    pack = item_frame(KEY, RUN, 5, written([Bomb(), 1])) + item_frame(KEY, RUN, 7, written([2]))
+    assert checked_frames(KEY, RUN, pack, Span(5, 8))
+    for at in range(len(pack) * 8):
+        forged = bytearray(pack)
+        forged[at // 8] ^= 1 << at % 8
+        with pytest.raises(Refused):
+            checked_frames(KEY, RUN, forged, Span(5, 8))
+
+
+@given(st.data())
+def test_frames_cut_or_in_disorder_are_refused(data: st.DataObject) -> None:
+    """A pack that lacks a part of the span is refused, as is one with a made-up header."""
+    parts = [item_frame(KEY, RUN, at, written([at, at + 1])) for at in (0, 2, 4)]
+    whole = b"".join(parts)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(Refused):
+        checked_frames(KEY, RUN, whole[:cut], Span(0, 6))
+    with pytest.raises(Refused):
+        checked_frames(KEY, RUN, parts[0] + parts[2], Span(0, 6))
+    moved = struct.pack(">Q", 2) + parts[0][8:]  # items 0 and 1 passed off as 2 and 3
+    with pytest.raises(Refused):
+        checked_frames(KEY, RUN, parts[0] + moved + parts[2], Span(0, 6))
+
+
+def test_frames_beside_the_span_are_not_even_looked_at() -> None:
+    """A pack's neighbours may be anybody's trouble; only what is wanted is checked and passed on."""
+    mine, other = item_frame(KEY, RUN, 0, written([1])), item_frame(OTHER_KEY, RUN, 1, written([Bomb()]))
+    parts = checked_frames(KEY, RUN, mine + other, Span(0, 1))
+    assert Frames(b"".join(parts))[0] == 1
+    with pytest.raises(Refused):
+        checked_frames(KEY, RUN, mine + other, Span(0, 2))
+
+
+def test_an_outcome_under_another_name_is_refused() -> None:
+    """Nobody can answer one chunk with another's values."""
+    outcome = Outcome(
+        span=Span(0, 1),
+        worker="w",
+        seconds=0,
+        batches=(Batch(span=Span(0, 1), frame=memoryview(frame_of(Bomb()))),),
+    )
+    body = outcome_bytes(KEY, "runs/r/outcomes/0", outcome)
+    with pytest.raises(Refused):
+        read_outcome(KEY, "runs/r/outcomes/1", body)
+    with pytest.raises(Refused):
+        read_outcome(OTHER_KEY, "runs/r/outcomes/0", body)
+    assert read_outcome(KEY, "runs/r/outcomes/0", body).span == Span(0, 1)
