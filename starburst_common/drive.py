@@ -62,7 +62,7 @@ class Driver:
         self.closed = False  #: cleaned up as well
         self._names = RunNames(run)
         self._expected, self._breaker = expected, breaker
-        self._refused = ""
+        self.refused = ""  #: an outcome that we did not sign, if there is one
         self._inline: dict[Span, bytes] = {}
         self._inline_bytes = 0
         self._quiet_since = time.monotonic()
@@ -204,7 +204,7 @@ class Driver:
                 try:
                     outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
                 except Refused as error:
-                    self._refused = str(error)
+                    self.refused = str(error)
                     continue
                 self._book(summary_fields(outcome), None)
 
@@ -239,7 +239,7 @@ class Driver:
             cancelled=self._cancel.is_set() or self._marked(self._names.cancel),
             breaker=ledger.all_fail_alike() if self._breaker else "",
             input_lost=self.input_lost,
-            refused=self._refused,
+            refused=self.refused,
         )
 
     def _marked(self, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Worker time and resources in; what Fargate charges for it out, with the price's source and date. Pure: prices are data.
+"""Worker time and resources in; Fargate's charge out, with the price's source and date. Pure: prices are data.
 
 Fargate bills vCPU and memory by the second, from pulling the image to the end of the task, at least one minute a task.
 Source: https://aws.amazon.com/fargate/pricing/, "Pricing details".
@@ -126,7 +126,7 @@ def billed_hours(worker_seconds: float, workers: int) -> Decimal:
 def estimate_of(status: RunStatus, resources: Resources, workers: int = 1, region: str = REGION) -> Estimate:
     """What the time that a run's slots were measured to work would have cost on Fargate, on workers of these resources.
 
-    `workers` is how many were asked for; those that had no item are not counted. Image pulls and idle slots are not in it.
+    `workers` is how many were asked for; those without an item do not count. Image pulls and idle slots are not in it.
 
     >>> from starburst_common.model import RunId, RunState
     >>> status = RunStatus(id=RunId("run-1"), state=RunState.SUCCEEDED, label="", items=100, answered=100, failed=0,

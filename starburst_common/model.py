@@ -54,15 +54,15 @@ def spans_of(indices: Iterable[int]) -> tuple[Span, ...]:
 
 
 def without(whole: Span, parts: Iterable[Span]) -> tuple[Span, ...]:
-    """What is left of a span when others are taken out.
+    """What is left of a span when others are taken out, which may lie beside it.
 
-    >>> without(Span(0, 10), [Span(2, 4), Span(8, 10)])
+    >>> without(Span(0, 10), [Span(2, 4), Span(8, 12), Span(20, 30)])
     (Span(lo=0, hi=2), Span(lo=4, hi=8))
     """
     left, at = [], whole.lo
     for part in sorted(parts):
-        if part.lo > at:
-            left.append(Span(at, part.lo))
+        if min(part.lo, whole.hi) > at:
+            left.append(Span(at, min(part.lo, whole.hi)))
         at = max(at, part.hi)
     if at < whole.hi:
         left.append(Span(at, whole.hi))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,8 +191,12 @@ class Options:
             raise BadInput(f"timeout={timeout!r}: give seconds above 0 for one item, or None")
         if budget is not None and (not _is_number(budget) or budget <= 0):
             raise BadInput(f"budget={budget!r}: give US dollars above 0, or None")
-        if tags and not all(isinstance(k, str) and isinstance(v, str) for k, v in tags.items()):
-            raise BadInput(f"tags={tags!r}: names and values must be text")
+        if label is not None and not isinstance(label, str):
+            raise BadInput(f"label={label!r}: give text")
+        if tags is not None and not (
+            isinstance(tags, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in tags.items())
+        ):
+            raise BadInput(f"tags={tags!r}: give a dictionary whose names and values are text")
         tolerance = Tolerance.of(tolerate)
         return cls(
             workers=workers,
@@ -212,4 +217,4 @@ class Options:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

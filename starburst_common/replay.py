@@ -1,4 +1,4 @@
-"""A run and the index of an item in; the stored function and that item's arguments out, to be called in this process."""
+"""A run and the index of an item in; the stored function and that item's arguments out, to be called here."""
 
 from __future__ import annotations
 

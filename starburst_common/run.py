@@ -10,7 +10,7 @@ from typing import Any
 
 from starburst_common.answers import answers, exception_of
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, InputLost, NotFound, RunCancelled, RunStopped, StarburstError
+from starburst_common.errors import BadInput, InputLost, NotFound, Refused, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleet import Fleet
 from starburst_common.follow import as_settled, in_order
 from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
@@ -225,6 +225,8 @@ class Run:
             raise driver.error
         if driver.input_error is not None:
             raise driver.input_error
+        if driver.refused:
+            raise Refused(driver.refused)
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
             if stop_early and (first := self._first_failure(driver)) is not None:
                 raise exception_of(first)

@@ -122,9 +122,8 @@ def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
                     raise BadInput(f"{name}, line {rows.line_num}: two columns are called {min(twice)!r}")
             elif row:
                 if len(row) != len(header):
-                    raise BadInput(
-                        f"{name}, line {rows.line_num}: {len(row)} fields where the header has {len(header)}"
-                    )
+                    had = f"{len(row)} of the header's {len(header)} fields"
+                    raise BadInput(f"{name}, line {rows.line_num}: {had}")
                 yield dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise BadInput(f"{name}, line {rows.line_num}: not CSV: {error}") from None

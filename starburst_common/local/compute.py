@@ -26,7 +26,7 @@ class LocalCompute:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: dict[int, int | None] = {}  # process id to exit code, once it has one
         self._lock = Lock()
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> None:
@@ -41,9 +41,7 @@ class LocalCompute:
             self._start(spec, ordinal, record)
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
-        with self._lock:
-            for child in self._children.values():
-                child.poll()
+        self._reap()
         return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("*.json"))]
 
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
@@ -109,8 +107,9 @@ class LocalCompute:
                 stderr=log,
                 start_new_session=True,
             )
+        child.returncode = 0  # from here on it is waited for by its id, which outlives this object
         with self._lock:
-            self._children[child.pid] = child
+            self._children[child.pid] = None
         born = record.with_suffix(".new")
         born.write_text(json.dumps({"pid": child.pid, "born": _born(child.pid), "started_at": time.time()}))
         born.replace(record)
@@ -127,8 +126,7 @@ class LocalCompute:
         started_at = float(fields["started_at"])
         if _alive(fields):
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
-        child = self._children.get(int(fields["pid"]))
-        code = child.returncode if child is not None else None
+        code = self._children.get(int(fields["pid"]))
         reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerState(
             id=name,
@@ -140,12 +138,20 @@ class LocalCompute:
             stopped_at=record.with_suffix(".log").stat().st_mtime if record.with_suffix(".log").exists() else 0.0,
         )
 
+    def _reap(self) -> None:
+        """Take the exit codes of our children that have ended."""
+        with self._lock:
+            for pid, code in self._children.items():
+                if code is None:
+                    with suppress(ChildProcessError):
+                        ended, status = os.waitpid(pid, os.WNOHANG)
+                        if ended:
+                            self._children[pid] = os.waitstatus_to_exitcode(status)
+
     def _gone(self, pids: Sequence[int], within_s: float) -> bool:
         until = time.monotonic() + within_s
         while True:
-            with self._lock:
-                for child in self._children.values():
-                    child.poll()
+            self._reap()
             if not any(_exists(pid) for pid in pids):
                 return True
             if time.monotonic() > until:

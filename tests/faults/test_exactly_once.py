@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, RunState, attach, starburst_map
-from starburst_common.names import work_queue
 from starburst_common.reconcile import Resend
 from tests.faults.conftest import Bed, noting
 
@@ -201,21 +200,3 @@ def test_ctrl_c_cancels_and_leaves_nothing(bed: Bed) -> None:
     assert said.rstrip().endswith("KeyboardInterrupt")
     (run,) = bed.backend.store.folders("runs/")
     assert attach(run, backend=bed.backend).status().state is RunState.CANCELLED
-
-
-def test_messages_that_we_did_not_sign_run_nothing(bed: Bed, tmp_path: Path) -> None:
-    """Junk, another key's chunk and another version lie in the queue: refused, nothing unpickled, the run unharmed."""
-    from starburst_common.model import Chunk, PackRef, Span
-    from starburst_common.wire import chunk_message
-
-    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
-        fleet = cluster._opened()
-        chunk = Chunk(span=Span(0, 1), function="runs/x/functions/y", ref=PackRef("runs/x/packs/0", 0, 10))
-        forged = chunk_message(b"not the key", fleet.id, "run-x", chunk)
-        bed.backend.queue.send(work_queue(fleet.id), ["junk", forged, "2" + forged[1:]], group="run-x")
-        assert cluster.map(noting(bed.notes), range(N)) == DOUBLED
-        dead = bed.backend.queue.dead(work_queue(fleet.id))
-        bed.until(lambda: sum(bed.backend.queue.depth(dead)) == 3)
-        logs = "".join(bed.backend.compute.tail(fleet.id, worker.id) for worker in fleet.states())
-        assert "not signed with this site's key" in logs
-        assert "wire version 2, this starburst speaks 1" in logs

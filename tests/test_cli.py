@@ -1,0 +1,633 @@
+"""The `starburst` command as a shell runs it: what it prints where, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from starburst_common import RunState, list_runs
+from starburst_common.cli.lines import json_text
+from starburst_common.local import local_backend
+from tests.leftovers import nothing_left, processes_in
+
+WORK = """
+import logging, time
+from collections import namedtuple
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+print("work is imported")
+limit = 3
+
+def double(x):
+    return 2 * x
+
+def picky(x):
+    print("looking at", x)
+    logging.getLogger("picky").warning("hm, %s", x)
+    if x % 3 == 0:
+        raise ValueError(f"{x} is a\\nmultiple of 3")
+    return -x
+
+def same(row):
+    return row
+
+def slow(x):
+    time.sleep(0.4)
+    return x
+
+@dataclass
+class Point:
+    x: float
+    when: date
+
+def odd_values(x):
+    import numpy as np
+    return [np.float64(0.5), np.arange(3), Point(1.0, date(2027, 1, 2)), float("nan"), {1}, {(1, 2): Path("a")}, 1j]
+"""
+COMMAND = [sys.executable, "-m", "starburst_common.cli"]
+# As COMMAND, with Ctrl-C heard even where whoever started the tests had it ignored.
+INTERRUPTIBLE = (
+    "import signal; signal.signal(2, signal.default_int_handler); import starburst_common.cli as c; c.main()"
+)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A folder with a module and items, and a home of its own."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def __call__(self, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment(**env),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTIBLE, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def environment(self, **more: str) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("STARBURST_")}
+        return {**inherited, "STARBURST_HOME": str(self.home), "STARBURST_CONFIG": str(self.folder / "none"), **more}
+
+    def states(self) -> list[RunState]:
+        """Of every run, newest first."""
+        return [run.status().state for run in list_runs(backend=local_backend(self.home))]
+
+
+def shell_in(folder: Path) -> Shell:
+    (folder / "work.py").write_text(WORK)
+    (folder / "items.jsonl").write_text("".join(f"{number}\n" for number in range(6)))
+    return Shell(folder)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return shell_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A shell with one run, two of whose six items have failed. Only to be looked at."""
+    shell = shell_in(tmp_path_factory.mktemp("kept"))
+    assert shell("map", "work:picky", "-i", "items.jsonl", "--label", "six", "--tag", "team=x=y").returncode == 1
+    return shell
+
+
+def values(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def one_error(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line on stderr, but for what the module itself prints."""
+    (line,) = [line for line in done.stderr.splitlines() if line != "work is imported"]
+    assert line.startswith("error: ")
+    assert done.stdout == ""
+    return line
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_comes_at_once_and_tells_the_exit_codes(shell: Shell) -> None:
+    """No command's help loads the core, and each says with which codes it ends."""
+    began = time.perf_counter()
+    done = shell("--help")
+    assert time.perf_counter() - began < 2.0  # a fifth of a second, where nothing else runs
+    assert done.returncode == 0
+    assert "130 Ctrl-C" in done.stdout
+    assert "130 Ctrl-C" in shell("map", "--help").stdout
+    probe = "import sys, starburst_common.cli.app; print({'rich.console', 'obstore', 'cloudpickle'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "set()"
+
+
+def test_the_version_is_the_packages(shell: Shell) -> None:
+    """`--version` prints it and nothing else."""
+    from starburst_common import __version__
+
+    assert shell("--version").stdout == f"starburst {__version__}\n"
+
+
+# --- map: what goes in, what comes out --------------------------------------------------------------------------------
+
+
+def test_results_are_json_lines_in_the_order_of_the_items(shell: Shell) -> None:
+    """Results alone go to stdout; what the module prints, and the summary, to stderr."""
+    done = shell("map", "work:double", "--items", "items.jsonl", "--workers", "2")
+    assert done.returncode == 0
+    assert values(done.stdout) == [0, 2, 4, 6, 8, 10]
+    assert "work is imported\n" in done.stderr
+    assert "succeeded: 6 items in " in done.stderr
+    assert "on AWS: about $0.0016 on Fargate in us-east-1" in done.stderr
+
+
+def test_quiet_says_nothing_where_all_is_fine(shell: Shell) -> None:
+    """With --quiet stderr has only what the user's module printed."""
+    assert shell("map", "work:double", "-i", "items.jsonl", "-q").stderr == "work is imported\n"
+
+
+def test_a_failed_item_is_a_null_line_and_exit_code_1(shell: Shell) -> None:
+    """Line n belongs to item n, whatever failed; stderr tells which did and where to look."""
+    done = shell("map", "work:picky", "-i", "items.jsonl")
+    assert done.returncode == 1
+    assert values(done.stdout) == [None, -1, -2, None, -4, -5]
+    assert "item 3: ValueError: 3 is a multiple of 3\n" in done.stderr
+    assert "next: starburst failures run-" in done.stderr
+
+
+def test_json_tells_values_from_failures(shell: Shell) -> None:
+    """With --json each line is an object with the item's number."""
+    done = shell("map", "work:picky", "-i", "items.jsonl", "--json", "-q")
+    assert done.returncode == 1
+    lines = values(done.stdout)
+    assert lines[1] == {"item": 1, "value": -1}
+    assert [line["item"] for line in lines if "failure" in line] == [0, 3]
+    assert lines[3]["failure"]["kind"] == "user"
+    assert lines[3]["failure"]["error"] == "ValueError"
+
+
+def test_more_failures_than_tolerated_stop_the_run(shell: Shell) -> None:
+    """`--tolerate 0` ends at the first, with exit code 1 and the reason."""
+    done = shell("map", "work:picky", "-i", "items.jsonl", "--tolerate", "0", "--workers", "1")
+    assert done.returncode == 1
+    assert "more than the 0 tolerated" in done.stderr
+    assert shell.states() == [RunState.STOPPED]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "csv on stdin", "a pipe"])
+def test_rows_of_a_table_are_dicts(shell: Shell, form: str) -> None:
+    """CSV (all text), Parquet and JSON lines, told apart by suffix or --format; from files, pipes and stdin."""
+    rows: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": 'y, "z"\nü'}]
+    text, stdin, more = 'a,b\r\n1,x\r\n\r\n2,"y, ""z""\nü"\r\n', "", ()
+    source = shell.folder / f"rows.{form}"
+    if form == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), source)
+    elif form == "jsonl":
+        source.write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)))
+    else:
+        rows = [{**row, "a": str(row["a"])} for row in rows]
+        if form == "csv":
+            source.write_text(text, newline="")
+        else:
+            stdin, source, more = text, Path("-" if "stdin" in form else "/dev/stdin"), ("--format", "csv")
+    done = shell("map", "work:same", "-i", str(source), "-q", *more, stdin=stdin)
+    assert (done.returncode, values(done.stdout)) == (0, rows), done.stderr
+
+
+def test_stdin_is_answered_while_it_is_read(shell: Shell) -> None:
+    """The first result comes before the input has ended."""
+    process = subprocess.Popen(
+        [*COMMAND, "map", "work:double", "-i", "-", "-q"],
+        cwd=shell.folder,
+        env=shell.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write("21\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "42\n"
+        process.stdin.write("4\n")
+        process.stdin.close()
+        assert process.stdout.read() == "8\n"
+    assert process.returncode == 0
+
+
+def test_output_goes_to_a_file(shell: Shell) -> None:
+    """`--output` leaves stdout empty; the items themselves are not overwritten."""
+    done = shell("map", "work:double", "-i", "items.jsonl", "--output", "out.jsonl")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert values((shell.folder / "out.jsonl").read_text()) == [0, 2, 4, 6, 8, 10]
+    again = shell("map", "work:double", "-i", "items.jsonl", "--output", "items.jsonl")
+    assert again.returncode == 2
+    assert "would overwrite the items" in one_error(again)
+
+
+def test_values_that_json_lacks_have_a_documented_form(shell: Shell) -> None:
+    """Arrays are lists, dataclasses objects, dates ISO text, NaN null, sets lists, anything else its repr."""
+    done = shell("map", "work:odd_values", "-i", "-", "-q", stdin="0")
+    assert values(done.stdout) == [[0.5, [0, 1, 2], {"x": 1.0, "when": "2027-01-02"}, None, [1], {"[1, 2]": "a"}, "1j"]]
+
+
+def test_no_value_breaks_a_line() -> None:
+    """Whatever a function returns is one line of strict JSON."""
+    circular: list[Any] = []
+    circular.append(circular)
+    for value in ("\ud800\n", math.inf, circular, {None: object}, {b"k": {math.nan}}, pa.table({"a": [1]})):
+        line = json_text(value).encode(errors="backslashreplace").decode()
+        assert "\n" not in line
+        json.loads(line, parse_constant=pytest.fail)
+
+
+# --- map: what is refused ---------------------------------------------------------------------------------------------
+
+BROKEN = {
+    "broken.jsonl": b'1\n{"a": 2}\n{"a" 3}\n4\n',
+    "latin.jsonl": b'1\n"\xe9"\n',
+    "short.csv": b"a,b\n1,2\n3\n",
+    "twice.csv": b"a,a\n1,2\n",
+    "open.csv": b'a,b\n1,"2\n',
+    "no.parquet": b"no",
+    "array.json": b"[1, 2]",
+    "items.txt": b"1\n",
+    "broken.py": b"import work\n1 / 0\n",
+    "lacking.py": b"import not_there\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["work:double", "-i", "broken.jsonl"], "broken.jsonl, line 3: not JSON: Expecting ':' delimiter (column 6)"),
+        (["work:double", "-i", "latin.jsonl"], "latin.jsonl, line 2: not UTF-8 (byte 0xe9)"),
+        (["work:double", "-i", "short.csv"], "short.csv, line 3: 1 of the header's 2 fields"),
+        (["work:double", "-i", "twice.csv"], "twice.csv, line 1: two columns are called 'a'"),
+        (["work:double", "-i", "open.csv"], "open.csv, line 2: not CSV"),
+        (["work:double", "-i", "no.parquet"], "no.parquet: not Parquet"),
+        (["work:double", "-i", "array.json"], "jq -c '.[]' array.json"),
+        (["work:double", "-i", "items.txt"], "say --format"),
+        (["work:double", "-i", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["work:double", "-i", "."], ".: a folder"),
+        (["work:double", "-i", "items.jsonl", "--format", "xml"], "format='xml'"),
+        (["work:double"], "Missing option '--items'"),
+        (["work", "-i", "items.jsonl"], "write module:function, such as work:main"),
+        (["wrok:double", "-i", "items.jsonl"], "no module 'wrok': did you mean 'work'?"),
+        (["work:duoble", "-i", "items.jsonl"], "no function 'duoble': did you mean 'double'?"),
+        (["work:limit", "-i", "items.jsonl"], "not a function but a value of type int"),
+        (["broken:f", "-i", "items.jsonl"], "ZeroDivisionError: division by zero (broken.py, line 2)"),
+        (["lacking:f", "-i", "items.jsonl"], "No module named 'not_there' (lacking.py, line 1)"),
+        (["work:double", "-i", "items.jsonl", "--workers", "0"], "workers=0: give a whole number"),
+        (["work:double", "-i", "items.jsonl", "--workers", "two"], "Invalid value for '--workers'"),
+        (["work:double", "-i", "items.jsonl", "--cpu", "3"], "cpu=3 is not a Fargate size"),
+        (["work:double", "-i", "items.jsonl", "--memory", "8XB"], "memory='8XB' is not a size"),
+        (["work:double", "-i", "items.jsonl", "--tolerate", "many"], "tolerate='many'"),
+        (["work:double", "-i", "items.jsonl", "--tag", "x"], "--tag x: write key=value"),
+        (["work:double", "-i", "items.jsonl", "--backend", "moon"], "backend='moon'"),
+        (["work:double", "-i", "items.jsonl", "-o", "no/such/folder"], "--output no/such/folder: No such file"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line_before_anything_is_launched(shell: Shell, arguments: list[str], says: str) -> None:
+    """Exit code 2, one line that says what is wrong and where, and no run."""
+    for name, body in BROKEN.items():
+        (shell.folder / name).write_bytes(body)
+    done = shell("map", *arguments)
+    assert done.returncode == 2
+    assert says in one_error(done)
+    assert not (shell.home / "store" / "runs").exists()
+
+
+def test_a_broken_line_on_stdin_stops_the_run(shell: Shell) -> None:
+    """What came before is answered; then the run ends with that error."""
+    done = shell("map", "work:double", "-i", "-", "-q", stdin="1\n2\n{\n4\n")
+    assert done.returncode == 2
+    assert values(done.stdout) == [2, 4]
+    assert "error: stdin, line 3: not JSON" in done.stderr
+    assert shell.states() == [RunState.STOPPED]
+    nothing_left(local_backend(shell.home))
+
+
+def test_parquet_without_pyarrow_says_what_to_install(shell: Shell) -> None:
+    """The extra is named."""
+    (shell.folder / "pyarrow.py").write_text("raise ModuleNotFoundError(name='pyarrow')")
+    (shell.folder / "rows.parquet").touch()
+    done = shell("map", "work:same", "-i", "rows.parquet")
+    assert done.returncode == 2
+    assert "pip install 'starburst-ecs[parquet]'" in one_error(done)
+
+
+def test_debug_shows_the_traceback(shell: Shell) -> None:
+    """An error is one line, unless STARBURST_DEBUG or --debug asks for more."""
+    assert "Traceback" in shell("status", "none", STARBURST_DEBUG="1").stderr
+    assert "Traceback" in shell("--debug", "status", "none").stderr
+    assert "no run 'none'" in one_error(shell("status", "none"))
+
+
+# --- looking at a run -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["status", "attach", "results", "failures", "logs", "cancel", "replay", "extend"])
+def test_no_such_run_is_exit_code_3(kept: Shell, command: str) -> None:
+    """For every command that takes a run."""
+    done = kept(command, "run-19990101", *(["1"] if command in ("replay", "extend") else []))
+    assert done.returncode == 3
+    assert "no run 'run-19990101'" in one_error(done)
+
+
+def test_a_run_is_found_by_id_by_its_start_and_as_the_last(kept: Shell) -> None:
+    """A start that fits several is refused."""
+    (fields,) = json.loads(kept("runs", "--json").stdout)
+    name = fields["id"]
+    for word in (name, name[:-2], name.rsplit("-", 1)[-1], "last"):
+        assert json.loads(kept("status", word, "--json").stdout)["id"] == name
+
+
+def test_the_start_of_several_runs_names_none(shell: Shell) -> None:
+    """Exit code 2, with the runs it may mean; `last` is the newest even within a second."""
+    for _ in range(2):
+        ids = [shell("map", "work:double", "-i", "-", "-d", stdin="1").stdout.strip() for _ in range(2)]
+        assert json.loads(shell("status", "last", "--json").stdout)["id"] == ids[-1]
+    done = shell("status", "run-")
+    assert done.returncode == 2
+    assert "is the start of 4 runs" in one_error(done)
+    for name in [run.id for run in list_runs(backend=local_backend(shell.home))]:
+        assert shell("attach", name, "-q").returncode == 0
+
+
+def test_runs_lists_what_is_kept(kept: Shell, shell: Shell) -> None:
+    """A table for people, one document for programs; nothing yet is no error."""
+    head, line = kept("runs").stdout.splitlines()
+    assert head.split() == ["run", "label", "state", "items", "failed", "started"]
+    assert line.split()[1:5] == ["six", "failed", "6", "2"]
+    done = shell("runs")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "starburst demo" in done.stderr
+    assert shell("runs", "--json").stdout == "[]\n"
+
+
+def test_status_tells_all_there_is(kept: Shell) -> None:
+    """State, items, workers, rate, times, cost and where to look; exit code 1 as items failed."""
+    done = kept("status", "last")
+    assert done.returncode == 1
+    shown = {line[:11].strip(): line[11:] for line in done.stdout.splitlines()}
+    assert shown["state"] == "failed"
+    assert shown["items"] == "6 of 6 answered, 2 failed"
+    assert shown["tags"] == "team=x=y"
+    assert shown["workers"].endswith("each 1 vCPU, 2 GB, 1 slot")
+    assert shown["on AWS"].startswith("about $0.0016 on Fargate")
+    assert shown["next"].startswith("starburst failures run-")
+    fields = json.loads(kept("status", "last", "--json").stdout)
+    assert fields["function"] == "picky"
+    assert (fields["items"], fields["answered"], fields["failed"], fields["workers"]) == (6, 6, 2, 0)
+    assert fields["aws_estimate"]["usd"] == pytest.approx(0.001646, abs=1e-6)
+    assert fields["elapsed_s"] > 0
+    assert fields["created_at"] < fields["expires_at"]
+
+
+def test_results_come_again_as_map_gave_them(kept: Shell) -> None:
+    """The same lines, the same exit code; --output as well."""
+    assert values(kept("results", "last").stdout) == [None, -1, -2, None, -4, -5]
+    done = kept("results", "last", "--json", "--output", "again.jsonl")
+    assert done.returncode == 1
+    assert values((kept.folder / "again.jsonl").read_text())[5] == {"item": 5, "value": -5}
+
+
+def test_failures_tell_item_kind_and_reason(kept: Shell) -> None:
+    """A line each, tracebacks on demand, objects for programs, and how to replay the first."""
+    done = kept("failures", "last")
+    assert done.returncode == 1
+    assert [line.split(maxsplit=2) for line in done.stdout.splitlines()[1:]] == [
+        ["0", "user", "ValueError: 0 is a multiple of 3"],
+        ["3", "user", "ValueError: 3 is a multiple of 3"],
+    ]
+    assert "starburst replay run-" in done.stderr
+    assert "… and 1 more" in kept("failures", "last", "--limit", "1").stderr
+    assert "in picky\n" in kept("failures", "last", "--traceback").stdout
+    assert [line["item"] for line in values(kept("failures", "last", "--json").stdout)] == [0, 3]
+
+
+def test_logs_tell_which_item_said_what(kept: Shell) -> None:
+    """Each line has the item's number; one item only on demand."""
+    lines = kept("logs", "last").stdout.splitlines()
+    assert [line for line in lines if "looking" in line] == [f"item {n} | looking at {n}" for n in range(6)]
+    assert kept("logs", "last", "--item", "4").stdout.splitlines()[-1] == "item 4 | WARNING picky: hm, 4"
+    (fields,) = values(kept("logs", "last", "--item", "4", "--json").stdout)
+    assert fields["item"] == 4
+
+
+def test_attaching_to_what_is_over_only_sums_up(kept: Shell) -> None:
+    """As `map` would have; --json gives the run."""
+    done = kept("attach", "last")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "failed: 6 items in " in done.stderr
+    assert json.loads(kept("attach", "last", "--json").stdout)["state"] == "failed"
+
+
+def test_the_shell_completes_run_ids(kept: Shell) -> None:
+    """With `last`, by what is typed so far."""
+    asked = {"_STARBURST_COMPLETE": "complete_bash", "COMP_WORDS": "starburst status ", "COMP_CWORD": "2"}
+    offered = kept(**asked).stdout.split()
+    assert offered[0].startswith("run-")
+    assert offered[-1] == "last"
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+
+def test_replay_gives_the_items_value(kept: Shell) -> None:
+    """On stdout; what the function prints goes to stderr."""
+    done = kept("replay", "last", "4")
+    assert (done.returncode, done.stdout) == (0, "-4\n")
+    assert "looking at 4" in done.stderr
+    assert json.loads(kept("replay", "last", "4", "--json").stdout) == {"item": 4, "value": -4}
+
+
+def test_replay_raises_what_the_worker_raised(kept: Shell) -> None:
+    """The user's own frames, then one line; exit code 1."""
+    done = kept("replay", "last", "3")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "in picky\n    raise ValueError" in done.stderr
+    assert "starburst_common" not in done.stderr
+    assert done.stderr.endswith("error: item 3: ValueError: 3 is a multiple of 3\n")
+    told = json.loads(kept("replay", "last", "3", "--json").stdout)
+    assert (told["item"], told["error"]) == (3, "ValueError")
+
+
+def test_replay_debugs_before_the_call_and_where_it_raises(kept: Shell) -> None:
+    """pdb stands at the function's first line, and after the exception at the line that raised."""
+    done = kept("replay", "last", "3", "--debug", stdin="p 'at', x\nc\np 'after', x\nq\n")
+    assert done.returncode == 1
+    assert "(Pdb) ('at', 3)" in done.stdout
+    assert "-> raise ValueError" in done.stdout
+    assert "(Pdb) ('after', 3)" in done.stdout
+    assert kept("replay", "last", "4", "--debug", stdin="q\n").returncode == 1
+
+
+def test_replay_runs_what_was_sent_or_what_is_here_now(shell: Shell) -> None:
+    """The modules as the run took them along; with --current as they are, to try a fix."""
+    shell("map", "work:picky", "-i", "items.jsonl")
+    (shell.folder / "work.py").write_text(WORK.replace("x % 3 == 0", "x < 0"))
+    assert shell("replay", "last", "3").returncode == 1
+    assert shell("replay", "last", "3", "--current").stdout == "-3\n"
+
+
+def test_replay_knows_its_items(kept: Shell) -> None:
+    """An index beyond them is wrong input."""
+    done = kept("replay", "last", "6")
+    assert done.returncode == 2
+    assert "has no item 6: its items are 0 to 5" in one_error(done)
+
+
+# --- steering a run ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(shell: Shell) -> Iterator[subprocess.Popen[str]]:
+    """A map whose first result is there, interrupted by Ctrl-C."""
+    process = shell.start("map", "work:slow", "-i", "items.jsonl", "--workers", "1", "--chunk-size", "1")
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        process.send_signal(signal.SIGINT)
+        yield process
+
+
+def test_ctrl_c_cancels_a_map(shell: Shell, interrupted: subprocess.Popen[str]) -> None:
+    """Exit code 130, no traceback, a cancelled run that keeps its answers, and no worker left."""
+    _, errors = interrupted.communicate(timeout=30)
+    assert interrupted.returncode == 130
+    assert "Traceback" not in errors
+    assert "cancelled; what was answered is kept: starburst results run-" in errors
+    assert shell.states() == [RunState.CANCELLED]
+    nothing_left(local_backend(shell.home))
+    assert values(shell("results", "last", "-q").stdout)[0] == 0
+
+
+def test_a_reader_that_leaves_cancels_a_map(shell: Shell) -> None:
+    """`| head` ends it quietly."""
+    process = shell.start("map", "work:slow", "-i", "items.jsonl", "--workers", "1", "-q")
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == "work is imported\n"
+    assert process.returncode == 1
+    assert shell.states() == [RunState.CANCELLED]
+    nothing_left(local_backend(shell.home))
+
+
+def test_a_detached_map_ends_by_itself(shell: Shell) -> None:
+    """Its id comes at once; it is driven to its end, and nothing is left, though nobody attaches."""
+    began = time.monotonic()
+    done = shell(
+        "map", "work:slow", "-i", "-", "--detach", "--json", "--workers", "2", stdin="1\n2\n3\n4\n5\n6\n7\n8\n"
+    )
+    name = json.loads(done.stdout)["id"]
+    (run,) = list_runs(backend=local_backend(shell.home))
+    assert run.id == name
+    while not run.status().state.over:
+        assert time.monotonic() - began < 30
+        time.sleep(0.1)
+    assert run.status().state is RunState.SUCCEEDED
+    assert values(shell("results", name).stdout) == [1, 2, 3, 4, 5, 6, 7, 8]
+    nothing_left(local_backend(shell.home))
+
+
+def test_attach_stays_to_the_end(shell: Shell) -> None:
+    """Beside whoever drives it; then it sums up."""
+    shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "2")
+    done = shell("attach", "last")
+    assert done.returncode == 0
+    assert "succeeded: 6 items in " in done.stderr
+    assert "next: starburst results run-" in done.stderr
+
+
+def test_ctrl_c_only_detaches_from_a_run(shell: Shell) -> None:
+    """`attach` says that the run goes on, ends with 130, and the run succeeds."""
+    shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "1", "--chunk-size", "1")
+    process = shell.start("attach", "last")
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.startswith("detached; the run goes on: starburst attach run-")
+    assert shell("attach", "last", "-q").returncode == 0
+    assert shell.states() == [RunState.SUCCEEDED]
+
+
+def test_cancel_ends_a_run(shell: Shell) -> None:
+    """With its workers; a second time it is no error."""
+    shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "1")
+    done = shell("cancel", "last")
+    assert done.returncode == 0
+    assert "is cancelled; " in done.stdout
+    assert json.loads(shell("cancel", "last", "--json").stdout)["state"] == "cancelled"
+    until = time.monotonic() + 10
+    while processes_in(shell.home) and time.monotonic() < until:
+        time.sleep(0.05)
+    nothing_left(local_backend(shell.home))
+
+
+def test_extend_keeps_a_run_and_prune_removes_the_others(shell: Shell) -> None:
+    """With nothing kept longer than no days, only the extended run stays."""
+    for _ in range(2):
+        shell("map", "work:double", "-i", "items.jsonl", "-q")
+    extended, expired = [run.id for run in list_runs(backend=local_backend(shell.home))]
+    assert f"{extended} is kept until " in shell("extend", extended, "3600").stdout
+    assert shell("extend", extended, "0").returncode == 2
+    assert json.loads(shell("prune", "--json", STARBURST_KEEP_DAYS="0").stdout) == [expired]
+    assert "nothing has expired" in shell("prune", STARBURST_KEEP_DAYS="0").stderr
+    assert [fields["id"] for fields in json.loads(shell("runs", "--json").stdout)] == [extended]
+
+
+def test_the_demo_needs_nothing(tmp_path: Path) -> None:
+    """In an empty folder: a few seconds of work, its result, time and price, and where to look next."""
+    shell = Shell(tmp_path)
+    done = shell("demo")
+    assert done.returncode == 0
+    assert "pi is about 3.14" in done.stdout
+    assert "times as fast as a loop" in done.stdout
+    assert "on AWS  about $" in done.stdout
+    assert "starburst status run-" in done.stdout
+    assert json.loads(shell("status", "last", "--json").stdout)["state"] == "succeeded"
+    nothing_left(local_backend(shell.home))

@@ -1,0 +1,297 @@
+"""Whatever is settled in whatever order, however often: every item is answered once."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from starburst_common import WorkerLost, starburst_map
+from starburst_common.answers import answers
+from starburst_common.ledger import Ledger
+from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
+from starburst_common.ports import Backend
+from starburst_common.wire import FrameWriter, outcome_bytes, read_outcome, summary_fields
+from tests.leftovers import nothing_left
+
+KEY = b"k" * 32
+
+
+def chunk(lo: int, hi: int) -> Chunk:
+    """Some items."""
+    return Chunk(span=Span(lo, hi), function="f", ref=PackRef("p", 0, 1))
+
+
+def outcome(span: Span, answered: set[int], failed: set[int], cuts: set[int] = frozenset()) -> Outcome:
+    """Values and failures for some items, the rest delegated, cut up at `cuts`."""
+    batches = []
+    for part in spans_of(sorted(answered - failed)):
+        writer = FrameWriter()
+        for index in range(*part):
+            writer.add(index)
+        batches.append(Batch(span=part, frame=memoryview(b"".join(writer.parts()))))
+    failures = [Failure(index=index, kind=FailureKind.USER, error="E", message="") for index in sorted(failed)]
+    rest = []
+    for part in without(span, spans_of(sorted(answered))):
+        edges = [part.lo, *sorted(cut for cut in cuts if part.lo < cut < part.hi), part.hi]
+        rest += [chunk(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False)]
+    return Outcome(
+        span=span, worker="w", seconds=1.0, batches=tuple(batches), failures=tuple(failures), rest=tuple(rest)
+    )
+
+
+@st.composite
+def outcomes(draw: st.DrawFn, span: Span) -> Outcome:
+    """One thing that may become of a chunk: at least one item is answered, or it is cut into several chunks."""
+    items = st.integers(span.lo, span.hi - 1)
+    answered = draw(st.sets(items) | st.just(set(range(*span))))
+    cuts = draw(st.sets(items))
+    failed = draw(st.sets(st.sampled_from(sorted(answered)))) if answered else set()
+    made = outcome(span, answered, failed, cuts)
+    if [rest.span for rest in made.rest] == [span]:
+        return outcome(span, {span.lo}, set(), cuts)
+    return made
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> tuple[list[Chunk], list[Outcome]]:
+    """Planned chunks, and every outcome that it takes to answer all their items."""
+    sizes = draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
+    edges = [sum(sizes[:at]) for at in range(len(sizes) + 1)]
+    planned = [chunk(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False)]
+    todo, made = list(planned), []
+    while todo:
+        made.append(draw(outcomes(todo.pop().span)))
+        todo += made[-1].rest
+    return planned, made
+
+
+def check_tiling(ledger: Ledger, stored: dict[Span, Outcome], items: int) -> None:
+    """Walking from answer to answer meets every item once, in an outcome that does answer it."""
+    met: list[int] = []
+    while len(met) < items:
+        found = ledger.answer_at(len(met))
+        assert found is not None
+        part, whose = found
+        assert part.lo == len(met)
+        assert part.size > 0
+        told = dict(answers(stored[whose]))
+        met += [index for index in range(*part) if index in told]
+    assert met == list(range(items))
+    assert ledger.answer_at(items) is None
+
+
+@given(st.data(), trees())
+def test_every_item_is_answered_once(data: st.DataObject, tree: tuple[list[Chunk], list[Outcome]]) -> None:
+    """Outcomes arrive in any order, some twice, children before parents: in the end nothing is owed, all is answered."""
+    planned, made = tree
+    items = planned[-1].span.hi
+    order = data.draw(st.permutations(made + data.draw(st.lists(st.sampled_from(made)))))
+    ledger = Ledger()
+    ledger.plan(planned)
+    ledger.items = items
+    seen: set[Span] = set()
+    for one in order:
+        assert not ledger.complete
+        booked = ledger.settle(summary_fields(one))
+        assert (booked is None) == (one.span in seen)
+        assert ledger.settled(one.span)
+        seen.add(one.span)
+        if len(seen) == len(made):
+            break
+    assert ledger.complete
+    assert ledger.owed == {}
+    assert ledger.answered == ledger.planned_items == items
+    assert ledger.failed == sum(len(one.failures) for one in made)
+    assert ledger.slot_seconds == len(made)
+    failed = [failure.index for one in made for failure in one.failures]
+    assert ledger.first_failure == min(failed, default=None)
+    assert [settled.span for settled in ledger.spans()] == sorted(one.span for one in made)
+    check_tiling(ledger, {one.span: one for one in made}, items)
+
+
+@given(st.data(), trees())
+def test_a_ledger_written_anew_from_the_store_is_the_same(
+    data: st.DataObject, tree: tuple[list[Chunk], list[Outcome]]
+) -> None:
+    """Who attaches and lists the outcomes, in the order of their keys, owes and knows what the first driver does."""
+    planned, made = tree
+    some = data.draw(st.lists(st.sampled_from(made), unique_by=lambda one: one.span))
+    live, anew = Ledger(), Ledger()
+    for ledger, order in ((live, some), (anew, sorted(some, key=lambda one: str(one.span)))):
+        ledger.plan(planned)
+        for one in order:
+            key = f"runs/r/outcomes/{one.span}"
+            ledger.settle(summary_fields(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
+    for name in ("answered", "failed", "owed", "first_failure", "alike", "planned_items"):
+        assert getattr(live, name) == getattr(anew, name), name
+    assert live.spans() == anew.spans()
+
+
+class Runs(RuleBasedStateMachine):
+    """A run whose chunks are settled by rivals: the first to store wins, losers tell of the winner's outcome again."""
+
+    ITEMS = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.planned = 0
+        self.sent: list[Chunk] = []
+        self.stored: dict[Span, Outcome] = {}
+        self.notices: list[Outcome] = []
+
+    @rule(size=st.integers(1, 8))
+    def plan(self, size: int) -> None:
+        """The input goes on, and ends."""
+        if self.planned < self.ITEMS:
+            new = chunk(self.planned, min(self.planned + size, self.ITEMS))
+            self.planned = new.span.hi
+            self.ledger.plan([new])
+            self.sent.append(new)
+            if self.planned == self.ITEMS:
+                self.ledger.items = self.ITEMS
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        """A worker is done with a chunk that was ever sent, perhaps long after another one was."""
+        if self.sent:
+            mine = data.draw(st.sampled_from(self.sent))
+            made = data.draw(outcomes(mine.span))
+            winner = self.stored.setdefault(mine.span, made)
+            if winner is made:
+                self.sent += made.rest
+            self.notices.append(winner)
+
+    @rule(data=st.data(), keep=st.booleans())
+    def hear(self, data: st.DataObject, keep: bool) -> None:
+        """A notice arrives, in no order, and perhaps again later."""
+        if self.notices:
+            at = data.draw(st.integers(0, len(self.notices) - 1))
+            self.ledger.settle(summary_fields(self.notices[at]))
+            if not keep:
+                del self.notices[at]
+
+    @invariant()
+    def nothing_is_counted_twice(self) -> None:
+        """What is answered and what is owed never exceed what there is; complete means all."""
+        assert self.ledger.answered <= self.planned == self.ledger.planned_items
+        assert self.ledger.complete == (self.ledger.answered == self.ITEMS)
+        assert not set(self.ledger.owed) & {settled.span for settled in self.ledger.spans()}
+
+    @invariant()
+    def what_is_not_answered_is_owed(self) -> None:
+        """Every planned item is in an answer or in an owed chunk: none is forgotten."""
+        covered = [part for settled in self.ledger.spans() for part in settled.answered]
+        assert without(Span(0, self.planned), [*covered, *self.ledger.owed]) == () or self.planned == 0
+
+    def teardown(self) -> None:
+        """Let it come to its end: all is planned, every owed chunk settled, every notice heard."""
+        while self.planned < self.ITEMS:
+            self.plan(self.ITEMS)
+        for one in self.notices:
+            self.ledger.settle(summary_fields(one))
+        while self.ledger.owed:
+            span = next(iter(self.ledger.owed))
+            made = self.stored.setdefault(span, outcome(span, set(range(*span)), set()))
+            self.ledger.settle(summary_fields(made))
+        assert self.ledger.complete
+        check_tiling(self.ledger, self.stored, self.ITEMS)
+
+
+Runs.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestRuns = Runs.TestCase
+
+
+# --- the circuit breaker ----------------------------------------------------------------------------------------------
+
+
+def failing(ledger: Ledger, lo: int, errors: list[str]) -> None:
+    """Items from `lo` on fail with these errors."""
+    span = Span(lo, lo + len(errors))
+    failures = tuple(
+        Failure(index=lo + at, kind=FailureKind.USER, error=error, message="") for at, error in enumerate(errors)
+    )
+    ledger.plan([chunk(*span)])
+    ledger.settle(summary_fields(Outcome(span=span, worker="w", seconds=0, failures=failures)))
+
+
+@pytest.mark.parametrize(
+    ("errors", "items", "stops"),
+    [
+        (["ImportError"] * 20, 100, True),
+        (["ImportError"] * 20, None, True),
+        (["ImportError"] * 19, 100, False),
+        (["ImportError"] * 20, 20, False),
+        (["ImportError"] * 500, 1000, True),
+        (["ImportError"] * 19 + ["KeyError"], 100, False),
+    ],
+)
+def test_many_failures_alike_at_the_start_stop_the_run(errors: list[str], items: int | None, stops: bool) -> None:
+    """Twenty at least, of one kind, and only where there are more items to save."""
+    ledger = Ledger()
+    ledger.items = items
+    failing(ledger, 0, errors)
+    said = ledger.all_fail_alike()
+    assert bool(said) == stops
+    if stops:
+        assert said == f"the first {len(errors)} items all failed alike (user: ImportError)"
+
+
+def test_one_success_keeps_the_run_going() -> None:
+    """Then it is not the environment."""
+    ledger = Ledger()
+    ledger.plan([chunk(1000, 1001)])
+    ledger.settle(summary_fields(outcome(Span(1000, 1001), {1000}, set())))
+    failing(ledger, 0, ["ImportError"] * 50)
+    assert ledger.all_fail_alike() == ""
+
+
+def test_a_planned_chunk_is_counted_once() -> None:
+    """A driver that takes over plans what it knows already."""
+    ledger = Ledger()
+    for _ in range(2):
+        ledger.plan([chunk(0, 5)])
+    ledger.settle(summary_fields(outcome(Span(0, 5), {0}, set())))
+    ledger.plan([chunk(0, 5)])
+    assert ledger.planned_items == 5
+    assert set(ledger.owed) == {Span(1, 5)}
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.sets(st.integers(0, 40)))
+def test_the_pieces_of_a_span_are_what_is_left(lo: int, size: int, indices: set[int]) -> None:
+    """`spans_of` is the fewest spans, and `without` leaves the others of the whole, wherever those lie."""
+    parts = spans_of(sorted(indices))
+    assert [index for part in parts for index in range(*part)] == sorted(indices)
+    assert all(one.hi < other.lo for one, other in pairwise(parts))
+    left = [index for part in without(Span(lo, lo + size), parts) for index in range(*part)]
+    assert left == [index for index in range(lo, lo + size) if index not in indices]
+
+
+def test_two_items_that_end_their_process_cost_no_neighbour(backend: Backend) -> None:
+    """Items between them are answered already when the second goes: they are not run and answered again."""
+
+    def fatal(item: int) -> int:
+        import os
+        import time
+
+        time.sleep(0.12)  # long enough for the answers before it to be on their way
+        if item in (1, 4):
+            os._exit(3)
+        return item
+
+    got = starburst_map(fatal, range(6), workers=1, chunk_size=6, return_exceptions=True, backend=backend)
+    assert [type(value) for value in got] == [int, WorkerLost, int, int, WorkerLost, int]
+    assert [value for value in got if isinstance(value, int)] == [0, 2, 3, 5]
+    nothing_left(backend)
+
+
+@given(st.integers(0, 10**11), st.integers(0, 10**11), st.integers(0, 10**11), st.integers(0, 10**11))
+def test_the_order_of_span_names_is_that_of_spans(a: int, b: int, c: int, d: int) -> None:
+    """Listing outcomes by key lists them by item."""
+    one, other = Span(a, b), Span(c, d)
+    assert (one < other) == (str(one) < str(other))
+    assert Span.parse(str(one)) == one

@@ -1,0 +1,228 @@
+"""Every option is checked before anything is launched, and a refusal says what was wrong and what would be right."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from starburst_common.errors import BadInput
+from starburst_common.options import FARGATE_MEMORY_MIB, MOST_WORKERS, Options, Resources, Tolerance, memory_mib
+
+cpus = st.sampled_from(sorted(FARGATE_MEMORY_MIB))
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "mib"),
+    [
+        ("8GB", 8192),
+        (8, 8192),
+        (8.0, 8192),
+        ("8", 8192),
+        ("8G", 8192),
+        ("8 GiB", 8192),
+        (" 8gb ", 8192),
+        ("512MB", 512),
+        ("512 MiB", 512),
+        ("512m", 512),
+        (0.5, 512),
+        ("1.5GB", 1536),
+    ],
+)
+def test_a_memory_size_is_read_as_meant(size: str | float, mib: int) -> None:
+    """A bare number is GB; letters may be large or small."""
+    assert memory_mib(size) == mib
+
+
+@pytest.mark.parametrize("size", ["", "GB", "8XB", "8TB", "-8GB", "0", 0, -1, "8GB8", True, float("nan"), float("inf"), "1e3"])
+def test_a_wrong_memory_size_is_refused(size: Any) -> None:
+    """By name, with its value and examples of right ones."""
+    with pytest.raises(BadInput, match=r'memory=.* is not a size: write "8GB"'):
+        memory_mib(size)
+
+
+@given(st.integers(1, 10**6))
+def test_megabytes_are_exact(mib: int) -> None:
+    """No size is rounded away."""
+    assert memory_mib(f"{mib}MB") == mib
+    assert memory_mib(mib / 1024) == mib
+
+
+@given(cpus, st.integers(1, 122_880))
+def test_what_is_accepted_is_a_fargate_size(cpu: float, mib: int) -> None:
+    """And what is refused names a size that would be accepted, with this cpu or another."""
+    least, most, step = FARGATE_MEMORY_MIB[cpu]
+    try:
+        resources = Resources.of(cpu, f"{mib}MB")
+    except BadInput as error:
+        assert f"memory={mib} MiB does not go with cpu={cpu}: use {least} to {most} MiB in steps of {step}" in str(error)
+        if ", or cpu=" in str(error):
+            assert Resources.of(float(str(error).rsplit("=", 1)[1]), f"{mib}MB").memory_mib == mib
+    else:
+        assert least <= resources.memory_mib == mib <= most
+        assert mib % step == 0 or mib == least
+        assert resources.memory_given
+
+
+@pytest.mark.parametrize(
+    ("cpu", "takes", "refuses"),
+    [(0.25, (512, 1024, 2048), (1536, 2560)), (0.5, (1024, 4096), (512, 1536)), (16, (32768, 122880), (33792, 131072))],
+)
+def test_the_table_holds_at_its_edges(cpu: float, takes: tuple[int, ...], refuses: tuple[int, ...]) -> None:
+    """As the Fargate documentation lists them; 0.25 vCPU has three sizes and no others."""
+    for mib in takes:
+        assert Resources.of(cpu, f"{mib}MB").memory_mib == mib
+    for mib in refuses:
+        with pytest.raises(BadInput):
+            Resources.of(cpu, f"{mib}MB")
+
+
+@pytest.mark.parametrize("cpu", [0, 3, -1, 32, "4", None, True, float("nan")])
+def test_a_cpu_that_fargate_lacks_is_refused(cpu: Any) -> None:
+    """With the list of those it has."""
+    with pytest.raises(BadInput, match=r"cpu=.* is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16"):
+        Resources.of(cpu)
+
+
+@given(cpus)
+def test_defaults_are_the_least_memory_and_a_slot_a_vcpu(cpu: float) -> None:
+    """So that `cpu=` alone is enough; only a named memory is enforced on a laptop."""
+    resources = Resources.of(cpu)
+    assert resources.memory_mib == FARGATE_MEMORY_MIB[cpu][0]
+    assert resources.slots == max(1, int(cpu))
+    assert not resources.memory_given
+
+
+# --- tolerance --------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_tolerated_count_is_a_count(limit: int, failed: int, items: int) -> None:
+    """However many items there are."""
+    assert Tolerance.of(limit).allows(failed=failed, items=items) == (failed <= limit)
+
+
+@given(st.integers(0, 100), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_tolerated_share_is_of_the_items(percent: int, failed: int, items: int) -> None:
+    """2% of 100 items are 2."""
+    assert Tolerance.of(f"{percent}%").allows(failed=failed, items=items) == (100 * failed <= percent * items)
+
+
+@pytest.mark.parametrize("tolerate", [-1, 1.5, "2", "101%", "-1%", "%", "", True, [1]])
+def test_a_wrong_tolerance_is_refused(tolerate: Any) -> None:
+    """With an example of each kind."""
+    with pytest.raises(BadInput, match=r'tolerate=.*: give a count such as 5, or a share such as "2%"'):
+        Options.of(tolerate=tolerate)
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_given_is_fine() -> None:
+    """Every option has a default, and the defaults are those of a plain map."""
+    options = Options.of()
+    assert options.workers is None
+    assert options.chunk_size is None
+    assert (options.retries, options.timeout_s, options.tolerate) == (0, None, Tolerance())
+    assert options.retry_on == (Exception,)
+    assert not options.return_exceptions
+    assert options.ordered
+    assert pickle.loads(pickle.dumps(options)) == options
+
+
+def test_tolerating_failures_returns_them() -> None:
+    """They have to go somewhere."""
+    assert Options.of(tolerate=3).return_exceptions
+    assert Options.of(tolerate=0).return_exceptions
+    assert not Options.of().return_exceptions
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [(name, value) for name in ("workers", "chunk_size") for value in (0, -1, 2.0, "4", True)]
+    + [
+        ("workers", MOST_WORKERS + 1),
+        ("slots", 0),
+        ("slots", 65),
+        ("slots", 1.0),
+        ("slots", True),
+        ("retries", -1),
+        ("retries", 101),
+        ("retries", 1.0),
+        ("retries", True),
+        ("retry_delay", -0.1),
+        ("retry_delay", 3601),
+        ("retry_delay", float("nan")),
+        ("retry_delay", float("inf")),
+        ("retry_delay", "1"),
+        ("retry_on", ()),
+        ("retry_on", "ValueError"),
+        ("retry_on", ValueError("x")),
+        ("retry_on", (ValueError, 1)),
+        ("retry_on", int),
+        ("timeout", 0),
+        ("timeout", -1),
+        ("timeout", float("nan")),
+        ("timeout", float("inf")),
+        ("timeout", "5"),
+        ("timeout", True),
+        ("budget", 0),
+        ("budget", -1),
+        ("budget", float("nan")),
+        ("budget", float("inf")),
+        ("budget", "5"),
+        ("label", 5),
+        ("tags", {"a": 1}),
+        ("tags", {1: "a"}),
+        ("tags", ["a"]),
+        ("tags", "a"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(option: str, wrong: Any) -> None:
+    """The message begins with the option and its value as given, and says what to give; it is a ValueError too."""
+    with pytest.raises(BadInput) as refused:
+        Options.of(**{option: wrong})
+    assert str(refused.value).startswith(f"{option}={wrong!r}: give ")
+    assert isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("given_options", "field", "value"),
+    [
+        ({"workers": 1}, "workers", 1),
+        ({"workers": MOST_WORKERS}, "workers", MOST_WORKERS),
+        ({"chunk_size": 1}, "chunk_size", 1),
+        ({"retries": 100}, "retries", 100),
+        ({"retry_delay": 3600}, "retry_delay_s", 3600.0),
+        ({"retry_on": KeyError}, "retry_on", (KeyError,)),
+        ({"retry_on": (KeyError, OSError)}, "retry_on", (KeyError, OSError)),
+        ({"timeout": 0.5}, "timeout_s", 0.5),
+        ({"budget": 25}, "budget_usd", 25.0),
+        ({"label": "nightly"}, "label", "nightly"),
+        ({"tags": {"team": "risk"}}, "tags", {"team": "risk"}),
+        ({"slots": 64}, "resources", Resources(cpu=1, memory_mib=2048, slots=64)),
+    ],
+)
+def test_a_right_option_is_kept(given_options: dict[str, Any], field: str, value: Any) -> None:
+    """At the ends of its range too."""
+    assert getattr(Options.of(**given_options), field) == value
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    """As Python refuses any argument."""
+    with pytest.raises(TypeError, match="worker_count"):
+        Options.of(worker_count=3)  # type: ignore[call-arg]
+
+
+def test_tags_are_the_options_own() -> None:
+    """Who changes their dictionary later changes no run."""
+    tags = {"a": "b"}
+    options = Options.of(tags=tags)
+    tags["a"] = "c"
+    assert options.tags == {"a": "b"}
