@@ -22,6 +22,7 @@ from starburst_common.names import RunNames, new_run_id, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
+from starburst_common.prune import prune_now_and_then
 from starburst_common.run import Run
 from starburst_common.spec import Spec
 
@@ -108,6 +109,7 @@ class Cluster:
             self._fleet.release("cluster")
             self._fleet = None
         if self._backend is not None:
+            prune_now_and_then(self._backend)
             if self._backend is not self._named:
                 self._backend.close()
             self._backend = None

@@ -34,6 +34,7 @@ _log = logging.getLogger("starburst")
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
 _LIST_AFTER_S = 2.0  #: without notices for so long, and chunks owed, look at the outcomes themselves
 _RETRY_S = 1.0
+_HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
 class Driver:
@@ -55,6 +56,7 @@ class Driver:
         self.order: list[Span] = []  #: settled chunks as they came
         self.state = RunState.RUNNING
         self.reason = ""
+        self.ended_at: float | None = None  #: wall clock
         self.alive = 0
         self.input_lost = ""
         self.input_error: BaseException | None = None
@@ -285,8 +287,9 @@ class Driver:
             header, _ = read_document(unseal(self.backend.key, self._names.end, store.get(self._names.end)))
             end = header
         with self.changed:
-            self.state, self.reason = RunState(end["state"]), end["reason"]
+            self.state, self.reason, self.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
             self.changed.notify_all()
         self.backend.queue.drop(self._names.notices)
         self.backend.queue.drop_group(work_queue(self.fleet.id), self.run)
-        self.fleet.release(self.run)
+        closed = self.fleet.release(self.run)
+        store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)

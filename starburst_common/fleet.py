@@ -51,11 +51,13 @@ class Fleet:
         self.backend.store.put(holders(self.id) + holder, b"")  # first: what has no holder is never cleaned up
         self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
 
-    def release(self, holder: str) -> None:
-        """Let go; the last to do so closes the fleet."""
+    def release(self, holder: str) -> bool:
+        """Let go; the last to do so closes the fleet. Returns whether it is closed."""
         self.backend.store.delete([holders(self.id) + holder])
         if not list(self.backend.store.list(holders(self.id))):
             self.close()
+            return True
+        return False
 
     def states(self) -> list[WorkerState]:
         """Every worker launched, by ordinal."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 
@@ -62,6 +64,14 @@ class Objects:
             rmtree(self._folder / prefix, ignore_errors=True)
             return
         self.delete([*self.list(prefix)])
+
+    def sweep(self, prefix: str, *, older_than_s: float) -> None:
+        if self._folder is None:
+            return  # a bucket has a lifecycle rule for it
+        for draft in (self._folder / prefix).rglob("*#*"):  # how obstore names a file that is being written
+            with suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime >= older_than_s:
+                    draft.unlink()
 
     def list(self, prefix: str) -> Iterator[str]:
         keys = [meta["path"] for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]

@@ -40,6 +40,9 @@ class ObjectStore(Protocol):
     def delete_folder(self, prefix: str) -> None:
         """Remove everything under the folder `prefix`, with what crashed writers left there."""
 
+    def sweep(self, prefix: str, *, older_than_s: float) -> None:
+        """Remove what writers that crashed so long ago left half-written under the folder `prefix`."""
+
     def list(self, prefix: str) -> Iterator[str]:
         """Every key under the folder `prefix` (which ends in "/"), in the order of the text, however many."""
 

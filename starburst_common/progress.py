@@ -12,6 +12,7 @@ from starburst_common.model import RunStatus
 from starburst_common.run import Run
 
 _BAR_S, _LINE_S = 0.2, 5.0
+_NAME = 28  # characters of a label: those of an id
 
 
 @contextmanager
@@ -45,6 +46,10 @@ def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     return f"{status.label or status.id}: {status.answered:,} of {of} items{failed}{end}, {rate:,.0f}/s{eta}"
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= _NAME else f"{text[: _NAME - 1]}…"
+
+
 def _workers(status: RunStatus) -> str:
     return f"{status.workers} worker{'s' * (status.workers != 1)}"
 
@@ -67,6 +72,7 @@ def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
 @contextmanager
 def _bar(run: Run) -> Iterator[None]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -79,7 +85,7 @@ def _bar(run: Run) -> Iterator[None]:
     )
     began, before = time.monotonic(), run.status().answered
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        row = bar.add_task(run.label or run.id, total=None, note="starting workers")
+        row = bar.add_task(escape(_short(run.label or run.id)), total=None, note="starting workers")
 
         def show(status: RunStatus) -> None:
             rate, _ = rate_and_eta(status, time.monotonic() - began, before)

@@ -93,7 +93,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
         if over and view.failed:
             return [Finish(RunState.STOPPED, _too_many(view, policy))]
         return [Finish(RunState.FAILED if view.failed else RunState.SUCCEEDED)]
-    if not policy.tolerate.allows(failed=view.failed, items=max(view.items or view.answered, _LEAST_SHARE)):
+    known = view.items if view.items is not None else max(view.answered, _LEAST_SHARE)
+    if not policy.tolerate.allows(failed=view.failed, items=known):
         return [Finish(RunState.STOPPED, _too_many(view, policy))]
     if view.refused:
         return [Finish(RunState.STOPPED, view.refused)]

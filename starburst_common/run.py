@@ -83,7 +83,7 @@ class Run:
                 failed=ledger.failed,
                 workers=driver.alive if not driver.state.over else 0,
                 created_at=self._spec.created_at,
-                ended_at=None,
+                ended_at=driver.ended_at,
                 slot_seconds=ledger.slot_seconds,
                 reason=driver.reason,
             )
@@ -190,7 +190,8 @@ class Run:
                 self._backend.queue.ensure(self._names.notices)
                 driver.start()
             else:
-                driver.state, driver.reason, driver.closed = RunState(end["state"]), end["reason"], True
+                driver.state, driver.reason, driver.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
+                driver.closed = True
             self._driver = driver
         return self._driver
 

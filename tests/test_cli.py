@@ -213,7 +213,8 @@ def test_more_failures_than_tolerated_stop_the_run(shell: Shell) -> None:
 def test_rows_of_a_table_are_dicts(shell: Shell, form: str) -> None:
     """CSV (all text), Parquet and JSON lines, told apart by suffix or --format; from files, pipes and stdin."""
     rows: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": 'y, "z"\nü'}]
-    text, stdin, more = 'a,b\r\n1,x\r\n\r\n2,"y, ""z""\nü"\r\n', "", ()
+    text, stdin = 'a,b\r\n1,x\r\n\r\n2,"y, ""z""\nü"\r\n', ""
+    more: tuple[str, ...] = ()
     source = shell.folder / f"rows.{form}"
     if form == "parquet":
         parquet.write_table(pa.Table.from_pylist(rows), source)
@@ -584,13 +585,15 @@ def test_attach_stays_to_the_end(shell: Shell) -> None:
 
 def test_ctrl_c_only_detaches_from_a_run(shell: Shell) -> None:
     """`attach` says that the run goes on, ends with 130, and the run succeeds."""
-    shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "1", "--chunk-size", "1")
+    shell("map", "work:slow", "-i", "-", "--detach", "--workers", "1", stdin="1\n" * 15)
     process = shell.start("attach", "last")
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("attached to run-")
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().startswith("detached; the run goes on: starburst attach run-")
     assert process.returncode == 130
-    assert errors.startswith("detached; the run goes on: starburst attach run-")
+    assert shell.states() == [RunState.RUNNING]
     assert shell("attach", "last", "-q").returncode == 0
     assert shell.states() == [RunState.SUCCEEDED]
 

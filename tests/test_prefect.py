@@ -202,7 +202,7 @@ def test_futures_are_awaited_and_resolved() -> None:
     """Futures as parameters, nested ones too, become values; `wait_for` orders runs that exchange nothing."""
 
     @task
-    def total(parts: dict[str, list[int]], extra: int) -> int:
+    def total(parts: Any, extra: int) -> int:
         return sum(parts["all"]) + extra
 
     def body() -> tuple[int, list[int], bool]:
@@ -504,7 +504,7 @@ def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
     """On a worker a task is a function that keeps its retries; submitting it there says what to do instead."""
 
     @task
-    def outer(x: int) -> tuple[int, int]:
+    def outer(x: int) -> Any:
         try:
             double.submit(x)
         except RuntimeError as refusal:
@@ -660,7 +660,7 @@ def test_options_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
         "budget": 2.5,
     }
 
-    def body() -> int:
+    def body() -> Any:
         assert not made
         return double.submit(2).result()
 

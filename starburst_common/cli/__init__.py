@@ -5,6 +5,10 @@ from __future__ import annotations
 
 def main() -> None:
     """The console script; ends the process with one of the exit codes that `starburst --help` lists."""
-    from starburst_common.cli.app import run
+    try:
+        from starburst_common.cli.app import run
 
-    raise SystemExit(run())
+        code = run()
+    except KeyboardInterrupt:
+        code = 130
+    raise SystemExit(code)

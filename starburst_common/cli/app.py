@@ -72,9 +72,10 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="starburst", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except (_UsageError, typer.Abort) as error:
-        text = error.format_message() if isinstance(error, _UsageError) else "aborted"  # type: ignore[attr-defined]
-        context = getattr(error, "ctx", None)
+    except typer.Abort:
+        return 130
+    except _UsageError as error:
+        text, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""
         return _fail(f"{text.rstrip('.')}{hint}", 2)
     except NotFound as error:

@@ -20,10 +20,8 @@ def failures(
 
     With --json all of them, one object a line. The exit code is 1 if there is any.
     """
-    from rich.text import Text
-
     from starburst_common.cli.lines import failure_fields, print_json
-    from starburst_common.cli.show import columns, one_line, print_table, say
+    from starburst_common.cli.show import cell, columns, one_line, print_table, say
     from starburst_common.cli.which import find_run
 
     found = find_run(run, backend)
@@ -38,7 +36,7 @@ def failures(
     elif failed:
         table = columns("item", "kind", "failure", right=("item",), flexible="failure")
         for failure in shown:
-            table.add_row(str(failure.index), str(failure.kind), Text(one_line(failure)))
+            table.add_row(str(failure.index), str(failure.kind), cell(one_line(failure)))
         print_table(table)
     else:
         say("no item has failed")

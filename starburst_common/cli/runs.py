@@ -19,7 +19,7 @@ def runs(
     from rich.text import Text
 
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import ago, columns, print_table, run_fields, say, state_text
+    from starburst_common.cli.show import ago, cell, columns, print_table, run_fields, say, state_text
     from starburst_common.run import list_runs
 
     known = list_runs(backend=backend)
@@ -35,7 +35,7 @@ def runs(
         now = run.status()
         items = "?" if now.items is None else f"{now.items:,}"
         failed = Text(f"{now.failed:,}", style="red") if now.failed else ""
-        label = Text(run.label or run.function)
+        label = cell(run.label or run.function)
         table.add_row(run.id, label, state_text(now), items, failed, ago(now.created_at, time.time()))
     print_table(table)
     if len(shown) < len(known):

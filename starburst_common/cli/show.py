@@ -24,6 +24,7 @@ _COLOURS = {
     RunState.CANCELLED: "magenta",
 }
 _PIPED_WIDTH = 200
+_TOLD = 120  # characters of a failure in a summary
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -47,20 +48,21 @@ def print_table(table: Table) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def columns(*names: str, right: tuple[str, ...] = (), flexible: str = "") -> Table:
-    """An empty table: plain, and only the flexible column gives way where it is narrow."""
+def columns(*names: str, right: tuple[str, ...] = (), flexible: str) -> Table:
+    """An empty table: plain, and only the flexible column (of `cell`s) gives way where it is narrow."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in names:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=4 if name == flexible else len(name),
-        )
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != flexible)
     return table
+
+
+def cell(text: str) -> Text:
+    """What somebody else wrote, on one line, cut where there is no room."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def state_text(status: RunStatus) -> Text:
@@ -164,7 +166,8 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
 def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str) -> None:
     """How a run ended, in a few lines on stderr: failures, what it took, where to look next."""
     for failure in first:
-        say(f"item {failure.index}: {one_line(failure)}", style="red")
+        text = one_line(failure)
+        say(f"item {failure.index}: {text if len(text) <= _TOLD else text[:_TOLD] + '…'}", style="red")
     if status.failed > len(first) > 0:
         say(f"… and {status.failed - len(first):,} more failures", style="red")
     of = f" of {status.items:,}" if status.items is not None and status.answered < status.items else ""

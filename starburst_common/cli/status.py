@@ -59,6 +59,8 @@ def stay(run: Run, *, quiet: bool) -> None:
     from starburst_common.progress import progress
 
     try:
+        if not quiet:
+            say(f"attached to {run.id}; Ctrl-C detaches")
         with progress(run, False if quiet else None):
             run.wait()
     except KeyboardInterrupt:

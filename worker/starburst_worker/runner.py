@@ -51,6 +51,7 @@ class Work:
     function: Function
     frames: list[Buffer]
     receipt: str
+    fetched_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, kw_only=True)

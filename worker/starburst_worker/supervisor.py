@@ -32,6 +32,7 @@ EXIT_IDLE, EXIT_DRAINED, EXIT_BROKEN = 0, 143, 1
 _DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
 _DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
 _SPLIT_PIECES = 8
+_WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
 _PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
 
 
@@ -83,6 +84,7 @@ class Supervisor:
                 if self._told:
                     self._drain.set()
                     self._stop.set()
+            self._give_back(waiting_s=min(self._duty.chunk_s, _WAITING_S))
             now = time.monotonic()
             if now - renewed > self._duty.lease_s / 3:
                 self._renew()
@@ -99,7 +101,7 @@ class Supervisor:
                 _log.info("idle for %g s: stopping", self._duty.idle_s)
                 self._stop.set()
         fetcher.join(0.2)
-        self._give_back_unstarted()
+        self._give_back()
         self._settling.put(None)
         settler.join()
         for runner in self._runners:
@@ -298,15 +300,21 @@ class Supervisor:
         for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
             self._runs.run(run)  # looks whether it is over
 
-    def _give_back_unstarted(self) -> None:
+    def _give_back(self, waiting_s: float = 0.0) -> None:
+        """Chunks that were fetched and have waited so long for a slot go to whoever is free, as fresh messages."""
+        kept: list[Work | None] = []
         while True:
             try:
                 work = self._ready.get_nowait()
             except queue.Empty:
-                return
-            if work is not None:
-                self._settler.send(work.run, [work.chunk])  # a fresh message: this one cost no worker
+                break
+            if work is None or time.monotonic() - work.fetched_at < waiting_s:
+                kept.append(work)
+            else:
+                self._settler.send(work.run, [work.chunk])
                 self._release(work.receipt, give_back=False)
+        for work in kept:
+            self._ready.put(work)
 
     def _guarded(self, body: Callable[..., None], *args: object) -> Callable[[], None]:
         def guarded() -> None:

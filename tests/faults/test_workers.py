@@ -1,0 +1,95 @@
+"""Workers look after themselves: slots kept, chunks resized, idle and old ones gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import Any
+
+from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
+from tests.faults.conftest import Bed, noting
+
+
+def slot_and_worker(_: int) -> tuple[int, int, str]:
+    """Where it ran, and with how many threads for linear algebra."""
+    time.sleep(0.002)
+    return os.getpid(), os.getppid(), os.environ["OMP_NUM_THREADS"]
+
+
+def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
+    """One worker of cpu=4 runs 400 chunks on its four slots, which are the same processes all along."""
+    got = starburst_map(
+        slot_and_worker, range(400), workers=1, cpu=4, chunk_size=1, backend=bed.backend, progress=False
+    )
+    assert len({slot for slot, _, _ in got}) == 4
+    assert len({worker for _, worker, _ in got}) == 1
+    assert {threads for _, _, threads in got} == {"1"}
+
+
+def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
+    """Sixteen items of which the first half are slow lie in two chunks: they end up spread over both workers."""
+    backend = replace(bed.backend, chunk_s=0.5)
+
+    def slow_first(item: int) -> tuple[int, int]:
+        time.sleep(0.5 if item < 8 else 0.0)
+        return item, os.getpid()
+
+    with Cluster(workers=2, backend=backend, progress=False) as cluster:
+        cluster.map(abs, range(100))  # warm
+        run = cluster.start(slow_first, range(16))
+        got = run.results()
+        run.wait()
+    assert [item for item, _ in got] == list(range(16))
+    by_slot = [sum(where == pid and item < 8 for item, where in got) for pid in {pid for _, pid in got}]
+    assert sorted(by_slot) in ([3, 5], [4, 4]), "eight slow items on two slots"
+
+
+def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> None:
+    """Many small calls share messages; one that takes long gives the others of its message away while it runs on."""
+    backend = replace(bed.backend, chunk_s=0.3)
+    with StarburstExecutor(workers=2, backend=backend) as executor:
+        assert list(executor.map(abs, range(50))) == list(range(50))
+        began = time.monotonic()
+        futures = [executor.submit(time.sleep, 4.0 if number == 3 else 0.01) for number in range(100)]
+        for number, future in enumerate(futures):
+            if number != 3:
+                future.result()
+        assert time.monotonic() - began < 3.0
+        assert not futures[3].done()
+
+
+def test_idle_workers_stop_themselves(bed: Bed) -> None:
+    """A warm worker without work is gone after `idle_s`, though its cluster is still open; more work starts another."""
+    with Cluster(workers=2, backend=replace(bed.backend, idle_s=0.5), progress=False) as cluster:
+        assert cluster.map(abs, range(100)) == list(range(100))
+        bed.until(lambda: not bed.workers(), within_s=5)
+        assert cluster.map(abs, range(100)) == list(range(100))
+
+
+def test_a_worker_past_its_lifetime_ends_in_good_order_and_is_replaced(bed: Bed) -> None:
+    """Lifetimes of a second, five seconds of work: nothing is run twice, and the workers that did it are many."""
+    with Cluster(workers=2, backend=replace(bed.backend, lifetime_s=1.0), progress=False) as cluster:
+        run = cluster.start(noting(bed.notes, seconds=0.01), range(1000), chunk_size=10)
+        assert run.results() == [2 * item for item in range(1000)]
+        run.wait()
+        assert len(run._driver.fleet.states()) > 4  # type: ignore[union-attr]
+    assert bed.calls() == dict.fromkeys(range(1000), 1)
+
+
+def test_any_process_can_cancel_and_the_workers_notice(bed: Bed) -> None:
+    """A cancelled run's items stop, also the one that is running; what was answered stays readable."""
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(bed.notes, seconds=0.05), range(10_000))
+        bed.until(lambda: run.status().answered > 0)
+        other = attach(run.id, backend=bed.backend)
+        other.cancel()
+        assert run.wait(10).state is RunState.CANCELLED
+        bed.until(lambda: not _moving(bed), within_s=10)
+        assert 0 < other.status().answered < 10_000
+
+
+def _moving(bed: Bed) -> bool:
+    before: Any = sum(bed.calls().values())
+    time.sleep(0.3)
+    return sum(bed.calls().values()) != before

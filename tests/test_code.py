@@ -1,0 +1,411 @@
+"""A function travels with the user's own modules that it needs, and with nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from starburst_common import BadInput, ItemTimeout
+from starburst_common.code import Bundle, PackedFunction, pack_function
+from starburst_worker.slot import load_function
+
+#: A project as people have them: every way to import that there is.
+PROJECT = {
+    "shop/__init__.py": "",
+    "shop/orders.py": (
+        "import json\nimport numpy as np\nfrom . import prices\nfrom .deep.tax import rate\nimport helpers\n"
+        "def total(order):\n"
+        "    import lazily\n"
+        "    from plugins.extra import bonus\n"
+        "    return sum(prices.PRICE[thing] for thing in order) + rate() + helpers.fee() + lazily.late() + bonus()\n"
+        "class Order(list):\n    pass\n"
+    ),
+    "shop/prices.py": "PRICE = {'a': 100, 'b': 200}\n",
+    "shop/deep/__init__.py": "from ..prices import PRICE\n",
+    "shop/deep/tax.py": "from pathlib import Path\ndef rate():\n    return int((Path(__file__).parent / 'rate.txt').read_text())\n",
+    "shop/deep/rate.txt": "7",
+    "helpers.py": "def fee():\n    return 1\n",
+    "lazily.py": "def late():\n    return 10\n",
+    "plugins/extra.py": "def bonus():\n    return 1000\n",
+    "unrelated.py": "raise RuntimeError('nobody asked for me')\n",
+    "notes.txt": "not code",
+}
+NEEDED = {"shop", "helpers", "lazily", "plugins"}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    """A project in a folder."""
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def at_home() -> Iterator[Callable[[Path], None]]:
+    """Put a project first on the path, in place of any before it; in the end the path and the modules are as they were."""
+    path, modules = list(sys.path), set(sys.modules)
+
+    def forget() -> None:
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            if name.partition(".")[0] in {*NEEDED, "unrelated", "single", "shadow", "venvish"}:
+                del sys.modules[name]
+        importlib.invalidate_caches()
+
+    def use(folder: Path) -> None:
+        forget()
+        sys.path.insert(0, str(folder))
+
+    yield use
+    forget()
+
+
+def pack(function: Callable[..., Any], **more: Any) -> PackedFunction:
+    """With the defaults of a plain map."""
+    return pack_function(function, style="one", retry_on=(Exception,), **more)
+
+
+def packed_total(at_home: Callable[[Path], None], folder: Path) -> PackedFunction:
+    """The project's function, imported from this folder."""
+    at_home(folder)
+    return pack(importlib.import_module("shop.orders").total)
+
+
+def files_of(packed: PackedFunction) -> list[str]:
+    """What is in the bundle."""
+    return zipfile.ZipFile(io.BytesIO(bundle_of(packed))).namelist()
+
+
+def bundle_of(packed: PackedFunction) -> bytes:
+    """The archive."""
+    assert packed.bundle is not None
+    return packed.bundle.archive
+
+
+def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str:
+    """What a fresh process, in an empty folder and with nothing but the bundle, gets from `repr(function(argument))`."""
+    folder.mkdir()
+    (folder / "function").write_bytes(packed.blob)
+    bundle = "None"
+    if packed.bundle is not None:
+        zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).extractall(folder / "bundle")
+        bundle = repr(str(folder / "bundle"))
+    script = (
+        "from pathlib import Path\nfrom starburst_worker.slot import load_function\n"
+        f"function, _ = load_function(Path('function').read_bytes(), {bundle})\nprint(repr(function({argument})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# --- what travels -----------------------------------------------------------------------------------------------------
+
+
+def test_a_projects_modules_travel_with_its_function(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """The package, the module beside it, one imported in a function's body, relative imports, a namespace package.
+
+    Data files inside packages come along; what the function does not need stays, as do installed packages.
+    """
+    packed = packed_total(at_home, write(tmp_path / "project", PROJECT))
+    assert packed.bundle is not None
+    assert set(packed.bundle.modules) == NEEDED
+    assert sorted(files_of(packed)) == sorted(set(PROJECT) - {"unrelated.py", "notes.txt"})
+    assert called_elsewhere(packed, "['a', 'b']", tmp_path / "elsewhere") == str(300 + 7 + 1 + 10 + 1000)
+
+
+def test_a_lambda_over_a_module_takes_it_along(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """A function that goes by value needs what it names: as a global, in a closure, or imported when it runs."""
+    at_home(write(tmp_path / "project", PROJECT))
+    helpers: ModuleType = importlib.import_module("helpers")
+    fee = helpers.fee
+
+    def lazy(x: int) -> int:
+        import lazily
+
+        return x + lazily.late()
+
+    for number, (function, module, value) in enumerate(
+        [(lambda x: x + helpers.fee(), "helpers", 2), (lambda x: x + fee(), "helpers", 2), (lazy, "lazily", 11)]
+    ):
+        packed = pack(function)
+        assert packed.bundle is not None
+        assert module in packed.bundle.modules
+        assert called_elsewhere(packed, "1", tmp_path / f"elsewhere{number}") == str(value)
+
+
+def test_the_classes_of_items_travel_too(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """A builtin function over instances of the user's class."""
+    at_home(write(tmp_path / "project", PROJECT))
+    orders = importlib.import_module("shop.orders")
+    assert pack(len).bundle is None
+    packed = pack(len, samples=[orders.Order("ab")])
+    assert packed.bundle is not None
+    assert "shop" in packed.bundle.modules
+
+
+def test_what_to_retry_on_travels_too(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """The user's own exception type."""
+    at_home(write(tmp_path / "project", {"single.py": "class Flaky(Exception):\n    pass\n"}))
+    flaky = importlib.import_module("single").Flaky
+    packed = pack_function(len, style="one", retry_on=(flaky,))
+    assert packed.bundle is not None
+    assert packed.bundle.modules == ("single",)
+    assert load_function(packed.blob, None)[1] == (flaky,)
+
+
+@pytest.mark.parametrize("function", [len, os.path.join, importlib.import_module("numpy").mean, pytest.approx])
+def test_installed_packages_stay_where_they_are(function: Callable[..., Any]) -> None:
+    """The standard library and site-packages are the environment's business."""
+    assert pack(function).bundle is None
+
+
+def test_starburst_itself_stays(tmp_path: Path) -> None:
+    """Workers have it, also where it is installed from a checkout."""
+    from starburst_common.feed import chunk_items
+
+    assert pack(chunk_items).bundle is None
+
+
+def test_caches_hidden_files_and_environments_stay(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """What a package's folder collects over the years."""
+    at_home(
+        write(
+            tmp_path,
+            {
+                "venvish/__init__.py": "def f(x):\n    return x\n",
+                "venvish/data.csv": "1",
+                "venvish/__pycache__/f.cpython-311.pyc": "",
+                "venvish/old.pyc": "",
+                "venvish/.git/config": "",
+                "venvish/.env": "PASSWORD=1",
+                "venvish/venv/lib.py": "",
+                "venvish/myenv/pyvenv.cfg": "",
+                "venvish/myenv/lib/x.py": "",
+                "venvish/node_modules/x.js": "",
+            },
+        )
+    )
+    packed = pack(importlib.import_module("venvish").f)
+    assert files_of(packed) == ["venvish/__init__.py", "venvish/data.csv"]
+
+
+def test_a_module_that_cannot_be_parsed_is_no_obstacle(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """A template or a Python 2 script inside a package travels as it is."""
+    at_home(write(tmp_path, {"shop/__init__.py": "def f(x):\n    return x\n", "shop/template.py": "{{ not python }}"}))
+    assert files_of(pack(importlib.import_module("shop").f)) == ["shop/__init__.py", "shop/template.py"]
+
+
+def test_modules_that_import_each_other_end(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """A circle is walked once."""
+    at_home(write(tmp_path, {"helpers.py": "import lazily\ndef f(x):\n    return x\n", "lazily.py": "import helpers\n"}))
+    packed = pack(importlib.import_module("helpers").f)
+    assert packed.bundle is not None
+    assert packed.bundle.modules == ("helpers", "lazily")
+
+
+# --- digests ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_is_of_names_and_contents_alone(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """The same project in another folder, written in another order at another time, is the same bytes: stored once."""
+    first = packed_total(at_home, write(tmp_path / "here", PROJECT))
+    other = write(tmp_path / "there" / "deeper", dict(reversed(PROJECT.items())))
+    for number, file in enumerate(sorted(other.rglob("*"))):
+        os.utime(file, (number * 1e6, number * 1e6))
+    second = packed_total(at_home, other)
+    assert first.bundle == second.bundle
+    assert bundle_of(first) == bundle_of(second)
+    assert first.digest == second.digest
+    assert first.blob == second.blob
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shop/prices.py": "PRICE = {'a': 101, 'b': 200}\n"},
+        {"shop/deep/rate.txt": "8"},
+        {"lazily.py": "def late():\n    return 11\n"},
+        {"plugins/extra.py": "def bonus():\n    return 1001\n"},
+        {"shop/new.py": ""},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_any_change_of_what_travels_changes_the_digests(
+    tmp_path: Path, at_home: Callable[[Path], None], change: dict[str, str]
+) -> None:
+    """In a module, in data, in what is imported late: the bundle's and the function's, so workers load it anew."""
+    before = packed_total(at_home, write(tmp_path, PROJECT))
+    after = packed_total(at_home, write(tmp_path, change))
+    assert before.bundle is not None
+    assert after.bundle is not None
+    assert before.bundle.digest != after.bundle.digest
+    assert before.digest != after.digest
+
+
+def test_a_change_of_what_stays_changes_nothing(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """A file beside the project's modules."""
+    before = packed_total(at_home, write(tmp_path, PROJECT))
+    after = packed_total(at_home, write(tmp_path, {"unrelated.py": "1", "notes.txt": "2"}))
+    assert (before.bundle, before.digest) == (after.bundle, after.digest)
+
+
+def test_moving_text_from_one_file_to_another_changes_the_digest(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """Names and contents are told apart in it."""
+    digests = set()
+    for number, (one, other) in enumerate([("a = 1\n", ""), ("", "a = 1\n"), ("a = 1", "\n")]):
+        folder = write(
+            tmp_path / str(number),
+            {"shop/__init__.py": "def f(x):\n    return x\n", "shop/one.py": one, "shop/other.py": other},
+        )
+        at_home(folder)
+        packed = pack(importlib.import_module("shop").f)
+        assert packed.bundle is not None
+        digests.add(packed.bundle.digest)
+    assert len(digests) == 3
+
+
+def test_the_function_and_how_it_is_called_are_in_its_digest() -> None:
+    """Two functions, two values closed over, or two call styles are stored apart; the same one twice is one."""
+
+    def adding(offset: int) -> Callable[[int], int]:
+        return lambda x: x + offset
+
+    assert pack(adding(1)).digest == pack(adding(1)).digest
+    assert pack(adding(1)).digest != pack(adding(2)).digest
+    star = pack_function(adding(1), style="star", retry_on=(Exception,))
+    assert star.digest != pack(adding(1)).digest
+    other = pack_function(adding(1), style="one", retry_on=(ValueError,))
+    assert other.digest != pack(adding(1)).digest
+
+
+# --- functions of every kind ------------------------------------------------------------------------------------------
+
+
+def test_functions_of_main_travel_by_value(tmp_path: Path) -> None:
+    """A script's functions, classes, globals and lambdas, with the module beside the script, called without the script."""
+    script = write(
+        tmp_path / "scripts",
+        {
+            "helpers.py": "def fee():\n    return 1\n",
+            "script.py": (
+                "import sys\nfrom pathlib import Path\nimport helpers\nfrom starburst_common.code import pack_function\n"
+                "BASE = 40\n"
+                "class Point:\n    def __init__(self, x):\n        self.x = x\n"
+                "    def __repr__(self):\n        return f'Point({self.x})'\n"
+                "def twice(x):\n    return 2 * x\n"
+                "def work(x):\n    return Point(twice(x) + BASE + helpers.fee())\n"
+                "if __name__ == '__main__':\n"
+                "    packed = pack_function(work, style='one', retry_on=(Exception,))\n"
+                "    Path(sys.argv[1]).write_bytes(packed.blob)\n"
+                "    Path(sys.argv[2]).write_bytes(packed.bundle.archive)\n"
+            ),
+        },
+    )
+    blob, archive = tmp_path / "blob", tmp_path / "archive"
+    subprocess.run([sys.executable, script / "script.py", blob, archive], check=True, cwd=tmp_path, timeout=60)
+    assert zipfile.ZipFile(archive).namelist() == ["helpers.py"]
+    packed = PackedFunction(
+        digest="",
+        blob=blob.read_bytes(),
+        style="one",
+        retry_timeouts=False,
+        bundle=Bundle(digest="", archive=archive.read_bytes(), modules=("helpers",)),
+    )
+    assert called_elsewhere(packed, "1", tmp_path / "elsewhere") == "Point(43)"
+
+
+def test_callables_of_every_kind(tmp_path: Path) -> None:
+    """Lambdas, closures, partials, bound methods, builtins, instances with `__call__`, decorated functions."""
+    from functools import partial, wraps
+
+    class Adder:
+        def __init__(self, offset: int) -> None:
+            self.offset = offset
+
+        def __call__(self, x: int) -> int:
+            return x + self.offset
+
+        def twice(self, x: int) -> int:
+            return 2 * self(x)
+
+    def traced(function: Callable[[int], int]) -> Callable[[int], int]:
+        @wraps(function)
+        def wrapper(x: int) -> int:
+            return function(x)
+
+        return wrapper
+
+    @traced
+    def decorated(x: int) -> int:
+        return x + 1
+
+    offset = 5
+    for function, value in [
+        (lambda x: x + offset, 8),
+        (partial(max, 2), 3),
+        (Adder(1), 4),
+        (Adder(1).twice, 8),
+        (abs, 3),
+        (float, 3.0),
+        ("{}".format, "3"),
+        (decorated, 4),
+    ]:
+        got, _ = load_function(pack(function).blob, None)
+        assert got(3) == value
+
+
+def test_a_recursive_function_travels() -> None:
+    """It closes over itself."""
+
+    def factorial(n: int) -> int:
+        return 1 if n == 0 else n * factorial(n - 1)
+
+    got, _ = load_function(pack(factorial).blob, None)
+    assert got(5) == 120
+
+
+def test_what_cannot_travel_is_refused_with_advice() -> None:
+    """A lock, a generator or a connection that the function holds; or no function at all."""
+    lock = threading.Lock()
+
+    def waits(x: int) -> int:
+        with lock:
+            return x
+
+    with pytest.raises(BadInput, match=r"waits' cannot be pickled: .*inside it rather than capturing them"):
+        pack(waits)
+    with pytest.raises(BadInput, match="5 is not callable"):
+        pack(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("retry_on", "retries_timeouts"),
+    [
+        ((Exception,), True),
+        ((TimeoutError,), True),
+        ((ItemTimeout,), True),
+        ((ValueError,), False),
+        ((KeyError, OSError), True),
+    ],
+)
+def test_whether_timeouts_are_retried_follows_from_the_types(
+    retry_on: tuple[type[BaseException], ...], retries_timeouts: bool
+) -> None:
+    """An item that ran too long raises `ItemTimeout`, which is a `TimeoutError`, which is an `OSError`."""
+    assert pack_function(len, style="one", retry_on=retry_on).retry_timeouts == retries_timeouts

@@ -1,0 +1,138 @@
+"""Functions and the user's own modules travel to workers that have never seen them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+
+def run_in(project: Path, script: str, *, stdin: bool = False) -> str:
+    """A script in a project folder, as a user runs it; what it prints."""
+    env = {**os.environ, "STARBURST_HOME": str(project.parent / "home")}
+    (project / "main.py").write_text(dedent(script))
+    command = [sys.executable, "-"] if stdin else [sys.executable, "main.py"]
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env=env,
+        input=dedent(script) if stdin else None,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with a package (relative imports, data), a sibling module, and one imported only when called."""
+    folder = tmp_path / "project"
+    (folder / "mylib" / "deep").mkdir(parents=True)
+    (folder / "mylib" / "__init__.py").write_text("from .core import f, Point\n")
+    (folder / "mylib" / "core.py").write_text(
+        "from dataclasses import dataclass\nfrom pathlib import Path\nfrom .deep.more import add\nimport sibling\n"
+        "@dataclass\nclass Point:\n    x: int\n"
+        "def f(x):\n    scale = int((Path(__file__).parent / 'scale.txt').read_text())\n"
+        "    return add(sibling.double(x), scale)\n"
+    )
+    (folder / "mylib" / "scale.txt").write_text("100")
+    (folder / "mylib" / "deep" / "__init__.py").write_text("")
+    (folder / "mylib" / "deep" / "more.py").write_text("def add(a, b):\n    return a + b\n")
+    (folder / "sibling.py").write_text("def double(x):\n    import lazily\n    return lazily.twice(x)\n")
+    (folder / "lazily.py").write_text("def twice(x):\n    return 2 * x\n")
+    return folder
+
+
+def test_a_function_of_a_local_package(project: Path) -> None:
+    """`from mylib import f; starburst_map(f, xs)` works from the project's folder, with its imports and data files."""
+    out = run_in(
+        project,
+        """
+        from mylib import f
+        from starburst_common import starburst_map
+        if __name__ == "__main__":
+            print(starburst_map(f, range(4), workers=1, progress=False))
+        """,
+    )
+    assert out.strip() == "[100, 102, 104, 106]"
+
+
+def test_functions_of_the_script_itself(project: Path) -> None:
+    """From `__main__`: a function with globals, a lambda, a closure, a class of its own, and no `if __name__` guard."""
+    out = run_in(
+        project,
+        """
+        from dataclasses import dataclass
+        from starburst_common import Cluster
+        import sibling
+        OFFSET = 1000
+
+        @dataclass
+        class Pair:
+            a: int
+            b: int
+
+        def with_globals(x):
+            return sibling.double(x) + OFFSET
+
+        def closure(k):
+            return lambda x: x * k
+
+        def swap(pair):
+            return Pair(pair.b, pair.a)
+
+        with Cluster(workers=1, progress=False) as cluster:
+            print(cluster.map(with_globals, range(3)), cluster.map(closure(7), range(3)))
+            swapped = cluster.map(swap, [Pair(1, 2)])
+            print(swapped, isinstance(swapped[0], Pair))
+        """,
+    )
+    assert out.splitlines() == ["[1000, 1002, 1004] [0, 7, 14]", "[Pair(a=2, b=1)] True"]
+
+
+def test_code_without_a_file(project: Path) -> None:
+    """As in a notebook or a REPL: the source is nowhere, and items are of a local module's class."""
+    out = run_in(
+        project,
+        """
+        from mylib import Point
+        from starburst_common import starburst_map
+        print(starburst_map(lambda p: p.x + 1, [Point(1), Point(2)], workers=1, progress=False))
+        """,
+        stdin=True,
+    )
+    assert out.strip() == "[2, 3]"
+
+
+def test_edited_code_is_what_runs_next(project: Path) -> None:
+    """Between two maps of one warm cluster a module is edited and reloaded: workers run the new version."""
+    out = run_in(
+        project,
+        """
+        import importlib, pathlib, sibling, lazily
+        from starburst_common import Cluster
+        with Cluster(workers=1, progress=False) as cluster:
+            print(cluster.map(sibling.double, [1]))
+            pathlib.Path("lazily.py").write_text("def twice(x):\\n    return 20 * x\\n")
+            print(cluster.map(sibling.double, [1]))
+        """,
+    )
+    assert out.splitlines() == ["[2]", "[20]"]
+
+
+def test_a_bundle_is_stored_once(project: Path) -> None:
+    """Two runs of the same code store it once; its key is its content."""
+    script = """
+        from mylib import f
+        from starburst_common import starburst_map
+        print(sum(starburst_map(f, range(4), workers=1, progress=False)))
+        """
+    run_in(project, script)
+    run_in(project, script)
+    assert len(list((project.parent / "home" / "store" / "code").iterdir())) == 1
