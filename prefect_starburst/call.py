@@ -104,7 +104,7 @@ def _portable(exc: Exception) -> Exception:
         cloudpickle.loads(cloudpickle.dumps(exc))
     except Exception as reason:
         return UnpicklableResult(
-            f"the task raised {type(exc).__module__}.{type(exc).__qualname__}: {exc}; that exception cannot be sent back "
-            f"({reason}): give it picklable arguments, or raise another one from it"
+            f"the task raised {type(exc).__module__}.{type(exc).__qualname__}: {exc}; that exception cannot be sent "
+            f"back ({reason}): give it picklable arguments, or raise another one from it"
         )
     return exc

@@ -61,7 +61,7 @@ class Submission:
 async def final_state(submission: Submission, *, call: RemoteCall, send: Send, slots: asyncio.Semaphore) -> State[Any]:
     """Wait for upstream runs, then for a slot, then run the engine to the end.
 
-    Raises what the engine raises without setting a state, such as inputs it cannot resolve, as with Prefect's own runners.
+    Raises what the engine raises without setting a state, such as inputs it cannot resolve, like Prefect's own runners.
     """
     for future in submission.upstream:
         await _settled(future)
@@ -86,7 +86,7 @@ async def final_state(submission: Submission, *, call: RemoteCall, send: Send, s
 class Stub:
     """Stands in for a task's function inside the engine: where that would be called, its call goes to a worker.
 
-    It has the function's signature, source and code, so parameters bind and cache keys come out as for the function itself.
+    It has the function's signature, source and code: parameters bind and cache keys come out as for the function.
     """
 
     def __init__(self, task: Task[Any, Any], call: RemoteCall, send: Send) -> None:

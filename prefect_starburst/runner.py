@@ -1,7 +1,7 @@
 """A flow's submitted tasks in, futures of their final states out.
 
-Prefect's engine runs here, in the flow's process, for every task run; only the call of the user's function travels to a worker.
-So states, retries, caching and results are Prefect's own, workers need no Prefect API, and the ephemeral server is enough.
+Prefect's engine runs here, in the flow's process, for every task run; only the call of the user's function travels.
+So states, retries, caching and results are Prefect's own, workers need no Prefect API, the ephemeral server is enough.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prefect._internal.uuid7 import uuid7
 from prefect.client.schemas.objects import FlowRun, RunInput
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
+from prefect.logging.loggers import get_logger
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
@@ -214,9 +215,17 @@ class Session:
         finally:  # an interrupt while waiting cancels, too
             self.loop.stop()
             self.executor.shutdown(wait=finished, cancel_futures=True)
-            run_id = getattr(self.executor, "run_id", None)
-            if run_id is not None and not finished:
-                starburst_common.attach(run_id, backend=self.backend).cancel()  # calls under way end with it
+            if not finished:
+                self._cancel_calls()
+
+    def _cancel_calls(self) -> None:
+        """End calls under way: the executor itself only drops those it has not sent."""
+        run_id = getattr(self.executor, "run_id", None)
+        if run_id is not None:
+            try:
+                starburst_common.attach(run_id, backend=self.backend).cancel()
+            except Exception as exc:  # must not hide why the flow ended
+                get_logger("task_runner.starburst").warning("calls under way in %s were not cancelled: %s", run_id, exc)
 
 
 def _made(kind: type[Any], options: RunnerOptions) -> Any:

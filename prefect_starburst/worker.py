@@ -1,4 +1,4 @@
-"""The facts of a run in, Prefect's contexts on the worker out: `prefect.runtime`, `get_run_logger`, tags and prints answer.
+"""The facts of a run in, Prefect's contexts on the worker out: `prefect.runtime`, run loggers, tags, prints answer.
 
 A worker has no Prefect API: whatever would speak to one fails at once instead of reaching a server by accident.
 """

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -154,34 +154,42 @@ def _files(place: Path) -> list[Path]:
     """What of a module travels: a file, or a package's files but caches, hidden ones and nested environments."""
     if place.is_file():
         return [place]
-    regular = (place / "__init__.py").exists()
-    files = []
+    files: list[Path] = []
+    packages: set[Path] = set()  # a regular package's data travels; a namespace's folder may be any folder
     for where, folders, names in os.walk(place):
         folder = Path(where)
         folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not f.startswith("."))
         if (folder / "pyvenv.cfg").exists():
             folders.clear()
             continue
+        if folder.parent in packages or "__init__.py" in names:
+            packages.add(folder)
         files += [
             folder / name
             for name in sorted(names)
-            if not name.startswith(".") and not name.endswith(".pyc") and (regular or name.endswith(".py"))
+            if not name.startswith(".") and not name.endswith(".pyc") and (folder in packages or name.endswith(".py"))
         ]
     return files
 
 
-def _imports(file: Path) -> set[str]:
+def _imports(file: Path) -> frozenset[str]:
+    stat = file.stat()
+    return _imports_then(file, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4096)  # who submits a thousand lambdas has each file parsed once
+def _imports_then(file: Path, changed_ns: int, size: int) -> frozenset[str]:
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return set()
+        return frozenset()
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found.add(node.module.partition(".")[0])
-    return found
+    return frozenset(found)
 
 
 def _bundle(modules: dict[str, Path]) -> Bundle | None:

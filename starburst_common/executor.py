@@ -145,7 +145,11 @@ class StarburstExecutor(Executor):
                         break
                 with driver.changed:
                     driver.changed.wait_for(
-                        lambda: len(driver.ledger.owed) < _AHEAD_CHUNKS * self._slots + 2 or driver.closed
+                        lambda: (
+                            len(driver.ledger.owed) < _AHEAD_CHUNKS * self._slots + 2
+                            or driver.state.over
+                            or driver.closed
+                        )
                     )
                 self._send_some()
             if not self._broken:
@@ -163,12 +167,12 @@ class StarburstExecutor(Executor):
             if not future.set_running_or_notify_cancel():
                 continue
             index = self._feed.fed
+            self._sent[index] = future
             try:
                 self._feed.add(self._stored(fn), (args, kwargs))
             except Exception as error:
+                del self._sent[index]
                 future.set_exception(error)
-                continue
-            self._sent[index] = future
         self._feed.flush()
 
     def _stored(self, fn: Callable[..., Any]) -> str:
@@ -194,17 +198,20 @@ class StarburstExecutor(Executor):
                 else:
                     future.set_result(value)
         except BaseException as error:
-            why = str(error)
-        if self._sent or self._pending:
-            with self._moved:
-                self._broken = f"the executor cannot go on: {why}"
-                lost = [*self._sent.values(), *(future for future, *_ in self._pending if not future.cancelled())]
-                self._sent.clear()
-                self._pending.clear()
+            why = self._driver.reason or str(error)
+        with self._moved:
+            if self._sent or self._pending or not self._shut:
+                self._broken = f"the executor cannot go on: {why} (run {self._run.id})"
                 self._moved.notify_all()
-            for future in lost:
-                if not future.done():
+        if self._broken:
+            self._threads[0].join()  # the sender: after it, no call is on its way from pending to sent
+            for future in self._sent.values():
+                future.set_exception(BrokenExecutor(self._broken))
+            for future, *_ in self._pending:
+                if future.set_running_or_notify_cancel():
                     future.set_exception(BrokenExecutor(self._broken))
+            self._sent.clear()
+            self._pending.clear()
         self._run.wait()
         if self._own_backend and self._fleet is None:
             self._driver.backend.close()

@@ -43,7 +43,7 @@ def processes_in(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                where = os.readlink(entry / "cwd").removesuffix(" (deleted)")
+                where = str((entry / "cwd").readlink()).removesuffix(" (deleted)")
             except OSError:
                 continue
             if Path(where).is_relative_to(folder):
@@ -52,16 +52,14 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def supervisors_in(folder: Path) -> list[int]:
-    """The workers among them, without their slots."""
-    found = []
+    """The workers among them: those that no other of them started, as slots were."""
+    parents = {}
     for pid in processes_in(folder):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        if b"starburst_worker" in words and b"slot" not in words:
-            found.append(pid)
-    return found
+    return [pid for pid, parent in parents.items() if parent not in parents]
 
 
 def staging_files(folder: Path) -> list[Path]:

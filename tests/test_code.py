@@ -33,11 +33,19 @@ PROJECT = {
     ),
     "shop/prices.py": "PRICE = {'a': 100, 'b': 200}\n",
     "shop/deep/__init__.py": "from ..prices import PRICE\n",
-    "shop/deep/tax.py": "from pathlib import Path\ndef rate():\n    return int((Path(__file__).parent / 'rate.txt').read_text())\n",
+    "shop/deep/tax.py": (
+        "from pathlib import Path\ndef rate():\n    return int((Path(__file__).parent / 'rate.txt').read_text())\n"
+    ),
     "shop/deep/rate.txt": "7",
     "helpers.py": "def fee():\n    return 1\n",
     "lazily.py": "def late():\n    return 10\n",
-    "plugins/extra.py": "def bonus():\n    return 1000\n",
+    "plugins/extra.py": "from .regular import bonus\n",
+    "plugins/regular/__init__.py": (
+        "from pathlib import Path\n"
+        "def bonus():\n    return int((Path(__file__).parent / 'data' / 'bonus.txt').read_text())\n"
+    ),
+    "plugins/regular/data/bonus.txt": "1000",
+    "plugins/huge.csv": "beside a namespace's modules may lie anything",
     "unrelated.py": "raise RuntimeError('nobody asked for me')\n",
     "notes.txt": "not code",
 }
@@ -55,7 +63,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.fixture
 def at_home() -> Iterator[Callable[[Path], None]]:
-    """Put a project first on the path, in place of any before it; in the end the path and the modules are as they were."""
+    """Put a project first on the path, in place of any before; in the end path and modules are as they were."""
     path, modules = list(sys.path), set(sys.modules)
 
     def forget() -> None:
@@ -96,7 +104,7 @@ def bundle_of(packed: PackedFunction) -> bytes:
 
 
 def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str:
-    """What a fresh process, in an empty folder and with nothing but the bundle, gets from `repr(function(argument))`."""
+    """`repr(function(argument))` in a fresh process, in an empty folder and with nothing but the bundle."""
     folder.mkdir()
     (folder / "function").write_bytes(packed.blob)
     bundle = "None"
@@ -125,7 +133,7 @@ def test_a_projects_modules_travel_with_its_function(tmp_path: Path, at_home: Ca
     packed = packed_total(at_home, write(tmp_path / "project", PROJECT))
     assert packed.bundle is not None
     assert set(packed.bundle.modules) == NEEDED
-    assert sorted(files_of(packed)) == sorted(set(PROJECT) - {"unrelated.py", "notes.txt"})
+    assert sorted(files_of(packed)) == sorted(set(PROJECT) - {"unrelated.py", "notes.txt", "plugins/huge.csv"})
     assert called_elsewhere(packed, "['a', 'b']", tmp_path / "elsewhere") == str(300 + 7 + 1 + 10 + 1000)
 
 
@@ -213,7 +221,9 @@ def test_a_module_that_cannot_be_parsed_is_no_obstacle(tmp_path: Path, at_home: 
 
 def test_modules_that_import_each_other_end(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
     """A circle is walked once."""
-    at_home(write(tmp_path, {"helpers.py": "import lazily\ndef f(x):\n    return x\n", "lazily.py": "import helpers\n"}))
+    at_home(
+        write(tmp_path, {"helpers.py": "import lazily\ndef f(x):\n    return x\n", "lazily.py": "import helpers\n"})
+    )
     packed = pack(importlib.import_module("helpers").f)
     assert packed.bundle is not None
     assert packed.bundle.modules == ("helpers", "lazily")
@@ -241,7 +251,7 @@ def test_the_digest_is_of_names_and_contents_alone(tmp_path: Path, at_home: Call
         {"shop/prices.py": "PRICE = {'a': 101, 'b': 200}\n"},
         {"shop/deep/rate.txt": "8"},
         {"lazily.py": "def late():\n    return 11\n"},
-        {"plugins/extra.py": "def bonus():\n    return 1001\n"},
+        {"plugins/regular/data/bonus.txt": "1001"},
         {"shop/new.py": ""},
     ],
     ids=lambda change: next(iter(change)),
@@ -265,7 +275,9 @@ def test_a_change_of_what_stays_changes_nothing(tmp_path: Path, at_home: Callabl
     assert (before.bundle, before.digest) == (after.bundle, after.digest)
 
 
-def test_moving_text_from_one_file_to_another_changes_the_digest(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+def test_moving_text_from_one_file_to_another_changes_the_digest(
+    tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
     """Names and contents are told apart in it."""
     digests = set()
     for number, (one, other) in enumerate([("a = 1\n", ""), ("", "a = 1\n"), ("a = 1", "\n")]):
@@ -298,13 +310,14 @@ def test_the_function_and_how_it_is_called_are_in_its_digest() -> None:
 
 
 def test_functions_of_main_travel_by_value(tmp_path: Path) -> None:
-    """A script's functions, classes, globals and lambdas, with the module beside the script, called without the script."""
+    """A script's functions, classes and globals, with the module beside the script, called without the script."""
     script = write(
         tmp_path / "scripts",
         {
             "helpers.py": "def fee():\n    return 1\n",
             "script.py": (
-                "import sys\nfrom pathlib import Path\nimport helpers\nfrom starburst_common.code import pack_function\n"
+                "import sys\nfrom pathlib import Path\nimport helpers\n"
+                "from starburst_common.code import pack_function\n"
                 "BASE = 40\n"
                 "class Point:\n    def __init__(self, x):\n        self.x = x\n"
                 "    def __repr__(self):\n        return f'Point({self.x})'\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -202,7 +204,7 @@ def test_futures_are_awaited_and_resolved() -> None:
     """Futures as parameters, nested ones too, become values; `wait_for` orders runs that exchange nothing."""
 
     @task
-    def total(parts: Any, extra: int) -> int:
+    def total(parts: Any, extra: int) -> Any:
         return sum(parts["all"]) + extra
 
     def body() -> tuple[int, list[int], bool]:
@@ -263,6 +265,7 @@ def test_async_tasks_run() -> None:
     assert run(lambda: waits_a_little.map([1, 2]).result()) == [2, 3]
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_async_flows_run() -> None:
     """The runner serves async flows as well."""
     import asyncio
@@ -272,13 +275,14 @@ def test_async_flows_run() -> None:
         return double.map([1, 2]).result()
 
     assert asyncio.run(body()) == [2, 4]
+    gc.collect()  # Prefect leaves its client in an async flow open, under any runner: the warning belongs here
 
 
 def test_a_generator_task_is_refused() -> None:
     """A generator cannot come back from a worker: submit says so and what to do."""
 
     def body() -> None:
-        with pytest.raises(BadInput, match="'counts' is a generator.*return a list"):
+        with pytest.raises(BadInput, match=r"'counts' is a generator.*return a list"):
             counts.submit(3)
 
     run(body)
@@ -320,10 +324,8 @@ def test_states_are_those_of_the_thread_runner(
         def body(kept: list[PrefectFuture[Any]] = kept) -> int:
             future = make()
             kept.append(future)
-            try:
+            with suppress(SystemExit):  # the thread runner's way to tell of a crash
                 future.wait()
-            except SystemExit:  # the thread runner's way to tell of a crash
-                pass
             return 0
 
         run(body, runner)
@@ -469,7 +471,7 @@ def test_the_worker_answers_for_the_run() -> None:
 
 
 def test_logs_come_home(caplog: pytest.LogCaptureFixture) -> None:
-    """Prints under `log_prints` and run loggers' records reach the flow's loggers, under the right run, failed or not."""
+    """Prints under `log_prints` and run loggers' records reach the flow's loggers, under their run, failed or not."""
 
     @task(log_prints=True)
     def chats(x: int) -> None:
@@ -505,12 +507,8 @@ def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
 
     @task
     def outer(x: int) -> Any:
-        try:
+        with pytest.raises(RuntimeError, match="submit it from the flow"):
             double.submit(x)
-        except RuntimeError as refusal:
-            assert "submit it from the flow" in str(refusal)
-        else:
-            raise AssertionError("there is no task runner on a worker")
         return third_time_lucky(), double(x)
 
     assert run(lambda: outer.submit(4).result()) == (3, 8)

@@ -302,7 +302,8 @@ def test_outcomes_come_back(
         worker="w",
         seconds=seconds,
         batches=tuple(
-            Batch(span=Span(at, at + len(batch)), frame=memoryview(frame_of(*batch))) for at, batch in enumerate(batches)
+            Batch(span=Span(at, at + len(batch)), frame=memoryview(frame_of(*batch)))
+            for at, batch in enumerate(batches)
         ),
         failures=tuple(failed),
         rest=tuple(rest),

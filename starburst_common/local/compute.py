@@ -54,10 +54,10 @@ class LocalCompute:
         for pid in pids:
             _signal(pid, signal.SIGTERM)
         if not self._gone(pids, grace_s):
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)  # slots too: one that is busy in C code would not notice by itself
-            self._gone(pids, 5.0)
+            slots = [slot for pid in pids for slot in _session(pid)]  # one busy in C code would not notice by itself
+            for pid in (*pids, *slots):
+                _signal(pid, signal.SIGKILL)
+            self._gone([*pids, *slots], 5.0)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         log = self._folder(fleet) / f"{int(worker.rsplit('-', 1)[-1]):06d}.log"
@@ -126,7 +126,10 @@ class LocalCompute:
         started_at = float(fields["started_at"])
         if _alive(fields):
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
-        code = self._children.get(int(fields["pid"]))
+        pid = int(fields["pid"])
+        if pid in self._children and self._children[pid] is None:
+            self._reap()  # it ended since the last time
+        code = self._children.get(pid)
         reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerState(
             id=name,
@@ -199,6 +202,12 @@ def _proc_stat(pid: int) -> list[str] | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+
+
+def _session(leader: int) -> list[int]:
+    """The other processes of a worker: its slots. None where /proc does not tell; they notice by themselves."""
+    pids = (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in pids if pid != leader and (stat := _proc_stat(pid)) is not None and int(stat[3]) == leader]
 
 
 def _signal(pid: int, number: int) -> None:

@@ -110,7 +110,7 @@ def test_an_ordinal_is_launched_once(computes: ComputeBed, spec: WorkerSpec) -> 
 
 
 def test_two_processes_launch_the_same_ordinals_once(computes: ComputeBed, spec: WorkerSpec) -> None:
-    """Whoever drives the run, and if it is two at once, every ordinal is one worker, which both processes' heirs see."""
+    """Whoever drives the run, and if it is two at once, every ordinal is one worker, which others see too."""
     at_once(launch, (computes.opener, spec, range(3)), (computes.opener, spec, range(3)))
     states = until(computes, spec.fleet, lambda states: set(phases(states).values()) == {RUNNING})
     assert [state.ordinal for state in states] == [0, 1, 2]
@@ -233,7 +233,7 @@ def test_a_killed_worker_takes_its_slots_along(computes: ComputeBed, spec: Worke
 
 
 def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:
-    """Its driver died between claiming the ordinal and starting the process: for a while nobody can know, then all do."""
+    """Its driver died after claiming the ordinal, before starting the process: at first nobody can know."""
     compute = LocalCompute(tmp_path)
     record = tmp_path / "workers" / "fleet-1" / "000000.json"
     record.parent.mkdir(parents=True)
@@ -246,7 +246,7 @@ def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:
 
 
 def test_a_reused_process_id_is_not_taken_for_the_worker(tmp_path: Path) -> None:
-    """The id in the record is alive, but born at another time: the worker is stopped, and `stop` spares the stranger."""
+    """The id in the record is alive, but born at another time: the worker is gone, and `stop` spares the stranger."""
     compute = LocalCompute(tmp_path)
     record = tmp_path / "workers" / "fleet-1" / "000000.json"
     record.parent.mkdir(parents=True)

@@ -450,7 +450,9 @@ def test_a_receiver_killed_in_the_middle_loses_nothing(shared_queues: QueueBed) 
     bodies = [str(number) for number in range(2000)]
     queue.send("work", bodies, group="g")
     said = killed_after(0.05, lease_and_delete_for_ever, shared_queues.opener, "work")
-    deleting, deleted = ({line.split()[1] for line in said if line.startswith(verb)} for verb in ("deleting", "deleted"))
+    deleting, deleted = (
+        {line.split()[1] for line in said if line.startswith(verb)} for verb in ("deleting", "deleted")
+    )
     rest = list(drain(queue, "work", wait_s=1.5))
     assert len(set(rest)) == len(rest)
     assert set(bodies) - set(rest) <= deleting

@@ -267,7 +267,7 @@ def test_a_writer_killed_in_the_middle_leaves_a_usable_store(stores: StoreBed, a
 
 
 def test_what_a_killed_writer_staged_is_neither_seen_nor_in_the_way(tmp_path: Path) -> None:
-    """A half-written file lies beside its key: no listing or folder shows it, the key is free, and its folder takes it."""
+    """A half-written file lies beside its key: nothing shows it, the key is free, and it goes with its folder."""
     store = local_store(tmp_path)
     store.put("run/a", b"whole")
     (tmp_path / "run" / "b#1").write_bytes(b"ha")
