@@ -124,11 +124,9 @@ class LocalCompute:
                     return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STOPPED, reason="its launch did not finish")
         started_at = float(fields["started_at"])
-        if _alive(fields):
-            return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
         pid = int(fields["pid"])
-        if pid in self._children and self._children[pid] is None:
-            self._reap()  # it ended since the last time
+        if self._there(pid) and _born(pid) in (0, fields["born"]):
+            return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
         code = self._children.get(pid)
         reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerState(
@@ -151,11 +149,15 @@ class LocalCompute:
                         if ended:
                             self._children[pid] = os.waitstatus_to_exitcode(status)
 
+    def _there(self, pid: int) -> bool:
+        """Alive, or a child of ours whose exit code we do not have yet: it may look dead before it can be waited for."""
+        return self._children.get(pid, 0) is None or _exists(pid)
+
     def _gone(self, pids: Sequence[int], within_s: float) -> bool:
         until = time.monotonic() + within_s
         while True:
             self._reap()
-            if not any(_exists(pid) for pid in pids):
+            if not any(self._there(pid) for pid in pids):
                 return True
             if time.monotonic() > until:
                 return False

@@ -75,7 +75,7 @@ def queues(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QueueBed]
         clock = MovedClock()
         bed = QueueBed(queue=opener(clock=clock), lease_s=60.0, elapse=clock.elapse, opener=opener)
     else:
-        bed = QueueBed(queue=opener(), lease_s=0.5, elapse=time.sleep, opener=opener)
+        bed = QueueBed(queue=opener(), lease_s=0.4, elapse=time.sleep, opener=opener)
     yield bed
     bed.queue.close()  # type: ignore[attr-defined]
 
@@ -85,7 +85,7 @@ def shared_queues(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Qu
     """Every `WorkQueue` adapter that several processes open, each in real time."""
     opener = partial(LocalQueue, tmp_path / "queue.sqlite3")
     queue = opener()
-    yield QueueBed(queue=queue, lease_s=0.5, elapse=time.sleep, opener=opener)
+    yield QueueBed(queue=queue, lease_s=0.4, elapse=time.sleep, opener=opener)
     queue.close()
 
 

@@ -110,7 +110,7 @@ def lease_and_delete_for_ever(say: Callable[[str], None], opener: Callable[[], W
     """Lease and delete, and say which bodies are about to be deleted, then that they are."""
     opened = opener()
     while True:
-        leased = opened.receive(queue, limit=10, lease_s=1.0, wait_s=1.0)
+        leased = opened.receive(queue, limit=10, lease_s=0.5, wait_s=0.5)
         for message in leased:
             say(f"deleting {message.body}")
         opened.delete(queue, [message.receipt for message in leased])

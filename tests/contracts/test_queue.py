@@ -453,7 +453,7 @@ def test_a_receiver_killed_in_the_middle_loses_nothing(shared_queues: QueueBed) 
     deleting, deleted = (
         {line.split()[1] for line in said if line.startswith(verb)} for verb in ("deleting", "deleted")
     )
-    rest = list(drain(queue, "work", wait_s=1.5))
+    rest = list(drain(queue, "work", wait_s=0.8))
     assert len(set(rest)) == len(rest)
     assert set(bodies) - set(rest) <= deleting
     assert not deleted & set(rest)
