@@ -150,7 +150,7 @@ class LocalCompute:
                             self._children[pid] = os.waitstatus_to_exitcode(status)
 
     def _there(self, pid: int) -> bool:
-        """Alive, or a child of ours whose exit code we do not have yet: it may look dead before it can be waited for."""
+        """Alive, or a child of ours without an exit code yet: it may look dead before it can be waited for."""
         return self._children.get(pid, 0) is None or _exists(pid)
 
     def _gone(self, pids: Sequence[int], within_s: float) -> bool:
