@@ -8,7 +8,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextvars import copy_context
 from copy import copy
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from prefect.utilities.engine import should_log_prints
 
 from prefect_starburst import logs
 from prefect_starburst.call import CallContext, RemoteCall, Reply
+from prefect_starburst.loop import EngineLoop
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
 
 Send = Callable[..., "Future[Any]"]
@@ -58,15 +59,15 @@ class Submission:
     upstream: list[PrefectFuture[Any]]
 
 
-async def final_state(submission: Submission, *, call: RemoteCall, send: Send, slots: asyncio.Semaphore) -> State[Any]:
+async def final_state(submission: Submission, *, call: RemoteCall, send: Send, loop: EngineLoop) -> State[Any]:
     """Wait for upstream runs, then for a slot, then run the engine to the end.
 
     Raises what the engine raises without setting a state, such as inputs it cannot resolve, like Prefect's own runners.
     """
     for future in submission.upstream:
-        await _settled(future)
-    stub = Stub(submission.task, call, send)
-    async with slots:
+        await _settled(future, loop)
+    stub = Stub(submission.task, call, send, loop)
+    async with loop.slots:
         try:
             state = await run_task_async(
                 stub.proxy(),
@@ -89,10 +90,10 @@ class Stub:
     It has the function's signature, source and code: parameters bind and cache keys come out as for the function.
     """
 
-    def __init__(self, task: Task[Any, Any], call: RemoteCall, send: Send) -> None:
+    def __init__(self, task: Task[Any, Any], call: RemoteCall, send: Send, loop: EngineLoop) -> None:
         functools.update_wrapper(self, task.fn)
         self.__code__ = getattr(task.fn, "__code__", None)
-        self._task, self._call, self._send = task, call, send
+        self._task, self._call, self._send, self._loop = task, call, send, loop
         self._task_run: TaskRun | None = None
 
     def proxy(self) -> Task[Any, Any]:
@@ -122,10 +123,10 @@ class Stub:
                     context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
                 ),
             )
-            answer = await asyncio.wrap_future(sent)
+            answer = await self._loop.settled(sent)
         except FAILURES:
             raise
-        except (StarburstError, BrokenExecutor) as exc:
+        except (StarburstError, BrokenExecutor, CancelledError) as exc:
             raise CallLost(f"{type(exc).__name__}: {exc}") from exc
         except (SystemExit, KeyboardInterrupt, PrefectSignal) as exc:
             raise CallLost(f"the function raised {type(exc).__name__}: {exc}") from None
@@ -180,23 +181,21 @@ def _off_loop(hook: Callable[..., Any], task: Task[Any, Any]) -> Callable[..., A
     return off_loop
 
 
-async def _settled(future: PrefectFuture[Any]) -> None:
+async def _settled(future: PrefectFuture[Any], loop: EngineLoop) -> None:
     """Wait for a future of any runner without holding up the loop, on which the engine would block."""
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    if isinstance(future, PrefectConcurrentFuture):
+        if future.wrapped_future.done():
+            return
+        done = asyncio.Event()
+        future.add_done_callback(lambda _: loop.post(done.set))
+    else:  # of `task.delay()` or a deployment: it can only be waited for
+        done = asyncio.Event()
 
-    def tell(_: PrefectFuture[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(done.set)
+        def wait_and_tell() -> None:
+            try:
+                future.wait()
+            finally:
+                loop.post(done.set)
 
-    def wait_and_tell() -> None:
-        try:
-            future.wait()
-        finally:
-            tell(future)
-
-    if not isinstance(future, PrefectConcurrentFuture):  # of `task.delay()` or a deployment: it can only be waited for
         threading.Thread(target=copy_context().run, args=(wait_and_tell,), daemon=True).start()
-        await done.wait()
-    elif not future.wrapped_future.done():
-        future.add_done_callback(tell)
-        await done.wait()
+    await done.wait()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from prefect.client.schemas.objects import State
 from prefect.context import AsyncClientContext
 from prefect.states import Crashed
 
+R = TypeVar("R")
 Engine = Coroutine[Any, Any, State[Any]]
 
 
@@ -28,6 +32,8 @@ class EngineLoop:
         self._runs: dict[asyncio.Task[State[Any]], Future[State[Any]]] = {}
         self._unsettled: set[Future[State[Any]]] = set()
         self._stopping = asyncio.Event()
+        self._posted: deque[Callable[[], object]] = deque()
+        self._woken = False
         self._lock, self._closed = threading.Lock(), False
         self._ready: Future[AsyncClientContext] = Future()
         self._context = copy_context()  # the flow's settings say which API to speak to
@@ -49,8 +55,28 @@ class EngineLoop:
                 engine.close()
                 raise RuntimeError("The task runner was cancelled: it takes no more runs")
             self._unsettled.add(future)
-            self._loop.call_soon_threadsafe(self._begin, engine, context, future)
+            self.post(partial(self._begin, engine, context, future))
         return future
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Have the loop make a call, from any thread; a burst of them costs one wake-up. Nothing, once it has ended."""
+        self._posted.append(call)
+        if not self._woken:
+            self._woken = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    async def settled(self, future: Future[R]) -> R:
+        """The result of a future of any thread's; it is cancelled if the waiting engine is."""
+        if not future.done():
+            done = asyncio.Event()
+            future.add_done_callback(lambda _: self.post(done.set))
+            try:
+                await done.wait()
+            except asyncio.CancelledError:
+                future.cancel()
+                raise
+        return future.result()
 
     def drain(self) -> None:
         """Wait until no run is under way."""
@@ -62,7 +88,7 @@ class EngineLoop:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._loop.call_soon_threadsafe(self._stopping.set)  # after every `_begin`: all runs are known by then
+                self.post(self._stopping.set)  # after every `_begin`: all runs are known by then
         self._thread.join()
 
     def _turn(self) -> None:
@@ -83,6 +109,11 @@ class EngineLoop:
             if self._ready.done():
                 raise
             self._ready.set_exception(exc)
+
+    def _deliver(self) -> None:
+        self._woken = False  # before the calls are taken: what is posted from now on wakes the loop again
+        while self._posted:
+            self._posted.popleft()()
 
     def _begin(self, engine: Engine, context: Context, future: Future[State[Any]]) -> None:
         run = self._loop.create_task(engine, context=context)

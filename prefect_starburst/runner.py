@@ -138,9 +138,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             upstream=upstream_of(parameters, wait_for),
         )
         state = session.loop.start(
-            final_state(
-                submission, call=session.calls.of(task), send=session.executor.submit, slots=session.loop.slots
-            ),
+            final_state(submission, call=session.calls.of(task), send=session.executor.submit, loop=session.loop),
             copy_context(),
         )
         return StarburstFuture(submission.task_run_id, state, session.loop)

@@ -34,6 +34,7 @@ _log = logging.getLogger("starburst")
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
 _LIST_AFTER_S = 2.0  #: without notices for so long, and chunks owed, look at the outcomes themselves
 _RETRY_S = 1.0
+_GOOD_ENDS = (0, 143, -15)  #: idle or told to go, the last before it could say so
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
@@ -221,7 +222,7 @@ class Driver:
         launched = max((worker.ordinal for worker in workers), default=-1) + 1
         if self._productive < 0:
             self._productive = sum(worker.phase is WorkerPhase.STOPPED for worker in workers)
-        ended = [w for w in workers if w.phase is WorkerPhase.STOPPED and w.exit_code not in (0, 143)]
+        ended = [w for w in workers if w.phase is WorkerPhase.STOPPED and w.exit_code not in _GOOD_ENDS]
         quiet = now - self._quiet_since > self.policy.resend_after_s
         queue, owed = work_queue(self.fleet.id), len(ledger.owed)
         with self.changed:

@@ -12,9 +12,25 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from starburst_common import WorkerLost, starburst_map
 from starburst_common.answers import answers
 from starburst_common.ledger import Ledger
-from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
+from starburst_common.model import (
+    Batch,
+    Chunk,
+    Failure,
+    FailureKind,
+    FleetId,
+    Outcome,
+    PackRef,
+    RunId,
+    Span,
+    WorkerId,
+    spans_of,
+    without,
+)
+from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
 from starburst_common.wire import FrameWriter, outcome_bytes, read_outcome, summary_fields
+from starburst_worker.duty import Duty
+from starburst_worker.settle import Part, Settler
 from tests.leftovers import nothing_left
 
 KEY = b"k" * 32
@@ -268,6 +284,30 @@ def test_the_pieces_of_a_span_are_what_is_left(lo: int, size: int, indices: set[
     assert all(one.hi < other.lo for one, other in pairwise(parts))
     left = [index for part in without(Span(lo, lo + size), parts) for index in range(*part)]
     assert left == [index for index in range(lo, lo + size) if index not in indices]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_chunk_is_never_delegated_to_itself(backend: Backend, keep: bool) -> None:
+    """Its outcome would be its last word, and its items never answered: one that answers nothing is not stored."""
+    whole = chunk(0, 5)
+    duty = Duty(
+        fleet=FleetId("fleet-1"),
+        worker=WorkerId("fleet-1-000000"),
+        backend="local",
+        home="",
+        slots=1,
+        memory_mib=None,
+        idle_s=1,
+        lifetime_s=1,
+        lease_s=1,
+        chunk_s=1,
+        inline_bytes=0,
+    )
+    backend.queue.ensure(work_queue(duty.fleet))
+    settler = Settler(backend, duty)
+    settler.settle(RunId("run-1"), Part(chunk=whole), [] if keep else [whole], [whole] if keep else [])
+    assert list(backend.store.list(RunNames(RunId("run-1")).outcomes)) == []
+    assert backend.queue.depth(work_queue(duty.fleet)).waiting == (0 if keep else 1)
 
 
 def test_two_items_that_end_their_process_cost_no_neighbour(backend: Backend) -> None:

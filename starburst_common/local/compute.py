@@ -142,12 +142,15 @@ class LocalCompute:
     def _reap(self) -> None:
         """Take the exit codes of our children that have ended."""
         with self._lock:
-            for pid, code in self._children.items():
+            for pid, code in list(self._children.items()):
                 if code is None:
-                    with suppress(ChildProcessError):
+                    try:
                         ended, status = os.waitpid(pid, os.WNOHANG)
-                        if ended:
-                            self._children[pid] = os.waitstatus_to_exitcode(status)
+                    except ChildProcessError:  # somebody else in this process has waited for it
+                        del self._children[pid]
+                        continue
+                    if ended:
+                        self._children[pid] = os.waitstatus_to_exitcode(status)
 
     def _there(self, pid: int) -> bool:
         """Alive, or a child of ours without an exit code yet: it may look dead before it can be waited for."""

@@ -16,7 +16,7 @@ from starburst_common.options import Resources
 from starburst_common.ports import Backend, WorkerSpec
 from tests.contracts.conftest import ComputeBed
 from tests.contracts.rivals import at_once, launch
-from tests.leftovers import nothing_left, processes_in
+from tests.leftovers import nothing_left, processes_in, supervisors_in
 
 RUNNING, STOPPED = WorkerPhase.RUNNING, WorkerPhase.STOPPED
 
@@ -230,6 +230,16 @@ def test_a_killed_worker_takes_its_slots_along(computes: ComputeBed, spec: Worke
     compute.stop(spec.fleet, [worker.id], grace_s=0.1)
     time.sleep(0.05)
     assert processes_in(home) == []
+
+
+def test_a_worker_that_somebody_else_waited_for_is_stopped(computes: ComputeBed, spec: WorkerSpec) -> None:
+    """A program may wait for all its children: then nobody knows the exit code, and still the worker is gone."""
+    (worker,) = launched(computes, spec, 0)
+    (pid,) = supervisors_in(computes.files()[0].parent.parent)
+    computes.backend.queue.drop(work_queue(spec.fleet))
+    os.waitpid(pid, 0)
+    (ended,) = computes.backend.compute.workers(spec.fleet)
+    assert (ended.id, ended.phase, ended.exit_code) == (worker.id, STOPPED, None)
 
 
 def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -154,7 +155,9 @@ class Runner:
             return 0.0
         elapsed, span = time.monotonic() - turn.began, turn.work.chunk.span
         ran = max(slot.board.reached - span.lo, 0)
-        return elapsed if ran == 0 else elapsed / ran * (span.hi - span.lo - ran)
+        if ran == 0:  # nothing is known; after a moment, expect a long item
+            return 0.0 if elapsed < _TICK_S else math.inf
+        return elapsed / ran * (span.hi - span.lo - ran)
 
     def current_run(self) -> RunId | None:
         """Whose chunk is being run."""

@@ -44,8 +44,8 @@ class Settler:
         `kept` chunks go on here under the same lease, so they are not sent.
         If somebody settled this chunk first, theirs holds; what it delegates is sent again if that has no outcome.
         """
-        if [chunk.span for chunk in rest] == [part.chunk.span]:
-            self.send(run, rest)  # nothing is answered: a fresh message, which has cost no worker
+        if [chunk.span for chunk in (*rest, *kept)] == [part.chunk.span]:
+            self.send(run, rest)  # nothing is answered: a fresh message, which has cost no worker, if it is not kept
             return
         outcome = Outcome(
             span=part.chunk.span,
