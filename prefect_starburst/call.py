@@ -1,47 +1,30 @@
-"""A slim task, parameters and the facts of a run in; its value or error and its log records out. Runs on the worker."""
+"""A function, parameters and the facts of a run in; its value or error and its log records out. Runs on the worker.
+
+Prefect takes seconds to import, so a worker imports it only for a call that needs it: one whose function's module did,
+one with a timeout or `log_prints`, an async one, or one that imports it while it runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import inspect
+import pickle
+import sys
 import traceback
-from collections.abc import Coroutine
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 import cloudpickle
-from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.task_engine import TaskRunTimeoutError
-from prefect.tasks import Task
-from prefect.utilities.callables import call_with_parameters
-from prefect.utilities.timeout import timeout, timeout_async
 
 from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowFacts:
-    """What a task may ask about the flow run it belongs to."""
-
-    flow_run: FlowRun
-    name: str
-    version: str | None
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
-    """What a task may ask about its own run."""
-
-    task_run: dict[str, Any]
-    tags: frozenset[str]
-    log_prints: bool
-
-    @classmethod
-    def of(cls, task_run: TaskRun, *, tags: set[str], log_prints: bool) -> Self:
-        """The facts of a run at one attempt; its state and inputs, the heavy part, stay at home."""
-        facts = {name: value for name, value in task_run.__dict__.items() if name not in ("state", "task_inputs")}
-        return cls(task_run=facts, tags=frozenset(tags), log_prints=log_prints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,34 +41,106 @@ class Reply:
 
 
 class RemoteCall:
-    """A task's function as the executor knows it: one object per task, called once per task run."""
+    """A task's function as the executor knows it: one object per task, called once per task run.
 
-    def __init__(self, task: Task[Any, Any], flow: FlowFacts | None, levels: logs.Levels) -> None:
-        self.task, self.flow, self.levels = task, flow, levels
+    `facts` is the pickled slim task (without its function) and what it may ask about its flow run.
+    """
 
-    def __call__(self, parameters: dict[str, Any], context: CallContext) -> Any:
-        """The function's value, or a `Reply` where there is more to tell."""
-        from prefect_starburst.worker import run_context
+    def __init__(self, fn: Callable[..., Any], facts: bytes, levels: logs.Levels, *, needs_prefect: bool) -> None:
+        self.fn, self.facts, self.levels, self.needs_prefect = fn, facts, levels, needs_prefect
 
-        with logs.captured(self.levels) as records, run_context(self.task, self.flow, parameters, context):
+    def __call__(self, parameters: dict[str, Any], run: bytes) -> Any:
+        """The function's value, or a `Reply` where there is more to tell; `run` is the pickled facts of the run."""
+
+        def contexts() -> AbstractContextManager[Any]:
+            from prefect_starburst.worker import run_context
+
+            task, flow = pickle.loads(self.facts)
+            task.fn = self.fn
+            return run_context(task, flow, parameters, pickle.loads(run))
+
+        def prefect_came() -> None:
+            stack.enter_context(contexts())
+            stack.enter_context(logs.captured(self.levels, records))  # importing Prefect has set up its loggers anew
+
+        with logs.captured(self.levels) as records, ExitStack() as stack:
             try:
-                value = _value(self.task, parameters)
+                if self.needs_prefect or "prefect" in sys.modules:
+                    value = _within_prefect(stack.enter_context(contexts()), parameters)
+                else:
+                    stack.enter_context(_when_prefect_is_imported(prefect_came))
+                    value = call_with(self.fn, parameters)
             except Exception as exc:
                 return Reply(error=_portable(exc), traceback=_told(exc), records=records)
         return Reply(value=value, records=records) if records or isinstance(value, Reply) else value
 
 
-def _value(task: Task[Any, Any], parameters: dict[str, Any]) -> Any:
-    """Call the function, within its timeout as Prefect counts it: from the moment it starts."""
+def call_with(fn: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """Call a function with its parameters by name, `*args` a tuple and `**kwargs` a dictionary among them.
+
+    >>> call_with(lambda a, /, *more, b, **rest: (a, more, b, rest), {"a": 1, "more": (2,), "b": 3, "rest": {"c": 4}})
+    (1, (2,), 3, {'c': 4})
+    """
+    bound = inspect.BoundArguments(inspect.signature(fn), OrderedDict(parameters))
+    return fn(*bound.args, **bound.kwargs)
+
+
+def _within_prefect(task: Any, parameters: dict[str, Any]) -> Any:
+    """Call the task's function, within its timeout as Prefect counts it: from the moment it starts."""
+    from prefect.task_engine import TaskRunTimeoutError
+    from prefect.utilities.timeout import timeout, timeout_async
+
+    async def awaited() -> Any:
+        with timeout_async(task.timeout_seconds, TaskRunTimeoutError):
+            return await call_with(task.fn, parameters)
+
     if task.isasync:
-        return asyncio.run(_awaited(call_with_parameters(task.fn, parameters), task.timeout_seconds))
+        return asyncio.run(awaited())
     with timeout(task.timeout_seconds, TaskRunTimeoutError):
-        return call_with_parameters(task.fn, parameters)
+        return call_with(task.fn, parameters)
 
 
-async def _awaited(coroutine: Coroutine[Any, Any, Any], seconds: float | None) -> Any:
-    with timeout_async(seconds, TaskRunTimeoutError):
-        return await coroutine
+@contextmanager
+def _when_prefect_is_imported(then: Callable[[], object]) -> Iterator[None]:
+    """While the context lasts, the first import of Prefect is followed by `then`, before the importer goes on."""
+    finder = _Watch(then)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+
+
+class _Watch(MetaPathFinder):
+    def __init__(self, then: Callable[[], object]) -> None:
+        self._then = then
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "prefect":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loaded(spec.loader, self._then)
+        return spec
+
+
+class _Loaded(Loader):
+    def __init__(self, loader: Loader, then: Callable[[], object]) -> None:
+        self._loader, self._then = loader, then
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._then()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
 
 def _told(exc: Exception) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 import cloudpickle
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
+from prefect.utilities.engine import should_log_prints
 
 from prefect_starburst import logs
-from prefect_starburst.call import FlowFacts, RemoteCall
+from prefect_starburst.call import RemoteCall
+from prefect_starburst.facts import FlowFacts
 
 #: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
 LARGEST_FLOW_PARAMETER = 64 * 1024
@@ -35,9 +37,11 @@ class Calls:
             return known[1]
         with self._lock:
             slim = slimmed(task)
-            content = hashlib.sha256(cloudpickle.dumps(slim)).hexdigest()
+            facts = cloudpickle.dumps((slim, self._flow_facts()))
+            content = hashlib.sha256(facts + cloudpickle.dumps(task.fn)).hexdigest()
             if content not in self._by_content:
-                self._by_content[content] = RemoteCall(slim, self._flow_facts(), logs.Levels.here())
+                needs = task.isasync or task.timeout_seconds is not None or should_log_prints(task)
+                self._by_content[content] = RemoteCall(task.fn, facts, logs.Levels.here(), needs_prefect=needs)
             self._by_task[id(task)] = task, self._by_content[content]
             return self._by_content[content]
 
@@ -55,8 +59,9 @@ class Calls:
 
 
 def slimmed(task: Task[Any, Any]) -> Task[Any, Any]:
-    """The task without what only the engine at home uses: hooks, caching, result storage, retries."""
+    """The task without its function, and without what only the engine at home uses: hooks, caching, results."""
     slim = copy(task)
+    slim.fn = None  # type: ignore[assignment]  # travels beside it
     for hooks in (
         "on_completion_hooks",
         "on_failure_hooks",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self, cast
 from uuid import UUID
 
+import cloudpickle
 from prefect.client.schemas.objects import RunInput, State, TaskRun
 from prefect.context import TagsContext, TaskRunContext
 from prefect.exceptions import PrefectSignal
@@ -26,7 +27,8 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.engine import should_log_prints
 
 from prefect_starburst import logs
-from prefect_starburst.call import CallContext, RemoteCall, Reply
+from prefect_starburst.call import RemoteCall, Reply
+from prefect_starburst.facts import CallContext
 from prefect_starburst.loop import EngineLoop
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
 
@@ -116,13 +118,10 @@ class Stub:
         assert context is not None, "the engine calls within a task run's context"
         self._task_run = context.task_run
         try:
-            sent = self._send(
-                self._call,
-                context.parameters,
-                CallContext.of(
-                    context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
-                ),
+            facts = CallContext.of(
+                context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
             )
+            sent = self._send(self._call, context.parameters, cloudpickle.dumps(facts))
             answer = await self._loop.settled(sent)
         except FAILURES:
             raise

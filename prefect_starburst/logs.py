@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-from prefect.settings import PREFECT_LOGGING_EXTRA_LOGGERS
-
 Record = dict[str, Any]
 
 #: The loggers of `get_run_logger` and of prints under `log_prints`.
@@ -28,14 +26,16 @@ class Levels:
     @classmethod
     def here(cls) -> Self:
         """As set in this process: the run loggers, and Prefect's setting `logging.extra_loggers`."""
+        from prefect.settings import PREFECT_LOGGING_EXTRA_LOGGERS
+
         names = (*RUN_LOGGERS, *PREFECT_LOGGING_EXTRA_LOGGERS.value())
         return cls({name: logging.getLogger(name).getEffectiveLevel() for name in names})
 
 
 @contextmanager
-def captured(levels: Levels) -> Iterator[list[Record]]:
+def captured(levels: Levels, records: list[Record] | None = None) -> Iterator[list[Record]]:
     """Take what those loggers log into a list, in place of their own handlers, until the context ends."""
-    handler = Capture()
+    handler = Capture([] if records is None else records)
     before: list[tuple[logging.Logger, int, list[logging.Handler], bool]] = []
     for name, level in levels.by_logger.items():
         logger = logging.getLogger(name)
@@ -54,9 +54,9 @@ def captured(levels: Levels) -> Iterator[list[Record]]:
 class Capture(logging.Handler):
     """Keeps records in a form that travels: the message put together, the traceback as text, extras plain."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: list[Record]) -> None:
         super().__init__()
-        self.records: list[Record] = []
+        self.records = records
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:

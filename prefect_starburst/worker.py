@@ -26,7 +26,7 @@ from prefect.settings import Profile, Settings
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-from prefect_starburst.call import CallContext, FlowFacts
+from prefect_starburst.facts import CallContext, FlowFacts
 
 #: Port 9, "discard": nothing listens there, so a connection is refused at once.
 ENVIRONMENT = {
@@ -41,8 +41,8 @@ ENVIRONMENT = {
 @contextmanager
 def run_context(
     task: Task[Any, Any], flow: FlowFacts | None, parameters: dict[str, Any], context: CallContext
-) -> Iterator[None]:
-    """Enter what the engine at home has entered for this run."""
+) -> Iterator[Task[Any, Any]]:
+    """Enter what the engine at home has entered for this run; the task."""
     with ExitStack() as stack:
         stack.enter_context(no_api())
         client, store = _client(), ResultStore()
@@ -72,7 +72,7 @@ def run_context(
         stack.enter_context(TagsContext(current_tags=set(context.tags)))
         if context.log_prints:
             stack.enter_context(patch_print())
-        yield
+        yield task
 
 
 @contextmanager

@@ -1,0 +1,65 @@
+"""A worker imports Prefect, which takes seconds, only for a call that needs it; and then it finds all it would have."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json
+from prefect import flow, task
+from prefect_starburst import StarburstTaskRunner
+
+@task
+def plain(x, *more, **named):
+    import sys
+    return [x, list(more), named, "prefect" in sys.modules]
+
+@task
+def lazy(x):
+    from prefect import get_run_logger
+    import prefect.runtime
+    get_run_logger().warning("said on the worker: %s", x)
+    return [prefect.runtime.task_run.name, prefect.runtime.flow_run.name]
+
+@task
+def bounded(x):
+    import sys
+    return "prefect" in sys.modules
+
+@flow(task_runner=StarburstTaskRunner(workers=1, backend="local"))
+def all_of_them():
+    first = plain.submit(1, 2, 3, key=4).result()
+    asked = lazy.submit(5).result()
+    after = plain.submit(6).result()
+    return [first, asked, after, bounded.with_options(timeout_seconds=30).submit(1).result()]
+
+if __name__ == "__main__":
+    print(json.dumps(all_of_them()))
+"""
+
+
+def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(tmp_path: Path) -> None:
+    """A plain function runs without it; one that imports it while it runs finds its run, its logger and its flow."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    env = {
+        **os.environ,
+        "STARBURST_HOME": str(tmp_path / "home"),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    }
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=150
+    )
+    assert done.returncode == 0, done.stderr
+    first, asked, after, bounded = json.loads(done.stdout.splitlines()[-1])
+    assert first == [1, [2, 3], {"key": 4}, False]
+    assert asked[0].startswith("lazy-")
+    assert asked[1]
+    assert after == [6, [], {}, True]
+    assert bounded is True
+    assert "said on the worker: 5" in done.stderr
