@@ -16,7 +16,7 @@ check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev ruff check .
 	@$(RUN) --group dev mypy
 	@$(RUN) --group dev lint-imports
-	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker benchmarks
+	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks
 
 bench: uv ## Timings against peers, recorded in docs/performance.md
 	@$(RUN) --group dev --group bench python -m benchmarks
