@@ -17,6 +17,7 @@ from starburst_common.model import Chunk, RunId, RunState, Span, WorkerPhase
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Depth
 from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide
+from starburst_common.spec import read_end
 from starburst_common.wire import (
     chunk_message,
     document,
@@ -285,8 +286,7 @@ class Driver:
         try:
             store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
         except Exists:  # another driver was first: its word holds
-            header, _ = read_document(unseal(self.backend.key, self._names.end, store.get(self._names.end)))
-            end = header
+            end = read_end(self.backend, self.run) or end
         with self.changed:
             self.state, self.reason, self.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
             self.changed.notify_all()

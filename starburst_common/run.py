@@ -109,14 +109,7 @@ class Run:
             TimeoutError: it is not over in time; it goes on.
         """
         keep = self._spec.options["return_exceptions"] if return_exceptions is None else return_exceptions
-        values: list[Any] = []
-        for _, value in self._iterate(ordered=True, timeout=timeout, stop_early=not keep):
-            if isinstance(value, Failure):
-                if not keep:
-                    raise exception_of(value)
-                value = exception_of(value)
-            values.append(value)
-        return values
+        return self._values(ordered=True, timeout=timeout, keep=keep)
 
     def answers(self, *, ordered: bool = False) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item as it is answered; a function may well return an exception."""
@@ -124,15 +117,7 @@ class Run:
 
     def unordered(self) -> list[Any]:
         """Every value, in the order in which they were answered; else as `results`."""
-        keep = self._spec.options["return_exceptions"]
-        values: list[Any] = []
-        for _, value in self._iterate(ordered=False, timeout=None, stop_early=not keep):
-            if isinstance(value, Failure):
-                if not keep:
-                    raise exception_of(value)
-                value = exception_of(value)
-            values.append(value)
-        return values
+        return self._values(ordered=False, timeout=None, keep=self._spec.options["return_exceptions"])
 
     def iter_completed(self, *, ordered: bool = False, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value (or exception) of each item as it is answered; with `ordered`, in the order of the items.
@@ -178,6 +163,17 @@ class Run:
         return until
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
+        """Values, failures as exceptions in their places with `keep`, else the first one raised."""
+        values: list[Any] = []
+        for _, value in self._iterate(ordered=ordered, timeout=timeout, stop_early=not keep):
+            if isinstance(value, Failure):
+                if not keep:
+                    raise exception_of(value)
+                value = exception_of(value)
+            values.append(value)
+        return values
 
     def _driving(self) -> Driver:
         if self._driver is None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
 from starburst_worker.runs import Function, KnownRun
-from starburst_worker.settle import Part, Settler, pieces
+from starburst_worker.settle import Part, pieces
 from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
 
 _log = logging.getLogger("starburst.worker")
@@ -131,13 +131,12 @@ class Runner:
         number: int,
         scratch: Path,
         *,
-        settler: Settler,
         worker: str,
         chunk_s: float,
         too_big: Callable[[Slot], str],
         draining: Callable[[], bool],
     ) -> None:
-        self._number, self._scratch, self._settler, self._worker = number, scratch, settler, worker
+        self._number, self._scratch, self._worker = number, scratch, worker
         self._chunk_s, self._too_big, self._draining = chunk_s, too_big, draining
         self.slot: Slot | None = Slot(number, scratch)
         self._turn: Turn | None = None

@@ -60,7 +60,6 @@ class Supervisor:
             Runner(
                 number,
                 scratch,
-                settler=self._settler,
                 worker=duty.worker,
                 chunk_s=duty.chunk_s,
                 too_big=self._too_big,
