@@ -13,13 +13,18 @@ _log = logging.getLogger("starburst")
 
 
 def open_backend(backend: str | Backend = "auto") -> Backend:
-    """The backend to use: one you made yourself, or "local", or "auto" (what the settings say, else local).
+    """The backend to use: one you made yourself, "aws", "local", or "auto" (AWS where a site is configured, else local).
 
     Raises `BadInput` for any other name.
     """
     if isinstance(backend, Backend):
         return backend
     resolved = settings(backend=None if backend == "auto" else backend)
+    if resolved.site is not None and resolved.backend != "local":
+        _log.info("running on AWS: site %s in %s", resolved.site.name, resolved.site.region)
+        from starburst_common.aws import aws_backend
+
+        return aws_backend(resolved.site, keep_days=resolved.keep_days)
     if resolved.backend == "auto":
         _log.info("running on this machine (%s): no site is configured", resolved.home)
     return local_at(resolved.home, keep_days=resolved.keep_days)

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.errors import BadInput
+from starburst_common.site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Where to run and where to keep things.
 
-    `backend` is "auto" or "local"; `home` holds the local store and queue; `keep_days` is how long ended runs are kept.
+    `backend` is "auto", "aws" or "local"; `home` holds the local store and queue; `keep_days` is how long ended runs
+    are kept; `site` is where in AWS, if the file has a table of that name.
     """
 
     backend: str
     home: Path
     keep_days: float
+    site: Site | None
     sources: dict[str, str]  #: setting to "argument", "environment", the file's path, or "default"
 
 
@@ -44,8 +47,10 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     from platformdirs import user_cache_path
 
     defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}
+    table = written.pop("site", None)
     if unknown := sorted(set(written) - set(defaults)):
-        raise BadInput(f"{file}: unknown setting {unknown[0]!r}: known are {', '.join(sorted(defaults))}")
+        raise BadInput(f"{file}: unknown setting {unknown[0]!r}: known are {', '.join(sorted(defaults))}, [site]")
+    site = Site.of(table, str(file)) if table is not None else None
     arguments = {"backend": backend, "home": home, "keep_days": None}
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -58,12 +63,18 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
             (default, "default"),
         )
         values[name], sources[name] = next((value, source) for value, source in candidates if value is not None)
-    if values["backend"] not in ("auto", "local"):
-        raise BadInput(f'backend={values["backend"]!r} (from {sources["backend"]}): use "auto" or "local"')
+    if values["backend"] not in ("auto", "aws", "local"):
+        raise BadInput(f'backend={values["backend"]!r} (from {sources["backend"]}): use "auto", "aws" or "local"')
+    if values["backend"] == "aws" and site is None:
+        raise BadInput(f'backend="aws" (from {sources["backend"]}), but {file} has no [site] table: add one')
     try:
         keep_days = float(values["keep_days"])
     except ValueError:
         raise BadInput(f"keep_days={values['keep_days']!r} (from {sources['keep_days']}): give days") from None
     return Settings(
-        backend=values["backend"], home=Path(values["home"]).expanduser(), keep_days=keep_days, sources=sources
+        backend=values["backend"],
+        home=Path(values["home"]).expanduser(),
+        keep_days=keep_days,
+        site=site,
+        sources=sources,
     )

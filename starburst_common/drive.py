@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from starburst_common.errors import Exists, NotFound, Refused
+from starburst_common.errors import CannotLaunch, Exists, NotFound, Refused
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
-from starburst_common.model import Chunk, RunId, RunState, Span, WorkerPhase
+from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Depth
 from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide
@@ -33,9 +33,11 @@ from starburst_common.wire import (
 _log = logging.getLogger("starburst")
 
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
-_LIST_AFTER_S = 2.0  #: without notices for so long, and chunks owed, look at the outcomes themselves
 _RETRY_S = 1.0
-_GOOD_ENDS = (0, 143, -15)  #: idle or told to go, the last before it could say so
+_BAD_ENDS = (WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.UNSTARTABLE)
+_REPORTED = 3  #: so many workers' bad ends are told in full
+_LAST_LINES = 10
+_NOTICES_KEPT = 10  #: booked notices are deleted by so many
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
@@ -57,7 +59,7 @@ class Driver:
         self.changed = threading.Condition()  #: notified when anything below moves
         self.order: list[Span] = []  #: settled chunks as they came
         self.state = RunState.RUNNING
-        self.reason = ""
+        self.reason = ""  #: why it ended early, or what it waits for
         self.ended_at: float | None = None  #: wall clock
         self.alive = 0
         self.input_lost = ""
@@ -67,6 +69,10 @@ class Driver:
         self._names = RunNames(run)
         self._expected, self._breaker = expected, breaker
         self.refused = ""  #: an outcome that we did not sign, if there is one
+        self._impossible = ""  # why no worker can ever start
+        self._launch_at = 0.0
+        self._reported: set[WorkerId] = set()
+        self._heard: list[str] = []  # receipts of booked notices
         self._inline: dict[Span, bytes] = {}
         self._inline_bytes = 0
         self._quiet_since = time.monotonic()
@@ -181,8 +187,11 @@ class Driver:
             inline = notice.get("outcome")
             news |= self._book(notice["summary"], None if inline is None else b64decode(inline))
         if leased:
-            queue.delete(self._names.notices, [message.receipt for message in leased])
             self._listed_at = time.monotonic()
+            self._heard += [message.receipt for message in leased]
+            if len(self._heard) >= _NOTICES_KEPT:  # the others go with the queue; one that comes again changes nothing
+                queue.delete(self._names.notices, self._heard)
+                self._heard = []
         return news
 
     def _book(self, summary: dict[str, Any], body: bytes | None) -> bool:
@@ -216,14 +225,15 @@ class Driver:
         """Look at everything the decision needs."""
         now = time.monotonic()
         ledger = self.ledger
-        if ledger.owed and now - self._listed_at > _LIST_AFTER_S:
+        if ledger.owed and now - self._listed_at > self.backend.look_s:
             self._list_outcomes()
         workers = self.fleet.states()
         alive = [worker for worker in workers if worker.phase is not WorkerPhase.STOPPED]
         launched = max((worker.ordinal for worker in workers), default=-1) + 1
         if self._productive < 0:
             self._productive = sum(worker.phase is WorkerPhase.STOPPED for worker in workers)
-        ended = [w for w in workers if w.phase is WorkerPhase.STOPPED and w.exit_code not in _GOOD_ENDS]
+        ended = [worker for worker in workers if worker.end in _BAD_ENDS]
+        self._report(ended)
         quiet = now - self._quiet_since > self.policy.resend_after_s
         queue, owed = work_queue(self.fleet.id), len(ledger.owed)
         with self.changed:
@@ -243,6 +253,8 @@ class Driver:
             cancelled=self._cancel.is_set() or self._marked(self._names.cancel),
             breaker=ledger.all_fail_alike() if self._breaker else "",
             input_lost=self.input_lost,
+            launch_at=self._launch_at,
+            impossible=self._impossible,
             refused=self.refused,
         )
 
@@ -257,12 +269,43 @@ class Driver:
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Launch):
-            _log.info("run %s: launching %d workers", self.run, len(action.ordinals))
-            self.fleet.launch(action.ordinals)
+            self._launch(action)
         elif isinstance(action, Resend):
             self._resend()
         else:
             self._finish(action)
+
+    def _launch(self, action: Launch) -> None:
+        _log.info("run %s: launching %d workers", self.run, len(action.ordinals))
+        try:
+            wait = self.fleet.launch(action.ordinals)
+        except CannotLaunch as error:
+            self._impossible = str(error)
+            return
+        if wait is not None:
+            self._launch_at = time.monotonic() + wait.seconds
+        reason = "" if wait is None else f"waiting for {wait.reason}"
+        if reason != self.reason:
+            _log.info("run %s: %s", self.run, reason or "waiting for nothing any more")
+            self.backend.store.put(self._names.waits, reason.encode())
+            with self.changed:
+                self.reason = reason
+                self.changed.notify_all()
+
+    def _report(self, ended: Sequence[WorkerState]) -> None:
+        """Tell of workers that ended badly, with what they printed last; one that no other can better ends the run."""
+        for worker in ended:
+            if worker.id in self._reported:
+                continue
+            self._reported.add(worker.id)
+            if worker.end is WorkerEnd.UNSTARTABLE and not self._impossible:
+                self._impossible = worker.reason
+            if len(self._reported) <= _REPORTED:
+                last = "\n".join(self.backend.compute.tail(self.fleet.id, worker.id).splitlines()[-_LAST_LINES:])
+                _log.warning(
+                    "run %s: worker %s ended badly (%s): %s%s",
+                    *(self.run, worker.id, worker.end, worker.reason or "nobody knows why", last and f"\n{last}"),
+                )
 
     def _resend(self) -> None:
         with self.changed:

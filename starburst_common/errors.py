@@ -27,6 +27,18 @@ class UnknownVersion(Refused):
     """A payload written by another wire version: use the same starburst release on both ends."""
 
 
+class Unavailable(StarburstError, OSError):
+    """A service cannot be reached, is throttled, or our credentials have expired: the same call may succeed later."""
+
+
+class Denied(StarburstError):
+    """We are not allowed to, or have no credentials: somebody must grant it first."""
+
+
+class CannotLaunch(StarburstError):
+    """No worker can start, however often it is tried: an image, a role or a network that is wrong."""
+
+
 class RunStopped(StarburstError):
     """The run ended before every item had its turn: too many failures, or workers that cannot start."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, holders, new_fleet_id, work_queue
 from starburst_common.options import Resources
-from starburst_common.ports import Backend, WorkerSpec
+from starburst_common.ports import Backend, Wait, WorkerSpec
 
 _MAX_RECEIVES = 12
 _GRACE_S = 5.0
@@ -63,9 +63,9 @@ class Fleet:
         """Every worker launched, by ordinal."""
         return self.backend.compute.workers(self.id)
 
-    def launch(self, ordinals: Sequence[int]) -> None:
-        """Start workers."""
-        self.backend.compute.launch(self.spec, ordinals)
+    def launch(self, ordinals: Sequence[int]) -> Wait | None:
+        """Start workers; what some of them must wait for, if so. Raises `CannotLaunch`."""
+        return self.backend.compute.launch(self.spec, ordinals)
 
     def close(self) -> None:
         """Stop every worker and leave nothing behind."""

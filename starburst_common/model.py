@@ -159,6 +159,17 @@ class WorkerPhase(StrEnum):
     STOPPED = "stopped"  #: gone
 
 
+class WorkerEnd(StrEnum):
+    """Why a worker stopped."""
+
+    DONE = "done"  #: idle, past its lifetime, or told to
+    SPOT = "spot"  #: its capacity was taken back
+    OOM = "oom"  #: the whole worker was killed for memory
+    CRASHED = "crashed"  #: it ended by itself, or was killed, and nobody knows why
+    UNSTARTED = "unstarted"  #: it never began; another may
+    UNSTARTABLE = "unstartable"  #: it never began, and no other would
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """A worker as its compute sees it."""
@@ -166,8 +177,9 @@ class WorkerState:
     id: WorkerId
     ordinal: int  #: the how-many-th worker of its fleet
     phase: WorkerPhase
+    end: WorkerEnd | None = None  #: once it has stopped
     exit_code: int | None = None
-    reason: str = ""
+    reason: str = ""  #: in words
     started_at: float = 0.0  #: wall clock, seconds
     stopped_at: float = 0.0
 

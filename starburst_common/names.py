@@ -80,6 +80,11 @@ class RunNames:
         return f"{self.folder}cancel"
 
     @property
+    def waits(self) -> str:
+        """What the run waits for before it can have more workers; empty when for nothing."""
+        return f"{self.folder}waits"
+
+    @property
     def end(self) -> str:
         """How the run ended."""
         return f"{self.folder}end"

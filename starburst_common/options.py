@@ -51,13 +51,16 @@ class Resources:
     memory_mib: int
     slots: int
     memory_given: bool = False
+    spot: bool = False  #: on capacity that is cheaper and may be taken back; on a laptop it changes nothing
 
     @classmethod
-    def of(cls, cpu: float = 1, memory: str | float | None = None, slots: int | None = None) -> Resources:
+    def of(
+        cls, cpu: float = 1, memory: str | float | None = None, slots: int | None = None, *, spot: bool = False
+    ) -> Resources:
         """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
 
         >>> Resources.of(4)
-        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False)
+        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False)
         >>> Resources.of(3)
         Traceback (most recent call last):
         starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
@@ -82,7 +85,9 @@ class Resources:
         count = max(1, int(cpu)) if slots is None else slots
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 64:
             raise BadInput(f"slots={slots!r}: give a whole number from 1 to 64")
-        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None)
+        if not isinstance(spot, bool):
+            raise BadInput(f"spot={spot!r}: give True or False")
+        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None, spot=spot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,7 @@ class Options:
         cpu: float = 1,
         memory: str | float | None = None,
         slots: int | None = None,
+        spot: bool = False,
         chunk_size: int | None = None,
         retries: int = 0,
         retry_delay: float = 0.0,
@@ -158,7 +164,7 @@ class Options:
 
         Args:
             workers: containers, or processes on the local backend; None lets the backend choose.
-            cpu, memory, slots: see `Resources`.
+            cpu, memory, slots, spot: see `Resources`.
             chunk_size: items leased together; None chooses from how long items take.
             retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last.
             timeout: seconds one item may run; then its slot is killed.
@@ -200,7 +206,7 @@ class Options:
         tolerance = Tolerance.of(tolerate)
         return cls(
             workers=workers,
-            resources=Resources.of(cpu, memory, slots),
+            resources=Resources.of(cpu, memory, slots, spot=spot),
             chunk_size=chunk_size,
             retries=retries,
             retry_delay_s=float(retry_delay),

@@ -115,20 +115,31 @@ class WorkerSpec:
     inline_bytes: int
 
 
+class Wait(NamedTuple):
+    """Why fewer workers started than were asked for, and when to ask again."""
+
+    reason: str
+    seconds: float
+
+
 class Compute(Protocol):
     """Where workers run."""
 
-    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> None:
+    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         """Start the fleet's workers with these ordinals, each at most once ever,
 
-        so that two drivers asking for the same ordinals get each worker once.
+        so that two drivers asking for the same ordinals get each worker once. Where some must wait, says for what;
+        their ordinals are free, to be asked for again. Raises `CannotLaunch` when asking again would not help.
         """
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         """Every worker of the fleet that was ever launched and not yet forgotten, by ordinal."""
 
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
-        """Tell workers to hand back their work and end; kill what is left after `grace_s`; return then."""
+        """Tell workers to hand back their work and end; what is left after `grace_s` is killed.
+
+        Returns when they are gone, or when the platform has taken it on itself to end them.
+        """
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         """The last lines the worker printed."""
@@ -153,6 +164,8 @@ class Backend:
     lease_s: float  #: a worker that is not heard of for so long has lost its chunk
     chunk_s: float  #: the work a chunk should hold, once durations are known
     tick_s: float  #: between two looks of the reconciler
+    poll_s: float  #: how long a worker's request for work stays open
+    look_s: float  #: without notices for so long, look which outcomes there are
     idle_s: float  #: how long a worker waits for work before it stops itself
     lifetime_s: float  #: how long a worker lives at most
     keep_s: float  #: how long an ended run is kept

@@ -40,6 +40,8 @@ class View:
     cancelled: bool = False
     breaker: str = ""  #: what the first items all failed with
     input_lost: str = ""  #: why the rest of the input cannot come any more
+    launch_at: float = 0.0  #: not before, since the last launch was told to wait
+    impossible: str = ""  #: why no worker can ever start
     refused: str = ""  #: an outcome that we did not sign lies where an answer should be
 
 
@@ -77,6 +79,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
     [Launch(ordinals=range(0, 4))]
     >>> decide(replace(view, alive=3, launched=4), policy)  # one was lost
     [Launch(ordinals=range(4, 5))]
+    >>> decide(replace(view, launch_at=5), policy)  # told to wait
+    []
     >>> decide(replace(view, owed=2, alive=1, launched=4), policy)  # what is left fits one worker
     []
     >>> decide(replace(view, alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
@@ -98,6 +102,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
         return [Finish(RunState.STOPPED, _too_many(view, policy))]
     if view.refused:
         return [Finish(RunState.STOPPED, view.refused)]
+    if view.impossible:
+        return [Finish(RunState.STOPPED, view.impossible)]
     if view.breaker:
         return [Finish(RunState.STOPPED, view.breaker)]
     if view.input_lost and view.owed == 0:
@@ -106,7 +112,7 @@ def decide(view: View, policy: Policy) -> list[Action]:
         return [Finish(RunState.STOPPED, f"{view.barren} workers in a row ended badly and settled nothing")]
     actions: list[Action] = []
     wanted = launchable(view, policy)
-    if wanted > view.alive:
+    if wanted > view.alive and view.now >= view.launch_at:
         actions.append(Launch(range(view.launched, view.launched + wanted - view.alive)))
     lost = view.owed > 0 and sum(view.depth) == 0 and view.now - view.quiet_since > policy.resend_after_s
     if lost:

@@ -262,9 +262,16 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
             "failed": ledger.failed,
             "slot_seconds": ledger.slot_seconds,
             "ended_at": None,
-            "reason": "" if workers else "no worker is alive: `starburst attach` goes on with it",
+            "reason": _waits_for(backend, driver.run)
+            or ("" if workers else "no worker is alive: `starburst attach` goes on with it"),
         }
     return RunStatus(id=spec.run, state=state, label=spec.label, workers=workers, created_at=spec.created_at, **fields)
+
+
+def _waits_for(backend: Backend, run: RunId) -> str:
+    with suppress(NotFound):
+        return bytes(backend.store.get(RunNames(run).waits)).decode()
+    return ""
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:

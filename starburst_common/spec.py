@@ -77,6 +77,7 @@ class Spec:
             "memory_mib": resources.memory_mib,
             "slots": resources.slots,
             "memory_given": resources.memory_given,
+            "spot": resources.spot,
             "options": self.options,
         }
         key = RunNames(self.run).spec
@@ -106,6 +107,7 @@ class Spec:
                 memory_mib=fields["memory_mib"],
                 slots=fields["slots"],
                 memory_given=fields["memory_given"],
+                spot=fields["spot"],
             ),
             options=fields["options"],
         )

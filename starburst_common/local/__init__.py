@@ -7,21 +7,19 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from obstore.store import LocalStore
 
 from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
-from starburst_common.objects import Objects
+from starburst_common.objects import FolderObjects
 from starburst_common.ports import Backend
 
 
 def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
     """The embedded backend, kept in the folder `home`, which is made if it is not there."""
     home.mkdir(parents=True, exist_ok=True)
-    folder = home / "store"
     return Backend(
         name="local",
-        store=Objects(LocalStore(str(folder), mkdir=True), folder),
+        store=FolderObjects(home / "store"),
         queue=LocalQueue(home / "queue.sqlite3"),
         compute=LocalCompute(home),
         key=_signing_key(home / "signing.key"),
@@ -29,6 +27,8 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
         lease_s=5.0,
         chunk_s=2.0,
         tick_s=0.25,
+        poll_s=1.0,
+        look_s=2.0,
         idle_s=20.0,
         lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,

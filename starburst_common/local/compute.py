@@ -14,10 +14,11 @@ from pathlib import Path
 from shutil import rmtree
 from threading import Lock
 
-from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
-from starburst_common.ports import WorkerSpec
+from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.ports import Wait, WorkerSpec
 
 _TAIL_BYTES = 4000
+_GOOD_ENDS = (0, 143, -15)  # idle or told to go, the last before it could say so
 _STARTING_S = 10.0  # a record without a process id is a launch under way, or one whose driver died in the middle
 
 
@@ -29,7 +30,7 @@ class LocalCompute:
         self._children: dict[int, int | None] = {}  # process id to exit code, once it has one
         self._lock = Lock()
 
-    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> None:
+    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         folder = self._folder(spec.fleet)
         folder.mkdir(parents=True, exist_ok=True)
         for ordinal in ordinals:
@@ -39,6 +40,7 @@ class LocalCompute:
             except FileExistsError:
                 continue
             self._start(spec, ordinal, record)
+        return None
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         self._reap()
@@ -85,6 +87,7 @@ class LocalCompute:
             "worker": worker_id(spec.fleet, ordinal),
             "backend": "local",
             "home": str(self._home),
+            "cpu": resources.cpu,
             "slots": resources.slots,
             "memory_mib": resources.memory_mib if resources.memory_given else None,
             "idle_s": spec.idle_s,
@@ -93,14 +96,12 @@ class LocalCompute:
             "chunk_s": spec.chunk_s,
             "inline_bytes": spec.inline_bytes,
         }
-        threads = str(max(1, int(resources.cpu) // resources.slots))
-        blas = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
         scratch = record.with_suffix("")
         scratch.mkdir()
         with record.with_suffix(".log").open("ab") as log:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "starburst_worker"],
-                env={**blas, **os.environ, "STARBURST_WORKER": json.dumps(duty)},
+                env={**os.environ, "STARBURST_WORKER": json.dumps(duty)},
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -122,7 +123,13 @@ class LocalCompute:
             with suppress(FileNotFoundError):
                 if time.time() - record.stat().st_mtime < _STARTING_S:
                     return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
-            return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STOPPED, reason="its launch did not finish")
+            return WorkerState(
+                id=name,
+                ordinal=ordinal,
+                phase=WorkerPhase.STOPPED,
+                end=WorkerEnd.UNSTARTED,
+                reason="its launch did not finish",
+            )
         started_at = float(fields["started_at"])
         pid = int(fields["pid"])
         if self._there(pid) and _born(pid) in (0, fields["born"]):
@@ -133,6 +140,7 @@ class LocalCompute:
             id=name,
             ordinal=ordinal,
             phase=WorkerPhase.STOPPED,
+            end=WorkerEnd.DONE if code in _GOOD_ENDS else WorkerEnd.CRASHED,
             exit_code=code,
             reason=reason,
             started_at=started_at,

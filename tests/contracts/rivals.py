@@ -13,10 +13,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from obstore.store import LocalStore
 
 from starburst_common.errors import Exists
-from starburst_common.objects import Objects
+from starburst_common.objects import FolderObjects, Objects
 from starburst_common.ports import Backend, ObjectStore, WorkerSpec, WorkQueue
 
 _FRESH = multiprocessing.get_context("spawn")  # a fork would share open connections
@@ -25,7 +24,7 @@ _BUSY_S = 60.0
 
 def local_store(folder: Path) -> ObjectStore:
     """The store in a folder."""
-    return Objects(LocalStore(str(folder), mkdir=True), folder)
+    return FolderObjects(folder)
 
 
 def at_once(body: Callable[..., Any], *given: Sequence[Any]) -> list[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+import urllib.request
+from dataclasses import dataclass, field
 from typing import Any
 
 from starburst_common.model import FleetId, WorkerId
@@ -15,10 +17,12 @@ class Duty:
 
     fleet: FleetId
     worker: WorkerId
-    backend: str
-    home: str
+    backend: str  #: "local" or "aws"
+    home: str = ""  #: the local backend's folder
+    site: dict[str, Any] = field(default_factory=dict)  #: where in AWS
+    cpu: float = 1.0  #: vCPU
     slots: int
-    memory_mib: int | None  #: limit for all slots together; None where the platform enforces it
+    memory_mib: int | None  #: limit for all slots together; None without one
     idle_s: float
     lifetime_s: float
     lease_s: float
@@ -27,6 +31,15 @@ class Duty:
 
     @classmethod
     def read(cls, text: str) -> Duty:
-        """From the JSON in the environment."""
+        """From the JSON in the environment; on ECS, which starts many with the same orders, the task names the worker."""
         fields: dict[str, Any] = json.loads(text)
+        if not fields["worker"]:
+            fields["worker"] = _task_id(os.environ["ECS_CONTAINER_METADATA_URI_V4"])
         return cls(**fields)
+
+
+def _task_id(metadata: str) -> str:
+    """From ECS's task metadata endpoint, version 4."""
+    with urllib.request.urlopen(f"{metadata}/task", timeout=5) as answer:
+        task: dict[str, Any] = json.load(answer)
+    return str(task["TaskARN"]).rsplit("/", 1)[-1]

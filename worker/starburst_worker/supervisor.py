@@ -139,7 +139,7 @@ class Supervisor:
                 continue
             try:
                 leased = self._backend.queue.receive(
-                    self._work_queue, limit=min(room, 10), lease_s=self._duty.lease_s, wait_s=1.0
+                    self._work_queue, limit=min(room, 10), lease_s=self._duty.lease_s, wait_s=self._backend.poll_s
                 )
             except NotFound:
                 _log.info("the fleet is closed: stopping")
@@ -328,16 +328,28 @@ class Supervisor:
         return guarded
 
 
+def _backend_of(duty: Duty) -> Backend:
+    if duty.backend == "local":
+        return local_at(Path(duty.home))
+    from starburst_common.aws import aws_backend
+    from starburst_common.site import Site
+
+    key = os.environ.pop("STARBURST_KEY")  # the slots, which run the user's code, do without
+    return aws_backend(Site.of(duty.site, "this worker's orders"), key=key.encode())
+
+
 def main() -> NoReturn:
     """Be the worker that the environment describes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     duty = Duty.read(os.environ["STARBURST_WORKER"])
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
+        os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
     _log.info(
         "worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine()
     )
     code = EXIT_BROKEN
     try:
-        code = Supervisor(local_at(Path(duty.home)), duty, Path.cwd()).run()
+        code = Supervisor(_backend_of(duty), duty, Path.cwd()).run()
         _log.info("worker %s ends with %d", duty.worker, code)
     except Exception:
         _log.exception("worker %s failed", duty.worker)

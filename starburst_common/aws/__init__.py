@@ -1,0 +1,53 @@
+"""A site in, a `Backend` out whose store, queues and workers are in the user's own AWS account."""
+
+from __future__ import annotations
+
+from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.compute import EcsCompute
+from starburst_common.aws.queue import SqsQueue
+from starburst_common.aws.requests import tags
+from starburst_common.aws.store import S3Objects
+from starburst_common.errors import BadInput
+from starburst_common.ports import Backend
+from starburst_common.site import Site
+
+_LEAST_KEY = 32
+
+
+def aws_backend(site: Site, *, key: bytes | None = None, keep_days: float = 7) -> Backend:
+    """The backend of a site. `key` signs; by default it is read from the site's secret.
+
+    Raises `Denied` or `Unavailable` when the secret cannot be read.
+    """
+    clients = Clients(site.region)
+    secret = _signing_key(clients, site.signing_secret) if key is None else key
+    if len(secret) < _LEAST_KEY:
+        raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
+    store = S3Objects(site.bucket, clients)
+    return Backend(
+        name="aws",
+        store=store,
+        queue=SqsQueue(clients, prefix=f"starburst-{site.name}-", tags=tags(site)),
+        compute=EcsCompute(site, clients, store, secret),
+        key=secret,
+        default_workers=10,
+        lease_s=90.0,
+        chunk_s=30.0,
+        tick_s=5.0,
+        poll_s=20.0,
+        look_s=60.0,
+        idle_s=60.0,
+        lifetime_s=12 * 3600.0,
+        keep_s=keep_days * 86400,
+        inline_bytes=48 << 10,
+    )
+
+
+def _signing_key(clients: Clients, arn: str) -> bytes:
+    with speaking(f"reading the signing secret {arn}"):
+        if ":ssm:" in arn:
+            name = arn.split(":parameter", 1)[-1]
+            value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        else:
+            value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
+    return value.encode()

@@ -1,0 +1,182 @@
+"""A region in; its boto3 clients out, each made once at first use, and one table that turns their errors into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from threading import RLock
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+
+from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+
+_ATTEMPTS = 9  #: in botocore's standard mode these bridge about a minute
+_CONNECTIONS = 40  #: at least one for each thread that may speak at once
+_LONGEST_POLL_S = 20
+
+#: Error codes of the services we speak to, by what they mean to us. Source: botocore's service models, 1.44.
+_GONE = {
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "QueueDoesNotExist",
+    "ResourceNotFoundException",
+    "ParameterNotFound",
+    "NoSuchKey",
+    "NoSuchBucket",
+}
+_LATER = {
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "LimitExceededException",
+    "SlowDown",
+    "OverLimit",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "InternalServiceError",
+    "ServerException",
+}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
+_FORBIDDEN = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "UnauthorizedOperation",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "InvalidAccessKeyId",
+    "BlockedException",
+}
+EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
+
+
+class Clients:
+    """boto3 clients for one region, shared by all threads."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._lock = RLock()  # a session makes one client at a time
+
+    @cached_property
+    def session(self) -> boto3.session.Session:
+        """Where credentials come from."""
+        with self._lock:
+            return boto3.session.Session(region_name=self.region)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """Amazon SQS."""
+        return cast("SQSClient", self._client("sqs"))
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """Amazon S3, for what obstore cannot do."""
+        return cast("S3Client", self._client("s3"))
+
+    @cached_property
+    def ecs(self) -> ECSClient:
+        """Amazon ECS."""
+        return cast("ECSClient", self._client("ecs"))
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        """CloudWatch Logs."""
+        return cast("CloudWatchLogsClient", self._client("logs"))
+
+    @cached_property
+    def secrets(self) -> SecretsManagerClient:
+        """Secrets Manager."""
+        return cast("SecretsManagerClient", self._client("secretsmanager"))
+
+    @cached_property
+    def parameters(self) -> SSMClient:
+        """Systems Manager's parameters."""
+        return cast("SSMClient", self._client("ssm"))
+
+    def close(self) -> None:
+        """Close every connection."""
+        for name in ("sqs", "s3", "ecs", "logs", "secrets", "parameters"):
+            if (client := self.__dict__.pop(name, None)) is not None:
+                client.close()
+
+    def _client(self, service: str) -> Any:
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=5,
+            read_timeout=_LONGEST_POLL_S + 10,
+            user_agent_extra="starburst",
+        )
+        with self._lock, speaking(service):
+            return self.session.client(service, config=config)  # type: ignore[call-overload]
+
+
+@contextmanager
+def speaking(doing: str) -> Iterator[None]:
+    """Raises what botocore raises as one of our errors; `doing` says what was tried, as in "sqs:SendMessage"."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise meaning(error, doing) from error
+
+
+def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
+    """What a vendor's error means to us.
+
+    >>> refusal = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+    >>> meaning(ClientError(refusal, "RunTask"), "ecs:RunTask")
+    Denied('not allowed to do ecs:RunTask: no: let these credentials do it, or use others')
+    """
+    if isinstance(error, ClientError):
+        code, message = error_code(error), error.response.get("Error", {}).get("Message", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _GONE:
+            return NotFound(f"{doing}: {message}")
+        if code in _EXPIRED:
+            return Unavailable(f"{doing}: {EXPIRED}")
+        if code in _LATER or status >= 500 or status == 429:
+            return Unavailable(f"{doing}: {code}: {message}")
+        if code in _FORBIDDEN:
+            return Denied(f"not allowed to do {doing}: {message}: let these credentials do it, or use others")
+        return StarburstError(f"{doing}: {code}: {message}")
+    if isinstance(error, CredentialRetrievalError | TokenRetrievalError | SSOError):
+        return Unavailable(f"{doing}: {EXPIRED}: {error}")
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return Denied(f"{doing}: {error}: run `aws configure`, set AWS_PROFILE, or give the machine a role")
+    if isinstance(error, HTTPClientError):
+        return Unavailable(f"{doing}: {error}")
+    return StarburstError(f"{doing}: {error}")
+
+
+def error_code(error: ClientError) -> str:
+    """The service's own name of an error."""
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,241 @@
+"""Workers as tasks on Amazon ECS with Fargate, launched in tens, swept a hundred at a time, never polled one by one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import Clients, error_code, meaning, speaking
+from starburst_common.aws.launches import Launch, Launches, free_steps
+from starburst_common.aws.pace import Bucket
+from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
+from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task, task_definition
+from starburst_common.aws.tasks import task_id, worker_state
+from starburst_common.errors import CannotLaunch, NotFound
+from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.ports import ObjectStore, Wait, WorkerSpec
+from starburst_common.site import Site
+
+_log = logging.getLogger("starburst.aws")
+
+_DESCRIBE_MOST = 100  #: tasks a call. Source: Amazon ECS API reference, DescribeTasks
+_TAIL_LINES = 50
+_UNANSWERED_S = 20.0  #: a launch without an answer for so long was left by a driver that died
+_UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
+_STOPS_AT_ONCE = 8
+#: When to ask again for what was refused.
+_AGAIN_S = {Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.RATE: 5.0}
+
+
+class EcsCompute:
+    """`Compute` on one cluster; see `starburst_common.ports` for what it promises."""
+
+    def __init__(self, site: Site, clients: Clients, store: ObjectStore, key: bytes) -> None:
+        self._site, self._clients = site, clients
+        self._launches = Launches(store, key)
+        self._lock = Lock()
+        self._definition = ""
+        # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
+        self._calls = Bucket(burst=20, each_s=20)  # RunTask on Fargate; StopTask has more
+        self._starts = Bucket(burst=100, each_s=20)  # tasks started
+        self._looks = Bucket(burst=100, each_s=20)  # DescribeTasks and ListTasks
+
+    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
+        definition = self.ensure_task_definition()
+        launches, _ = self._launches.read(spec.fleet)
+        for lo, count in free_steps(ordinals, launches, most=RUN_TASK_MOST):
+            allowed = self._starts.take(count)
+            if allowed:
+                request = run_task(self._site, definition, spec, allowed)
+                claimed = self._launches.claim(spec.fleet, lo, allowed, request, spot=spec.resources.spot)
+                if claimed is None:
+                    self._starts.give_back(allowed)
+                    continue
+                if (wait := self._ask(spec.fleet, claimed)) is not None:
+                    return wait
+            if allowed < count:
+                return Wait("Fargate's launch rate (20 workers a second)", 1.0)
+        return None
+
+    def workers(self, fleet: FleetId) -> list[WorkerState]:
+        launches, stops = self._launches.read(fleet)
+        ordinals: dict[str, int] = {}
+        states: list[WorkerState] = []
+        for launch in launches:
+            if launch.tasks is None and time.time() - launch.at > _UNANSWERED_S:
+                _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
+                self._ask(fleet, launch)
+            if launch.tasks is None:
+                states += [
+                    WorkerState(id=WorkerId(f"{fleet}-{ordinal}"), ordinal=ordinal, phase=WorkerPhase.STARTING)
+                    for ordinal in range(launch.lo, launch.hi)
+                ]
+                continue
+            ordinals.update(zip(launch.tasks, range(launch.lo, launch.hi), strict=True))
+        seen = [stops[task_id(arn)] for arn in ordinals if task_id(arn) in stops]
+        fresh = list(self._look({arn: at for arn, at in ordinals.items() if task_id(arn) not in stops}, launches))
+        self._launches.stopped(fleet, [state for state in fresh if state.phase is WorkerPhase.STOPPED])
+        return sorted([*states, *seen, *fresh], key=lambda state: state.ordinal)
+
+    def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
+        """ECS sends SIGTERM now and, where that is not heard, SIGKILL two minutes later, whoever still watches."""
+        wanted = set(ids)
+        launches, stops = self._launches.read(fleet)
+        arns = [arn for launch in launches for arn in launch.tasks or ()]
+        alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
+        with ThreadPoolExecutor(_STOPS_AT_ONCE) as pool:
+            for _ in pool.map(self._stop, alive):
+                pass
+
+    def tail(self, fleet: FleetId, worker: WorkerId) -> str:
+        try:
+            with speaking("logs:GetLogEvents"):
+                found = self._clients.logs.get_log_events(
+                    logGroupName=self._site.log_group,
+                    logStreamName=log_stream(worker),
+                    limit=_TAIL_LINES,
+                    startFromHead=False,
+                )
+        except NotFound:
+            return ""
+        return "\n".join(event["message"] for event in found["events"])
+
+    def forget(self, fleet: FleetId) -> None:
+        self._launches.forget(fleet)
+
+    def fleets(self) -> list[FleetId]:
+        return self._launches.fleets()
+
+    def ensure_task_definition(self) -> str:
+        """The ARN of the site's task definition, registered at its first use, with its log group."""
+        with self._lock:
+            if not self._definition:
+                wanted = task_definition(self._site)
+                self._definition = self._registered(wanted["family"]) or self._register(wanted)
+            return self._definition
+
+    # --- task definitions ---------------------------------------------------------------------------------------------
+
+    def _registered(self, family: str) -> str:
+        try:
+            found = self._clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+        except ClientError as error:
+            if error_code(error) == "ClientException":  # how ECS says that there is none
+                return ""
+            raise meaning(error, "ecs:DescribeTaskDefinition") from error
+        return found["taskDefinitionArn"] if found["status"] == "ACTIVE" else ""
+
+    def _register(self, wanted: dict[str, Any]) -> str:
+        self._ensure_log_group()
+        with speaking("ecs:RegisterTaskDefinition"):
+            made = self._clients.ecs.register_task_definition(**wanted)
+        _log.info("registered the task definition %s for %s", wanted["family"], self._site.image)
+        return made["taskDefinition"]["taskDefinitionArn"]
+
+    def _ensure_log_group(self) -> None:
+        logs, group = self._clients.logs, self._site.log_group
+        with speaking("logs:CreateLogGroup"):
+            try:
+                logs.create_log_group(logGroupName=group)
+            except logs.exceptions.ResourceAlreadyExistsException:
+                return  # its owner may have chosen another retention
+            logs.put_retention_policy(logGroupName=group, retentionInDays=self._site.log_days)
+
+    # --- launching ----------------------------------------------------------------------------------------------------
+
+    def _ask(self, fleet: FleetId, launch: Launch) -> Wait | None:
+        """Ask ECS for a launch's tasks, here and there and at last for fewer, and write down what it gave."""
+        tasks: list[str] = []
+        refused: tuple[Refusal, str, str] | None = None
+        full: set[bool] = set()  # capacities whose quota is used up, in whatever zone
+        for way, (on_spot, subnets) in enumerate(self._ways(launch.spot)):
+            if on_spot in full:
+                continue
+            missing = launch.count - len(tasks)
+            while missing > 0:
+                more, refused = self._run_task(launch, way, missing, on_spot, subnets)
+                tasks += more
+                if more or refused is None or refused[0] is not Refusal.QUOTA or missing == 1:
+                    break
+                missing //= 2
+            if len(tasks) == launch.count:
+                refused = None
+                break
+            if refused is not None and refused[0] is Refusal.QUOTA:
+                full.add(on_spot)
+            elif refused is not None and refused[0] is not Refusal.CAPACITY:
+                break
+        self._launches.answer(fleet, launch, tasks)
+        self._starts.give_back(launch.count - len(tasks))
+        if refused is None:
+            return None
+        why, code, text = refused
+        if why is Refusal.FATAL:
+            raise CannotLaunch(explained(code, text))
+        vcpu = int(launch.request["overrides"]["cpu"]) / 1024
+        return Wait(waiting_for(why, vcpu, launch.spot), _AGAIN_S[why])
+
+    def _ways(self, spot: bool) -> Iterator[tuple[bool, tuple[str, ...]]]:
+        """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks."""
+        subnets = self._site.subnets
+        for on_spot in (True, False) if spot else (False,):
+            yield on_spot, subnets
+            if len(subnets) > 1:
+                yield from ((on_spot, (subnet,)) for subnet in subnets)
+
+    def _run_task(
+        self, launch: Launch, way: int, count: int, spot: bool, subnets: tuple[str, ...]
+    ) -> tuple[list[str], tuple[Refusal, str, str] | None]:
+        request = placed({**launch.request, "count": count}, self._site, spot=spot, subnets=subnets)
+        self._calls.wait()
+        try:
+            answer = self._clients.ecs.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
+        except ClientError as error:
+            code, text = error_code(error), str(error.response.get("Error", {}).get("Message", ""))
+            return [], (refusal(code, text), code, text)
+        except Exception as error:
+            with speaking("ecs:RunTask"):
+                raise error
+        started = [task["taskArn"] for task in answer["tasks"]]
+        for failure in answer["failures"]:
+            code, text = failure.get("reason", ""), failure.get("detail", "")
+            return started, (refusal(code, text), code, text)
+        return started, None
+
+    # --- looking and stopping -----------------------------------------------------------------------------------------
+
+    def _look(self, ordinals: dict[str, int], launches: Sequence[Launch]) -> Iterator[WorkerState]:
+        arns = list(ordinals)
+        launched_at = {arn: launch.at for launch in launches for arn in launch.tasks or ()}
+        for at in range(0, len(arns), _DESCRIBE_MOST):
+            self._looks.wait()
+            with speaking("ecs:DescribeTasks"):
+                found = self._clients.ecs.describe_tasks(
+                    cluster=self._site.cluster, tasks=arns[at : at + _DESCRIBE_MOST]
+                )
+            for task in found["tasks"]:
+                yield worker_state(task, ordinals[task["taskArn"]])  # type: ignore[arg-type]
+            for failure in found["failures"]:
+                arn = failure["arn"]
+                gone = time.time() - launched_at[arn] > _UNSEEN_S
+                yield WorkerState(
+                    id=task_id(arn),
+                    ordinal=ordinals[arn],
+                    phase=WorkerPhase.STOPPED if gone else WorkerPhase.STARTING,
+                    end=WorkerEnd.DONE if gone else None,
+                    reason="it stopped so long ago that ECS has forgotten it" if gone else "",
+                )
+
+    def _stop(self, arn: str) -> None:
+        try:
+            with speaking("ecs:StopTask"), suppress(self._clients.ecs.exceptions.InvalidParameterException):
+                self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")
+        except NotFound:
+            return

@@ -1,0 +1,224 @@
+"""Queues on Amazon SQS: standard queues with long polls, leases as visibility timeouts, groups as fair queues.
+
+Limits are those of the Amazon SQS Developer Guide, "Message quotas", read 2026-11-22.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from starburst_common.aws.clients import Clients, speaking
+from starburst_common.errors import NotFound, StarburstError, Unavailable
+from starburst_common.ports import Depth, Leased
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+_BATCH = 10
+_BATCH_BYTES = 1 << 20  #: of all messages of a call together
+_LONGEST_POLL_S = 20
+_LONGEST_DELAY_S = 900
+_LONGEST_LEASE_S = 12 * 3600  #: from a message's receipt to its last second, renewals included
+_RETENTION_S = 14 * 86400
+_TRIES = 8
+
+
+class SqsQueue:
+    """`WorkQueue` on SQS; see `starburst_common.ports` for what it promises.
+
+    A name becomes `<prefix><name>`. A group holds messages apart only for fairness: `depth` counts the whole queue, and
+    `drop_group` leaves it to workers to discard what they meet.
+    """
+
+    def __init__(self, clients: Clients, *, prefix: str, tags: dict[str, str]) -> None:
+        self._clients, self._prefix, self._tags = clients, prefix, tags
+        self._lock = Lock()
+        self._urls: dict[str, str] = {}
+        self._leased_at: dict[str, float] = {}  # receipts of leases that were renewed, and since when they are ours
+
+    def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
+        attributes = {"MessageRetentionPeriod": str(_RETENTION_S)}
+        if max_receives is not None:
+            self.ensure(self.dead(queue))
+            attributes["RedrivePolicy"] = (
+                f'{{"deadLetterTargetArn":"{self._arn(self.dead(queue))}","maxReceiveCount":"{max_receives}"}}'
+            )
+        with speaking("sqs:CreateQueue"):
+            made = self._clients.sqs.create_queue(
+                QueueName=self._prefix + queue, Attributes=attributes, tags=self._tags  # type: ignore[arg-type]
+            )
+        with self._lock:
+            self._urls[queue] = made["QueueUrl"]
+
+    def dead(self, queue: str) -> str:
+        return f"{queue}-dead"
+
+    def send(self, queue: str, bodies: Sequence[str], *, group: str, delay_s: float = 0.0) -> None:
+        if delay_s > _LONGEST_DELAY_S:
+            raise ValueError(f"delay_s={delay_s}: SQS hides a message for {_LONGEST_DELAY_S} s at most")
+        url, delay = self._url(queue), math.ceil(delay_s)
+        for batch in batches(bodies):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {"Id": str(i), "MessageBody": body, "MessageGroupId": group, "DelaySeconds": delay}
+                for i, body in enumerate(batch)
+            ]
+
+            def send(entries: Any) -> Any:
+                return self._clients.sqs.send_message_batch(QueueUrl=url, Entries=entries)
+
+            failed = self._all("sqs:SendMessage", send, entries)
+            if failed:
+                raise StarburstError(f"sqs:SendMessage: {failed[0]['Code']}: {failed[0].get('Message', '')}")
+
+    def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
+        if not 1 <= limit <= _BATCH:
+            raise ValueError(f"limit={limit}: a receive leases 1 to 10 messages")
+        with self._speaking_of(queue, "sqs:ReceiveMessage"):
+            answer = self._clients.sqs.receive_message(
+                QueueUrl=self._url(queue),
+                MaxNumberOfMessages=limit,
+                VisibilityTimeout=math.ceil(lease_s),
+                WaitTimeSeconds=min(math.ceil(wait_s), _LONGEST_POLL_S),
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        return [
+            Leased(message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"]))
+            for message in answer.get("Messages", [])
+        ]
+
+    def extend(self, queue: str, receipts: Sequence[str], lease_s: float) -> list[str]:
+        lost: list[str] = []
+        for batch in _tens(receipts):
+            entries = [
+                {"Id": str(i), "ReceiptHandle": receipt, "VisibilityTimeout": self._within_cap(receipt, lease_s)}
+                for i, receipt in enumerate(batch)
+            ]
+
+            def extend(entries: Any) -> Any:
+                url = self._url(queue)
+                return self._clients.sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+            try:
+                with self._speaking_of(queue, "sqs:ChangeMessageVisibility"):
+                    failed = self._all("sqs:ChangeMessageVisibility", extend, entries)
+            except NotFound:  # the queue was dropped, and every lease with it
+                lost += batch
+                continue
+            lost += [batch[int(failure["Id"])] for failure in failed]
+        with self._lock:
+            for receipt in lost:
+                self._leased_at.pop(receipt, None)
+        return lost
+
+    def delete(self, queue: str, receipts: Sequence[str]) -> None:
+        for batch in _tens(receipts):
+            entries = [{"Id": str(i), "ReceiptHandle": receipt} for i, receipt in enumerate(batch)]
+
+            def delete(entries: Any) -> Any:
+                return self._clients.sqs.delete_message_batch(QueueUrl=self._url(queue), Entries=entries)
+
+            with suppress(NotFound), self._speaking_of(queue, "sqs:DeleteMessage"):
+                self._all("sqs:DeleteMessage", delete, entries)
+            with self._lock:
+                for receipt in batch:
+                    self._leased_at.pop(receipt, None)
+
+    def depth(self, queue: str, *, group: str | None = None) -> Depth:
+        try:
+            with self._speaking_of(queue, "sqs:GetQueueAttributes"):
+                found = self._clients.sqs.get_queue_attributes(
+                    QueueUrl=self._url(queue),
+                    AttributeNames=[
+                        "ApproximateNumberOfMessages",
+                        "ApproximateNumberOfMessagesNotVisible",
+                        "ApproximateNumberOfMessagesDelayed",
+                    ],
+                )["Attributes"]
+        except NotFound:
+            return Depth(0, 0)
+        waiting = int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesDelayed"])
+        return Depth(waiting, int(found["ApproximateNumberOfMessagesNotVisible"]))
+
+    def drop(self, queue: str) -> None:
+        for name in (queue, self.dead(queue)):
+            with suppress(NotFound), self._speaking_of(name, "sqs:DeleteQueue"):
+                self._clients.sqs.delete_queue(QueueUrl=self._url(name))
+            with self._lock:
+                self._urls.pop(name, None)
+
+    def drop_group(self, queue: str, group: str) -> None:
+        return
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._clients.close()
+
+    def _url(self, queue: str) -> str:
+        """A queue's address. Raises `NotFound`."""
+        with self._lock:
+            known = self._urls.get(queue)
+        if known is None:
+            with speaking(f"sqs:GetQueueUrl {queue}"):
+                known = self._clients.sqs.get_queue_url(QueueName=self._prefix + queue)["QueueUrl"]
+            with self._lock:
+                self._urls[queue] = known
+        return known
+
+    def _arn(self, queue: str) -> str:
+        account = self._url(queue).rstrip("/").split("/")[-2]
+        region = self._clients.sqs.meta.region_name
+        return f"arn:{self._clients.sqs.meta.partition}:sqs:{region}:{account}:{self._prefix}{queue}"
+
+    def _speaking_of(self, queue: str, doing: str) -> Any:
+        return speaking(f"{doing} {queue}")
+
+    def _within_cap(self, receipt: str, lease_s: float) -> int:
+        """A lease that ends within SQS's twelve hours; what runs longer is leased to another worker as well."""
+        now = time.monotonic()
+        with self._lock:
+            since = self._leased_at.setdefault(receipt, now - lease_s)
+            if lease_s == 0:
+                self._leased_at.pop(receipt, None)
+        return max(min(math.ceil(lease_s), int(since + _LONGEST_LEASE_S - now) - 1), 0)
+
+    def _all(self, doing: str, call: Callable[[Any], Any], entries: Sequence[Any]) -> list[Any]:
+        """Make a batch call until every entry is through; returns those that were refused for good."""
+        refused: list[Any] = []
+        for attempt in range(_TRIES):
+            failed = call(entries).get("Failed", [])
+            refused += [failure for failure in failed if failure["SenderFault"]]
+            again = {failure["Id"] for failure in failed if not failure["SenderFault"]}
+            if not again:
+                return refused
+            entries = [entry for entry in entries if entry["Id"] in again]
+            time.sleep(min(0.1 * 2**attempt, 5.0))
+        raise Unavailable(f"{doing}: {len(entries)} messages of a batch were refused {_TRIES} times")
+
+
+def batches(bodies: Iterable[str]) -> Iterator[list[str]]:
+    """Bodies in the fewest calls that SQS takes, in their order: ten a call, and a mebibyte of all together.
+
+    >>> [len(batch) for batch in batches(["x"] * 12)], [len(batch) for batch in batches(["x" * 600_000] * 3)]
+    ([10, 2], [1, 1, 1])
+    """
+    batch: list[str] = []
+    nbytes = 0
+    for body in bodies:
+        size = len(body.encode())
+        if batch and (len(batch) == _BATCH or nbytes + size > _BATCH_BYTES):
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(body)
+        nbytes += size
+    if batch:
+        yield batch
+
+
+def _tens(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for at in range(0, len(receipts), _BATCH):
+        yield receipts[at : at + _BATCH]

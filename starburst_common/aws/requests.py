@@ -1,0 +1,142 @@
+"""A site and a fleet in; the requests ECS is sent, as plain data, out. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from starburst_common.errors import BadInput
+from starburst_common.options import Resources
+from starburst_common.ports import WorkerSpec
+from starburst_common.site import Site
+
+CONTAINER = "worker"
+RUN_TASK_MOST = 10  #: tasks a call. Source: Amazon ECS API reference, RunTask, read 2026-11-22
+_OVERRIDES_MOST = 8192  #: characters. Same source
+_STOP_S = 120  #: from SIGTERM to SIGKILL, the most Fargate allows. Source: ECS Developer Guide, "Task definition"
+
+
+def tags(site: Site) -> dict[str, str]:
+    """What marks everything of a site as ours."""
+    return {"starburst:site": site.name}
+
+
+def task_definition(site: Site) -> dict[str, Any]:
+    """What RegisterTaskDefinition is sent: one for each image, whatever the size; its family names its content.
+
+    >>> site = Site.of({"name": "s", "region": "us-east-1", "bucket": "abc", "cluster": "c", "subnets": ["subnet-1"],
+    ...     "execution_role": "arn:aws:iam::123456789012:role/e", "task_role": "arn:aws:iam::123456789012:role/t",
+    ...     "image": "i:1", "signing_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:k"}, "here")
+    >>> definition = task_definition(site)
+    >>> definition["family"] == task_definition(site)["family"], definition["containerDefinitions"][0]["stopTimeout"]
+    (True, 120)
+    """
+    content: dict[str, Any] = {
+        "networkMode": "awsvpc",
+        "requiresCompatibilities": ["FARGATE"],
+        "cpu": "256",  # each launch overrides both
+        "memory": "512",
+        "executionRoleArn": site.execution_role,
+        "taskRoleArn": site.task_role,
+        "runtimePlatform": {"cpuArchitecture": site.architecture, "operatingSystemFamily": "LINUX"},
+        "containerDefinitions": [
+            {
+                "name": CONTAINER,
+                "image": site.image,
+                "essential": True,
+                "stopTimeout": _STOP_S,
+                "linuxParameters": {"initProcessEnabled": True},
+                "secrets": [{"name": "STARBURST_KEY", "valueFrom": site.signing_secret}],
+                "logConfiguration": {
+                    "logDriver": "awslogs",
+                    "options": {
+                        "awslogs-group": site.log_group,
+                        "awslogs-region": site.region,
+                        "awslogs-stream-prefix": "worker",
+                        "mode": "non-blocking",  # what must not be lost is in the store
+                        "max-buffer-size": "25m",
+                    },
+                },
+            }
+        ],
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return {"family": f"starburst-{site.name}-{digest}", **content, "tags": _pairs(tags(site))}
+
+
+def log_stream(task: str) -> str:
+    """Where a task's container prints."""
+    return f"worker/{CONTAINER}/{task}"
+
+
+def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[str, Any]:
+    """What RunTask is sent for so many of a fleet's workers; where they run and the token come later.
+
+    Raises `BadInput` when the worker's orders are longer than ECS takes.
+    """
+    cpu, memory_mib = fargate_size(spec.resources)
+    overrides = {
+        "cpu": str(cpu),
+        "memory": str(memory_mib),
+        "containerOverrides": [
+            {"name": CONTAINER, "environment": [{"name": "STARBURST_WORKER", "value": json.dumps(duty(site, spec))}]}
+        ],
+    }
+    if (length := len(json.dumps(overrides))) > _OVERRIDES_MOST:
+        raise BadInput(f"the site's settings make a worker's orders {length} characters, ECS takes {_OVERRIDES_MOST}")
+    return {
+        "cluster": site.cluster,
+        "taskDefinition": definition,
+        "count": count,
+        "startedBy": spec.fleet,
+        "overrides": overrides,
+        "enableECSManagedTags": True,
+        "propagateTags": "TASK_DEFINITION",
+    }
+
+
+def placed(request: dict[str, Any], site: Site, *, spot: bool, subnets: tuple[str, ...]) -> dict[str, Any]:
+    """The request, with where its tasks run: a capacity of its own for each call, so that falling back is exact."""
+    return {
+        **request,
+        "capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT" if spot else "FARGATE", "weight": 1}],
+        "networkConfiguration": {
+            "awsvpcConfiguration": {
+                "subnets": [*subnets],
+                "securityGroups": [*site.security_groups],
+                "assignPublicIp": "ENABLED" if site.assign_public_ip else "DISABLED",
+            }
+        },
+    }
+
+
+def duty(site: Site, spec: WorkerSpec) -> dict[str, Any]:
+    """A worker's orders; which worker it is, its own metadata tell it."""
+    return {
+        "fleet": spec.fleet,
+        "worker": "",
+        "backend": "aws",
+        "site": {name: value for name, value in site.table().items() if value not in ("", ())},
+        "slots": spec.resources.slots,
+        "cpu": spec.resources.cpu,
+        "memory_mib": spec.resources.memory_mib,
+        "idle_s": spec.idle_s,
+        "lifetime_s": spec.lifetime_s,
+        "lease_s": spec.lease_s,
+        "chunk_s": spec.chunk_s,
+        "inline_bytes": spec.inline_bytes,
+    }
+
+
+def fargate_size(resources: Resources) -> tuple[int, int]:
+    """CPU units and memory in MiB. `Resources.of` has checked both against Fargate's table.
+
+    >>> fargate_size(Resources.of(0.5, "2GB"))
+    (512, 2048)
+    """
+    return round(resources.cpu * 1024), resources.memory_mib
+
+
+def _pairs(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"key": name, "value": value} for name, value in tags.items()]

@@ -1,0 +1,108 @@
+"""An ECS task as DescribeTasks tells it, in; our `WorkerState` and why it stopped, out. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from starburst_common.model import WorkerEnd, WorkerId, WorkerPhase, WorkerState
+
+#: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task lifecycle";
+#: read 2026-11-22. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
+_NEVER = re.compile(
+    r"not found|no such image|does not exist|denied|unauthorized|403|invalid reference|image Manifest does not contain"
+    r"|exec format error|executable file not found|unable to assume|AccessDenied|ResourceNotFound|is not authorized",
+    re.IGNORECASE,
+)
+_SPOT = re.compile(r"SpotInterruption|TerminationNotice|Spot Task was interrupted")
+_OOM = re.compile(r"OutOfMemory")
+_KILLED = 137
+
+
+def task_id(arn: str) -> WorkerId:
+    """The last part of a task's ARN, which is also the name of its log stream.
+
+    >>> task_id("arn:aws:ecs:us-east-1:123456789012:task/main/0123456789abcdef")
+    '0123456789abcdef'
+    """
+    return WorkerId(arn.rsplit("/", 1)[-1])
+
+
+def worker_state(task: dict[str, Any], ordinal: int) -> WorkerState:
+    """A worker, from its task."""
+    phase = _phase(task.get("lastStatus", ""))
+    end, reason = _end(task) if phase is WorkerPhase.STOPPED else (None, "")
+    return WorkerState(
+        id=task_id(task["taskArn"]),
+        ordinal=ordinal,
+        phase=phase,
+        end=end,
+        exit_code=_container(task).get("exitCode") if end is not None else None,
+        reason=reason,
+        started_at=_seconds(task.get("pullStartedAt") or task.get("createdAt")),
+        stopped_at=_seconds(task.get("stoppedAt")) if end is not None else 0.0,
+    )
+
+
+def _phase(status: str) -> WorkerPhase:
+    """The many states of a task are three to us. One that is being stopped may still settle what it has.
+
+    >>> [_phase(status).value for status in ("PENDING", "RUNNING", "STOPPING", "STOPPED")]
+    ['starting', 'running', 'running', 'stopped']
+    """
+    if status in ("PROVISIONING", "PENDING", "ACTIVATING", ""):
+        return WorkerPhase.STARTING
+    return WorkerPhase.STOPPED if status in ("STOPPED", "DELETED") else WorkerPhase.RUNNING
+
+
+def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
+    """Why a task stopped, and the same for a person.
+
+    >>> stopped = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
+    >>> _end(stopped | {"containers": [{"exitCode": 0}]})[0].value
+    'done'
+    >>> _end(stopped | {"containers": [{"exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory"}]})
+    (<WorkerEnd.OOM: 'oom'>, 'OutOfMemoryError: Container killed due to memory: give each worker more memory')
+    >>> _end(stopped | {"containers": [{"exitCode": 137}]})
+    (<WorkerEnd.CRASHED: 'crashed'>, 'killed (exit code 137)')
+    >>> _end({"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."})[0].value
+    'spot'
+    >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: a/b:c: not found"})[0].value
+    'unstartable'
+    >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "ResourceInitializationError: i/o timeout"})[0].value
+    'unstarted'
+    """
+    container = _container(task)
+    code, said = container.get("exitCode"), container.get("reason", "")
+    stop_code, reason = task.get("stopCode", ""), task.get("stoppedReason", "")
+    if _OOM.search(said):
+        return WorkerEnd.OOM, f"{said}: give each worker more memory"
+    if _SPOT.search(f"{stop_code} {reason}"):
+        return WorkerEnd.SPOT, reason
+    if stop_code == "TaskFailedToStart" or (code is None and stop_code == "EssentialContainerExited"):
+        why = reason if said in reason else f"{reason} {said}".strip()
+        if _NEVER.search(why):
+            return WorkerEnd.UNSTARTABLE, f"no worker can start: {why}: {_advice(why)}"
+        return WorkerEnd.UNSTARTED, why
+    if stop_code == "UserInitiated" or code in (0, 143):
+        return WorkerEnd.DONE, reason
+    if code == _KILLED:
+        return WorkerEnd.CRASHED, f"killed (exit code {_KILLED})"
+    return WorkerEnd.CRASHED, f"exit code {code}" if code is not None else reason
+
+
+def _advice(why: str) -> str:
+    if "CannotPull" in why:
+        return "correct the site's image, or push it; its architecture must be the site's"
+    if "ResourceInitialization" in why:
+        return "let the site's execution role read its secret and write its log group"
+    return "correct the image"
+
+
+def _container(task: dict[str, Any]) -> dict[str, Any]:
+    return next(iter(task.get("containers", [])), {})
+
+
+def _seconds(at: datetime | None) -> float:
+    return at.timestamp() if at is not None else 0.0
