@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo python3 -m uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test check bench format uv
+.PHONY: demo test check bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes
 	@$(RUN) --group examples python examples/grid_search.py
@@ -20,6 +20,9 @@ check: uv ## Format, lint, strict types, layers, doctests
 
 bench: uv ## Timings against peers, recorded in docs/performance.md
 	@$(RUN) --group dev --group bench python -m benchmarks
+
+testbed: uv ## An AWS on this machine to try the command line against, until Ctrl-C
+	@$(RUN) --group dev python -m tests.testbed
 
 format: uv
 	@$(RUN) --group dev ruff format .

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import math
+import pickle
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Self, cast
 from uuid import UUID
 
-import cloudpickle
 from prefect.client.schemas.objects import RunInput, State, TaskRun
 from prefect.context import TagsContext, TaskRunContext
 from prefect.exceptions import PrefectSignal
@@ -30,6 +30,7 @@ from prefect_starburst import logs
 from prefect_starburst.call import RemoteCall, Reply
 from prefect_starburst.facts import CallContext
 from prefect_starburst.loop import EngineLoop
+from starburst_common.answers import RemoteTraceback
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
 
 Send = Callable[..., "Future[Any]"]
@@ -40,13 +41,6 @@ FAILURES = (BadInput, UnpicklableResult, ItemTimeout)
 
 class CallLost(BaseException):
     """A call came to nothing through no fault of its function. No Exception, so that the engine reports Crashed."""
-
-
-class RemoteTraceback(Exception):
-    """Where on the worker an exception was raised, as text: the cause of the exception raised here."""
-
-    def __str__(self) -> str:
-        return f"\n\n{self.args[0]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +115,9 @@ class Stub:
             facts = CallContext.of(
                 context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
             )
-            sent = self._send(self._call, context.parameters, cloudpickle.dumps(facts))
+            run = pickle.dumps(facts)
+            await self._loop.burst()
+            sent = self._send(self._call, context.parameters, run)
             answer = await self._loop.settled(sent)
         except FAILURES:
             raise

@@ -34,6 +34,7 @@ class EngineLoop:
         self._stopping = asyncio.Event()
         self._posted: deque[Callable[[], object]] = deque()
         self._woken = False
+        self._called = False
         self._lock, self._closed = threading.Lock(), False
         self._ready: Future[AsyncClientContext] = Future()
         self._context = copy_context()  # the flow's settings say which API to speak to
@@ -77,6 +78,15 @@ class EngineLoop:
                 future.cancel()
                 raise
         return future.result()
+
+    async def burst(self) -> None:
+        """Let the engines that are ready come as far: calls that leave together share messages to the workers.
+
+        The first call does not wait for others, since workers start with it.
+        """
+        if self._called:
+            await asyncio.sleep(0)
+        self._called = True
 
     def drain(self) -> None:
         """Wait until no run is under way."""

@@ -30,8 +30,8 @@ from prefect_starburst.future import StarburstFuture, upstream_of
 from prefect_starburst.loop import EngineLoop
 from starburst_common.errors import BadInput
 
-#: Engines in flight at least, whatever the number of workers: enough to keep the engine thread busy.
-LEAST_IN_FLIGHT = 256
+#: Engines in flight at least, whatever the number of workers: more make fuller bursts of calls, so fewer messages.
+LEAST_IN_FLIGHT = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,8 @@ class RunnerOptions:
     def engines(self) -> int:
         """How many engines may be in flight: as given, or enough to keep every slot busy twice over.
 
-        >>> RunnerOptions(max_in_flight=None, executor={"workers": 100, "cpu": 4, "slots": None}).engines
-        800
+        >>> RunnerOptions(max_in_flight=None, executor={"workers": 100, "cpu": 8, "slots": None}).engines
+        1600
         """
         if self.max_in_flight is not None:
             return self.max_in_flight
@@ -59,7 +59,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
 
     Args:
         workers, cpu, memory, slots, backend, label, tags, budget: as for `starburst_common.StarburstExecutor`.
-        max_in_flight: task runs under way at once, the rest waits its turn; None takes 256, or twice the slots of all
+        max_in_flight: task runs under way at once, the rest waits its turn; None takes 1,024, or twice the slots of all
             workers where that is more. A run that waits for upstream runs does not count; one that waits to retry does.
         options: any further option of `StarburstExecutor`.
 

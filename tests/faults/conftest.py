@@ -1,73 +1,57 @@
-"""Whole runs with real processes under faults; after each, nothing may be left."""
+"""Whole runs with real processes under faults, on each backend from the same tests; after each, nothing may be left."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from starburst_common.local import local_backend
+from starburst_common.local.queue import LocalQueue
+from starburst_common.names import FLEETS, RUNS
 from starburst_common.ports import Backend
-
-
-def nothing_left(home: Path, within_s: float = 3.0) -> None:
-    """No worker or slot of this home, no queue, no message, no fleet and no half-written file."""
-    deadline = time.monotonic() + within_s
-    while processes_of(home) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert processes_of(home) == []
-    with sqlite3.connect(home / "queue.sqlite3") as db:
-        assert db.execute("SELECT name FROM queues").fetchall() == []
-        assert db.execute("SELECT queue, body FROM messages").fetchall() == []
-    db.close()
-    assert list((home / "workers").glob("*")) == []
-    assert [path for path in (home / "store" / "fleets").rglob("*") if path.is_file()] == []
-    runs_over = [end.parent for end in (home / "store" / "runs").glob("*/end")]
-    assert [path for run in runs_over for path in run.rglob("*#*")] == []
-
-
-def processes_of(home: Path) -> list[int]:
-    """Processes that this home's workers are, or run in."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes()
-                where = str((entry / "cwd").readlink())
-            except OSError:
-                continue
-            if b"starburst_worker" in command and where.startswith(str(home)):
-                found.append(int(entry.name))
-    return found
+from tests.leftovers import staging_files
+from tests.places import aws_text, local_text, open_place
+from tests.testbed.bed import Bed as Aws
 
 
 @dataclass
 class Bed:
-    """A home of its own, and a folder in which functions note their calls."""
+    """A backend of its own, and a folder in which functions note their calls."""
 
-    home: Path
     backend: Backend
     notes: Path
+    text: str  #: names the backend to other processes; see `tests.places.open_place`
 
-    def workers(self) -> list[int]:
-        """Process ids of the supervisors alive now."""
-        return [pid for pid in processes_of(self.home) if b"slot" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    def workers(self) -> list[Any]:
+        """The workers that really run now."""
+        raise NotImplementedError
 
     def signal_workers(self, number: int, count: int) -> None:
-        """Signal so many workers."""
-        for pid in self.workers()[:count]:
-            os.kill(pid, number)
+        """Signal the first process of so many workers."""
+        raise NotImplementedError
+
+    def left(self) -> list[str]:
+        """What is there that should not be once all runs are over."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """End whatever was started."""
+        raise NotImplementedError
 
     def calls(self) -> Counter[int]:
         """How often each item was run."""
         return Counter(int(line) for file in self.notes.glob("*") for line in file.read_text().split())
+
+    def objects(self) -> list[str]:
+        """Every key of the store that belongs to a run or a fleet."""
+        return [key for folder in (RUNS, FLEETS) for key in self.backend.store.list(folder)]
 
     def until(self, there: Callable[[], bool], within_s: float = 30.0) -> None:
         """Wait for something to be so."""
@@ -75,6 +59,75 @@ class Bed:
         while not there():
             assert time.monotonic() < deadline, "it did not come about in time"
             time.sleep(0.01)
+
+
+class LocalBed(Bed):
+    """On this machine, in a folder."""
+
+    def __init__(self, folder: Path, notes: Path) -> None:
+        self.home = folder
+        super().__init__(open_place(local_text(folder)), notes, local_text(folder))
+
+    def workers(self) -> list[Any]:
+        return [pid for pid in self._processes() if b"slot" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def signal_workers(self, number: int, count: int) -> None:
+        for pid in self.workers()[:count]:
+            os.kill(pid, number)
+
+    def left(self) -> list[str]:
+        queue = self.backend.queue
+        assert isinstance(queue, LocalQueue)
+        over = [self.home / "store" / "runs" / run for run in self.backend.store.folders(RUNS)]
+        drafts = [draft for run in over if (run / "end").exists() for draft in staging_files(run)]
+        return [
+            *(f"process {pid}" for pid in self._processes()),
+            *(f"queue {name}" for name in queue.names()),
+            *map(str, (self.home / "workers").glob("*")),
+            *self.backend.store.list(FLEETS),
+            *map(str, drafts),
+        ]
+
+    def end(self) -> None:
+        for pid in self._processes():
+            os.kill(pid, signal.SIGKILL)
+
+    def _processes(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                    where = str((entry / "cwd").readlink())
+                except OSError:
+                    continue
+                if b"starburst_worker" in command and where.startswith(str(self.home)):
+                    found.append(int(entry.name))
+        return found
+
+
+class AwsBed(Bed):
+    """On the test bed, where each worker is an ECS task that really runs."""
+
+    def __init__(self, aws: Aws, notes: Path) -> None:
+        self.aws = aws
+        super().__init__(open_place(aws_text(aws.site)), notes, aws_text(aws.site))
+
+    def workers(self) -> list[Any]:
+        return [task["id"] for task in self.aws.tasks() if task["running"]]
+
+    def signal_workers(self, number: int, count: int) -> None:
+        self.aws.signal(number, count=count)
+
+    def left(self) -> list[str]:
+        found = self.aws.leftovers()
+        return [
+            *(f"{kind} {name}" for kind in ("tasks", "processes", "queues") for name in found[kind]),
+            *(key for key in found["objects"] if key.startswith(FLEETS)),
+        ]
+
+    def end(self) -> None:
+        self.aws.reset()
 
 
 def noting(notes: Path, *, seconds: float = 0.0) -> Callable[[int], int]:
@@ -93,16 +146,37 @@ def noting(notes: Path, *, seconds: float = 0.0) -> Callable[[int], int]:
     return double
 
 
-@pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
-    """A local backend in a folder of its own, with nothing left in it at the end."""
-    home, notes = tmp_path / "home", tmp_path / "notes"
-    notes.mkdir()
-    backend = local_backend(home)
-    yield Bed(home, backend, notes)
+def watched(bed: Bed) -> Iterator[Any]:
+    """The bed, with nothing left in it at the end."""
+    bed.notes.mkdir()
+    yield bed
     try:
-        nothing_left(home)
+        deadline = time.monotonic() + 5.0
+        while bed.left() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert bed.left() == []
     finally:
-        for pid in processes_of(home):
-            os.kill(pid, signal.SIGKILL)
-        backend.close()
+        bed.end()
+        bed.backend.close()
+
+
+@pytest.fixture(params=["local", "aws"])
+def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bed]:
+    """Each backend in turn."""
+    notes = tmp_path / "notes"
+    if request.param == "local":
+        yield from watched(LocalBed(tmp_path / "home", notes))
+    else:
+        yield from watched(AwsBed(request.getfixturevalue("aws"), notes))
+
+
+@pytest.fixture
+def local_bed(tmp_path: Path) -> Iterator[LocalBed]:
+    """This machine, for what is its own."""
+    yield from watched(LocalBed(tmp_path / "home", tmp_path / "notes"))
+
+
+@pytest.fixture
+def aws_bed(aws: Aws, tmp_path: Path) -> Iterator[AwsBed]:
+    """The test bed, for faults that only AWS has."""
+    yield from watched(AwsBed(aws, tmp_path / "notes"))

@@ -11,14 +11,13 @@ import pytest
 
 from starburst_common import InputLost, NotFound, RunState, attach
 from starburst_common.prune import prune
-from tests.faults.conftest import Bed, processes_of
+from tests.faults.conftest import Bed
 
 CRASHING = """
 import os, sys, threading
 from dataclasses import replace
-from pathlib import Path
 from starburst_common import starburst_map
-from starburst_common.local import local_backend
+from tests.places import open_place
 
 calls, lock, crash_at = [0], threading.Lock(), int(sys.argv[2])
 
@@ -37,7 +36,7 @@ class Crashing:
             return real(*args, **kwargs)
         return call
 
-backend = replace(local_backend(Path(sys.argv[1])), idle_s=1.0)
+backend = replace(open_place(sys.argv[1]), idle_s=1.0)
 ports = {name: Crashing(getattr(backend, name)) for name in ("store", "queue", "compute")}
 crashing = replace(backend, **ports)
 values = starburst_map(lambda item: item * 2, range(40), workers=2, backend=crashing, progress=False)
@@ -53,7 +52,7 @@ def test_a_crash_between_any_two_calls_loses_and_leaks_nothing(bed: Bed, crash_a
     What is left of a driver nobody replaces is idle workers, which stop themselves, and records, which are pruned.
     """
     died = subprocess.run(
-        [sys.executable, "-c", CRASHING, str(bed.home), str(crash_at)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", CRASHING, bed.text, str(crash_at)], capture_output=True, text=True, timeout=60
     )
     assert died.returncode == (9 if died.stdout == "" else 0), died.stderr
     backend = replace(bed.backend, idle_s=1.0)
@@ -64,6 +63,6 @@ def test_a_crash_between_any_two_calls_loses_and_leaks_nothing(bed: Bed, crash_a
             assert run.wait().state is RunState.SUCCEEDED
         except (InputLost, NotFound):
             continue  # `starburst_map` had not even stored its input, or what was asked
-    bed.until(lambda: not processes_of(bed.home), within_s=10)
+    bed.until(lambda: not bed.workers(), within_s=15)
     prune(bed.backend, now=time.time() + 30 * 86400)
     assert bed.backend.store.folders("runs/") == []

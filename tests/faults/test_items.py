@@ -319,14 +319,14 @@ def test_bad_options_are_refused_before_anything_is_launched(bed: Bed, wrong: di
     with pytest.raises(BadInput) as caught:
         starburst_map(abs, [1], backend=bed.backend, **wrong)
     assert says in str(caught.value)
-    assert list((bed.home / "store").rglob("*")) == []
+    assert bed.objects() == []
 
 
 def test_an_item_that_cannot_be_pickled_is_named_before_anything_is_launched(bed: Bed) -> None:
     """Its index and type; nothing is left of the run."""
     with pytest.raises(BadInput, match=r"item 3 \(lock\) cannot be pickled"):
         starburst_map(abs, [0, 1, 2, threading.Lock()], backend=bed.backend, progress=False)
-    assert [path for path in (bed.home / "store").rglob("*/*") if path.is_file()] == []
+    assert bed.objects() == []
 
 
 def test_another_python_is_refused_with_the_reason(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

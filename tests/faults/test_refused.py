@@ -10,7 +10,7 @@ import pytest
 from starburst_common import Cluster, ItemFailed, RunState, attach, starburst_map
 from starburst_common.errors import Refused
 from starburst_common.model import Chunk, PackRef, Span
-from starburst_common.names import work_queue
+from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
 from starburst_common.wire import chunk_message
 from tests.faults.conftest import Bed
@@ -64,9 +64,9 @@ def test_a_changed_outcome_is_refused_at_home(bed: Bed) -> None:
     with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
         run = cluster.start(double, range(40), chunk_size=10)
         assert run.wait().state is RunState.SUCCEEDED
-    outcome = bed.home / "store" / "runs" / run.id / "outcomes" / str(Span(10, 20))
-    body = outcome.read_bytes()
-    outcome.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    outcome = RunNames(run.id).outcome(Span(10, 20))
+    body = bytes(bed.backend.store.get(outcome))
+    bed.backend.store.put(outcome, body[:-1] + bytes([body[-1] ^ 1]))
     again = attach(run.id, backend=bed.backend)
     with pytest.raises(Refused, match=f"outcomes/{Span(10, 20)}: not signed with this site's key"):
         again.results()

@@ -31,7 +31,7 @@ class Duty:
 
     @classmethod
     def read(cls, text: str) -> Duty:
-        """From the JSON in the environment; on ECS, which starts many with the same orders, the task names the worker."""
+        """From the JSON in the environment. On ECS, which starts many with the same orders, the task is the name."""
         fields: dict[str, Any] = json.loads(text)
         if not fields["worker"]:
             fields["worker"] = _task_id(os.environ["ECS_CONTAINER_METADATA_URI_V4"])

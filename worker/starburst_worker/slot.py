@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -280,6 +281,8 @@ def main(handle: int, board_file: str, parent: int) -> None:
     """Serve chunks until the socket closes."""
     from starburst_common.wire import Frames
 
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker
     pipe = Connection(handle)
     board = Board(Path(board_file))
     out, capture = Out(pipe), Capture()

@@ -33,6 +33,8 @@ _DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
 _DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
 _SPLIT_PIECES = 8
 _WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
+_SHORTEST_POLL_S = 0.1
+_LAST_POLL_S = 0.2  #: a worker that is told to go waits so long for a request under way
 _PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
 
 
@@ -96,10 +98,7 @@ class Supervisor:
             elif now - born > self._duty.lifetime_s:
                 _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.lifetime_s)
                 self._stop.set()
-            elif self._busy == 0 and not self._held and now - self._idle_since > self._duty.idle_s:
-                _log.info("idle for %g s: stopping", self._duty.idle_s)
-                self._stop.set()
-        fetcher.join(0.2)
+        fetcher.join(_LAST_POLL_S if self._told else self._backend.poll_s)  # it may just have been given a chunk
         self._give_back()
         self._settling.put(None)
         settler.join()
@@ -137,12 +136,18 @@ class Supervisor:
                 with self._wanted:
                     self._wanted.wait(0.05)
                 continue
+            idle_s = self._idle_s()
+            wait_s = min(self._backend.poll_s, max(self._duty.idle_s - idle_s, _SHORTEST_POLL_S))
             try:
                 leased = self._backend.queue.receive(
-                    self._work_queue, limit=min(room, 10), lease_s=self._duty.lease_s, wait_s=self._backend.poll_s
+                    self._work_queue, limit=min(room, 10), lease_s=self._duty.lease_s, wait_s=wait_s
                 )
             except NotFound:
                 _log.info("the fleet is closed: stopping")
+                self._end()
+                return
+            if not leased and self._idle_s() > self._duty.idle_s:  # only here is nothing on its way to us
+                _log.info("idle for %g s: stopping", self._duty.idle_s)
                 self._end()
                 return
             with self._lock:
@@ -150,6 +155,12 @@ class Supervisor:
             suspects = [suspect for message in leased if (suspect := self._take(message)) is not None]
             for number, suspect in reversed(list(enumerate(suspects))):
                 self._quarantine(suspect, run_it=number == 0)
+
+    def _idle_s(self) -> float:
+        """For how long nothing was to be done."""
+        with self._lock:
+            idle = self._busy == 0 and not self._held
+            return time.monotonic() - self._idle_since if idle else 0.0
 
     def _room(self) -> int:
         """How many chunks to lease now: one for each free slot, and one more when a busy slot is about to end."""

@@ -1,0 +1,133 @@
+"""`python -m tests.testbed`: serves until Ctrl-C or SIGTERM, or with --attached until standard input ends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from werkzeug.serving import ThreadedWSGIServer, make_server
+
+from tests.testbed.agent import Agent
+from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.control import Control
+from tests.testbed.ecs import Ecs
+from tests.testbed.faults import Faults
+from tests.testbed.front import Front, Handler
+from tests.testbed.processes import ProcessRunner
+from tests.testbed.quotas import Quotas
+from tests.testbed.runners import Runner
+from tests.testbed.site import make_site
+from tests.testbed.sqs import Sqs
+from tests.testbed.tasks import TaskStore
+from tests.testbed.taskside import TaskSide
+from tests.testbed.throttle import Throttle
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--workers", choices=("process", "docker"), default="process")
+    parser.add_argument("--config", type=Path, help="where to write the settings file")
+    parser.add_argument("--attached", action="store_true", help="end when standard input closes; print one JSON line")
+    asked = parser.parse_args()
+    config = asked.config or Path(tempfile.mkdtemp(prefix="starburst-bed-")) / "config.toml"
+    conditions, opened = Conditions(), ExitStack()
+    server = _bind(asked.port)
+    endpoint = f"http://127.0.0.1:{server.port}"
+    agent = Agent(_runner(asked.workers, conditions, opened), conditions, endpoint)
+    front = _front(agent, conditions, endpoint)
+    server.app = front
+    threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+    control = front.control
+    control.site = make_site(endpoint)
+    config.write_text(control.site.toml())
+    control.forget_requests()
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    environment = _environment(endpoint, config)
+    if asked.attached:
+        print(json.dumps({"env": environment, "site": control.site.settings(), "pid": os.getpid()}), flush=True)
+        threading.Thread(target=_until_closed, args=(ended,), daemon=True).start()
+    else:
+        print("\n".join(f"export {name}={value}" for name, value in environment.items()))
+        print(
+            "# Paste these lines into another shell and try `starburst --help` there; Ctrl-C ends the bed.", flush=True
+        )
+    ended.wait()
+    agent.end_all(front.tasks.live())
+    agent.close()
+    opened.close()
+    os._exit(0)  # threads that wait on connections are not worth waiting for
+
+
+def _bind(port: int) -> ThreadedWSGIServer:
+    server = make_server("127.0.0.1", port, lambda _environ, _start: [], threaded=True, request_handler=Handler)
+    assert isinstance(server, ThreadedWSGIServer)
+    server.daemon_threads = True
+    return server
+
+
+def _runner(workers: str, conditions: Conditions, opened: ExitStack) -> Runner:
+    if workers == "docker":
+        from tests.testbed.containers import ContainerRunner
+        from tests.testbed.engine import running_engine
+
+        return ContainerRunner(opened.enter_context(running_engine()))
+    return ProcessRunner(lambda: conditions.images)
+
+
+def _front(agent: Agent, conditions: Conditions, endpoint: str) -> Front:
+    tasks, faults, throttle = TaskStore(), Faults(), Throttle(conditions)
+    sqs = Sqs(account=ACCOUNT, region=REGION, endpoint=endpoint)
+    ecs = Ecs(tasks, agent, conditions, throttle)
+    task_side = TaskSide(tasks, conditions)
+    control = Control(
+        conditions=conditions,
+        tasks=tasks,
+        agent=agent,
+        ecs=ecs,
+        sqs=sqs,
+        task_side=task_side,
+        faults=faults,
+        throttle=throttle,
+    )
+    return Front(
+        sqs=sqs,
+        ecs=ecs,
+        task_side=task_side,
+        control=control,
+        faults=faults,
+        throttle=throttle,
+        tasks=tasks,
+        quotas=Quotas(conditions),
+    )
+
+
+def _environment(endpoint: str, config: Path) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "bed",
+        "AWS_SECRET_ACCESS_KEY": "bed",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "STARBURST_CONFIG": str(config),
+    }
+
+
+def _until_closed(ended: threading.Event) -> None:
+    sys.stdin.read()
+    ended.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""Brings tasks to life: a thread each starts the container, awaits its end and moves the task through its states."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+from tests.testbed import cloud
+from tests.testbed.conditions import REGION, Conditions
+from tests.testbed.runners import CannotPull, Exit, Order, Runner
+from tests.testbed.tasks import Task
+
+FLUSH_S = 0.2
+
+
+class _NeverStarted(Exception):
+    """The task stops before its container ran. The text is the reason; empty if it was stopped from outside."""
+
+
+class Lines:
+    """A container's output on its way to its log stream."""
+
+    def __init__(self, group: str, stream: str) -> None:
+        self._group = group
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._lines: list[tuple[float, str]] = []
+
+    def add(self, line: str) -> None:
+        """Take a line."""
+        with self._lock:
+            self._lines.append((time.time(), line))
+
+    def flush(self) -> None:
+        """Put what came into the stream."""
+        with self._lock:
+            lines, self._lines = self._lines, []
+            cloud.put_lines(self._group, self._stream, lines)
+
+
+class Agent:
+    """Starts and stops tasks."""
+
+    def __init__(self, runner: Runner, conditions: Conditions, endpoint: str) -> None:
+        self._runner = runner
+        self._conditions = conditions
+        self._endpoint = endpoint
+        self._lock = threading.Lock()
+        self._threads: dict[Task, threading.Thread] = {}
+        self._logs: dict[Task, Lines] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._flush, name="logs", daemon=True).start()
+
+    def start(self, task: Task) -> None:
+        """Begin a task's life."""
+        thread = threading.Thread(target=self._live, args=(task,), name=task.id, daemon=True)
+        with self._lock:
+            self._threads[task] = thread
+        thread.start()
+
+    def stop(self, task: Task, code: str, reason: str) -> None:
+        """SIGTERM, after the stop timeout SIGKILL. A task that stops already is left alone."""
+        with task.lock:
+            if task.desired_status == "STOPPED":
+                return
+            task.desired_status = "STOPPED"
+            task.stop_code, task.stopped_reason = code, reason
+            task.stopping_at = cloud.now()
+            task.version += 1
+            task.stopping.set()
+            started = task.running is not None
+        if started:
+            threading.Thread(target=self._terminate, args=(task,), daemon=True).start()
+
+    def signal(self, task: Task, number: int) -> None:
+        """Send a signal to a task's container, if it runs."""
+        if task.running and not task.ended.is_set():
+            task.running.signal(number)
+
+    def kill(self, task: Task) -> None:
+        """End a task's container at once, as a crash would."""
+        if task.running and not task.ended.is_set():
+            task.running.kill()
+
+    def running(self) -> list[str]:
+        """Ids of the tasks whose container really runs."""
+        return self._runner.running()
+
+    def end_all(self, tasks: list[Task], within_s: float = 10.0) -> None:
+        """End these tasks' containers and wait until their threads are through."""
+        until = time.monotonic() + within_s
+        for task in tasks:
+            with task.lock:
+                task.desired_status = "STOPPED"
+                task.stop_code = task.stop_code or "UserInitiated"
+                task.stopped_reason = task.stopped_reason or "The test bed was reset."
+                task.stopping.set()
+            self.kill(task)
+        with self._lock:
+            threads = [self._threads[task] for task in tasks if task in self._threads]
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def close(self) -> None:
+        """End everything."""
+        self._closed.set()
+        self._runner.close()
+
+    def _live(self, task: Task) -> None:
+        try:
+            self._begin(task)
+            assert task.running is not None
+            self._finish(task, task.running.wait())
+        except _NeverStarted as why:
+            task.ended.set()
+            with task.lock:
+                task.desired_status = "STOPPED"
+                task.stop_code = task.stop_code or "TaskFailedToStart"
+                task.stopped_reason = task.stopped_reason or str(why)
+                task.container_reason = str(why)
+                task.stopping_at = task.stopping_at or cloud.now()
+        task.move("DEPROVISIONING")
+        self._closed.wait(self._conditions.deprovisioning_s)
+        task.stopped_at = cloud.now()
+        task.move("STOPPED")
+        with self._lock:
+            self._threads.pop(task, None)
+            self._logs.pop(task, None)
+
+    def _begin(self, task: Task) -> None:
+        """From PROVISIONING to RUNNING. Raises `_NeverStarted`."""
+        self._pause(task, self._conditions.provisioning_s)
+        task.move("PENDING")
+        environment = self._environment(task)
+        lines = self._log(task)
+        task.pull_started_at = cloud.now()
+        self._pause(task, self._conditions.pull_s)
+        image = task.container["image"]
+        try:
+            self._runner.pull(image)
+        except CannotPull as why:
+            raise _NeverStarted(
+                "CannotPullContainerError: " + str(why).removeprefix("CannotPullContainerError: ")
+            ) from None
+        task.pull_stopped_at = cloud.now()
+        self._pause(task, self._conditions.starting_s)
+        order = Order(
+            task_id=task.id,
+            image=image,
+            command=tuple(task.container_override.get("command") or task.container.get("command") or ()),
+            environment=environment,
+            cpu_units=task.cpu_units,
+            memory_mib=task.memory_mib,
+            on_line=lines.add if lines else _unheard,
+        )
+        with task.lock:
+            if task.stopping.is_set():
+                raise _NeverStarted
+            try:
+                task.running = self._runner.start(order)
+            except Exception as why:  # the engine's own errors too: a task must not stay PENDING for ever
+                raise _NeverStarted(f"CannotStartContainerError: {why}") from None
+        task.started_at = cloud.now()
+        task.move("RUNNING")
+
+    def _finish(self, task: Task, exited: Exit) -> None:
+        task.ended.set()
+        if lines := self._logs.get(task):
+            lines.flush()
+        with task.lock:
+            task.desired_status = "STOPPED"
+            task.exit_code, task.container_reason = exited.code, exited.reason
+            task.execution_stopped_at = cloud.now()
+            task.stopping_at = task.stopping_at or task.execution_stopped_at
+            task.stop_code = task.stop_code or "EssentialContainerExited"
+            task.stopped_reason = task.stopped_reason or "Essential container in task exited"
+
+    def _terminate(self, task: Task) -> None:
+        running = task.running
+        assert running is not None
+        running.signal(signal.SIGTERM)
+        limit = self._conditions.stop_timeout_s
+        if not task.ended.wait(task.stop_timeout_s if limit is None else limit):
+            running.kill()
+
+    def _pause(self, task: Task, for_s: float) -> None:
+        if task.stopping.wait(for_s):
+            raise _NeverStarted
+
+    def _environment(self, task: Task) -> dict[str, str]:
+        """What the container sees. Raises `_NeverStarted` if a secret is not to be had."""
+        definition, override = task.container, task.container_override
+        found = {each["name"]: each["value"] for each in definition.get("environment") or ()}
+        for each in definition.get("secrets") or ():
+            try:
+                found[each["name"]] = cloud.secret(each["valueFrom"])
+            except KeyError:
+                raise _NeverStarted(
+                    "ResourceInitializationError: unable to pull secrets or registry auth: execution resource "
+                    "retrieval failed: unable to retrieve secret from asm: service call has been retried 1 time(s): "
+                    f"failed to fetch secret {each['valueFrom']} from secrets manager: ResourceNotFoundException: "
+                    "Secrets Manager can't find the specified secret."
+                ) from None
+        found |= {each["name"]: each["value"] for each in override.get("environment") or ()}
+        return found | {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self._endpoint}/creds/{task.id}",
+            "ECS_CONTAINER_METADATA_URI_V4": f"{self._endpoint}/v4/{task.id}",
+            "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self._endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def _log(self, task: Task) -> Lines | None:
+        """Where the container's lines go. Raises `_NeverStarted` if the log group is missing."""
+        asked = task.container.get("logConfiguration") or {}
+        if asked.get("logDriver") != "awslogs":
+            return None
+        options = asked.get("options") or {}
+        group = options.get("awslogs-group", "")
+        stream = f"{options.get('awslogs-stream-prefix', 'ecs')}/{task.container['name']}/{task.id}"
+        try:
+            cloud.create_log_stream(group, stream, create_group=options.get("awslogs-create-group") == "true")
+        except KeyError:
+            raise _NeverStarted(
+                "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
+                "failed to create Cloudwatch log stream: ResourceNotFoundException: The specified log group does not "
+                "exist. : exit status 1"
+            ) from None
+        lines = Lines(group, stream)
+        with self._lock:
+            self._logs[task] = lines
+        return lines
+
+    def _flush(self) -> None:
+        while not self._closed.wait(FLUSH_S):
+            with self._lock:
+                logs = list(self._logs.values())
+            for lines in logs:
+                lines.flush()
+
+
+def _unheard(_: str) -> None:
+    """What a container without a log driver prints is lost."""

@@ -1,0 +1,178 @@
+"""The test bed as tests and people use it: a server process of its own, and a method per control."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+
+from tests.testbed.processes import marked
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Bed:
+    """Starts the server on entering and ends it, with all its tasks, on leaving."""
+
+    def __init__(self, *, workers: str = "process", port: int = 0) -> None:
+        self._workers = workers
+        self._port = port
+        self._folder = tempfile.TemporaryDirectory(prefix="starburst-bed-")
+        self.config = Path(self._folder.name) / "config.toml"
+        self.env: dict[str, str] = {}  #: what a program needs to use the bed as its AWS
+        self.site: dict[str, Any] = {}  #: the settings file's site table
+        self._clients: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "tests.testbed", "--attached", "--workers", self._workers]
+        self._process = subprocess.Popen(
+            [*command, "--port", str(self._port), "--config", str(self.config)],
+            cwd=REPOSITORY,
+            env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STARBURST_"))},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            raise RuntimeError("the test bed did not start: see its standard error above")
+        ready = json.loads(line)
+        self.env, self.site = ready["env"], ready["site"]
+        self.pid: int = ready["pid"]  #: of the server
+        self.endpoint: str = self.env["AWS_ENDPOINT_URL"]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process = self._process
+        assert process.stdin and process.stdout
+        process.stdin.close()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        for pid in marked(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._folder.cleanup()
+
+    def boto(self, service: str, **options: Any) -> Any:
+        """A boto3 client of the bed's AWS, one for all who ask; with options, a new one that has them."""
+        if not options and service in self._clients:
+            return self._clients[service]
+        session = boto3.Session(
+            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.env["AWS_REGION"],
+        )
+        client = session.client(service, endpoint_url=self.endpoint, **options)  # type: ignore[call-overload]
+        return client if options else self._clients.setdefault(service, client)
+
+    def reset(self) -> None:
+        """As after the start: tasks ended, everything but the site gone, nothing scripted, nothing counted."""
+        self._call("reset")
+
+    def set(self, **conditions: Any) -> dict[str, Any]:
+        """Change any of `tests.testbed.conditions.Conditions`, by name; all of them come back."""
+        return dict(self._call("conditions", **conditions))
+
+    def quota(self, *, on_demand_vcpu: float | None = None, spot_vcpu: float | None = None) -> None:
+        """Set how many vCPU may run at once."""
+        asked = {"on_demand_vcpu": on_demand_vcpu, "spot_vcpu": spot_vcpu}
+        self.set(**{name: value for name, value in asked.items() if value is not None})
+
+    def capacity(self, *, zones: dict[str, int] | None = None, spot_zones: dict[str, int] | None = None) -> None:
+        """Set how many tasks zones have room for; a zone not named has room without limit."""
+        asked = {"zone_room": zones, "spot_zone_room": spot_zones}
+        self.set(**{name: value for name, value in asked.items() if value is not None})
+
+    def fault(self, **fault: Any) -> None:
+        """Script a fault: the fields of `tests.testbed.faults.Fault`."""
+        self._call("fault", **fault)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The script, with what each fault has hit."""
+        return list(self._call("faults"))
+
+    def clear_faults(self) -> None:
+        """Drop the script."""
+        self._call("faults", clear=True)
+
+    def blackout(self, seconds: float) -> None:
+        """From now on, and for so long, every AWS call loses its connection."""
+        self._call("blackout", seconds=seconds)
+
+    def expire(self, keys: list[str] | None = None, *, task: str | None = None) -> list[str]:
+        """Expire access keys: those given, those issued to one task, or those issued to all."""
+        return list(self._call("expire", keys=keys, task=task))
+
+    def requests(self, *, reset: bool = False) -> dict[tuple[str, str], int]:
+        """How many calls came, by service and operation."""
+        return {(service, operation): n for service, operation, n in self._call("requests", reset=reset)}
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All tasks as they truly are."""
+        return list(self._call("tasks"))
+
+    def signal(self, number: int, *, tasks: list[str] | None = None, count: int | None = None) -> list[str]:
+        """Signal the first process of running tasks: those named, so many, or all. Their ids."""
+        return list(self._call("signal", number=int(number), tasks=tasks, count=count))
+
+    def interrupt_spot(
+        self, *, count: int | None = None, share: float | None = None, tasks: list[str] | None = None
+    ) -> list[str]:
+        """Interrupt running Spot tasks: so many, such a share, those named, or all. Their ids."""
+        return list(self._call("interrupt", count=count, share=share, tasks=tasks))
+
+    def kill(self, tasks: list[str]) -> list[str]:
+        """SIGKILL everything in these running tasks. Their ids."""
+        return list(self._call("kill", tasks=tasks))
+
+    def kill_some(self, count: int) -> list[str]:
+        """SIGKILL everything in so many running tasks, by seeded chance. Their ids."""
+        return list(self._call("kill", count=count))
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """Tasks not stopped, processes, queues, and the bucket's objects, that there are now."""
+        return dict(self._call("leftovers"))
+
+    def until(self, holds: Any, *, within_s: float = 10.0, what: str = "") -> Any:
+        """Wait for a function to give something true, and give that. Raises AssertionError."""
+        for _ in _ticks(within_s):
+            if found := holds():
+                return found
+        raise AssertionError(f"not within {within_s} s: {what or holds}")
+
+    def _call(self, name: str, **body: Any) -> Any:
+        request = urllib.request.Request(f"{self.endpoint}/_bed/{name}", data=json.dumps(body).encode(), method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ValueError(json.load(error)["error"]) from None
+
+
+def _ticks(within_s: float, each_s: float = 0.02) -> Iterator[None]:
+    until = time.monotonic() + within_s
+    yield
+    while time.monotonic() < until:
+        time.sleep(each_s)
+        yield

@@ -1,0 +1,109 @@
+"""moto's backends of this process, for what the bed reads from them and writes to them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from moto.backends import get_backend
+from moto.ecs.exceptions import TaskDefinitionNotFoundException
+
+from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.refusals import Refused
+
+#: reset between tests; networks and roles stay, so that a settings file written once stays right
+_RESET = ("ecs", "logs", "ssm", "ecr", "cloudwatch", "events")
+
+
+def _backend(service: str, region: str = REGION) -> Any:
+    return get_backend(service)[ACCOUNT][region]  # type: ignore[call-overload]
+
+
+def cluster(name_or_arn: str) -> Any:
+    """A cluster. Raises `Refused`."""
+    name = name_or_arn.rpartition("/")[2]
+    found = _backend("ecs").clusters.get(name)
+    if found is None or found.status != "ACTIVE":
+        raise Refused("ClusterNotFoundException", "Cluster not found.")
+    return found
+
+
+def definition(name: str) -> Any:
+    """A task definition by family, family:revision or ARN. Raises `Refused`."""
+    try:
+        found = _backend("ecs").describe_task_definition(name)
+    except TaskDefinitionNotFoundException:
+        raise Refused("ClientException", "TaskDefinition not found.") from None
+    if found.status != "ACTIVE":
+        raise Refused("ClientException", "TaskDefinition is inactive")
+    return found
+
+
+def zone_of(subnet: str) -> str:
+    """A subnet's availability zone. Raises `Refused`."""
+    for subnets in _backend("ec2").subnets.values():
+        if subnet in subnets:
+            return str(subnets[subnet].availability_zone)
+    raise Refused(
+        "InvalidParameterException",
+        f"Error retrieving subnet information for [{subnet}]: The subnet ID '{subnet}' does not exist",
+    )
+
+
+def create_log_stream(group: str, stream: str, *, create_group: bool) -> None:
+    """Have a log stream. Raises KeyError if there is no such group."""
+    logs = _backend("logs")
+    if group not in logs.groups:
+        if not create_group:
+            raise KeyError(group)
+        logs.create_log_group(group, {})
+    logs.ensure_log_stream(group, stream)
+
+
+def put_lines(group: str, stream: str, lines: list[tuple[float, str]]) -> None:
+    """Add lines with their epoch times to a log stream; a stream that was deleted swallows them."""
+    events = [{"timestamp": int(at * 1000), "message": line} for at, line in lines]
+    log_group = _backend("logs").groups.get(group)
+    if events and log_group and stream in log_group.streams:
+        log_group.put_log_events(stream, events)
+
+
+def secret(source: str) -> str:
+    """The text of a Secrets Manager secret or an SSM parameter. Raises KeyError."""
+    if ":secretsmanager:" in source:
+        parts = source.split(":")
+        arn, key = ":".join(parts[:7]), parts[7] if len(parts) > 7 else ""
+        for held in _backend("secretsmanager").secrets.values():
+            if arn in (held.arn, held.arn.rpartition("-")[0]):
+                version = next(v for v in held.versions.values() if "AWSCURRENT" in v["version_stages"])
+                text = version.get("secret_string") or ""
+                if not key:
+                    return str(text)
+                return str(json.loads(text)[key])
+        raise KeyError(source)
+    found = _backend("ssm").get_parameter(source)
+    if found is None:
+        raise KeyError(source)
+    return str(found.value)
+
+
+def reset(keep_secret: str) -> None:
+    """Everything but networks, roles and the site's own secret is gone."""
+    _backend("s3", "aws").reset()
+    for service in _RESET:
+        _backend(service).reset()
+    secrets = _backend("secretsmanager").secrets
+    for name in [name for name, held in secrets.items() if held.arn != keep_secret]:
+        secrets.pop(name)
+
+
+def objects(bucket: str) -> list[str]:
+    """Keys of a bucket."""
+    found = _backend("s3", "aws").buckets.get(bucket)
+    return sorted(found.keys) if found else []
+
+
+def now() -> float:
+    """Epoch time as AWS's answers give it: to the millisecond."""
+    return round(time.time(), 3)

@@ -1,0 +1,46 @@
+"""What a test, or a person, may set: how long things take, what there is room for, what is throttled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
+
+@dataclass(slots=True)
+class Conditions:
+    """Read anew at each use; `set` changes any of them by name."""
+
+    provisioning_s: float = 0.05  #: PROVISIONING
+    pull_s: float = 0.05  #: PENDING, while the image is pulled
+    starting_s: float = 0.05  #: PENDING, after the pull
+    deprovisioning_s: float = 0.05  #: DEPROVISIONING
+    stop_timeout_s: float | None = None  #: between SIGTERM and SIGKILL, in place of the definition's stopTimeout
+    stopped_kept_s: float = 3600.0  #: how long a stopped task is described
+    describe_lag_s: float = 0.0  #: how long a new task is unknown to DescribeTasks and ListTasks
+    on_demand_vcpu: float = 4000.0  #: quota L-3032A538
+    spot_vcpu: float = 4000.0  #: quota L-36FBB829
+    provisioning_max: int = 500  #: tasks in PROVISIONING per cluster
+    throttling: bool = False  #: AWS's published rates per API hold
+    launch_burst: float = 100.0  #: Fargate launches, on-demand and Spot apart, while throttling
+    launch_rate: float = 20.0  #: per second
+    zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named
+    spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
+    images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull
+    credentials_s: float = 21_600.0  #: how long a task's credentials say they last
+
+    def set(self, changes: dict[str, Any]) -> None:
+        """Change some, by name. Raises ValueError for a name that is none."""
+        known = {each.name for each in fields(self)}
+        if unknown := sorted(set(changes) - known):
+            raise ValueError(f"no such condition: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def reset(self) -> None:
+        """As at the start."""
+        fresh = Conditions()
+        for each in fields(self):
+            setattr(self, each.name, getattr(fresh, each.name))

@@ -1,0 +1,189 @@
+"""The bed's own endpoints, under /_bed/: what a test sets, and what it may know."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tests.testbed import cloud
+from tests.testbed.agent import Agent
+from tests.testbed.calls import Call
+from tests.testbed.conditions import Conditions
+from tests.testbed.ecs import Ecs
+from tests.testbed.faults import Fault, Faults
+from tests.testbed.refusals import Answer, as_json
+from tests.testbed.site import Site
+from tests.testbed.sqs import Sqs
+from tests.testbed.tasks import SPOT, Task, TaskStore
+from tests.testbed.taskside import TaskSide
+from tests.testbed.throttle import Throttle
+
+Json = dict[str, Any]
+
+
+class Control:
+    """One method per endpoint, named like it."""
+
+    def __init__(
+        self,
+        *,
+        conditions: Conditions,
+        tasks: TaskStore,
+        agent: Agent,
+        ecs: Ecs,
+        sqs: Sqs,
+        task_side: TaskSide,
+        faults: Faults,
+        throttle: Throttle,
+    ) -> None:
+        self._conditions = conditions
+        self._tasks = tasks
+        self._agent = agent
+        self._ecs = ecs
+        self._sqs = sqs
+        self._task_side = task_side
+        self._faults = faults
+        self._throttle = throttle
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+        self._choice = random.Random(0)
+        self.site: Site | None = None
+        self._calls: dict[str, Callable[[Json], object]] = {
+            "requests": self._count,
+            "conditions": self._set,
+            "fault": self._fault,
+            "faults": self._script,
+            "blackout": lambda asked: self._faults.blackout(asked["seconds"]),
+            "expire": self._expire,
+            "tasks": self._show,
+            "signal": self._signal,
+            "interrupt": self._interrupt,
+            "kill": self._kill,
+            "leftovers": lambda _: self.leftovers(),
+            "reset": lambda _: self.reset(),
+            "site": lambda _: self.site.settings() if self.site else None,
+        }
+
+    def count(self, call: Call) -> None:
+        """One more call of its kind."""
+        with self._lock:
+            self._requests[call.service, call.operation] += 1
+
+    def answer(self, method: str, name: str, body: bytes) -> Answer:
+        """Answer a request of a test."""
+        if name not in self._calls:
+            return as_json({"error": f"no such control: {name}", "controls": sorted(self._calls)}, status=404)
+        try:
+            return as_json(self._calls[name](json.loads(body or b"{}")))
+        except (ValueError, TypeError, KeyError) as error:
+            return as_json({"error": f"{type(error).__name__}: {error}"}, status=400)
+
+    def reset(self) -> None:
+        """As after the start: tasks ended, everything but the site gone."""
+        self._faults.reset()
+        self._agent.end_all(self._tasks.live())
+        self._sqs.reset()
+        self._ecs.reset()
+        self._task_side.reset()
+        self._conditions.reset()
+        self._throttle.reset()
+        self._choice.seed(0)
+        if self.site:
+            cloud.reset(keep_secret=self.site.signing_secret)
+            self.site.remake()
+        self.forget_requests()
+
+    def forget_requests(self) -> None:
+        """Count from zero."""
+        with self._lock:
+            self._requests.clear()
+
+    def leftovers(self) -> dict[str, list[str]]:
+        """What is there that a finished run should have taken away."""
+        return {
+            "tasks": [task.id for task in self._tasks.live()],
+            "processes": self._agent.running(),
+            "queues": self._sqs.queues(),
+            "objects": cloud.objects(self.site.bucket) if self.site else [],
+        }
+
+    def _count(self, asked: Json) -> object:
+        with self._lock:
+            counted = [[service, operation, n] for (service, operation), n in sorted(self._requests.items())]
+            if asked.get("reset"):
+                self._requests.clear()
+        return counted
+
+    def _set(self, asked: Json) -> object:
+        self._conditions.set(asked)
+        return dataclasses.asdict(self._conditions)
+
+    def _fault(self, asked: Json) -> None:
+        self._faults.add(Fault(**asked))
+
+    def _script(self, asked: Json) -> object:
+        if asked.get("clear"):
+            self._faults.clear()
+        return [dataclasses.asdict(fault) for fault in self._faults.script()]
+
+    def _expire(self, asked: Json) -> object:
+        keys = asked.get("keys")
+        keys = self._task_side.keys(asked.get("task")) if keys is None else keys
+        self._faults.expire(keys)
+        return keys
+
+    def _show(self, _: Json) -> object:
+        running = set(self._agent.running())
+        return [
+            {
+                "id": task.id,
+                "arn": task.arn,
+                "last_status": task.last_status,
+                "desired_status": task.desired_status,
+                "provider": task.provider,
+                "zone": task.zone,
+                "cpu_units": task.cpu_units,
+                "memory_mib": task.memory_mib,
+                "started_by": task.started_by,
+                "stop_code": task.stop_code,
+                "stopped_reason": task.stopped_reason,
+                "exit_code": task.exit_code,
+                "running": task.id in running,
+            }
+            for task in self._tasks.all()
+        ]
+
+    def _signal(self, asked: Json) -> object:
+        chosen = self._chosen(asked, lambda task: True)
+        for task in chosen:
+            self._agent.signal(task, int(asked.get("number", signal.SIGTERM)))
+        return [task.id for task in chosen]
+
+    def _interrupt(self, asked: Json) -> object:
+        chosen = self._chosen(asked, lambda task: task.provider == SPOT)
+        for task in chosen:
+            self._agent.stop(task, "SpotInterruption", "Your Spot Task was interrupted.")
+        return [task.id for task in chosen]
+
+    def _kill(self, asked: Json) -> object:
+        chosen = self._chosen(asked, lambda task: True)
+        for task in chosen:
+            self._agent.kill(task)
+        return [task.id for task in chosen]
+
+    def _chosen(self, asked: Json, fits: Callable[[Task], bool]) -> list[Task]:
+        """The running tasks named; or so many, or such a share, of those that fit, by seeded chance; or all of them."""
+        running = [task for task in self._tasks.live() if task.last_status == "RUNNING" and fits(task)]
+        if (named := asked.get("tasks")) is not None:
+            ids = {name.rpartition("/")[2] for name in named}
+            return [task for task in running if task.id in ids]
+        count = asked.get("count")
+        if (share := asked.get("share")) is not None:
+            count = round(share * len(running))
+        return running if count is None else self._choice.sample(running, min(count, len(running)))

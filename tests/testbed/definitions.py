@@ -1,0 +1,58 @@
+"""Task definitions and RunTask calls that tests of the bed itself make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.testbed.bed import Bed
+
+
+def define(bed: Bed, script: str = "import time; time.sleep(60)", *, family: str = "tried", **container: Any) -> str:
+    """Register a Fargate task that runs a Python script; the ARN."""
+    definition = bed.boto("ecs").register_task_definition(
+        family=family,
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        executionRoleArn=bed.site["execution_role"],
+        taskRoleArn=bed.site["task_role"],
+        containerDefinitions=[
+            {"name": "worker", "image": bed.site["image"], "command": ["python", "-c", script]} | container
+        ],
+    )
+    return str(definition["taskDefinition"]["taskDefinitionArn"])
+
+
+def asked(bed: Bed, definition: str, **more: Any) -> dict[str, Any]:
+    """Parameters of a RunTask call."""
+    network = {"awsvpcConfiguration": {"subnets": bed.site["subnets"], "securityGroups": bed.site["security_groups"]}}
+    launch = {} if "capacityProviderStrategy" in more else {"launchType": "FARGATE"}
+    return {
+        "cluster": bed.site["cluster"],
+        "taskDefinition": definition,
+        "networkConfiguration": network,
+        **launch,
+        **more,
+    }
+
+
+def run(bed: Bed, definition: str, **more: Any) -> list[str]:
+    """Run tasks; their ARNs."""
+    return [task["taskArn"] for task in bed.boto("ecs").run_task(**asked(bed, definition, **more))["tasks"]]
+
+
+def described(bed: Bed, arn: str) -> dict[str, Any]:
+    """A task as DescribeTasks shows it."""
+    task: dict[str, Any] = bed.boto("ecs").describe_tasks(cluster=bed.site["cluster"], tasks=[arn])["tasks"][0]
+    return task
+
+
+def reached(bed: Bed, arn: str, status: str, *, within_s: float = 15.0) -> dict[str, Any]:
+    """A task once it has a status."""
+    bed.until(
+        lambda: any(task["arn"] == arn and task["last_status"] == status for task in bed.tasks()),
+        within_s=within_s,
+        what=f"{arn} {status}",
+    )
+    return described(bed, arn)

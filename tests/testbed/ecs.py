@@ -1,0 +1,256 @@
+"""Amazon ECS: RunTask, StopTask, DescribeTasks and ListTasks."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tests.testbed import cloud, fargate
+from tests.testbed.agent import Agent
+from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.refusals import Refused
+from tests.testbed.tasks import SPOT, Task, TaskStore
+from tests.testbed.throttle import Throttle
+
+Json = dict[str, Any]
+NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
+NO_QUOTA = "You've reached the limit on the number of vCPUs you can run concurrently"
+
+
+class Ecs:
+    """The task calls. What else ECS can do is moto's."""
+
+    operations = ("RunTask", "StopTask", "DescribeTasks", "ListTasks")
+
+    def __init__(self, tasks: TaskStore, agent: Agent, conditions: Conditions, throttle: Throttle) -> None:
+        self._tasks = tasks
+        self._agent = agent
+        self._conditions = conditions
+        self._throttle = throttle
+        self._tokens: dict[str, tuple[str, list[Task], list[Json]]] = {}
+        self._calls: dict[str, Callable[[Json], Json]] = {
+            "RunTask": self._run_task,
+            "StopTask": self._stop_task,
+            "DescribeTasks": self._describe_tasks,
+            "ListTasks": self._list_tasks,
+        }
+
+    def call(self, operation: str, body: Json) -> Json:
+        """Answer a call. Raises `Refused`."""
+        return self._calls[operation](body)
+
+    def reset(self) -> None:
+        """Forget all tasks and tokens."""
+        with self._tasks.lock:
+            self._tokens.clear()
+            self._tasks.clear()
+
+    def _run_task(self, body: Json) -> Json:
+        cluster = cloud.cluster(body.get("cluster") or "default")
+        definition = cloud.definition(body.get("taskDefinition") or "")
+        overrides = _checked(body, definition)
+        count = body.get("count", 1)
+        cpu, memory = fargate.shape(
+            overrides.get("cpu") or definition.cpu, overrides.get("memory") or definition.memory
+        )
+        subnets = [(subnet, cloud.zone_of(subnet)) for subnet in _subnets(body)]
+        providers = _providers(body, cluster, count)
+        token = body.get("clientToken")
+        asked = json.dumps({name: value for name, value in body.items() if name != "clientToken"}, sort_keys=True)
+        with self._tasks.lock:
+            if token and token in self._tokens:
+                before, tasks, failures = self._tokens[token]
+                if before != asked:
+                    raise Refused(
+                        "ConflictException", "The clientToken was already used in a request with other parameters."
+                    )
+                return {"tasks": [task.shown() for task in tasks], "failures": failures}
+            self._have_room(cluster)
+            self._throttle.launch(providers)
+            started: list[Task] = []
+            reasons: list[str] = []
+            for number, provider in enumerate(providers):
+                placed = self._place(provider, cpu / 1024, subnets, number)
+                if isinstance(placed, str):
+                    reasons.append(placed)
+                    continue
+                task = Task(
+                    cluster=cluster.arn,
+                    cluster_name=cluster.name,
+                    definition=definition,
+                    cpu_units=cpu,
+                    memory_mib=memory,
+                    provider=provider,
+                    by_strategy=not body.get("launchType"),
+                    zone=placed[1],
+                    subnet=placed[0],
+                    started_by=body.get("startedBy") or "",
+                    group=body.get("group") or f"family:{definition.family}",
+                    overrides=overrides,
+                    tags=body.get("tags") or [],
+                    order=self._tasks.next_order(),
+                )
+                self._tasks.add([task])
+                started.append(task)
+            if not started and NO_QUOTA in reasons:
+                raise Refused("ClientException", NO_QUOTA)
+            failures = [{"reason": reason} for reason in reasons]
+            if token:
+                self._tokens[token] = (asked, started, failures)
+            shown = [task.shown() for task in started]
+        for task in started:
+            self._agent.start(task)
+        return {"tasks": shown, "failures": failures}
+
+    def _have_room(self, cluster: Any) -> None:
+        waiting = sum(task.cluster == cluster.arn and task.last_status == "PROVISIONING" for task in self._tasks.live())
+        if waiting >= self._conditions.provisioning_max:
+            raise Refused("ClientException", "Provisioning capacity limit exceeded.")
+
+    def _place(self, provider: str, vcpu: float, subnets: list[tuple[str, str]], turn: int) -> tuple[str, str] | str:
+        """A subnet and zone with room, or the reason there is none."""
+        set_ = self._conditions
+        live = self._tasks.live()
+        quota = set_.spot_vcpu if provider == SPOT else set_.on_demand_vcpu
+        if sum(task.vcpu for task in live if (task.provider == SPOT) == (provider == SPOT)) + vcpu > quota:
+            return NO_QUOTA
+        turned = [*subnets[turn % len(subnets) :], *subnets[: turn % len(subnets)]]
+        for subnet, zone in turned:
+            there = [task for task in live if task.zone == zone]
+            spot = sum(task.provider == SPOT for task in there)
+            if len(there) >= set_.zone_room.get(zone, len(there) + 1):
+                continue
+            if provider == SPOT and spot >= set_.spot_zone_room.get(zone, spot + 1):
+                continue
+            return subnet, zone
+        return NO_CAPACITY
+
+    def _stop_task(self, body: Json) -> Json:
+        task = self._in_cluster(body, body.get("task") or "")
+        if task is None:
+            raise Refused("InvalidParameterException", "The referenced task was not found.")
+        self._agent.stop(task, "UserInitiated", body.get("reason") or "Task stopped by user")
+        return {"task": task.shown()}
+
+    def _describe_tasks(self, body: Json) -> Json:
+        asked = body.get("tasks") or []
+        if len(asked) > 100:
+            raise Refused("InvalidParameterException", "Tasks cannot be more than 100.")
+        if not asked:
+            raise Refused("InvalidParameterException", "Tasks cannot be empty.")
+        cluster = cloud.cluster(body.get("cluster") or "default")
+        self._tasks.all(stopped_kept_s=self._conditions.stopped_kept_s)
+        found, missing = [], []
+        for name in asked:
+            task = self._in_cluster(body, name)
+            if task and self._seen(task):
+                shown = task.shown()
+                found.append(shown if "TAGS" in (body.get("include") or ()) else shown | {"tags": []})
+            else:
+                arn = name if name.startswith("arn:") else f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/{cluster.name}/{name}"
+                missing.append({"arn": arn, "reason": "MISSING"})
+        return {"tasks": found, "failures": missing}
+
+    def _list_tasks(self, body: Json) -> Json:
+        cluster = cloud.cluster(body.get("cluster") or "default")
+        most = body.get("maxResults", 100)
+        if not 1 <= most <= 100:
+            raise Refused("InvalidParameterException", "maxResults must be between 1 and 100.")
+        desired = body.get("desiredStatus", "RUNNING")
+        after = _page(body.get("nextToken"))
+        wanted = [
+            task
+            for task in self._tasks.all(stopped_kept_s=self._conditions.stopped_kept_s)
+            if task.order > after
+            and task.cluster == cluster.arn
+            and task.desired_status == desired
+            and self._seen(task)
+            and body.get("startedBy") in (None, task.started_by)
+            and body.get("family") in (None, task.definition.family)
+            and body.get("launchType") in (None, "FARGATE")
+        ]
+        page = {"taskArns": [task.arn for task in wanted[:most]]}
+        if len(wanted) > most:
+            return page | {"nextToken": base64.b64encode(str(wanted[most - 1].order).encode()).decode()}
+        return page
+
+    def _in_cluster(self, body: Json, name: str) -> Task | None:
+        cluster = cloud.cluster(body.get("cluster") or "default")
+        task = self._tasks.get(name)
+        return task if task and task.cluster == cluster.arn else None
+
+    def _seen(self, task: Task) -> bool:
+        return cloud.now() - task.created_at >= self._conditions.describe_lag_s
+
+
+def _checked(body: Json, definition: Any) -> Json:
+    """The overrides of a call whose parameters are within limits."""
+    if not 1 <= body.get("count", 1) <= 10:
+        raise Refused("InvalidParameterException", "Count must be between 1 and 10.")
+    if len(body.get("startedBy") or "") > 128:
+        raise Refused("InvalidParameterException", "startedBy is longer than 128 characters.")
+    if len(body.get("clientToken") or "") > 64:
+        raise Refused("InvalidParameterException", "clientToken is longer than 64 characters.")
+    if len(body.get("tags") or ()) > 50:
+        raise Refused("InvalidParameterException", "Too many tags: at most 50.")
+    overrides: Json = body.get("overrides") or {}
+    if len(json.dumps(overrides, separators=(",", ":"))) > 8192:
+        raise Refused("InvalidParameterException", "Container Overrides length must be at most 8192")
+    names = {container["name"] for container in definition.container_definitions}
+    for override in overrides.get("containerOverrides") or ():
+        if override.get("name") not in names:
+            raise Refused(
+                "InvalidParameterException",
+                f"Override for container named {override.get('name')} is not a container in the TaskDefinition.",
+            )
+    if "FARGATE" not in definition.compatibilities:
+        raise Refused("InvalidParameterException", "Task definition does not support launch_type FARGATE.")
+    return overrides
+
+
+def _subnets(body: Json) -> list[str]:
+    network = (body.get("networkConfiguration") or {}).get("awsvpcConfiguration")
+    if not network:
+        raise Refused(
+            "InvalidParameterException",
+            "Network Configuration must be provided when networkMode 'awsvpc' is specified.",
+        )
+    subnets: list[str] = network.get("subnets") or []
+    if not subnets:
+        raise Refused("InvalidParameterException", "subnets can not be empty.")
+    if len(subnets) > 16:
+        raise Refused("InvalidParameterException", "subnets can have at most 16 items.")
+    return subnets
+
+
+def _providers(body: Json, cluster: Any, count: int) -> list[str]:
+    """The capacity provider of each task."""
+    strategy, launch_type = body.get("capacityProviderStrategy"), body.get("launchType")
+    if strategy and launch_type:
+        raise Refused("InvalidParameterException", "Specify only a launch type or a capacity provider strategy.")
+    if launch_type == "FARGATE":
+        return ["FARGATE"] * count
+    strategy = strategy or _strategy_of(cluster)
+    if launch_type or not strategy:
+        raise Refused("InvalidParameterException", "No Container Instances were found in your cluster.")
+    if unknown := {item["capacityProvider"] for item in strategy} - set(cluster.capacity_providers or ()):
+        raise Refused(
+            "InvalidParameterException",
+            f"The specified capacity provider '{min(unknown)}' was not found. "
+            "Specify a valid name or ARN and try again.",
+        )
+    return fargate.spread(strategy, count)
+
+
+def _strategy_of(cluster: Any) -> list[Json]:
+    items: Iterable[Json] = getattr(cluster, "default_capacity_provider_strategy", None) or ()
+    return list(items)
+
+
+def _page(token: str | None) -> int:
+    try:
+        return int(base64.b64decode(token)) if token else -1
+    except ValueError:
+        raise Refused("InvalidParameterException", "Invalid token.") from None

@@ -1,0 +1,182 @@
+"""Every request to the bed: counted, made to fail if the script says so, and passed to who answers it."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import struct
+import traceback
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+
+from tests.testbed import fargate
+from tests.testbed.calls import Call, call_of
+from tests.testbed.control import Control
+from tests.testbed.ecs import Ecs
+from tests.testbed.faults import Faults
+from tests.testbed.quotas import Quotas
+from tests.testbed.refusals import Answer, Dropped, Refused, as_json, refusal
+from tests.testbed.sqs import Sqs
+from tests.testbed.tasks import TaskStore
+from tests.testbed.taskside import TaskSide
+from tests.testbed.throttle import Throttle
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class Front:
+    """The WSGI application."""
+
+    def __init__(
+        self,
+        *,
+        sqs: Sqs,
+        ecs: Ecs,
+        task_side: TaskSide,
+        control: Control,
+        faults: Faults,
+        throttle: Throttle,
+        tasks: TaskStore,
+        quotas: Quotas,
+    ) -> None:
+        self.control = control
+        self.tasks = tasks
+        self._quotas = quotas
+        self._sqs = sqs
+        self._ecs = ecs
+        self._task_side = task_side
+        self._faults = faults
+        self._throttle = throttle
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = _body(environ)
+        path = environ.get("PATH_INFO", "/")
+        if path.startswith("/_bed/"):
+            answer = self.control.answer(environ["REQUEST_METHOD"], path.removeprefix("/_bed/"), body)
+        elif path.startswith(("/creds/", "/v4/")):
+            answer = self._task_side.answer(path)
+        else:
+            answer = self._aws(environ, call_of(environ, body))
+        start_response(f"{answer.status} {_REASONS.get(answer.status, 'Answer')}", _sized(environ, answer))
+        return [answer.body]
+
+    def _aws(self, environ: WSGIEnvironment, call: Call) -> Answer:
+        self.control.count(call)
+        try:
+            self._faults.check(call)
+            due = self._faults.due(call)
+            for fault in due:
+                if not fault.after:
+                    fault.strike()
+            self._throttle.check(call)
+            answer = self._served(environ, call)
+            for fault in due:
+                if fault.after:
+                    fault.strike()
+        except Refused as why:
+            return refusal(call, why)
+        return answer
+
+    def _served(self, environ: WSGIEnvironment, call: Call) -> Answer:
+        if call.service == "sqs":
+            return as_json(self._sqs.call(call.operation, _json(call)), version="1.0")
+        if call.service == "ecs":
+            if call.operation in Ecs.operations:
+                return as_json(self._ecs.call(call.operation, _json(call)))
+            if call.operation == "RegisterTaskDefinition":
+                fargate.check_definition(_json(call))
+        if call.service == "servicequotas" and self._quotas.serves(call.operation, _json(call)):
+            return as_json(self._quotas.call(call.operation, _json(call)))
+        return self._from_moto(environ)
+
+    def _from_moto(self, environ: WSGIEnvironment) -> Answer:
+        begun: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: object) -> Any:
+            begun[:] = [int(status.split()[0]), headers]
+            return lambda _: None
+
+        chunks = self._moto(environ, start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        return Answer(begun[0], list(begun[1]), body)
+
+
+class Handler(MotoRequestHandler):
+    """Answers whole bodies on connections that are kept, and says nothing.
+
+    Werkzeug's own way closes each connection, and reads away what comes next on one that is not.
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def run_wsgi(self) -> None:
+        """Answer one request."""
+        environ = self.make_environ()
+        begun: list[Any] = []
+        try:
+            body = b"".join(self.server.app(environ, lambda *status: begun.append(status)))  # type: ignore[arg-type]
+        except Dropped:
+            self._drop()
+            return
+        except Exception:
+            traceback.print_exc()
+            begun, body = [("500 Internal Server Error", [("Content-Length", "0")])], b""
+        status, headers = begun[0]
+        code, _, reason = status.partition(" ")
+        self.send_response(int(code), reason)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _drop(self) -> None:
+        """Close the connection as a crash does: with a reset, and no answer."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def _json(call: Call) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(call.body or b"{}")
+    return read
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    """The request's body, read whole and put back."""
+    length = environ.get("CONTENT_LENGTH")
+    stream = environ["wsgi.input"]
+    body: bytes = stream.read(int(length)) if length else stream.read() if _is_chunked(environ) else b""
+    environ["wsgi.input"] = io.BytesIO(body)
+    if _is_chunked(environ):
+        environ["CONTENT_LENGTH"] = str(len(body))
+        del environ["HTTP_TRANSFER_ENCODING"]
+    return body
+
+
+def _is_chunked(environ: WSGIEnvironment) -> bool:
+    return "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+
+
+def _sized(environ: WSGIEnvironment, answer: Answer) -> list[tuple[str, str]]:
+    """The headers, with the body's length: without one the connection could not be kept."""
+    if environ["REQUEST_METHOD"] == "HEAD" or answer.status in (204, 304):
+        return answer.headers
+    headers = [each for each in answer.headers if each[0].lower() not in ("content-length", "transfer-encoding")]
+    return [*headers, ("Content-Length", str(len(answer.body)))]
+
+
+_REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified", 400: "Bad Request"}
