@@ -97,5 +97,3 @@ def speaking_of(key: str) -> Iterator[None]:
         raise Denied(f"not allowed to reach {key}: {error}: let these credentials do it, or use others") from error
     except BaseError as error:
         raise Unavailable(f"{key}: {error}") from error
-
-

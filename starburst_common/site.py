@@ -54,7 +54,9 @@ task_role, image, signing_secret
         needed = [name for name, field in known.items() if field.default is MISSING and not table.get(name)]
         if needed:
             raise BadInput(f"{source}: [site] lacks {', '.join(needed)}")
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
+        }
         for name, (shape, meaning) in _SHAPES.items():
             if name in values and not re.fullmatch(shape, str(values[name])):
                 raise BadInput(f"{source}: [site] {name}={values[name]!r}: give {meaning}")

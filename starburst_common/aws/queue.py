@@ -50,7 +50,9 @@ class SqsQueue:
             )
         with speaking("sqs:CreateQueue"):
             made = self._clients.sqs.create_queue(
-                QueueName=self._prefix + queue, Attributes=attributes, tags=self._tags  # type: ignore[arg-type]
+                QueueName=self._prefix + queue,
+                Attributes=attributes,
+                tags=self._tags,  # type: ignore[arg-type]
             )
         with self._lock:
             self._urls[queue] = made["QueueUrl"]

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from werkzeug.serving import ThreadedWSGIServer, make_server
@@ -29,6 +29,8 @@ from tests.testbed.tasks import TaskStore
 from tests.testbed.taskside import TaskSide
 from tests.testbed.throttle import Throttle
 
+FOLDER = "starburst-bed-"  #: begins the name of a folder made for a settings file alone
+
 
 def main() -> None:
     """Serve."""
@@ -38,7 +40,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="where to write the settings file")
     parser.add_argument("--attached", action="store_true", help="end when standard input closes; print one JSON line")
     asked = parser.parse_args()
-    config = asked.config or Path(tempfile.mkdtemp(prefix="starburst-bed-")) / "config.toml"
+    config = asked.config or Path(tempfile.mkdtemp(prefix=FOLDER)) / "config.toml"
     conditions, opened = Conditions(), ExitStack()
     server = _bind(asked.port)
     endpoint = f"http://127.0.0.1:{server.port}"
@@ -66,6 +68,10 @@ def main() -> None:
     agent.end_all(front.tasks.live())
     agent.close()
     opened.close()
+    config.unlink(missing_ok=True)
+    if config.parent.name.startswith(FOLDER):
+        with suppress(OSError):
+            config.parent.rmdir()
     os._exit(0)  # threads that wait on connections are not worth waiting for
 
 

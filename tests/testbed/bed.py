@@ -46,6 +46,7 @@ class Bed:
             stdout=subprocess.PIPE,
         )
         assert self._process.stdout
+        began = time.monotonic()
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
@@ -53,12 +54,15 @@ class Bed:
         ready = json.loads(line)
         self.env, self.site = ready["env"], ready["site"]
         self.pid: int = ready["pid"]  #: of the server
+        self.start_s = time.monotonic() - began  #: how long the start took
         self.endpoint: str = self.env["AWS_ENDPOINT_URL"]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for client in self._clients.values():
+            client.close()
         process = self._process
         assert process.stdin and process.stdout
         process.stdin.close()

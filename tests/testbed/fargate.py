@@ -51,7 +51,7 @@ def spread(strategy: list[dict[str, Any]], count: int) -> list[str]:
     """The provider of each of a call's tasks: bases first, the rest by weight.
 
     >>> spread([{"capacityProvider": "A", "base": 1, "weight": 1}, {"capacityProvider": "B", "weight": 3}], 5)
-    ['A', 'B', 'B', 'B', 'A']
+    ['A', 'B', 'B', 'A', 'B']
     """
     chosen = [item["capacityProvider"] for item in strategy for _ in range(item.get("base", 0))][:count]
     weights = {item["capacityProvider"]: item.get("weight", 0) for item in strategy}
@@ -79,11 +79,7 @@ def check_definition(body: dict[str, Any]) -> None:
         driver = (container.get("logConfiguration") or {}).get("logDriver", "awslogs")
         if driver not in ("awslogs", "splunk", "awsfirelens"):
             raise Refused("ClientException", f"Log driver '{driver}' is not supported by Fargate.")
-        if (
-            (container.get("secrets") or driver == "awslogs")
-            and not body.get("executionRoleArn")
-            and container.get("secrets")
-        ):
+        if container.get("secrets") and not body.get("executionRoleArn"):
             raise Refused(
                 "ClientException", "Fargate requires task definition to have execution role ARN to support secrets."
             )

@@ -108,13 +108,19 @@ class Faults:
 
     def check(self, call: Call) -> None:
         """Raise `Dropped` in a blackout, `Refused` for expired credentials."""
-        if time.monotonic() < self._dark_until:
-            raise Dropped
+        self.check_light()
         if call.access_key in self._expired:
             text = "The security token included in the request is expired"
             if call.service == "s3":
                 raise Refused("ExpiredToken", "The provided token has expired.")
-            raise Refused("ExpiredToken" if call.is_query else "ExpiredTokenException", text)
+            if call.is_query:
+                raise Refused("ExpiredToken", text, status=403)
+            raise Refused("ExpiredTokenException", text)
+
+    def check_light(self) -> None:
+        """Raise `Dropped` in a blackout: answers are lost in it too."""
+        if time.monotonic() < self._dark_until:
+            raise Dropped
 
     def due(self, call: Call) -> list[Fault]:
         """The faults that strike this call, each counted as spent."""

@@ -75,6 +75,7 @@ class Front:
                     fault.strike()
             self._throttle.check(call)
             answer = self._served(environ, call)
+            self._faults.check_light()
             for fault in due:
                 if fault.after:
                     fault.strike()

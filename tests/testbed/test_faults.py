@@ -130,6 +130,19 @@ def test_in_a_blackout_nothing_of_aws_answers(bed: Bed) -> None:
     assert sts.get_caller_identity()["Account"] == "123456789012"
 
 
+def test_a_blackout_loses_answers_on_their_way(bed: Bed) -> None:
+    """A message received in a blackout is in flight though nobody got it."""
+    sqs = bed.boto("sqs", config=ONCE)
+    queue = sqs.create_queue(QueueName="q")["QueueUrl"]
+    with ThreadPoolExecutor(1) as other:
+        receiving = other.submit(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=1)
+        sqs.send_message(QueueUrl=queue, MessageBody="x", DelaySeconds=1)
+        bed.until(lambda: bed.requests().get(("sqs", "ReceiveMessage")))
+        bed.blackout(1.5)
+        with pytest.raises((ConnectionClosedError, ConnectionError)):
+            receiving.result()
+
+
 def test_expired_credentials_are_refused_and_fresh_ones_are_not(bed: Bed) -> None:
     """ExpiredTokenException in JSON, ExpiredToken for S3, both 400 (AWS common errors; S3 error codes)."""
     bed.expire([bed.env["AWS_ACCESS_KEY_ID"]])

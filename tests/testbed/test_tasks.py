@@ -274,7 +274,8 @@ def test_a_crash_takes_all_a_container_started(bed: Bed) -> None:
     """A killed container ends with 137, and nothing of it runs on: its processes share its end."""
     script = (
         "import subprocess, sys, time; "
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); time.sleep(60)"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
+        "time.sleep(60)"
     )
     [arn] = run(bed, define(bed, script))
     reached(bed, arn, "RUNNING")

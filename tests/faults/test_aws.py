@@ -1,0 +1,149 @@
+"""What AWS does to a run and a laptop does not: throttling, errors, lost connections, quotas, capacity, Spot, images."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster, RunState, RunStopped, starburst_map
+from tests.faults.conftest import AwsBed, noting
+
+N = 10_000
+DOUBLED = [2 * item for item in range(N)]
+
+
+def mapped(bed: AwsBed, *, seconds: float = 0.0002, **options: Any) -> list[Any]:
+    """All items on a few workers."""
+    given = {"workers": 4, **options}
+    return starburst_map(noting(bed.notes, seconds=seconds), range(N), backend=bed.backend, progress=False, **given)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [{"service": "s3", "probability": 0.1, "code": "SlowDown"}],
+        [{"service": "s3", "operation": "PutObject", "probability": 0.3, "code": "ConditionalRequestConflict"}],
+        [{"service": "s3", "operation": "PutObject", "probability": 0.3, "code": "InternalError", "after": True}],
+        [{"service": "sqs", "probability": 0.1, "code": "ThrottlingException", "status": 400}],
+        [{"service": "sqs", "probability": 0.1, "code": "InternalFailure", "status": 500, "after": True}],
+        [{"service": "ecs", "probability": 0.3, "code": "ThrottlingException", "status": 400}],
+        [{"service": "ecs", "probability": 0.3, "code": "ServerException", "status": 500, "after": True}],
+        [{"service": "logs", "times": 2, "code": "ThrottlingException", "status": 400}],
+        [{"probability": 0.05, "reset": True}],
+        [{"probability": 0.05, "reset": True, "after": True}],
+    ],
+    ids=lambda faults: "-".join(str(value) for value in faults[0].values()),
+)
+def test_answers_come_once_though_calls_fail(aws_bed: AwsBed, faults: list[dict[str, Any]]) -> None:
+    """Refused, failed, done-but-reported-failed and cut-off calls: retried, and nobody sees any of it."""
+    for fault in faults:
+        aws_bed.aws.fault(**fault)
+    assert mapped(aws_bed) == DOUBLED
+    assert any(fault["hits"] for fault in aws_bed.aws.faults())
+    assert set(aws_bed.calls()) == set(range(N))
+    aws_bed.aws.clear_faults()
+
+
+def test_a_blackout_of_every_service_is_waited_out(aws_bed: AwsBed) -> None:
+    """Thirty seconds in which every connection is lost: the run goes on where it was."""
+    with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes, seconds=0.002), range(N))
+        aws_bed.until(lambda: run.status().answered > 0)
+        aws_bed.aws.blackout(30)
+        assert run.results(timeout=150) == DOUBLED
+        run.wait()
+
+
+def test_half_the_fleet_is_lost_to_spot(aws_bed: AwsBed) -> None:
+    """SIGTERM and two minutes: what is done is kept, the rest is handed back, others take over."""
+    with Cluster(workers=4, spot=True, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
+        aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
+        assert len(aws_bed.aws.interrupt_spot(share=0.5)) == 2
+        assert run.results(timeout=60) == DOUBLED
+        run.wait()
+    calls = aws_bed.calls()
+    assert set(calls) == set(range(N))
+    assert sum(calls.values()) <= N + 4, "only the items that were running may run again"
+
+
+def test_a_small_quota_is_used_up_and_waited_for(aws_bed: AwsBed) -> None:
+    """Six vCPU and fifty workers asked for: six run, the status says what the others wait for, the run succeeds."""
+    aws_bed.aws.quota(on_demand_vcpu=6)
+    most = 0
+    with Cluster(workers=50, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes, seconds=0.005), range(2000), chunk_size=20)
+        aws_bed.until(lambda: run.status().answered > 0)
+        while not run.status().state.over:
+            most = max(most, len(aws_bed.workers()))
+            if run.status().answered < 1000:
+                assert "waiting for Fargate vCPU quota (1 for each worker" in run.status().reason
+            time.sleep(0.1)
+        assert run.results() == DOUBLED[:2000]
+        run.wait()
+    assert most == 6
+
+
+def test_no_capacity_for_a_while_is_waited_for(aws_bed: AwsBed) -> None:
+    """No zone has room: nothing runs, the status says so; when there is room the run goes on by itself."""
+    aws_bed.aws.capacity(zones={"us-east-1a": 0, "us-east-1b": 0, "us-east-1c": 0})
+    with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes), range(N))
+        aws_bed.until(lambda: "waiting for Fargate capacity" in run.status().reason)
+        assert aws_bed.workers() == []
+        aws_bed.aws.set(zone_room={})
+        assert run.results(timeout=60) == DOUBLED
+        run.wait()
+        assert run.status().reason == ""
+
+
+def test_half_of_a_launch_is_enough_to_begin(aws_bed: AwsBed) -> None:
+    """RunTask grants what one zone has room for; the others come from the other zones."""
+    aws_bed.aws.capacity(zones={"us-east-1a": 1, "us-east-1b": 1, "us-east-1c": 2})
+    assert mapped(aws_bed) == DOUBLED
+    assert {task["zone"] for task in aws_bed.aws.tasks()} == {"us-east-1a", "us-east-1b", "us-east-1c"}
+
+
+def test_spot_falls_back_to_on_demand(aws_bed: AwsBed) -> None:
+    """Spot has room for one: the other three are on demand."""
+    aws_bed.aws.capacity(spot_zones={"us-east-1a": 1, "us-east-1b": 0, "us-east-1c": 0})
+    assert mapped(aws_bed, spot=True) == DOUBLED
+    assert sorted(task["provider"] for task in aws_bed.aws.tasks()) == ["FARGATE"] * 3 + ["FARGATE_SPOT"]
+
+
+def test_an_image_that_cannot_be_pulled_is_one_clear_error(aws_bed: AwsBed) -> None:
+    """No storm of retries: the run ends, and says which image and what to do."""
+    aws_bed.aws.set(images=["nothing"])
+    with pytest.raises(
+        RunStopped, match=r"CannotPullContainerError.*starburst-bed:worker: not found.*correct the site"
+    ):
+        mapped(aws_bed)
+    assert aws_bed.aws.requests()[("ecs", "RunTask")] <= 2
+
+
+def test_a_crash_is_told_with_the_last_lines(aws_bed: AwsBed, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker killed from outside is reported as such, with what it printed last."""
+    with caplog.at_level(logging.WARNING, "starburst"):
+        with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+            run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
+            aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
+            (killed,) = aws_bed.aws.kill_some(1)
+            assert run.results(timeout=60) == DOUBLED
+            run.wait()
+    (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
+    assert f"worker {killed} ended badly (crashed): killed (exit code 137)" in told
+    assert "1 slots, Python" in told
+
+
+def test_credentials_that_expire_are_renewed(aws_bed: AwsBed) -> None:
+    """Workers' credentials expire in the middle of the run: they fetch new ones and go on."""
+    with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes, seconds=0.002), range(N))
+        aws_bed.until(lambda: run.status().answered > 0)
+        for task in aws_bed.aws.tasks():
+            aws_bed.aws.expire(task=task["id"])
+        assert run.results(timeout=90) == DOUBLED
+        assert run.wait().state is RunState.SUCCEEDED
