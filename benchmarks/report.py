@@ -13,7 +13,7 @@ from benchmarks.scenario import Column, Record, Scenario, Spread
 from benchmarks.timing import RESULTS, find
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
-SCENARIOS = ("noop_map", "round_trip", "prefect_map")
+SCENARIOS = ("noop_map", "round_trip", "prefect_map", "aws_calls", "aws_arrays", "container_start")
 HEAD = """\
 # Performance
 
@@ -34,10 +34,10 @@ def written(spread: Spread | None, form: str) -> str:
     """A cell.
 
     >>> written(Spread(2.0, 1.0, 3.0, 3), ".1f"), written(Spread(2.0, 2.0, 2.0, 1), ".1f"), written(None, "")
-    ('2.0 (1.0–3.0)', '2.0', 'not run')
+    ('2.0 (1.0–3.0)', '2.0', '–')
     """
     if spread is None:
-        return "not run"
+        return "–"
     middle = format(spread.median, form)
     return middle if spread.runs == 1 else f"{middle} ({spread.least:{form}}–{spread.most:{form}})"
 

@@ -46,8 +46,9 @@ class Record:
     runs: list[dict[str, Any]]
 
     def figures(self, contender: str, size: int, name: str) -> dict[int, float]:
-        """One figure of one case, by round."""
-        return {r["round"]: r[name] for r in self.runs if (r["contender"], r["size"]) == (contender, size)}
+        """One figure of one case, by round; empty where the case has no such figure."""
+        runs = [r for r in self.runs if (r["contender"], r["size"]) == (contender, size)]
+        return {r["round"]: r[name] for r in runs if name in r}
 
     def spread(self, contender: str, size: int, name: str) -> Spread | None:
         """One figure over all rounds; None where the case was not run."""

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.scenario import Case, Record, Scenario
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("starburst-ecs", "loky", "dask", "distributed", "prefect", "prefect-dask")
+PACKAGES = ("starburst-ecs", "boto3", "moto", "loky", "dask", "distributed", "prefect", "prefect-dask")
 LONGEST_S = 1200
 
 

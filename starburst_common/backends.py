@@ -13,7 +13,7 @@ _log = logging.getLogger("starburst")
 
 
 def open_backend(backend: str | Backend = "auto") -> Backend:
-    """The backend to use: one you made yourself, "aws", "local", or "auto" (AWS where a site is configured, else local).
+    """The backend to use: one you made yourself, "aws", "local", or "auto": AWS where a site is configured, else local.
 
     Raises `BadInput` for any other name.
     """

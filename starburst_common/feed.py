@@ -9,15 +9,15 @@ from typing import Any
 
 from starburst_common.code import PackedFunction
 from starburst_common.errors import BadInput, Exists
-from starburst_common.model import Chunk, FleetId, PackRef, RunId, Span
+from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.ports import Backend
-from starburst_common.wire import FrameWriter, chunk_fields, chunk_message, document, item_frame, seal
+from starburst_common.wire import FrameWriter, chunk_fields, chunk_message, document, item_parts, nbytes_of, seal
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
 PACK_BYTES = 16 << 20
 CHUNK_ITEMS = 20_000
-_CHUNKS_A_SLOT = 4
+_CHUNKS_A_SLOT = 3
 
 
 def chunk_items(items: int, slots: int) -> int:
@@ -27,7 +27,7 @@ def chunk_items(items: int, slots: int) -> int:
     back in pieces of the right length, so this number decides only the number of messages, not the balance.
 
     >>> chunk_items(10_000, 2), chunk_items(16, 2), chunk_items(1_000_000, 2), chunk_items(100, 200)
-    (1250, 2, 20000, 1)
+    (1667, 3, 20000, 1)
     """
     return max(1, min(-(-items // (slots * _CHUNKS_A_SLOT)), CHUNK_ITEMS))
 
@@ -36,7 +36,7 @@ def growing_chunk_items(fed: int, slots: int) -> int:
     """The same where the number is not known: single items first, then ever more.
 
     >>> [growing_chunk_items(fed, 2) for fed in (0, 7, 80, 8_000, 10_000_000)]
-    [1, 1, 10, 1000, 20000]
+    [1, 1, 13, 1333, 20000]
     """
     return max(1, min(fed // (slots * _CHUNKS_A_SLOT), CHUNK_ITEMS))
 
@@ -45,7 +45,8 @@ def growing_chunk_items(fed: int, slots: int) -> int:
 class _Frame:
     span: Span
     function: str
-    body: bytes
+    parts: list[Buffer]
+    nbytes: int
 
 
 class Feed:
@@ -111,9 +112,10 @@ class Feed:
         """The items since the last chunk are one."""
         if not len(self._writer):
             return
-        body = item_frame(self._backend.key, self._run, self._first, self._writer)
-        self._frames.append(_Frame(Span(self._first, self.fed), self._function, body))
-        self._frame_bytes += len(body)
+        parts = item_parts(self._backend.key, self._run, self._first, self._writer)
+        frame = _Frame(Span(self._first, self.fed), self._function, parts, nbytes_of(parts))
+        self._frames.append(frame)
+        self._frame_bytes += frame.nbytes
         self._first, self._writer = self.fed, FrameWriter()
         if self._frame_bytes >= PACK_BYTES:
             self.flush()
@@ -126,16 +128,18 @@ class Feed:
         store, secret, first = self._backend.store, self._backend.key, self._frames[0].span.lo
         pack, chunks, offset = self._names.pack(first), [], 0
         for frame in self._frames:
-            ref = PackRef(pack, offset, len(frame.body))
+            ref = PackRef(pack, offset, frame.nbytes)
             chunks.append(Chunk(span=frame.span, function=frame.function, ref=ref))
-            offset += len(frame.body)
-        store.create(pack, b"".join(frame.body for frame in self._frames))
+            offset += frame.nbytes
+        store.create(pack, [part for frame in self._frames for part in frame.parts])
         plan = self._names.plan(first)
         store.create(plan, seal(secret, plan, document({"chunks": [chunk_fields(chunk) for chunk in chunks]})))
         self._planned(chunks)
         small = self._backend.inline_bytes
         messages = [
-            chunk_message(secret, self._fleet, self._run, chunk, frame.body if len(frame.body) <= small else None)
+            chunk_message(
+                secret, self._fleet, self._run, chunk, b"".join(frame.parts) if frame.nbytes <= small else None
+            )
             for chunk, frame in zip(chunks, self._frames, strict=True)
         ]
         self._backend.queue.send(work_queue(self._fleet), messages, group=self._run)

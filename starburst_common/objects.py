@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import rmtree
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
 from starburst_common.errors import Denied, Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
@@ -21,9 +21,9 @@ class Objects:
     def __init__(self, store: obstore.store.ObjectStore) -> None:
         self._store = store
 
-    def create(self, key: str, body: Buffer) -> None:
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         with speaking_of(key):
-            obstore.put(self._store, key, body, mode="create")
+            obstore.put(self._store, key, whole(body), mode="create")
 
     def put(self, key: str, body: Buffer) -> None:
         with speaking_of(key):
@@ -35,10 +35,16 @@ class Objects:
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         with speaking_of(key):
-            if length == 0:  # a range no store can ask for
-                obstore.head(self._store, key)
-                return b""
-            return memoryview(obstore.get_range(self._store, key, start=offset, length=length))
+            try:
+                if length and len(found := obstore.get_range(self._store, key, start=offset, length=length)) == length:
+                    return memoryview(found)
+            except GenericError:  # how obstore says, among much else, that the object ends before the range begins
+                if offset < obstore.head(self._store, key)["size"]:
+                    raise
+            size = obstore.head(self._store, key)["size"]  # no store can be asked for nothing
+        if offset + length > size:
+            raise NotFound(f"{key} has {size} bytes, none are at {offset} to {offset + length}")
+        return b""
 
     def folders(self, prefix: str) -> list[str]:
         with speaking_of(prefix):
@@ -82,6 +88,11 @@ class FolderObjects(Objects):
             with suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime >= older_than_s:
                     draft.unlink()
+
+
+def whole(body: Buffer | Sequence[Buffer]) -> Buffer:
+    """A body in one piece."""
+    return body if isinstance(body, bytes | bytearray | memoryview) else b"".join(body)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from starburst_common.options import Resources
 class ObjectStore(Protocol):
     """Named bytes. A reader sees an object whole or not at all, and at once after its write returned."""
 
-    def create(self, key: str, body: Buffer) -> None:
-        """Write a new object. Raises `Exists`, and leaves the object as it was, if the key is taken.
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
+        """Write a new object, whole or from parts. If the key is taken, raises `Exists` and leaves it as it was.
 
         Of many callers at once exactly one succeeds.
         """
@@ -29,7 +29,7 @@ class ObjectStore(Protocol):
         """The whole object. Raises `NotFound`."""
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
-        """`length` bytes from `offset`. Raises `NotFound`."""
+        """`length` bytes from `offset`. Raises `NotFound`, also where the object ends before them."""
 
     def folders(self, prefix: str) -> list[str]:
         """The names directly under the folder `prefix` that hold keys of their own, in the order of the text."""
@@ -56,18 +56,23 @@ class Leased(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """How many messages a queue (or one group of it) holds. Exact locally, about right on SQS: never proves an end."""
+    """How many messages a queue holds. Exact locally, about right on SQS: never proves an end."""
 
     waiting: int
     leased: int
 
 
 class WorkQueue(Protocol):
-    """Queues with leases. Delivery is at least once and in no promised order."""
+    """Queues with leases. Delivery is at least once and in no promised order.
+
+    A body is text that is not empty and has no control characters but tabs and line ends. Times may be rounded up to
+    whole seconds. A lease lasts up to 12 hours, renewals included: after that it is no longer ours.
+    """
 
     def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
-        """Make the queue if it is not there.
+        """Make the queue if it is not there; one that is there is left as it is.
 
+        A name that was dropped in the last minute may be refused with `Unavailable`: fresh queues have fresh names.
         With `max_receives`, a message leased that often and given back or left to expire again moves to `dead(queue)`.
         """
 
@@ -83,7 +88,8 @@ class WorkQueue(Protocol):
     def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
         """Lease up to `limit` (1 to 10) messages for `lease_s`, waiting up to `wait_s` for the first.
 
-        Nobody else gets them until the lease ends. Raises `NotFound` when the queue was dropped.
+        Nobody else gets them until the lease ends. Raises `NotFound` when the queue was dropped, also while it waits.
+        Raises `ValueError` for another limit, or a lease longer than the queue can give.
         """
 
     def extend(self, queue: str, receipts: Sequence[str], lease_s: float) -> list[str]:
@@ -93,13 +99,19 @@ class WorkQueue(Protocol):
         """Remove leased messages for good. A receipt that is no longer ours changes nothing."""
 
     def depth(self, queue: str, *, group: str | None = None) -> Depth:
-        """How much is there; all zero for a queue that is not there."""
+        """How much is there; all zero for a queue that is not there.
+
+        With `group`, that group's messages where the queue can tell them apart; else the whole queue's, so never fewer.
+        """
 
     def drop(self, queue: str) -> None:
         """Remove the queue, its dead letters and all messages; none there is no error."""
 
     def drop_group(self, queue: str, group: str) -> None:
-        """Remove one group's messages where the queue can find them; else workers discard them when they meet them."""
+        """Remove one group's messages, leased ones too, where the queue can find them.
+
+        Else they stay, and workers discard them when they meet them. Other groups' messages stay in any case.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +145,16 @@ class Compute(Protocol):
         """
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
-        """Every worker of the fleet that was ever launched and not yet forgotten, by ordinal."""
+        """Every worker of the fleet that was ever launched and not yet forgotten, by ordinal.
+
+        A worker whose launch is under way may have another id until it is known.
+        """
 
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
         """Tell workers to hand back their work and end; what is left after `grace_s` is killed.
 
-        Returns when they are gone, or when the platform has taken it on itself to end them.
+        Returns when they are gone, or at once when the platform has taken it on itself to end them, in its own time if
+        it has one. Workers that stopped before, or never were, are no error.
         """
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:

@@ -33,8 +33,13 @@ _LENGTH = struct.Struct(">I")
 
 def seal(key: bytes, about: str, parts: Iterable[Buffer]) -> bytes:
     """Sign a body. `about` says what it is and where it belongs, so it cannot be passed off as something else."""
-    body = b"".join(parts)
-    return _HEAD.pack(_MAGIC, WIRE_VERSION, _mac(key, about, body)) + body
+    return b"".join(sealed_parts(key, about, parts))
+
+
+def sealed_parts(key: bytes, about: str, parts: Iterable[Buffer]) -> list[Buffer]:
+    """The same without joining the parts, which may be large."""
+    body = list(parts)
+    return [_HEAD.pack(_MAGIC, WIRE_VERSION, _mac(key, about, body)), *body]
 
 
 def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
@@ -49,14 +54,15 @@ def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
             "use the same starburst release on the driver and the workers"
         )
     body = view[_HEAD.size :]
-    if not hmac.compare_digest(mac, _mac(key, about, body)):
+    if not hmac.compare_digest(mac, _mac(key, about, [body])):
         raise Refused(f"{about}: not signed with this site's key; refused, nothing was unpickled")
     return body
 
 
-def _mac(key: bytes, about: str, body: Buffer) -> bytes:
+def _mac(key: bytes, about: str, parts: Iterable[Buffer]) -> bytes:
     mac = hmac.new(key, f"{WIRE_VERSION}\0{about}\0".encode(), hashlib.sha256)
-    mac.update(body)
+    for part in parts:
+        mac.update(part)
     return mac.digest()
 
 
@@ -169,8 +175,18 @@ def items_about(run: str, first: int, count: int) -> str:
 
 def item_frame(key: bytes, run: str, first: int, writer: FrameWriter) -> bytes:
     """Consecutive items as one sealed frame, with its first index and length before it."""
-    sealed = seal(key, items_about(run, first, len(writer)), writer.parts())
-    return _FRAME.pack(first, len(writer), len(sealed)) + sealed
+    return b"".join(item_parts(key, run, first, writer))
+
+
+def item_parts(key: bytes, run: str, first: int, writer: FrameWriter) -> list[Buffer]:
+    """The same without joining the parts, which may be large."""
+    sealed = sealed_parts(key, items_about(run, first, len(writer)), writer.parts())
+    return [_FRAME.pack(first, len(writer), nbytes_of(sealed)), *sealed]
+
+
+def nbytes_of(parts: Iterable[Buffer]) -> int:
+    """How long parts are together."""
+    return sum(memoryview(part).nbytes for part in parts)
 
 
 def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buffer]:
@@ -216,7 +232,7 @@ class Frames:
 def seal_message(key: bytes, about: str, value: dict[str, Any]) -> str:
     """A small signed message for a queue, as text."""
     text = json.dumps(value, separators=(",", ":"))
-    return f"{WIRE_VERSION}.{_mac(key, about, text.encode()).hex()}.{text}"
+    return f"{WIRE_VERSION}.{_mac(key, about, [text.encode()]).hex()}.{text}"
 
 
 def open_message(key: bytes, about: str, body: str) -> dict[str, Any]:
@@ -230,7 +246,7 @@ def open_message(key: bytes, about: str, body: str) -> dict[str, Any]:
             f"{about}: wire version {version:.20}, this starburst speaks {WIRE_VERSION}: "
             "use the same starburst release on the driver and the workers"
         )
-    if not hmac.compare_digest(mac, _mac(key, about, text.encode()).hex()):
+    if not hmac.compare_digest(mac, _mac(key, about, [text.encode()]).hex()):
         raise Refused(f"{about}: not signed with this site's key; refused")
     value: dict[str, Any] = json.loads(text)
     return value

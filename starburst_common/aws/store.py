@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any, cast
 
 import obstore
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
-from starburst_common.objects import Objects, speaking_of
+from starburst_common.objects import Objects, speaking_of, whole
 
 _RETRIES = 12
 _RETRY_FOR = timedelta(seconds=90)
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
+_SMALL_BYTES = 1 << 20
 _BIG_BYTES = 64 << 20
+_READ_BYTES = 256 << 10
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
-_CONFLICTS = 8
-_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}  #: the second may prove to be nothing
+_DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObjects
+_TRIES = 8
+#: What S3 says to a conditional write that is late, meets another one, or is sent again after it went through.
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
 
 class S3Objects(Objects):
@@ -44,57 +51,145 @@ class S3Objects(Objects):
         super().__init__(store)
         self._bucket, self._clients = bucket, clients
 
-    def create(self, key: str, body: Buffer) -> None:
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         """A write that was retried may meet itself: the object's metadata tells whether it was ours.
 
         obstore reports a conflict with another write under way (409) as a taken key; if the key then proves free, that
         write came to nothing, and ours is tried again.
         """
         writer = secrets.token_hex(8)
-        for attempt in range(_CONFLICTS):
+        parts = Parts([body] if isinstance(body, bytes | bytearray | memoryview) else body)
+        for attempt in range(_TRIES):
             try:
-                if len(body) > _BIG_BYTES:
-                    self._create_big(key, memoryview(body), writer)
+                if parts.nbytes > _BIG_BYTES:
+                    self._create_big(key, parts, writer)
+                elif len(parts.views) > 1 and parts.nbytes > _SMALL_BYTES:
+                    self._create_unjoined(key, parts, writer)
                 else:
                     with speaking_of(key):
-                        obstore.put(self._store, key, body, mode="create", attributes={_WRITER: writer})
+                        obstore.put(self._store, key, whole(body), mode="create", attributes={_WRITER: writer})
                 return
             except Exists:
-                try:
-                    with speaking_of(key):
-                        found = obstore.get(self._store, key, options={"head": True}).attributes
-                except NotFound:
-                    time.sleep(0.05 * 2**attempt)
-                    continue
-                if found.get(_WRITER) != writer:
+                with suppress(NotFound):
+                    if self._writer(key) == writer:
+                        return
                     raise
-                return
-        raise Unavailable(f"s3:PutObject {key}: another writer was in the way {_CONFLICTS} times")
+            except Unavailable:  # obstore does not send again what may have been done when the connection was lost
+                if attempt == _TRIES - 1:
+                    raise
+            time.sleep(_pause_s(attempt))
+        raise Unavailable(f"s3:PutObject {key}: another writer was in the way {_TRIES} times")
 
     def delete(self, keys: Sequence[str]) -> None:
-        if keys:
-            with speaking_of(keys[0]), suppress(FileNotFoundError):
-                obstore.delete(self._store, [*keys])
+        for at in range(0, len(keys), _DELETE_MOST):
+            batch = [*keys[at : at + _DELETE_MOST]]
+            for attempt in range(_TRIES):
+                try:
+                    with speaking_of(batch[0]), suppress(FileNotFoundError):
+                        obstore.delete(self._store, batch)
+                    break
+                except Unavailable:
+                    if attempt == _TRIES - 1:
+                        raise
+                    time.sleep(_pause_s(attempt))
 
-    def _create_big(self, key: str, body: memoryview, writer: str) -> None:
+    def _writer(self, key: str) -> str | None:
+        """Who wrote an object. Raises `NotFound`."""
+        with speaking_of(key):
+            return obstore.get(self._store, key, options={"head": True}).attributes.get(_WRITER)
+
+    def _create_unjoined(self, key: str, parts: Parts, writer: str) -> None:
+        """One call, whose body is read from the parts as it is sent: obstore would want a copy of it all."""
+        with speaking(f"s3:PutObject {key}"), _taken(key):
+            self._clients.s3.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=cast(Any, parts.window(0, parts.nbytes)),
+                IfNoneMatch="*",
+                Metadata={_WRITER: writer},
+            )
+
+    def _create_big(self, key: str, parts: Parts, writer: str) -> None:
         """Parts side by side, put together on the condition that the key is free."""
         s3 = self._clients.s3
         at: Any = {"Bucket": self._bucket, "Key": key}
 
         def send(number: int) -> Any:
-            part = body[(number - 1) * _PART_BYTES : number * _PART_BYTES]
-            sent = s3.upload_part(**at, UploadId=upload, PartNumber=number, Body=cast(Any, part))
+            body = parts.window((number - 1) * _PART_BYTES, min(number * _PART_BYTES, parts.nbytes))
+            sent = s3.upload_part(**at, UploadId=upload, PartNumber=number, Body=cast(Any, body))
             return {"PartNumber": number, "ETag": sent["ETag"]}
 
-        with speaking(f"s3:PutObject {key}"):
+        with speaking(f"s3:PutObject {key}"), _taken(key):
             upload = s3.create_multipart_upload(**at, Metadata={_WRITER: writer})["UploadId"]
             try:
                 with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-                    parts = [*pool.map(send, range(1, -(-len(body) // _PART_BYTES) + 1))]
-                s3.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
-            except BaseException as error:
-                with suppress(ClientError):
+                    sent = [*pool.map(send, range(1, -(-parts.nbytes // _PART_BYTES) + 1))]
+                s3.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": sent}, IfNoneMatch="*")
+            except BaseException:
+                with suppress(ClientError, BotoCoreError):
                     s3.abort_multipart_upload(**at, UploadId=upload)
-                if isinstance(error, ClientError) and error_code(error) in _TAKEN:
-                    raise Exists(f"{key} is already there") from None
                 raise
+
+
+class Parts:
+    """Buffers that are one body together, read without joining them."""
+
+    def __init__(self, parts: Sequence[Buffer]) -> None:
+        self.views = [memoryview(part).cast("B") for part in parts]
+        self._ends = [*accumulate(len(view) for view in self.views)]
+        self.nbytes = self._ends[-1] if self._ends else 0
+
+    def window(self, lo: int, hi: int) -> io.BufferedReader:
+        """The bytes from `lo` to `hi`, as a file that can be read again, as a retry needs.
+
+        >>> Parts([b"abc", b"", b"defg"]).window(2, 6).read()
+        b'cdef'
+        """
+        return io.BufferedReader(_Window(self, lo, hi), _READ_BYTES)
+
+    def copy(self, at: int, to: memoryview) -> int:
+        """Fill a buffer from the byte `at` on, or up to the end of the part that it lies in; how many bytes."""
+        number = bisect_right(self._ends, at)
+        view = self.views[number]
+        start = at - (self._ends[number] - len(view))
+        size = min(len(to), len(view) - start)
+        to[:size] = view[start : start + size]
+        return size
+
+
+class _Window(io.RawIOBase):
+    def __init__(self, parts: Parts, lo: int, hi: int) -> None:
+        self._parts, self._lo, self._hi, self._at = parts, lo, hi, lo
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: self._lo, io.SEEK_CUR: self._at, io.SEEK_END: self._hi}[whence]
+        self._at = start + offset
+        return self._at - self._lo
+
+    def readinto(self, to: Any) -> int:
+        left = max(self._hi - self._at, 0)
+        if not left or not len(to):
+            return 0
+        size = self._parts.copy(self._at, memoryview(to).cast("B")[:left])
+        self._at += size
+        return size
+
+
+def _pause_s(attempt: int) -> float:
+    return min(0.05 * 2.0**attempt, 2.0)
+
+
+@contextmanager
+def _taken(key: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) in _TAKEN:
+            raise Exists(f"{key} is already there") from None
+        raise

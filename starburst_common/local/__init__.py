@@ -7,7 +7,6 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-
 from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
 from starburst_common.objects import FolderObjects

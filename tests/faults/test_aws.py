@@ -1,4 +1,4 @@
-"""What AWS does to a run and a laptop does not: throttling, errors, lost connections, quotas, capacity, Spot, images."""
+"""What AWS does to a run and a laptop does not: throttling, errors, lost connections, quotas, Spot, images."""
 
 from __future__ import annotations
 
@@ -126,13 +126,13 @@ def test_an_image_that_cannot_be_pulled_is_one_clear_error(aws_bed: AwsBed) -> N
 
 def test_a_crash_is_told_with_the_last_lines(aws_bed: AwsBed, caplog: pytest.LogCaptureFixture) -> None:
     """A worker killed from outside is reported as such, with what it printed last."""
-    with caplog.at_level(logging.WARNING, "starburst"):
-        with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
-            run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
-            aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
-            (killed,) = aws_bed.aws.kill_some(1)
-            assert run.results(timeout=60) == DOUBLED
-            run.wait()
+    caplog.set_level(logging.WARNING, "starburst")
+    with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
+        aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
+        (killed,) = aws_bed.aws.kill_some(1)
+        assert run.results(timeout=60) == DOUBLED
+        run.wait()
     (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
     assert f"worker {killed} ended badly (crashed): killed (exit code 137)" in told
     assert "1 slots, Python" in told

@@ -1,0 +1,68 @@
+"""What does a run ask of AWS, and of the driver, as it grows?"""
+
+from __future__ import annotations
+
+import resource
+import time
+from functools import partial
+
+from benchmarks.contenders import noop
+from benchmarks.scenario import Case, Column, Record, Scenario, Spread, Target
+
+WORKERS = 20
+
+
+def cases(quick: bool) -> list[Case]:
+    """Three sizes, each ten times the last."""
+    return [Case("starburst", size, 1 if quick else 3) for size in (1_000, 10_000, 100_000)]
+
+
+def measure(contender: str, size: int) -> dict[str, float]:
+    """One run from nothing to nothing, task definition and log group included; then what came in for it."""
+    from benchmarks.bed import cluster_on_aws
+
+    with cluster_on_aws(WORKERS) as (bed, cluster):
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        started = time.perf_counter()
+        assert cluster.map(noop, range(size)) == list(range(size))
+        took_s = time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        cluster.close()
+        requests = bed.requests()
+    services = dict.fromkeys(("s3", "sqs", "ecs", "logs"), 0)
+    for (service, _), count in requests.items():
+        services[service] = services.get(service, 0) + count
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"requests": sum(requests.values()), "cpu_s": cpu_s, "took_s": took_s, **services}
+
+
+def growth(name: str, record: Record) -> Spread | None:
+    """A figure at 100,000 items over the same at 1,000."""
+    small, large = record.figures("starburst", 1_000, name), record.figures("starburst", 100_000, name)
+    ratios = [large[turn] / small[turn] for turn in small.keys() & large.keys()]
+    return Spread.of(ratios) if ratios else None
+
+
+SCENARIO = Scenario(
+    name="aws_calls",
+    title="What a run asks of AWS",
+    about=f"No-op items on {WORKERS} Fargate workers of the test bed, from an empty account but for the site: requests "
+    "that reached each service until the fleet was closed, and the driver's CPU seconds. The time is the bed's, all on "
+    "one machine, and says nothing of AWS.",
+    size_heading="items",
+    cases=cases,
+    measure=measure,
+    columns=(
+        Column("requests", "requests", ",.0f"),
+        Column("s3", "S3", ",.0f"),
+        Column("sqs", "SQS", ",.0f"),
+        Column("ecs", "ECS", ",.0f"),
+        Column("cpu_s", "driver CPU, s", ".2f"),
+        Column("took_s", "on the bed, s", ".1f"),
+    ),
+    targets=(
+        Target("requests for 10,000 items", lambda r: r.spread("starburst", 10_000, "requests"), 600),
+        Target("requests for 100,000 items over 1,000", partial(growth, "requests"), 2),
+        Target("driver CPU for 100,000 items over 1,000", partial(growth, "cpu_s"), 10),
+    ),
+)
