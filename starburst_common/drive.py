@@ -71,6 +71,7 @@ class Driver:
         self.refused = ""  #: an outcome that we did not sign, if there is one
         self._impossible = ""  # why no worker can ever start
         self._launch_at = 0.0
+        self._launch_waits = ""  # for what the last launch was told to wait
         self._reported: set[WorkerId] = set()
         self._heard: list[str] = []  # receipts of booked notices
         self._inline: dict[Span, bytes] = {}
@@ -157,8 +158,11 @@ class Driver:
                         actions = decide(self.observe(), self.policy)
                         for action in actions:
                             self._act(action)
+                        if ticked >= self._launch_at and not any(isinstance(action, Launch) for action in actions):
+                            self._launch_must_wait_for("")  # what there is will do
+                    self._waits_for(self._launch_waits)
                 except OSError as error:
-                    _log.warning("run %s: %s; trying again", self.run, error)
+                    self._waits_for(str(error))
                     time.sleep(_RETRY_S)
         except BaseException as error:
             _log.exception("run %s: its driver failed", self.run)
@@ -284,10 +288,19 @@ class Driver:
             return
         if wait is not None:
             self._launch_at = time.monotonic() + wait.seconds
-        reason = "" if wait is None else f"waiting for {wait.reason}"
-        if reason != self.reason:
-            _log.info("run %s: %s", self.run, reason or "waiting for nothing any more")
-            self.backend.store.put(self._names.waits, reason.encode())
+        self._launch_must_wait_for("" if wait is None else wait.reason)
+
+    def _launch_must_wait_for(self, what: str) -> None:
+        """Remember it, for other processes too."""
+        if what != self._launch_waits:
+            self._launch_waits = what
+            self.backend.store.put(self._names.waits, what.encode())
+
+    def _waits_for(self, what: str) -> None:
+        """Tell what the run waits for, when that changes."""
+        reason = f"waiting for {what}" if what else ""
+        if reason != self.reason and not self.state.over:
+            _log.warning("run %s: %s", self.run, reason or "goes on")
             with self.changed:
                 self.reason = reason
                 self.changed.notify_all()

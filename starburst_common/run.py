@@ -270,7 +270,8 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
 
 def _waits_for(backend: Backend, run: RunId) -> str:
     with suppress(NotFound):
-        return bytes(backend.store.get(RunNames(run).waits)).decode()
+        what = bytes(backend.store.get(RunNames(run).waits)).decode()
+        return f"waiting for {what}" if what else ""
     return ""
 
 

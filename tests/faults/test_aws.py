@@ -147,3 +147,15 @@ def test_credentials_that_expire_are_renewed(aws_bed: AwsBed) -> None:
             aws_bed.aws.expire(task=task["id"])
         assert run.results(timeout=90) == DOUBLED
         assert run.wait().state is RunState.SUCCEEDED
+
+
+def test_a_driver_without_valid_credentials_pauses_and_says_so(aws_bed: AwsBed) -> None:
+    """Everybody's credentials expire: nothing fails, the status says what to do; renewed, the run goes on."""
+    with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(aws_bed.notes, seconds=0.002), range(N))
+        aws_bed.until(lambda: run.status().answered > 0)
+        aws_bed.aws.fault(code="ExpiredToken", probability=1.0)
+        aws_bed.until(lambda: "the AWS credentials have expired: renew them" in run.status().reason)
+        aws_bed.aws.clear_faults()
+        assert run.results(timeout=90) == DOUBLED
+        assert run.wait().reason == ""

@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
-from starburst_common.errors import NotFound, Refused
+from starburst_common.errors import NotFound, Refused, Unavailable
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId
 from starburst_common.names import work_queue
 from starburst_common.ports import Backend, Leased
@@ -27,12 +28,15 @@ from starburst_worker.runs import Runs
 from starburst_worker.settle import Part, Settler, pieces
 
 _log = logging.getLogger("starburst.worker")
+_T = TypeVar("_T")
 
 EXIT_IDLE, EXIT_DRAINED, EXIT_BROKEN = 0, 143, 1
 _DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
 _DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
 _SPLIT_PIECES = 8
 _WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
+_PATIENCE_S = 900.0
+_AGAIN_S = 2.0
 _SHORTEST_POLL_S = 0.1
 _LAST_POLL_S = 0.2  #: a worker that is told to go waits so long for a request under way
 _PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
@@ -54,7 +58,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._held: set[str] = set()  # receipts whose lease is ours to renew
         self._busy = 0
-        self._idle_since = time.monotonic()
+        self._born = self._idle_since = time.monotonic()
         self._wanted = threading.Condition()
         self._ready: queue.Queue[Work | None] = queue.Queue()
         self._settling: queue.Queue[Callable[[], None] | None] = queue.Queue()
@@ -72,7 +76,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Work until told to stop, idle, or past the lifetime. Returns the exit code."""
-        born = renewed = time.monotonic()
+        renewed = time.monotonic()
         signalled = self._signals()
         servers = [threading.Thread(target=self._guarded(self._serve, runner)) for runner in self._runners]
         fetcher = threading.Thread(target=self._guarded(self._fetch), daemon=True)
@@ -95,7 +99,7 @@ class Supervisor:
                     self._ready.put(None)
                 for thread in servers:
                     thread.join(0.05)
-            elif now - born > self._duty.lifetime_s:
+            elif now - self._born > self._duty.lifetime_s:
                 _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.lifetime_s)
                 self._stop.set()
         fetcher.join(_LAST_POLL_S if self._told else self._backend.poll_s)  # it may just have been given a chunk
@@ -130,18 +134,15 @@ class Supervisor:
     # --- fetching -----------------------------------------------------------------------------------------------------
 
     def _fetch(self) -> None:
+        begun = False
         while not self._stop.is_set():
             room = self._room()
             if room <= 0:
                 with self._wanted:
                     self._wanted.wait(0.05)
                 continue
-            idle_s = self._idle_s()
-            wait_s = min(self._backend.poll_s, max(self._duty.idle_s - idle_s, _SHORTEST_POLL_S))
             try:
-                leased = self._backend.queue.receive(
-                    self._work_queue, limit=min(room, 10), lease_s=self._duty.lease_s, wait_s=wait_s
-                )
+                leased = self._patiently(partial(self._lease, min(room, 10)))
             except NotFound:
                 _log.info("the fleet is closed: stopping")
                 self._end()
@@ -150,11 +151,21 @@ class Supervisor:
                 _log.info("idle for %g s: stopping", self._duty.idle_s)
                 self._end()
                 return
+            if leased and not begun:
+                _log.info("leased its first work")
+                begun = True
             with self._lock:
                 self._held.update(message.receipt for message in leased)
-            suspects = [suspect for message in leased if (suspect := self._take(message)) is not None]
+            works = [self._patiently(partial(self._take, message)) for message in leased]
+            suspects = [work for work in works if work is not None]
             for number, suspect in reversed(list(enumerate(suspects))):
                 self._quarantine(suspect, run_it=number == 0)
+
+    def _lease(self, limit: int) -> list[Leased]:
+        left_s = min(self._duty.idle_s - self._idle_s(), self._born + self._duty.lifetime_s - time.monotonic())
+        wait_s = min(self._backend.poll_s, max(left_s, _SHORTEST_POLL_S))
+        queue = self._backend.queue
+        return queue.receive(self._work_queue, limit=limit, lease_s=self._duty.lease_s, wait_s=wait_s)
 
     def _idle_s(self) -> float:
         """For how long nothing was to be done."""
@@ -287,7 +298,7 @@ class Supervisor:
 
     def _settle(self) -> None:
         while (job := self._settling.get()) is not None:
-            job()
+            self._patiently(job)
 
     def _finish(self, receipt: str) -> None:
         """After everything queued so far is settled, the message is done."""
@@ -304,11 +315,14 @@ class Supervisor:
     def _renew(self) -> None:
         with self._lock:
             held = sorted(self._held)
-        if held:
-            for lost in self._backend.queue.extend(self._work_queue, held, self._duty.lease_s):
-                _log.warning("lost the lease %s: whoever has it now may run its items again", lost)
-        for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
-            self._runs.run(run)  # looks whether it is over
+        try:
+            if held:
+                for lost in self._backend.queue.extend(self._work_queue, held, self._duty.lease_s):
+                    _log.warning("lost the lease %s: whoever has it now may run its items again", lost)
+            for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
+                self._runs.run(run)  # looks whether it is over
+        except Unavailable as error:
+            _log.warning("could not renew its leases: %s", error)
 
     def _give_back(self, waiting_s: float = 0.0) -> None:
         """Chunks that were fetched and have waited so long for a slot go to whoever is free, as fresh messages."""
@@ -325,6 +339,18 @@ class Supervisor:
                 self._release(work.receipt, give_back=False)
         for work in kept:
             self._ready.put(work)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        """Make a call, again and again while its service is not to be had: for a quarter of an hour, not for ever."""
+        since = time.monotonic()
+        while True:
+            try:
+                return call()
+            except Unavailable as error:
+                if time.monotonic() - since > _PATIENCE_S:
+                    raise
+                _log.warning("trying again: %s", error)
+                time.sleep(_AGAIN_S)
 
     def _guarded(self, body: Callable[..., None], *args: object) -> Callable[[], None]:
         def guarded() -> None:
@@ -351,7 +377,8 @@ def _backend_of(duty: Duty) -> Backend:
 
 def main() -> NoReturn:
     """Be the worker that the environment describes."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("starburst").setLevel(logging.INFO)
     duty = Duty.read(os.environ["STARBURST_WORKER"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
