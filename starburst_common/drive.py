@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from starburst_common.errors import CannotLaunch, Exists, NotFound, Refused
+from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
 from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -145,25 +145,21 @@ class Driver:
 
     def _drive(self) -> None:
         try:
-            actions: list[Action] = []
-            ticked = 0.0
-            while not any(isinstance(action, Finish) for action in actions):
+            ticked, finished = 0.0, False
+            while not finished:
                 try:
-                    now = time.monotonic()
-                    wait = max(0.0, min(self.backend.tick_s - (now - ticked), self.backend.tick_s))
-                    settled = self._hear(wait_s=wait)
-                    due = time.monotonic() - ticked >= self.backend.tick_s
-                    if due or self.ledger.complete or self._cancel.is_set() or (settled and self.ledger.failed):
+                    left = self.backend.tick_s - (time.monotonic() - ticked)
+                    settled = self._hear(wait_s=0.0 if self._impossible else max(left, 0.0))
+                    if time.monotonic() - ticked >= self.backend.tick_s or self._urgent(settled):
                         ticked = time.monotonic()
-                        actions = decide(self.observe(), self.policy)
-                        for action in actions:
-                            self._act(action)
-                        if ticked >= self._launch_at and not any(isinstance(action, Launch) for action in actions):
-                            self._launch_must_wait_for("")  # what there is will do
+                        finished = self._tick()
                     self._waits_for(self._launch_waits)
                 except OSError as error:
                     self._waits_for(str(error))
                     time.sleep(_RETRY_S)
+                except Denied as error:
+                    self._impossible = str(error)
+                    finished = self._carry_out([Finish(RunState.STOPPED, self._impossible)])
         except BaseException as error:
             _log.exception("run %s: its driver failed", self.run)
             with self.changed:
@@ -172,6 +168,20 @@ class Driver:
             with self.changed:
                 self.closed = True
                 self.changed.notify_all()
+
+    def _tick(self) -> bool:
+        """Look, decide, act; True once the run is finished."""
+        actions = decide(self.observe(), self.policy)
+        if self._carry_out(actions):
+            return True
+        if time.monotonic() >= self._launch_at and not any(isinstance(action, Launch) for action in actions):
+            self._launch_must_wait_for("")  # what there is will do
+        return False
+
+    def _urgent(self, settled: bool) -> bool:
+        """Whether to decide at once, not at the next tick."""
+        news = settled and self.ledger.failed > 0
+        return news or self.ledger.complete or self._cancel.is_set() or bool(self._impossible)
 
     def _hear(self, wait_s: float) -> bool:
         """Book the notices that are there; True if anything was new."""
@@ -270,6 +280,11 @@ class Driver:
         return True
 
     # --- actions ------------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, actions: Sequence[Action]) -> bool:
+        for action in actions:
+            self._act(action)
+        return any(isinstance(action, Finish) for action in actions)
 
     def _act(self, action: Action) -> None:
         if isinstance(action, Launch):

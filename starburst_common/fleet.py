@@ -49,7 +49,11 @@ class Fleet:
     def hold(self, holder: str) -> None:
         """Keep the fleet open until `release` by the same name."""
         self.backend.store.put(holders(self.id) + holder, b"")  # first: what has no holder is never cleaned up
-        self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
+        try:
+            self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
+        except BaseException:
+            self.backend.store.delete([holders(self.id) + holder])
+            raise
 
     def release(self, holder: str) -> bool:
         """Let go; the last to do so closes the fleet. Returns whether it is closed."""

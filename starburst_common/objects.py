@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,8 +12,12 @@ from shutil import rmtree
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
-from starburst_common.errors import Denied, Exists, NotFound, Unavailable
+from starburst_common.errors import BadInput, Denied, Exists, NotFound, StarburstError, Unavailable
 from starburst_common.model import Buffer
+
+EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
+_SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
+_FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
 
 
 class Objects:
@@ -100,11 +105,27 @@ def speaking_of(key: str) -> Iterator[None]:
     """Raises what obstore raises as one of our errors."""
     try:
         yield
-    except FileNotFoundError:
-        raise NotFound(f"no object {key}") from None
     except AlreadyExistsError:
         raise Exists(f"{key} is already there") from None
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise Denied(f"not allowed to reach {key}: {error}: let these credentials do it, or use others") from error
-    except BaseError as error:
-        raise Unavailable(f"{key}: {error}") from error
+    except (BaseError, FileNotFoundError) as error:
+        raise _meaning(error, key) from error
+
+
+def _meaning(error: Exception, key: str) -> StarburstError:
+    """What obstore's error means to us. S3's own code is in its text only.
+
+    >>> _meaning(BaseError("<Error><Code>NoSuchBucket</Code><Message>No bucket</Message></Error>"), "runs/")
+    BadInput("runs/: NoSuchBucket: No bucket: make the site's bucket, or correct its name in the settings")
+    """
+    found = _SAID.search(str(error))
+    code = found[1] if found else ""
+    said = f"{code}: {found[2]}" if found else " ".join(str(error).partition("Debug source:")[0].split())
+    if code == "NoSuchBucket":
+        return BadInput(f"{key}: {said}: make the site's bucket, or correct its name in the settings")
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"no object {key}")
+    if code.startswith("ExpiredToken"):
+        return Unavailable(f"{key}: {EXPIRED}")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _FORBIDDEN:
+        return Denied(f"not allowed to reach {key}: {said}: let these credentials do it, or use others")
+    return Unavailable(f"{key}: {said}")

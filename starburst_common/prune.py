@@ -21,35 +21,32 @@ _ABANDONED_S = 3600.0  #: a fleet older than this may be closed if nobody needs 
 
 
 def prune(backend: Backend, now: float | None = None) -> list[RunId]:
-    """Remove runs that have expired, fleets that crashed drivers left, and code no run refers to; the removed runs."""
+    """Remove runs that have expired, fleets that crashed drivers left, and code no run refers to; the removed runs.
+
+    A run's id tells when it was made, so that nothing is read of those that cannot have expired.
+    """
     now = time.time() if now is None else now
-    removed = []
-    bundles: set[str] = set()
-    open_runs: set[str] = set()
-    for name in backend.store.folders(RUNS):
-        run = RunId(name)
+    runs = [RunId(name) for name in backend.store.folders(RUNS)]
+    removed = [run for run in runs if now - _made_at(run) >= backend.keep_s and _expired(backend, run, now)]
+    for run in removed:
         names = RunNames(run)
-        try:
-            spec = Spec.read(backend, run)
-            expired = now >= expires_at(backend, spec)
-        except (NotFound, Refused):  # a start that died, or a key that is gone
-            expired = now - _made_at(name) > backend.keep_s
-        if expired:
-            backend.queue.drop(names.notices)
-            backend.store.delete_folder(names.folder)
-            removed.append(run)
-            continue
-        bundles |= _bundles(backend, names)
-        if read_end(backend, run) is None:
-            open_runs.add(name)
+        backend.queue.drop(names.notices)
+        backend.store.delete_folder(names.folder)
     for fleet in sorted({*backend.store.folders(FLEETS), *backend.compute.fleets()}):
         if now - _made_at(fleet) > _ABANDONED_S:
-            _close_if_abandoned(backend, FleetId(fleet), open_runs)
+            _close_if_abandoned(backend, FleetId(fleet))
     if removed:
-        stale = [key for key in backend.store.list(CODE) if key.removeprefix(CODE) not in bundles]
-        backend.store.delete(stale)
+        bundles = {bundle for run in set(runs) - set(removed) for bundle in _bundles(backend, RunNames(run))}
+        backend.store.delete([key for key in backend.store.list(CODE) if key.removeprefix(CODE) not in bundles])
         _log.info("pruned %d expired runs", len(removed))
     return removed
+
+
+def _expired(backend: Backend, run: RunId, now: float) -> bool:
+    try:
+        return now >= expires_at(backend, Spec.read(backend, run))
+    except (NotFound, Refused):  # a start that died, or a key that is gone
+        return True
 
 
 def prune_now_and_then(backend: Backend) -> None:
@@ -62,15 +59,24 @@ def prune_now_and_then(backend: Backend) -> None:
         prune(backend)
 
 
-def _close_if_abandoned(backend: Backend, fleet: FleetId, open_runs: set[str]) -> None:
+def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
     """A fleet without a live worker and without a run that goes on was left by a driver that died."""
     if any(worker.phase is not WorkerPhase.STOPPED for worker in backend.compute.workers(fleet)):
         return
-    if open_runs & {key.rsplit("/", 1)[-1] for key in backend.store.list(holders(fleet))}:
+    held_by = [key.rsplit("/", 1)[-1] for key in backend.store.list(holders(fleet))]
+    if any(_goes_on(backend, RunId(holder)) for holder in held_by if holder.startswith("run-")):
         return
     backend.queue.drop(work_queue(fleet))
     backend.compute.forget(fleet)
     backend.store.delete_folder(f"{FLEETS}{fleet}/")
+
+
+def _goes_on(backend: Backend, run: RunId) -> bool:
+    try:
+        Spec.read(backend, run)
+    except (NotFound, Refused):
+        return False
+    return read_end(backend, run) is None
 
 
 def _bundles(backend: Backend, names: RunNames) -> set[str]:

@@ -107,7 +107,7 @@ class Spec:
                 memory_mib=fields["memory_mib"],
                 slots=fields["slots"],
                 memory_given=fields["memory_given"],
-                spot=fields["spot"],
+                spot=fields.get("spot", False),
             ),
             options=fields["options"],
         )

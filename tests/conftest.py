@@ -1,4 +1,4 @@
-"""A local backend for every test that asks for one; one AWS for all that need it, as after its start for each."""
+"""A local backend for every test that asks for one; one AWS, and one whose workers are containers, for all that do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starburst_common.local import local_backend
 from starburst_common.ports import Backend
 from tests.places import environment
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.engine import Engine, NoContainers, lacking, must_run, running_engine
 
 
 @pytest.fixture
@@ -31,8 +32,42 @@ def aws_server() -> Iterator[Aws]:
 @pytest.fixture
 def aws(aws_server: Aws) -> Iterator[Aws]:
     """The test bed, as after its start; this process and those it starts take it for AWS."""
-    aws_server.reset()
-    variables = {name: value for name, value in aws_server.env.items() if name.startswith("AWS_")}
+    yield from fresh(aws_server)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A container engine with its registry; skips where there can be none and none must be."""
+    if (why := lacking()) and not must_run():
+        pytest.skip(why)
+    running = running_engine()
+    try:
+        opened = running.__enter__()
+    except NoContainers as error:
+        if must_run():
+            raise
+        pytest.skip(str(error))
+    yield opened
+    running.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def container_server(engine: Engine) -> Iterator[Aws]:
+    """A second test bed, whose workers are containers."""
+    with Aws(workers="docker") as server:
+        yield server
+
+
+@pytest.fixture
+def container_aws(container_server: Aws) -> Iterator[Aws]:
+    """The same, as after its start, and taken for AWS."""
+    yield from fresh(container_server)
+
+
+def fresh(server: Aws) -> Iterator[Aws]:
+    """A bed as after its start, while this process and those it starts take it for AWS; reset again at the end."""
+    server.reset()
+    variables = {name: value for name, value in server.env.items() if name.startswith("AWS_")}
     with environment(variables):
-        yield aws_server
-    aws_server.reset()
+        yield server
+    server.reset()

@@ -102,7 +102,8 @@ class Shell:
 
     def environment(self, **more: str) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("STARBURST_")}
-        return {**inherited, "STARBURST_HOME": str(self.home), "STARBURST_CONFIG": str(self.folder / "none"), **more}
+        own = {"STARBURST_HOME": str(self.home), "STARBURST_CONFIG": str(self.folder / "none")}
+        return {**inherited, **own, **self.env, **more}
 
     def states(self) -> list[RunState]:
         """Of every run, newest first."""

@@ -1,9 +1,11 @@
-"""The examples give exactly what a plain loop gives, at full size, and run as scripts."""
+"""The examples give exactly what a plain loop gives, at full size, and as scripts the same here and on AWS."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 
 from starburst_common import starburst_map
+from tests.testbed.bed import Bed as Aws
+from tests.testbed.engine import NEED, Engine, must_run
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ON_TWO: dict[str, Any] = {"backend": "local", "workers": 2}
@@ -57,8 +61,8 @@ def test_the_chunks_have_the_same_aggregates() -> None:
     pd.testing.assert_frame_equal(example.combine(parts), example.combine([whole]), check_exact=True)
 
 
-def test_the_grid_search_finds_the_same_scores() -> None:
-    """All 16 configurations have the same accuracy on every fold: in a loop, by map, and as a Prefect flow."""
+def test_the_grid_search_finds_the_same_scores(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 16 configurations have the same accuracy on every fold: in a loop, by map, and as Prefect flows on both."""
     testing = pytest.importorskip("prefect.testing.utilities")
     import grid_search as example
 
@@ -66,6 +70,34 @@ def test_the_grid_search_finds_the_same_scores() -> None:
     assert example.search(**ON_TWO) == expected
     with testing.prefect_test_harness(server_startup_timeout=60):
         assert example.search_as_flow(**ON_TWO) == expected
+        monkeypatch.setenv("STARBURST_BACKEND", "auto")
+        monkeypatch.setenv("STARBURST_CONFIG", aws.env["STARBURST_CONFIG"])
+        assert example.search_as_flow(workers=2) == expected
+    assert len(aws.tasks()) == 2
+
+
+def printed(folder: Path, script: str, *arguments: str, **env: str) -> str:
+    """What an example prints, run as a script from a folder that is not its own."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *arguments],
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def figures(text: str) -> Iterator[list[str]]:
+    """The words of each line, without times, prices and run ids."""
+    for line in text.splitlines():
+        if "│" in line:
+            yield [cell.strip() for cell in line.split("│")[1:-2]]  # the last is how long it took
+        elif line and line[0] not in "┏┡└" and not line.startswith(("Time:", "On AWS:", "Look next:")):
+            yield line.split()
 
 
 @pytest.mark.parametrize(
@@ -78,15 +110,23 @@ def test_the_grid_search_finds_the_same_scores() -> None:
     ],
     ids=lambda value: value[0].removesuffix(".py") if isinstance(value, list) else "",
 )
-def test_the_example_runs_as_a_script(script: list[str], says: str, tmp_path: Path) -> None:
-    """From any folder, with its functions in `__main__`."""
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / script[0], *script[1:]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert says in done.stdout
+def test_the_example_prints_the_same_here_and_on_aws(script: list[str], says: str, tmp_path: Path, aws: Aws) -> None:
+    """From any folder, with its functions in `__main__`; where settings name a site, that is where it runs."""
+    here = printed(tmp_path, *script)
+    assert says in here
+    there = printed(tmp_path, *script, **aws.env, STARBURST_BACKEND="auto")
+    assert [*figures(there)] == [*figures(here)]
+    assert len(aws.tasks()) == 2
+
+
+@pytest.mark.skipif(not must_run(), reason=f"an image with numpy takes a minute to make: set {NEED} for it")
+def test_an_example_prints_the_same_in_containers(engine: Engine, container_aws: Aws, tmp_path: Path) -> None:
+    """The published image, with the user's packages below it, gives the same floats."""
+    image = engine.test_image(with_packages=True)
+    config = tmp_path / "config.toml"
+    settings = Path(container_aws.env["STARBURST_CONFIG"]).read_text()
+    config.write_text(settings.replace(container_aws.site["image"], image))
+    env = {**container_aws.env, "STARBURST_CONFIG": str(config), "STARBURST_BACKEND": "auto"}
+    there = printed(tmp_path, "monte_carlo_portfolio.py", **env)
+    assert [*figures(there)] == [*figures(printed(tmp_path, "monte_carlo_portfolio.py"))]
+    assert len(container_aws.tasks()) == 2

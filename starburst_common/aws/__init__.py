@@ -7,7 +7,7 @@ from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.requests import tags
 from starburst_common.aws.store import S3Objects
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, NotFound
 from starburst_common.ports import Backend
 from starburst_common.site import Site
 
@@ -17,7 +17,7 @@ _LEAST_KEY = 32
 def aws_backend(site: Site, *, key: bytes | None = None, keep_days: float = 7) -> Backend:
     """The backend of a site. `key` signs; by default it is read from the site's secret.
 
-    Raises `Denied` or `Unavailable` when the secret cannot be read.
+    Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
     """
     clients = Clients(site.region)
     secret = _signing_key(clients, site.signing_secret) if key is None else key
@@ -44,10 +44,14 @@ def aws_backend(site: Site, *, key: bytes | None = None, keep_days: float = 7) -
 
 
 def _signing_key(clients: Clients, arn: str) -> bytes:
-    with speaking(f"reading the signing secret {arn}"):
+    try:
         if ":ssm:" in arn:
             name = arn.split(":parameter", 1)[-1]
-            value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+            with speaking(f"ssm:GetParameter {arn}"):
+                value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
         else:
-            value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
+            with speaking(f"secretsmanager:GetSecretValue {arn}"):
+                value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
+    except NotFound as error:
+        raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
     return value.encode()

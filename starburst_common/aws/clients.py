@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
@@ -23,6 +24,7 @@ from botocore.exceptions import (
 )
 
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
+from starburst_common.objects import EXPIRED
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -56,6 +58,7 @@ _LATER = {
     "LimitExceededException",
     "SlowDown",
     "OverLimit",
+    "AWS.SimpleQueueService.QueueDeletedRecently",
     "RequestTimeout",
     "ServiceUnavailable",
     "ServiceUnavailableException",
@@ -76,7 +79,6 @@ _FORBIDDEN = {
     "InvalidAccessKeyId",
     "BlockedException",
 }
-EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
 
 
 class Clients:
@@ -128,6 +130,13 @@ class Clients:
             if (client := self.__dict__.pop(name, None)) is not None:
                 client.close()
 
+    def _renew(self, session: boto3.session.Session) -> None:
+        """A session's credentials were refused as expired, whatever it thinks: the next call reads them anew."""
+        with self._lock:
+            if self.__dict__.get("session") is session:
+                del self.__dict__["session"]
+            self.close()  # a call under way elsewhere keeps its connection
+
     def _client(self, service: str) -> Any:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
@@ -137,7 +146,15 @@ class Clients:
             user_agent_extra="starburst",
         )
         with self._lock, speaking(service):
-            return self.session.client(service, config=config)  # type: ignore[call-overload]
+            session = self.session
+            client = session.client(service, config=config)  # type: ignore[call-overload]
+
+        def answered(parsed: dict[str, Any], **_: Any) -> None:
+            if parsed.get("Error", {}).get("Code") in _EXPIRED:
+                self._renew(session)
+
+        client.meta.events.register("after-call", answered)
+        return client
 
 
 @contextmanager
@@ -159,7 +176,7 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
     if isinstance(error, ClientError):
         code, message = error_code(error), error.response.get("Error", {}).get("Message", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _GONE:
+        if is_gone(error):
             return NotFound(f"{doing}: {message}")
         if code in _EXPIRED:
             return Unavailable(f"{doing}: {EXPIRED}")
@@ -172,9 +189,14 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
         return Unavailable(f"{doing}: {EXPIRED}: {error}")
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return Denied(f"{doing}: {error}: run `aws configure`, set AWS_PROFILE, or give the machine a role")
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, HTTPClientError | ConnectionError):  # no name found, nobody listening, a connection cut
         return Unavailable(f"{doing}: {error}")
     return StarburstError(f"{doing}: {error}")
+
+
+def is_gone(error: ClientError) -> bool:
+    """Whether what was asked for is not there."""
+    return error_code(error) in _GONE
 
 
 def error_code(error: ClientError) -> str:

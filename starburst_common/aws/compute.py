@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
@@ -18,7 +18,7 @@ from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task, task_definition
 from starburst_common.aws.tasks import task_id, worker_state
-from starburst_common.errors import CannotLaunch, NotFound
+from starburst_common.errors import CannotLaunch, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
 from starburst_common.site import Site
@@ -32,32 +32,50 @@ _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _STOPS_AT_ONCE = 8
 #: When to ask again for what was refused.
 _AGAIN_S = {Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.RATE: 5.0}
+_ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
 
 class EcsCompute:
     """`Compute` on one cluster; see `starburst_common.ports` for what it promises."""
 
-    def __init__(self, site: Site, clients: Clients, store: ObjectStore, key: bytes) -> None:
-        self._site, self._clients = site, clients
-        self._launches = Launches(store, key)
+    def __init__(
+        self,
+        site: Site,
+        clients: Clients,
+        store: ObjectStore,
+        key: bytes,
+        *,
+        clock: Callable[[], float] = time.time,
+        pace: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._site, self._clients, self._clock = site, clients, clock
+        self._launches = Launches(store, key, clock=clock)
         self._lock = Lock()
         self._definition = ""
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
-        self._calls = Bucket(burst=20, each_s=20)  # RunTask on Fargate; StopTask has more
-        self._starts = Bucket(burst=100, each_s=20)  # tasks started
-        self._looks = Bucket(burst=100, each_s=20)  # DescribeTasks and ListTasks
+        self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
+        self._starts = Bucket(burst=100, each_s=20, clock=pace)  # tasks started
+        self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
-        definition = self.ensure_task_definition()
+        try:
+            definition = self.ensure_task_definition()
+        except Unavailable:
+            raise
+        except StarburstError as error:
+            raise CannotLaunch(f"no worker can start: {error}") from error
         launches, _ = self._launches.read(spec.fleet)
-        for lo, count in free_steps(ordinals, launches, most=RUN_TASK_MOST):
+        steps = free_steps(ordinals, launches, most=RUN_TASK_MOST)
+        if steps and any(launch.tasks is None for launch in launches):
+            return _ANOTHER  # whose answer may free ordinals: until then two drivers would see different ones free
+        for lo, count in steps:
             allowed = self._starts.take(count)
             if allowed:
                 request = run_task(self._site, definition, spec, allowed)
                 claimed = self._launches.claim(spec.fleet, lo, allowed, request, spot=spec.resources.spot)
                 if claimed is None:
                     self._starts.give_back(allowed)
-                    continue
+                    return _ANOTHER
                 if (wait := self._ask(spec.fleet, claimed)) is not None:
                     return wait
             if allowed < count:
@@ -69,9 +87,10 @@ class EcsCompute:
         ordinals: dict[str, int] = {}
         states: list[WorkerState] = []
         for launch in launches:
-            if launch.tasks is None and time.time() - launch.at > _UNANSWERED_S:
+            if launch.tasks is None and self._clock() - launch.at > _UNANSWERED_S:
                 _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
-                self._ask(fleet, launch)
+                with suppress(CannotLaunch):  # who next wants these workers is told
+                    self._ask(fleet, launch)
             if launch.tasks is None:
                 states += [
                     WorkerState(id=WorkerId(f"{fleet}-{ordinal}"), ordinal=ordinal, phase=WorkerPhase.STARTING)
@@ -158,13 +177,14 @@ class EcsCompute:
         for way, (on_spot, subnets) in enumerate(self._ways(launch.spot)):
             if on_spot in full:
                 continue
-            missing = launch.count - len(tasks)
-            while missing > 0:
-                more, refused = self._run_task(launch, way, missing, on_spot, subnets)
+            asked = launch.count - len(tasks)
+            while asked:
+                more, said = self._run_task(launch, way, asked, on_spot, subnets)
                 tasks += more
-                if more or refused is None or refused[0] is not Refusal.QUOTA or missing == 1:
+                refused = said or refused
+                if more or said is None or said[0] is not Refusal.QUOTA:
                     break
-                missing //= 2
+                asked //= 2
             if len(tasks) == launch.count:
                 refused = None
                 break
@@ -199,7 +219,10 @@ class EcsCompute:
             answer = self._clients.ecs.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
         except ClientError as error:
             code, text = error_code(error), str(error.response.get("Error", {}).get("Message", ""))
-            return [], (refusal(code, text), code, text)
+            why, ours = refusal(code, text), meaning(error, "ecs:RunTask")
+            if why is Refusal.FATAL and isinstance(ours, Unavailable):  # as with credentials that have expired
+                raise ours from error
+            return [], (why, code, text)
         except Exception as error:
             with speaking("ecs:RunTask"):
                 raise error
@@ -207,6 +230,8 @@ class EcsCompute:
         for failure in answer["failures"]:
             code, text = failure.get("reason", ""), failure.get("detail", "")
             return started, (refusal(code, text), code, text)
+        if len(started) < count:
+            return started, (Refusal.CAPACITY, "", "")
         return started, None
 
     # --- looking and stopping -----------------------------------------------------------------------------------------
@@ -224,7 +249,7 @@ class EcsCompute:
                 yield worker_state(task, ordinals[task["taskArn"]])  # type: ignore[arg-type]
             for failure in found["failures"]:
                 arn = failure["arn"]
-                gone = time.time() - launched_at[arn] > _UNSEEN_S
+                gone = self._clock() - launched_at[arn] > _UNSEEN_S
                 yield WorkerState(
                     id=task_id(arn),
                     ordinal=ordinals[arn],

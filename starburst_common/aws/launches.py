@@ -2,6 +2,7 @@
 
 A launch is written down before ECS is asked, under a key that only one driver can take. Whoever finds one without an
 answer asks again with the same token, to which ECS gives the same tasks; so a driver may die between any two calls.
+None begins while another is unanswered, so that all drivers agree on which ordinals are free.
 ECS itself forgets a stopped task after an hour, so what became of it is written down as soon as it is seen.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from threading import Lock
@@ -50,15 +51,15 @@ class _Known:
 class Launches:
     """The records of all fleets; what cannot change is read once."""
 
-    def __init__(self, store: ObjectStore, key: bytes) -> None:
-        self._store, self._key = store, key
+    def __init__(self, store: ObjectStore, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._key, self._clock = store, key, clock
         self._lock = Lock()
         self._known: dict[FleetId, _Known] = {}
 
     def claim(self, fleet: FleetId, lo: int, count: int, request: dict[str, Any], *, spot: bool) -> Launch | None:
         """Write down that these workers are about to be asked for; None if another driver has done so."""
         token = secrets.token_hex(16)
-        launch = Launch(lo=lo, count=count, token=token, spot=spot, request=request, at=time.time())
+        launch = Launch(lo=lo, count=count, token=token, spot=spot, request=request, at=self._clock())
         key = _launch_key(fleet, lo)
         try:
             self._store.create(key, self._sealed(key, asdict(launch)))

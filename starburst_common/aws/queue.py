@@ -9,10 +9,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from starburst_common.aws.clients import Clients, speaking
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import Clients, is_gone, speaking
 from starburst_common.errors import NotFound, StarburstError, Unavailable
 from starburst_common.ports import Depth, Leased
 
@@ -25,6 +28,7 @@ _LONGEST_POLL_S = 20
 _LONGEST_DELAY_S = 900
 _LONGEST_LEASE_S = 12 * 3600  #: from a message's receipt to its last second, renewals included
 _RETENTION_S = 14 * 86400
+_NEW_S = 2.0  #: a queue may be unknown for a moment after it was made. Source: Amazon SQS API reference, CreateQueue
 _TRIES = 8
 
 
@@ -35,27 +39,37 @@ class SqsQueue:
     `drop_group` leaves it to workers to discard what they meet.
     """
 
-    def __init__(self, clients: Clients, *, prefix: str, tags: dict[str, str]) -> None:
-        self._clients, self._prefix, self._tags = clients, prefix, tags
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        prefix: str,
+        tags: dict[str, str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clients, self._prefix, self._tags, self._clock = clients, prefix, tags, clock
         self._lock = Lock()
         self._urls: dict[str, str] = {}
-        self._leased_at: dict[str, float] = {}  # receipts of leases that were renewed, and since when they are ours
+        self._made: dict[str, float] = {}  # queues, and when we made them
+        self._leased_at: dict[str, float] = {}  # receipts, and since when they are ours
 
     def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
-        attributes = {"MessageRetentionPeriod": str(_RETENTION_S)}
+        attributes: dict[Any, str] = {"MessageRetentionPeriod": str(_RETENTION_S)}
         if max_receives is not None:
             self.ensure(self.dead(queue))
             attributes["RedrivePolicy"] = (
                 f'{{"deadLetterTargetArn":"{self._arn(self.dead(queue))}","maxReceiveCount":"{max_receives}"}}'
             )
-        with speaking("sqs:CreateQueue"):
-            made = self._clients.sqs.create_queue(
-                QueueName=self._prefix + queue,
-                Attributes=attributes,
-                tags=self._tags,  # type: ignore[arg-type]
-            )
+        with speaking(f"sqs:CreateQueue {queue}"):
+            try:
+                made = self._clients.sqs.create_queue(
+                    QueueName=self._prefix + queue, Attributes=attributes, tags=self._tags
+                )
+            except self._clients.sqs.exceptions.QueueNameExists:
+                return  # it is there, made with other attributes, and is left as it is
         with self._lock:
             self._urls[queue] = made["QueueUrl"]
+            self._made[queue] = self._clock()
 
     def dead(self, queue: str) -> str:
         return f"{queue}-dead"
@@ -71,23 +85,44 @@ class SqsQueue:
             ]
 
             def send(entries: Any) -> Any:
-                return self._clients.sqs.send_message_batch(QueueUrl=url, Entries=entries)
+                return self._known(queue, lambda: self._clients.sqs.send_message_batch(QueueUrl=url, Entries=entries))
 
-            failed = self._all("sqs:SendMessage", send, entries)
+            with self._speaking_of(queue, "sqs:SendMessage"):
+                failed = self._all("sqs:SendMessage", send, entries)
             if failed:
                 raise StarburstError(f"sqs:SendMessage: {failed[0]['Code']}: {failed[0].get('Message', '')}")
 
     def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
         if not 1 <= limit <= _BATCH:
             raise ValueError(f"limit={limit}: a receive leases 1 to 10 messages")
+        if lease_s > _LONGEST_LEASE_S:
+            raise ValueError(f"lease_s={lease_s}: SQS leases a message for {_LONGEST_LEASE_S} s at most")
+        until, leased = self._clock() + wait_s, []
         with self._speaking_of(queue, "sqs:ReceiveMessage"):
-            answer = self._clients.sqs.receive_message(
+            for _ in range(2):  # an empty answer before its time: the queue may be gone, as a second look tells
+                asked = self._clock()
+                if leased := self._received(queue, limit, lease_s, max(until - asked, 0.0)):
+                    break
+                if self._clock() > until - 1:
+                    break
+        with self._lock:
+            over = takewhile(lambda lease: lease[1] < asked - _LONGEST_LEASE_S, self._leased_at.items())
+            for receipt, _ in [*over]:
+                del self._leased_at[receipt]
+            self._leased_at.update((message.receipt, asked) for message in leased)
+        return leased
+
+    def _received(self, queue: str, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
+        answer = self._known(
+            queue,
+            lambda: self._clients.sqs.receive_message(
                 QueueUrl=self._url(queue),
                 MaxNumberOfMessages=limit,
                 VisibilityTimeout=math.ceil(lease_s),
                 WaitTimeSeconds=min(math.ceil(wait_s), _LONGEST_POLL_S),
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
-            )
+            ),
+        )
         return [
             Leased(message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"]))
             for message in answer.get("Messages", [])
@@ -96,10 +131,15 @@ class SqsQueue:
     def extend(self, queue: str, receipts: Sequence[str], lease_s: float) -> list[str]:
         lost: list[str] = []
         for batch in _tens(receipts):
-            entries = [
-                {"Id": str(i), "ReceiptHandle": receipt, "VisibilityTimeout": self._within_cap(receipt, lease_s)}
-                for i, receipt in enumerate(batch)
+            for_s = [self._within_cap(receipt, lease_s) for receipt in batch]
+            lost += [receipt for receipt, seconds in zip(batch, for_s, strict=True) if seconds is None]
+            entries: list[dict[str, Any]] = [
+                {"Id": str(i), "ReceiptHandle": batch[i], "VisibilityTimeout": seconds}
+                for i, seconds in enumerate(for_s)
+                if seconds is not None
             ]
+            if not entries:
+                continue
 
             def extend(entries: Any) -> Any:
                 url = self._url(queue)
@@ -109,13 +149,13 @@ class SqsQueue:
                 with self._speaking_of(queue, "sqs:ChangeMessageVisibility"):
                     failed = self._all("sqs:ChangeMessageVisibility", extend, entries)
             except NotFound:  # the queue was dropped, and every lease with it
-                lost += batch
+                lost += [batch[int(entry["Id"])] for entry in entries]
                 continue
             lost += [batch[int(failure["Id"])] for failure in failed]
         with self._lock:
-            for receipt in lost:
+            for receipt in lost if lease_s else receipts:
                 self._leased_at.pop(receipt, None)
-        return lost
+        return [receipt for receipt in receipts if receipt in set(lost)]
 
     def delete(self, queue: str, receipts: Sequence[str]) -> None:
         for batch in _tens(receipts):
@@ -152,6 +192,7 @@ class SqsQueue:
                 self._clients.sqs.delete_queue(QueueUrl=self._url(name))
             with self._lock:
                 self._urls.pop(name, None)
+                self._made.pop(name, None)
 
     def drop_group(self, queue: str, group: str) -> None:
         return
@@ -161,14 +202,18 @@ class SqsQueue:
         self._clients.close()
 
     def _url(self, queue: str) -> str:
-        """A queue's address. Raises `NotFound`."""
+        """A queue's address. May raise `NotFound`."""
         with self._lock:
             known = self._urls.get(queue)
-        if known is None:
-            with speaking(f"sqs:GetQueueUrl {queue}"):
-                known = self._clients.sqs.get_queue_url(QueueName=self._prefix + queue)["QueueUrl"]
-            with self._lock:
-                self._urls[queue] = known
+            sibling = next(iter(self._urls.values()), None)
+        if known is not None:
+            return known
+        if sibling is not None:  # queues of one account and region differ in their last part only
+            return f"{sibling.rsplit('/', 1)[0]}/{self._prefix}{queue}"
+        with speaking(f"sqs:GetQueueUrl {queue}"):
+            known = self._clients.sqs.get_queue_url(QueueName=self._prefix + queue)["QueueUrl"]
+        with self._lock:
+            self._urls[queue] = known
         return known
 
     def _arn(self, queue: str) -> str:
@@ -179,14 +224,26 @@ class SqsQueue:
     def _speaking_of(self, queue: str, doing: str) -> Any:
         return speaking(f"{doing} {queue}")
 
-    def _within_cap(self, receipt: str, lease_s: float) -> int:
-        """A lease that ends within SQS's twelve hours; what runs longer is leased to another worker as well."""
-        now = time.monotonic()
+    def _within_cap(self, receipt: str, lease_s: float) -> int | None:
+        """A lease that ends within SQS's twelve hours, or None where they are over: then it is another worker's."""
+        now = self._clock()
         with self._lock:
-            since = self._leased_at.setdefault(receipt, now - lease_s)
-            if lease_s == 0:
-                self._leased_at.pop(receipt, None)
-        return max(min(math.ceil(lease_s), int(since + _LONGEST_LEASE_S - now) - 1), 0)
+            left_s = self._leased_at.get(receipt, now) + _LONGEST_LEASE_S - now
+        if lease_s and left_s < 1:
+            return None
+        return min(math.ceil(lease_s), int(left_s))
+
+    def _known(self, queue: str, call: Callable[[], Any]) -> Any:
+        """A call to a queue; one that we have just made may not be known yet."""
+        while True:
+            try:
+                return call()
+            except ClientError as error:
+                with self._lock:
+                    made = self._made.get(queue, -math.inf)
+                if not is_gone(error) or self._clock() - made > _NEW_S:
+                    raise
+                time.sleep(_NEW_S / 10)
 
     def _all(self, doing: str, call: Callable[[Any], Any], entries: Sequence[Any]) -> list[Any]:
         """Make a batch call until every entry is through; returns those that were refused for good."""

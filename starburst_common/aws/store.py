@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from itertools import accumulate
-from typing import Any, cast
+from itertools import accumulate, count
+from typing import TYPE_CHECKING, Any, cast
 
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,10 +21,14 @@ from obstore.store import S3Store
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
-from starburst_common.objects import Objects, speaking_of, whole
+from starburst_common.objects import EXPIRED, Objects, speaking_of, whole
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
 
 _RETRIES = 12
 _RETRY_FOR = timedelta(seconds=90)
+_CREDENTIALS_FOR = timedelta(seconds=15)
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
 _SMALL_BYTES = 1 << 20
 _BIG_BYTES = 64 << 20
@@ -32,7 +36,6 @@ _READ_BYTES = 256 << 10
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
 _DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObjects
-_TRIES = 8
 #: What S3 says to a conditional write that is late, meets another one, or is sent again after it went through.
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
@@ -44,7 +47,7 @@ class S3Objects(Objects):
         store = S3Store(
             bucket,
             region=clients.region,
-            credential_provider=Boto3CredentialProvider(clients.session),
+            credential_provider=_Credentials(clients),
             client_options={"allow_http": True},  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
             retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
         )
@@ -57,9 +60,9 @@ class S3Objects(Objects):
         obstore reports a conflict with another write under way (409) as a taken key; if the key then proves free, that
         write came to nothing, and ours is tried again.
         """
-        writer = secrets.token_hex(8)
+        writer, until = secrets.token_hex(8), time.monotonic() + _RETRY_FOR.total_seconds()
         parts = Parts([body] if isinstance(body, bytes | bytearray | memoryview) else body)
-        for attempt in range(_TRIES):
+        for attempt in count():
             try:
                 if parts.nbytes > _BIG_BYTES:
                     self._create_big(key, parts, writer)
@@ -74,22 +77,36 @@ class S3Objects(Objects):
                     if self._writer(key) == writer:
                         return
                     raise
-            except Unavailable:  # obstore does not send again what may have been done when the connection was lost
-                if attempt == _TRIES - 1:
+                if time.monotonic() > until:
+                    raise Unavailable(f"s3:PutObject {key}: other writers were in the way all the time") from None
+            except Unavailable as error:  # obstore does not send again what may have been done when a connection broke
+                if time.monotonic() > until or EXPIRED in str(error):
                     raise
             time.sleep(_pause_s(attempt))
-        raise Unavailable(f"s3:PutObject {key}: another writer was in the way {_TRIES} times")
+
+    def put(self, key: str, body: Buffer) -> None:
+        """A conflict with another write under way (409) comes from obstore as a taken key here too: tried again."""
+        until = time.monotonic() + _RETRY_FOR.total_seconds()
+        for attempt in count():
+            try:
+                super().put(key, body)
+                return
+            except Exists:
+                if time.monotonic() > until:
+                    raise Unavailable(f"s3:PutObject {key}: other writers were in the way all the time") from None
+            time.sleep(_pause_s(attempt))
 
     def delete(self, keys: Sequence[str]) -> None:
+        until = time.monotonic() + _RETRY_FOR.total_seconds()
         for at in range(0, len(keys), _DELETE_MOST):
             batch = [*keys[at : at + _DELETE_MOST]]
-            for attempt in range(_TRIES):
+            for attempt in count():
                 try:
                     with speaking_of(batch[0]), suppress(FileNotFoundError):
                         obstore.delete(self._store, batch)
                     break
-                except Unavailable:
-                    if attempt == _TRIES - 1:
+                except Unavailable as error:
+                    if time.monotonic() > until or EXPIRED in str(error):
                         raise
                     time.sleep(_pause_s(attempt))
 
@@ -129,6 +146,18 @@ class S3Objects(Objects):
                 with suppress(ClientError, BotoCoreError):
                     s3.abort_multipart_upload(**at, UploadId=upload)
                 raise
+
+
+class _Credentials(Boto3CredentialProvider):
+    """Those of the clients' present session; asked for often, since obstore would keep them beyond their end."""
+
+    def __init__(self, clients: Clients) -> None:
+        super().__init__(clients.session, ttl=_CREDENTIALS_FOR)
+        self._clients = clients
+
+    def __call__(self) -> S3Credential:
+        self.credentials = self._clients.session.get_credentials() or self.credentials
+        return super().__call__()
 
 
 class Parts:

@@ -8,8 +8,8 @@ from typing import Any
 
 from starburst_common.model import WorkerEnd, WorkerId, WorkerPhase, WorkerState
 
-#: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task lifecycle";
-#: read 2026-11-22. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
+#: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
+#: lifecycle", read 2026-11-22. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
 _NEVER = re.compile(
     r"not found|no such image|does not exist|denied|unauthorized|403|invalid reference|image Manifest does not contain"
     r"|exec format error|executable file not found|unable to assume|AccessDenied|ResourceNotFound|is not authorized",
@@ -62,8 +62,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     >>> stopped = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
     >>> _end(stopped | {"containers": [{"exitCode": 0}]})[0].value
     'done'
-    >>> _end(stopped | {"containers": [{"exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory"}]})
-    (<WorkerEnd.OOM: 'oom'>, 'OutOfMemoryError: Container killed due to memory: give each worker more memory')
+    >>> _end(stopped | {"containers": [{"exitCode": 137, "reason": "OutOfMemoryError: killed"}]})
+    (<WorkerEnd.OOM: 'oom'>, 'OutOfMemoryError: killed: give each worker more memory')
     >>> _end(stopped | {"containers": [{"exitCode": 137}]})
     (<WorkerEnd.CRASHED: 'crashed'>, 'killed (exit code 137)')
     >>> _end({"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."})[0].value
@@ -86,7 +86,7 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
             return WorkerEnd.UNSTARTABLE, f"no worker can start: {why}: {_advice(why)}"
         return WorkerEnd.UNSTARTED, why
     if stop_code == "UserInitiated" or code in (0, 143):
-        return WorkerEnd.DONE, reason
+        return WorkerEnd.DONE, f"{reason}: killed (exit code {_KILLED})" if code == _KILLED else reason
     if code == _KILLED:
         return WorkerEnd.CRASHED, f"killed (exit code {_KILLED})"
     return WorkerEnd.CRASHED, f"exit code {code}" if code is not None else reason

@@ -18,13 +18,14 @@ import pytest
 
 from starburst_common.local import local_backend
 from starburst_common.local.queue import LocalQueue
-from starburst_common.model import FleetId, WorkerId
+from starburst_common.model import WorkerId
 from starburst_common.names import FLEETS
 from starburst_common.ports import Backend, ObjectStore, WorkQueue
 from tests.contracts.rivals import local_store
-from tests.leftovers import processes_in, supervisors_in
+from tests.leftovers import nothing_left, processes_in, supervisors_in
 from tests.places import aws_text, open_place
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.processes import marked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,10 @@ class QueueBed:
     lease_s: float  #: a lease short enough to wait for
     elapse: Callable[[float], None]  #: let so much time pass, by moving the clock or by waiting
     opener: Callable[[], WorkQueue]  #: the same queues in real time; can be pickled, so that other processes open them
+    resolution_s: float = 0.0  #: to what its times are rounded up
+    text: str = "\0"  #: what a body can have beyond what the port promises
+    by_group: bool = True  #: it counts and drops groups apart
+    reusable: bool = True  #: a dropped queue can be made again at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +58,10 @@ class ComputeBed:
     opener: Callable[[], Backend]
     ready: Callable[[WorkerId], bool]  #: the worker has come so far that it obeys being told to stop
     alive: Callable[[], int]  #: workers that are really there, as counted from outside
-    freeze: Callable[[WorkerId], None]  #: make a worker deaf to being told to stop
-    files: Callable[[], list[Path]]  #: records that the adapter keeps of workers
+    freeze: Callable[[WorkerId], None]  #: make a worker deaf to being told to stop, to be killed 0.4 s later
+    records: Callable[[], list[str]]  #: what the adapter keeps of workers
+    nothing_left: Callable[[], None]  #: fails if anything is left of any fleet
+    stop_waits: bool  #: `stop` returns when the workers are gone, not before
 
 
 class MovedClock:
@@ -110,9 +117,21 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBed:
 
 
 def _sqs(aws: Aws) -> QueueBed:
-    """SQS leases for whole seconds."""
+    """Queues for which a group is only a matter of fairness.
+
+    Source: Amazon SQS Developer Guide, "Fair queues"; API reference, CreateQueue and ReceiveMessage.
+    """
     opener = partial(_aws_queue, aws.site)
-    return QueueBed(queue=opener(), lease_s=1.0, elapse=time.sleep, opener=opener)
+    return QueueBed(
+        queue=opener(),
+        lease_s=1.0,
+        elapse=time.sleep,
+        opener=opener,
+        resolution_s=1.0,
+        text="",
+        by_group=False,
+        reusable=False,
+    )
 
 
 def _aws_queue(site: Mapping[str, Any]) -> WorkQueue:
@@ -124,23 +143,39 @@ def _aws_store(site: Mapping[str, Any]) -> ObjectStore:
 
 
 def _ecs(aws: Aws) -> ComputeBed:
-    """Tasks of the test bed that really run, and are killed a moment after they were told to stop."""
-    aws.set(stop_timeout_s=0.4)
+    """Tasks of the test bed that really run. StopTask returns at once, and ECS sees to the rest."""
     opener = partial(open_place, aws_text(aws.site))
     backend = opener()
+
+    def freeze(worker: WorkerId) -> None:
+        aws.set(stop_timeout_s=0.4)
+        assert aws.signal(signal.SIGSTOP, tasks=[worker]) == [worker]
+
+    def nothing_left() -> None:
+        aws.until(lambda: not any(aws.leftovers().values()))
+
     return ComputeBed(
         backend=backend,
         opener=opener,
-        ready=lambda worker: "slots" in backend.compute.tail(worker_fleet(aws, worker), worker),
+        ready=partial(obeys, aws),
         alive=lambda: sum(task["running"] for task in aws.tasks()),
-        freeze=lambda worker: None if aws.signal(signal.SIGSTOP, tasks=[worker]) else None,
-        files=lambda: [Path(key) for key in backend.store.list(FLEETS)],
+        freeze=freeze,
+        records=lambda: [*backend.store.list(FLEETS)],
+        nothing_left=nothing_left,
+        stop_waits=False,
     )
 
 
-def worker_fleet(aws: Aws, worker: WorkerId) -> FleetId:
-    """The fleet of a task."""
-    return next(FleetId(task["started_by"]) for task in aws.tasks() if task["id"] == worker)
+def obeys(aws: Aws, worker: WorkerId) -> bool:
+    """Whether a task has come so far that it hears SIGTERM."""
+    pids = [pid for pid, task in marked(aws.pid).items() if task == worker]
+    return bool(pids) and _hears(min(pids))
+
+
+def _hears(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.fixture(params=["local", "aws"])
@@ -150,8 +185,17 @@ def computes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Compute
         bed = _ecs(request.getfixturevalue("aws"))
         yield bed
         bed.backend.close()
-        return
-    home = tmp_path / "home"
+    else:
+        yield from _processes(tmp_path / "home")
+
+
+@pytest.fixture
+def local_computes(tmp_path: Path) -> Iterator[ComputeBed]:
+    """The local compute, for what is its own; its workers live in `home` of the test's folder."""
+    yield from _processes(tmp_path / "home")
+
+
+def _processes(home: Path) -> Iterator[ComputeBed]:
     opener = partial(local_backend, home)
     backend = opener()
 
@@ -159,18 +203,15 @@ def computes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Compute
         (pid,) = [pid for pid in supervisors_in(home) if Path(f"/proc/{pid}/cwd").readlink().name == worker[-6:]]
         return pid
 
-    def ready(worker: WorkerId) -> bool:
-        status = Path(f"/proc/{pid_of(worker)}/status").read_text()
-        caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
-        return bool(caught >> (signal.SIGTERM - 1) & 1)
-
     yield ComputeBed(
         backend=backend,
         opener=opener,
-        ready=ready,
+        ready=lambda worker: _hears(pid_of(worker)),
         alive=lambda: len(supervisors_in(home)),
         freeze=lambda worker: os.kill(pid_of(worker), signal.SIGSTOP),
-        files=lambda: sorted((home / "workers").rglob("*")),
+        records=lambda: [str(path) for path in sorted((home / "workers").rglob("*"))],
+        nothing_left=lambda: nothing_left(backend),
+        stop_waits=True,
     )
     compute = backend.compute
     for fleet in compute.fleets():  # type: ignore[attr-defined]

@@ -13,9 +13,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-
 from starburst_common.errors import Exists
-from starburst_common.objects import FolderObjects, Objects
+from starburst_common.objects import FolderObjects
 from starburst_common.ports import Backend, ObjectStore, WorkerSpec, WorkQueue
 
 _FRESH = multiprocessing.get_context("spawn")  # a fork would share open connections

@@ -79,6 +79,18 @@ def test_a_range_is_exactly_those_bytes(store: ObjectStore) -> None:
         assert bytes(store.get_range("a", offset, length)) == body[offset : offset + length]
 
 
+def test_a_range_past_the_end_is_not_found(store: ObjectStore) -> None:
+    """By its key and the object's size, whether it begins past the end or only ends there."""
+    store.create("runs/a", b"0123456789")
+    store.create("runs/empty", b"")
+    for offset, length in ((5, 6), (9, 2), (10, 1), (20, 5), (11, 0)):
+        with pytest.raises(NotFound, match="runs/a has 10 bytes"):
+            store.get_range("runs/a", offset, length)
+    with pytest.raises(NotFound, match="runs/empty has 0 bytes"):
+        store.get_range("runs/empty", 0, 1)
+    assert bytes(store.get_range("runs/empty", 0, 0)) == bytes(store.get_range("runs/a", 10, 0)) == b""
+
+
 # --- creating ---------------------------------------------------------------------------------------------------------
 
 

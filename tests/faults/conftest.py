@@ -109,12 +109,14 @@ class LocalBed(Bed):
 class AwsBed(Bed):
     """On the test bed, where each worker is an ECS task that really runs."""
 
-    def __init__(self, aws: Aws, notes: Path) -> None:
+    def __init__(self, aws: Aws, notes: Path, **site: str) -> None:
         self.aws = aws
-        super().__init__(open_place(aws_text(aws.site)), notes, aws_text(aws.site))
+        text = aws_text({**aws.site, **site})
+        super().__init__(open_place(text), notes, text)
 
     def workers(self) -> list[Any]:
-        return [task["id"] for task in self.aws.tasks() if task["running"]]
+        """Those that ECS has not seen stop yet, which may be a moment after they did."""
+        return [task["id"] for task in self.aws.tasks() if task["last_status"] != "STOPPED"]
 
     def signal_workers(self, number: int, count: int) -> None:
         self.aws.signal(number, count=count)

@@ -11,24 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.testbed.containers import ContainerRunner, StartedContainer
-from tests.testbed.engine import ECR, NEED, Engine, NoContainers, lacking, must_run, running_engine
+from tests.testbed.engine import ECR, NEED, Engine, must_run
 from tests.testbed.runners import CannotPull, Exit, Order
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    """A container engine with its registry; skips where there can be none and none must be."""
-    if (why := lacking()) and not must_run():
-        pytest.skip(why)
-    try:
-        running = running_engine()
-        opened = running.__enter__()
-    except NoContainers as error:
-        if must_run():
-            raise
-        pytest.skip(str(error))
-    yield opened
-    running.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ class Capture:
 
     def install(self) -> None:
         """Take over stdout, stderr and, at INFO, the root logger."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # or a slot that is killed takes its last lines with it
         sys.stdout = _Tee(self, sys.stdout)
         sys.stderr = _Tee(self, sys.stderr)
         handler = logging.StreamHandler(sys.stderr)

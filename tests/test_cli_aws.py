@@ -1,0 +1,178 @@
+"""The command on AWS: the same lines and exit codes as on this machine, and wrong settings told in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import Shell, one_error, shell_in, values
+from tests.testbed.bed import Bed as Aws
+
+
+def on_aws(folder: Path, server: Aws) -> Shell:
+    """A shell whose settings name the test bed's site."""
+    return Shell(shell_in(folder).folder, env=server.env)
+
+
+@pytest.fixture
+def shell(aws: Aws, tmp_path: Path) -> Shell:
+    """With a module and items, and no run yet."""
+    return on_aws(tmp_path, aws)
+
+
+@pytest.fixture(scope="module")
+def both(aws_server: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, Shell]]:
+    """Two shells, here and on AWS, each with the same run, two of whose six items have failed. Only to be looked at."""
+    aws_server.reset()
+    shells = (
+        shell_in(tmp_path_factory.mktemp("here")),
+        on_aws(tmp_path_factory.mktemp("aws"), aws_server),
+    )
+    for shell in shells:
+        done = shell("map", "work:picky", "-i", "items.jsonl", "--label", "six", "--workers", "1")
+        assert done.returncode == 1, done.stderr
+    yield shells
+    aws_server.reset()
+
+
+def alike(text: str) -> str:
+    """Without what differs from run to run: ids, times, speeds, costs, and where the module was unpacked."""
+    text = re.sub(r'[^"]*(?=/work\.py)', "<folder>", text)
+    text = re.sub(r'"worker": "[^"]*"', "<worker>", text)
+    text = re.sub(r"(run|fleet)-\d{8}-\d{6}-[0-9a-f]{8}", "<id>", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:.+]+Z?", "<time>", text)
+    return re.sub(r"\$?\b\d+\.\d+( s\b)?|\b\d+ s\b", "<n>", text)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["runs"],
+        ["results", "last"],
+        ["results", "last", "--json"],
+        ["failures", "last"],
+        ["failures", "last", "--limit", "1"],
+        ["logs", "last"],
+        ["logs", "last", "--item", "4"],
+        ["attach", "last"],
+        ["cancel", "last"],
+        ["replay", "last", "4"],
+        ["replay", "last", "3"],
+        ["replay", "last", "6"],
+        ["status", "last"],
+        ["status", "none"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_prints_the_same_here_and_on_aws(both: tuple[Shell, Shell], command: list[str]) -> None:
+    """Both streams and the exit code, but for ids, times, speeds and costs."""
+    here, there = (shell(*command) for shell in both)
+    assert alike(there.stdout) == alike(here.stdout)
+    assert alike(there.stderr) == alike(here.stderr)
+    assert there.returncode == here.returncode
+
+
+def test_a_detached_map_is_attached_to_and_leaves_nothing(shell: Shell, aws: Aws) -> None:
+    """Its id comes at once; `attach` stays to the end and sums up; then no task and no queue is left."""
+    name = shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "2").stdout.strip()
+    done = shell("attach", name)
+    assert done.returncode == 0
+    assert "succeeded: 6 items in " in done.stderr
+    assert values(shell("results", name).stdout) == [0, 1, 2, 3, 4, 5]
+    nothing_runs(aws, name)
+
+
+def test_cancel_ends_a_run_and_its_tasks(shell: Shell, aws: Aws) -> None:
+    """From another process than the one that drives it; a second time it is no error."""
+    name = shell("map", "work:slow", "-i", "-", "--detach", "--workers", "1", stdin="1\n" * 100).stdout.strip()
+    assert "is cancelled; " in shell("cancel", name).stdout
+    assert json.loads(shell("cancel", "last", "--json").stdout)["state"] == "cancelled"
+    nothing_runs(aws, name)
+
+
+def nothing_runs(aws: Aws, run: str) -> None:
+    """No task, no queue and no driver, in a moment."""
+    aws.until(lambda: not any(aws.leftovers()[kind] for kind in ("tasks", "processes", "queues")), within_s=15)
+    aws.until(lambda: not drivers(run), within_s=15)
+
+
+def drivers(run: str) -> list[Path]:
+    """Processes that name the run."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if run.encode() in file.read_bytes():
+                found.append(file)
+    return found
+
+
+# --- wrong settings ---------------------------------------------------------------------------------------------------
+
+NOWHERE = {"AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "env", "code", "says"),
+    [
+        (("bucket = ", "bukket = "), {}, 2, "[site] has no 'bukket': known are name, region, bucket"),
+        (("cluster = ", "#"), {}, 2, "[site] lacks cluster"),
+        (('"us-east-1"', '"here"'), {}, 2, "region='here': give an AWS region such as us-east-1"),
+        (("starburst-bed-1", "no-such-bucket-1"), {}, 2, "make the site's bucket, or correct its name in the settings"),
+        (('"us-east-1"', '"eu-west-1"'), {}, 2, "Correct the site's region or signing_secret in the settings"),
+        (
+            ("", ""),
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", **NOWHERE},
+            1,
+            "set AWS_PROFILE, or give the",
+        ),
+        (("", ""), {"AWS_PROFILE": "nobody", **NOWHERE}, 1, "The config profile (nobody) could not be found"),
+    ],
+    ids=["unknown field", "missing field", "no region", "no such bucket", "wrong region", "no credentials", "profile"],
+)
+def test_wrong_settings_are_one_line(
+    shell: Shell, aws: Aws, edit: tuple[str, str], env: dict[str, str], code: int, says: str
+) -> None:
+    """What is wrong and what to do about it, with no word of the SDK's, before anything is launched."""
+    config = shell.folder / "config.toml"
+    config.write_text(Path(aws.env["STARBURST_CONFIG"]).read_text().replace(*edit))
+    for command in (["runs"], ["map", "work:double", "-i", "items.jsonl"]):
+        done = shell(*command, STARBURST_CONFIG=str(config), **env)
+        assert says in one_error(done)
+        assert done.returncode == code
+    assert aws.tasks() == []
+
+
+@pytest.mark.parametrize(
+    ("service", "error", "what"),
+    [
+        ("secretsmanager", "AccessDeniedException", "secretsmanager:GetSecretValue"),
+        ("s3", "AccessDenied", "fleets/fleet-"),
+        ("sqs", "AccessDenied", "sqs:CreateQueue"),
+    ],
+)
+def test_what_is_not_allowed_is_one_line(shell: Shell, aws: Aws, service: str, error: str, what: str) -> None:
+    """Exit code 1; the line names the action or object, AWS's own words, and what to do."""
+    aws.fault(service=service, code=error, status=400 if service == "secretsmanager" else 403)
+    done = shell("map", "work:double", "-i", "items.jsonl")
+    line = one_error(done)
+    assert done.returncode == 1
+    assert "not allowed to " in line and what in line
+    assert line.endswith("Injected by the test bed.: let these credentials do it, or use others")
+
+
+@pytest.mark.parametrize("operation", ["DescribeTaskDefinition", "RunTask"])
+def test_workers_that_may_not_be_launched_stop_the_run(shell: Shell, aws: Aws, operation: str) -> None:
+    """The run is over, in `runs` as well, and the summary says which permission is missing."""
+    aws.fault(service="ecs", operation=operation, code="AccessDeniedException", status=400)
+    done = shell("map", "work:double", "-i", "items.jsonl")
+    assert done.returncode == 1
+    assert "stopped: 0 of 6 items in " in done.stderr
+    assert f"ecs:{operation}" in done.stderr and "Traceback" not in done.stderr
+    (run,) = json.loads(shell("runs", "--json").stdout)
+    assert run["state"] == "stopped"
+    nothing_runs(aws, run["id"])
