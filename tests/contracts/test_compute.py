@@ -202,7 +202,7 @@ def test_the_tail_is_what_the_worker_printed_last(computes: ComputeBed, spec: Wo
     """While it runs and after; of one that never was, nothing."""
     compute = computes.backend.compute
     (worker,) = launched(computes, spec, 0)
-    assert f"worker {worker.id}: 1 slots" in compute.tail(spec.fleet, worker.id)
+    until(computes, spec.fleet, lambda _: f"worker {worker.id}: 1 slots" in compute.tail(spec.fleet, worker.id))
     stopped(computes, spec.fleet, worker.id)
     assert compute.tail(spec.fleet, worker.id).rstrip().endswith("ends with 143")
     never = WorkerId(worker.id[:-1] + ("8" if worker.id.endswith("9") else "9"))
