@@ -74,6 +74,10 @@ class RunNames:
         """The one outcome of the chunk with this span."""
         return f"{self.outcomes}{span}"
 
+    def suspect(self, index: int) -> str:
+        """Which worker ran an item alone, because it may take its worker along."""
+        return f"{self.folder}suspects/{index:012d}"
+
     @property
     def cancel(self) -> str:
         """There when somebody cancelled the run."""

@@ -150,6 +150,9 @@ class Compute(Protocol):
         A worker whose launch is under way may have another id until it is known.
         """
 
+    def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
+        """How a worker ended, if it has and somebody saw it; cheap, for workers to ask as well."""
+
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
         """Tell workers to hand back their work and end; what is left after `grace_s` is killed.
 

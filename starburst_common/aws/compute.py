@@ -103,6 +103,11 @@ class EcsCompute:
         self._launches.stopped(fleet, [state for state in fresh if state.phase is WorkerPhase.STOPPED])
         return sorted([*states, *seen, *fresh], key=lambda state: state.ordinal)
 
+    def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
+        """As a driver has written it down; nothing is asked of ECS."""
+        _, stops = self._launches.read(fleet)
+        return stops.get(worker)
+
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
         """ECS sends SIGTERM now and, where that is not heard, SIGKILL two minutes later, whoever still watches."""
         wanted = set(ids)

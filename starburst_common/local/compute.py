@@ -46,6 +46,10 @@ class LocalCompute:
         self._reap()
         return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("*.json"))]
 
+    def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
+        states = (state for state in self.workers(fleet) if state.id == worker)
+        return next((state for state in states if state.end is not None), None)
+
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
         wanted = set(ids)
         pids = []

@@ -12,14 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
 from starburst_common.errors import NotFound, Refused, Unavailable
-from starburst_common.model import Buffer, Chunk, FailureKind, RunId
-from starburst_common.names import work_queue
+from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId
+from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
 from starburst_common.wire import checked_frames, read_chunk_message
 from starburst_worker.duty import Duty
@@ -35,6 +36,10 @@ _DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
 _DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
 _SPLIT_PIECES = 8
 _WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
+_LAST_ENDS: dict[WorkerEnd | None, tuple[FailureKind, str, str]] = {
+    WorkerEnd.OOM: (FailureKind.OOM, "OutOfMemory", "its worker died, {} times, at last for lack of memory"),
+    WorkerEnd.SPOT: (FailureKind.SPOT, "WorkerLost", "its worker died, {} times, at last taken back by Spot"),
+}
 _PATIENCE_S = 900.0
 _AGAIN_S = 2.0
 _SHORTEST_POLL_S = 0.1
@@ -217,8 +222,7 @@ class Supervisor:
         if known.unfit:
             part = refuse(chunk, FailureKind.IMPORT, "EnvironmentMismatch", known.unfit, self._duty.worker)
         elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL:
-            why = f"its worker died, {deaths} times"
-            part = refuse(chunk, FailureKind.LOST, "WorkerLost", why, self._duty.worker)
+            part = self._given_up(RunId(run), chunk, deaths)
         elif chunk.span.size > 1 and deaths >= _DEATHS_SPLIT:
             part = Part(chunk=chunk)
             rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // _SPLIT_PIECES), deaths=1)
@@ -233,14 +237,31 @@ class Supervisor:
             self._finish(message.receipt)
         return None
 
+    def _given_up(self, run: RunId, chunk: Chunk, deaths: int) -> Part:
+        """The failure of an item that has cost too many workers, named after the end of the last that ran it alone."""
+        end = None
+        with suppress(NotFound):
+            last = WorkerId(bytes(self._backend.store.get(RunNames(run).suspect(chunk.span.lo))).decode())
+            state = self._backend.compute.ended(self._duty.fleet, last)
+            end = state.end if state is not None else None
+        kind, error, why = _LAST_ENDS.get(end, (FailureKind.LOST, "WorkerLost", "its worker died, {} times"))
+        return refuse(chunk, kind, error, why.format(deaths), self._duty.worker)
+
     def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
-        """Run an item with nothing else near that could die with it and be thought guilty; or leave it to another."""
-        if run_it and self._until(lambda: self._held == {suspect.receipt}):
+        """Run an item with nothing else near that could die with it and be thought guilty.
+
+        While there is something else it is not held either, or it would count what that does to the worker.
+        """
+        if run_it and self._held == {suspect.receipt}:
+            name = RunNames(suspect.run).suspect(suspect.chunk.span.lo)
+            self._patiently(lambda: self._backend.store.put(name, self._duty.worker.encode()))
             self._ready.put(suspect)
             self._until(lambda: suspect.receipt not in self._held)
         else:
-            self._settler.send(suspect.run, [suspect.chunk])
-            self._release(suspect.receipt, give_back=False)
+            self._patiently(lambda: self._settler.send(suspect.run, [suspect.chunk]))
+            self._patiently(lambda: self._release(suspect.receipt, give_back=False))
+            if run_it:
+                self._until(lambda: not self._held)  # then it may be our turn
 
     def _until(self, there: Callable[[], bool]) -> bool:
         while not self._stop.is_set():
