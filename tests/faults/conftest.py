@@ -69,7 +69,7 @@ class LocalBed(Bed):
         super().__init__(open_place(local_text(folder)), notes, local_text(folder))
 
     def workers(self) -> list[Any]:
-        return [pid for pid in self._processes() if b"slot" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid, command in self._processes().items() if b"slot" not in command]
 
     def signal_workers(self, number: int, count: int) -> None:
         for pid in self.workers()[:count]:
@@ -92,8 +92,8 @@ class LocalBed(Bed):
         for pid in self._processes():
             os.kill(pid, signal.SIGKILL)
 
-    def _processes(self) -> list[int]:
-        found = []
+    def _processes(self) -> dict[int, bytes]:
+        found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 try:
@@ -102,7 +102,7 @@ class LocalBed(Bed):
                 except OSError:
                     continue
                 if b"starburst_worker" in command and where.startswith(str(self.home)):
-                    found.append(int(entry.name))
+                    found[int(entry.name)] = command
         return found
 
 

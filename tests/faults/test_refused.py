@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from starburst_common import Cluster, ItemFailed, RunState, attach, starburst_map
 from starburst_common.errors import Refused
-from starburst_common.model import Chunk, PackRef, Span
+from starburst_common.model import Buffer, Chunk, PackRef, Span
 from starburst_common.names import RunNames, work_queue
+from starburst_common.objects import whole
 from starburst_common.ports import ObjectStore
 from starburst_common.wire import chunk_message
 from tests.faults.conftest import Bed
@@ -42,10 +44,10 @@ class Tampering:
     def __init__(self, store: ObjectStore, kind: str) -> None:
         self._store, self._kind = store, kind
 
-    def create(self, key: str, body: bytes) -> None:
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         """As asked, but for the last byte."""
-        changed = bytes(body[:-1]) + bytes([body[-1] ^ 1]) if self._kind in key else body
-        self._store.create(key, changed)
+        given = bytes(whole(body))
+        self._store.create(key, given[:-1] + bytes([given[-1] ^ 1]) if self._kind in key else given)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
