@@ -135,7 +135,7 @@ def test_nothing_is_left_after_close(engine: Engine, python: str) -> None:
 def test_containers_of_a_crashed_session_are_removed(engine: Engine, python: str) -> None:
     """Those of a session that lives are not."""
     program = (
-        "import os; from tests.testbed.test_containers import *\n"
+        "import os; from tests.testbed.engine import running_engine; from tests.testbed.test_containers import *\n"
         "with running_engine() as engine:\n"
         f"    runner = ContainerRunner(engine); ready(runner, {python!r}, 'import time; print(1); time.sleep(60)')\n"
         "    print(runner.bed, flush=True); os._exit(1)"
