@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from starburst_common.model import Buffer, FleetId, WorkerId, WorkerState
 from starburst_common.options import Resources
@@ -125,6 +125,19 @@ class WorkerSpec:
     lease_s: float  #: see `Backend`
     chunk_s: float
     inline_bytes: int
+
+    def orders(self) -> dict[str, Any]:
+        """What a worker is told, wherever it runs; its compute adds which worker it is and where its backend is."""
+        return {
+            "fleet": self.fleet,
+            "cpu": self.resources.cpu,
+            "slots": self.resources.slots,
+            "idle_s": self.idle_s,
+            "lifetime_s": self.lifetime_s,
+            "lease_s": self.lease_s,
+            "chunk_s": self.chunk_s,
+            "inline_bytes": self.inline_bytes,
+        }
 
 
 class Wait(NamedTuple):

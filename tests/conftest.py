@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,14 @@ def engine() -> Iterator[Engine]:
     """A container engine with its registry; skips where there can be none and none must be."""
     if (why := lacking()) and not must_run():
         pytest.skip(why)
-    running = running_engine()
-    try:
-        opened = running.__enter__()
-    except NoContainers as error:
-        if must_run():
-            raise
-        pytest.skip(str(error))
-    yield opened
-    running.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(running_engine())
+        except NoContainers as error:
+            if must_run():
+                raise
+            pytest.skip(str(error))
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3.session
+from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -126,9 +127,10 @@ class Clients:
 
     def close(self) -> None:
         """Close every connection."""
-        for name in ("sqs", "s3", "ecs", "logs", "secrets", "parameters"):
-            if (client := self.__dict__.pop(name, None)) is not None:
-                client.close()
+        for name, made in [*vars(self).items()]:
+            if isinstance(made, BaseClient):
+                vars(self).pop(name, None)
+                made.close()
 
     def _renew(self, session: boto3.session.Session) -> None:
         """A session's credentials were refused as expired, whatever it thinks: the next call reads them anew."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from starburst_common.aws.clients import Clients, error_code, meaning, speaking
 from starburst_common.aws.launches import Launch, Launches, free_steps
@@ -228,11 +228,11 @@ class EcsCompute:
             if why is Refusal.FATAL and isinstance(ours, Unavailable):  # as with credentials that have expired
                 raise ours from error
             return [], (why, code, text)
-        except Exception as error:
-            with speaking("ecs:RunTask"):
-                raise error
+        except BotoCoreError as error:
+            raise meaning(error, "ecs:RunTask") from error
         started = [task["taskArn"] for task in answer["tasks"]]
-        for failure in answer["failures"]:
+        if answer["failures"]:
+            failure = answer["failures"][0]
             code, text = failure.get("reason", ""), failure.get("detail", "")
             return started, (refusal(code, text), code, text)
         if len(started) < count:

@@ -114,18 +114,11 @@ def placed(request: dict[str, Any], site: Site, *, spot: bool, subnets: tuple[st
 def duty(site: Site, spec: WorkerSpec) -> dict[str, Any]:
     """A worker's orders; which worker it is, its own metadata tell it."""
     return {
-        "fleet": spec.fleet,
+        **spec.orders(),
         "worker": "",
         "backend": "aws",
         "site": {name: value for name, value in site.table().items() if value not in ("", ())},
-        "slots": spec.resources.slots,
-        "cpu": spec.resources.cpu,
         "memory_mib": spec.resources.memory_mib,
-        "idle_s": spec.idle_s,
-        "lifetime_s": spec.lifetime_s,
-        "lease_s": spec.lease_s,
-        "chunk_s": spec.chunk_s,
-        "inline_bytes": spec.inline_bytes,
     }
 
 

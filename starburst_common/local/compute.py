@@ -87,18 +87,11 @@ class LocalCompute:
     def _start(self, spec: WorkerSpec, ordinal: int, record: Path) -> None:
         resources = spec.resources
         duty = {
-            "fleet": spec.fleet,
+            **spec.orders(),
             "worker": worker_id(spec.fleet, ordinal),
             "backend": "local",
             "home": str(self._home),
-            "cpu": resources.cpu,
-            "slots": resources.slots,
             "memory_mib": resources.memory_mib if resources.memory_given else None,
-            "idle_s": spec.idle_s,
-            "lifetime_s": spec.lifetime_s,
-            "lease_s": spec.lease_s,
-            "chunk_s": spec.chunk_s,
-            "inline_bytes": spec.inline_bytes,
         }
         scratch = record.with_suffix("")
         scratch.mkdir()

@@ -16,7 +16,7 @@ import pytest
 from starburst_common.local.queue import LocalQueue
 from starburst_common.names import FLEETS, RUNS
 from starburst_common.ports import Backend
-from tests.leftovers import staging_files
+from tests.leftovers import processes_in, staging_files, supervisors_in
 from tests.places import aws_text, local_text, open_place
 from tests.testbed.bed import Bed as Aws
 
@@ -69,7 +69,7 @@ class LocalBed(Bed):
         super().__init__(open_place(local_text(folder)), notes, local_text(folder))
 
     def workers(self) -> list[Any]:
-        return [pid for pid, command in self._processes().items() if b"slot" not in command]
+        return supervisors_in(self.home)
 
     def signal_workers(self, number: int, count: int) -> None:
         for pid in self.workers()[:count]:
@@ -81,7 +81,7 @@ class LocalBed(Bed):
         over = [self.home / "store" / "runs" / run for run in self.backend.store.folders(RUNS)]
         drafts = [draft for run in over if (run / "end").exists() for draft in staging_files(run)]
         return [
-            *(f"process {pid}" for pid in self._processes()),
+            *(f"process {pid}" for pid in processes_in(self.home)),
             *(f"queue {name}" for name in queue.names()),
             *map(str, (self.home / "workers").glob("*")),
             *self.backend.store.list(FLEETS),
@@ -89,21 +89,8 @@ class LocalBed(Bed):
         ]
 
     def end(self) -> None:
-        for pid in self._processes():
+        for pid in processes_in(self.home):
             os.kill(pid, signal.SIGKILL)
-
-    def _processes(self) -> dict[int, bytes]:
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                    where = str((entry / "cwd").readlink())
-                except OSError:
-                    continue
-                if b"starburst_worker" in command and where.startswith(str(self.home)):
-                    found[int(entry.name)] = command
-        return found
 
 
 class AwsBed(Bed):
