@@ -34,6 +34,7 @@ _T = TypeVar("_T")
 EXIT_IDLE, EXIT_DRAINED, EXIT_BROKEN = 0, 143, 1
 _DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
 _DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
+_ASKS = 5  #: so often it is asked how the last of them ended, until a driver has seen that
 _SPLIT_PIECES = 8
 _WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
 _LAST_ENDS: dict[WorkerEnd | None, tuple[FailureKind, str, str]] = {
@@ -193,7 +194,7 @@ class Supervisor:
             known = self._runs.run(RunId(run))
         except Refused as error:
             _log.error("refused a message: %s", error)
-            self._release(message.receipt, give_back=True)  # soon it is a dead letter, where the driver finds it
+            self._release(message.receipt, again_s=0)  # soon it is a dead letter, where the driver finds it
             return None
         if known is None or known.over:
             self._finish(message.receipt)
@@ -222,7 +223,12 @@ class Supervisor:
         if known.unfit:
             part = refuse(chunk, FailureKind.IMPORT, "EnvironmentMismatch", known.unfit, self._duty.worker)
         elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL:
-            part = self._given_up(RunId(run), chunk, deaths)
+            end = self._last_end(RunId(run), chunk.span.lo)
+            if end is None and deaths < _DEATHS_FAIL + _ASKS:
+                self._release(message.receipt, again_s=self._duty.lease_s / 3)
+                return None
+            kind, what, why = _LAST_ENDS.get(end, (FailureKind.LOST, "WorkerLost", "its worker died, {} times"))
+            part = refuse(chunk, kind, what, why.format(_DEATHS_FAIL), self._duty.worker)
         elif chunk.span.size > 1 and deaths >= _DEATHS_SPLIT:
             part = Part(chunk=chunk)
             rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // _SPLIT_PIECES), deaths=1)
@@ -237,15 +243,13 @@ class Supervisor:
             self._finish(message.receipt)
         return None
 
-    def _given_up(self, run: RunId, chunk: Chunk, deaths: int) -> Part:
-        """The failure of an item that has cost too many workers, named after the end of the last that ran it alone."""
-        end = None
+    def _last_end(self, run: RunId, item: int) -> WorkerEnd | None:
+        """How the last worker that ran this item alone ended; None while no driver has written that down."""
         with suppress(NotFound):
-            last = WorkerId(bytes(self._backend.store.get(RunNames(run).suspect(chunk.span.lo))).decode())
+            last = WorkerId(bytes(self._backend.store.get(RunNames(run).suspect(item))).decode())
             state = self._backend.compute.ended(self._duty.fleet, last)
-            end = state.end if state is not None else None
-        kind, error, why = _LAST_ENDS.get(end, (FailureKind.LOST, "WorkerLost", "its worker died, {} times"))
-        return refuse(chunk, kind, error, why.format(deaths), self._duty.worker)
+            return state.end if state is not None else None
+        return None
 
     def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
         """Run an item with nothing else near that could die with it and be thought guilty.
@@ -259,7 +263,7 @@ class Supervisor:
             self._until(lambda: suspect.receipt not in self._held)
         else:
             self._patiently(lambda: self._settler.send(suspect.run, [suspect.chunk]))
-            self._patiently(lambda: self._release(suspect.receipt, give_back=False))
+            self._patiently(lambda: self._release(suspect.receipt, again_s=None))
             if run_it:
                 self._until(lambda: not self._held)  # then it may be our turn
 
@@ -323,15 +327,16 @@ class Supervisor:
 
     def _finish(self, receipt: str) -> None:
         """After everything queued so far is settled, the message is done."""
-        self._settling.put(lambda: self._release(receipt, give_back=False))
+        self._settling.put(lambda: self._release(receipt, again_s=None))
 
-    def _release(self, receipt: str, *, give_back: bool) -> None:
+    def _release(self, receipt: str, *, again_s: float | None) -> None:
+        """A message is no longer ours: for good, or somebody gets it again in so long."""
         with self._lock:
             self._held.discard(receipt)
-        if give_back:
-            self._backend.queue.extend(self._work_queue, [receipt], 0)
-        else:
+        if again_s is None:
             self._backend.queue.delete(self._work_queue, [receipt])
+        else:
+            self._backend.queue.extend(self._work_queue, [receipt], again_s)
 
     def _renew(self) -> None:
         with self._lock:
@@ -357,7 +362,7 @@ class Supervisor:
                 kept.append(work)
             else:
                 self._settler.send(work.run, [work.chunk])
-                self._release(work.receipt, give_back=False)
+                self._release(work.receipt, again_s=None)
         for work in kept:
             self._ready.put(work)
 
