@@ -77,3 +77,7 @@ class UnpicklableResult(ItemFailed, TypeError):
 
 class ItemCancelled(ItemFailed):
     """The item had no turn: its run was cancelled or stopped."""
+
+
+class CannotBuild(StarburstError):
+    """An image cannot be built: a package that cannot be had, a step that fails, a registry that refuses."""

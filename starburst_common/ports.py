@@ -6,7 +6,7 @@ Every adapter is held to these sentences by one contract suite.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from starburst_common.model import Buffer, FleetId, WorkerId, WorkerState
@@ -181,6 +181,45 @@ class Compute(Protocol):
 
     def fleets(self) -> list[FleetId]:
         """Every fleet with records, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where and as whom a registry is spoken to, over the OCI distribution API."""
+
+    url: str  #: as "https://123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    repository: str  #: as "starburst-lab"
+    user: str = ""  #: none for a registry that asks nobody
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image of a repository."""
+
+    tag: str
+    digest: str
+    size_bytes: int  #: as stored, all platforms together
+    pushed_at: float  #: wall clock
+    pulled_at: float | None  #: last time, as far as the registry tells
+
+
+class Repository(Protocol):
+    """Where images are kept and workers pull them from. A tag, once pushed, never names anything else."""
+
+    uri: str  #: what task definitions call it: "URI:TAG" is an image
+
+    def ensure(self) -> None:
+        """Make the repository if it is not there, and see to it that images nobody pulls any more expire."""
+
+    def access(self) -> Access:
+        """How to push and pull, for some hours."""
+
+    def images(self) -> list[StoredImage]:
+        """Every tagged image, by tag; none where there is no repository."""
+
+    def delete(self, tags: Sequence[str]) -> None:
+        """Remove images, with what only they refer to; one that is not there is no error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
