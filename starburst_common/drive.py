@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused
+from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused, Unavailable
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
 from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -117,13 +117,18 @@ class Driver:
         self._cancel.set()
 
     def outcome_bytes(self, span: Span) -> Any:
-        """A settled chunk's outcome, from memory or the store."""
+        """A settled chunk's outcome, from memory or the store: an outage is waited out, since the answer is there."""
         with self.changed:
             body = self._inline.pop(span, None)
             if body is not None:
                 self._inline_bytes -= len(body)
                 return body
-        return self.backend.store.get(self._names.outcome(span))
+        while True:
+            try:
+                return self.backend.store.get(self._names.outcome(span))
+            except Unavailable as error:
+                _log.warning("run %s: its answers are waited for: %s", self.run, error)
+                time.sleep(_RETRY_S)
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""

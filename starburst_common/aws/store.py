@@ -24,10 +24,12 @@ from starburst_common.model import Buffer
 from starburst_common.objects import EXPIRED, Objects, speaking_of, whole
 
 if TYPE_CHECKING:
-    from obstore.store import S3Credential
+    from obstore.store import BackoffConfig, S3Credential
 
-_RETRIES = 12
 _RETRY_FOR = timedelta(seconds=90)
+#: A wait is drawn from `init_backoff` to the last one times `base`: by less than e they would not grow.
+_BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 4}
+_RETRIES = 1000  #: the time is what limits them
 _CREDENTIALS_FOR = timedelta(seconds=15)
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
 _SMALL_BYTES = 1 << 20
@@ -49,7 +51,7 @@ class S3Objects(Objects):
             region=clients.region,
             credential_provider=_Credentials(clients),
             client_options={"allow_http": True},  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
-            retry_config={"max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
+            retry_config={"backoff": _BACKOFF, "max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
         )
         super().__init__(store)
         self._bucket, self._clients = bucket, clients

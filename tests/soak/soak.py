@@ -239,6 +239,9 @@ class Soak:
                 self._counted.add(task["id"])
                 code = "" if task["exit_code"] is None else f" exit {task['exit_code']}"
                 self.figures.ends[f"{task['stop_code']}{code}"] += 1
+                if task["exit_code"] == 1:  # nothing we do to workers ends them so: they say why
+                    with suppress(Exception):
+                        (self._folder / f"broken-{task['id']}.log").write_text(_words(self._bed, task["id"]))
         if after_kill:
             self._gone(name, ("tasks", "processes"), within_s=GONE_S + PACE["idle_s"])
         else:
@@ -321,7 +324,8 @@ def soak(*, minutes: float, seed: int) -> bool:
         print(report(soaking, bed, seconds=time.monotonic() - began))
     if broken is None:
         (folder / "driver.log").unlink(missing_ok=True)
-        folder.rmdir()
+        with suppress(OSError):  # not empty: workers that broke have left their words
+            folder.rmdir()
         print("everything held")
     else:
         print(f"BROKEN: {broken}\n{broken.__cause__ or ''}\nseed {seed}; evidence in {folder}", flush=True)
@@ -334,18 +338,16 @@ def _keep_evidence(bed: Bed, soaking: Soak, folder: Path) -> None:
     (folder / "weather.txt").write_text("\n".join(at))
     (folder / "tasks.json").write_text(json.dumps(bed.tasks(), indent=1))
     (folder / "leftovers.json").write_text(json.dumps(bed.leftovers(), indent=1))
-    logs, group = bed.boto("logs"), f"/starburst/{bed.site['name']}"
     for task in bed.tasks()[-30:]:
         with suppress(Exception):
-            stream = next(
-                found["logStreamName"]
-                for found in logs.describe_log_streams(logGroupName=bed.site.get("log_group") or group)["logStreams"]
-                if found["logStreamName"].endswith(task["id"])
-            )
-            events = logs.get_log_events(
-                logGroupName=bed.site.get("log_group") or group, logStreamName=stream, limit=500
-            )["events"]
-            (folder / f"worker-{task['id']}.log").write_text("\n".join(event["message"] for event in events))
+            (folder / f"worker-{task['id']}.log").write_text(_words(bed, task["id"]))
+
+
+def _words(bed: Bed, task: str) -> str:
+    """What a task printed."""
+    stream = f"worker/worker/{task}"
+    asked = {"logGroupName": bed.site["log_group"], "logStreamName": stream, "limit": 500}
+    return "\n".join(event["message"] for event in bed.boto("logs").get_log_events(**asked)["events"])
 
 
 def environment_seed() -> int:
