@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starburst_common.config import settings
-from starburst_common.errors import BadInput
-from starburst_common.ports import Backend
+from starburst_common.errors import BadInput, NotFound
+from starburst_common.model import FleetId
+from starburst_common.names import FLEETS, holders
+from starburst_common.ports import Backend, Repository
+
+if TYPE_CHECKING:
+    from starburst_common.image.build import SiteImages
 
 _log = logging.getLogger("starburst")
 
@@ -24,10 +31,35 @@ def open_backend(backend: str | Backend = "auto") -> Backend:
         _log.info("running on AWS: site %s in %s", resolved.site.name, resolved.site.region)
         from starburst_common.aws import aws_backend
 
-        return aws_backend(resolved.site, keep_days=resolved.keep_days)
+        return aws_backend(resolved.site, keep_days=resolved.keep_days, image=resolved.image)
     if resolved.backend == "auto":
         _log.info("running on this machine (%s): no site is configured", resolved.home)
     return local_at(resolved.home, keep_days=resolved.keep_days)
+
+
+def open_site_images() -> tuple[Backend, SiteImages]:
+    """The configured site, and its images. Raises `BadInput` where no site is configured."""
+    from starburst_common.aws.images import EcsImages
+
+    backend = open_backend("aws")
+    if not isinstance(backend.images, EcsImages):
+        raise BadInput("images are made for AWS only: on this machine workers run in your own environment")
+    return backend, backend.images.opened
+
+
+def open_images() -> tuple[Repository, frozenset[str]]:
+    """The configured site's repository, and the tags that open fleets use."""
+    backend, images = open_site_images()
+    used = set()
+    for fleet in backend.store.folders(FLEETS):
+        for key in backend.store.list(holders(FleetId(fleet))):
+            with suppress(NotFound):
+                used.add(bytes(backend.store.get(key)).decode())
+    try:
+        prefix = f"{images.repository.uri}:"
+    except NotFound:  # nobody has built one yet
+        return images.repository, frozenset()
+    return images.repository, frozenset(image.removeprefix(prefix) for image in used if image.startswith(prefix))
 
 
 def local_at(home: Path, *, keep_days: float = 7) -> Backend:

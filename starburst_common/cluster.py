@@ -25,6 +25,7 @@ from starburst_common.progress import progress
 from starburst_common.prune import prune_now_and_then
 from starburst_common.run import Run
 from starburst_common.spec import Spec
+from starburst_common.steps import steps_shown
 
 _GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
 _AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
@@ -119,13 +120,14 @@ class Cluster:
     def _opened(self) -> Fleet:
         if self._fleet is None:
             self._backend = backend = open_backend(self._named)
-            fleet = Fleet.of(backend, self._options.resources, self._options.workers or backend.default_workers)
+            with steps_shown(self._options.progress):
+                fleet = Fleet.new(backend, self._options)
             fleet.hold("cluster")
             self._fleet = fleet
         return self._fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
-        fixed = {"workers", "cpu", "memory", "slots", "spot"} & set(options)
+        fixed = {"workers", "cpu", "memory", "slots", "spot", "image"} & set(options)
         if fixed:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-import io
 import logging
-import os
 import pickletools
 import site
 import sys
 import sysconfig
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -22,13 +19,12 @@ from typing import Any
 
 import cloudpickle
 
+from starburst_common.bundle import Bundle, Module, Stamp, bundle_of, module_at
 from starburst_common.errors import BadInput, ItemTimeout
 from starburst_common.model import Buffer
 
 _log = logging.getLogger("starburst")
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
-_LEFT_OUT = frozenset({"__pycache__", "node_modules", "venv"})
-_LARGE_BYTES = 50 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +36,6 @@ class PackedFunction:
     style: str  #: "one" argument, "star" for several, "call" for (args, kwargs)
     retry_timeouts: bool
     bundle: Bundle | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """The user's own modules as a zip; `digest` names its content."""
-
-    digest: str
-    archive: bytes
-    modules: tuple[str, ...]
 
 
 def pack_function(
@@ -73,7 +60,7 @@ def pack_function(
             names.update(_names_in(cloudpickle.dumps(sample, 5)))
         except Exception as error:
             _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
-    bundle = _bundle(_local_closure(names))
+    bundle = bundle_of(_local_closure(names))
     blob = zlib.compress(pickled, 1)
     digest = hashlib.sha256(style.encode() + pickled + (bundle.digest.encode() if bundle else b"")).hexdigest()[:32]
     return PackedFunction(
@@ -97,17 +84,16 @@ def _names_in(pickled: Buffer) -> Iterator[str]:
                 yield top
 
 
-def _local_closure(names: Iterable[str]) -> dict[str, Path]:
-    """Local top-level modules among the names, with those that they import, and where they lie."""
-    found: dict[str, Path] = {}
+def _local_closure(names: Iterable[str]) -> dict[str, Module]:
+    """Local top-level modules among the names, with those that they import."""
+    found: dict[str, Module] = {}
     todo = sorted(names)
     while todo:
         name = todo.pop()
         if name in found or (place := _local_place(name)) is None:
             continue
-        found[name] = place
-        for file in _sources(place):
-            todo.extend(sorted(_imports(file)))
+        found[name] = module_at(place)
+        todo.extend(sorted(set(_imports_of(found[name]))))
     return found
 
 
@@ -146,42 +132,17 @@ def _library_folders() -> tuple[Path, ...]:
     return tuple({Path(path).resolve() for path in known})
 
 
-def _sources(place: Path) -> list[Path]:
-    return [file for file in _files(place) if file.suffix == ".py"]
-
-
-def _files(place: Path) -> list[Path]:
-    """What of a module travels: a file, or a package's files but caches, hidden ones and nested environments."""
-    if place.is_file():
-        return [place]
-    files: list[Path] = []
-    packages: set[Path] = set()  # a regular package's data travels; a namespace's folder may be any folder
-    for where, folders, names in os.walk(place):
-        folder = Path(where)
-        folders[:] = sorted(f for f in folders if f not in _LEFT_OUT and not f.startswith("."))
-        if (folder / "pyvenv.cfg").exists():
-            folders.clear()
-            continue
-        if folder.parent in packages or "__init__.py" in names:
-            packages.add(folder)
-        files += [
-            folder / name
-            for name in sorted(names)
-            if not name.startswith(".") and not name.endswith(".pyc") and (folder in packages or name.endswith(".py"))
-        ]
-    return files
-
-
-def _imports(file: Path) -> frozenset[str]:
-    stat = file.stat()
-    return _imports_then(file, stat.st_mtime_ns, stat.st_size)
+def _imports_of(module: Module) -> Iterator[str]:
+    for file in module.files:
+        if file.path.suffix == ".py":
+            yield from _imports(file.path, file.stamp)
 
 
 @lru_cache(maxsize=4096)  # who submits a thousand lambdas has each file parsed once
-def _imports_then(file: Path, changed_ns: int, size: int) -> frozenset[str]:
+def _imports(path: Path, stamp: Stamp) -> frozenset[str]:
     try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, FileNotFoundError):
         return frozenset()
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -190,27 +151,3 @@ def _imports_then(file: Path, changed_ns: int, size: int) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found.add(node.module.partition(".")[0])
     return frozenset(found)
-
-
-def _bundle(modules: dict[str, Path]) -> Bundle | None:
-    """A zip that depends on nothing but names and contents."""
-    if not modules:
-        return None
-    archive, content = io.BytesIO(), hashlib.sha256()
-    total = 0
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
-        for name in sorted(modules):
-            place = modules[name]
-            for file in _files(place):
-                body = file.read_bytes()
-                inside = file.relative_to(place.parent).as_posix()
-                content.update(f"{inside}\0{len(body)}\0".encode() + body)
-                out.writestr(zipfile.ZipInfo(inside), body, zipfile.ZIP_DEFLATED)
-                total += len(body)
-    if total > _LARGE_BYTES:
-        _log.warning(
-            "your modules %s are %.0f MB: move data out of the packages to start faster",
-            ", ".join(sorted(modules)),
-            total / 1e6,
-        )
-    return Bundle(digest=content.hexdigest()[:32], archive=archive.getvalue(), modules=tuple(sorted(modules)))

@@ -5,12 +5,69 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from starburst_common.errors import BadInput
 from starburst_common.site import Site
+
+BUILDERS = ("auto", "layer", "docker", "codebuild")
+PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings:
+    """How images are made for environments: `[image]` of the settings, `[tool.starburst.image]` of a project."""
+
+    base: str = ""  #: the image below, with Python and glibc; default: the official slim one of this Python
+    builder: str = "auto"
+    platforms: tuple[str, ...] = ()  #: default: the site's architecture
+    system_packages: tuple[str, ...] = ()  #: Debian's
+    build_steps: tuple[str, ...] = ()  #: shell commands, run as root
+    requirements: str = ""  #: the file that says what is needed; default: found in the project
+    groups: tuple[str, ...] = ()  #: dependency groups of the project that are needed too
+    extras: tuple[str, ...] = ()  #: and its extras
+    keep_days: int = 30  #: images nobody has pulled for so long are removed
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any], source: str) -> Self:
+        """From a settings table. Raises `BadInput` naming the source, the field and what it should be.
+
+        >>> ImageSettings.of({"builder": "podman"}, "config.toml")
+        Traceback (most recent call last):
+        starburst_common.errors.BadInput: config.toml: builder='podman': give one of auto, layer, docker, codebuild
+        """
+        known = {field.name: field.default for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in known:
+                raise BadInput(f"{source}: unknown setting {name!r}: known are {', '.join(known)}")
+            if isinstance(known[name], tuple):
+                if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+                    raise BadInput(f"{source}: {name}={value!r}: give a list of texts")
+                value = tuple(value)
+            elif type(value) is not type(known[name]):
+                raise BadInput(f"{source}: {name}={value!r}: give {'days' if name == 'keep_days' else 'a text'}")
+            values[name] = value
+        made = cls(**values)
+        if made.builder not in BUILDERS:
+            raise BadInput(f"{source}: builder={made.builder!r}: give one of {', '.join(BUILDERS)}")
+        if wrong := [each for each in made.platforms if each not in PLATFORMS]:
+            raise BadInput(f"{source}: platforms={wrong[0]!r}: give some of {', '.join(PLATFORMS)}")
+        if made.keep_days < 1:
+            raise BadInput(f"{source}: keep_days={made.keep_days}: give at least 1 day")
+        return made
+
+    def in_project(self, folder: Path) -> Self:
+        """With what the nearest project from a folder upwards says in place of what the settings say."""
+        for place in (folder, *folder.parents):
+            file = place / "pyproject.toml"
+            if file.is_file():
+                table = _read(file).get("tool", {}).get("starburst", {}).get("image", {})
+                mine = {field.name: getattr(self, field.name) for field in fields(self)}
+                return self.of({**mine, **table}, f"{file}: [tool.starburst.image]")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +75,14 @@ class Settings:
     """Where to run and where to keep things.
 
     `backend` is "auto", "aws" or "local"; `home` holds the local store and queue; `keep_days` is how long ended runs
-    are kept; `site` is where in AWS, if the file has a table of that name.
+    are kept; `site` is where in AWS, if the file has a table of that name; `image` is how images are made there.
     """
 
     backend: str
     home: Path
     keep_days: float
     site: Site | None
+    image: ImageSettings
     sources: dict[str, str]  #: setting to "argument", "environment", the file's path, or "default"
 
 
@@ -40,16 +98,15 @@ def config_file() -> Path:
 def settings(*, backend: str | None = None, home: Path | None = None, env: Mapping[str, str] = os.environ) -> Settings:
     """Resolve every setting once. Raises `BadInput` for one that is unknown or wrong, saying where it came from."""
     file = config_file()
-    try:
-        written = tomllib.loads(file.read_text()) if file.exists() else {}
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{file}: not TOML: {error}") from None
+    written = _read(file) if file.exists() else {}
     from platformdirs import user_cache_path
 
     defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}
     table = written.pop("site", None)
+    image = ImageSettings.of(written.pop("image", {}), f"{file}: [image]")
     if unknown := sorted(set(written) - set(defaults)):
-        raise BadInput(f"{file}: unknown setting {unknown[0]!r}: known are {', '.join(sorted(defaults))}, [site]")
+        known = ", ".join([*sorted(defaults), "[site]", "[image]"])
+        raise BadInput(f"{file}: unknown setting {unknown[0]!r}: known are {known}")
     site = Site.of(table, str(file)) if table is not None else None
     arguments = {"backend": backend, "home": home, "keep_days": None}
     values: dict[str, Any] = {}
@@ -76,5 +133,13 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
         home=Path(values["home"]).expanduser(),
         keep_days=keep_days,
         site=site,
+        image=image,
         sources=sources,
     )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{file}: not TOML: {error}") from None

@@ -24,11 +24,11 @@ class Environment:
         >>> Environment.of("3.11", text).requirements
         ('a==1', 'b==2 --hash=sha256:1 --hash=sha256:2')
         """
-        lines = re.sub(r"\\\s*\n", " ", text).splitlines()
-        bare = (re.sub(r"(^|\s)#.*", "", line).split() for line in lines)
+        bare = "\n".join(re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines())
+        lines = (line.split() for line in re.sub(r"\\\s*\n", " ", bare).splitlines())
         return cls(
             python=python,
-            requirements=tuple(sorted({_in_order(words) for words in bare if words})),
+            requirements=tuple(sorted({_in_order(words) for words in lines if words})),
             source=source,
             local=local,
         )

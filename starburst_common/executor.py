@@ -116,7 +116,7 @@ class StarburstExecutor(Executor):
     def _begin(self) -> None:
         backend = open_backend(self._named)
         options = self._options
-        fleet = self._fleet or Fleet.of(backend, options.resources, options.workers or backend.default_workers)
+        fleet = self._fleet or Fleet.new(backend, options)
         run_id = new_run_id()
         spec = Spec.of(run_id, fleet, "calls", options, stop_at_first=False)
         driver = Driver(backend, run_id, fleet, spec.policy, breaker=False)

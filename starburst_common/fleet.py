@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, holders, new_fleet_id, work_queue
-from starburst_common.options import Resources
+from starburst_common.options import Options, Resources
 from starburst_common.ports import Backend, Wait, WorkerSpec
 
 _MAX_RECEIVES = 12
@@ -21,6 +21,14 @@ class Fleet:
     backend: Backend
     spec: WorkerSpec
     workers: int  #: alive at most
+
+    @classmethod
+    def new(cls, backend: Backend, options: Options) -> Fleet:
+        """A fleet as it was asked for; what its containers are made of is there when this returns."""
+        resources = options.resources
+        if backend.images is not None:
+            resources = replace(resources, image=backend.images.ensure(resources.image))
+        return cls.of(backend, resources, options.workers or backend.default_workers)
 
     @classmethod
     def of(cls, backend: Backend, resources: Resources, workers: int, fleet: FleetId | None = None) -> Fleet:
@@ -47,8 +55,9 @@ class Fleet:
         return self.workers * self.spec.resources.slots
 
     def hold(self, holder: str) -> None:
-        """Keep the fleet open until `release` by the same name."""
-        self.backend.store.put(holders(self.id) + holder, b"")  # first: what has no holder is never cleaned up
+        """Keep the fleet open, and its image, until `release` by the same name."""
+        image = self.spec.resources.image.encode()
+        self.backend.store.put(holders(self.id) + holder, image)  # first: what has no holder is never cleaned up
         try:
             self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
         except BaseException:

@@ -11,6 +11,12 @@ from starburst_common.model import FleetId, RunId, Span
 RUNS = "runs/"
 CODE = "code/"
 FLEETS = "fleets/"
+BUILDS = "builds/"
+
+
+def build_turns(tag: str) -> str:
+    """The folder that says who builds an image."""
+    return f"{BUILDS}{tag}/turns/"
 
 
 def new_run_id() -> RunId:

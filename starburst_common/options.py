@@ -52,15 +52,22 @@ class Resources:
     slots: int
     memory_given: bool = False
     spot: bool = False  #: on capacity that is cheaper and may be taken back; on a laptop it changes nothing
+    image: str = ""  #: what its containers are made of; empty for the site's. On a laptop it changes nothing
 
     @classmethod
     def of(
-        cls, cpu: float = 1, memory: str | float | None = None, slots: int | None = None, *, spot: bool = False
+        cls,
+        cpu: float = 1,
+        memory: str | float | None = None,
+        slots: int | None = None,
+        *,
+        spot: bool = False,
+        image: str | None = None,
     ) -> Resources:
         """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
 
         >>> Resources.of(4)
-        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False)
+        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='')
         >>> Resources.of(3)
         Traceback (most recent call last):
         starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
@@ -87,7 +94,9 @@ class Resources:
             raise BadInput(f"slots={slots!r}: give a whole number from 1 to 64")
         if not isinstance(spot, bool):
             raise BadInput(f"spot={spot!r}: give True or False")
-        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None, spot=spot)
+        if image is not None and not (isinstance(image, str) and image.strip()):
+            raise BadInput(f'image={image!r}: give an image such as "REGISTRY/REPOSITORY:TAG", or None')
+        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None, spot=spot, image=image or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +156,7 @@ class Options:
         memory: str | float | None = None,
         slots: int | None = None,
         spot: bool = False,
+        image: str | None = None,
         chunk_size: int | None = None,
         retries: int = 0,
         retry_delay: float = 0.0,
@@ -165,6 +175,7 @@ class Options:
         Args:
             workers: containers, or processes on the local backend; None lets the backend choose.
             cpu, memory, slots, spot: see `Resources`.
+            image: what workers run in, in place of one made for your environment; it must hold the worker.
             chunk_size: items leased together; None chooses from how long items take.
             retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last.
             timeout: seconds one item may run; then its slot is killed.
@@ -206,7 +217,7 @@ class Options:
         tolerance = Tolerance.of(tolerate)
         return cls(
             workers=workers,
-            resources=Resources.of(cpu, memory, slots, spot=spot),
+            resources=Resources.of(cpu, memory, slots, spot=spot, image=image),
             chunk_size=chunk_size,
             retries=retries,
             retry_delay_s=float(retry_delay),

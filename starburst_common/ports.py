@@ -199,7 +199,7 @@ class StoredImage:
 
     tag: str
     digest: str
-    size_bytes: int  #: as stored, all platforms together
+    size_bytes: int  #: as stored; of an image for several platforms, the largest's
     pushed_at: float  #: wall clock
     pulled_at: float | None  #: last time, as far as the registry tells
 
@@ -207,7 +207,9 @@ class StoredImage:
 class Repository(Protocol):
     """Where images are kept and workers pull them from. A tag, once pushed, never names anything else."""
 
-    uri: str  #: what task definitions call it: "URI:TAG" is an image
+    @property
+    def uri(self) -> str:
+        """What task definitions call it: "URI:TAG" is an image. Raises `NotFound` before `ensure`."""
 
     def ensure(self) -> None:
         """Make the repository if it is not there, and see to it that images nobody pulls any more expire."""
@@ -220,6 +222,17 @@ class Repository(Protocol):
 
     def delete(self, tags: Sequence[str]) -> None:
         """Remove images, with what only they refer to; one that is not there is no error."""
+
+
+class Images(Protocol):
+    """What containers are made of."""
+
+    def ensure(self, image: str) -> str:
+        """The image that workers run in: the one given, once it is known to do, else one for the user's environment.
+
+        That one is built where it is not there; steps are told on the logger `starburst.image`. Raises `BadInput` or
+        `CannotBuild`, and nothing was launched.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +254,7 @@ class Backend:
     lifetime_s: float  #: how long a worker lives at most
     keep_s: float  #: how long an ended run is kept
     inline_bytes: int  #: items and outcomes up to so many bytes ride inside messages
+    images: Images | None = None  #: None where workers run in this very environment
 
     def close(self) -> None:
         """Let go of connections."""

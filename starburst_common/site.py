@@ -15,6 +15,8 @@ _SHAPES: dict[str, tuple[str, str]] = {
     "bucket": (r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of an S3 bucket"),
     "execution_role": (r"arn:aws[a-z-]*:iam::\d{12}:role/.+", "the ARN of a role"),
     "task_role": (r"arn:aws[a-z-]*:iam::\d{12}:role/.+", "the ARN of a role"),
+    "build_role": (r"(arn:aws[a-z-]*:iam::\d{12}:role/.+)?", "the ARN of a role"),
+    "repository": (r"([a-z0-9]+([._/-][a-z0-9]+)*)?", "the name of an ECR repository"),
     "signing_secret": (r"arn:aws[a-z-]*:(secretsmanager|ssm):.+", "the ARN of a secret or of a secure parameter"),
     "architecture": (r"X86_64|ARM64", "X86_64 or ARM64"),
 }
@@ -31,8 +33,10 @@ class Site:
     subnets: tuple[str, ...]
     execution_role: str  #: for ECS: pulls the image, writes logs, reads the secret
     task_role: str  #: for the workers: the bucket and the queues
-    image: str
     signing_secret: str
+    image: str = ""  #: for every run that names no other; empty: one is made for each environment
+    repository: str = ""  #: of those images; default: starburst-<name>
+    build_role: str = ""  #: for AWS CodeBuild, where images are to be built there
     security_groups: tuple[str, ...] = ()
     log_group: str = ""  #: default: /starburst/<name>
     log_days: int = 14
@@ -46,7 +50,7 @@ class Site:
         >>> Site.of({"name": "Mine"}, "config.toml")
         Traceback (most recent call last):
         starburst_common.errors.BadInput: config.toml: [site] lacks region, bucket, cluster, subnets, execution_role, \
-task_role, image, signing_secret
+task_role, signing_secret
         """
         known = {field.name: field for field in fields(cls)}
         if unknown := [name for name in table if name not in known]:
@@ -64,6 +68,7 @@ task_role, image, signing_secret
             if name in values and not (isinstance(values[name], tuple) and len(values[name]) <= most):
                 raise BadInput(f"{source}: [site] {name}={values[name]!r}: give a list of at most {most} ids")
         values["log_group"] = values.get("log_group") or f"/starburst/{values['name']}"
+        values["repository"] = values.get("repository") or f"starburst-{values['name']}"
         return cls(**values)
 
     def table(self) -> dict[str, Any]:

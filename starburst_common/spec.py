@@ -78,6 +78,7 @@ class Spec:
             "slots": resources.slots,
             "memory_given": resources.memory_given,
             "spot": resources.spot,
+            "image": resources.image,
             "options": self.options,
         }
         key = RunNames(self.run).spec
@@ -108,6 +109,7 @@ class Spec:
                 slots=fields["slots"],
                 memory_given=fields["memory_given"],
                 spot=fields.get("spot", False),
+                image=fields.get("image", ""),
             ),
             options=fields["options"],
         )

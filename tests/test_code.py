@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from starburst_common import BadInput, ItemTimeout
-from starburst_common.code import Bundle, PackedFunction, pack_function
+from starburst_common.bundle import Bundle
+from starburst_common.code import PackedFunction, pack_function
 from starburst_worker.slot import load_function
 
 #: A project as people have them: every way to import that there is.
@@ -422,3 +423,204 @@ def test_whether_timeouts_are_retried_follows_from_the_types(
 ) -> None:
     """An item that ran too long raises `ItemTimeout`, which is a `TimeoutError`, which is an `OSError`."""
     assert pack_function(len, style="one", retry_on=retry_on).retry_timeouts == retries_timeouts
+
+
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+FUNCTION = "def f(x):\n    return x\n"
+
+
+def travelling(at_home: Callable[[Path], None], folder: Path, files: dict[str, str]) -> list[str]:
+    """What travels with `shop.f` from a project of these files, but for `shop/__init__.py`."""
+    at_home(write(folder, {"shop/__init__.py": FUNCTION, **files}))
+    names = files_of(pack(importlib.import_module("shop").f))
+    names.remove("shop/__init__.py")
+    return names
+
+
+DATA = {"shop/data/table.csv": "1", "shop/data/deep/other.csv": "2", "shop/log.txt": "3", "shop/keep.csv": "4"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "travels"),
+    [
+        ({}, ["data/deep/other.csv", "data/table.csv", "keep.csv", "log.txt"]),
+        ({".gitignore": "*.csv\n"}, ["log.txt"]),
+        ({".gitignore": "# a comment\n\n*.csv\n!keep.csv\n"}, ["keep.csv", "log.txt"]),
+        ({".gitignore": "/shop/data/\n"}, ["keep.csv", "log.txt"]),
+        ({".gitignore": "/data/\n"}, ["data/deep/other.csv", "data/table.csv", "keep.csv", "log.txt"]),
+        ({"shop/.gitignore": "/data/\n"}, ["keep.csv", "log.txt"]),
+        ({"shop/data/.gitignore": "*\n", ".gitignore": "log.txt\n"}, ["keep.csv"]),
+        ({".gitignore": "*.csv\n", "shop/data/.gitignore": "!table.csv\n"}, ["data/table.csv", "log.txt"]),
+        ({".gitignore": "data/\n", ".starburstignore": "!table.csv\n"}, ["data/table.csv", "keep.csv", "log.txt"]),
+        (
+            {".gitignore": "*.*\n", ".starburstignore": "!*.csv\n"},
+            ["data/deep/other.csv", "data/table.csv", "keep.csv"],
+        ),
+        ({".gitignore": "*\n"}, ["data/deep/other.csv", "data/table.csv", "keep.csv", "log.txt"]),
+        (
+            {".gitignore": "*.csv\nsho?/\n", "shop/.gitignore": "log.*"},
+            ["data/deep/other.csv", "data/table.csv", "keep.csv"],
+        ),
+        ({".starburstignore": "data/\n"}, ["keep.csv", "log.txt"]),
+        ({".starburstignore": "*.csv\n", "shop/.starburstignore": "!/keep.csv\n"}, ["keep.csv", "log.txt"]),
+        ({"../.gitignore": "*.csv\n"}, ["data/deep/other.csv", "data/table.csv", "keep.csv", "log.txt"]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("root", ["pyproject.toml", ".git/HEAD", "none"])
+def test_data_that_is_ignored_stays(
+    tmp_path: Path, at_home: Callable[[Path], None], rules: dict[str, str], travels: list[str], root: str
+) -> None:
+    """`.gitignore` and `.starburstignore` of the project and its folders, not of what is above; ours is right.
+
+    Where Git ignores all of a package that is imported, as one that is generated, its own rules alone count.
+    """
+    marked = {} if root == "none" else {root: ""}
+    found = travelling(at_home, tmp_path / "project", {**DATA, **rules, **marked})
+    assert sorted(found) == [f"shop/{name}" for name in travels]
+
+
+def test_rules_above_a_source_folder_count_up_to_the_projects_root(
+    tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
+    """With `src/`, they lie beside pyproject.toml; a repository around that has no say."""
+    write(tmp_path, {".git/HEAD": "", ".gitignore": "log.txt\n"})
+    write(tmp_path / "project", {"pyproject.toml": "", ".gitignore": "*.csv\n"})
+    assert travelling(at_home, tmp_path / "project" / "src", DATA) == ["shop/log.txt"]
+
+
+def test_what_can_be_imported_travels_though_git_ignores_it(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """A generated `_version.py`, a compiled extension; `.starburstignore` alone leaves them out."""
+    files = {"shop/_version.py": "", "shop/fast.abi3.so": "", "shop/notes.so.txt": "", "pyproject.toml": ""}
+    rules = {".gitignore": "_version.py\n*.so\n*.txt\n"}
+    assert travelling(at_home, tmp_path, {**files, **rules}) == ["shop/_version.py", "shop/fast.abi3.so"]
+    assert travelling(at_home, tmp_path, {**files, **rules, ".starburstignore": "*.so\n"}) == ["shop/_version.py"]
+
+
+SECRETS = {
+    "shop/a/server.pem": "",
+    "shop/deep/id_rsa.pub": "",
+    "shop/.env": "PASSWORD=1",
+    "shop/.env.local": "",
+    "shop/.aws/config": "",
+    "shop/credentials.json": "",
+    "shop/credentials.py": "",
+    "shop/keys.txt": "",
+}
+
+
+def test_secrets_stay_unless_asked_for(
+    tmp_path: Path, at_home: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By their names, with one warning for the same files, and never a module; `!` brings one along."""
+    assert travelling(at_home, tmp_path, SECRETS) == ["shop/credentials.py", "shop/keys.txt"]
+    pack(importlib.import_module("shop").f)
+    (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning == (
+        "left out as likely secrets: shop/.aws, shop/.env, shop/.env.local, shop/credentials.json, "
+        "shop/a/server.pem, shop/deep/id_rsa.pub (a line '!.aws' in .starburstignore brings one along)"
+    )
+    asked = {**SECRETS, ".starburstignore": "!.env\n!.aws\n!server.pem\n"}
+    found = travelling(at_home, tmp_path, asked)
+    assert set(found) == {
+        *("shop/.env", "shop/.aws/config", "shop/a/server.pem", "shop/credentials.py", "shop/keys.txt"),
+    }
+    assert "a line '!.env.local' in" in caplog.messages[-1]
+
+
+def test_the_size_is_told_and_large_files_are_named(
+    tmp_path: Path, at_home: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over 50 MB, the largest three, and the way out; what the rules leave out is told without a warning."""
+    caplog.set_level("INFO", logger="starburst")
+    at_home(write(tmp_path, {"shop/__init__.py": FUNCTION, "shop/few.txt": "1", ".gitignore": "few.txt\n"}))
+    for name, size in {"a.bin": 30, "b.bin": 21, "c.bin": 2, "d.bin": 1}.items():
+        (tmp_path / "shop" / name).write_bytes(bytes(size * 1_000_000))
+    pack(importlib.import_module("shop").f)
+    size, out, warning = [each.getMessage() for each in caplog.records]
+    assert size.startswith("your module shop: 5 files, 54.0 MB travel with the function (")
+    assert out == "left out as .gitignore and .starburstignore say: shop/few.txt"
+    assert warning.startswith(
+        "your module shop: 54 MB travel, of which shop/a.bin 30 MB, shop/b.bin 21 MB, shop/c.bin 2 MB: to start "
+        "faster, name what workers do not need in .starburstignore"
+    )
+
+
+def test_a_line_that_is_no_pattern_is_an_error_in_our_file_alone(
+    tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
+    """Git passes over it."""
+    found = travelling(at_home, tmp_path, {".gitignore": "!\n*.csv\n", "shop/a.csv": "", "shop/b.txt": ""})
+    assert found == ["shop/b.txt"]
+    with pytest.raises(BadInput, match=r"\.starburstignore, line 2: '!' is no pattern"):
+        travelling(at_home, tmp_path, {".starburstignore": "*.csv\n!\n"})
+
+
+def test_links_to_nothing_and_pipes_are_no_obstacle(tmp_path: Path, at_home: Callable[[Path], None]) -> None:
+    """What is no file has no content to send."""
+    write(tmp_path, {"shop/a.txt": ""})
+    (tmp_path / "shop" / "gone.txt").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "shop" / "pipe")
+    assert travelling(at_home, tmp_path, {}) == ["shop/a.txt"]
+
+
+def test_an_edit_that_leaves_size_and_time_as_they_were_is_seen(
+    tmp_path: Path, at_home: Callable[[Path], None]
+) -> None:
+    """However soon after a pack, and however often."""
+    at_home(write(tmp_path, {"shop/__init__.py": FUNCTION, "shop/data.txt": "0"}))
+    shop, file = importlib.import_module("shop"), tmp_path / "shop" / "data.txt"
+    digests = set()
+    for number in range(10):
+        file.write_text(str(number))
+        os.utime(file, (1e9, 1e9))
+        digests.add(pack(shop.f).digest)
+    assert len(digests) == 10
+
+
+# --- installed from a folder ------------------------------------------------------------------------------------------
+
+EDITABLE = """
+import json, site, sys
+site.addsitedir(sys.argv[1])  # what starburst itself needs
+sys.path.insert(0, sys.argv[2])
+import {module}
+from starburst_common.code import pack_function
+import zipfile, io
+packed = pack_function({module}.f, style="one", retry_on=(Exception,))
+print(json.dumps(zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).namelist()), {finder} in repr(sys.meta_path))
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "module", "layout"),
+    [("setuptools", "flat", "."), ("setuptools", "beneath", "src"), ("hatchling", "hatched", "src")],
+)
+def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, module: str, layout: str) -> None:
+    """By a line in a .pth file or by a finder, as installers do it: its files are here and change."""
+    project = write(
+        tmp_path / "project",
+        {
+            "pyproject.toml": (
+                f'[build-system]\nrequires = ["{backend}"]\n'
+                f'build-backend = "{backend}.build{"" if backend == "hatchling" else "_meta"}"\n'
+                f'[project]\nname = "{module}"\nversion = "1"\n'
+            ),
+            f"{layout}/{module}/__init__.py": FUNCTION,
+            f"{layout}/{module}/data.txt": "1",
+        },
+    )
+    venv = tmp_path / "venv"
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, venv], check=True, timeout=60)
+    python = venv / "bin" / "python"
+    subprocess.run([*uv, "pip", "install", "--python", python, "-e", project], check=True, timeout=120)
+    finder = "'__editable__'" if (backend, layout) == ("setuptools", ".") else "'[<'"
+    here = [str(Path(pytest.__file__).parents[1]), str(Path(__file__).parents[1])]
+    script = EDITABLE.format(module=module, finder=finder)
+    done = subprocess.run(
+        [python, "-P", "-c", script, *here], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f'["{module}/__init__.py", "{module}/data.txt"] True'

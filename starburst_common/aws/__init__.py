@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from starburst_common.aws.clients import Clients, speaking
 from starburst_common.aws.compute import EcsCompute
+from starburst_common.aws.images import EcsImages
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.requests import tags
 from starburst_common.aws.store import S3Objects
+from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.ports import Backend
 from starburst_common.site import Site
@@ -14,7 +16,9 @@ from starburst_common.site import Site
 _LEAST_KEY = 32
 
 
-def aws_backend(site: Site, *, key: bytes | None = None, keep_days: float = 7) -> Backend:
+def aws_backend(
+    site: Site, *, key: bytes | None = None, keep_days: float = 7, image: ImageSettings | None = None
+) -> Backend:
     """The backend of a site. `key` signs; by default it is read from the site's secret.
 
     Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
@@ -40,6 +44,7 @@ def aws_backend(site: Site, *, key: bytes | None = None, keep_days: float = 7) -
         lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,
         inline_bytes=48 << 10,
+        images=EcsImages(site, image or ImageSettings(), clients, store),
     )
 
 

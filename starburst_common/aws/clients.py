@@ -28,6 +28,7 @@ from starburst_common.errors import Denied, NotFound, StarburstError, Unavailabl
 from starburst_common.objects import EXPIRED
 
 if TYPE_CHECKING:
+    from mypy_boto3_ecr import ECRClient
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
@@ -47,6 +48,8 @@ _GONE = {
     "ParameterNotFound",
     "NoSuchKey",
     "NoSuchBucket",
+    "RepositoryNotFoundException",
+    "LifecyclePolicyNotFoundException",
 }
 _LATER = {
     "Throttling",
@@ -109,6 +112,11 @@ class Clients:
     def ecs(self) -> ECSClient:
         """Amazon ECS."""
         return cast("ECSClient", self._client("ecs"))
+
+    @cached_property
+    def ecr(self) -> ECRClient:
+        """Amazon ECR."""
+        return cast("ECRClient", self._client("ecr"))
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

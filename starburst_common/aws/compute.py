@@ -51,7 +51,7 @@ class EcsCompute:
         self._site, self._clients, self._clock = site, clients, clock
         self._launches = Launches(store, key, clock=clock)
         self._lock = Lock()
-        self._definition = ""
+        self._definitions: dict[str, str] = {}
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
         self._starts = Bucket(burst=100, each_s=20, clock=pace)  # tasks started
@@ -59,7 +59,7 @@ class EcsCompute:
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         try:
-            definition = self.ensure_task_definition()
+            definition = self.ensure_task_definition(spec.resources.image or self._site.image)
         except Unavailable:
             raise
         except StarburstError as error:
@@ -137,13 +137,13 @@ class EcsCompute:
     def fleets(self) -> list[FleetId]:
         return self._launches.fleets()
 
-    def ensure_task_definition(self) -> str:
-        """The ARN of the site's task definition, registered at its first use, with its log group."""
+    def ensure_task_definition(self, image: str) -> str:
+        """The ARN of an image's task definition, registered at its first use, with its log group."""
         with self._lock:
-            if not self._definition:
-                wanted = task_definition(self._site)
-                self._definition = self._registered(wanted["family"]) or self._register(wanted)
-            return self._definition
+            if image not in self._definitions:
+                wanted = task_definition(self._site, image)
+                self._definitions[image] = self._registered(wanted["family"]) or self._register(wanted, image)
+            return self._definitions[image]
 
     # --- task definitions ---------------------------------------------------------------------------------------------
 
@@ -156,11 +156,11 @@ class EcsCompute:
             raise meaning(error, "ecs:DescribeTaskDefinition") from error
         return found["taskDefinitionArn"] if found["status"] == "ACTIVE" else ""
 
-    def _register(self, wanted: dict[str, Any]) -> str:
+    def _register(self, wanted: dict[str, Any], image: str) -> str:
         self._ensure_log_group()
         with speaking("ecs:RegisterTaskDefinition"):
             made = self._clients.ecs.register_task_definition(**wanted)
-        _log.info("registered the task definition %s for %s", wanted["family"], self._site.image)
+        _log.info("registered the task definition %s for %s", wanted["family"], image)
         return made["taskDefinition"]["taskDefinitionArn"]
 
     def _ensure_log_group(self) -> None:

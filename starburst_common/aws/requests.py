@@ -22,15 +22,17 @@ def tags(site: Site) -> dict[str, str]:
     return {"starburst:site": site.name}
 
 
-def task_definition(site: Site) -> dict[str, Any]:
+def task_definition(site: Site, image: str) -> dict[str, Any]:
     """What RegisterTaskDefinition is sent: one for each image, whatever the size; its family names its content.
 
     >>> site = Site.of({"name": "s", "region": "us-east-1", "bucket": "abc", "cluster": "c", "subnets": ["subnet-1"],
     ...     "execution_role": "arn:aws:iam::123456789012:role/e", "task_role": "arn:aws:iam::123456789012:role/t",
-    ...     "image": "i:1", "signing_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:k"}, "here")
-    >>> definition = task_definition(site)
-    >>> definition["family"] == task_definition(site)["family"], definition["containerDefinitions"][0]["stopTimeout"]
-    (True, 120)
+    ...     "signing_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:k"}, "here")
+    >>> definition = task_definition(site, "i:1")
+    >>> definition["family"] == task_definition(site, "i:1")["family"]
+    True
+    >>> definition["containerDefinitions"][0]["stopTimeout"]
+    120
     """
     content: dict[str, Any] = {
         "networkMode": "awsvpc",
@@ -43,7 +45,7 @@ def task_definition(site: Site) -> dict[str, Any]:
         "containerDefinitions": [
             {
                 "name": CONTAINER,
-                "image": site.image,
+                "image": image,
                 "essential": True,
                 "stopTimeout": _STOP_S,
                 "linuxParameters": {"initProcessEnabled": True},

@@ -94,7 +94,10 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
 
 def _advice(why: str) -> str:
     if "CannotPull" in why:
-        return "correct the site's image, or push it; its architecture must be the site's"
+        return (
+            "correct the site's image, or push it, or the `image` of the run; its architecture must be the site's; "
+            "without either, one is made"
+        )
     if "ResourceInitialization" in why:
         return "let the site's execution role read its secret and write its log group"
     return "correct the image"

@@ -6,13 +6,14 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from starburst_common import __version__
-from starburst_common.cli import cancel, demo, failures, logs, map, replay, results, runs, status
+from starburst_common.cli import cancel, demo, env, failures, image, logs, map, replay, results, runs, status
 from starburst_common.errors import BadInput, NotFound, StarburstError
 
 EXIT_CODES = (
@@ -43,6 +44,19 @@ for name, command in (
     ("prune", runs.prune_expired),
 ):
     app.command(name, epilog=EXIT_CODES)(command)
+_GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (
+    ("env", "What workers are given to run your code.", {"show": env.show}),
+    (
+        "image",
+        "What workers' containers are made of.",
+        {"build": image.build, "ls": image.ls, "rm": image.rm, "gc": image.gc},
+    ),
+)
+for group, about, commands in _GROUPS:
+    below = typer.Typer(name=group, help=about, epilog=EXIT_CODES, rich_markup_mode=None, no_args_is_help=True)
+    for name, carry_out in commands.items():
+        below.command(name, epilog=EXIT_CODES)(carry_out)
+    app.add_typer(below)
 
 
 @app.callback(invoke_without_command=True)

@@ -159,3 +159,23 @@ def test_a_driver_without_valid_credentials_pauses_and_says_so(aws_bed: AwsBed) 
         aws_bed.aws.clear_faults()
         assert run.results(timeout=90) == DOUBLED
         assert run.wait().reason == ""
+
+
+def test_a_chunk_that_cannot_be_handed_over_does_not_cost_its_worker(aws_bed: AwsBed) -> None:
+    """A fetched chunk has waited too long for its slot while SQS takes no messages: the worker goes on."""
+
+    def slow_once(item: int) -> int:
+        import time
+
+        time.sleep(8.0 if item == 10 else 0.3)
+        return 2 * item
+
+    with Cluster(workers=1, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(slow_once, range(14), chunk_size=1)
+        aws_bed.until(lambda: run.status().answered >= 9, within_s=20)
+        aws_bed.aws.fault(service="sqs", operation="SendMessageBatch", code="ExpiredToken", probability=1.0)
+        time.sleep(6.0)  # longer than a chunk may wait
+        aws_bed.aws.clear_faults()
+        assert run.results(timeout=60) == DOUBLED[:14]
+    (task,) = aws_bed.aws.tasks()
+    assert task["exit_code"] != 1

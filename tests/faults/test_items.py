@@ -342,3 +342,16 @@ def test_another_python_is_refused_with_the_reason(bed: Bed, monkeypatch: pytest
     monkeypatch.setattr(spec, "sys", Other())
     with pytest.raises(EnvironmentMismatch, match=r"started with Python 3\.99, this worker has 3\."):
         starburst_map(abs, range(5), workers=1, backend=bed.backend, progress=False)
+
+
+def test_a_module_that_the_worker_lacks_is_named_with_the_way_out(bed: Bed) -> None:
+    """Whether it is missed as the function arrives or while it runs: which module, and where to name its package."""
+
+    def needs(item: int) -> int:
+        import a_module_that_nobody_has  # type: ignore[import-not-found]
+
+        return int(a_module_that_nobody_has.value)
+
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_nobody_has") as error:
+        starburst_map(needs, range(5), workers=1, backend=bed.backend, progress=False)
+    assert "name the package in your project's requirements" in error.value.__notes__[0]

@@ -15,12 +15,17 @@ from pathlib import Path
 from werkzeug.serving import ThreadedWSGIServer, make_server
 
 from tests.testbed.agent import Agent
+from tests.testbed.codebuild import CodeBuild
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
 from tests.testbed.control import Control
+from tests.testbed.distribution import Distribution
+from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Faults
 from tests.testbed.front import Front, Handler
+from tests.testbed.images import Images
 from tests.testbed.processes import ProcessRunner
+from tests.testbed.pulls import Pulls
 from tests.testbed.quotas import Quotas
 from tests.testbed.runners import Runner
 from tests.testbed.site import make_site
@@ -44,12 +49,15 @@ def main() -> None:
     conditions, opened = Conditions(), ExitStack()
     server = _bind(asked.port)
     endpoint = f"http://127.0.0.1:{server.port}"
-    agent = Agent(_runner(asked.workers, conditions, opened), conditions, endpoint)
-    front = _front(agent, conditions, endpoint)
+    distribution = Distribution(Images(), conditions, _registry)
+    runner = Pulls(_runner(asked.workers, conditions, opened), distribution, really=asked.workers == "docker")
+    agent = Agent(runner, conditions, endpoint)
+    front = _front(agent, distribution, conditions, endpoint)
     server.app = front
     threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
     control = front.control
     control.site = make_site(endpoint)
+    runner.given = control.site.image
     config.write_text(control.site.toml())
     control.forget_requests()
     ended = threading.Event()
@@ -57,7 +65,9 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     environment = _environment(endpoint, config)
     if asked.attached:
-        print(json.dumps({"env": environment, "site": control.site.settings(), "pid": os.getpid()}), flush=True)
+        site = control.site
+        named = {"site": site.settings(), "build_role": site.build_role, "repository": site.repository}
+        print(json.dumps({"env": environment, "pid": os.getpid(), **named}), flush=True)
         threading.Thread(target=_until_closed, args=(ended,), daemon=True).start()
     else:
         print("\n".join(f"export {name}={value}" for name, value in environment.items()))
@@ -67,6 +77,7 @@ def main() -> None:
     ended.wait()
     agent.end_all(front.tasks.live())
     agent.close()
+    control.close()
     opened.close()
     config.unlink(missing_ok=True)
     if config.parent.name.startswith(FOLDER):
@@ -91,16 +102,27 @@ def _runner(workers: str, conditions: Conditions, opened: ExitStack) -> Runner:
     return ProcessRunner(lambda: conditions.images)
 
 
-def _front(agent: Agent, conditions: Conditions, endpoint: str) -> Front:
+def _registry() -> str | None:
+    from tests.testbed.engine import registry_now
+
+    return registry_now()
+
+
+def _front(agent: Agent, distribution: Distribution, conditions: Conditions, endpoint: str) -> Front:
     tasks, faults, throttle = TaskStore(), Faults(), Throttle(conditions)
     sqs = Sqs(account=ACCOUNT, region=REGION, endpoint=endpoint)
     ecs = Ecs(tasks, agent, conditions, throttle)
+    ecr = Ecr(distribution, endpoint)
+    codebuild = CodeBuild(conditions, endpoint)
     task_side = TaskSide(tasks, conditions)
     control = Control(
         conditions=conditions,
         tasks=tasks,
         agent=agent,
         ecs=ecs,
+        ecr=ecr,
+        distribution=distribution,
+        codebuild=codebuild,
         sqs=sqs,
         task_side=task_side,
         faults=faults,
@@ -109,6 +131,9 @@ def _front(agent: Agent, conditions: Conditions, endpoint: str) -> Front:
     return Front(
         sqs=sqs,
         ecs=ecs,
+        ecr=ecr,
+        distribution=distribution,
+        codebuild=codebuild,
         task_side=task_side,
         control=control,
         faults=faults,

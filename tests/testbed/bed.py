@@ -20,6 +20,7 @@ from typing import Any, Self
 import boto3
 
 from tests.testbed.processes import marked
+from tests.testbed.site import settings_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -54,6 +55,8 @@ class Bed:
         ready = json.loads(line)
         self.env, self.site = ready["env"], ready["site"]
         self.pid: int = ready["pid"]  #: of the server
+        self.build_role: str = ready["build_role"]  #: CodeBuild may assume it
+        self.repository: str = ready["repository"]  #: what the site's images are called, as in the setting `image`
         self.start_s = time.monotonic() - began  #: how long the start took
         self.endpoint: str = self.env["AWS_ENDPOINT_URL"]
         return self
@@ -88,6 +91,11 @@ class Bed:
         )
         client = session.client(service, endpoint_url=self.endpoint, **options)  # type: ignore[call-overload]
         return client if options else self._clients.setdefault(service, client)
+
+    def settings(self, *, image: bool = True, **more: Any) -> str:
+        """A settings file's text: without `image`, images are built; more settings of the site may be named."""
+        site = {name: value for name, value in self.site.items() if image or name != "image"}
+        return settings_text(site | more)
 
     def reset(self) -> None:
         """As after the start: tasks ended, everything but the site gone, nothing scripted, nothing counted."""
@@ -152,6 +160,10 @@ class Bed:
     def kill_some(self, count: int) -> list[str]:
         """SIGKILL everything in so many running tasks, by seeded chance. Their ids."""
         return list(self._call("kill", count=count))
+
+    def expire_images(self, *, days: float = 0.0) -> dict[str, list[str]]:
+        """Evaluate every lifecycle policy once, as if so many days had passed: expired digests, by repository."""
+        return dict(self._call("expire_images", days=days))
 
     def leftovers(self) -> dict[str, list[str]]:
         """Tasks not stopped, processes, queues, and the bucket's objects, that there are now."""

@@ -13,7 +13,7 @@ from tests.testbed.conditions import ACCOUNT, REGION
 from tests.testbed.refusals import Refused
 
 #: reset between tests; networks and roles stay, so that a settings file written once stays right
-_RESET = ("ecs", "logs", "ssm", "ecr", "cloudwatch", "events")
+_RESET = ("ecs", "logs", "ssm", "ecr", "codebuild", "cloudwatch", "events")
 
 
 def _backend(service: str, region: str = REGION) -> Any:
@@ -96,6 +96,35 @@ def reset(keep_secret: str) -> None:
     secrets = _backend("secretsmanager").secrets
     for name in [name for name, held in secrets.items() if held.arn != keep_secret]:
         secrets.pop(name)
+
+
+def repositories() -> dict[str, Any]:
+    """ECR's repositories, by name."""
+    found: dict[str, Any] = _backend("ecr").repositories
+    return dict(found)
+
+
+def repository(name: str) -> Any:
+    """One of ECR's repositories; None if it is not there."""
+    return repositories().get(name)
+
+
+def delete_repository(name: str) -> Any:
+    """Delete one that is there; images are not moto's."""
+    return _backend("ecr").repositories.pop(name)
+
+
+def trusts(role: str, service: str) -> bool:
+    """Whether a role is there that a service may assume."""
+    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
+    return any(each.arn == role and service in str(each.assume_role_policy_document) for each in roles)
+
+
+def s3_object(bucket: str, key: str) -> bytes | None:
+    """An object's bytes; None if it is not there."""
+    found = _backend("s3", "aws").buckets.get(bucket)
+    held = found.keys.get(key) if found else None
+    return bytes(held.value) if held is not None else None
 
 
 def objects(bucket: str) -> list[str]:

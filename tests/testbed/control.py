@@ -14,7 +14,10 @@ from typing import Any
 from tests.testbed import cloud
 from tests.testbed.agent import Agent
 from tests.testbed.calls import Call
+from tests.testbed.codebuild import CodeBuild
 from tests.testbed.conditions import Conditions
+from tests.testbed.distribution import Distribution
+from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Fault, Faults
 from tests.testbed.refusals import Answer, as_json
@@ -37,6 +40,9 @@ class Control:
         tasks: TaskStore,
         agent: Agent,
         ecs: Ecs,
+        ecr: Ecr,
+        distribution: Distribution,
+        codebuild: CodeBuild,
         sqs: Sqs,
         task_side: TaskSide,
         faults: Faults,
@@ -46,6 +52,9 @@ class Control:
         self._tasks = tasks
         self._agent = agent
         self._ecs = ecs
+        self._ecr = ecr
+        self._distribution = distribution
+        self._codebuild = codebuild
         self._sqs = sqs
         self._task_side = task_side
         self._faults = faults
@@ -65,6 +74,7 @@ class Control:
             "signal": self._signal,
             "interrupt": self._interrupt,
             "kill": self._kill,
+            "expire_images": lambda asked: self._ecr.expire(float(asked["days"])),
             "leftovers": lambda _: self.leftovers(),
             "reset": lambda _: self.reset(),
             "site": lambda _: self.site.settings() if self.site else None,
@@ -90,6 +100,8 @@ class Control:
         self._agent.end_all(self._tasks.live())
         self._sqs.reset()
         self._ecs.reset()
+        self._codebuild.reset()
+        self._distribution.reset()
         self._task_side.reset()
         self._conditions.reset()
         self._throttle.reset()
@@ -98,6 +110,10 @@ class Control:
             cloud.reset(keep_secret=self.site.signing_secret)
             self.site.remake()
         self.forget_requests()
+
+    def close(self) -> None:
+        """End the builds that run."""
+        self._codebuild.reset()
 
     def forget_requests(self) -> None:
         """Count from zero."""

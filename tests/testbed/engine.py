@@ -233,6 +233,24 @@ def running_engine(*, keep: bool = False) -> Iterator[Engine]:
                     _end()
 
 
+def registry_now() -> str | None:
+    """Host and port of the registry that runs now; none is started."""
+    try:
+        port = int(_PORT.read_text())
+    except (OSError, ValueError):
+        return None
+    return f"127.0.0.1:{port}" if _registry_answers(port) else None
+
+
+def engine_now() -> str | None:
+    """DOCKER_HOST of the engine that runs now; none is started."""
+    for address in _addresses():
+        if (client := _answering(address)) is not None:
+            client.close()
+            return address
+    return None
+
+
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +275,7 @@ def _install() -> None:
 
 def _engine_client() -> DockerClient:
     """To the engine this machine has, else to ours, which is started unless it runs."""
-    for address in (os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), _SOCKET):
+    for address in _addresses():
         if (client := _answering(address)) is not None:
             return client
     # containers use the machine's own network: the engine needs no bridge and leaves the firewall as it is
@@ -267,6 +285,10 @@ def _engine_client() -> DockerClient:
     (_RUNNING / "engine.pid").unlink(missing_ok=True)
     log = _start("dockerd", *where, *own_pidfile, *network)
     return _soon(lambda: _answering(_SOCKET), "dockerd", log)
+
+
+def _addresses() -> tuple[str, str]:
+    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), _SOCKET
 
 
 def _answering(address: str) -> DockerClient | None:
@@ -289,15 +311,27 @@ def _registry_port() -> int:
     config = {
         "version": "0.1",
         "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(_CACHE / "registry")}},
+        "storage": {"filesystem": {"rootdirectory": str(_CACHE / "registry")}, "delete": {"enabled": True}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     file = _CACHE / "registry.json"
     file.write_text(json.dumps(config))  # which is YAML too
+    _tidy(file)
     log = _start("docker-registry", "serve", str(file))
     _soon(lambda: _registry_answers(port) or None, "docker-registry", log)
     _PORT.write_text(str(port))
     return port
+
+
+def _tidy(config: Path) -> None:
+    """Remove what test beds pushed, of which none lives while the registry does not run."""
+    repositories = _CACHE / "registry" / "docker" / "registry" / "v2" / "repositories"
+    beds = list(repositories.glob("bed-*"))
+    for each in beds:
+        shutil.rmtree(each)
+    if beds:
+        with suppress(NoContainers):  # what it leaves costs room on the disk, no more
+            _run(["docker-registry", "garbage-collect", str(config)])
 
 
 def _registry_answers(port: int) -> bool:

@@ -31,6 +31,7 @@ class Fault:
     delay_s: float = 0.0
     reset: bool = False
     after: bool = False
+    halfway: bool = False  #: with `reset`: after half of the request's body, for calls named by their path alone
     hits: int = 0  #: calls it has changed
 
     def wants(self, call: Call) -> bool:
@@ -122,12 +123,16 @@ class Faults:
         if time.monotonic() < self._dark_until:
             raise Dropped
 
-    def due(self, call: Call) -> list[Fault]:
+    def cutting(self) -> bool:
+        """Whether any fault is one that strikes half-way through a request."""
+        return any(fault.halfway for fault in self._script)
+
+    def due(self, call: Call, *, halfway: bool = False) -> list[Fault]:
         """The faults that strike this call, each counted as spent."""
         struck = []
         with self._lock:
             for fault in self._script:
-                if fault.times == 0 or not fault.wants(call):
+                if fault.times == 0 or fault.halfway != halfway or not fault.wants(call):
                     continue
                 if fault.skip:
                     fault.skip -= 1

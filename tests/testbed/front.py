@@ -14,7 +14,10 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 
 from tests.testbed import fargate
 from tests.testbed.calls import Call, call_of
+from tests.testbed.codebuild import CodeBuild
 from tests.testbed.control import Control
+from tests.testbed.distribution import Distribution, is_registry, registry_call
+from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Faults
 from tests.testbed.quotas import Quotas
@@ -36,6 +39,9 @@ class Front:
         *,
         sqs: Sqs,
         ecs: Ecs,
+        ecr: Ecr,
+        distribution: Distribution,
+        codebuild: CodeBuild,
         task_side: TaskSide,
         control: Control,
         faults: Faults,
@@ -48,22 +54,36 @@ class Front:
         self._quotas = quotas
         self._sqs = sqs
         self._ecs = ecs
+        self._ecr = ecr
+        self._distribution = distribution
+        self._codebuild = codebuild
         self._task_side = task_side
         self._faults = faults
         self._throttle = throttle
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        body = _body(environ)
         path = environ.get("PATH_INFO", "/")
+        if self._faults.cutting():
+            self._cut(environ, path)
+        body = _body(environ)
         if path.startswith("/_bed/"):
             answer = self.control.answer(environ["REQUEST_METHOD"], path.removeprefix("/_bed/"), body)
         elif path.startswith(("/creds/", "/v4/")):
             answer = self._task_side.answer(path)
         else:
-            answer = self._aws(environ, call_of(environ, body))
+            call = registry_call(environ, body) if is_registry(path) else call_of(environ, body)
+            answer = self._aws(environ, call)
         start_response(f"{answer.status} {_REASONS.get(answer.status, 'Answer')}", _sized(environ, answer))
         return [answer.body]
+
+    def _cut(self, environ: WSGIEnvironment, path: str) -> None:
+        """Lose the connection half-way through a body, if the script says so. Raises `Dropped`."""
+        head = registry_call(environ, b"") if is_registry(path) else call_of(environ, b"")
+        if self._faults.due(head, halfway=True):
+            self.control.count(head)
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 2 * _PIECE) // 2)
+            raise Dropped
 
     def _aws(self, environ: WSGIEnvironment, call: Call) -> Answer:
         self.control.count(call)
@@ -84,6 +104,12 @@ class Front:
         return answer
 
     def _served(self, environ: WSGIEnvironment, call: Call) -> Answer:
+        if call.service == "registry":
+            return self._distribution.answer(environ, call)
+        if call.service == "ecr" and call.operation in Ecr.operations:
+            return as_json(self._ecr.call(call.operation, _json(call)))
+        if call.service == "codebuild" and call.operation in CodeBuild.operations:
+            return as_json(self._codebuild.call(call.operation, _json(call)))
         if call.service == "sqs":
             return as_json(self._sqs.call(call.operation, _json(call)), version="1.0")
         if call.service == "ecs":
@@ -180,4 +206,5 @@ def _sized(environ: WSGIEnvironment, answer: Answer) -> list[tuple[str, str]]:
     return [*headers, ("Content-Length", str(len(answer.body)))]
 
 
+_PIECE = 4096  #: of a body whose length is not known
 _REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified", 400: "Bad Request"}

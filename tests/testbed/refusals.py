@@ -8,6 +8,9 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from tests.testbed.calls import Call
+from tests.testbed.conditions import ACCOUNT, REGION
+
+REGISTRY = f"https://{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/"
 
 
 class Answer(NamedTuple):
@@ -41,6 +44,8 @@ def as_json(body: object, *, status: int = 200, version: str = "1.1") -> Answer:
 
 def refusal(call: Call, why: Refused) -> Answer:
     """The error as botocore's parser for this call's protocol reads it: S3 and query XML, or JSON."""
+    if call.service == "registry":
+        return _registry(why)
     if call.service == "s3":
         return _xml(f"<Error><Code>{why.code}</Code><Message>{escape(why.message)}</Message>{_REQUEST}</Error>", why)
     if call.service == "ec2":
@@ -56,6 +61,18 @@ def refusal(call: Call, why: Refused) -> Answer:
         fault = "Sender" if why.status < 500 else "Receiver"
         answer.headers.append(("x-amzn-query-error", f"{why.query_code or why.code};{fault}"))
     return answer
+
+
+def _registry(why: Refused) -> Answer:
+    """As ECR's registry: one that does not know who asks answers plain text and names its realm."""
+    version = ("Docker-Distribution-Api-Version", "registry/2.0")
+    if why.status == 401:
+        realm = ("WWW-Authenticate", f'Basic realm="{REGISTRY}",service="ecr.amazonaws.com"')
+        return Answer(401, [version, realm, ("Content-Type", "text/plain; charset=utf-8")], b"Not Authorized\n")
+    throttled = why.code == "ThrottlingException"
+    error = {"code": "TOOMANYREQUESTS" if throttled else why.code, "message": why.message}
+    headers = [version, ("Content-Type", "application/json; charset=utf-8")]
+    return Answer(429 if throttled else why.status, headers, json.dumps({"errors": [error]}).encode())
 
 
 _REQUEST = "<RequestId>BED0000000000000</RequestId>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,10 +14,13 @@ import boto3
 from tests.testbed.conditions import ACCOUNT, REGION
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
-_TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+#: who may assume which role
+_ROLES = {
+    "execution": "ecs-tasks.amazonaws.com",
+    "task": "ecs-tasks.amazonaws.com",
+    "build": "codebuild.amazonaws.com",
 }
+_NOT_SETTINGS = ("endpoint", "build_role", "repository")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +38,17 @@ class Site:
     image: str
     signing_secret: str
     log_group: str
+    build_role: str  #: CodeBuild may assume it
+    repository: str  #: what the site's images are called; ECR does not have it until someone makes it
     endpoint: str
 
     def settings(self) -> dict[str, Any]:
         """What goes into the settings file's site table."""
-        return {name: value for name, value in asdict(self).items() if name != "endpoint"}
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_SETTINGS}
 
     def toml(self) -> str:
         """The settings file."""
-        lines = [f"{name} = {json.dumps(value)}" for name, value in self.settings().items()]
-        return "\n".join(['backend = "aws"', "", "[site]", *lines, ""])
+        return settings_text(self.settings())
 
     def remake(self) -> None:
         """Make again what a reset takes away: the bucket and the cluster."""
@@ -53,6 +58,12 @@ class Site:
             capacityProviders=["FARGATE", "FARGATE_SPOT"],
             tags=[{"key": "starburst", "value": self.name}],
         )
+
+
+def settings_text(site: Mapping[str, Any]) -> str:
+    """A settings file with this site table."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in site.items()]
+    return "\n".join(['backend = "aws"', "", "[site]", *lines, ""])
 
 
 def make_site(endpoint: str) -> Site:
@@ -65,10 +76,8 @@ def make_site(endpoint: str) -> Site:
     ]
     group = ec2.create_security_group(GroupName="starburst-bed", Description="Workers: out only", VpcId=vpc)["GroupId"]
     roles = {
-        kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=json.dumps(_TRUST))["Role"][
-            "Arn"
-        ]
-        for kind in ("execution", "task")
+        kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=_trust(service))["Role"]["Arn"]
+        for kind, service in _ROLES.items()
     }
     secret = client("secretsmanager", endpoint).create_secret(
         Name="starburst/bed/signing", SecretString=secrets.token_hex(32)
@@ -85,10 +94,17 @@ def make_site(endpoint: str) -> Site:
         image=f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/starburst-bed:worker",
         signing_secret=secret,
         log_group="/starburst/bed",
+        build_role=roles["build"],
+        repository="starburst-bed",
         endpoint=endpoint,
     )
     site.remake()
     return site
+
+
+def _trust(service: str) -> str:
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 @functools.cache

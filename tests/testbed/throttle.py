@@ -1,4 +1,4 @@
-"""AWS's published request rates as token buckets; off until asked for."""
+"""AWS's published request rates as token buckets; all but one off until asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from tests.testbed.conditions import Conditions
 from tests.testbed.refusals import Refused
 
 #: the bucket of each call
-#: (Amazon ECS developer guide, "Request throttling for the Amazon ECS API"; CloudWatch Logs user guide, quotas)
+#: (Amazon ECS developer guide, "Request throttling for the Amazon ECS API"; CloudWatch Logs user guide, quotas;
+#: Amazon ECR user guide, "Amazon ECR service quotas")
 _BUCKETS = {
     ("ecs", "RunTask"): "cluster tasks",
     ("ecs", "StartTask"): "cluster tasks",
@@ -24,6 +25,7 @@ _BUCKETS = {
     ("ecs", "CreateCluster"): "clusters",
     ("ecs", "DeleteCluster"): "clusters",
     ("ecs", "TagResource"): "tags",
+    ("registry", "PutManifest"): "put image",
     ("logs", "GetLogEvents"): "log reads",
     ("logs", "FilterLogEvents"): "log filters",
     ("logs", "DescribeLogStreams"): "log streams",
@@ -37,11 +39,13 @@ _RATES = {
     "definition deletes": (5.0, 1.0),
     "clusters": (20.0, 1.0),
     "tags": (20.0, 10.0),
+    "put image": (10.0, 10.0),
     "log reads": (25.0, 25.0),
     "log filters": (10.0, 10.0),
     "log streams": (25.0, 25.0),
     "log groups": (10.0, 10.0),
 }
+_ALWAYS = {"put image"}
 
 
 class Throttle:
@@ -56,7 +60,7 @@ class Throttle:
     def check(self, call: Call) -> None:
         """Take a token for a call. Raises `Refused` if there is none."""
         bucket = _BUCKETS.get((call.service, call.operation))
-        if bucket and self._conditions.throttling:
+        if bucket and (self._conditions.throttling or bucket in _ALWAYS):
             burst, rate = _RATES[bucket]
             if not self._take(bucket, 1, burst, rate):
                 raise Refused("ThrottlingException", "Rate exceeded")

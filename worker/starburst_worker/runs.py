@@ -104,5 +104,6 @@ def _unfit(spec: dict[str, Any]) -> str:
         return ""
     return (
         f"the run was started with Python {wanted[0]}.{wanted[1]}, this worker has {have[0]}.{have[1]}: "
-        "use an image with the driver's Python, or start the run from the worker's"
+        f"leave `image` out, so that one for Python {wanted[0]}.{wanted[1]} is made, or start the run from Python "
+        f"{have[0]}.{have[1]}"
     )

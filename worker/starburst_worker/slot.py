@@ -195,8 +195,17 @@ def run_chunk(
             attempt(index, tries)
 
 
+_LACKING = (
+    "the worker lacks it: name the package in your project's requirements (`starburst env show` tells which file is "
+    "read); for a module of your own, start the run where you can import it"
+)
+
+
 def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str, Any], bytes | None]:
     """An exception as a failure's fields, and itself pickled where that works both ways."""
+    lacking = isinstance(error, ImportError | AttributeError)
+    if isinstance(error, ModuleNotFoundError) and _LACKING not in getattr(error, "__notes__", ()):
+        error.add_note(_LACKING)
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next  # the user's frames only
@@ -205,7 +214,7 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
         "index": index,
         "kind": kind,
         "error": type(error).__name__,
-        "message": _text(error),
+        "message": f"{_text(error)}: {_LACKING}" if kind == "import" and lacking else _text(error),
         "traceback": text[-20_000:],
     }
     try:

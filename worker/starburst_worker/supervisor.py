@@ -361,10 +361,13 @@ class Supervisor:
             if work is None or time.monotonic() - work.fetched_at < waiting_s:
                 kept.append(work)
             else:
-                self._settler.send(work.run, [work.chunk])
-                self._release(work.receipt, again_s=None)
+                self._settling.put(partial(self._hand_over, work))  # an outage must hold up neither signals nor leases
         for work in kept:
             self._ready.put(work)
+
+    def _hand_over(self, work: Work) -> None:
+        self._settler.send(work.run, [work.chunk])
+        self._release(work.receipt, again_s=None)
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
         """Make a call, again and again while its service is not to be had: for a quarter of an hour, not for ever."""

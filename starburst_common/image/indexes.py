@@ -1,0 +1,51 @@
+"""A lock, requirements file or pip's settings in; the package indexes they name, as settings for uv, out.
+
+They may hold credentials: for uv's own environment only, never to be kept or shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from starburst_common.image import locks, texts
+from starburst_common.image.lines import logical_lines
+from starburst_common.image.pipconfig import from_pip, uv_settings
+
+_PYPI = re.compile(r"https://pypi\.org/simple/?")
+_OPTION = re.compile(r"(-i|--index-url|--extra-index-url)[\s=]+(\S+)")
+
+
+def index_settings(path: Path | None) -> dict[str, str]:
+    """Environment variables with which uv finds what `find_environment` found; `path` is its file, None after a freeze.
+
+    Only for installing with hashes: any index may give a package then.
+    """
+    if path is None:
+        return from_pip()
+    if path.name.endswith(".lock") or path.name.startswith("pylock."):
+        urls = dict.fromkeys(_registries(path))
+        return uv_settings("", [url for url in urls if not _PYPI.fullmatch(url)])
+    files = [file for file in texts.files(path) if file.suffix not in (".toml", ".py", ".cfg")]
+    found = [_OPTION.match(line) for file in files for line in logical_lines(file.read_text(encoding="utf-8-sig"))]
+    options = [(match[1], os.path.expandvars(match[2])) for match in found if match]
+    return from_pip() | uv_settings(
+        next((url for option, url in options if option != "--extra-index-url"), ""),
+        [url for option, url in options if option == "--extra-index-url"],
+    )
+
+
+def _registries(path: Path) -> Iterable[str]:
+    content = locks.toml(path)
+    project = path.parent / "pyproject.toml"
+    named = locks.toml(project).get("tool", {}).get("uv", {}).get("index", []) if project.is_file() else []
+    names = {each["url"].rstrip("/"): each.get("name", "") for each in named if "url" in each}
+    for package in [*content.get("package", []), *content.get("packages", [])]:
+        source = package.get("source", {})
+        legacy = source.get("url") if source.get("type") == "legacy" else ""
+        url = package.get("index") or source.get("registry") or legacy
+        if url and url.startswith("http"):
+            name = names.get(url.rstrip("/"), "")  # uv looks for UV_INDEX_<NAME>_PASSWORD
+            yield f"{name}={url}" if name else url

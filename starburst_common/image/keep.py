@@ -1,0 +1,57 @@
+"""Images of a repository in; which nobody needs any more, and what keeping them costs, out. Pure, but for `collect`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+
+from starburst_common.ports import Repository, StoredImage
+
+PREFIX = "env-"  #: of the tags that are ours
+
+#: A GB and month, in every region. Source: https://aws.amazon.com/ecr/pricing/, "Data storage", as of 2026-11.
+USD_PER_GB_MONTH = Decimal("0.10")
+_GB = 1 << 30
+_DAY_S = 86_400
+
+
+def last_used(image: StoredImage) -> float:
+    """When it was last pulled, or pushed if it never was or was pushed again since."""
+    return max(image.pushed_at, image.pulled_at or 0.0)
+
+
+def removable(
+    images: Iterable[StoredImage], *, in_use: Collection[str], keep_days: float, now: float
+) -> list[StoredImage]:
+    """Our images that no fleet uses and nobody pulled for longer than `keep_days`, longest unused first.
+
+    >>> day = 86_400.0
+    >>> image = StoredImage(tag="env-1", digest="", size_bytes=0, pushed_at=0.0, pulled_at=5 * day)
+    >>> [len(removable([image], in_use=used, keep_days=7, now=t * day)) for used in ((), {"env-1"}) for t in (12, 13)]
+    [0, 1, 0, 0]
+    """
+    old = [
+        image
+        for image in images
+        if image.tag.startswith(PREFIX) and image.tag not in in_use and now - last_used(image) > keep_days * _DAY_S
+    ]
+    return sorted(old, key=lambda image: (last_used(image), image.tag))
+
+
+def usd_per_month(size_bytes: int) -> Decimal:
+    """What storing so many bytes costs a month. Layers that images share are stored once, so that several cost less.
+
+    >>> usd_per_month(5 << 30)
+    Decimal('0.50')
+    """
+    return size_bytes * USD_PER_GB_MONTH / _GB
+
+
+def collect(
+    repository: Repository, *, in_use: Collection[str], keep_days: float, now: float, really: bool = False
+) -> list[StoredImage]:
+    """What is removable; removed only if `really`. Raises `Unavailable` or `Denied`."""
+    found = removable(repository.images(), in_use=in_use, keep_days=keep_days, now=now)
+    if really and found:
+        repository.delete([image.tag for image in found])
+    return found

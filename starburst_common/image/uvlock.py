@@ -1,0 +1,91 @@
+"""A uv.lock in; a requirements file's text, exact and with hashes, out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from starburst_common.errors import BadInput
+from starburst_common.image.lines import OURS
+from starburst_common.image.locks import Asked, Table, admit, toml, without_ours
+from starburst_common.image.needs import Node
+from starburst_common.image.resolve import run_uv
+
+
+def files(path: Path) -> list[Path]:
+    """The lock, the project it was made for, and all projects in folders that it names."""
+    folders = dict.fromkeys((path.parent / where).resolve() for _, where in _folders(toml(path)))
+    known = [path, path.parent / "pyproject.toml", *(folder / "pyproject.toml" for folder in folders)]
+    return [file for file in dict.fromkeys(known) if file.is_file()]
+
+
+def read(path: Path, python: str, asked: Asked) -> str:
+    """By `uv export`, for the workspace member whose folder the code is in.
+
+    A lock that is not up to date with its pyproject.toml is an error, for the workers would lack what was added since:
+    `uv lock` takes a second. With UV_FROZEN set, as uv itself has it, the lock is taken as it is.
+    """
+    lock = toml(path)
+    admit(path, lock.get("requires-python", ""), python)
+    if path.name != "uv.lock":
+        raise BadInput(f"{path}: uv exports a file of the name uv.lock only, beside its pyproject.toml")
+    words = ["export", "--no-annotate", "--no-header", *([] if os.environ.get("UV_FROZEN") else ["--locked"])]
+    words += ["--no-dev"] * ("dev" not in asked.groups)
+    words += [f"--extra={extra}" for extra in asked.extras] + [f"--group={group}" for group in asked.groups]
+    member = _member(lock, asked.member(path))
+    words += [f"--package={member}"] if member else []
+    try:
+        text = run_uv(words, folder=path.parent)
+    except BadInput as error:
+        if "needs to be updated" not in str(error):
+            raise
+        raise BadInput(
+            f"{path} is not up to date with its pyproject.toml: run `uv lock` (UV_FROZEN=1 takes it as it is)"
+        ) from None
+    packages = lock.get("package", [])
+    edges = {node: targets for package in packages for node, targets in _edges(package)}
+    return without_ours(text, edges, _direct(packages, asked))
+
+
+def _folders(lock: Table) -> Iterator[tuple[str, str]]:
+    for package in lock.get("package", []):
+        source = package.get("source", {})
+        for kind in ("editable", "virtual", "directory"):
+            if kind in source:
+                yield package["name"], source[kind]
+
+
+def _member(lock: Table, where: str) -> str:
+    """The workspace member in whose folder the code is; "" for the root."""
+    members = lock.get("manifest", {}).get("members", [])
+    inside = [
+        (len(folder), name)
+        for name, folder in _folders(lock)
+        if name in members and folder != "." and f"{where}/".startswith(f"{folder}/")
+    ]
+    return max(inside)[1] if inside else ""
+
+
+def _edges(package: Table) -> Iterator[tuple[Node, list[Node]]]:
+    yield (package["name"], ""), _nodes(package.get("dependencies", []))
+    for extra, needs in package.get("optional-dependencies", {}).items():
+        yield (package["name"], canonicalize_name(extra)), _nodes(needs)
+
+
+def _nodes(needs: Iterable[Table]) -> list[Node]:
+    return [(each["name"], extra) for each in needs for extra in ("", *each.get("extra", []))]
+
+
+def _direct(packages: Iterable[Table], asked: Asked) -> set[str]:
+    """What the projects here ask for themselves; one that is ours asks for nothing but groups."""
+    found = set[str]()
+    for each in packages:
+        if {"editable", "virtual", "directory"} & set(each.get("source", {})):
+            lists = [needs for group, needs in each.get("dev-dependencies", {}).items() if group in asked.groups]
+            if each["name"] != OURS:
+                lists.append(each.get("dependencies", []))
+            found |= {name for needs in lists for name, _ in _nodes(needs)}
+    return found

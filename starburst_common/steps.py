@@ -1,0 +1,37 @@
+"""What is done to get an image, which may take a minute, in; lines for whoever waits for it out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STEPS = "starburst.image"  #: the logger that is told, at INFO
+
+
+@contextmanager
+def steps_shown(wanted: bool | None) -> Iterator[None]:
+    """Show steps on stderr while the block runs: True shows them, False does not, None does on a terminal.
+
+    What is shown is not logged too.
+    """
+    if not (sys.stderr.isatty() if wanted is None else wanted):
+        yield
+        return
+    log, shown = logging.getLogger(STEPS), _Lines(logging.INFO)
+    level, propagate = log.level, log.propagate
+    log.addHandler(shown)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(shown)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)

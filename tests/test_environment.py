@@ -1,0 +1,665 @@
+"""What a user's code needs is found where users write it, resolved in full, and the same each time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer import Typer
+from typer.testing import CliRunner
+
+from starburst_common.cli import env as env_command
+from starburst_common.environment import Environment
+from starburst_common.errors import BadInput, CannotBuild, Unavailable
+from starburst_common.image.find import find_environment
+from starburst_common.image.indexes import index_settings
+from tests.indexes import Index, project, running_index, wheel
+
+LOCKS = Path(__file__).parent / "environments"
+HERE = Path(__file__).parent.parent
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+HASH = "0" * 64
+PYPI = "https://pypi.org/simple"  # what builds projects comes from there
+
+
+@dataclass
+class Said(logging.Handler):
+    """What the log said."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(logging.INFO)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+    @property
+    def warnings(self) -> list[str]:
+        return [line for line in self.lines if line.startswith("WARNING")]
+
+
+@pytest.fixture
+def said() -> Iterator[Said]:
+    log, handler = logging.getLogger("starburst"), Said()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield handler
+    log.removeHandler(handler)
+    log.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def quiet_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """uv and pip as nobody has set them up, and a home folder of the test's own."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_INDEX", "PIP_EXTRA"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    """The only index there is, with alpha (which needs beta), beta and gamma, and six newer than the one here."""
+    with running_index() as opened:
+        opened.add("alpha", "1.0", "beta>=1", "gamma; sys_platform == 'win32'")
+        opened.add("beta", "1.0")
+        opened.add("beta", "1.5")
+        opened.add("gamma", "1.0")
+        opened.add("six", version("six"), *())
+        opened.add("six", "99.0")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", opened.url)
+        yield opened
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder above which nothing is looked at."""
+    (tmp_path / "place" / ".git").mkdir(parents=True)
+    return tmp_path / "place"
+
+
+def find(folder: Path, **options: Any) -> Environment:
+    return find_environment(folder, **{"cache": folder.parent / "cache", **options})
+
+
+def bare(found: Environment) -> list[str]:
+    """Requirements without hashes."""
+    return [line.split(" --hash")[0] for line in found.requirements]
+
+
+def pinned(*names: str) -> str:
+    return "".join(f"{name} --hash=sha256:{HASH}\n" for name in names)
+
+
+# --- where ---
+
+
+def test_the_nearest_folder_with_a_known_file_counts(place: Path, said: Said) -> None:
+    """Upwards from the code; content and name come from one file, and the log says which."""
+    (place / "requirements.txt").write_text(pinned("far==1"))
+    inner = place / "a" / "b" / "c"
+    inner.mkdir(parents=True)
+    assert bare(find(inner)) == ["far==1"]
+    (place / "a" / "requirements.txt").write_text(pinned("near==1"))
+    found = find(inner)
+    assert bare(found) == ["near==1"] and found.source == str(place / "a" / "requirements.txt")
+    assert f"INFO environment: {place / 'a' / 'requirements.txt'}" in said.lines
+
+
+def test_nothing_is_looked_for_above_a_repository_or_in_the_home_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stray requirements file above the project is not the project's."""
+    (tmp_path / "requirements.txt").write_text("this is not read")
+    (tmp_path / "home" / "work").mkdir(parents=True)
+    (tmp_path / "home" / "requirements.txt").write_text(pinned("at-home==1"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    for folder in (place, tmp_path / "home" / "work"):
+        with pytest.raises(Unavailable):  # so it is a freeze, for which an index is asked
+            find(folder)
+    assert bare(find(tmp_path / "home")) == ["at-home==1"]
+
+
+def test_of_several_kinds_in_a_folder_a_lock_wins(place: Path, said: Said) -> None:
+    """In a known order, and the log says what was passed over."""
+    (place / "requirements.txt").write_text(pinned("six==1"))
+    (place / "environment.yml").write_text("dependencies: [numpy]")
+    shutil.copy(LOCKS / "pylock" / "pylock.toml", place)
+    assert find(place).source == str(place / "pylock.toml")
+    assert any("pylock.toml is taken, not requirements.txt, environment.yml" in line for line in said.lines)
+    assert bare(find(place, requirements=place / "requirements.txt")) == ["six==1"]
+
+
+def test_one_other_requirements_file_will_do_but_not_several(place: Path) -> None:
+    """Which of several is meant is the user's to say."""
+    (place / "requirements-prod.txt").write_text(pinned("six==1"))
+    assert bare(find(place)) == ["six==1"]
+    (place / "requirements-dev.txt").write_text(pinned("six==2"))
+    with pytest.raises(BadInput, match=r"which of requirements-dev.txt, requirements-prod.txt"):
+        find(place)
+    assert bare(find(place, requirements=Path(place, "requirements-dev.txt"))) == ["six==2"]
+
+
+def test_a_conda_file_is_refused_with_the_way_out(place: Path) -> None:
+    """conda's builds are not PyPI's."""
+    (place / "environment.yml").write_text("dependencies: [numpy]")
+    with pytest.raises(BadInput, match=r"requirements\.txt.*image="):
+        find(place)
+
+
+def test_what_is_not_there_is_said(place: Path) -> None:
+    """Of the file, of what it includes, of groups where there are none."""
+    with pytest.raises(BadInput, match="no such file"):
+        find(place, requirements=place / "uv.lock")
+    (place / "requirements.txt").write_text("-r missing.txt\n")
+    with pytest.raises(BadInput, match=r"missing\.txt"):
+        find(place)
+    (place / "requirements.txt").write_text(pinned("six==1"))
+    with pytest.raises(BadInput, match="no groups"):
+        find(place, groups=["g"])
+
+
+# --- uv.lock ---
+
+
+@pytest.fixture
+def workspace(place: Path, index: Index) -> Path:
+    """A locked workspace with a member, a dependency in a folder, groups and an extra."""
+    project(place / "member", "member", "beta")
+    project(place / "aside", "aside", "gamma")
+    (place / "pyproject.toml").write_text(
+        """
+        [project]
+        name = "app"
+        version = "1"
+        requires-python = ">=3.11"
+        dependencies = ["alpha", "member", "aside"]
+        [project.optional-dependencies]
+        x = ["six>=99"]
+        [dependency-groups]
+        dev = ["six<99"]
+        g = ["gamma"]
+        [tool.uv]
+        workspace.members = ["member"]
+        conflicts = [[{ extra = "x" }, { group = "dev" }]]
+        [tool.uv.sources]
+        member = { workspace = true }
+        aside = { path = "aside" }
+        """
+    )
+    run_uv("lock", folder=place)
+    return place
+
+
+def run_uv(*words: str, folder: Path) -> str:
+    done = subprocess.run([uv.find_uv_bin(), *words], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_uv_lock_gives_what_it_says(workspace: Path) -> None:
+    """The lock's versions and hashes; projects in folders travel with the code, and what they need stays."""
+    found = find(workspace)
+    assert bare(found) == ["alpha==1.0", "beta==1.5", "gamma==1.0"]
+    assert all("--hash=sha256:" in line for line in found.requirements)
+    assert found.local == ("aside", "member") and found.python == PYTHON and found.source == str(workspace / "uv.lock")
+
+
+def test_groups_and_extras_are_asked_for(workspace: Path) -> None:
+    """The development group is none of the workers' business unless asked for."""
+    assert "six==99.0" in bare(find(workspace, extras=["x"]))
+    assert f"six=={version('six')}" in bare(find(workspace, groups=["dev"]))
+    for wrong in ({"groups": ["nope"]}, {"extras": ["nope"]}):
+        with pytest.raises(BadInput, match="nope"):
+            find(workspace, **wrong)
+
+
+def test_code_of_a_member_gets_what_the_member_needs(workspace: Path) -> None:
+    """As uv itself does when started there."""
+    found = find(workspace / "member" / "member")
+    assert bare(found) == ["beta==1.5"] and found.local == ("member",)
+
+
+def test_a_lock_that_is_not_up_to_date_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers would lack what was added since; who wants the lock as it is sets uv's own switch."""
+    before = find(workspace)
+    text = (workspace / "pyproject.toml").read_text()
+    (workspace / "pyproject.toml").write_text(text.replace('"alpha",', '"alpha", "six",'))
+    with pytest.raises(BadInput, match="run `uv lock`"):
+        find(workspace)
+    monkeypatch.setenv("UV_FROZEN", "1")
+    assert find(workspace).requirements == before.requirements
+
+
+def test_a_lock_for_other_pythons_is_refused(workspace: Path) -> None:
+    """Workers run the same minor version as this interpreter."""
+    lock = workspace / "uv.lock"
+    lock.write_text(lock.read_text().replace('requires-python = ">=3.11"', 'requires-python = ">=3.99"'))
+    with pytest.raises(BadInput, match=rf"3\.99.*{PYTHON}"):
+        find(workspace)
+
+
+def test_what_only_starburst_needs_is_left_out(place: Path, index: Index) -> None:
+    """Unless the user's project asks for it itself, or for an extra of ours."""
+    index.add("starburst_ecs", "1.0", "beta", "gamma", "delta", "six; extra == 'parquet'")
+    index.files["starburst-ecs"] = index.files["starburst_ecs"]
+    index.add("delta", "1.0")
+    (place / "pyproject.toml").write_text(
+        '[project]\nname = "app"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["starburst-ecs[parquet]", "gamma", "alpha"]\n'
+    )
+    run_uv("lock", folder=place)
+    assert bare(find(place)) == ["alpha==1.0", "beta==1.5", "gamma==1.0", "six==99.0"]
+
+
+def test_a_wheel_on_this_machine_cannot_be_had_elsewhere(place: Path, index: Index) -> None:
+    """It is named, with what to do."""
+    (place / "loose-1.0-py3-none-any.whl").write_bytes(wheel("loose", "1.0"))
+    (place / "requirements.txt").write_text("beta\n./loose-1.0-py3-none-any.whl\n")
+    with pytest.raises(CannotBuild, match=r"loose-1.0-py3-none-any\.whl.*image="):
+        find(place)
+
+
+# --- other locks, written by the real programs ---
+
+
+def test_poetry_lock(tmp_path: Path) -> None:
+    """Poetry 2.5's own lock: the main group, and others when asked."""
+    folder = Path(shutil.copytree(LOCKS / "poetry", tmp_path / "poetry"))
+    main = ["botocore", "jmespath", "python-dateutil", "s3transfer", "six", "tqdm", "urllib3"]
+    assert [line.split("==")[0] for line in bare(find(folder))] == main
+    more = find(folder, groups=["g", "dev"], extras=["x"])
+    assert [line.split("==")[0] for line in bare(more)] == sorted([*main, "attrs", "idna", "iniconfig"])
+    assert all(line.count("--hash=sha256:") == 2 for line in more.requirements)
+    with pytest.raises(BadInput, match="no extra y; it has x"):
+        find(folder, extras=["y"])
+
+
+def test_an_older_poetry_lock_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """It does not say what a package is for."""
+    folder = Path(shutil.copytree(LOCKS / "poetry", tmp_path / "poetry"))
+    text = (folder / "poetry.lock").read_text()
+    (folder / "poetry.lock").write_text("\n".join(line for line in text.splitlines() if "groups = " not in line))
+    with pytest.raises(BadInput, match=r"poetry lock.*poetry export"):
+        find(folder)
+
+
+def test_pdm_lock(tmp_path: Path) -> None:
+    """PDM 2.25's own lock: the default group, and others when asked; a package with an extra comes once."""
+    folder = Path(shutil.copytree(LOCKS / "pdm", tmp_path / "pdm"))
+    main = ["botocore", "jmespath", "linkify-it-py", "markdown-it-py", "mdurl", "python-dateutil", "s3transfer"]
+    main += ["six", "tqdm", "urllib3"]
+    assert [line.split("==")[0] for line in bare(find(folder))] == main
+    more = find(folder, groups=["g"], extras=["x"])
+    assert [line.split("==")[0] for line in bare(more)] == sorted([*main, "attrs", "idna"])
+
+
+def test_pylock_says_the_same_as_the_lock_it_was_made_of(workspace: Path) -> None:
+    """PEP 751, hash for hash."""
+    locked = find(workspace)
+    run_uv("export", "--quiet", "--no-dev", "--format", "pylock.toml", "--output-file", "pylock.toml", folder=workspace)
+    read = find(workspace, requirements=workspace / "pylock.toml")
+    assert read.requirements == locked.requirements and read.local == locked.local
+
+
+# --- requirements files ---
+
+
+def test_workers_get_what_is_installed_here(place: Path, index: Index, said: Said) -> None:
+    """Where a file leaves a choice, the version here is chosen."""
+    (place / "requirements.txt").write_text("six>=1\nalpha\n")
+    assert bare(find(place)) == ["alpha==1.0", "beta==1.5", f"six=={version('six')}"]
+    assert not said.warnings
+
+
+def test_other_versions_than_here_are_warned_of(place: Path, index: Index, said: Said) -> None:
+    """What is computed here and there would differ."""
+    (place / "requirements.txt").write_text("six>=99\nalpha\n")
+    assert bare(find(place)) == ["alpha==1.0", "beta==1.5", "six==99.0"]
+    assert len(said.warnings) == 1 and f"six 99.0 (here {version('six')})" in said.warnings[0]
+    find(place)
+    assert len(said.warnings) == 2  # though the second answer was a kept one
+
+
+def test_included_files_and_folders_count(place: Path, index: Index) -> None:
+    """-r, -c and -e, and a project's change of needs."""
+    project(place / "mine", "mine", "gamma")
+    (place / "requirements.txt").write_text("-r more.txt\n-c bounds.txt\n-e ./mine\n")
+    (place / "more.txt").write_text("alpha  # because\n")
+    (place / "bounds.txt").write_text("beta<1.5\n")
+    found = find(place)
+    assert bare(found) == ["alpha==1.0", "beta==1.0", "gamma==1.0"] and found.local == ("mine",)
+    (place / "bounds.txt").write_text("beta<2\n")
+    assert "beta==1.5" in bare(find(place))
+    project(place / "mine", "mine")
+    assert "gamma==1.0" not in bare(find(place))
+
+
+def test_exact_lines_with_hashes_need_no_index(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken as they are, with other layout, comments and systems left away."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    (place / "requirements.txt").write_text(
+        f"--index-url https://me:secret@127.0.0.1/simple\nB_b==2 \\\n    --hash=sha256:{HASH} \\\n    --hash=sha256:1\n"
+        f"# why\na==1 ; python_version>='3.8' --hash=sha256:{HASH}\nw==1 ; os_name=='nt' --hash=sha256:{HASH}\n"
+    )
+    found = find(place)
+    assert found.requirements == (
+        f'a==1; python_version >= "3.8" --hash=sha256:{HASH}',
+        f"b-b==2 --hash=sha256:{HASH} --hash=sha256:1",
+    )
+
+
+def test_credentials_go_nowhere(place: Path, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not into the environment, an error, the log or what is kept; and builders get the index with them."""
+    with running_index(password="hunter2") as private:
+        private.add("mine", "1.0")
+        (place / "requirements.txt").write_text(f"--index-url {private.url}\nmine\n")
+        found = find(place)
+        assert bare(found) == ["mine==1.0"]
+        assert index_settings(place / "requirements.txt") == {"UV_DEFAULT_INDEX": private.url}
+        wrong = private.url.replace("hunter2", "hunter3")
+        (place / "requirements.txt").write_text(f"--index-url {wrong}\nmine\n")
+        with pytest.raises((BadInput, CannotBuild), match=r"40[13]|mine") as refused:
+            find(place)
+    told = [
+        repr(found),
+        str(refused.value),
+        *said.lines,
+        *(path.read_text() for path in (tmp_path / "cache").iterdir()),
+    ]
+    assert not [text for text in told if "hunter" in text]
+
+
+def test_an_index_that_cannot_be_reached_is_no_fault_of_the_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same call may succeed later."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    (place / "requirements.txt").write_text("alpha\n")
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        find(place)
+
+
+def test_pips_index_is_uvs_too(place: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who set pip up for an index of their own is not sent to PyPI."""
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    (place / "pip.conf").write_text(f"[global]\nindex-url = {index.url}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(place / "pip.conf"))
+    (place / "requirements.txt").write_text("alpha\n")
+    assert bare(find(place)) == ["alpha==1.0", "beta==1.5"]
+
+
+def test_builders_hear_of_the_indexes_of_a_lock(place: Path) -> None:
+    """By the names under which uv looks for credentials; PyPI goes without saying."""
+    (place / "pyproject.toml").write_text('[[tool.uv.index]]\nname = "ours"\nurl = "https://ours/simple/"\n')
+    registries = ("https://pypi.org/simple", "https://ours/simple", "https://torch/cpu", "https://ours/simple")
+    (place / "uv.lock").write_text(
+        "".join(f'[[package]]\nname = "p"\nsource = {{ registry = "{each}" }}\n' for each in registries)
+    )
+    told = index_settings(place / "uv.lock")
+    assert told["UV_INDEX"] == "ours=https://ours/simple https://torch/cpu" and "UV_DEFAULT_INDEX" not in told
+
+
+def test_an_extra_of_ours_brings_what_it_needs(place: Path, index: Index) -> None:
+    """The rest of starburst comes by itself."""
+    index.add("pyarrow", version("pyarrow"))
+    (place / "requirements.txt").write_text("starburst-ecs[parquet]\nbeta\n")
+    assert bare(find(place)) == ["beta==1.5", f"pyarrow=={version('pyarrow')}"]
+
+
+# --- kept answers ---
+
+
+def test_a_kept_answer_asks_nobody(place: Path, index: Index) -> None:
+    """The second call reads files only, until one of them changes or a day has passed."""
+    (place / "requirements.txt").write_text("alpha\n")
+    first, asked = find(place), len(index.asked)
+    began = time.perf_counter()
+    assert find(place) == first and len(index.asked) == asked
+    assert time.perf_counter() - began < 0.5
+    (kept,) = (place.parent / "cache").iterdir()
+    os.utime(kept, (time.time() - 90_000,) * 2)
+    before = kept.stat().st_mtime
+    find(place)
+    assert kept.stat().st_mtime > before
+
+
+def test_a_spoilt_answer_is_dropped(place: Path, index: Index) -> None:
+    """Whatever is in the file."""
+    (place / "requirements.txt").write_text("alpha\n")
+    first = find(place)
+    (kept,) = (place.parent / "cache").iterdir()
+    for text in ("", "{", "[]", "null", '{"python": 3}', '{"requirements": 1, "local": []}'):
+        kept.write_text(text)
+        assert find(place) == first
+    assert json.loads(kept.read_text())["python"] == PYTHON
+
+
+# --- properties ---
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from("abcdefgh"),
+        st.integers(1, 9),
+        st.sampled_from(["", " ; python_version >= '3.8'", " ; sys_platform == 'linux'"]),
+        st.sets(st.sampled_from("0123456789"), min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda line: line[0],
+)
+
+
+def written(folder: Path, lines: list[Any], *, comment: str = "", gap: str = " ") -> Environment:
+    texts = (
+        f"{name}=={number}{marker}{gap}" + gap.join(f"--hash=sha256:{each * 64}" for each in hashes) + comment
+        for name, number, marker, hashes in lines
+    )
+    folder.mkdir(exist_ok=True)
+    (folder / ".git").mkdir(exist_ok=True)
+    (folder / "requirements.txt").write_text("\n".join(texts) + "\n")
+    return find(folder)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LINES, st.randoms(), st.sampled_from([" ", "  ", " \\\n    "]))
+def test_layout_is_of_no_account(tmp_path: Path, lines: list[Any], random: Any, gap: str) -> None:
+    """Comments, order, line breaks and the folder leave the requirements as they are."""
+    shuffled = random.sample(lines, len(lines))
+    again = written(tmp_path / "two", shuffled, comment="  # what for", gap=gap)
+    assert written(tmp_path / "one", lines).requirements == again.requirements
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LINES, st.integers(0, 5), st.sampled_from(["version", "hash", "marker", "package"]))
+def test_content_is_of_account(tmp_path: Path, lines: list[Any], which: int, what: str) -> None:
+    """Another version, hash, marker or package is another environment."""
+    name, number, marker, hashes = lines[which % len(lines)]
+    other = {
+        "version": (name, number + 1, marker, hashes),
+        "hash": (name, number, marker, hashes ^ {"a"}),
+        "marker": (name, number, f"{marker} and os_name == 'posix'" if marker else " ; os_name == 'posix'", hashes),
+        "package": lines[which % len(lines)],
+    }[what]
+    changed = [other if line[0] == name else line for line in lines] + ([("z", 1, "", {"1"})] * (what == "package"))
+    before = written(tmp_path / "one", lines).requirements
+    assert written(tmp_path / "one", changed).requirements != before
+
+
+# --- the running interpreter ---
+
+_FIND = """
+import json, logging, sys
+from dataclasses import asdict
+from pathlib import Path
+logging.basicConfig(level=logging.WARNING)
+from starburst_common.errors import StarburstError
+from starburst_common.image.find import find_environment
+try:
+    print(json.dumps(asdict(find_environment(Path(sys.argv[1]), cache=Path(sys.argv[2])))))
+except StarburstError as error:
+    print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A virtual environment with starburst in it."""
+
+    folder: Path
+
+    def install(self, *words: str) -> None:
+        run_uv("pip", "install", "--quiet", "--python", str(self.folder / "bin/python"), *words, folder=self.folder)
+
+    def find(self, place: Path) -> tuple[dict[str, Any], str]:
+        words = [str(self.folder / "bin/python"), "-c", _FIND, str(place), str(self.folder / "cache")]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=place)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        found["bare"] = [line.split(" --hash")[0] for line in found.get("requirements", ())]
+        return found, done.stderr
+
+
+@pytest.fixture(scope="module")
+def first_interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interpreter") / "venv"
+    run_uv("venv", "--quiet", "--seed", "--python", sys.executable, str(folder), folder=folder.parent)
+    Interpreter(folder).install("--editable", str(HERE))
+    return folder
+
+
+@pytest.fixture
+def interpreter(first_interpreter: Path, tmp_path: Path) -> Interpreter:
+    subprocess.run(["cp", "-al", str(first_interpreter), str(tmp_path / "venv")], check=True)
+    return Interpreter(tmp_path / "venv")
+
+
+def test_a_freeze_gives_what_is_installed(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """Exact versions with hashes, without starburst, its own needs and installers; none of other systems' packages."""
+    interpreter.install("alpha", "beta==1.0")
+    found, said = interpreter.find(place)
+    assert found["bare"] == ["alpha==1.0", "beta==1.0"] and found["local"] == [] and not said
+    assert all("--hash=sha256:" in line for line in found["requirements"])
+    (place / "found.txt").write_text("\n".join(found["requirements"]))
+    words = ["--no-deps", "--require-hashes", "--target", "there", "-r", "found.txt"]
+    run_uv("pip", "install", "--quiet", "--python", sys.executable, *words, folder=place)
+    assert (place / "there" / "alpha.py").exists()
+    asked = len(index.asked)
+    assert interpreter.find(place)[0] == found and len(index.asked) == asked
+    interpreter.install("beta==1.5")
+    assert interpreter.find(place)[0]["bare"] == ["alpha==1.0", "beta==1.5"]
+
+
+def test_editable_projects_travel_with_the_code(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """They are no requirements, but what they need is."""
+    mine = project(place.parent / "mine", "mine", "alpha")
+    interpreter.install("beta", "gamma", "alpha")
+    interpreter.install("--no-deps", "--default-index", PYPI, "-e", str(mine))
+    found, _ = interpreter.find(place)
+    assert found["bare"] == ["alpha==1.0", "beta==1.5", "gamma==1.0"] and found["local"] == ["mine"]
+
+
+def test_a_project_installed_as_a_copy_is_warned_of(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """What lies in site-packages does not travel with the code, and no index has it."""
+    mine = project(place.parent / "mine", "mine")
+    interpreter.install("--no-deps", "--default-index", PYPI, str(mine))
+    found, said = interpreter.find(place)
+    assert found["local"] == ["mine"] and "workers lack: mine" in said
+    assert "workers lack: mine" in interpreter.find(place)[1]
+    interpreter.install("--no-deps", "--default-index", PYPI, "-e", str(mine))
+    assert "workers lack" not in interpreter.find(place)[1]
+
+
+def test_a_commit_is_kept(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """A package from a repository is had from there again, at the very commit."""
+    mine = project(place.parent / "mine", "mine", "beta")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], cwd=mine, check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=mine, check=True, capture_output=True, text=True).stdout
+    interpreter.install("--no-deps", "--default-index", PYPI, f"mine @ git+{mine.as_uri()}")
+    interpreter.install("beta")
+    found, _ = interpreter.find(place)
+    assert found["bare"] == ["beta==1.5", f"mine @ git+{mine.as_uri()}@{commit.strip()}"]
+
+
+def test_all_that_cannot_be_had_is_named_at_once(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """With the way out."""
+    interpreter.install("alpha", "gamma")
+    del index.files["gamma"], index.files["beta"]
+    found, _ = interpreter.find(place)
+    assert found["error"] == "CannotBuild" and "beta==1.5, gamma==1.0" in found["message"]
+    assert "image=" in found["message"] and "alpha" not in found["message"]
+
+
+def test_a_wheel_from_a_file_is_named(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """A freeze knows where it came from: nowhere that workers can reach."""
+    (place / "loose-1.0-py3-none-any.whl").write_bytes(wheel("loose", "1.0"))
+    interpreter.install(str(place / "loose-1.0-py3-none-any.whl"))
+    found, _ = interpreter.find(place)
+    assert found["error"] == "CannotBuild" and "loose (from file://" in found["message"]
+
+
+def test_packages_that_do_not_fit_are_taken_as_they_are(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """What runs here runs there, with a warning."""
+    index.add("old", "1.0", "beta<1.2")
+    interpreter.install("alpha", "beta")
+    interpreter.install("--no-deps", "old")
+    found, said = interpreter.find(place)
+    assert found["bare"] == ["alpha==1.0", "beta==1.5", "old==1.0"] and "do not fit together" in said
+
+
+def test_in_a_conda_environment_its_limits_are_said(interpreter: Interpreter, place: Path, index: Index) -> None:
+    """Python's packages come from an index in the same versions, whatever folder conda built them in; no others do."""
+    interpreter.install("beta==1.0")
+    (interpreter.folder / "conda-meta").mkdir()
+    info = next(interpreter.folder.glob("lib/*/site-packages/beta-*.dist-info"))
+    (info / "INSTALLER").unlink()
+    (info / "INSTALLER").write_text("conda\n")
+    (info / "direct_url.json").write_text('{"dir_info": {}, "url": "file:///home/conda/feedstock_root/beta"}')
+    found, said = interpreter.find(place)
+    assert found["bare"] == ["beta==1.0"] and "running in a conda environment" in said
+
+
+# --- the command ---
+
+
+def shown(*words: str) -> str:
+    app, group = Typer(), Typer()
+    group.command("show")(env_command.show)
+    app.add_typer(group, name="env")
+    done = CliRunner().invoke(app, ["env", "show", *words], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def test_env_show_tells_people_and_programs(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was found, where, and what names it; all of it on demand."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(place)
+    (place / "requirements.txt").write_text(pinned(*(f"p{number}==1" for number in range(8))))
+    short, every = shown(), shown("--all")
+    assert str(place / "requirements.txt") in short and "p0==1" in short and "p7==1" not in short
+    assert "3 more (--all)" in short and "p7==1" in every and HASH not in every
+    told = json.loads(shown("--json"))
+    assert told["packages"] == 8 and told["python"] == PYTHON and told["local"] == [] and len(told["fingerprint"]) == 16
+    assert told["fingerprint"] in short and told["requirements"][0] == "p0==1"
+    assert json.loads(shown("--json", "-r", "requirements.txt")) == told
+    assert asdict(find(place))["requirements"] and told["source"] == str(place / "requirements.txt")
