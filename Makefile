@@ -3,7 +3,7 @@ UV := $(shell command -v uv 2>/dev/null || echo python3 -m uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test check soak bench testbed worker-image format uv
+.PHONY: demo test check soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes
 	@$(RUN) --group examples python examples/grid_search.py
@@ -26,12 +26,6 @@ bench: uv ## Timings against peers, recorded in docs/performance.md
 
 testbed: uv ## An AWS on this machine to try the command line against, until Ctrl-C
 	@$(RUN) --group dev python -m tests.testbed
-
-BASE ?= python:3.11-slim
-TAG ?= starburst-worker
-worker-image: uv ## The workers' image TAG on the image BASE, with Docker: what a site's `image` is pushed from
-	@$(RUN) python worker/build.py build/worker
-	@docker build --file worker/Dockerfile --build-arg BASE=$(BASE) --tag $(TAG) build/worker
 
 format: uv
 	@$(RUN) --group dev ruff format .

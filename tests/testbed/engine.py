@@ -20,13 +20,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from docker import DockerClient
-from docker.errors import BuildError, DockerException, ImageNotFound
+from docker.errors import DockerException, ImageNotFound
 from platformdirs import user_cache_path
+
+from starburst_common.environment import Environment
+from starburst_common.image import worker
+from starburst_common.image.build import PYTHON
+from starburst_common.image.layer import LayerBuilder
+from starburst_common.image.recipe import Recipe
+from starburst_common.image.registry import Registry
+from starburst_common.ports import Access
 
 NEED = "STARBURST_TESTS_NEED_CONTAINERS"  #: set where a test with containers must not be skipped
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -38,6 +46,8 @@ _SOCKET = f"unix://{_RUNNING}/docker.sock"
 _KEEP = _RUNNING / "keep"
 _PORT = _RUNNING / "registry.port"
 _PREFERRED_PORT = 5001
+_WORKERS = "starburst-worker"
+_PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 _PACKAGES = {"dockerd": "docker.io", "docker-registry": "docker-registry", "debootstrap": "debootstrap"}
 _IN_BASE = "python3,python3-venv,ca-certificates"
 _NOT_IN_BASE = [
@@ -95,51 +105,27 @@ class Engine:
         recipe = json.dumps([suite, _IN_BASE, _NOT_IN_BASE])
         return self._ensured("starburst-python", recipe, lambda tag: self._bootstrap(tag, suite))
 
-    def packages_image(self, group: str = "examples") -> str:
-        """The base image with a dependency group of ours installed, as a user's environment would be."""
+    def recipe(self, environment: Environment | None = None, **more: Any) -> Recipe:
+        """What an image with this environment is made of, on the base image; an empty one holds the worker alone."""
         base = self.base_image()
-        dockerfile = (
-            f"FROM {base}\nCOPY packages /opt/packages\nENV PYTHONPATH=/opt/packages\n"
-            "RUN python3 -m compileall -q -j 2 --invalidation-mode unchecked-hash /opt/packages\n"
-        )
-        locked = _run(_uv("export", "--frozen", "--only-group", group, "--no-annotate", "--no-header"))
+        self.publish(base, base)
+        repository, _, tag = base.partition(":")
+        digest = Registry(f"http://{self.registry}").digest(repository, tag)
+        made: dict[str, Any] = {
+            "environment": environment or Environment.of(PYTHON, ""),
+            "platforms": (_PLATFORMS[os.uname().machine],),
+            "base": f"{self.registry}/{base}",
+            "base_digest": digest,
+            "worker": worker.digest(),
+            **more,
+        }
+        return Recipe(**made)
 
-        def make(tag: str) -> None:
-            with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
-                context = Path(folder)
-                (context / "Dockerfile").write_text(dockerfile)
-                (context / "requirements.txt").write_text(locked)
-                where = ["--target", str(context / "packages"), "--python-version", self._python(base)]
-                _run(_uv("pip", "install", "--quiet", "--no-deps", *where, "-r", str(context / "requirements.txt")))
-                self._build(context, context / "Dockerfile", tag)
-
-        return self._ensured(f"starburst-{group}", dockerfile + locked, make)
-
-    def worker_image(self, base: str | None = None) -> str:
-        """The worker as this checkout has it, on the base image or on another."""
-        below = base or self.base_image()
-        dockerfile, script = _PROJECT / "worker" / "Dockerfile", _PROJECT / "worker" / "build.py"
-        sources = sorted(
-            file
-            for package in ("starburst_common", "worker/starburst_worker")
-            for file in (_PROJECT / package).rglob("*")
-            if file.is_file() and "__pycache__" not in file.parts
-        )
-        digest = hashlib.sha256(below.encode())
-        for file in (dockerfile, script, _PROJECT / "uv.lock", *sources):
-            digest.update(str(file.relative_to(_PROJECT)).encode() + b"\0" + file.read_bytes())
-
-        def make(tag: str) -> None:
-            with tempfile.TemporaryDirectory(dir=_CACHE) as context:
-                _run([sys.executable, str(script), context])
-                self._build(Path(context), dockerfile, tag, BASE=below)
-
-        return self._ensured("starburst-worker", digest.hexdigest(), make)
-
-    def test_image(self, *, with_packages: bool = False) -> str:
-        """The worker, published; with packages, numpy, pandas and scikit-learn are there for users' functions."""
-        local = self.worker_image(self.packages_image() if with_packages else None)
-        return self.publish(local, local)
+    def test_image(self) -> str:
+        """The worker as this checkout has it, and nothing else, published."""
+        recipe = self.recipe()
+        LayerBuilder().build(recipe, Access(url=f"http://{self.registry}", repository=_WORKERS), lambda _: None)
+        return f"{ECR}/{_WORKERS}:{recipe.tag}"
 
     def added_bytes(self, image: str, base: str) -> int:
         """What an image has on top of another."""
@@ -158,22 +144,6 @@ class Engine:
                 make(tag)
         return tag
 
-    def _build(self, context: Path, dockerfile: Path, tag: str, **arguments: str) -> None:
-        try:
-            self.client.images.build(
-                path=str(context),
-                dockerfile=str(dockerfile),
-                tag=tag,
-                buildargs=arguments,
-                network_mode="none",
-                rm=True,
-                forcerm=True,
-                timeout=_IMAGE_S,
-            )
-        except BuildError as error:
-            said = "".join(str(step.get("stream", "")) for step in error.build_log)
-            raise NoContainers(f"cannot build {tag}: {error}\n{said}") from error
-
     def _bootstrap(self, tag: str, suite: str) -> None:
         with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
             root, tar = Path(folder, "root"), Path(folder, "root.tar")
@@ -186,11 +156,6 @@ class Engine:
             path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
             self.client.api.import_image_from_file(str(tar), repository, version, changes=[f"ENV {path}"])
             self.client.images.get(tag)
-
-    def _python(self, image: str) -> str:
-        program = "import sys; print('%d.%d' % sys.version_info[:2])"
-        said = self.client.containers.run(image, ["python3", "-c", program], network_mode="none", remove=True)
-        return bytes(said).decode().strip()
 
     def _published(self, repository: str, tag: str) -> bool:
         kinds = "application/vnd.docker.distribution.manifest.v2+json"
@@ -398,11 +363,6 @@ def _packages_of(suite: str) -> str:
         if (release, component) == (suite, "main"):
             return origin
     raise NoContainers(f"apt has no source of Debian's packages for {suite or 'this system'}")
-
-
-def _uv(*arguments: str) -> list[str]:
-    found = os.environ.get("UV") or shutil.which("uv")
-    return [*([found] if found else [sys.executable, "-m", "uv"]), *arguments]
 
 
 def _run(command: list[str], *, within_s: float = 120) -> str:

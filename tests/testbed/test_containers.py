@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.testbed.containers import ContainerRunner, StartedContainer
-from tests.testbed.engine import ECR, NEED, Engine, must_run
+from tests.testbed.engine import ECR, Engine
 from tests.testbed.runners import CannotPull, Exit, Order
 
 
@@ -156,11 +156,12 @@ def test_containers_of_a_crashed_session_are_removed(engine: Engine, python: str
 
 def test_the_workers_image_is_small_and_not_roots(engine: Engine, worker: str) -> None:
     """At most 60 MB on top of the base; nothing in it runs as root or in a shell."""
+    engine.client.images.pull(engine.local(worker))
     added = engine.added_bytes(engine.local(worker), engine.base_image())
     assert added < 60_000_000
     config = engine.client.images.get(engine.local(worker)).attrs["Config"]
     assert config["User"] == "10001:10001"
-    assert config["Entrypoint"] == ["python3", "/opt/starburst"]
+    assert config["Entrypoint"] == ["python3", "/opt/starburst/supervisor"]
 
 
 def test_the_worker_starts_without_a_network(engine: Engine, worker: str) -> None:
@@ -182,9 +183,7 @@ def test_users_functions_see_their_own_packages_only(engine: Engine, worker: str
     )
     said = run(image, ["-P", "-c", finds], entrypoint="python3", network_mode="none", remove=True)
     assert said.decode().strip() == "[False, False, True]"
-    supervisors = (
-        "import sys; sys.path.insert(0, '/opt/starburst'); import starburst_worker.supervisor, starburst_common.aws"
-    )
+    supervisors = "import sys; sys.path.insert(0, '/opt/starburst/supervisor'); import starburst_worker.supervisor, starburst_common.aws"
     run(image, ["-P", "-c", supervisors], entrypoint="python3", network_mode="none", remove=True)
 
 
@@ -193,11 +192,3 @@ def test_the_entry_point_is_the_supervisor(runner: ContainerRunner, worker: str)
     lines: list[str] = []
     assert ended(runner, order(worker, on_line=lines.append)).code == 1
     assert "STARBURST_WORKER" in lines[-1]
-
-
-@pytest.mark.skipif(not must_run(), reason=f"numpy and the like take a minute to install: set {NEED} for it")
-def test_an_image_with_packages(engine: Engine) -> None:
-    """What users' functions need is there, below the worker."""
-    image = engine.worker_image(engine.packages_image())
-    program = "import numpy, pandas, sklearn, starburst_worker.slot"
-    engine.client.containers.run(image, ["-c", program], entrypoint="python3", network_mode="none", remove=True)
