@@ -28,6 +28,7 @@ from starburst_common.errors import Denied, NotFound, StarburstError, Unavailabl
 from starburst_common.objects import EXPIRED
 
 if TYPE_CHECKING:
+    from mypy_boto3_codebuild import CodeBuildClient
     from mypy_boto3_ecr import ECRClient
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -132,6 +133,11 @@ class Clients:
     def parameters(self) -> SSMClient:
         """Systems Manager's parameters."""
         return cast("SSMClient", self._client("ssm"))
+
+    @cached_property
+    def codebuild(self) -> CodeBuildClient:
+        """AWS CodeBuild."""
+        return cast("CodeBuildClient", self._client("codebuild"))
 
     def close(self) -> None:
         """Close every connection."""

@@ -33,6 +33,7 @@ _LAYERED = (
 #: What ECR says of an image that need not be deleted: it is gone, or another index has it.
 _NO_MATTER = {"ImageNotFound", "ImageReferencedByManifestList"}
 Each = TypeVar("Each")
+PART = "part-"  #: begins the tag of what was built for one platform of an image for several
 
 
 class EcrRepository:
@@ -77,7 +78,7 @@ class EcrRepository:
             return self._token[0]
 
     def images(self) -> list[StoredImage]:
-        """Every tagged image; the size of one for several platforms is that of the largest, which is what ECR tells.
+        """Every tagged image but parts of others; of one for several platforms, ECR tells the size of the largest.
 
         What the others take could be had from its manifest; but who reads that has pulled the image in ECR's eyes, and
         an image whose list is looked at every week would never expire.
@@ -183,12 +184,14 @@ def lifecycle(keep_days: int) -> str:
 
     >>> rules = json.loads(lifecycle(30))["rules"]
     >>> [(rule["selection"]["countType"], rule["selection"]["countNumber"]) for rule in rules]
-    [('sinceImagePulled', 30), ('sinceImagePushed', 1)]
+    [('sinceImagePulled', 30), ('sinceImagePushed', 1), ('sinceImagePushed', 1)]
     """
     pulled: dict[str, Any] = {"tagStatus": "tagged", "tagPatternList": ["env-*"], "countType": "sinceImagePulled"}
+    parts: dict[str, Any] = {"tagStatus": "tagged", "tagPatternList": [f"{PART}*"], "countType": "sinceImagePushed"}
     pushed: dict[str, Any] = {"tagStatus": "untagged", "countType": "sinceImagePushed"}
     rules = [
         (f"starburst: images that were not pulled for {keep_days} days", pulled, keep_days),
+        ("starburst: what was built for one platform, and no image has any more", parts, 1),
         ("starburst: what no image has any more", pushed, 1),
     ]
     return json.dumps(
@@ -226,7 +229,7 @@ def is_same(policy: str, other: str) -> bool:
 
 def _stored(detail: ImageDetailTypeDef) -> Iterator[StoredImage]:
     pulled = detail.get("lastRecordedPullTime")
-    for tag in detail.get("imageTags", []):
+    for tag in (each for each in detail.get("imageTags", []) if not each.startswith(PART)):
         yield StoredImage(
             tag=tag,
             digest=detail["imageDigest"],

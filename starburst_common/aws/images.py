@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from starburst_common.aws.requests import tags
 from starburst_common.config import ImageSettings
-from starburst_common.ports import ObjectStore
 from starburst_common.site import Site
 
 if TYPE_CHECKING:
     from starburst_common.aws.clients import Clients
+    from starburst_common.aws.store import S3Objects
     from starburst_common.image.build import SiteImages
 
 PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
@@ -20,7 +20,7 @@ PLATFORMS = {"X86_64": "linux/amd64", "ARM64": "linux/arm64"}
 class EcsImages:
     """`Images` of a site. What makes them is imported when one is wanted: workers have no need of it."""
 
-    def __init__(self, site: Site, settings: ImageSettings, clients: Clients, store: ObjectStore) -> None:
+    def __init__(self, site: Site, settings: ImageSettings, clients: Clients, store: S3Objects) -> None:
         self._site, self._settings, self._clients, self._store = site, settings, clients, store
 
     def ensure(self, image: str) -> str:

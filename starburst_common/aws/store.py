@@ -54,7 +54,7 @@ class S3Objects(Objects):
             retry_config={"backoff": _BACKOFF, "max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
         )
         super().__init__(store)
-        self._bucket, self._clients = bucket, clients
+        self.bucket, self._clients = bucket, clients
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         """A write that was retried may meet itself: the object's metadata tells whether it was ours.
@@ -121,7 +121,7 @@ class S3Objects(Objects):
         """One call, whose body is read from the parts as it is sent: obstore would want a copy of it all."""
         with speaking(f"s3:PutObject {key}"), _taken(key):
             self._clients.s3.put_object(
-                Bucket=self._bucket,
+                Bucket=self.bucket,
                 Key=key,
                 Body=cast(Any, parts.window(0, parts.nbytes)),
                 IfNoneMatch="*",
@@ -131,7 +131,7 @@ class S3Objects(Objects):
     def _create_big(self, key: str, parts: Parts, writer: str) -> None:
         """Parts side by side, put together on the condition that the key is free."""
         s3 = self._clients.s3
-        at: Any = {"Bucket": self._bucket, "Key": key}
+        at: Any = {"Bucket": self.bucket, "Key": key}
 
         def send(number: int) -> Any:
             body = parts.window((number - 1) * _PART_BYTES, min(number * _PART_BYTES, parts.nbytes))

@@ -1,0 +1,290 @@
+"""A recipe in, an image in the registry out, by AWS CodeBuild, which bills each minute: needs no engine here.
+
+Each platform is built on its own kind of machine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import secrets
+import shlex
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+
+from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.ecr import PART
+from starburst_common.aws.store import S3Objects
+from starburst_common.errors import CannotBuild, Exists, NotFound, StarburstError, Unavailable
+from starburst_common.image import context, oci
+from starburst_common.image.recipe import Recipe
+from starburst_common.image.registry import Registry
+from starburst_common.names import BUILDS
+from starburst_common.ports import Access
+
+_log = logging.getLogger("starburst.aws")
+#: environment type and image. Source: CodeBuild User Guide, "Docker images provided by CodeBuild", as of 2025
+_MACHINES = {
+    "linux/amd64": ("LINUX_CONTAINER", "aws/codebuild/amazonlinux-x86_64-standard:5.0"),
+    "linux/arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
+}
+_MINUTES = 60  #: a build may take so long
+_LAST_LINES = 20
+_ARGUMENTS = "arguments.sh"  #: in the source, which only this account can read, rather than in what the console shows
+Tell = Callable[[str], None]
+
+
+class CodeBuildBuilder:
+    """Makes images in the site's account; one build a platform, at once."""
+
+    name = "codebuild"
+
+    def __init__(
+        self, clients: Clients, store: S3Objects, *, site: str, role: str, tags: dict[str, str], look_s: float = 3.0
+    ) -> None:
+        self._clients, self._store, self._role, self._tags = clients, store, role, tags
+        self._project, self._look_s = f"starburst-{site}", look_s
+
+    def lacking(self, recipe: Recipe) -> str:
+        """Why this recipe cannot be built so; empty if it can."""
+        return "" if self._role else "set `build_role` in the settings' [site]: what CodeBuild may do"
+
+    def build(self, recipe: Recipe, target: Access, tell: Tell) -> str:
+        """Leave `recipe.tag` in the target repository, complete or not at all; returns the digest.
+
+        A tag that is there already is left as it is. Whatever ends this ends the builds. Raises `CannotBuild` with the
+        last lines of the log, or `Unavailable`.
+        """
+        registry = Registry.of(target)
+        if (there := registry.digest(target.repository, recipe.tag)) is not None:
+            return there
+        if why := self.lacking(recipe):
+            raise CannotBuild(why)
+        self._ensure_project()
+        parts = part_tags(recipe)
+        over = Event()
+        with ThreadPoolExecutor(len(parts)) as pool:
+            builds = [pool.submit(self._part, recipe, platform, tag, target, tell, over) for platform, tag in parts]
+            try:
+                for build in builds:
+                    build.result()
+            finally:
+                over.set()
+        if len(parts) > 1:
+            self._join(registry, target.repository, recipe.tag, dict(parts))
+        digest = registry.digest(target.repository, recipe.tag)
+        if digest is None:
+            raise CannotBuild(f"CodeBuild pushed {recipe.tag}, but the registry does not have it: try again")
+        return digest
+
+    # --- one platform -------------------------------------------------------------------------------------------------
+
+    def _part(self, recipe: Recipe, platform: str, tag: str, target: Access, tell: Tell, over: Event) -> None:
+        if Registry.of(target).digest(target.repository, tag) is not None:
+            return  # an earlier try got so far
+        key = f"{BUILDS}{recipe.tag}/source/{context.architecture(platform)}-{secrets.token_hex(8)}.zip"
+        image = f"{urlsplit(target.url).netloc}/{target.repository}:{tag}"
+        try:
+            self._store.put(key, source(recipe, platform, image))
+            with speaking(f"codebuild:StartBuild {self._project}"):
+                started = self._clients.codebuild.start_build(
+                    **request(self._project, f"{self._store.bucket}/{key}", platform)
+                )
+            build = started["build"]["id"]
+            tell(f"CodeBuild for {platform}: {build}")
+            with self._stopped_unless_over(build):
+                self._follow(build, platform, tell, over)
+        finally:
+            with suppress(StarburstError, OSError):
+                self._store.delete([key])
+
+    def _follow(self, build: str, platform: str, tell: Tell, over: Event) -> None:
+        last: list[str] = []
+        log = _Log(self._clients)
+        until = time.monotonic() + 60 * (_MINUTES + 10)
+        while True:
+            try:
+                found = self._look(build)
+                for line in log.lines(found):
+                    last = [*last, line][-_LAST_LINES:]
+                    tell(line)
+            except Unavailable as error:
+                if time.monotonic() > until:
+                    raise
+                _log.warning("waiting for %s", error)
+                found = {}
+            if found.get("buildComplete"):
+                break
+            if over.wait(self._look_s):
+                raise CannotBuild(f"the build for {platform} was ended")
+        if found["buildStatus"] != "SUCCEEDED":
+            raise CannotBuild(explained(found, platform, last))
+
+    def _look(self, build: str) -> dict[str, Any]:
+        with speaking(f"codebuild:BatchGetBuilds {build}"):
+            found: dict[str, Any] = dict(self._clients.codebuild.batch_get_builds(ids=[build])["builds"][0])
+        return found
+
+    @contextmanager
+    def _stopped_unless_over(self, build: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(StarburstError, OSError), speaking(f"codebuild:StopBuild {build}"):
+                self._clients.codebuild.stop_build(id=build)  # one that is over stays as it is
+            raise
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    def _ensure_project(self) -> None:
+        client, wanted = self._clients.codebuild, project(self._project, self._role, self._tags)
+        with speaking(f"codebuild:BatchGetProjects {self._project}"):
+            found = client.batch_get_projects(names=[self._project])["projects"]
+        if not found:
+            with speaking(f"codebuild:CreateProject {self._project}"):
+                try:
+                    client.create_project(**wanted)
+                except client.exceptions.ResourceAlreadyExistsException:
+                    return  # somebody else was first
+        elif found[0].get("serviceRole") != self._role:
+            with speaking(f"codebuild:UpdateProject {self._project}"):
+                client.update_project(**wanted)
+
+    def _join(self, registry: Registry, repository: str, tag: str, parts: dict[str, str]) -> None:
+        """One index of what was built for each platform. The parts' tags go with them, a day after the index."""
+        manifests = {platform: registry.manifest(repository, part) for platform, part in parts.items()}
+        bodies = {platform: manifest.body for platform, manifest in manifests.items() if manifest is not None}
+        if missing := sorted(set(parts) - set(bodies)):
+            raise CannotBuild(f"CodeBuild pushed nothing for {', '.join(missing)}: try again")
+        with suppress(Exists):
+            registry.put_manifest(repository, tag, oci.index(bodies), oci.INDEX)
+
+
+class _Log:
+    """What a build prints, from where it was last read."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients, self._token = clients, ""
+
+    def lines(self, build: dict[str, Any]) -> Iterator[str]:
+        """Those that are new."""
+        where = build.get("logs", {})
+        asked: dict[str, Any] = {"logGroupName": where.get("groupName"), "logStreamName": where.get("streamName")}
+        while all(asked.values()):
+            since: Any = {"nextToken": self._token} if self._token else {}
+            try:
+                with speaking("logs:GetLogEvents"):
+                    page = self._clients.logs.get_log_events(**asked, startFromHead=True, **since)
+            except NotFound:  # it has not begun to print
+                return
+            yield from (event["message"].rstrip() for event in page["events"])
+            ended, self._token = self._token == page["nextForwardToken"], page["nextForwardToken"]
+            if ended:
+                return
+
+
+def part_tags(recipe: Recipe) -> list[tuple[str, str]]:
+    """Each platform, and under which tag what is built for it is pushed: the image's own if it is the only one."""
+    if len(recipe.platforms) == 1:
+        return [(recipe.platforms[0], recipe.tag)]
+    return [
+        (platform, f"{PART}{recipe.tag.partition('-')[2]}-{context.architecture(platform)}")
+        for platform in recipe.platforms
+    ]
+
+
+def project(name: str, role: str, tags: dict[str, str]) -> dict[str, Any]:
+    """What CreateProject is sent; each build says for itself what it builds."""
+    kind, image = _MACHINES["linux/amd64"]
+    return {
+        "name": name,
+        "description": "Images of starburst's workers",
+        "source": {"type": "NO_SOURCE", "buildspec": json.dumps({"version": 0.2, "phases": {}})},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": {"type": kind, "image": image, "computeType": "BUILD_GENERAL1_SMALL", "privilegedMode": True},
+        "serviceRole": role,
+        "timeoutInMinutes": _MINUTES,
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+
+
+def request(project: str, location: str, platform: str) -> dict[str, Any]:
+    """What StartBuild is sent.
+
+    >>> request("starburst-lab", "bucket/source.zip", "linux/arm64")["environmentTypeOverride"]
+    'ARM_CONTAINER'
+    """
+    kind, image = _MACHINES[platform]
+    return {
+        "projectName": project,
+        "sourceTypeOverride": "S3",
+        "sourceLocationOverride": location,
+        "buildspecOverride": "buildspec.yml",
+        "environmentTypeOverride": kind,
+        "imageOverride": image,
+        "computeTypeOverride": "BUILD_GENERAL1_SMALL",
+        "privilegedModeOverride": True,
+        "timeoutInMinutesOverride": _MINUTES,
+        "idempotencyToken": secrets.token_hex(16),
+    }
+
+
+def source(recipe: Recipe, platform: str, image: str) -> bytes:
+    """The build's source as a zip: what docker builds from, and how to."""
+    arguments = {"TARGETARCH": context.architecture(platform), **context.arguments(recipe)}
+    body = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="starburst-build-") as folder:
+        place = Path(folder)
+        context.prepare(place, recipe, platforms=(platform,))
+        (place / "buildspec.yml").write_text(json.dumps(buildspec(image, tuple(arguments))))  # which is YAML too
+        (place / _ARGUMENTS).write_text("".join(f"{name}={shlex.quote(text)}\n" for name, text in arguments.items()))
+        (place / ".dockerignore").write_text(f"{_ARGUMENTS}\nbuildspec.yml\n")
+        with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as packed:
+            for file in sorted(each for each in place.rglob("*") if each.is_file()):
+                packed.write(file, file.relative_to(place).as_posix())
+    return body.getvalue()
+
+
+def buildspec(image: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+    """What a build does. The machine is its alone, so its network may be used as it is.
+
+    >>> buildspec("registry/repository:tag", ("TARGETARCH",))["phases"]["build"]["commands"][-1]
+    'docker push registry/repository:tag'
+    """
+    named = " ".join(f"--build-arg {name}" for name in arguments)
+    login = "aws ecr get-login-password | docker login --username AWS --password-stdin"
+    return {
+        "version": 0.2,
+        "phases": {
+            "pre_build": {"commands": [f"{login} {image.partition('/')[0]}"]},
+            "build": {
+                "commands": [
+                    "chmod +x */uv",  # which a zip forgets
+                    f"set -a && . ./{_ARGUMENTS} && set +a && docker build --network host {named} --tag {image} .",
+                    f"docker push {image}",
+                ]
+            },
+        },
+    }
+
+
+def explained(build: dict[str, Any], platform: str, last: list[str]) -> str:
+    """Why a build failed: its phases' own words, and what it printed last."""
+    ends = {"TIMED_OUT": f"took longer than {_MINUTES} minutes", "STOPPED": "was stopped by somebody"}
+    end = ends.get(build["buildStatus"], "failed")
+    contexts = [
+        f"{phase['phaseType']}: {context.get('statusCode', '')} {context['message']}".replace("  ", " ")
+        for phase in build.get("phases", [])
+        for context in phase.get("contexts", [])
+        if context.get("message")
+    ]
+    return "\n".join([f"CodeBuild's build {build['id']} for {platform} {end}", *contexts, *last])
