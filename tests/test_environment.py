@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 
 from starburst_common.cli import env as env_command
 from starburst_common.environment import Environment
+from starburst_common.environment.find import find_environment
+from starburst_common.environment.indexes import index_settings
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
-from starburst_common.image.find import find_environment
-from starburst_common.image.indexes import index_settings
 from tests.indexes import Index, project, running_index, wheel
 
 LOCKS = Path(__file__).parent / "environments"
@@ -512,7 +512,7 @@ from dataclasses import asdict
 from pathlib import Path
 logging.basicConfig(level=logging.WARNING)
 from starburst_common.errors import StarburstError
-from starburst_common.image.find import find_environment
+from starburst_common.environment.find import find_environment
 try:
     print(json.dumps(asdict(find_environment(Path(sys.argv[1]), cache=Path(sys.argv[2])))))
 except StarburstError as error:

@@ -32,7 +32,7 @@ def show(
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.config import settings
-    from starburst_common.image.find import find_environment
+    from starburst_common.environment.find import find_environment
 
     here = Path.cwd()
     chosen = settings().image.in_project(here)

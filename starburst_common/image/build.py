@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from starburst_common.config import ImageSettings
 from starburst_common.environment import Environment
+from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput, CannotBuild, Exists, NotFound, StarburstError
 from starburst_common.image import oci, worker
-from starburst_common.image.find import find_environment
 from starburst_common.image.recipe import PYTHON_LABEL, Recipe
 from starburst_common.image.registry import Manifest, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel

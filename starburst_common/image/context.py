@@ -11,10 +11,10 @@ from pathlib import Path
 from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 
+from starburst_common.environment.indexes import index_settings
 from starburst_common.errors import CannotBuild
 from starburst_common.image import recipe as layout
 from starburst_common.image import wheels, worker
-from starburst_common.image.indexes import index_settings
 from starburst_common.image.recipe import Recipe
 
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")

@@ -409,7 +409,7 @@ def main() -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("starburst").setLevel(logging.INFO)
     if "STARBURST_WORKER" not in os.environ:
-        sys.exit("STARBURST_WORKER is not set: this is a starburst worker, which starburst starts with its orders there")
+        sys.exit("STARBURST_WORKER is not set: this is a worker, which starburst starts with its orders in there")
     duty = Duty.read(os.environ["STARBURST_WORKER"])
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))

@@ -13,9 +13,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from starburst_common.environment.lines import OURS, logical_lines, requirement
+from starburst_common.environment.needs import Edges, Node, needed
 from starburst_common.errors import BadInput
-from starburst_common.image.lines import OURS, logical_lines, requirement
-from starburst_common.image.needs import Edges, Node, needed
 
 Table = dict[str, Any]
 _EVER, _NEVER = 'python_version >= "3"', 'python_version < "3"'

@@ -14,10 +14,10 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from starburst_common.environment.lines import OURS, without_credentials
+from starburst_common.environment.needs import Node, needed, reach
+from starburst_common.environment.resolve import compile_text, pin
 from starburst_common.errors import CannotBuild, StarburstError, Unavailable
-from starburst_common.image.lines import OURS, without_credentials
-from starburst_common.image.needs import Node, needed, reach
-from starburst_common.image.resolve import compile_text, pin
 
 _log = logging.getLogger("starburst")
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from starburst_common.image.lines import OURS
+from starburst_common.environment.lines import OURS
 
 Node = tuple[str, str]  #: a package by its normalized name, and one of its extras or ""
 Edges = Mapping[Node, Collection[Node]]

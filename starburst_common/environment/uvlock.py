@@ -8,11 +8,11 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from starburst_common.environment.lines import OURS
+from starburst_common.environment.locks import Asked, Table, admit, toml, without_ours
+from starburst_common.environment.needs import Node
+from starburst_common.environment.resolve import run_uv
 from starburst_common.errors import BadInput
-from starburst_common.image.lines import OURS
-from starburst_common.image.locks import Asked, Table, admit, toml, without_ours
-from starburst_common.image.needs import Node
-from starburst_common.image.resolve import run_uv
 
 
 def files(path: Path) -> list[Path]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from starburst_common.environment import freeze, locks
+from starburst_common.environment.lines import OURS, logical_lines, requirement, sort_out
+from starburst_common.environment.locks import Asked
+from starburst_common.environment.resolve import Unsatisfiable, compile_near
 from starburst_common.errors import BadInput
-from starburst_common.image import freeze, locks
-from starburst_common.image.lines import OURS, logical_lines, requirement, sort_out
-from starburst_common.image.locks import Asked
-from starburst_common.image.resolve import Unsatisfiable, compile_near
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[\s=]*(.+)")
 _PROJECT = ("pyproject.toml", "setup.cfg", "setup.py")

@@ -16,11 +16,10 @@ from typing import Any, TypeVar
 
 from platformdirs import user_cache_path
 
-from starburst_common.environment import Environment
+from starburst_common.environment import Environment, freeze, locks, texts, uvlock
+from starburst_common.environment.lines import Lines, project_name, requirement, sort_out, without_credentials
+from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
-from starburst_common.image import freeze, locks, texts, uvlock
-from starburst_common.image.lines import Lines, project_name, requirement, sort_out, without_credentials
-from starburst_common.image.locks import Asked
 
 _log = logging.getLogger("starburst")
 _VERSION = 1  #: of what is cached

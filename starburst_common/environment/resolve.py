@@ -14,9 +14,9 @@ from pathlib import Path
 import uv
 from packaging.utils import canonicalize_name
 
+from starburst_common.environment.lines import OURS, without_credentials
+from starburst_common.environment.pipconfig import from_pip
 from starburst_common.errors import BadInput, CannotBuild, StarburstError, Unavailable
-from starburst_common.image.lines import OURS, without_credentials
-from starburst_common.image.pipconfig import from_pip
 
 _ATTEMPTS = 12  # constraints are dropped step by step so often, then all at once
 _AT_ONCE = 8  # packages asked for one by one

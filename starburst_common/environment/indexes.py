@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from starburst_common.image import locks, texts
-from starburst_common.image.lines import logical_lines
-from starburst_common.image.pipconfig import from_pip, uv_settings
+from starburst_common.environment import locks, texts
+from starburst_common.environment.lines import logical_lines
+from starburst_common.environment.pipconfig import from_pip, uv_settings
 
 _PYPI = re.compile(r"https://pypi\.org/simple/?")
 _OPTION = re.compile(r"(-i|--index-url|--extra-index-url)[\s=]+(\S+)")
