@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,9 +17,16 @@ import pytest
 
 from starburst_common import starburst_map
 from tests.testbed.bed import Bed as Aws
-from tests.testbed.engine import NEED, Engine, must_run
+from tests.testbed.engine import NEED, Engine, engine_now, must_run
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+LOCK = EXAMPLES.parent / "uv.lock"
+SCRIPTS = (
+    ["monte_carlo_portfolio.py"],
+    ["bootstrap_ci.py"],
+    ["data_processing.py"],
+    ["grid_search.py", "--plain"],
+)
 ON_TWO: dict[str, Any] = {"backend": "local", "workers": 2}
 
 
@@ -84,7 +92,7 @@ def printed(folder: Path, script: str, *arguments: str, **env: str) -> str:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -103,10 +111,10 @@ def figures(text: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        (["monte_carlo_portfolio.py"], "10,000 simulated years"),
-        (["bootstrap_ci.py"], "10,000 resamples of 442 patients"),
-        (["data_processing.py"], "1,797 images in 100 chunks"),
-        (["grid_search.py", "--plain"], "Best: "),
+        (SCRIPTS[0], "10,000 simulated years"),
+        (SCRIPTS[1], "10,000 resamples of 442 patients"),
+        (SCRIPTS[2], "1,797 images in 100 chunks"),
+        (SCRIPTS[3], "Best: "),
     ],
     ids=lambda value: value[0].removesuffix(".py") if isinstance(value, list) else "",
 )
@@ -120,13 +128,22 @@ def test_the_example_prints_the_same_here_and_on_aws(script: list[str], says: st
 
 
 @pytest.mark.skipif(not must_run(), reason=f"an image with numpy takes a minute to make: set {NEED} for it")
-def test_an_example_prints_the_same_in_containers(engine: Engine, container_aws: Aws, tmp_path: Path) -> None:
-    """The published image, with the user's packages below it, gives the same floats."""
-    image = engine.test_image(with_packages=True)
+@pytest.mark.parametrize("builder", ["layer", "docker"])
+def test_the_examples_print_the_same_in_containers(
+    builder: str, engine: Engine, container_aws: Aws, tmp_path: Path
+) -> None:
+    """What the project's own lock file names is found, becomes an image, and gives the same floats there."""
     config = tmp_path / "config.toml"
-    settings = Path(container_aws.env["STARBURST_CONFIG"]).read_text()
-    config.write_text(settings.replace(container_aws.site["image"], image))
-    env = {**container_aws.env, "STARBURST_CONFIG": str(config), "STARBURST_BACKEND": "auto"}
-    there = printed(tmp_path, "monte_carlo_portfolio.py", **env)
-    assert [*figures(there)] == [*figures(printed(tmp_path, "monte_carlo_portfolio.py"))]
-    assert len(container_aws.tasks()) == 2
+    image = {"base": engine.recipe().base, "builder": builder, "requirements": str(LOCK)}
+    image |= {"groups": ["examples"], "extras": ["parquet"]}  # the frames hold text as pyarrow does
+    lines = [f"{name} = {json.dumps(value)}" for name, value in image.items()]
+    config.write_text("\n".join([container_aws.settings(image=False), "[image]", *lines]))
+    there = {**container_aws.env, "STARBURST_CONFIG": str(config), "STARBURST_BACKEND": "auto"}
+    there["DOCKER_HOST"] = engine_now() or ""
+    for script, *arguments in SCRIPTS:
+        assert [*figures(printed(tmp_path, script, *arguments, **there))] == [
+            *figures(printed(tmp_path, script, *arguments))
+        ]
+    assert len(container_aws.tasks()) == 2 * len(SCRIPTS)
+    (built,) = container_aws.boto("ecr").describe_images(repositoryName="starburst-bed")["imageDetails"]
+    assert built["imageTags"][0].startswith("env-"), "the first run built it, and the others found it"

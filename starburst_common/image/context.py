@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import subprocess
+import stat
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 
 from starburst_common.environment.indexes import index_settings
-from starburst_common.errors import CannotBuild
 from starburst_common.image import recipe as layout
 from starburst_common.image import wheels, worker
 from starburst_common.image.recipe import Recipe
@@ -32,11 +32,14 @@ def architecture(platform: str) -> str:
 def arguments(recipe: Recipe) -> dict[str, str]:
     """Build arguments that say which package indexes there are. They may hold credentials: never to be shown."""
     file = Path(recipe.environment.source)
-    mine = {name: value for name, value in os.environ.items() if name.startswith("UV_INDEX") or name in _INDEXES}
-    return index_settings(file if file.is_file() else None) | mine
+    mine = {name: text for name, text in os.environ.items() if name.startswith("UV_INDEX") or name in _INDEXES}
+    # what lies on this machine cannot be had elsewhere
+    links = [link for link in mine.pop(_LINKS, "").replace(",", " ").split() if link.startswith(("http:", "https:"))]
+    return index_settings(file if file.is_file() else None) | mine | ({_LINKS: " ".join(links)} if links else {})
 
 
-_INDEXES = ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX_STRATEGY", "UV_FIND_LINKS")
+_LINKS = "UV_FIND_LINKS"
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST", _LINKS)
 
 
 def prepare(folder: Path, recipe: Recipe, *, platforms: tuple[str, ...] = ()) -> None:
@@ -47,15 +50,17 @@ def prepare(folder: Path, recipe: Recipe, *, platforms: tuple[str, ...] = ()) ->
     for platform in platforms or recipe.platforms:
         place = folder / architecture(platform)
         worker.prepare(place, platform=platform, python=recipe.environment.python)
-        _fetch_uv(place, platform)
+        _fetch_uv(place, platform, recipe.environment.python)
     (folder / "requirements.txt").write_text(recipe.environment.text)
-    if trusted := next((os.environ[name] for name in _TRUST if os.environ.get(name)), ""):
+    named = (Path(os.environ[name]) for name in _TRUST if os.environ.get(name))
+    if trusted := next((file for file in named if file.is_file()), None):
         shutil.copyfile(trusted, folder / "trust.pem")
     (folder / "Dockerfile").write_text(dockerfile(recipe, tuple(arguments(recipe))))
+    _let_all_read(folder)
 
 
 def dockerfile(recipe: Recipe, arguments: tuple[str, ...] = ()) -> str:
-    """The Dockerfile; `arguments` are the names of those that installing packages needs."""
+    """The Dockerfile; `arguments` are the names of those that installing packages needs, and only that sees."""
     python, lines = recipe.environment.python, recipe.environment.requirements
     templates = Templates(
         loader=PackageLoader("starburst_common.image", ""), undefined=StrictUndefined, keep_trailing_newline=True
@@ -63,7 +68,8 @@ def dockerfile(recipe: Recipe, arguments: tuple[str, ...] = ()) -> str:
     return templates.get_template("Dockerfile.j2").render(
         base=pinned(recipe),
         system_packages=sorted(recipe.system_packages),
-        build_steps=recipe.build_steps,
+        # as a list, a step may have several lines, and nothing in it means anything to docker
+        build_steps=[json.dumps(["/bin/sh", "-c", step]) for step in recipe.build_steps],
         arguments=sorted(arguments),
         hashed=bool(lines) and all("--hash=" in line for line in lines),
         folder=layout.packages_folder(python),
@@ -85,13 +91,18 @@ def pinned(recipe: Recipe) -> str:
     return f"{head}{slash}{last.partition(':')[0]}@{recipe.base_digest}"
 
 
-def _fetch_uv(place: Path, platform: str) -> None:
+def _fetch_uv(place: Path, platform: str, python: str) -> None:
     """Put uv's program for a platform there: so the base needs nothing but Python."""
     scratch = place / "uv-wheel"
-    where = ["--target", str(scratch), "--python-platform", wheels.PLATFORMS[platform]]
-    command = [wheels.uv_program(), "pip", "install", "--quiet", "--no-deps", *where, f"uv=={version('uv')}"]
-    done = subprocess.run(command, text=True, capture_output=True, check=False)
-    if done.returncode:
-        raise CannotBuild(f"uv for {platform} cannot be had:\n{done.stderr.strip()}")
-    shutil.move(scratch / "bin" / "uv", place / "uv")
+    wheels.install(scratch, f"uv=={version('uv')}\n", platform=platform, python=python)
+    shutil.copy(scratch / "bin" / "uv", place / "uv")
     shutil.rmtree(scratch)
+
+
+def _let_all_read(folder: Path) -> None:
+    """Give everybody what a strict umask took: in the image, the workers' user is another than the files'."""
+    for path in folder.rglob("*"):
+        mode = path.stat().st_mode
+        wanted = mode | (0o555 if path.is_dir() or mode & stat.S_IXUSR else 0o444)
+        if mode != wanted:
+            path.chmod(wanted)

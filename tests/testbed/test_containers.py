@@ -183,8 +183,10 @@ def test_users_functions_see_their_own_packages_only(engine: Engine, worker: str
     )
     said = run(image, ["-P", "-c", finds], entrypoint="python3", network_mode="none", remove=True)
     assert said.decode().strip() == "[False, False, True]"
-    supervisors = "import sys; sys.path.insert(0, '/opt/starburst/supervisor')\n"
+    supervisors = (
+        "import sys; sys.path.insert(0, '/opt/starburst/supervisor')\n"
         "import starburst_worker.supervisor, starburst_common.aws"
+    )
     run(image, ["-P", "-c", supervisors], entrypoint="python3", network_mode="none", remove=True)
 
 
