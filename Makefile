@@ -16,6 +16,7 @@ check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev ruff check .
 	@$(RUN) --group dev mypy
 	@$(RUN) --group dev lint-imports
+	@$(RUN) python -m starburst_common.image.worker --check
 	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks
 
 soak: uv ## Half an hour of maps on the test bed under random faults

@@ -10,12 +10,18 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from starburst_common.environment import locks, texts
+from starburst_common.environment import Environment, locks, texts
 from starburst_common.environment.lines import logical_lines
 from starburst_common.environment.pipconfig import from_pip, uv_settings
 
 _PYPI = re.compile(r"https://pypi\.org/simple/?")
 _OPTION = re.compile(r"(-i|--index-url|--extra-index-url)[\s=]+(\S+)")
+
+
+def indexes_of(environment: Environment) -> dict[str, str]:
+    """`index_settings` for where an environment was found."""
+    file = Path(environment.source)
+    return index_settings(file if file.is_file() else None)
 
 
 def index_settings(path: Path | None) -> dict[str, str]:

@@ -110,19 +110,14 @@ class SiteImages:
 
         Raises `CannotBuild` or `Unavailable`; whoever tries again begins anew.
         """
-        told = False
         while not self.there(recipe):
             self.repository.ensure()
             turn = Turn(self.store, build_turns(recipe.tag))
-            if turn.take():
+            if turn.take(lambda: _log.info("somebody else is building the image %s: waiting for it", recipe.tag)):
                 with turn.kept():
                     if not self.there(recipe):  # else who had the turn before has just ended it
                         self._build(recipe, builder)
                 break
-            if not told:
-                _log.info("somebody else is building the image %s: waiting for it", recipe.tag)
-                told = True
-            time.sleep(1.0)
         return self.reference(recipe)
 
     def check(self, image: str) -> None:
@@ -192,8 +187,8 @@ class Turn:
         self._store, self._folder, self._beat_s, self._lost_s = store, folder, beat_s, lost_s
         self._key = ""
 
-    def take(self) -> bool:
-        """Take it if nobody holds it; else wait until who does ends or is lost, and return False."""
+    def take(self, waiting: Callable[[], None] = lambda: None) -> bool:
+        """Take it if nobody holds it, or who does is lost; else say so, wait for their end, and return False."""
         seen: tuple[str, bytes] | None = None
         since = time.monotonic()
         while True:
@@ -210,6 +205,7 @@ class Turn:
                 now = (keys[-1], bytes(self._store.get(keys[-1])))
                 if seen is None:
                     seen = now
+                    waiting()
                 elif now != seen:
                     seen, since = now, time.monotonic()
             time.sleep(min(1.0, self._beat_s))

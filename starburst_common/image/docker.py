@@ -7,18 +7,20 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path
+from urllib3.exceptions import HTTPError
 
 from starburst_common.errors import CannotBuild, Unavailable
-from starburst_common.image import context
+from starburst_common.image import context, wheels
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.ports import Access
@@ -28,9 +30,21 @@ if TYPE_CHECKING:
 
 _BUILDER = "starburst"  #: buildx's, named always: whatever else the user has chosen stays as it is
 _LAST_LINES = 20
-_DENIED = re.compile(r"unauthorized|denied|no basic auth|authentication required", re.IGNORECASE)
-_PATIENCE_S = 3600
+_ANSWER_S, _PATIENCE_S = 5, 3600  #: until an engine that works says anything; until its next word while it builds
+_DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|authentication required", re.IGNORECASE)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NOISE = (" --->", "Removing intermediate container", "Successfully ")  #: of the engine about its own doings
+_MOVES = ("Pull complete", "Pushed", "Mounted from", "Layer already exists")  #: of an engine's, those worth a line
+_COMPILER = r"\b(gcc|cc|g\+\+|c\+\+)\b"
+_HINTS = {
+    "exec format error": "this engine cannot run programs of that platform: install emulation "
+    "(`docker run --privileged --rm tonistiigi/binfmt --install all`), or choose another builder",
+    r"Python\.h: No such file": "a package needs Python's headers: add python3-dev to `system_packages`",
+    rf"{_COMPILER}.*(not found|No such file)|No such file.*{_COMPILER}": "a package needs a compiler: add gcc (or g++) "
+    "to `system_packages`",
+    r"(?i:git executable not found)": "a package comes from git: add git to `system_packages`",
+    "no space left on device": "the engine's disk is full: make room, as with `docker system prune`",
+}
 Tell = Callable[[str], None]
 
 
@@ -44,14 +58,15 @@ class DockerBuilder:
 
     def lacking(self, recipe: Recipe) -> str:
         """Why this recipe cannot be built so, here; empty if it can."""
+        if unknown := [platform for platform in recipe.platforms if platform not in wheels.PLATFORMS]:
+            return f"the worker runs on {' and '.join(wheels.PLATFORMS)} only, not on {', '.join(unknown)}"
         try:
-            with _engine() as client:
-                version = client.version()
+            with _engine(_ANSWER_S) as client:
+                own = _platform(client)
         except CannotBuild as error:
             return str(error)
-        native = f"{version['Os']}/{version['Arch']}"
-        if recipe.platforms != (native,) and not _has_buildx():
-            return f"the engine builds for {native}; for {', '.join(recipe.platforms)} it needs docker's buildx plugin"
+        if recipe.platforms != (own,) and not _has_buildx():
+            return f"the engine builds for {own}; for {', '.join(recipe.platforms)} install docker's buildx plugin"
         return ""
 
     def build(self, recipe: Recipe, target: Access, tell: Tell) -> str:
@@ -65,76 +80,54 @@ class DockerBuilder:
             return there
         if why := self.lacking(recipe):
             raise CannotBuild(why)
-        image = f"{urlsplit(target.url).netloc}/{target.repository}:{recipe.tag}"
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{recipe.tag}.log"
         with tempfile.TemporaryDirectory(prefix="starburst-build-") as folder, log.open("w") as kept:
-            os.fchmod(kept.fileno(), 0o600)
-            told = _Told(kept.write, tell, log)
+            log.chmod(0o600)
             context.prepare(Path(folder), recipe)
-            with _engine() as client:
-                version = client.version()
-                if recipe.platforms == (f"{version['Os']}/{version['Arch']}",):
-                    self._one(client, Path(folder), recipe, image, target, told)
+            told = _Told(kept.write, tell, log)
+            with _engine(_PATIENCE_S) as client:
+                if recipe.platforms == (_platform(client),):
+                    self._one(client, Path(folder), recipe, target, told)
                 else:
-                    self._several(Path(folder), recipe, image, target, told)
+                    self._several(Path(folder), recipe, target, told)
         digest = registry.digest(target.repository, recipe.tag)
         if digest is None:
-            raise CannotBuild(f"{image} was pushed, but the registry does not have it: try again")
+            raise Unavailable(f"{_image(target, recipe)} was pushed, but its registry does not have it: try again")
         log.unlink(missing_ok=True)
         return digest
 
-    def _one(self, client: DockerClient, folder: Path, recipe: Recipe, image: str, target: Access, told: _Told) -> None:
+    def _one(self, client: DockerClient, folder: Path, recipe: Recipe, target: Access, told: _Told) -> None:
+        image = _image(target, recipe)
         arguments = {"TARGETARCH": context.architecture(recipe.platforms[0]), **_proxies(), **context.arguments(recipe)}
-        if target.user:
-            client.api._auth_configs.add_auth(  # type: ignore[attr-defined]  # a base may lie in the same registry
-                urlsplit(target.url).netloc, {"username": target.user, "password": target.password}
-            )
-        steps = client.api.build(
-            path=str(folder),
-            tag=image,
-            buildargs=arguments,
-            network_mode=_network(client),
-            rm=True,
-            forcerm=True,
-            decode=True,
-            timeout=_PATIENCE_S,
-        )
+        login = {"username": target.user, "password": target.password} if target.user else None
         try:
-            told.of_build(steps)
-            login = {"username": target.user, "password": target.password} if target.user else None
-            repository, _, tag = image.rpartition(":")
-            pushed = client.api.push(repository, tag, stream=True, decode=True, auth_config=login)
-            told.of_push(pushed, image, lambda: Registry.of(target).digest(target.repository, recipe.tag) is not None)
+            with told.building():
+                if login and context.pinned(recipe).partition("/")[0] == image.partition("/")[0]:
+                    base = client.api.pull(context.pinned(recipe), stream=True, decode=True, auth_config=login)
+                    told.steps(base)
+                steps = client.api.build(
+                    path=str(folder), tag=image, buildargs=arguments, network_mode=_network(client), rm=True,
+                    forcerm=True, decode=True, timeout=_PATIENCE_S,
+                )  # fmt: skip
+                told.steps(steps)
+            with told.pushing(image, lambda: _there(target, recipe)):
+                name, _, tag = image.rpartition(":")
+                told.steps(client.api.push(name, tag, stream=True, decode=True, auth_config=login))
         finally:
             _remove(client, image)
 
-    def _several(self, folder: Path, recipe: Recipe, image: str, target: Access, told: _Told) -> None:
-        arguments = {**_proxies(), **context.arguments(recipe)}
-        with tempfile.TemporaryDirectory(prefix="starburst-docker-") as settings:
-            secret = base64.b64encode(f"{target.user}:{target.password}".encode()).decode()
-            login = {"auths": {urlsplit(target.url).netloc: {"auth": secret}}} if target.user else {}
-            Path(settings, "config.json").write_text(json.dumps(login))
-            for plugins in (Path.home() / ".docker" / "cli-plugins",):
-                if plugins.is_dir():
-                    Path(settings, "cli-plugins").symlink_to(plugins)
-            env = {**os.environ, **arguments, "DOCKER_CONFIG": settings}
+    def _several(self, folder: Path, recipe: Recipe, target: Access, told: _Told) -> None:
+        image, arguments = _image(target, recipe), {**_proxies(), **context.arguments(recipe)}
+        with _settings(target) as settings:
+            env = {**os.environ, **arguments, **settings}
             env.pop("BUILDX_BUILDER", None)
-            buildx = env | {"BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG", str(Path.home() / ".docker" / "buildx"))}
-            if subprocess.run(inspect_command(), env=buildx, capture_output=True, check=False).returncode:
-                subprocess.run(create_command(), env=buildx, capture_output=True, check=False)  # or another was first
-            command = build_command(folder, recipe, image, sorted(arguments))
-            told.of_command(command, buildx)
-
-
-def inspect_command() -> list[str]:
-    """Whether the builder is there; starts it."""
-    return ["docker", "buildx", "inspect", "--bootstrap", _BUILDER]
-
-
-def create_command() -> list[str]:
-    """Make the builder, on the machine's own network."""
-    return ["docker", "buildx", "create", "--name", _BUILDER, "--driver", "docker-container", "--bootstrap"]
+            _ensure_builder(env)
+            try:
+                told.command(build_command(folder, recipe, image, sorted(arguments)), env)
+            except CannotBuild:
+                if not _there(target, recipe):  # else somebody has pushed it meanwhile, and it stays
+                    raise
 
 
 def build_command(folder: Path, recipe: Recipe, image: str, arguments: Iterable[str]) -> list[str]:
@@ -152,6 +145,53 @@ def build_command(folder: Path, recipe: Recipe, image: str, arguments: Iterable[
     return ["docker", "buildx", "build", "--builder", _BUILDER, *how, "--tag", image, "--push", str(folder)]
 
 
+def inspect_command() -> list[str]:
+    """Whether the builder is there; starts it."""
+    return ["docker", "buildx", "inspect", "--bootstrap", _BUILDER]
+
+
+def create_command() -> list[str]:
+    """Make the builder."""
+    return ["docker", "buildx", "create", "--name", _BUILDER, "--driver", "docker-container", "--bootstrap"]
+
+
+def with_login(settings: Mapping[str, Any], host: str, user: str, password: str) -> dict[str, Any]:
+    """Docker's own settings with one more login; an empty helper has docker look for it here, not in a keychain.
+
+    >>> with_login({"credsStore": "desktop"}, "r.io", "AWS", "x")
+    {'credsStore': 'desktop', 'auths': {'r.io': {'auth': 'QVdTOng='}}, 'credHelpers': {'r.io': ''}}
+    """
+    secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+    auths = {**settings.get("auths", {}), host: {"auth": secret}}
+    return {**settings, "auths": auths, "credHelpers": {**settings.get("credHelpers", {}), host: ""}}
+
+
+@contextmanager
+def _settings(target: Access) -> Iterator[dict[str, str]]:
+    """The user's settings of docker and our login, in a folder that only they can read, as variables for docker."""
+    own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    file = own / "config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    if target.user:
+        settings = with_login(settings, urlsplit(target.url).netloc, target.user, target.password)
+    with tempfile.TemporaryDirectory(prefix="starburst-docker-") as folder:
+        Path(folder, "config.json").write_text(json.dumps(settings))
+        for name in ("cli-plugins", "contexts"):
+            if (own / name).is_dir():
+                Path(folder, name).symlink_to((own / name).resolve())
+        yield {"DOCKER_CONFIG": folder, "BUILDX_CONFIG": os.environ.get("BUILDX_CONFIG") or str(own / "buildx")}
+
+
+def _ensure_builder(env: Mapping[str, str]) -> None:
+    said = ""
+    for command in (inspect_command(), create_command(), inspect_command()):  # another may have made it meanwhile
+        done = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace", check=False)
+        said = done.stderr.strip() or said
+        if done.returncode == 0:
+            return
+    raise CannotBuild(f"docker's buildx cannot make its builder {_BUILDER}: {said}")
+
+
 class _Told:
     """What a build says: kept whole in a file, told line by line, and its end explained if it fails."""
 
@@ -161,104 +201,138 @@ class _Told:
 
     def line(self, text: str) -> None:
         """One line of output."""
+        if not (text := _COLOURS.sub("", text).rstrip()):
+            return
         self._keep(f"{text}\n")
-        self._last = [*self._last, text][-_LAST_LINES:]
         if not text.startswith(_NOISE):
+            self._last = [*self._last, text][-_LAST_LINES:]
             self._tell(text)
 
-    def of_build(self, steps: Iterable[dict[str, Any]]) -> None:
-        """An engine's answers while it builds."""
-        from docker.errors import DockerException
+    def steps(self, steps: Iterable[dict[str, Any]]) -> None:
+        """An engine's answers. Raises `_EngineFailed`."""
+        unfinished = ""
+        for step in steps:
+            *lines, unfinished = (unfinished + step.get("stream", "")).replace("\r", "\n").split("\n")
+            status = step.get("status", "")
+            if status.startswith(_MOVES):
+                lines.append(f"{step.get('id', '')} {status}")
+            for line in lines:
+                self.line(line)
+            if "error" in step:
+                self.line(unfinished)
+                raise _EngineFailed(step["error"])
+        self.line(unfinished)
 
-        try:
-            for step in steps:
-                for text in step.get("stream", "").splitlines():
-                    if text.strip():
-                        self.line(text.rstrip())
-                if "error" in step:
-                    raise self._failed(step["error"])
-        except (DockerException, OSError) as error:
-            raise self._failed(str(error)) from error
-
-    def of_push(self, steps: Iterable[dict[str, Any]], image: str, there: Callable[[], bool]) -> None:
-        """An engine's answers while it pushes; a tag that somebody else has pushed meanwhile is as good."""
-        from docker.errors import DockerException
-
-        self.line(f"pushing {image}")
-        try:
-            for step in steps:
-                if "error" in step:
-                    said = step["error"]
-                    if there():
-                        return
-                    if _DENIED.search(said):
-                        raise CannotBuild(f"{image} cannot be pushed: {said}: allow these credentials to push there")
-                    raise Unavailable(f"{image} cannot be pushed: {said}: try again")
-        except (DockerException, OSError) as error:
-            if isinstance(error, Unavailable):
-                raise
-            raise Unavailable(f"{image} cannot be pushed: {error}: try again") from error
-
-    def of_command(self, command: list[str], env: dict[str, str]) -> None:
-        """A program's output."""
+    def command(self, command: list[str], env: dict[str, str]) -> None:
+        """A program's output. Raises `CannotBuild`."""
         with subprocess.Popen(
             command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
         ) as program:
             try:
-                assert program.stdout is not None
-                for text in program.stdout:
-                    self.line(text.rstrip())
+                for text in program.stdout or ():
+                    self.line(text)
             except BaseException:
                 program.terminate()
                 raise
         if program.returncode:
             raise self._failed(f"{' '.join(command[:3])} ended with {program.returncode}")
 
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """What goes wrong while the block builds is `CannotBuild`."""
+        try:
+            yield
+        except _trouble() as error:
+            raise self._failed(str(error)) from error
+
+    @contextmanager
+    def pushing(self, image: str, there: Callable[[], bool]) -> Iterator[None]:
+        """What goes wrong while the block pushes; a tag that somebody else has pushed meanwhile is as good."""
+        self.line(f"pushing {image}")
+        try:
+            yield
+        except _trouble() as error:
+            if there():
+                return
+            if _DENIED.search(str(error)):
+                raise CannotBuild(
+                    f"{image} cannot be pushed: {error}. Let these credentials push to that repository"
+                ) from error
+            raise Unavailable(f"{image} cannot be pushed: {error}. Try again") from error
+
     def _failed(self, why: str) -> CannotBuild:
         said = "\n".join(self._last)
-        hint = ""
-        if "exec format error" in said:
-            hint = "\nthis machine cannot run programs of that platform: install emulation (binfmt), or use layer"
-        elif re.search(r"(gcc|cc|g\+\+).*(not found|No such file)|linker .* not found", said):
-            hint = "\na package needs a compiler: name it in system_packages, such as gcc"
-        return CannotBuild(f"the image cannot be built: {why}\n{said}{hint}\nall of it is in {self._log}")
+        hints = [hint for sign, hint in _HINTS.items() if re.search(sign, f"{said}\n{why}")]
+        end = [f"What it said is in {self._log}; it ends:", said] if said else []
+        return CannotBuild("\n".join([f"the image cannot be built: {why.strip()}", *hints[:1], *end]))
+
+
+class _EngineFailed(Exception):
+    """What an engine says at the end of a build or push that failed."""
+
+
+def _trouble() -> tuple[type[Exception], ...]:
+    from docker.credentials.errors import StoreError
+    from docker.errors import DockerException
+    from requests import RequestException
+
+    return _EngineFailed, DockerException, StoreError, RequestException, HTTPError
 
 
 # --- the engine -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _engine() -> Iterator[DockerClient]:
+def _engine(answer_s: int) -> Iterator[DockerClient]:
     """The engine that `DOCKER_HOST`, else the usual socket, names. Raises `CannotBuild`."""
     try:
         import docker
         from docker.errors import DockerException
     except ImportError:
         raise CannotBuild("the docker library is not there: pip install 'starburst-ecs[docker]'") from None
-    where = os.environ.get("DOCKER_HOST", "/var/run/docker.sock")
-    if where.startswith(("/", "unix://")) and not Path(where.removeprefix("unix://")).exists():
-        raise CannotBuild(f"no container engine at {where}: start one, or name it in DOCKER_HOST")
+    where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    scheme, _, path = where.partition("://")
+    with socket.socket(socket.AF_UNIX) as probe:
+        if scheme == "unix" and (why := probe.connect_ex(path)):
+            raise CannotBuild(
+                f"no container engine listens at {where} ({os.strerror(why)}): start one, or name it in DOCKER_HOST"
+            )
+    client: DockerClient | None = None
     try:
-        client = docker.from_env(timeout=_PATIENCE_S)
+        client = docker.from_env(timeout=answer_s)
         client.ping()
     except (DockerException, OSError) as error:
-        raise CannotBuild(f"no container engine answers at {where}: start one, or name it in DOCKER_HOST") from error
+        if client is not None:
+            client.close()
+        raise CannotBuild(
+            f"no container engine answers at {where} ({error}): start one, or name it in DOCKER_HOST"
+        ) from error
     with closing(client):
         yield client
 
 
+def _platform(client: DockerClient) -> str:
+    told = client.version()
+    return f"{told['Os']}/{told['Arch']}"
+
+
+def _image(target: Access, recipe: Recipe) -> str:
+    return f"{urlsplit(target.url).netloc}/{target.repository}:{recipe.tag}"
+
+
+def _there(target: Access, recipe: Recipe) -> bool:
+    return Registry.of(target).digest(target.repository, recipe.tag) is not None
+
+
 def _network(client: DockerClient) -> str | None:
-    """The engine's own, or the machine's where it has none."""
-    return None if client.networks.list(names=["bridge"]) else "host"
+    """For commands of a build: the engine's usual one, or the machine's own where it has none."""
+    return None if any(network.name == "bridge" for network in client.networks.list(names=["bridge"])) else "host"
 
 
 def _remove(client: DockerClient, image: str) -> None:
-    from docker.errors import DockerException
-
-    try:
-        client.images.remove(image, noprune=True)  # a later build goes on from its steps
-    except DockerException:
-        return
+    """Drop the name; a later build goes on from the steps, which stay."""
+    with suppress(*_trouble()):
+        client.images.remove(image, noprune=True)
 
 
 def _has_buildx() -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from starburst_common.environment.indexes import indexes_of
 from starburst_common.errors import CannotBuild, Exists, Unavailable
 from starburst_common.image import blob, oci, wheels, worker
 from starburst_common.image import recipe as layout
@@ -157,7 +158,8 @@ def _fill_slots(root: Path, recipe: Recipe, platform: str) -> None:
 def _fill_packages(root: Path, recipe: Recipe, platform: str) -> None:
     python = recipe.environment.python
     packages = _below(root, layout.packages_folder(python))
-    wheels.install(packages, recipe.environment.text, platform=platform, python=python)
+    indexes = indexes_of(recipe.environment)
+    wheels.install(packages, recipe.environment.text, platform=platform, python=python, indexes=indexes)
     wheels.move_scripts(packages, _below(root, layout.PACKAGES) / "bin")
 
 

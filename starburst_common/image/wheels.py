@@ -8,9 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from starburst_common.errors import CannotBuild
 
@@ -27,24 +28,27 @@ class NoWheel(CannotBuild):
     """Packages have no wheel for a platform: they must be built, by a builder that can."""
 
 
-def install(folder: Path, text: str, *, platform: str, python: str) -> None:
+def install(
+    folder: Path, text: str, *, platform: str, python: str, indexes: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Put the wheels of a requirements file whose lines are all exact into a folder.
 
-    The user's settings say from which index, as they do for `uv pip install` in the current folder. Raises `NoWheel`
-    with the names of all packages that have none, `CannotBuild` with uv's own words for what else is wrong.
+    The user's settings say from which index, as they do for `uv pip install` in the current folder; where they do not,
+    `indexes` do, as uv's environment variables. Raises `NoWheel` with the names of all packages that have none,
+    `CannotBuild` with uv's own words for what else is wrong.
     """
     requirements = text.splitlines()
     if not requirements:
         folder.mkdir(parents=True, exist_ok=True)
         return
-    code, said = _installed(folder, text, platform, python)
+    code, said = _installed(folder, text, platform, python, indexes)
     if code == 0:
         (folder / ".lock").unlink(missing_ok=True)
         return
     if "os error 28" in said:
         raise OSError(errno.ENOSPC, said.splitlines()[0])
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        lacking = list(pool.map(lambda line: _has_no_wheel(folder, line, platform, python), requirements))
+        lacking = list(pool.map(lambda line: _has_no_wheel(folder, line, platform, python, indexes), requirements))
     if names := [_name(line) for line, lacks in zip(requirements, lacking, strict=True) if lacks]:
         raise NoWheel(
             f"{len(names)} package{'s' if len(names) > 1 else ''} without a wheel for Python {python} on {platform}: "
@@ -86,23 +90,25 @@ def uv_program() -> str:
         raise CannotBuild("the program uv is not found: install it, as with `pip install uv`") from error
 
 
-def _installed(folder: Path, text: str, platform: str, python: str, more: Sequence[str] = ()) -> tuple[int, str]:
+def _installed(
+    folder: Path, text: str, platform: str, python: str, indexes: Mapping[str, str], more: Sequence[str] = ()
+) -> tuple[int, str]:
     lines = [line for line in text.splitlines() if line]
     hashed = ["--require-hashes"] if all("--hash=" in line for line in lines) else []
     where = ["--target", str(folder), "--python-platform", PLATFORMS[platform], "--python-version", python]
     command = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", *where, *hashed, *more]
     # what it would write about the installer has paths and times of this machine
     command += ["--no-installer-metadata", "--no-compile-bytecode", "--python", sys.executable, "--requirements", "-"]
-    settings = {name: value for name, value in os.environ.items() if name not in _NOT_OURS}
+    settings = {name: value for name, value in {**indexes, **os.environ}.items() if name not in _NOT_OURS}
     done = subprocess.run(command, input=text, text=True, capture_output=True, env=settings, check=False)
     return done.returncode, done.stderr.strip()
 
 
-def _has_no_wheel(folder: Path, line: str, platform: str, python: str) -> bool:
+def _has_no_wheel(folder: Path, line: str, platform: str, python: str, indexes: Mapping[str, str]) -> bool:
     """Whether it is for want of a wheel that a requirement cannot be met; uv is asked for it alone."""
     if re.search(r"@\s*git\+", line):
         return True
-    code, said = _installed(folder.with_name(f"{folder.name}-dry"), line, platform, python, ["--dry-run"])
+    code, said = _installed(folder.with_name(f"{folder.name}-dry"), line, platform, python, indexes, ["--dry-run"])
     return code == _NOT_FOUND and ("wheel" in said or "source distribution" in said)
 
 

@@ -1,6 +1,7 @@
 """The locked requirements and this project's installed packages in; the worker's files out, as they lie in an image.
 
-By hand, `python -m starburst_common.image.worker` writes the requirements, `worker.txt`, from a checkout's lock file.
+By hand, `python -m starburst_common.image.worker` writes the requirements, `worker.txt`, from a checkout's lock file;
+with `--check` it only says whether they are current.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,5 +120,14 @@ def _files(package: Path) -> Iterator[Path]:
     return iter(sorted(files))
 
 
+def main(arguments: list[str]) -> None:
+    """Write `worker.txt`, or only look whether it is what the lock file says."""
+    said = exported(Path(__file__).resolve().parents[2])
+    if arguments != ["--check"]:
+        _LOCKED.write_text(said)
+    elif _LOCKED.read_text() != said:
+        sys.exit(f"{_LOCKED} is not what uv.lock says: run `python -m starburst_common.image.worker`")
+
+
 if __name__ == "__main__":
-    _LOCKED.write_text(exported(Path(__file__).resolve().parents[2]))
+    main(sys.argv[1:])

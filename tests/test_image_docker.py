@@ -1,0 +1,358 @@
+"""Images that an engine makes are as those of wheels, hold what must be built or run, and tell nobody's secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from docker.errors import ImageNotFound
+
+from starburst_common.environment import Environment
+from starburst_common.errors import CannotBuild, Unavailable
+from starburst_common.image import oci, wheels
+from starburst_common.image import recipe as layout
+from starburst_common.image.docker import DockerBuilder
+from starburst_common.image.layer import LayerBuilder
+from starburst_common.image.recipe import Recipe
+from starburst_common.image.registry import Registry, parse_reference
+from starburst_common.ports import Access
+from tests.indexes import running_index
+from tests.places import environment
+from tests.registry_front import PASSWORD, Front, front_of
+from tests.testbed.engine import Engine, engine_now
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+SECRET = "an-index-password"
+NUMPY = "numpy==2.2.6"
+SOURCE_ONLY = "docopt==0.6.2"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_named(engine: Engine) -> Iterator[None]:
+    """The builder finds the tests' engine as it finds a user's."""
+    with environment({"DOCKER_HOST": str(engine_now())}):
+        yield
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Where builds that fail leave what they printed."""
+    return tmp_path / "builds"
+
+
+def place(engine: Engine, **more: Any) -> Access:
+    """A repository that nobody used."""
+    return Access(url=f"http://{engine.registry}", repository=f"test-images/{token_hex(6)}", **more)
+
+
+def config_of(access: Access, reference: str) -> dict[str, Any]:
+    """What an image of one platform says of itself."""
+    registry = Registry.of(access)
+    manifest = registry.manifest(access.repository, reference)
+    assert manifest is not None
+    body: dict[str, Any] = json.loads(registry.blob(access.repository, manifest.content["config"]["digest"]))
+    return body
+
+
+class Built:
+    """An image with all that a recipe can ask for."""
+
+    def __init__(self, engine: Engine, recipe: Recipe, told: list[str]) -> None:
+        self.engine, self.recipe, self.access, self.told = engine, recipe, place(engine), told
+        self.digest = DockerBuilder().build(recipe, self.access, told.append)
+
+    def said(self, *command: str, entrypoint: list[str] | None = None, **more: Any) -> str:
+        """What a container prints; fails if it fails."""
+        image = f"{self.engine.registry}/{self.access.repository}@{self.digest}"
+        self.engine.client.api.pull(image)
+        out = self.engine.client.containers.run(
+            image, list(command), entrypoint=entrypoint, network_mode="host", remove=True, stderr=True, **more
+        )
+        return bytes(out).decode()
+
+
+@pytest.fixture(scope="module")
+def built(engine: Engine) -> Iterator[Built]:
+    """With compiled and source-only packages and one from a closed index, a system package, and steps."""
+    with running_index(SECRET) as index:
+        index.add("mine", "1.0")
+        (wheel,) = index.files["mine"].values()
+        text = f"{with_hashes(NUMPY, SOURCE_ONLY)}\nmine==1.0 --hash=sha256:{hashlib.sha256(wheel).hexdigest()}"
+        step = 'echo "it\'s $((1 + 1))" > /stepped\nid -u >> /stepped'
+        recipe = engine.recipe(
+            Environment.of(PYTHON, text), system_packages=("bc",), build_steps=(step, "echo 3 >> /stepped")
+        )
+        with environment({"UV_INDEX": f"mine={index.bare_url}", "UV_INDEX_MINE_USERNAME": "me"} | password()):
+            yield Built(engine, recipe, [])
+
+
+def password() -> dict[str, str]:
+    """As uv wants to hear it."""
+    return {"UV_INDEX_MINE_PASSWORD": SECRET}
+
+
+def with_hashes(*requirements: str) -> str:
+    """As a lock has them."""
+    command = [wheels.uv_program(), "pip", "compile", "--quiet", "--generate-hashes", "--no-deps", "-"]
+    done = subprocess.run(command, input="\n".join(requirements), check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@contextmanager
+def front_of_engine(engine: Engine, **how: Any) -> Iterator[Front]:
+    """A front that an engine can push to."""
+    with front_of(engine.registry, **how) as front:
+        front.RequestHandlerClass = taking_pieces(front.RequestHandlerClass)
+        yield front
+
+
+def taking_pieces(handler: Any) -> Any:
+    """The same, but a request's body may come in pieces, as an engine sends it."""
+
+    class Pieces(handler):  # type: ignore[misc]
+        def setup(self) -> None:
+            super().setup()
+            self.stream = self.rfile
+
+        def handle_one_request(self) -> None:
+            self.rfile = self.stream
+            super().handle_one_request()
+
+        def parse_request(self) -> bool:
+            good: bool = super().parse_request()
+            if good and self.headers.get("Transfer-Encoding") == "chunked":
+                body = b"".join(iter(self.piece, b""))
+                self.headers["Content-Length"], self.rfile = str(len(body)), BytesIO(body)
+            return good
+
+        def piece(self) -> bytes:
+            body: bytes = self.stream.read(int(self.stream.readline(), 16))
+            self.stream.readline()
+            return body
+
+    return Pieces
+
+
+def test_an_image_runs_as_its_recipe_says(built: Built) -> None:
+    """Packages are found in their place, compiled; home can be written; it is nobody's root."""
+    program = (
+        "import numpy, docopt, mine, os, json, starburst_common.ports as p; open(os.path.expanduser('~/x'), 'w');"
+        "print(json.dumps([numpy.__version__, docopt.__version__, mine.version, numpy.__file__, p.__file__,"
+        "os.getuid(), os.getgid(), os.getcwd()]))"
+    )
+    found = json.loads(built.said("-c", program, entrypoint=["python3"]))
+    assert found[:3] == ["2.2.6", "0.6.2", "1.0"]
+    assert found[3] == f"{layout.packages_folder(PYTHON)}/numpy/__init__.py"
+    assert found[4:] == [f"{layout.SLOTS}/starburst_common/ports.py", *layout.USER, layout.HOME]
+    how = built.said("-v", "-c", "import numpy, cloudpickle, starburst_common.ports", entrypoint=["python3"])
+    loaded = [line for line in how.splitlines() if "code object from" in line and "/opt/starburst/" in line]
+    assert len(loaded) > 50 and all(line.endswith(".pyc'") for line in loaded)
+    assert built.said("-v", entrypoint=["f2py"]) == "2.2.6\n"
+
+
+def test_system_packages_and_build_steps_are_in_it(built: Built) -> None:
+    """Steps run as root, in their order, and may have several lines."""
+    assert built.said("-c", "echo 6*7 | bc; cat /stepped", entrypoint=["sh"]) == "42\nit's 2\n0\n3\n"
+
+
+def test_no_secret_is_in_it(built: Built) -> None:
+    """Neither in its history and variables, nor in what it was told or in any file."""
+    config = json.dumps(config_of(built.access, built.digest))
+    assert SECRET not in config and "UV_INDEX" not in config
+    assert SECRET not in "\n".join(built.told)
+    search = f"grep -rlI -e {SECRET} -e UV_INDEX_MINE /opt/starburst /tmp /root /home /etc /var; true"
+    assert built.said("-c", search, entrypoint=["sh"], user="0") == ""
+
+
+def test_it_is_as_one_made_of_wheels(engine: Engine, built: Built) -> None:
+    """The same variables, user, folder, label and entry point; and the worker gets as far as to miss its orders."""
+    recipe, access = engine.recipe(), place(engine)
+    LayerBuilder().build(recipe, access, lambda _: None)
+    ours, theirs = (config_of(*each)["config"] for each in ((built.access, built.digest), (access, recipe.tag)))
+    for name in ("User", "WorkingDir", "Entrypoint", "Labels", "StopSignal"):
+        assert ours.get(name) == theirs.get(name), name
+    assert sorted(ours["Env"]) == sorted(theirs["Env"])
+    assert not ours.get("Cmd") and not theirs.get("Cmd")
+    container = engine.client.containers.create(
+        f"{engine.registry}/{built.access.repository}@{built.digest}", network_mode="host"
+    )
+    try:
+        container.start()
+        assert container.wait()["StatusCode"] != 0
+        logs = container.logs().decode()
+    finally:
+        container.remove(force=True)
+    assert "STARBURST_WORKER" in logs and "ImportError" not in logs and "ModuleNotFoundError" not in logs
+
+
+def test_nothing_named_stays_and_what_is_there_is_not_built_again(engine: Engine, built: Built) -> None:
+    """The engine keeps the steps, not the name; a tag that is there is its digest at once."""
+    with pytest.raises(ImageNotFound):
+        engine.client.images.get(f"{engine.registry}/{built.access.repository}:{built.recipe.tag}")
+    began = time.monotonic()
+    assert DockerBuilder().build(built.recipe, built.access, print) == built.digest
+    assert time.monotonic() - began < 1
+
+
+def test_a_step_that_fails_is_told_with_what_it_said_last(engine: Engine, logs: Path) -> None:
+    """All of it is kept in a file, and a missing compiler is a known trouble; no tag is left."""
+    recipe = engine.recipe(build_steps=("seq 1000 1030; gcc -c nothing.c",))
+    access = place(engine)
+    with pytest.raises(CannotBuild) as failed:
+        DockerBuilder(logs=logs).build(recipe, access, lambda _: None)
+    log, said = logs / f"{recipe.tag}.log", str(failed.value)
+    assert "returned a non-zero code: 127" in said and "1030\n" in said and "gcc: not found" in said
+    assert "1001\n" not in said and "1001\n" in log.read_text() and str(log) in said
+    assert "add gcc" in said and log.stat().st_mode & 0o077 == 0
+    assert Registry.of(access).digest(access.repository, recipe.tag) is None
+
+
+def test_packages_that_cannot_be_installed_are_told_in_uvs_words(engine: Engine, logs: Path) -> None:
+    """With the place where the rest is."""
+    recipe = engine.recipe(Environment.of(PYTHON, "docopt==0.0.99"))
+    with pytest.raises(CannotBuild, match=r"no version of docopt==0\.0\.99"):
+        DockerBuilder(logs=logs).build(recipe, place(engine), lambda _: None)
+
+
+def test_a_base_with_another_python_is_refused(engine: Engine, logs: Path) -> None:
+    """It would not find its packages."""
+    recipe = engine.recipe(Environment.of("3.12", ""))
+    with pytest.raises(CannotBuild, match=rf"has Python {PYTHON}, and the environment is for 3\.12"):
+        DockerBuilder(logs=logs).build(recipe, place(engine), lambda _: None)
+
+
+def test_an_engine_that_is_not_there_is_told_at_once(engine: Engine, tmp_path: Path) -> None:
+    """By its address: no file, a socket that nobody serves, a port that nobody has; so is one that cannot build it."""
+    recipe, builder = engine.recipe(), DockerBuilder()
+    dead = tmp_path / "dead.sock"
+    subprocess.run([sys.executable, "-c", f"import socket; socket.socket(1).bind({str(dead)!r})"], check=True)
+    for where in (f"unix://{tmp_path}/none.sock", f"unix://{dead}", "tcp://127.0.0.1:9"):
+        began = time.monotonic()
+        with environment({"DOCKER_HOST": where}):
+            assert f"at {where} (" in builder.lacking(recipe)
+            with pytest.raises(CannotBuild, match="DOCKER_HOST"):
+                builder.build(recipe, place(engine), print)
+        assert time.monotonic() - began < 1
+    assert builder.lacking(recipe) == ""
+    other = "linux/arm64" if recipe.platforms == ("linux/amd64",) else "linux/amd64"
+    for platforms in ((other,), ("linux/amd64", "linux/arm64")):
+        said = builder.lacking(replace(recipe, platforms=platforms))
+        assert said.startswith(f"the engine builds for {recipe.platforms[0]}") and "buildx" in said
+    assert "linux/s390x" in builder.lacking(replace(recipe, platforms=("linux/s390x",)))
+
+
+def test_without_the_docker_library_it_is_told_what_to_install() -> None:
+    """As where the extra was not installed."""
+    program = (
+        "import sys; sys.modules['docker'] = None\n"
+        "from starburst_common.image.docker import DockerBuilder\n"
+        "from starburst_common.image.recipe import Recipe\nfrom starburst_common.environment import Environment\n"
+        "print(DockerBuilder().lacking(Recipe(environment=Environment.of('3.11', ''), platforms=('linux/amd64',),"
+        "base='b', base_digest='d', worker='w')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert "pip install 'starburst-ecs[docker]'" in done.stdout
+
+
+def test_a_registry_that_asks_who_we_are_is_told(engine: Engine, logs: Path) -> None:
+    """The base may be in it too; who is not let in hears so before anything is built."""
+    recipe = engine.recipe()
+    with front_of_engine(engine, auth="basic") as front:
+        recipe = replace(recipe, base=recipe.base.replace(engine.registry, front.host))
+        target = replace(place(engine, user="AWS", password=PASSWORD), url=front.url)
+        told: list[str] = []
+        with pytest.raises(CannotBuild, match=front.host):
+            DockerBuilder(logs=logs).build(recipe, replace(target, password="wrong"), told.append)
+        assert told == []
+        digest = DockerBuilder(logs=logs).build(recipe, target, told.append)
+        assert Registry.of(target).digest(target.repository, recipe.tag) == digest
+        assert PASSWORD not in "\n".join(told) and list(logs.iterdir()) == []
+
+
+def test_a_push_that_breaks_leaves_no_tag_and_the_next_one_succeeds(engine: Engine, logs: Path) -> None:
+    """A registry that fails is for now; one that lets us read only is for good."""
+    recipe = engine.recipe()
+    with front_of_engine(engine) as front:
+        target = replace(place(engine), url=front.url)
+        for how, kind in (("500", Unavailable), ("403", CannotBuild)):
+            front.fail("^PUT .*/manifests/", how)
+            with pytest.raises(kind, match="cannot be pushed"):
+                DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
+            assert Registry.of(target).digest(target.repository, recipe.tag) is None
+        digest = DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
+        assert Registry.of(target).digest(target.repository, recipe.tag) == digest
+
+
+def test_a_tag_that_somebody_pushes_meanwhile_stays(engine: Engine, logs: Path) -> None:
+    """Where tags stay as they are, the second to come has that one's digest."""
+    recipe = engine.recipe()
+    with front_of_engine(engine) as front:
+        front.immutable = True
+        target = replace(place(engine), url=front.url)
+        theirs: list[str] = []
+
+        def meanwhile(line: str) -> None:
+            if line.startswith("pushing"):
+                theirs.append(push_base(engine, recipe, target))
+
+        assert [DockerBuilder(logs=logs).build(recipe, target, meanwhile)] == theirs
+
+
+def push_base(engine: Engine, recipe: Recipe, target: Access) -> str:
+    """The bare base under the recipe's tag."""
+    registry, (_, repository, _) = Registry.of(target), parse_reference(recipe.base)
+    base = Registry(f"http://{engine.registry}").manifest(repository, recipe.base_digest)
+    assert base is not None
+    for blob in (base.content["config"], *base.content["layers"]):
+        assert registry.mount(target.repository, blob["digest"], repository)
+    return registry.put_manifest(target.repository, recipe.tag, base.body, base.media_type)
+
+
+def test_a_build_killed_while_it_pushes_leaves_no_tag(engine: Engine, logs: Path) -> None:
+    """The engine gives up with it; who comes next builds it."""
+    recipe = engine.recipe()
+    with front_of_engine(engine) as front:
+        target = replace(place(engine), url=front.url)
+        front.fail("/blobs/uploads/", "503", times=1000)  # the engine tries again, for half a minute
+        program = (
+            "import sys; from starburst_common.image.docker import *; from tests.testbed.engine import *\n"
+            "with running_engine() as engine:\n"
+            "    DockerBuilder().build(engine.recipe(), Access(url=sys.argv[1], repository=sys.argv[2]), print)"
+        )
+        building = subprocess.Popen([sys.executable, "-c", program, target.url, target.repository])
+        try:
+            until = time.monotonic() + 60
+            while not front.count("^POST .*/blobs/uploads/") and time.monotonic() < until:
+                assert building.poll() is None
+                time.sleep(0.02)
+        finally:
+            building.kill()
+            building.wait()
+    target = replace(target, url=f"http://{engine.registry}")
+    assert Registry.of(target).digest(target.repository, recipe.tag) is None
+    digest = DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
+    assert Registry.of(target).digest(target.repository, recipe.tag) == digest
+
+
+def test_a_base_without_the_platform_is_told(engine: Engine, logs: Path) -> None:
+    """In the engine's words."""
+    recipe = engine.recipe()
+    url, repository, _ = parse_reference(recipe.base)
+    registry = Registry(url)
+    base = registry.manifest(repository, recipe.base_digest)
+    assert base is not None
+    index = oci.index({"linux/s390x": base.body})
+    digest = registry.put_manifest(repository, "foreign", index, oci.INDEX)
+    with pytest.raises(CannotBuild, match="no matching manifest for linux"):
+        DockerBuilder(logs=logs).build(replace(recipe, base_digest=digest), place(engine), lambda _: None)
