@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -121,6 +122,8 @@ def taking_pieces(handler: Any) -> Any:
     """The same, but a request's body may come in pieces, as an engine sends it."""
 
     class Pieces(handler):  # type: ignore[misc]
+        rfile: Any
+
         def setup(self) -> None:
             super().setup()
             self.stream = self.rfile
@@ -281,15 +284,14 @@ def test_a_registry_that_asks_who_we_are_is_told(engine: Engine, logs: Path) -> 
 
 
 def test_a_push_that_breaks_leaves_no_tag_and_the_next_one_succeeds(engine: Engine, logs: Path) -> None:
-    """A registry that fails is for now; one that lets us read only is for good."""
+    """What a registry cannot do now it may do later."""
     recipe = engine.recipe()
     with front_of_engine(engine) as front:
         target = replace(place(engine), url=front.url)
-        for how, kind in (("500", Unavailable), ("403", CannotBuild)):
-            front.fail("^PUT .*/manifests/", how)
-            with pytest.raises(kind, match="cannot be pushed"):
-                DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
-            assert Registry.of(target).digest(target.repository, recipe.tag) is None
+        front.fail("^PUT .*/manifests/", "500")
+        with pytest.raises(Unavailable, match="cannot be pushed"):
+            DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
+        assert Registry.of(target).digest(target.repository, recipe.tag) is None
         digest = DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
         assert Registry.of(target).digest(target.repository, recipe.tag) == digest
 
@@ -356,3 +358,44 @@ def test_a_base_without_the_platform_is_told(engine: Engine, logs: Path) -> None
     digest = registry.put_manifest(repository, "foreign", index, oci.INDEX)
     with pytest.raises(CannotBuild, match="no matching manifest for linux"):
         DockerBuilder(logs=logs).build(replace(recipe, base_digest=digest), place(engine), lambda _: None)
+
+
+DOCKER = """#!/bin/sh
+settings="$(stat -c %a $DOCKER_CONFIG) $(cat $DOCKER_CONFIG/config.json)"
+echo "$* ${BUILDX_BUILDER:-none} $UV_INDEX_MINE_PASSWORD $settings" >> "$CALLS"
+case "$2" in
+inspect) test -e "$CALLS.builder" ;;
+create) touch "$CALLS.builder" ;;
+build) echo building; test ! -e "$CALLS.fails" || { echo "exec /bin/sh: exec format error"; exit 1; } ;;
+esac
+"""
+
+
+def test_several_platforms_are_a_matter_for_buildx(engine: Engine, tmp_path: Path, logs: Path) -> None:
+    """Its builder is ours, made once; who we are stands in a file of ours alone; no secret is in its arguments."""
+    both = replace(engine.recipe(), platforms=("linux/amd64", "linux/arm64"))
+    target, calls = place(engine, user="AWS", password=PASSWORD), tmp_path / "calls"
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "desktop"}')
+    (tmp_path / "calls.fails").touch()
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(calls), "DOCKER_CONFIG": str(tmp_path)}
+    with environment({**path, "BUILDX_BUILDER": "mine", **password()}):
+        with pytest.raises(CannotBuild, match="install emulation"):
+            DockerBuilder(logs=logs).build(both, target, lambda _: None)
+        (tmp_path / "calls.fails").unlink()
+        theirs: list[str] = []
+
+        def pushed(line: str) -> None:
+            theirs.append(push_base(engine, both, target))
+
+        assert [DockerBuilder(logs=logs).build(both, target, pushed)] == theirs
+    asked = [line for line in calls.read_text().splitlines() if not line.startswith("buildx version")]
+    assert [line.split()[1] for line in asked] == ["inspect", "create", "build", "inspect", "build"]
+    command, _, rest = asked[-1].partition(" none ")
+    assert "--platform linux/amd64,linux/arm64 " in command and "--build-arg UV_INDEX_MINE_PASSWORD " in command
+    assert SECRET not in command and PASSWORD not in command and SECRET in rest
+    host = engine.registry
+    login = json.loads(rest[rest.index("{") :])
+    assert " 700 {" in rest and login["credHelpers"] == {host: ""} and login["credsStore"] == "desktop"
+    assert base64.b64decode(login["auths"][host]["auth"]).decode() == f"AWS:{PASSWORD}"

@@ -14,7 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -75,7 +75,7 @@ class CodeBuildBuilder:
         with ThreadPoolExecutor(len(parts)) as pool:
             builds = [pool.submit(self._part, recipe, platform, tag, target, tell, over) for platform, tag in parts]
             try:
-                for build in builds:
+                for build in as_completed(builds):  # one that fails ends the others
                     build.result()
             finally:
                 over.set()
@@ -89,7 +89,8 @@ class CodeBuildBuilder:
     # --- one platform -------------------------------------------------------------------------------------------------
 
     def _part(self, recipe: Recipe, platform: str, tag: str, target: Access, tell: Tell, over: Event) -> None:
-        if Registry.of(target).digest(target.repository, tag) is not None:
+        registry = Registry.of(target)
+        if registry.digest(target.repository, tag) is not None:
             return  # an earlier try got so far
         key = f"{BUILDS}{recipe.tag}/source/{context.architecture(platform)}-{secrets.token_hex(8)}.zip"
         image = f"{urlsplit(target.url).netloc}/{target.repository}:{tag}"
@@ -103,6 +104,9 @@ class CodeBuildBuilder:
             tell(f"CodeBuild for {platform}: {build}")
             with self._stopped_unless_over(build):
                 self._follow(build, platform, tell, over)
+        except CannotBuild:
+            if registry.digest(target.repository, tag) is None:  # else somebody has pushed it meanwhile, and it stays
+                raise
         finally:
             with suppress(StarburstError, OSError):
                 self._store.delete([key])
@@ -161,12 +165,16 @@ class CodeBuildBuilder:
 
     def _join(self, registry: Registry, repository: str, tag: str, parts: dict[str, str]) -> None:
         """One index of what was built for each platform. The parts' tags go with them, a day after the index."""
-        manifests = {platform: registry.manifest(repository, part) for platform, part in parts.items()}
-        bodies = {platform: manifest.body for platform, manifest in manifests.items() if manifest is not None}
-        if missing := sorted(set(parts) - set(bodies)):
-            raise CannotBuild(f"CodeBuild pushed nothing for {', '.join(missing)}: try again")
+        found: dict[str, oci.Manifest] = {}
+        for platform, part in parts.items():
+            manifest = registry.manifest(repository, part)
+            if manifest and (inner := oci.pick(manifest, platform)):  # as engines push what has attestations
+                manifest = registry.manifest(repository, inner)
+            if manifest is None:
+                raise CannotBuild(f"CodeBuild pushed nothing for {platform}: try again")
+            found[platform] = manifest
         with suppress(Exists):
-            registry.put_manifest(repository, tag, oci.index(bodies), oci.INDEX)
+            registry.put_manifest(repository, tag, joined(found), oci.INDEX)
 
 
 class _Log:
@@ -200,6 +208,15 @@ def part_tags(recipe: Recipe) -> list[tuple[str, str]]:
         (platform, f"{PART}{recipe.tag.partition('-')[2]}-{context.architecture(platform)}")
         for platform in recipe.platforms
     ]
+
+
+def joined(manifests: dict[str, oci.Manifest]) -> bytes:
+    """The index of one image for several platforms; engines differ in what kind of manifest they push."""
+    kinds = {manifest.digest: manifest.media_type for manifest in manifests.values()}
+    index = json.loads(oci.index({platform: manifest.body for platform, manifest in manifests.items()}))
+    for entry in index["manifests"]:
+        entry["mediaType"] = kinds[entry["digest"]]
+    return json.dumps(index, separators=(",", ":"), sort_keys=True).encode()
 
 
 def project(name: str, role: str, tags: dict[str, str]) -> dict[str, Any]:

@@ -74,7 +74,10 @@ def image_fields(found: Environment) -> dict[str, str]:
         there = images.there(recipe)
     except (StarburstError, OSError) as error:
         return {"image": f"unknown: {error}"}
-    return {"image": recipe.tag, "state": "ready" if there else "not built yet: the first run does, or `image build`"}
+    return {
+        "image": recipe.tag,
+        "state": "ready" if there else "not built yet: the first run does it, or `starburst image build`",
+    }
 
 
 def fingerprint(found: Environment) -> str:

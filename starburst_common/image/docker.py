@@ -210,18 +210,18 @@ class _Told:
 
     def steps(self, steps: Iterable[dict[str, Any]]) -> None:
         """An engine's answers. Raises `_EngineFailed`."""
-        unfinished = ""
-        for step in steps:
+        unfinished = why = ""
+        for step in steps:  # to their end, which follows on an error: else the connection is not given back
             *lines, unfinished = (unfinished + step.get("stream", "")).replace("\r", "\n").split("\n")
             status = step.get("status", "")
             if status.startswith(_MOVES):
                 lines.append(f"{step.get('id', '')} {status}")
             for line in lines:
                 self.line(line)
-            if "error" in step:
-                self.line(unfinished)
-                raise _EngineFailed(step["error"])
+            why = why or step.get("error", "")
         self.line(unfinished)
+        if why:
+            raise _EngineFailed(why)
 
     def command(self, command: list[str], env: dict[str, str]) -> None:
         """A program's output. Raises `CannotBuild`."""
@@ -284,22 +284,21 @@ def _trouble() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _engine(answer_s: int) -> Iterator[DockerClient]:
-    """The engine that `DOCKER_HOST`, else the usual socket, names. Raises `CannotBuild`."""
+    """The engine that `DOCKER_HOST` or else docker's current context names. Raises `CannotBuild`."""
     try:
         import docker
+        from docker.context import ContextAPI
         from docker.errors import DockerException
     except ImportError:
         raise CannotBuild("the docker library is not there: pip install 'starburst-ecs[docker]'") from None
-    where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    scheme, _, path = where.partition("://")
-    with socket.socket(socket.AF_UNIX) as probe:
-        if scheme == "unix" and (why := probe.connect_ex(path)):
-            raise CannotBuild(
-                f"no container engine listens at {where} ({os.strerror(why)}): start one, or name it in DOCKER_HOST"
-            )
+    where = os.environ.get("DOCKER_HOST", "")
     client: DockerClient | None = None
     try:
-        client = docker.from_env(timeout=answer_s)
+        if not where:
+            chosen = ContextAPI.get_current_context()
+            where = (chosen.Host if chosen else "") or "unix:///var/run/docker.sock"
+        _knock(where)
+        client = docker.from_env(timeout=answer_s, environment={**os.environ, "DOCKER_HOST": where})
         client.ping()
     except (DockerException, OSError) as error:
         if client is not None:
@@ -309,6 +308,14 @@ def _engine(answer_s: int) -> Iterator[DockerClient]:
         ) from error
     with closing(client):
         yield client
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody listens at a socket: sooner, and in plainer words, than the library."""
+    scheme, _, path = address.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
 
 
 def _platform(client: DockerClient) -> str:
