@@ -1,4 +1,4 @@
-"""CodeBuild makes images in the site's account: they run, they fail in its words, and nothing goes on that nobody wants.
+"""CodeBuild makes images in the site's account: they run, failures are told, no build goes on that nobody wants.
 
 The test bed's CodeBuild runs the buildspec with bash and the tests' engine, on this machine and for its platform.
 """
@@ -15,6 +15,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -140,9 +141,7 @@ def test_an_image_is_built_by_codebuild_and_runs(
     """Its packages are there for workers; the log was told, the source is gone; the next run asks CodeBuild nothing."""
 
     def version(_: int) -> str:
-        import six
-
-        return str(six.__version__)
+        return str(import_module("six").__version__)
 
     config = tmp_path / "config.toml"
     image = f'[image]\nbase = "{engine.recipe().base}"\nrequirements = "needs.txt"\nbuilder = "codebuild"\n'
@@ -243,11 +242,11 @@ def test_without_a_role_it_says_which_setting(engine: Engine, lab: Lab) -> None:
 
 def test_who_is_slower_takes_the_image_that_is_there(engine: Engine, lab: Lab) -> None:
     """Of two who build the same all the same, none fails: a tag stays as it is."""
-    recipe = engine.recipe(build_steps=(f"echo it is quick; sleep 2; : {token_hex(8)}",))
+    recipe = engine.recipe()
     pushed: list[oci.Manifest] = []
 
     def tell(line: str) -> None:
-        if line == "it is quick":
+        if line.startswith("CodeBuild for "):
             pushed.append(lab.push(recipe.tag, "linux/amd64"))
 
     assert lab.build(recipe, tell) == pushed[0].digest
@@ -256,28 +255,24 @@ def test_who_is_slower_takes_the_image_that_is_there(engine: Engine, lab: Lab) -
 
 def test_what_fails_on_the_way_is_waited_out(engine: Engine, lab: Lab, caplog: Any) -> None:
     """Throttling, failures, cut connections, expired credentials: the build goes on, and is one."""
-    for service in ("codebuild", "logs"):
-        lab.aws.fault(service=service, code="ThrottlingException", probability=0.15)
-        lab.aws.fault(service=service, status=500, probability=0.15)
-        lab.aws.fault(service=service, reset=True, probability=0.15)
+    for service, operation in (("codebuild", "BatchGetBuilds"), ("logs", "GetLogEvents")):
+        kinds: list[dict[str, Any]] = [{"code": "ExpiredTokenException"}, {"code": "ThrottlingException"}]
+        kinds += [{"status": 500}, {"reset": True}]
+        for skip, fault in enumerate(kinds):
+            lab.aws.fault(service=service, operation=operation, skip=skip, **fault)
     lab.aws.fault(service="codebuild", operation="StartBuild", reset=True, after=True)
-    lab.aws.fault(service="codebuild", operation="BatchGetBuilds", code="ExpiredTokenException", skip=1)
-    lab.aws.fault(service="logs", operation="GetLogEvents", code="ExpiredTokenException", skip=1)
-    recipe = engine.recipe(build_steps=("for each in 1 2 3; do echo step $each; sleep 1; done",))
+    recipe = engine.recipe()
     with caplog.at_level(logging.WARNING, "starburst.aws"):
         lab.build(recipe)
-    hit = [fault["hits"] for fault in lab.aws.faults()]
-    lab.aws.clear_faults()
-    assert all(hit[-3:]) and sum(hit[:-3]) >= 2
+    assert [fault["hits"] for fault in lab.aws.faults()] == [1] * 9
     assert "waiting for " in caplog.text
     assert (lab.statuses(), lab.tags()) == (["SUCCEEDED"], [recipe.tag])
-    told = [line for line in lab.told[1:] if line]
     client = lab.aws.boto("logs")
     where = lab.builds()[0]["logs"]
     pages = client.get_paginator("filter_log_events").paginate(
         logGroupName=where["groupName"], logStreamNames=[where["streamName"]]
     )
-    assert told == [line for page in pages for each in page["events"] if (line := each["message"].rstrip())]
+    assert lab.told[1:] == [each["message"].rstrip() for page in pages for each in page["events"]]
 
 
 # --- the project ------------------------------------------------------------------------------------------------------
@@ -288,13 +283,15 @@ def test_two_who_make_the_project_both_go_on(engine: Engine, lab: Lab) -> None:
     lab.aws.fault(service="codebuild", operation="CreateProject", delay_s=1.0, times=2)
 
     def build(word: str, role: str | None = None) -> None:
-        with pytest.raises(CannotBuild, match=f"\nno luck for {word}"):
-            recipe = engine.recipe(build_steps=(f"echo no luck for {word}; exit 1",))
-            lab.builder(role).build(recipe, lab.repository.access(), lab.told.append)
+        recipe = engine.recipe(platforms=BOTH, build_steps=(f"echo {word}",))
+        for platform, tag in part_tags(recipe):  # so there is nothing left to do but to join them
+            lab.push(tag, platform)
+        lab.builder(role).build(recipe, lab.repository.access(), lab.told.append)
+        assert recipe.tag in lab.tags()
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(build, ("one", "another")))
-    assert (lab.asked("CreateProject"), lab.asked("StartBuild")) == (2, 2)
+    assert lab.asked("CreateProject") == 2
     client, iam = lab.aws.boto("codebuild"), lab.aws.boto("iam")
     (made,) = client.batch_get_projects(names=["starburst-bed"])["projects"]
     assert (made["tags"], made["serviceRole"]) == ([{"key": "starburst:site", "value": "bed"}], lab.aws.build_role)
@@ -336,7 +333,7 @@ def test_parts_have_tags_that_expire_by_themselves(engine: Engine) -> None:
     ("kind", "wrapped"), [(oci.MANIFEST, False), (DOCKERS, False), (oci.MANIFEST, True)], ids=["oci", "docker", "index"]
 )
 def test_parts_are_joined_under_the_image_s_tag(engine: Engine, lab: Lab, kind: str, wrapped: bool) -> None:
-    """Those that an earlier try left are not built again; engines push a manifest, of either kind, or an index of it."""
+    """Those that an earlier try left are not built again; engines push either kind of manifest, or an index of one."""
     recipe = engine.recipe(platforms=BOTH)
     access = lab.repository.access()
     registry = Registry.of(access)

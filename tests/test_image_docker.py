@@ -330,9 +330,10 @@ def test_a_build_killed_while_it_pushes_leaves_no_tag(engine: Engine, logs: Path
         program = (
             "import sys; from starburst_common.image.docker import *; from tests.testbed.engine import *\n"
             "with running_engine() as engine:\n"
-            "    DockerBuilder().build(engine.recipe(), Access(url=sys.argv[1], repository=sys.argv[2]), print)"
+            "    target = Access(url=sys.argv[1], repository=sys.argv[2])\n"
+            "    DockerBuilder(logs=Path(sys.argv[3])).build(engine.recipe(), target, print)"
         )
-        building = subprocess.Popen([sys.executable, "-c", program, target.url, target.repository])
+        building = subprocess.Popen([sys.executable, "-c", program, target.url, target.repository, str(logs)])
         try:
             until = time.monotonic() + 60
             while not front.count("^POST .*/blobs/uploads/") and time.monotonic() < until:

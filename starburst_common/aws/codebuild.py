@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import secrets
 import shlex
 import tempfile
@@ -39,6 +40,7 @@ _MACHINES = {
 }
 _MINUTES = 60  #: a build may take so long
 _LAST_LINES = 20
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  #: docker's, round what a step prints to standard error
 _ARGUMENTS = "arguments.sh"  #: in the source, which only this account can read, rather than in what the console shows
 Tell = Callable[[str], None]
 
@@ -131,12 +133,15 @@ class CodeBuildBuilder:
             if over.wait(self._look_s):
                 raise CannotBuild(f"the build for {platform} was ended")
         if found["buildStatus"] != "SUCCEEDED":
+            over.wait(self._look_s)
+            with suppress(Unavailable):  # the last lines may come late
+                last = [*last, *log.lines(found)][-_LAST_LINES:]
             raise CannotBuild(explained(found, platform, last))
 
     def _look(self, build: str) -> dict[str, Any]:
         with speaking(f"codebuild:BatchGetBuilds {build}"):
-            found: dict[str, Any] = dict(self._clients.codebuild.batch_get_builds(ids=[build])["builds"][0])
-        return found
+            found: list[Any] = list(self._clients.codebuild.batch_get_builds(ids=[build])["builds"])
+        return dict(found[0]) if found else {}  # one that has just been started may not be known everywhere
 
     @contextmanager
     def _stopped_unless_over(self, build: str) -> Iterator[None]:
@@ -194,7 +199,7 @@ class _Log:
                     page = self._clients.logs.get_log_events(**asked, startFromHead=True, **since)
             except NotFound:  # it has not begun to print
                 return
-            yield from (event["message"].rstrip() for event in page["events"])
+            yield from (_COLOUR.sub("", event["message"]).rstrip() for event in page["events"])
             ended, self._token = self._token == page["nextForwardToken"], page["nextForwardToken"]
             if ended:
                 return

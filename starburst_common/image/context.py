@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 
-from starburst_common.environment.indexes import index_settings
+from starburst_common.environment.indexes import indexes_of
 from starburst_common.image import recipe as layout
 from starburst_common.image import wheels, worker
 from starburst_common.image.recipe import Recipe
@@ -31,11 +31,10 @@ def architecture(platform: str) -> str:
 
 def arguments(recipe: Recipe) -> dict[str, str]:
     """Build arguments that say which package indexes there are. They may hold credentials: never to be shown."""
-    file = Path(recipe.environment.source)
     mine = {name: text for name, text in os.environ.items() if name.startswith("UV_INDEX") or name in _INDEXES}
     # what lies on this machine cannot be had elsewhere
     links = [link for link in mine.pop(_LINKS, "").replace(",", " ").split() if link.startswith(("http:", "https:"))]
-    return index_settings(file if file.is_file() else None) | mine | ({_LINKS: " ".join(links)} if links else {})
+    return indexes_of(recipe.environment) | mine | ({_LINKS: " ".join(links)} if links else {})
 
 
 _LINKS = "UV_FIND_LINKS"
