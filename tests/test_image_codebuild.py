@@ -24,7 +24,7 @@ import pytest
 
 from starburst_common import Cluster, starburst_map
 from starburst_common.aws.clients import Clients
-from starburst_common.aws.codebuild import CodeBuildBuilder, part_tags, project, request
+from starburst_common.aws.codebuild import CodeBuildBuilder, explained, part_tags, project, request, source
 from starburst_common.aws.ecr import PART, EcrRepository
 from starburst_common.aws.store import S3Objects
 from starburst_common.environment import Environment
@@ -210,6 +210,17 @@ def test_who_interrupts_ends_the_build(engine: Engine, lab: Lab, where: str) -> 
     assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["STOPPED"], [], [])
 
 
+def test_who_interrupts_at_the_first_word_ends_the_build_too(engine: Engine, lab: Lab) -> None:
+    """From when there is a build, somebody sees to its end."""
+
+    def tell(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.build(engine.recipe(build_steps=long()), tell)
+    assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["STOPPED"], [], [])
+
+
 def test_a_build_that_somebody_stops_is_told_as_that(engine: Engine, lab: Lab) -> None:
     """In the console, perhaps."""
 
@@ -238,6 +249,42 @@ def test_without_a_role_it_says_which_setting(engine: Engine, lab: Lab) -> None:
     with pytest.raises(CannotBuild, match="build_role"):
         builder.build(recipe, lab.repository.access(), lab.told.append)
     assert not [operation for service, operation in lab.aws.requests() if service == "codebuild"]
+
+
+def test_what_codebuild_refuses_is_told_with_what_to_do(engine: Engine, lab: Lab) -> None:
+    """A role that it may not assume; more builds at once than the account may have. Nothing is left of either."""
+    recipe = engine.recipe()
+    with pytest.raises(CannotBuild, match=r"sts:AssumeRole.*: look whether .* `build_role`"):
+        lab.builder("arn:aws:iam::123456789012:role/nobody").build(recipe, lab.repository.access(), lab.told.append)
+    lab.aws.fault(service="codebuild", operation="StartBuild", code="AccountLimitExceededException")
+    with pytest.raises(CannotBuild, match="Service Quotas"):
+        lab.build(recipe)
+    assert (lab.builds(), lab.tags(), sources(lab.aws)) == ([], [], [])
+
+
+def test_a_platform_without_a_machine_is_told_before(engine: Engine, lab: Lab) -> None:
+    """With those that there are."""
+    recipe = engine.recipe(platforms=("linux/amd64", "linux/riscv64"))
+    assert "linux/amd64 and linux/arm64 only, not for linux/riscv64" in lab.builder().lacking(recipe)
+
+
+@pytest.mark.parametrize(
+    ("status", "end"),
+    [
+        ("FAILED", "failed"),
+        ("FAULT", "failed by a fault of CodeBuild's own: try again"),
+        ("TIMED_OUT", "took longer than 60 minutes"),
+        ("STOPPED", "was stopped by somebody"),
+    ],
+)
+def test_each_end_has_its_sentence(status: str, end: str) -> None:
+    """Then come the phases' own words, and what was printed last."""
+    phases = [
+        {"phaseType": "PROVISIONING", "contexts": [{"statusCode": "", "message": ""}]},
+        {"phaseType": "BUILD", "contexts": [{"statusCode": "CODE", "message": "why"}]},
+    ]
+    said = explained({"id": "p:1", "buildStatus": status, "phases": phases}, "linux/amd64", ["last"])
+    assert said == f"CodeBuild's build p:1 for linux/amd64 {end}\nBUILD: CODE why\nlast"
 
 
 def test_who_is_slower_takes_the_image_that_is_there(engine: Engine, lab: Lab) -> None:
@@ -318,6 +365,18 @@ def test_requests_are_what_codebuild_takes() -> None:
     assert (made["environment"]["privilegedMode"], made["artifacts"]) == (True, {"type": "NO_ARTIFACTS"})
 
 
+def test_the_source_of_an_image_is_always_the_same(engine: Engine) -> None:
+    """Down to the byte, whenever it is packed; and what is a program is packed as one."""
+    packed = []
+    for _ in range(2):
+        packed.append(source(engine.recipe(), "linux/amd64", "registry/repository:tag"))
+        time.sleep(2.0)  # what a zip's times are rounded to
+    assert packed[0] == packed[1]
+    with zipfile.ZipFile(io.BytesIO(packed[0])) as opened:
+        assert {"Dockerfile", "amd64/uv", "arguments.sh", "buildspec.yml"} <= {*opened.namelist()}
+        assert opened.getinfo("amd64/uv").external_attr >> 16 & 0o111
+
+
 # --- several platforms ------------------------------------------------------------------------------------------------
 
 
@@ -350,6 +409,23 @@ def test_parts_are_joined_under_the_image_s_tag(engine: Engine, lab: Lab, kind: 
     assert told == {platform: (part.digest, kind) for platform, part in parts.items()}
     assert lab.asked("StartBuild") == 0
     assert [image.tag for image in lab.repository.images() if image.tag.startswith(("env-", PART))] == [recipe.tag]
+
+
+def test_what_an_engine_pushes_is_joined_with_what_was_there(engine: Engine, lab: Lab) -> None:
+    """A try that got one platform done is gone on with: only the other is built, on its own kind of machine."""
+    recipe = engine.recipe(platforms=BOTH)
+    (_, own), (other, done) = part_tags(recipe)
+    there = lab.push(done, other)
+    lab.build(recipe)
+    (build,) = lab.builds()
+    assert (build["environment"]["type"], build["buildStatus"]) == ("LINUX_CONTAINER", "SUCCEEDED")
+    access = lab.repository.access()
+    registry = Registry.of(access)
+    joined = registry.manifest(access.repository, recipe.tag)
+    assert joined is not None
+    assert oci.pick(joined, other) == there.digest
+    assert oci.pick(joined, "linux/amd64") == registry.digest(access.repository, own)
+    assert (lab.tags(), sources(lab.aws)) == (sorted([recipe.tag, own, done]), [])
 
 
 def test_a_platform_that_cannot_be_built_ends_the_others(engine: Engine, lab: Lab) -> None:

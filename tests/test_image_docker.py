@@ -348,6 +348,27 @@ def test_a_build_killed_while_it_pushes_leaves_no_tag(engine: Engine, logs: Path
     assert Registry.of(target).digest(target.repository, recipe.tag) == digest
 
 
+def test_who_interrupts_ends_the_engine_s_work(engine: Engine, logs: Path) -> None:
+    """At once, even where somebody keeps the exception, as a notebook does."""
+    word = token_hex(8)
+
+    def tell(line: str) -> None:
+        if line == "it takes long":
+            raise KeyboardInterrupt
+
+    def running() -> bool:
+        now = engine.client.containers.list(ignore_removed=True)  # others' come and go
+        return any(word in " ".join(each.attrs["Config"]["Cmd"] or ()) for each in now)
+
+    recipe = engine.recipe(build_steps=(f"echo it takes long; sleep 60; : {word}",))
+    with pytest.raises(KeyboardInterrupt) as kept:
+        DockerBuilder(logs=logs).build(recipe, place(engine), tell)
+    until = time.monotonic() + 20
+    while running() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not running() and kept.tb is not None
+
+
 def test_a_base_without_the_platform_is_told(engine: Engine, logs: Path) -> None:
     """In the engine's words."""
     recipe = engine.recipe()
@@ -384,6 +405,10 @@ def test_several_platforms_are_a_matter_for_buildx(engine: Engine, tmp_path: Pat
     with environment({**path, "BUILDX_BUILDER": "mine", **password()}):
         with pytest.raises(CannotBuild, match="install emulation"):
             DockerBuilder(logs=logs).build(both, target, lambda _: None)
+        (tmp_path / "config.json").write_text('{"auths"')
+        with pytest.raises(CannotBuild, match=r"settings in .*/config\.json cannot be read.* DOCKER_CONFIG"):
+            DockerBuilder(logs=logs).build(both, target, lambda _: None)
+        (tmp_path / "config.json").write_text('{"credsStore": "desktop", "auths": null}')
         (tmp_path / "calls.fails").unlink()
         theirs: list[str] = []
 

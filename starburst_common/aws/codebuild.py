@@ -22,7 +22,9 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
-from starburst_common.aws.clients import Clients, speaking
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.ecr import PART
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import CannotBuild, Exists, NotFound, StarburstError, Unavailable
@@ -33,13 +35,21 @@ from starburst_common.names import BUILDS
 from starburst_common.ports import Access
 
 _log = logging.getLogger("starburst.aws")
-#: environment type and image. Source: CodeBuild User Guide, "Docker images provided by CodeBuild", as of 2025
+#: Environment type and image. Source: github.com/aws/aws-codebuild-docker-images, README, "actively maintained", as of
+#: 2026-04-09; both have Docker 28.5 with the overlay2 store, which pushes a plain manifest for a platform.
 _MACHINES = {
     "linux/amd64": ("LINUX_CONTAINER", "aws/codebuild/amazonlinux-x86_64-standard:5.0"),
     "linux/arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
 }
 _MINUTES = 60  #: a build may take so long
 _LAST_LINES = 20
+#: What to do about what CodeBuild refuses. Source: its API reference, StartBuild and CreateProject
+_REFUSED = {
+    "AccountLimitExceededException": "wait for other builds to end, or ask AWS's Service Quotas for more at once",
+    "InvalidInputException": "look whether CodeBuild may assume the `build_role` of the settings' [site]; a new role "
+    "takes a minute to be known",
+}
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  #: a zip knows no time before
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  #: docker's, round what a step prints to standard error
 _ARGUMENTS = "arguments.sh"  #: in the source, which only this account can read, rather than in what the console shows
 Tell = Callable[[str], None]
@@ -58,6 +68,8 @@ class CodeBuildBuilder:
 
     def lacking(self, recipe: Recipe) -> str:
         """Why this recipe cannot be built so; empty if it can."""
+        if unknown := [platform for platform in recipe.platforms if platform not in _MACHINES]:
+            return f"CodeBuild has machines for {' and '.join(_MACHINES)} only, not for {', '.join(unknown)}"
         return "" if self._role else "set `build_role` in the settings' [site]: what CodeBuild may do"
 
     def build(self, recipe: Recipe, target: Access, tell: Tell) -> str:
@@ -98,13 +110,13 @@ class CodeBuildBuilder:
         image = f"{urlsplit(target.url).netloc}/{target.repository}:{tag}"
         try:
             self._store.put(key, source(recipe, platform, image))
-            with speaking(f"codebuild:StartBuild {self._project}"):
+            with _asking(f"codebuild:StartBuild {self._project}"):
                 started = self._clients.codebuild.start_build(
                     **request(self._project, f"{self._store.bucket}/{key}", platform)
                 )
             build = started["build"]["id"]
-            tell(f"CodeBuild for {platform}: {build}")
             with self._stopped_unless_over(build):
+                tell(f"CodeBuild for {platform}: {build}")
                 self._follow(build, platform, tell, over)
         except CannotBuild:
             if registry.digest(target.repository, tag) is None:  # else somebody has pushed it meanwhile, and it stays
@@ -159,13 +171,13 @@ class CodeBuildBuilder:
         with speaking(f"codebuild:BatchGetProjects {self._project}"):
             found = client.batch_get_projects(names=[self._project])["projects"]
         if not found:
-            with speaking(f"codebuild:CreateProject {self._project}"):
+            with _asking(f"codebuild:CreateProject {self._project}"):
                 try:
                     client.create_project(**wanted)
                 except client.exceptions.ResourceAlreadyExistsException:
                     return  # somebody else was first
         elif found[0].get("serviceRole") != self._role:
-            with speaking(f"codebuild:UpdateProject {self._project}"):
+            with _asking(f"codebuild:UpdateProject {self._project}"):
                 client.update_project(**wanted)
 
     def _join(self, registry: Registry, repository: str, tag: str, parts: dict[str, str]) -> None:
@@ -180,6 +192,19 @@ class CodeBuildBuilder:
             found[platform] = manifest
         with suppress(Exists):
             registry.put_manifest(repository, tag, joined(found), oci.INDEX)
+
+
+@contextmanager
+def _asking(doing: str) -> Iterator[None]:
+    """As `speaking`; what CodeBuild refuses, and somebody can do something about, is `CannotBuild`."""
+    try:
+        with speaking(doing):
+            yield
+    except StarburstError as error:
+        code = error_code(error.__cause__) if isinstance(error.__cause__, ClientError) else ""
+        if code in _REFUSED:
+            raise CannotBuild(f"{error}: {_REFUSED[code]}") from error
+        raise
 
 
 class _Log:
@@ -261,7 +286,7 @@ def request(project: str, location: str, platform: str) -> dict[str, Any]:
 
 
 def source(recipe: Recipe, platform: str, image: str) -> bytes:
-    """The build's source as a zip: what docker builds from, and how to."""
+    """The build's source as a zip, the same for the same recipe: what docker builds from, and how to."""
     arguments = {"TARGETARCH": context.architecture(platform), **context.arguments(recipe)}
     body = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="starburst-build-") as folder:
@@ -272,7 +297,9 @@ def source(recipe: Recipe, platform: str, image: str) -> bytes:
         (place / ".dockerignore").write_text(f"{_ARGUMENTS}\nbuildspec.yml\n")
         with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as packed:
             for file in sorted(each for each in place.rglob("*") if each.is_file()):
-                packed.write(file, file.relative_to(place).as_posix())
+                entry = zipfile.ZipInfo(file.relative_to(place).as_posix(), _EARLIEST)
+                entry.external_attr = file.stat().st_mode << 16
+                packed.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return body.getvalue()
 
 
@@ -301,7 +328,11 @@ def buildspec(image: str, arguments: tuple[str, ...]) -> dict[str, Any]:
 
 def explained(build: dict[str, Any], platform: str, last: list[str]) -> str:
     """Why a build failed: its phases' own words, and what it printed last."""
-    ends = {"TIMED_OUT": f"took longer than {_MINUTES} minutes", "STOPPED": "was stopped by somebody"}
+    ends = {
+        "TIMED_OUT": f"took longer than {_MINUTES} minutes",
+        "STOPPED": "was stopped by somebody",
+        "FAULT": "failed by a fault of CodeBuild's own: try again",
+    }
     end = ends.get(build["buildStatus"], "failed")
     contexts = [
         f"{phase['phaseType']}: {context.get('statusCode', '')} {context['message']}".replace("  ", " ")

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,16 +162,24 @@ def with_login(settings: Mapping[str, Any], host: str, user: str, password: str)
     {'credsStore': 'desktop', 'auths': {'r.io': {'auth': 'QVdTOng='}}, 'credHelpers': {'r.io': ''}}
     """
     secret = base64.b64encode(f"{user}:{password}".encode()).decode()
-    auths = {**settings.get("auths", {}), host: {"auth": secret}}
-    return {**settings, "auths": auths, "credHelpers": {**settings.get("credHelpers", {}), host: ""}}
+    auths = {**(settings.get("auths") or {}), host: {"auth": secret}}
+    return {**settings, "auths": auths, "credHelpers": {**(settings.get("credHelpers") or {}), host: ""}}
 
 
 @contextmanager
 def _settings(target: Access) -> Iterator[dict[str, str]]:
-    """The user's settings of docker and our login, in a folder that only they can read, as variables for docker."""
+    """The user's settings of docker and our login, in a folder that only they can read, as variables for docker.
+
+    Raises `CannotBuild`.
+    """
     own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     file = own / "config.json"
-    settings = json.loads(file.read_text()) if file.is_file() else {}
+    try:
+        settings = json.loads(file.read_text()) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise CannotBuild(
+            f"docker's settings in {file} cannot be read ({error}): correct them, or name another in DOCKER_CONFIG"
+        ) from error
     if target.user:
         settings = with_login(settings, urlsplit(target.url).netloc, target.user, target.password)
     with tempfile.TemporaryDirectory(prefix="starburst-docker-") as folder:
@@ -208,17 +216,18 @@ class _Told:
             self._last = [*self._last, text][-_LAST_LINES:]
             self._tell(text)
 
-    def steps(self, steps: Iterable[dict[str, Any]]) -> None:
+    def steps(self, steps: Generator[dict[str, Any]]) -> None:
         """An engine's answers. Raises `_EngineFailed`."""
         unfinished = why = ""
-        for step in steps:  # to their end, which follows on an error: else the connection is not given back
-            *lines, unfinished = (unfinished + step.get("stream", "")).replace("\r", "\n").split("\n")
-            status = step.get("status", "")
-            if status.startswith(_MOVES):
-                lines.append(f"{step.get('id', '')} {status}")
-            for line in lines:
-                self.line(line)
-            why = why or step.get("error", "")
+        with closing(steps):  # an engine works while its connection is open, as a kept exception would leave it
+            for step in steps:  # to their end, which follows on an error: else the connection is not given back
+                *lines, unfinished = (unfinished + step.get("stream", "")).replace("\r", "\n").split("\n")
+                status = step.get("status", "")
+                if status.startswith(_MOVES):
+                    lines.append(f"{step.get('id', '')} {status}")
+                for line in lines:
+                    self.line(line)
+                why = why or step.get("error", "")
         self.line(unfinished)
         if why:
             raise _EngineFailed(why)
