@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
 from tests.places import environment
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine, NoContainers, lacking, must_run, running_engine
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no fault
+settings.load_profile("patient")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background may have it ignored
 
 
 @pytest.fixture

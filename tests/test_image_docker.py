@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -20,8 +22,9 @@ import pytest
 from docker.errors import ImageNotFound
 
 from starburst_common.environment import Environment
+from starburst_common.environment.find import find_environment
 from starburst_common.errors import CannotBuild, Unavailable
-from starburst_common.image import oci, wheels
+from starburst_common.image import context, oci, wheels
 from starburst_common.image import recipe as layout
 from starburst_common.image.docker import DockerBuilder
 from starburst_common.image.layer import LayerBuilder
@@ -209,14 +212,17 @@ def test_nothing_named_stays_and_what_is_there_is_not_built_again(engine: Engine
 
 
 def test_a_step_that_fails_is_told_with_what_it_said_last(engine: Engine, logs: Path) -> None:
-    """All of it is kept in a file, and a missing compiler is a known trouble; no tag is left."""
-    recipe = engine.recipe(build_steps=("seq 1000 1030; gcc -c nothing.c",))
+    """All of it is kept in a file; no tag is left. A known trouble has its way out, wherever the step spoke of it:
+
+    an engine reads a command's output and its errors apart, so the last words may not come last.
+    """
+    recipe = engine.recipe(build_steps=("gcc -c nothing.c || { sleep 1; seq 1000 1030; exit 127; }",))
     access = place(engine)
     with pytest.raises(CannotBuild) as failed:
         DockerBuilder(logs=logs).build(recipe, access, lambda _: None)
     log, said = logs / f"{recipe.tag}.log", str(failed.value)
-    assert "returned a non-zero code: 127" in said and "1030\n" in said and "gcc: not found" in said
-    assert "1001\n" not in said and "1001\n" in log.read_text() and str(log) in said
+    assert "returned a non-zero code: 127" in said and "\n1030" in said and "\n1001" not in said and str(log) in said
+    assert "\n1001\n" in log.read_text() and "gcc: not found" in log.read_text()
     assert "add gcc" in said and log.stat().st_mode & 0o077 == 0
     assert Registry.of(access).digest(access.repository, recipe.tag) is None
 
@@ -380,6 +386,161 @@ def test_a_base_without_the_platform_is_told(engine: Engine, logs: Path) -> None
     digest = registry.put_manifest(repository, "foreign", index, oci.INDEX)
     with pytest.raises(CannotBuild, match="no matching manifest for linux"):
         DockerBuilder(logs=logs).build(replace(recipe, base_digest=digest), place(engine), lambda _: None)
+
+
+def test_a_locked_package_and_an_index_whose_address_has_a_password(engine: Engine) -> None:
+    """The line of a lock, hashes and all; the password is in no layer, history or configuration, deleted or not."""
+    recipe = engine.recipe(Environment.of(PYTHON, locked("numpy")))
+    assert "--require-hashes" in context.dockerfile(recipe) and "--hash=" in recipe.environment.text
+    with running_index(SECRET) as index, environment({"UV_EXTRA_INDEX_URL": index.url}):
+        made = Built(engine, recipe, [])
+    assert any("numpy" in path for path in index.asked)
+    program = "import cloudpickle, importlib.util as u; print(u.find_spec('boto3'))"
+    assert made.said("-P", "-c", program, entrypoint=["python3"]) == "None\n"
+    image = engine.client.images.get(f"{engine.registry}/{made.access.repository}@{made.digest}")
+    assert image.attrs["Config"]["Entrypoint"] == ["python3", "/opt/starburst/supervisor"]
+    assert image.labels == {"starburst.python": PYTHON}
+    seen = [json.dumps(image.history()), json.dumps(image.attrs), *made.told]
+    assert [text for text in seen if SECRET in text] == []
+    layers = own_layers(made)
+    assert len(layers) > 3 and [number for number, body in enumerate(layers) if SECRET.encode() in body] == []
+
+
+def locked(name: str) -> str:
+    """A package's line in this project's own lock."""
+    found = find_environment(Path(__file__).parents[1], groups=("examples",))
+    (line,) = (line for line in found.requirements if line.startswith(f"{name}=="))
+    return line
+
+
+def own_layers(built: Built) -> list[bytes]:
+    """What an image has on top of its base, unpacked."""
+    registry, (url, repository, _) = Registry.of(built.access), parse_reference(built.recipe.base)
+    ours = registry.manifest(built.access.repository, built.digest)
+    base = Registry(url).manifest(repository, built.recipe.base_digest)
+    assert ours is not None and base is not None
+    below = [layer["digest"] for layer in base.content["layers"]]
+    above = [layer["digest"] for layer in ours.content["layers"] if layer["digest"] not in below]
+    return [gzip.decompress(registry.blob(built.access.repository, digest)) for digest in above]
+
+
+def test_a_failed_install_does_not_tell_the_password_of_an_index(engine: Engine, logs: Path) -> None:
+    """Neither in what is raised nor in what is kept."""
+    recipe, told = engine.recipe(Environment.of(PYTHON, "mine==9\n")), list[str]()
+    with running_index(SECRET) as index, environment({"UV_EXTRA_INDEX_URL": index.url}):
+        index.add("mine", "1.0")
+        with pytest.raises(CannotBuild, match="no version of mine==9") as failed:
+            DockerBuilder(logs=logs).build(recipe, place(engine), told.append)
+    kept = (logs / f"{recipe.tag}.log").read_text()
+    assert [text for text in (str(failed.value), kept, *told) if SECRET in text] == []
+
+
+def test_a_step_that_fails_for_its_own_reasons_is_told_without_advice(engine: Engine, logs: Path) -> None:
+    """First why, then where all is, then the end of it; the file is whole, and its owner's alone."""
+    step = f"exec >&2; seq 1 40; echo out of luck; exit 3 # {token_hex(4)}"
+    recipe, access = engine.recipe(build_steps=(step,)), place(engine)
+    told: list[str] = []
+    with pytest.raises(CannotBuild) as failed:
+        DockerBuilder(logs=logs).build(recipe, access, told.append)
+    log, (why, where, *end) = logs / f"{recipe.tag}.log", str(failed.value).splitlines()
+    assert why.startswith("the image cannot be built: ") and why.endswith("returned a non-zero code: 3")
+    assert where == f"What it said is in {log}; it ends:"
+    assert end[-2:] == ["40", "out of luck"] and len(end) == 20
+    kept = log.read_text().splitlines()
+    first = kept.index("1")
+    assert kept[0].startswith("Step 1/") and kept[first : first + 41] == [*map(str, range(1, 41)), "out of luck"]
+    assert [line for line in kept if line in told] == told
+    assert log.stat().st_mode & 0o777 == 0o600
+    assert Registry.of(access).digest(access.repository, recipe.tag) is None
+
+
+def test_who_may_look_but_not_push_is_told_so(engine: Engine, logs: Path) -> None:
+    """It is their credentials' matter: trying again is no advice."""
+    recipe = engine.recipe()
+    with front_of_engine(engine) as front:
+        target = replace(place(engine, user="AWS", password=PASSWORD), url=front.url)
+        put_base_layers(engine, recipe, target)
+        front.RequestHandlerClass = denying_tags(front.RequestHandlerClass)
+        with pytest.raises(CannotBuild, match="Let these credentials push") as failed:
+            DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
+        assert front.host in str(failed.value) and PASSWORD not in str(failed.value)
+        assert Registry.of(target).digest(target.repository, recipe.tag) is None
+
+
+def denying_tags(handler: Any) -> Any:
+    """The same, but nobody may push a tag, in the words that registries have for it."""
+
+    class Denying(handler):  # type: ignore[misc]
+        def do_PUT(self) -> None:
+            if "/manifests/" not in self.path:
+                self.handle_any()
+                return
+            denied = {"errors": [{"code": "DENIED", "message": "this user may not push"}]}
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(403, json.dumps(denied).encode(), {"Content-Type": "application/json"})
+
+    return Denying
+
+
+def put_base_layers(engine: Engine, recipe: Recipe, target: Access) -> None:
+    """Spare an engine that cannot know of them to upload the base's layers."""
+    repository = parse_reference(recipe.base)[1]
+    registry = Registry(f"http://{engine.registry}")
+    base = registry.manifest(repository, recipe.base_digest)
+    assert base is not None
+    for layer in base.content["layers"]:
+        assert registry.mount(target.repository, layer["digest"], repository)
+
+
+def test_a_registry_that_stumbles_over_the_first_uploads_gets_them_again(engine: Engine, logs: Path) -> None:
+    """From the engine, which is patient by itself."""
+    recipe = engine.recipe()
+    with front_of_engine(engine) as front:
+        target = replace(place(engine), url=front.url)
+        put_base_layers(engine, recipe, target)
+        front.fail("^POST .*/blobs/uploads/", "500", times=2)
+        digest = DockerBuilder(logs=logs).build(recipe, target, lambda _: None)
+        assert Registry.of(target).digest(target.repository, recipe.tag) == digest
+
+
+def test_two_builds_of_one_recipe_at_once_both_succeed(engine: Engine, logs: Path) -> None:
+    """What each returns is in the registry, and one of them has the tag."""
+    recipe, access = engine.recipe(build_steps=(f"sleep 1; date +%N > /{token_hex(4)}",)), place(engine)
+    with ThreadPoolExecutor(2) as pool:
+        builds = [pool.submit(DockerBuilder(logs=logs).build, recipe, access, lambda _: None) for _ in range(2)]
+        digests = [build.result() for build in builds]
+    registry = Registry.of(access)
+    assert all(registry.manifest(access.repository, digest) for digest in digests)
+    assert registry.digest(access.repository, recipe.tag) in digests
+    assert list(logs.iterdir()) == []
+
+
+def test_a_dockerfile_puts_first_what_changes_least() -> None:
+    """System packages, then steps in their order, below all else; the worker's layers are below those with packages."""
+    recipe = Recipe(
+        environment=Environment.of(PYTHON, f"six==1.17.0 --hash=sha256:{'0' * 64}"),
+        platforms=("linux/amd64",),
+        base="here:5000/base:1",
+        base_digest="sha256:1",
+        worker="1",
+        system_packages=("gcc", "bc"),
+        build_steps=('echo "a"', "echo b\necho ${TARGETARCH}"),
+    )
+    text = context.dockerfile(recipe, ("UV_INDEX", "UV_EXTRA_INDEX_URL"))
+    _, ground, packages, final = text.split("\nFROM ")
+    assert ground.startswith("here:5000/base@sha256:1 AS ground\n")
+    steps = [f"RUN {json.dumps(['/bin/sh', '-c', step])}" for step in recipe.build_steps]
+    places = [ground.index(part) for part in ("USER 0:0", " bc gcc ", *steps)]
+    assert places == sorted(places)
+    assert [line for line in packages.splitlines() if line.startswith("ARG UV")] == [
+        "ARG UV_EXTRA_INDEX_URL",
+        "ARG UV_INDEX",
+    ]
+    assert "UV_" not in ground + final and "--require-hashes" in packages
+    order = ("/supervisor ", "/slots ", "COPY --from=packages ", "ENV ", "LABEL ", "USER 10001:10001", "ENTRYPOINT ")
+    assert [final.index(part) for part in order] == sorted(final.index(part) for part in order)
+    bare = context.dockerfile(replace(recipe, environment=Environment.of(PYTHON, ""), system_packages=()))
+    assert "apt-get" not in bare and "--require-hashes" not in bare
 
 
 DOCKER = """#!/bin/sh

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _BUILDER = "starburst"  #: buildx's, named always: whatever else the user has chosen stays as it is
 _LAST_LINES = 20
+_STEP_LINES = 500  #: of the step that fails, where known troubles are looked for: its errors need not come last
 _ANSWER_S, _PATIENCE_S = 5, 3600  #: until an engine that works says anything; until its next word while it builds
 _DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|authentication required", re.IGNORECASE)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -205,7 +207,8 @@ class _Told:
 
     def __init__(self, keep: Callable[[str], Any], tell: Tell, log: Path) -> None:
         self._keep, self._tell, self._log = keep, tell, log
-        self._last: list[str] = []
+        self._last = deque[str](maxlen=_LAST_LINES)
+        self._step = deque[str](maxlen=_STEP_LINES)
 
     def line(self, text: str) -> None:
         """One line of output."""
@@ -213,7 +216,10 @@ class _Told:
             return
         self._keep(f"{text}\n")
         if not text.startswith(_NOISE):
-            self._last = [*self._last, text][-_LAST_LINES:]
+            if text.startswith("Step "):
+                self._step.clear()
+            self._last.append(text)
+            self._step.append(text)
             self._tell(text)
 
     def steps(self, steps: Generator[dict[str, Any]]) -> None:
@@ -270,8 +276,8 @@ class _Told:
             raise Unavailable(f"{image} cannot be pushed: {error}. Try again") from error
 
     def _failed(self, why: str) -> CannotBuild:
-        said = "\n".join(self._last)
-        hints = [hint for sign, hint in _HINTS.items() if re.search(sign, f"{said}\n{why}")]
+        said, signs = "\n".join(self._last), "\n".join([*self._step, why])
+        hints = [hint for sign, hint in _HINTS.items() if re.search(sign, signs)]
         end = [f"What it said is in {self._log}; it ends:", said] if said else []
         return CannotBuild("\n".join([f"the image cannot be built: {why.strip()}", *hints[:1], *end]))
 
