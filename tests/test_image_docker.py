@@ -280,6 +280,7 @@ def test_a_registry_that_asks_who_we_are_is_told(engine: Engine, logs: Path) -> 
     with front_of_engine(engine, auth="basic") as front:
         recipe = replace(recipe, base=recipe.base.replace(engine.registry, front.host))
         target = replace(place(engine, user="AWS", password=PASSWORD), url=front.url)
+        put_base_layers(engine, recipe, target)
         told: list[str] = []
         with pytest.raises(CannotBuild, match=front.host):
             DockerBuilder(logs=logs).build(recipe, replace(target, password="wrong"), told.append)
@@ -294,6 +295,7 @@ def test_a_push_that_breaks_leaves_no_tag_and_the_next_one_succeeds(engine: Engi
     recipe = engine.recipe()
     with front_of_engine(engine) as front:
         target = replace(place(engine), url=front.url)
+        put_base_layers(engine, recipe, target)
         front.fail("^PUT .*/manifests/", "500")
         with pytest.raises(Unavailable, match="cannot be pushed"):
             DockerBuilder(logs=logs).build(recipe, target, lambda _: None)

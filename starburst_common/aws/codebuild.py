@@ -41,7 +41,8 @@ _MACHINES = {
     "linux/amd64": ("LINUX_CONTAINER", "aws/codebuild/amazonlinux-x86_64-standard:5.0"),
     "linux/arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
 }
-_MINUTES = 60  #: a build may take so long
+_MINUTES = 60  #: a build may wait for its turn so long, and take so long
+_MOST_MINUTES = 2 * _MINUTES + 10
 _LAST_LINES = 20
 #: What to do about what CodeBuild refuses. Source: its API reference, StartBuild and CreateProject
 _REFUSED = {
@@ -128,7 +129,7 @@ class CodeBuildBuilder:
     def _follow(self, build: str, platform: str, tell: Tell, over: Event) -> None:
         last: list[str] = []
         log = _Log(self._clients)
-        until = time.monotonic() + 60 * (_MINUTES + 10)
+        until = time.monotonic() + 60 * _MOST_MINUTES
         while True:
             try:
                 found = self._look(build)
@@ -142,6 +143,8 @@ class CodeBuildBuilder:
                 found = {}
             if found.get("buildComplete"):
                 break
+            if time.monotonic() > until:
+                raise CannotBuild(f"CodeBuild's build {build} for {platform} is not over after {_MOST_MINUTES} minutes")
             if over.wait(self._look_s):
                 raise CannotBuild(f"the build for {platform} was ended")
         if found["buildStatus"] != "SUCCEEDED":
@@ -281,6 +284,7 @@ def request(project: str, location: str, platform: str) -> dict[str, Any]:
         "computeTypeOverride": "BUILD_GENERAL1_SMALL",
         "privilegedModeOverride": True,
         "timeoutInMinutesOverride": _MINUTES,
+        "queuedTimeoutInMinutesOverride": _MINUTES,
         "idempotencyToken": secrets.token_hex(16),
     }
 

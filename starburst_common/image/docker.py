@@ -42,8 +42,10 @@ _HINTS = {
     "exec format error": "this engine cannot run programs of that platform: install emulation "
     "(`docker run --privileged --rm tonistiigi/binfmt --install all`), or choose another builder",
     r"Python\.h: No such file": "a package needs Python's headers: add python3-dev to `system_packages`",
-    rf"{_COMPILER}.*(not found|No such file)|No such file.*{_COMPILER}": "a package needs a compiler: add gcc (or g++) "
-    "to `system_packages`",
+    r"\b(assert|errno|limits|math|stdint|stdio|stdlib|string)\.h: No such file": "the compiler lacks the C library's "
+    "headers: add libc6-dev to `system_packages`",
+    rf"{_COMPILER}.*(not found|No such file)|No such file.*{_COMPILER}": "a compiler is needed: add gcc and libc6-dev, "
+    "or g++, to `system_packages`",
     r"(?i:git executable not found)": "a package comes from git: add git to `system_packages`",
     "no space left on device": "the engine's disk is full: make room, as with `docker system prune`",
 }
