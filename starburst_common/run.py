@@ -10,7 +10,16 @@ from typing import Any
 
 from starburst_common.answers import answers, exception_of
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, InputLost, NotFound, Refused, RunCancelled, RunStopped, StarburstError
+from starburst_common.errors import (
+    BadInput,
+    InputLost,
+    NotFound,
+    Refused,
+    RunCancelled,
+    RunStopped,
+    StarburstError,
+    Unavailable,
+)
 from starburst_common.fleet import Fleet
 from starburst_common.follow import as_settled, in_order
 from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
@@ -180,16 +189,28 @@ class Run:
             fleet = Fleet.of(self._backend, self._spec.resources, self._spec.workers, self._spec.fleet)
             driver = Driver(self._backend, self.id, fleet, self._spec.policy)
             driver.recover()
-            end = read_end(self._backend, self.id)
+            end = self._end_or_hold(fleet)
             if end is None:
-                fleet.hold(self.id)
-                self._backend.queue.ensure(self._names.notices)
                 driver.start()
             else:
                 driver.state, driver.reason, driver.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
                 driver.closed = True
             self._driver = driver
         return self._driver
+
+    def _end_or_hold(self, fleet: Fleet) -> dict[str, Any] | None:
+        """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
+        end = read_end(self._backend, self.id)
+        if end is None:
+            try:
+                fleet.hold(self.id)
+                self._backend.queue.ensure(self._names.notices)
+            except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it
+                end = read_end(self._backend, self.id)
+                if end is None:
+                    raise
+                fleet.release(self.id)
+        return end
 
     def _check_driver(self, driver: Driver) -> None:
         if driver.error is not None:

@@ -9,11 +9,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from starburst_common import Cluster, RunState, attach, starburst_map
+from starburst_common import Cluster, NotFound, RunState, attach, starburst_map
+from starburst_common.model import Buffer
+from starburst_common.names import RunNames
+from starburst_common.ports import ObjectStore
 from starburst_common.reconcile import Resend
 from tests.faults.conftest import Bed, LocalBed, noting
 
@@ -202,3 +205,29 @@ def test_ctrl_c_cancels_and_leaves_nothing(bed: Bed) -> None:
     assert said.rstrip().endswith("KeyboardInterrupt")
     (run,) = bed.backend.store.folders("runs/")
     assert attach(run, backend=bed.backend).status().state is RunState.CANCELLED
+
+
+def test_a_run_that_ends_while_another_process_attaches_is_over_for_both(bed: Bed) -> None:
+    """Between the second driver's look for an end and its first step the first driver ends the run and drops it all."""
+
+    class Late:
+        """The store as a process meets it that is held up after it saw no end."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bed.backend.store, name)
+
+        def get(self, key: str) -> Buffer:
+            try:
+                return bed.backend.store.get(key)
+            except NotFound:
+                if key == RunNames(run.id).end:
+                    run.cancel()
+                    run.wait()
+                raise
+
+    cluster = Cluster(workers=1, backend=bed.backend, progress=False)
+    run = cluster.start(noting(bed.notes, seconds=0.01), range(N))
+    bed.until(lambda: run.status().answered > 0)
+    cluster.close()  # lets go of the fleet, so that the run is the last to hold it
+    late = attach(run.id, backend=replace(bed.backend, store=cast("ObjectStore", Late())))
+    assert late.wait().state is RunState.CANCELLED
