@@ -8,14 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefect_starburst.bursts import burst
     from prefect_starburst.runner import StarburstTaskRunner
+    from prefect_starburst.site import StarburstSite
 
-__all__ = ["StarburstTaskRunner"]
+_HOMES = {"StarburstSite": "site", "StarburstTaskRunner": "runner", "burst": "bursts"}
+
+__all__ = ["StarburstSite", "StarburstTaskRunner", "burst"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "StarburstTaskRunner":
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prefect_starburst.runner import StarburstTaskRunner
+    from importlib import import_module
 
-    return StarburstTaskRunner
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,30 +14,37 @@ import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
 
+if TYPE_CHECKING:
+    from prefect.tasks import Task
+
+    from prefect_starburst.worker import Worked
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """How a call ended: a value, or an error with its traceback as text; and what was logged on the way.
+    """How a call ended: a value, or an error with its traceback as text; and what it has logged and set on the way.
 
-    A value with nothing logged travels bare.
+    A value with nothing else to tell travels bare.
     """
 
     value: Any = None
     error: Exception | None = None
     traceback: str = ""
     records: list[logs.Record] = field(default_factory=list)
+    transactions: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RemoteCall:
@@ -48,31 +55,46 @@ class RemoteCall:
 
     def __init__(self, fn: Callable[..., Any], facts: bytes, levels: logs.Levels, *, needs_prefect: bool) -> None:
         self.fn, self.facts, self.levels, self.needs_prefect = fn, facts, levels, needs_prefect
+        self.held: dict[str, bytes] = {}
+        self.modules: list[str] = []
+
+    def holding(self, held: dict[str, bytes], modules: list[str]) -> RemoteCall:
+        """The same with pickled parameters that all its calls have, and what they name: modules that must travel."""
+        call = copy(self)
+        call.held, call.modules = held, modules
+        return call
 
     def __call__(self, parameters: dict[str, Any], run: bytes) -> Any:
         """The function's value, or a `Reply` where there is more to tell; `run` is the pickled facts of the run."""
 
-        def contexts() -> AbstractContextManager[Any]:
+        worked: list[Worked] = []  # of which there is one once Prefect has been imported
+
+        def enter() -> Task[Any, Any]:
             from prefect_starburst.worker import run_context
 
             task, flow = pickle.loads(self.facts)
             task.fn = self.fn
-            return run_context(task, flow, parameters, pickle.loads(run))
-
-        def prefect_came() -> None:
-            stack.enter_context(contexts())
+            worked.append(stack.enter_context(run_context(task, flow, parameters, pickle.loads(run))))
             stack.enter_context(logs.captured(self.levels, records))  # importing Prefect has set up its loggers anew
+            return task
 
         with logs.captured(self.levels) as records, ExitStack() as stack:
             try:
+                parameters = {**{name: pickle.loads(held) for name, held in self.held.items()}, **parameters}
                 if self.needs_prefect or "prefect" in sys.modules:
-                    value = _within_prefect(stack.enter_context(contexts()), parameters)
+                    value = _within_prefect(enter(), parameters)
                 else:
-                    stack.enter_context(_when_prefect_is_imported(prefect_came))
+                    stack.enter_context(_when_prefect_is_imported(enter))
                     value = call_with(self.fn, parameters)
             except Exception as exc:
-                return Reply(error=_portable(exc), traceback=_told(exc), records=records)
-        return Reply(value=value, records=records) if records or isinstance(value, Reply) else value
+                error, text = exc, _told(exc)
+                for each in worked:
+                    error = each.failed(exc)
+                return Reply(error=_portable(error), traceback=text, records=records, transactions=_changed(worked))
+            transactions = _changed(worked)
+        if records or any(transactions) or isinstance(value, Reply):
+            return Reply(value=value, records=records, transactions=transactions)
+        return value
 
 
 def call_with(fn: Callable[..., Any], parameters: dict[str, Any]) -> Any:
@@ -83,6 +105,10 @@ def call_with(fn: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     """
     bound = inspect.BoundArguments(inspect.signature(fn), OrderedDict(parameters))
     return fn(*bound.args, **bound.kwargs)
+
+
+def _changed(worked: list[Worked]) -> list[dict[str, Any]]:
+    return worked[0].transactions.changed() if worked else []
 
 
 def _within_prefect(task: Any, parameters: dict[str, Any]) -> Any:

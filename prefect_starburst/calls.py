@@ -3,47 +3,62 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import sys
 import threading
+from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
-from prefect.utilities.engine import should_log_prints
 
 from prefect_starburst import logs
 from prefect_starburst.call import RemoteCall
 from prefect_starburst.facts import FlowFacts
+from prefect_starburst.internals import hash_objects, should_log_prints
 
 #: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
 LARGEST_FLOW_PARAMETER = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A task, its callable, and what names its code from one attempt at a flow run to the next."""
+
+    task: Task[Any, Any]
+    call: RemoteCall
+    code: str | None
 
 
 class Calls:
     """The callables of one flow run, by task and by what a task says."""
 
     def __init__(self) -> None:
-        self._by_task: dict[int, tuple[Task[Any, Any], RemoteCall]] = {}
+        self._by_task: dict[int, Known] = {}
         self._by_content: dict[str, RemoteCall] = {}
         self._flow: FlowFacts | None = None
         self._flow_known = False
         self._lock = threading.Lock()
 
-    def of(self, task: Task[Any, Any]) -> RemoteCall:
-        """The callable of a task; equal tasks, such as two of the same `with_options`, share one."""
+    def of(self, task: Task[Any, Any]) -> Known:
+        """What is known of a task; equal tasks, such as two of the same `with_options`, share a callable."""
         known = self._by_task.get(id(task))  # the task is kept with it, so its id stays its own
         if known is not None:
-            return known[1]
+            return known
         with self._lock:
+            _send_by_value(task.fn)
             slim = slimmed(task)
             facts = cloudpickle.dumps((slim, self._flow_facts()))
             content = hashlib.sha256(facts + cloudpickle.dumps(task.fn)).hexdigest()
             if content not in self._by_content:
                 needs = task.isasync or task.timeout_seconds is not None or should_log_prints(task)
                 self._by_content[content] = RemoteCall(task.fn, facts, logs.Levels.here(), needs_prefect=needs)
-            self._by_task[id(task)] = task, self._by_content[content]
-            return self._by_content[content]
+            known = Known(task=task, call=self._by_content[content], code=_code_of(task))
+            self._by_task[id(task)] = known
+            return known
 
     def _flow_facts(self) -> FlowFacts | None:
         context = FlowRunContext.get()
@@ -77,6 +92,31 @@ def slimmed(task: Task[Any, Any]) -> Task[Any, Any]:
     slim.persist_result = False
     slim.__dict__.pop("__wrapped__", None)  # the function again
     return slim
+
+
+def _send_by_value(fn: Callable[..., Any]) -> None:
+    """Have a function of a flow's script travel whole where Prefect loaded that under a name of its own making."""
+    module = sys.modules.get(fn.__module__ or "")
+    if module is not None and module.__name__.startswith("__prefect_loader_"):
+        cloudpickle.register_pickle_by_value(module)
+
+
+def _code_of(task: Task[Any, Any]) -> str | None:
+    """The function's text (or its code where there is none, as Prefect's `TASK_SOURCE` has it) and what it closes over.
+
+    None if that has no name.
+    """
+    fn = task.fn
+    try:
+        source = inspect.getsource(fn)
+    except (OSError, TypeError):
+        code = getattr(fn, "__code__", None)
+        source = code.co_code.hex() if code else repr(type(fn))
+    try:
+        closed_over = [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
+    except ValueError:  # a cell is still empty
+        return None
+    return hash_objects(task.task_key, source, closed_over)
 
 
 def _travels(value: Any) -> bool:

@@ -6,10 +6,10 @@ import asyncio
 import functools
 import inspect
 import math
-import pickle
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import nullcontext
 from contextvars import copy_context
 from copy import copy
 from dataclasses import dataclass
@@ -20,23 +20,28 @@ from prefect.client.schemas.objects import RunInput, State, TaskRun
 from prefect.context import TagsContext, TaskRunContext
 from prefect.exceptions import PrefectSignal
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.logging.loggers import task_run_logger
 from prefect.states import Crashed
 from prefect.task_engine import run_task_async
 from prefect.tasks import Task
 from prefect.utilities.asyncutils import run_coro_as_sync
 from prefect.utilities.engine import should_log_prints
 
-from prefect_starburst import logs
-from prefect_starburst.call import RemoteCall, Reply
+from prefect_starburst import logs, transactions
+from prefect_starburst.call import Reply
 from prefect_starburst.facts import CallContext
 from prefect_starburst.loop import EngineLoop
 from starburst_common.answers import RemoteTraceback
-from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult
+from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
 
-Send = Callable[..., "Future[Any]"]
+#: The call of a task's function with its parameters in, the worker's answer out.
+Ask = Callable[[dict[str, Any], CallContext], Awaitable[Any]]
 
 #: Failures of starburst's that are the call's own fault: they fail the run, and spend its retries. All others crash it.
 FAILURES = (BadInput, UnpicklableResult, ItemTimeout)
+
+#: A task's lists of hooks; not every Prefect has them all.
+HOOKS = ("on_completion_hooks", "on_failure_hooks", "on_running_hooks", "on_commit_hooks", "on_rollback_hooks")
 
 
 class CallLost(BaseException):
@@ -55,14 +60,15 @@ class Submission:
     upstream: list[PrefectFuture[Any]]
 
 
-async def final_state(submission: Submission, *, call: RemoteCall, send: Send, loop: EngineLoop) -> State[Any]:
+async def final_state(submission: Submission, *, ask: Ask, loop: EngineLoop, retry_lost: bool = False) -> State[Any]:
     """Wait for upstream runs, then for a slot, then run the engine to the end.
 
+    With `retry_lost` a call whose worker was lost fails its run, which spends the task's retries; else it crashes it.
     Raises what the engine raises without setting a state, such as inputs it cannot resolve, like Prefect's own runners.
     """
     for future in submission.upstream:
         await _settled(future, loop)
-    stub = Stub(submission.task, call, send, loop)
+    stub = Stub(submission.task, ask, retry_lost=retry_lost)
     async with loop.slots:
         try:
             state = await run_task_async(
@@ -86,10 +92,11 @@ class Stub:
     It has the function's signature, source and code: parameters bind and cache keys come out as for the function.
     """
 
-    def __init__(self, task: Task[Any, Any], call: RemoteCall, send: Send, loop: EngineLoop) -> None:
+    def __init__(self, task: Task[Any, Any], ask: Ask, *, retry_lost: bool = False) -> None:
         functools.update_wrapper(self, task.fn)
         self.__code__ = getattr(task.fn, "__code__", None)
-        self._task, self._call, self._send, self._loop = task, call, send, loop
+        self._task, self._ask = task, ask
+        self._failures = (*FAILURES, WorkerLost) if retry_lost else FAILURES
         self._task_run: TaskRun | None = None
 
     def proxy(self) -> Task[Any, Any]:
@@ -101,9 +108,9 @@ class Stub:
         proxy.log_prints = False  # prints happen on the worker
         if task.timeout_seconds is not None:
             proxy.timeout_seconds = EnforcedElsewhere(task.timeout_seconds)
-        for hooks in ("on_completion_hooks", "on_failure_hooks", "on_running_hooks"):
-            setattr(proxy, hooks, [_off_loop(hook, task) for hook in getattr(task, hooks)])
-        if inspect.isfunction(task.retry_condition_fn):
+        for hooks in HOOKS:
+            setattr(proxy, hooks, [_off_loop(hook, task) for hook in getattr(task, hooks, [])])
+        if callable(task.retry_condition_fn):
             proxy.retry_condition_fn = _off_loop(task.retry_condition_fn, task)
         return proxy
 
@@ -111,22 +118,25 @@ class Stub:
         context = TaskRunContext.get()
         assert context is not None, "the engine calls within a task run's context"
         self._task_run = context.task_run
+        around = transactions.around()
         try:
             facts = CallContext.of(
-                context.task_run, tags=TagsContext.get().current_tags, log_prints=should_log_prints(self._task)
+                context.task_run,
+                tags=TagsContext.get().current_tags,
+                log_prints=should_log_prints(self._task),
+                transactions=transactions.packed(around),
             )
-            run = pickle.dumps(facts)
-            await self._loop.burst()
-            sent = self._send(self._call, context.parameters, run)
-            answer = await self._loop.settled(sent)
-        except FAILURES:
+            answer = await self._ask(context.parameters, facts)
+        except self._failures:
             raise
         except (StarburstError, BrokenExecutor, CancelledError) as exc:
             raise CallLost(f"{type(exc).__name__}: {exc}") from exc
         except (SystemExit, KeyboardInterrupt, PrefectSignal) as exc:
             raise CallLost(f"the function raised {type(exc).__name__}: {exc}") from None
         reply = answer if isinstance(answer, Reply) else Reply(value=answer)
-        logs.replay(reply.records)
+        transactions.set_again(around, reply.transactions)
+        if reply.records:
+            logs.replay(reply.records, task_run_logger(context.task_run, self._task).extra or {})
         if reply.error is not None:
             raise reply.error from RemoteTraceback(reply.traceback)
         return reply.value
@@ -161,18 +171,16 @@ class EnforcedElsewhere(float):
 def _off_loop(hook: Callable[..., Any], task: Task[Any, Any]) -> Callable[..., Any]:
     """A user's hook as a coroutine function that runs it in a thread, with the task and the context it knows."""
 
-    def called(task_run: TaskRun, state: State[Any]) -> Any:
+    def called(*args: Any) -> Any:
         context = TaskRunContext.get()
-        if context is None:
-            return hook(task, task_run, state)
-        with context.model_copy(update={"task": task}):
-            answer = hook(task, task_run, state)
+        with context.model_copy(update={"task": task}) if context else nullcontext():
+            answer = hook(*(task if isinstance(arg, Task) else arg for arg in args))
             return run_coro_as_sync(answer) if inspect.iscoroutine(answer) else answer
 
-    async def off_loop(_: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, copy_context().run, called, task_run, state)
+    async def off_loop(*args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, copy_context().run, called, *args)
 
-    off_loop.__name__ = getattr(hook, "__name__", type(hook).__name__)
+    off_loop.__name__ = getattr(getattr(hook, "func", hook), "__name__", type(hook).__name__)
     return off_loop
 
 

@@ -25,9 +25,11 @@ class CallContext:
     task_run: dict[str, Any]
     tags: frozenset[str]
     log_prints: bool
+    transactions: bytes = b""  #: values of the transactions round the call, as `transactions.packed` has them
+    key: str | None = None  #: names the call: equal calls of a flow run's attempts have equal names
 
     @classmethod
-    def of(cls, task_run: TaskRun, *, tags: set[str], log_prints: bool) -> Self:
+    def of(cls, task_run: TaskRun, *, tags: set[str], log_prints: bool, transactions: bytes) -> Self:
         """The facts of a run at one attempt; its state and inputs, the heavy part, stay at home."""
         facts = {name: value for name, value in task_run.__dict__.items() if name not in ("state", "task_inputs")}
-        return cls(task_run=facts, tags=frozenset(tags), log_prints=log_prints)
+        return cls(task_run=facts, tags=frozenset(tags), log_prints=log_prints, transactions=transactions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,35 +19,39 @@ MOST_RECORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Which loggers are listened to at home, and from what level on."""
+    """Which loggers are listened to at home, and from what level on; and the level of all others, the root's."""
 
     by_logger: dict[str, int]
+    root: int
 
     @classmethod
     def here(cls) -> Self:
-        """As set in this process: the run loggers, and Prefect's setting `logging.extra_loggers`."""
+        """As set in this process: the run loggers, Prefect's setting `logging.extra_loggers`, and all others."""
         from prefect.settings import PREFECT_LOGGING_EXTRA_LOGGERS
 
         names = (*RUN_LOGGERS, *PREFECT_LOGGING_EXTRA_LOGGERS.value())
-        return cls({name: logging.getLogger(name).getEffectiveLevel() for name in names})
+        return cls({name: logging.getLogger(name).getEffectiveLevel() for name in names}, logging.root.level)
 
 
 @contextmanager
 def captured(levels: Levels, records: list[Record] | None = None) -> Iterator[list[Record]]:
-    """Take what those loggers log into a list, in place of their own handlers, until the context ends."""
+    """Take what is logged into a list until the context ends: of those loggers in place of their own handlers."""
     handler = Capture([] if records is None else records)
-    before: list[tuple[logging.Logger, int, list[logging.Handler], bool]] = []
+    root, others = logging.root, Others(handler, levels.root)
+    before = [(root, root.level, root.handlers, root.propagate)]
+    kept = [each for each in root.handlers if not isinstance(each, Others)]  # of the same call, before Prefect came
+    root.level, root.handlers = min(root.level, levels.root), [*kept, others]
     for name, level in levels.by_logger.items():
         logger = logging.getLogger(name)
         before.append((logger, logger.level, logger.handlers, logger.propagate))
         logger.level, logger.handlers, logger.propagate = level, [handler], False
-        logger.manager._clear_cache()  # type: ignore[attr-defined]  # as Logger.setLevel does
+    root.manager._clear_cache()  # type: ignore[attr-defined]  # as Logger.setLevel does
     try:
         yield handler.records
     finally:
         for logger, level, handlers, propagate in before:
             logger.level, logger.handlers, logger.propagate = level, handlers, propagate
-            logger.manager._clear_cache()  # type: ignore[attr-defined]
+        root.manager._clear_cache()  # type: ignore[attr-defined]
         handler.close_with_count()
 
 
@@ -76,12 +80,43 @@ class Capture(logging.Handler):
         self.close()
 
 
-def replay(records: Iterable[Record]) -> None:
-    """Give each record to the logger of its name here: console and API both get it, under the run it belongs to."""
+class Others(logging.Handler):
+    """Has records of all other loggers kept, those from a level on."""
+
+    def __init__(self, capture: Capture, level: int) -> None:
+        super().__init__(level)
+        self._capture = capture
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self._capture.handle(record)
+
+
+def replay(records: Iterable[Record], run: Mapping[str, Any]) -> None:
+    """Give each record to the logger of its name here: console and API both get it, under the run it belongs to.
+
+    `run` is what a run logger's records say of their run: a record of any other logger gets it, and the run logger's
+    handlers get that record, so that it is among the run's logs too.
+    """
     for record in records:
         logger = logging.getLogger(record["name"])
-        if logger.isEnabledFor(record["levelno"]):
+        if not logger.isEnabledFor(record["levelno"]):
+            continue
+        if record["name"] in RUN_LOGGERS:
             logger.handle(logging.makeLogRecord(record))
+            continue
+        told = logging.makeLogRecord({**run, **record})
+        logger.handle(told)
+        for handler in logging.getLogger("prefect.task_runs").handlers:
+            if handler not in _reached(logger) and told.levelno >= handler.level:
+                handler.handle(told)
+
+
+def _reached(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    """The handlers that get what the logger logs."""
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
 
 
 def _is_plain(value: Any) -> bool:

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from prefect.client.schemas.objects import State
-from prefect.context import AsyncClientContext
 from prefect.states import Crashed
+
+from prefect_starburst.internals import AsyncClientContext, share_client
 
 R = TypeVar("R")
 Engine = Coroutine[Any, Any, State[Any]]
@@ -48,7 +49,7 @@ class EngineLoop:
 
     def start(self, engine: Engine, context: Context) -> Future[State[Any]]:
         """Run an engine in `context`, which is changed to hold the shared client. From any thread."""
-        context.run(AsyncClientContext.__var__.set, self._client)
+        context.run(share_client, self._client)
         future: Future[State[Any]] = Future()
         future.set_running_or_notify_cancel()  # a run is cancelled by Prefect's state, never by its future
         with self._lock:

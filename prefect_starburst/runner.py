@@ -10,42 +10,75 @@ import threading
 import weakref
 from collections.abc import Iterable
 from concurrent.futures import Executor
-from contextvars import copy_context
-from dataclasses import dataclass, field
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from prefect._internal.uuid7 import uuid7
 from prefect.client.schemas.objects import FlowRun, RunInput
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectFuture
-from prefect.logging.loggers import get_logger
+from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
 import starburst_common
-from prefect_starburst.calls import Calls
 from prefect_starburst.engine import Submission, final_state
+from prefect_starburst.former import ATTEMPT, FLOW_RUN, Former
 from prefect_starburst.future import StarburstFuture, upstream_of
+from prefect_starburst.internals import uuid7, warn_of_unknown
 from prefect_starburst.loop import EngineLoop
+from prefect_starburst.session import Session
+from prefect_starburst.settings import resolve
+from prefect_starburst.shared import Common
+from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
+from starburst_common.ports import Backend
+
+if TYPE_CHECKING:
+    from prefect_starburst.site import StarburstSite
 
 #: Engines in flight at least, whatever the number of workers: more make fuller bursts of calls, so fewer messages.
 LEAST_IN_FLIGHT = 1024
+#: What a lost worker does to the task run whose call it had.
+ON_LOST = ("crash", "retry")
+
+#: What the calls of the `map` that is submitting have in common.
+_common: ContextVar[Common | None] = ContextVar("starburst-common", default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOptions:
-    """What a runner was made with: two runners with the same options are equal."""
+    """What a runner was made with, None where it was not said: two runners with the same options are equal."""
+
+    given: dict[str, Any]
+
+    def resolved(self) -> ResolvedOptions:
+        """With what the environment and the defaults say. Raises `BadInput`."""
+        options = resolve(self.given)
+        own = {name: options.pop(name) for name in ("max_in_flight", "on_lost", "site", "resume")}
+        _check(own["max_in_flight"], own["on_lost"], own["resume"])
+        if own["site"] is not None and self.given.get("backend") is not None:
+            raise BadInput(f"site={own['site']!r} and backend={options['backend']!r}: give one, a site is on AWS")
+        return ResolvedOptions(executor=options, **own)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedOptions:
+    """A runner's options, complete."""
 
     max_in_flight: int | None
+    on_lost: str
+    site: StarburstSite | str | None
+    resume: bool
     executor: dict[str, Any]
 
     @property
     def engines(self) -> int:
         """How many engines may be in flight: as given, or enough to keep every slot busy twice over.
 
-        >>> RunnerOptions(max_in_flight=None, executor={"workers": 100, "cpu": 8, "slots": None}).engines
+        >>> executor = {"workers": 100, "cpu": 8, "slots": None}
+        >>> ResolvedOptions(max_in_flight=None, on_lost="crash", site=None, resume=True, executor=executor).engines
         1600
         """
         if self.max_in_flight is not None:
@@ -53,18 +86,43 @@ class RunnerOptions:
         slots = self.executor.get("slots") or max(1, int(self.executor.get("cpu") or 1))
         return max(LEAST_IN_FLIGHT, 2 * slots * (self.executor.get("workers") or 0))
 
+    def open_backend(self) -> Backend:
+        """Where to run. Raises `BadInput`, and what the backend raises."""
+        if self.site is None:
+            return open_backend(self.executor["backend"])
+        from prefect_starburst.site import StarburstSite  # boto3 comes with it
+
+        site = StarburstSite.load(self.site) if isinstance(self.site, str) else self.site
+        if not isinstance(site, StarburstSite):
+            raise BadInput(f"site={site!r}: give a StarburstSite, or the name of one that is saved")
+        return site.backend()
+
+
+def _check(max_in_flight: int | None, on_lost: str | None, resume: bool | None) -> None:
+    if max_in_flight is not None and max_in_flight < 1:
+        raise BadInput(f"max_in_flight={max_in_flight!r}: give a whole number of task runs, at least 1")
+    if on_lost not in (None, *ON_LOST):
+        raise BadInput(f"on_lost={on_lost!r}: give one of {', '.join(ON_LOST)}")
+    if resume not in (None, True, False):
+        raise BadInput(f"resume={resume!r}: give True or False")
+
 
 class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
     """Runs a flow's `task.submit` and `task.map` on starburst workers.
 
     Args:
         workers, cpu, memory, slots, backend, label, tags, budget: as for `starburst_common.StarburstExecutor`.
+        site: a `StarburstSite` block, or the name of one that is saved, in place of `backend`.
         max_in_flight: task runs under way at once, the rest waits its turn; None takes 1,024, or twice the slots of all
             workers where that is more. A run that waits for upstream runs does not count; one that waits to retry does.
+        on_lost: what becomes of a task run whose worker was lost time and again: "crash" ends it Crashed, and its
+            result raises `starburst_common.errors.WorkerLost`; "retry" spends the task's own retries on it.
+        resume: a flow run that is tried again takes what its earlier attempts have answered, and waits for what they
+            still work on, in place of making those calls anew. Calls are the same if task, code and parameters are.
         options: any further option of `StarburstExecutor`.
 
-    Nothing is started before the first submit. A run whose worker is lost ends Crashed, and `future.result()` raises
-    `starburst_common.errors.WorkerLost`; the other runs go on.
+    What is not given is taken from the environment (`PREFECT_STARBURST_WORKERS=50`, and so on), else from the defaults.
+    Nothing is started before the first submit. The other runs go on when one of them crashes.
 
     Raises:
         BadInput: at submit, for a generator task; at the first submit, for an option out of range.
@@ -75,23 +133,24 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
     def __init__(
         self,
         workers: int | None = None,
-        cpu: float = 1,
+        cpu: float | None = None,
         memory: str | float | None = None,
         slots: int | None = None,
-        backend: str = "auto",
+        backend: str | None = None,
         label: str | None = None,
         tags: dict[str, str] | None = None,
         budget: float | None = None,
         *,
+        site: StarburstSite | str | None = None,
         max_in_flight: int | None = None,
+        on_lost: str | None = None,
+        resume: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if max_in_flight is not None and max_in_flight < 1:
-            raise BadInput(f"max_in_flight={max_in_flight!r}: give a whole number of task runs, at least 1")
+        _check(max_in_flight, on_lost, resume)
         self._options = RunnerOptions(
-            max_in_flight=max_in_flight,
-            executor={
+            given={
                 "workers": workers,
                 "cpu": cpu,
                 "memory": memory,
@@ -100,8 +159,12 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                 "label": label,
                 "tags": tags,
                 "budget": budget,
+                "site": site,
+                "max_in_flight": max_in_flight,
+                "on_lost": on_lost,
+                "resume": resume,
                 **options,
-            },
+            }
         )
         self._duplicates: list[weakref.ref[StarburstTaskRunner]] = []
         self._session: Session | None = None
@@ -109,9 +172,17 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
 
     def duplicate(self) -> Self:
         """A runner with the same options. Prefect starts a duplicate for each flow run, and cancels by the original."""
-        twin = type(self)(max_in_flight=self._options.max_in_flight, **self._options.executor)
+        twin = type(self)(**self._options.given)
         self._duplicates = [ref for ref in self._duplicates if ref() is not None] + [weakref.ref(twin)]
         return twin
+
+    def executor_options(self) -> dict[str, Any]:
+        """The options of its workers, complete, as `starburst_common.StarburstExecutor` takes them.
+
+        Raises `BadInput` for one out of range.
+        """
+        options = self._options.resolved()
+        return {**options.executor, **({} if options.site is None else {"backend": options.open_backend()})}
 
     def submit(
         self,
@@ -137,11 +208,23 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             dependencies=dependencies,
             upstream=upstream_of(parameters, wait_for),
         )
-        state = session.loop.start(
-            final_state(submission, call=session.calls.of(task), send=session.executor.submit, loop=session.loop),
-            copy_context(),
-        )
+        ask = partial(session.ask, task, _common.get())
+        engine = final_state(submission, ask=ask, loop=session.loop, retry_lost=session.retry_lost)
+        state = session.loop.start(engine, copy_context())
         return StarburstFuture(submission.task_run_id, state, session.loop)
+
+    def map(
+        self,
+        task: Task[Any, Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[PrefectFuture[Any]] | None = None,
+    ) -> PrefectFutureList[PrefectFuture[Any]]:
+        """Submit a run for each element of the parameters that can be iterated over; large others travel once."""
+        token = _common.set(Common(parameters))
+        try:
+            return super().map(task, parameters, wait_for)
+        finally:
+            _common.reset(token)
 
     def cancel_all(self) -> None:
         """Cancel what is under way, here and on the runners that Prefect duplicated from this one."""
@@ -166,65 +249,47 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (type(self), self._options)
 
-    def _make_executor(self) -> Executor:
-        return starburst_common.StarburstExecutor(**self._options.executor)
+    def _make_executor(self, options: dict[str, Any]) -> Executor:
+        return starburst_common.StarburstExecutor(**options)
 
     def _begin(self) -> Session:
         with self._lock:
             if self._session is None:
-                executor = self._make_executor()
+                warn_of_unknown()
+                options, context = self._options.resolved(), FlowRunContext.get()
+                flow_run = context.flow_run if context else None
+                backend = options.open_backend()
+                executor: Executor | None = None
                 try:
-                    loop = EngineLoop(self._options.engines)
+                    former = Former.of(flow_run, backend) if options.resume else None
+                    told = _told(flow_run, options.executor)
+                    executor = self._make_executor({**options.executor, **told, "backend": backend})
+                    run = executor.start() if isinstance(executor, starburst_common.StarburstExecutor) else None
+                    loop = EngineLoop(options.engines)
                 except BaseException:
-                    executor.shutdown(wait=False, cancel_futures=True)
+                    if executor is not None:
+                        executor.shutdown(wait=False, cancel_futures=True)
+                    backend.close()
                     raise
-                context = FlowRunContext.get()
                 self._session = Session(
                     executor=executor,
+                    run=run,
                     loop=loop,
-                    backend=self._options.executor["backend"],
-                    flow_run=context.flow_run if context else None,
+                    flow_run=flow_run,
+                    former=former,
+                    retry_lost=options.on_lost == "retry",
+                    close=backend.close,
                 )
             return self._session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """What a started runner has: workers, a thread for the engines, and the flow run it serves."""
-
-    executor: Executor
-    loop: EngineLoop
-    backend: str
-    flow_run: FlowRun | None
-    calls: Calls = field(default_factory=Calls)
-
-    def flow_has_failed(self) -> bool:
-        """Whether the flow run ended badly: Prefect leaves the runner without an exception then too."""
-        state = self.flow_run.state if self.flow_run else None
-        return state is not None and (state.is_failed() or state.is_crashed() or state.is_cancelled())
-
-    def end(self, *, cancel: bool) -> None:
-        """Finish the runs under way, or cancel them; then let the workers go."""
-        finished = False
-        try:
-            if not cancel:
-                self.loop.drain()
-                finished = True
-        finally:  # an interrupt while waiting cancels, too
-            self.loop.stop()
-            self.executor.shutdown(wait=finished, cancel_futures=True)
-            if not finished:
-                self._cancel_calls()
-
-    def _cancel_calls(self) -> None:
-        """End calls under way: the executor itself only drops those it has not sent."""
-        run_id = getattr(self.executor, "run_id", None)
-        if run_id is not None:
-            try:
-                starburst_common.attach(run_id, backend=self.backend).cancel()
-            except Exception as exc:  # must not hide why the flow ended
-                get_logger("task_runner.starburst").warning("calls under way in %s were not cancelled: %s", run_id, exc)
+def _told(flow_run: FlowRun | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Label and tags of the starburst run, by which it is found again from the flow run."""
+    if flow_run is None:
+        return {}
+    mine = {FLOW_RUN: str(flow_run.id), ATTEMPT: str(flow_run.run_count)}
+    return {"label": options.get("label") or flow_run.name, "tags": {**(options.get("tags") or {}), **mine}}
 
 
 def _made(kind: type[Any], options: RunnerOptions) -> Any:
-    return kind(max_in_flight=options.max_in_flight, **options.executor)
+    return kind(**options.given)

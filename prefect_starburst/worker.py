@@ -9,8 +9,10 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
+import httpx
 import prefect.context
 import prefect.main  # completes the context models
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -26,6 +28,7 @@ from prefect.settings import Profile, Settings
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
+from prefect_starburst import transactions
 from prefect_starburst.facts import CallContext, FlowFacts
 
 #: Port 9, "discard": nothing listens there, so a connection is refused at once.
@@ -36,13 +39,17 @@ ENVIRONMENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "0",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
 }
+NO_API = (
+    "a task on a starburst worker asked Prefect's API, which a worker does not have: ask in the flow, or call the task "
+    "there; to limit how many tasks of a kind run at once, give the task a tag and that tag a concurrency limit"
+)
 
 
 @contextmanager
 def run_context(
     task: Task[Any, Any], flow: FlowFacts | None, parameters: dict[str, Any], context: CallContext
-) -> Iterator[Task[Any, Any]]:
-    """Enter what the engine at home has entered for this run; the task."""
+) -> Iterator[Worked]:
+    """Enter what the engine at home has entered for this run."""
     with ExitStack() as stack:
         stack.enter_context(no_api())
         client, store = _client(), ResultStore()
@@ -72,7 +79,26 @@ def run_context(
         stack.enter_context(TagsContext(current_tags=set(context.tags)))
         if context.log_prints:
             stack.enter_context(patch_print())
-        yield task
+        yield Worked(stack.enter_context(transactions.entered(context.transactions)))
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What a call has left in its contexts."""
+
+    transactions: transactions.Entered
+
+    def failed(self, exc: Exception) -> Exception:
+        """The call has failed: with this, or with one that says it better."""
+        self.transactions.roll_back()
+        cause: BaseException | None = exc
+        while cause is not None:
+            if isinstance(cause, httpx.ConnectError) and str(cause.request.url).startswith(
+                ENVIRONMENT["PREFECT_API_URL"]
+            ):
+                return RuntimeError(NO_API)
+            cause = cause.__cause__ or cause.__context__
+        return exc
 
 
 @contextmanager
@@ -82,12 +108,13 @@ def no_api() -> Iterator[None]:
     os.environ.update(ENVIRONMENT)
     settings, outside = _settings(), prefect.context.GLOBAL_SETTINGS_CONTEXT
     prefect.context.GLOBAL_SETTINGS_CONTEXT = settings
-    EventsWorker.set_client_override(NullEventsClient)
+    instance = EventsWorker.instance
+    EventsWorker.instance = functools.partial(instance, NullEventsClient)  # type: ignore[method-assign]
     try:
         with settings.model_copy():
             yield
     finally:
-        EventsWorker.set_client_override(None)
+        EventsWorker.instance = instance  # type: ignore[method-assign]
         prefect.context.GLOBAL_SETTINGS_CONTEXT = outside
         for name in ENVIRONMENT:
             os.environ.pop(name, None)

@@ -71,6 +71,14 @@ class StarburstExecutor(Executor):
         """The run that its calls are items of; None before the first."""
         return None if self._run is None else self._run.id
 
+    def start(self) -> Run:
+        """Begin the run that its calls are items of, if none did yet; no worker starts before the first call."""
+        with self._moved:
+            if self._run is None:
+                self._begin()
+            assert self._run is not None
+            return self._run
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call as a future."""
         if not callable(fn):
@@ -169,18 +177,18 @@ class StarburstExecutor(Executor):
             index = self._feed.fed
             self._sent[index] = future
             try:
-                self._feed.add(self._stored(fn), (args, kwargs))
+                self._feed.add(self._stored(fn, (args, kwargs)), (args, kwargs))
             except Exception as error:
                 del self._sent[index]
                 future.set_exception(error)
         self._feed.flush()
 
-    def _stored(self, fn: Callable[..., Any]) -> str:
+    def _stored(self, fn: Callable[..., Any], first: Any) -> str:
         known = self._functions.get(id(fn))
         if known is not None:
             self._functions.move_to_end(id(fn))
             return known[1]
-        key = self._feed.function(pack_function(fn, style="call", retry_on=self._options.retry_on))
+        key = self._feed.function(pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first]))
         self._functions[id(fn)] = (fn, key)  # holding fn keeps its id its own
         if len(self._functions) > _FUNCTIONS:
             self._functions.popitem(last=False)

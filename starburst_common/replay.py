@@ -1,4 +1,4 @@
-"""A run and the index of an item in; the stored function and that item's arguments out, to be called here."""
+"""A run in; what was stored for it out: its items, or one item's function and arguments, to be called here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pickle
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,30 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     return Call(function=function, args=args, kwargs={})
 
 
+def stored_items(backend: Backend, run: RunId) -> Iterator[tuple[int, Any]]:
+    """Index and value of every item that was stored for a run, one chunk's in memory at a time.
+
+    An executor's items are the arguments of its calls, as (args, kwargs).
+    """
+    for chunk in _chunks(backend, run):
+        frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)))
+        for index in range(chunk.span.lo, chunk.span.hi):
+            yield index, frames[index]
+
+
+def _chunks(backend: Backend, run: RunId) -> Iterator[Chunk]:
+    """Every planned chunk."""
+    for key in backend.store.list(RunNames(run).plans):
+        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
+        yield from map(read_chunk, header["chunks"])
+
+
 def _chunk_of(backend: Backend, run: RunId, item: int) -> Chunk:
     """The planned chunk that holds an item."""
     items = 0
-    for key in backend.store.list(RunNames(run).plans):
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
-        for fields in header["chunks"]:
-            chunk = read_chunk(fields)
-            if chunk.span.lo <= item < chunk.span.hi:
-                return chunk
-            items = max(items, chunk.span.hi)
+    for chunk in _chunks(backend, run):
+        if chunk.span.lo <= item < chunk.span.hi:
+            return chunk
+        items = max(items, chunk.span.hi)
     known = f"its items are 0 to {items - 1}" if items else "it has no items"
     raise BadInput(f"run {run} has no item {item}: {known}")

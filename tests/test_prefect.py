@@ -9,7 +9,6 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,88 +19,23 @@ import prefect.runtime
 import pytest
 from prefect import flow, get_run_logger, tags, task
 from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
 from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture
 from prefect.settings import (
     PREFECT_LOCAL_STORAGE_PATH,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
     temporary_settings,
 )
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, task_input_hash
-from prefect.testing.utilities import prefect_test_harness
 
-import starburst_common
 from prefect_starburst import StarburstTaskRunner
+from starburst_common import Resources, Run, RunState, list_runs
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
+from tests.prefect_bed import SharedRunner, history, run, server
 
-# --- the bed ----------------------------------------------------------------------------------------------------------
-
-
-class Shared(Executor):
-    """An executor that outlives the runners that use it: workers start once for all tests."""
-
-    def __init__(self) -> None:
-        self._executor = starburst_common.StarburstExecutor(workers=2, backend="local")
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._executor.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stays up."""
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-shared: list[Shared] = []
-
-
-class SharedRunner(StarburstTaskRunner):
-    """The runner under test, on the shared workers."""
-
-    def _make_executor(self) -> Executor:
-        return shared[0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server of its own, and two workers."""
-    home = tmp_path_factory.mktemp("starburst-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STARBURST_HOME", str(home))
-        with (
-            temporary_settings(
-                {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}
-            ),
-            prefect_test_harness(server_startup_timeout=90),
-        ):
-            shared.append(Shared())
-            yield
-            shared.pop().close()
-
-
-def history(task_run_id: UUID) -> tuple[list[str], TaskRun]:
-    """The states the API has for a run, oldest first, and the run; waits until the last one has arrived."""
-    with get_client(sync_client=True) as client:
-        for _ in range(200):
-            found = sorted(client.read_task_run_states(task_run_id), key=lambda state: state.timestamp)
-            if found and found[-1].is_final():
-                return [state.name or "" for state in found], client.read_task_run(task_run_id)
-            time.sleep(0.1)
-    raise AssertionError(f"no final state of {task_run_id} has reached the API: {found}")
-
-
-def run(body: Callable[[], Any], runner: TaskRunner[Any] | None = None) -> Any:
-    """What the body returns, run as a flow; not as the flow's result, since states in that decide about the flow."""
-    kept: list[Any] = []
-    flow(name="test", task_runner=runner or SharedRunner())(lambda: kept.append(body()))()
-    return kept[0]
-
+__all__ = ["server"]  # pytest takes the fixture from here
 
 # --- tasks ------------------------------------------------------------------------------------------------------------
 
@@ -633,38 +567,23 @@ def test_a_runner_is_its_options() -> None:
     assert runner != ThreadPoolTaskRunner()
 
 
-def test_options_reach_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every option is the executor's, which is made at the first submit and not before, and shut down at the end."""
-    made: list[dict[str, Any]] = []
-    ended: list[bool] = []
+def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
+    """The run is begun at the first submit and not before, as it was asked for, and is over with the flow."""
+    before = {each.id for each in list_runs(backend="local")}
+    options: dict[str, Any] = {"workers": 2, "cpu": 2, "memory": "8GB", "slots": 1, "spot": True, "budget": 2.5}
 
-    class Recorded(Shared):
-        def __init__(self, **options: Any) -> None:
-            made.append(options)
-            self._executor = shared[0]._executor
-
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            ended.append(wait)
-
-    monkeypatch.setattr(starburst_common, "StarburstExecutor", Recorded, raising=False)
-    options = {
-        "workers": 5,
-        "cpu": 4,
-        "memory": "16GB",
-        "slots": 2,
-        "backend": "local",
-        "label": "nightly",
-        "tags": {"team": "a"},
-        "budget": 2.5,
-    }
+    def fresh() -> list[Run]:
+        return [each for each in list_runs(backend="local") if each.id not in before]
 
     def body() -> Any:
-        assert not made
+        assert not fresh()
         return double.submit(2).result()
 
-    assert run(body, StarburstTaskRunner(**options)) == 4  # type: ignore[arg-type]
-    assert made == [options]
-    assert ended == [True]
+    runner = StarburstTaskRunner(backend="local", label="nightly", tags={"team": "a"}, **options)
+    assert run(body, runner) == 4
+    (begun,) = fresh()
+    assert (begun.workers, begun.resources) == (2, Resources.of(2, "8GB", 1, spot=True))
+    assert (begun.label, begun.tags["team"], begun.status().state) == ("nightly", "a", RunState.SUCCEEDED)
 
 
 def test_an_option_out_of_range_is_told_at_the_first_submit() -> None:

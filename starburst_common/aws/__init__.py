@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from starburst_common.aws.clients import Clients, speaking
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.images import EcsImages
@@ -13,17 +16,28 @@ from starburst_common.errors import BadInput, NotFound
 from starburst_common.ports import Backend
 from starburst_common.site import Site
 
+if TYPE_CHECKING:
+    from boto3.session import Session
+
 _LEAST_KEY = 32
 
 
 def aws_backend(
-    site: Site, *, key: bytes | None = None, keep_days: float = 7, image: ImageSettings | None = None
+    site: Site,
+    *,
+    key: bytes | None = None,
+    keep_days: float = 7,
+    image: ImageSettings | None = None,
+    new_session: Callable[[], Session] | None = None,
 ) -> Backend:
-    """The backend of a site. `key` signs; by default it is read from the site's secret.
+    """The backend of a site.
+
+    `key` signs; by default it is read from the site's secret. `new_session` makes a boto3 session with credentials,
+    again whenever they were refused as expired; by default they are those of this process.
 
     Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
     """
-    clients = Clients(site.region)
+    clients = Clients(site.region, new_session)
     secret = _signing_key(clients, site.signing_secret) if key is None else key
     if len(secret) < _LEAST_KEY:
         raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")

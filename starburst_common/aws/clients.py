@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,17 +87,22 @@ _FORBIDDEN = {
 
 
 class Clients:
-    """boto3 clients for one region, shared by all threads."""
+    """boto3 clients for one region, shared by all threads.
 
-    def __init__(self, region: str) -> None:
+    `new_session` makes the session they come from: by default one of this process's own credentials. It is called again
+    after its credentials were refused as expired.
+    """
+
+    def __init__(self, region: str, new_session: Callable[[], boto3.session.Session] | None = None) -> None:
         self.region = region
+        self._new_session = new_session or partial(boto3.session.Session, region_name=region)
         self._lock = RLock()  # a session makes one client at a time
 
     @cached_property
     def session(self) -> boto3.session.Session:
         """Where credentials come from."""
         with self._lock:
-            return boto3.session.Session(region_name=self.region)
+            return self._new_session()
 
     @cached_property
     def sqs(self) -> SQSClient:
@@ -146,7 +151,7 @@ class Clients:
                 vars(self).pop(name, None)
                 made.close()
 
-    def _renew(self, session: boto3.session.Session) -> None:
+    def renew(self, session: boto3.session.Session) -> None:
         """A session's credentials were refused as expired, whatever it thinks: the next call reads them anew."""
         with self._lock:
             if self.__dict__.get("session") is session:
@@ -163,11 +168,11 @@ class Clients:
         )
         with self._lock, speaking(service):
             session = self.session
-            client = session.client(service, config=config)  # type: ignore[call-overload]
+            client = session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]
 
         def answered(parsed: dict[str, Any], **_: Any) -> None:
             if parsed.get("Error", {}).get("Code") in _EXPIRED:
-                self._renew(session)
+                self.renew(session)
 
         client.meta.events.register("after-call", answered)
         return client

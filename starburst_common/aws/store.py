@@ -6,12 +6,12 @@ import io
 import secrets
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import accumulate, count
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,11 +26,14 @@ from starburst_common.objects import EXPIRED, Objects, speaking_of, whole
 if TYPE_CHECKING:
     from obstore.store import BackoffConfig, S3Credential
 
+T = TypeVar("T")
+
 _RETRY_FOR = timedelta(seconds=90)
 #: A wait is drawn from `init_backoff` to the last one times `base`: by less than e they would not grow.
 _BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 4}
 _RETRIES = 1000  #: the time is what limits them
 _CREDENTIALS_FOR = timedelta(seconds=15)
+_CREDENTIALS_KEPT_S = 0.2  #: obstore asks for no new ones within a tenth of a second, however long they last
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
 _SMALL_BYTES = 1 << 20
 _BIG_BYTES = 64 << 20
@@ -57,6 +60,30 @@ class S3Objects(Objects):
         self.bucket, self._clients = bucket, clients
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
+        self._renewing(lambda: self._create(key, body))
+
+    def put(self, key: str, body: Buffer) -> None:
+        self._renewing(lambda: self._put(key, body))
+
+    def get(self, key: str) -> Buffer:
+        return self._renewing(lambda: super(S3Objects, self).get(key))
+
+    def get_range(self, key: str, offset: int, length: int) -> Buffer:
+        return self._renewing(lambda: super(S3Objects, self).get_range(key, offset, length))
+
+    def _renewing(self, ask: Callable[[], T]) -> T:
+        """What a call gives; asked once more, with a new session, where its credentials were refused as expired."""
+        session = self._clients.session
+        try:
+            return ask()
+        except Unavailable as error:
+            if EXPIRED not in str(error):
+                raise
+        self._clients.renew(session)
+        time.sleep(_CREDENTIALS_KEPT_S)
+        return ask()
+
+    def _create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         """A write that was retried may meet itself: the object's metadata tells whether it was ours.
 
         obstore reports a conflict with another write under way (409) as a taken key; if the key then proves free, that
@@ -86,7 +113,7 @@ class S3Objects(Objects):
                     raise
             time.sleep(_pause_s(attempt))
 
-    def put(self, key: str, body: Buffer) -> None:
+    def _put(self, key: str, body: Buffer) -> None:
         """A conflict with another write under way (409) comes from obstore as a taken key here too: tried again."""
         until = time.monotonic() + _RETRY_FOR.total_seconds()
         for attempt in count():
@@ -155,6 +182,7 @@ class _Credentials(Boto3CredentialProvider):
 
     def __init__(self, clients: Clients) -> None:
         super().__init__(clients.session, ttl=_CREDENTIALS_FOR)
+        self.config = {"region": clients.region}  # a session may be of another region, or of none
         self._clients = clients
 
     def __call__(self) -> S3Credential:

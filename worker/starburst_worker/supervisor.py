@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 EXIT_IDLE, EXIT_DRAINED, EXIT_BROKEN = 0, 143, 1
 _DEATHS_SPLIT = 2  #: a chunk that has cost so many workers is cut up
 _DEATHS_FAIL = 3  #: an item that alone has cost so many is answered with a failure
-_ASKS = 5  #: so often it is asked how the last of them ended, until a driver has seen that
+_ASKS = 8  #: so often it is asked how the last of them ended, until a driver has seen that
 _SPLIT_PIECES = 8
 _WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
 _LAST_ENDS: dict[WorkerEnd | None, tuple[FailureKind, str, str]] = {
@@ -225,7 +225,7 @@ class Supervisor:
         elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL:
             end = self._last_end(RunId(run), chunk.span.lo)
             if end is None and deaths < _DEATHS_FAIL + _ASKS:
-                self._release(message.receipt, again_s=self._duty.lease_s / 3)
+                self._release(message.receipt, again_s=self._duty.lease_s / 2)
                 return None
             kind, what, why = _LAST_ENDS.get(end, (FailureKind.LOST, "WorkerLost", "its worker died, {} times"))
             part = refuse(chunk, kind, what, why.format(_DEATHS_FAIL), self._duty.worker)

@@ -1,0 +1,238 @@
+"""A run under way in; what Prefect's UI shows of it out: progress, a summary, a table of failures, labels."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.context import FlowRunContext, TaskRunContext
+
+from starburst_common import Failure, Run, RunStatus
+from starburst_common.cli.show import duration, elapsed_s, estimate, one_line
+from starburst_common.progress import rate_and_eta
+
+_log = logging.getLogger("prefect.task_runner.starburst")
+
+_EVERY_S = 5.0  #: between two updates of a progress artifact
+_TIMEOUT_S = 20.0  #: of one request
+_PATIENCE_S = 60.0  #: a flow waits at most so long for its last artifacts
+_ROWS = 100  #: of a failure table
+_MESSAGE = 200  #: characters of a failure in it
+
+#: Labels of a flow run: its starburst runs, separated by commas, and what they would cost on Fargate together.
+RUNS_LABEL, COST_LABEL = "starburst.run", "starburst.cost-usd"
+_labels = threading.Lock()
+
+
+class Report:
+    """Keeps Prefect informed of a run, for the flow run and task run in whose context it is made.
+
+    A thread of its own does it. Whatever fails there is logged once, as a warning, and harms nobody.
+
+    Args:
+        run: what to tell of; `finish` is called when it is over.
+        backend_name: where it runs.
+        what: it in words, such as "burst of score"; markdown.
+        submitted: how many items there are so far, for a run that does not know before its end.
+    """
+
+    def __init__(self, run: Run, backend_name: str, *, what: str, submitted: Callable[[], int] | None = None) -> None:
+        flow, task = FlowRunContext.get(), TaskRunContext.get()
+        self._task_run: UUID | None = task.task_run.id if task else None
+        self._flow_run: UUID | None = flow.flow_run.id if flow and flow.flow_run else None
+        self._run, self._backend, self._what, self._submitted = run, backend_name, what, submitted
+        self._began, self._before = time.monotonic(), run.status().answered
+        self._artifact: UUID | None = None
+        self._shown: tuple[float, str] | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._warned = False
+
+    def start(self) -> None:
+        """Show the progress from now on; nothing outside of a flow or task."""
+        if self._thread is None and (self._flow_run or self._task_run):
+            self._thread = threading.Thread(
+                target=copy_context().run, args=(self._keep,), name=f"starburst-report-{self._run.id}", daemon=True
+            )
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Show how the run ended, and wait until that is told: a minute at most."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE_S)
+            if self._thread.is_alive():
+                self._warn(f"Prefect's API took longer than {_PATIENCE_S:.0f} s")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        self._attempt(self._show_progress)
+        while not self._ended.wait(_EVERY_S):
+            self._attempt(self._show_progress)
+        self._attempt(self._show_progress, self._show_end, self._label)
+
+    def _attempt(self, *steps: Callable[[SyncPrefectClient], None]) -> None:
+        """Take the steps with a client of our own: the flow's may be closed by then."""
+        try:
+            with get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client:
+                for step in steps:
+                    step(client)
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
+
+    def _warn(self, why: str) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("run %s goes on, but Prefect does not show all of it: %s", self._run.id, why)
+
+    def _create(self, client: SyncPrefectClient, kind: str, name: str, description: str | None, data: Any) -> UUID:
+        artifact = ArtifactCreate(
+            key=f"starburst-{name}-{self._run.id}",
+            type=kind,
+            description=description,
+            data=data,
+            flow_run_id=self._flow_run,
+            task_run_id=self._task_run,
+        )
+        return client.create_artifact(artifact).id
+
+    def _show_progress(self, client: SyncPrefectClient) -> None:
+        status = self._run.status()
+        expected = self._submitted() if self._submitted is not None and status.items is None else status.items
+        shown = (
+            percent(status, expected),
+            progress_text(status, expected, self._what, time.monotonic() - self._began, self._before),
+        )
+        if self._artifact is None:
+            self._artifact = self._create(client, "progress", "progress", shown[1], shown[0])
+        elif shown != self._shown:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=shown[0], description=shown[1]))
+        self._shown = shown
+
+    def _show_end(self, client: SyncPrefectClient) -> None:
+        status = self._run.status()
+        failures = self._run.failures() if status.failed else []
+        if failures:
+            rows = failure_rows(failures[:_ROWS])
+            more = (
+                ""
+                if len(rows) == len(failures)
+                else f" (the first {len(rows)}; all: `starburst failures {self._run.id} -n 0`)"
+            )
+            description = f"**{self._what}**: {len(failures):,} failed items{more}"
+            self._create(client, "table", "failures", description, json.dumps(rows))
+        text = summary_text(self._run, status, self._backend, self._what, failures[0] if failures else None)
+        self._create(client, "markdown", "summary", None, text)
+
+    def _label(self, client: SyncPrefectClient) -> None:
+        """Add the run to those of its flow run, of all attempts."""
+        if self._flow_run is None:
+            return
+        usd = float(round(estimate(self._run, self._run.status()).usd, 6))
+        with _labels:
+            before = client.read_flow_run(self._flow_run).labels
+            runs = [run for run in str(before.get(RUNS_LABEL, "")).split(",") if run]
+            if self._run.id not in runs:
+                cost = round(float(before.get(COST_LABEL, 0)) + usd, 6)
+                labels = {RUNS_LABEL: ",".join([*runs, self._run.id]), COST_LABEL: cost}
+                client.update_flow_run_labels(self._flow_run, labels)
+
+
+def percent(status: RunStatus, expected: int | None) -> float:
+    """How much is answered, from 0 to 100; 0 while nobody knows how much there is."""
+    if expected is None:
+        return 0.0
+    return round(100 * min(status.answered / expected, 1), 1) if expected else 100.0 * status.state.over
+
+
+def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: float, before: int) -> str:
+    """A line on how the run stands."""
+    of = "" if expected is None else f" of {expected:,}"
+    rate, left = rate_and_eta(status, elapsed, before)
+    parts = [f"**{what}**: {status.answered:,}{of} items"]
+    if status.failed:
+        parts.append(f"{status.failed:,} failed")
+    if status.state.over:
+        parts.append(f"{status.state} after {duration(elapsed_s(status))}")
+    else:
+        parts.append(f"{status.workers:,} worker{'s' * (status.workers != 1)}")
+        parts += [f"{rate:,.0f}/s"] if rate else []
+        parts += [f"about {duration(left)} left"] if left else []
+    if status.reason:
+        parts.append(_one_line(status.reason))
+    return f"{' · '.join(parts)} · `{status.id}`"
+
+
+def summary_text(run: Run, status: RunStatus, backend: str, what: str, first: Failure | None) -> str:
+    """How a run ended, and where to look closer, as markdown. `first` is its first failure."""
+    resources = run.resources
+    slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
+    whole = status.items is None or status.answered == status.items
+    answered = f"{status.answered:,}" + ("" if whole else f" of {status.items:,}")
+    failed = f", **{status.failed:,} failed**" if status.failed else ""
+    rows = {
+        "run": f"`{run.id}`",
+        "function": f"`{run.function}`" if run.function != "calls" else "",
+        "backend": backend,
+        "workers": f"{run.workers:,} at most, each {resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}",
+        "worker time": duration(status.slot_seconds),
+        "estimated cost": str(estimate(run, status)),
+    }
+    verbs = [f"status {run.id}"]
+    if status.failed:
+        verbs.append(f"failures {run.id}")
+    if status.answered:
+        item = first.index if first else 0
+        verbs += [f"logs {run.id} --item {item}", f"replay {run.id} {item}"]
+    lines = [
+        f"### {what}: {status.state}",
+        "",
+        f"{answered} items answered in {duration(elapsed_s(status))}{failed}.",
+        *([f"\n> {_one_line(status.reason)}"] if status.reason else []),
+        "",
+        *_table([(name, _cell(value)) for name, value in rows.items() if value]),
+        "",
+        "Look closer, in a shell:",
+        "",
+        "```",
+        *(f"starburst {verb}" for verb in verbs),
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def failure_rows(failures: list[Failure]) -> list[dict[str, Any]]:
+    """Failures as the rows of a table."""
+    return [
+        {
+            "item": failure.index,
+            "kind": str(failure.kind),
+            "error": failure.error,
+            "message": _one_line(failure.message),
+        }
+        for failure in failures
+    ]
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MESSAGE else f"{line[: _MESSAGE - 1]}…"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(rows: list[tuple[str, str]]) -> list[str]:
+    """Rows of two columns; the first is the head, which markdown does not do without."""
+    lines = [f"| {name} | {value} |" for name, value in rows]
+    return [lines[0], "|---|---|", *lines[1:]]

@@ -1,0 +1,307 @@
+"""A function and very many items in, a value each out: one Prefect task run stands for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import pickle
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from types import FunctionType, MethodType
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.futures import PrefectFuture, PrefectFutureList
+from prefect.settings import PREFECT_API_URL
+from prefect.tasks import Task
+from prefect.utilities.hashing import hash_objects
+
+from prefect_starburst.artifacts import Report
+from prefect_starburst.former import ATTEMPT, FLOW_RUN
+from prefect_starburst.runner import StarburstTaskRunner
+from prefect_starburst.worker import ENVIRONMENT
+from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
+from starburst_common.answers import exception_of
+from starburst_common.backends import open_backend
+from starburst_common.errors import BadInput, StarburstError
+from starburst_common.ports import Backend
+from starburst_common.progress import progress
+from starburst_common.replay import stored_items
+
+#: Tags of a run that say for which task run it was started, and which burst of the flow run it is or goes on with.
+TASK_RUN, CALL = "prefect-task-run", "prefect-call"
+
+_MISSING: Any = object()
+_lock = threading.Lock()
+
+
+def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
+    """`[fn(item) for item in items]` on starburst workers, in one Prefect task run however many items there are.
+
+    Called in a task that runs in the flow's process, it belongs to that task's run; called in a flow, to a task run of
+    its own, named after the function. Outside of both it is `starburst_map`, so that what uses it can be tried without
+    Prefect. It blocks until the last item is answered; when it is interrupted, so is the run.
+
+    Where the flow run, or the task run, is tried again, the items that were answered are not run again: those under way
+    are waited for, and only what is left is run, in a second run. An item was answered if the same call of `burst` had
+    it: an equal item (one with the same pickle) for a function of the same text that closes over the same values. A
+    call is the same if it is the n-th burst of that function in a run of the same task with the same parameters; in a
+    flow, the n-th burst of that function. What the function calls in turn is not looked at. Items that failed are run
+    again, unless that run was whole and its failures were to be returned. `StarburstTaskRunner(resume=False)` runs all.
+
+    Args:
+        fn: a plain function, no task.
+        items: any iterable that ends, or a future of one, or futures; read as workers need it where it has no length.
+        options: those of `starburst_common.starburst_map` but for `ordered`. What is not given is as the flow's own
+            `StarburstTaskRunner` has it, if it has one: workers, cpu, memory, backend, budget and so on.
+
+    Returns:
+        One value an item, in the order of the items.
+
+    Raises:
+        BadInput: an argument or item is wrong, and nothing was launched; or the caller is a task on a worker.
+        The first failing item's own exception, with the remote traceback as its cause, unless failures are returned.
+        RunStopped: more failures than tolerated, or the run could not go on.
+    """
+    if PREFECT_API_URL.value() == ENVIRONMENT["PREFECT_API_URL"]:
+        raise BadInput(
+            f"burst({_name_of(fn)}, …) was called on a starburst worker, which has no workers of its own: call it in the "
+            "flow, or in a task that the flow calls rather than submits"
+        )
+    if isinstance(fn, Task):
+        raise BadInput(
+            f"{fn.name!r} is a task, which Prefect would follow item by item: give its function, {fn.name}.fn"
+        )
+    if "ordered" in options:
+        raise BadInput("ordered: a burst's results are always in the order of the items")
+    if isinstance(items, PrefectFuture | PrefectFutureList):
+        items = items.result()
+    flow, within = FlowRunContext.get(), TaskRunContext.get()
+    if within is not None and (flow is None or _belongs(within, flow)):
+        return _Burst.of(fn, options, flow, within).values(items)
+    if flow is None:
+        return starburst_map(fn, items, **options)
+
+    @task(name=f"burst-{_name_of(fn)}", cache_policy=NO_CACHE, persist_result=False)
+    def stands_for_all() -> list[Any]:
+        own = TaskRunContext.get()
+        assert own is not None, "the engine calls within a task run's context"
+        return _Burst.of(fn, options, flow, own).values(items)
+
+    return stands_for_all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Burst:
+    """One call of `burst` in a task run."""
+
+    fn: Callable[[Any], Any]
+    options: dict[str, Any]  #: for `Cluster`, complete but for the backend
+    backend: str | Backend
+    ours: bool  #: whether the backend, once open, is ours to close
+    keep: bool  #: failures are returned
+    call: str | None  #: names the call; equal ones of a flow run's attempts have equal names
+    flow_run: str | None
+    again: bool  #: the flow run or the task run is tried again
+
+    @classmethod
+    def of(
+        cls, fn: Callable[[Any], Any], given: dict[str, Any], flow: FlowRunContext | None, within: TaskRunContext
+    ) -> _Burst:
+        """With the options of the flow's task runner where none are given. Raises `BadInput`."""
+        runner = flow.task_runner if flow else None
+        options, resume = dict(given), True
+        if isinstance(runner, StarburstTaskRunner):
+            of_runner, resume = runner.executor_options(), runner._options.resolved().resume
+            options = {**of_runner, **given, "tags": {**(of_runner.get("tags") or {}), **(given.get("tags") or {})}}
+            if "backend" in given and isinstance(of_runner["backend"], Backend):
+                of_runner["backend"].close()
+        flow_run = flow.flow_run if flow else None
+        call = _call(fn, flow, within) if flow_run and resume else None
+        mine = {TASK_RUN: str(within.task_run.id)}
+        if flow_run is not None:
+            mine |= {FLOW_RUN: str(flow_run.id), ATTEMPT: str(flow_run.run_count)}
+            options["label"] = options.get("label") or flow_run.name
+        if call is not None:
+            mine[CALL] = call
+        options["tags"] = {**(options.get("tags") or {}), **mine}
+        keep = bool(options.get("return_exceptions")) or options.get("tolerate") is not None
+        if not keep:
+            options["tolerate"] = 0
+        return cls(
+            fn=fn,
+            options=options,
+            backend=options.pop("backend", "auto"),
+            ours=not isinstance(given.get("backend"), Backend),
+            keep=keep,
+            call=call,
+            flow_run=str(flow_run.id) if flow_run else None,
+            again=within.task_run.run_count > 1 or (flow_run is not None and flow_run.run_count > 1),
+        )
+
+    def values(self, items: Iterable[Any]) -> list[Any]:
+        """One an item, in order."""
+        backend = open_backend(self.backend)
+        try:
+            former = self._former(backend) if self.again and self.call else []
+            return self._all_but(former, items, backend) if former else self._run(items, backend)
+        finally:
+            if self.ours:
+                backend.close()
+
+    def _run(self, items: Iterable[Any], backend: Backend) -> list[Any]:
+        with Cluster(backend=backend, **self.options) as cluster:
+            run = cluster.start(self.fn, items)
+            get_run_logger().info("%s: run %s on the %s backend", self._what, run.id, backend.name)
+            with self._watched(run, backend):
+                values = run.results(return_exceptions=self.keep)
+                run.wait()
+            return values
+
+    def _all_but(self, former: list[Run], items: Iterable[Any], backend: Backend) -> list[Any]:
+        """As `_run`, for the items that earlier runs have not answered."""
+        known = self._answered(former, backend)
+        values: list[Any] = []
+
+        def missing() -> Iterator[Any]:
+            for item in items:
+                answers = known.get(_identity(item))
+                values.append(answers.popleft() if answers else _MISSING)
+                if values[-1] is _MISSING:
+                    yield item
+
+        rest: Iterable[Any] = missing()
+        if isinstance(items, Sized):
+            rest = list(rest)
+            get_run_logger().info("%s: %d of %d items are left to run", self._what, len(rest), len(items))
+        first = next(iter(rest), _MISSING)
+        if first is _MISSING:
+            return values
+        anew = iter(self._run(rest if isinstance(rest, Sized) else chain([first], rest), backend))
+        return [next(anew) if value is _MISSING else value for value in values]
+
+    def _former(self, backend: Backend) -> list[Run]:
+        """The runs of this call in earlier attempts, oldest first."""
+        mine = {FLOW_RUN: self.flow_run, CALL: self.call}
+        return [run for run in list_runs(backend=backend) if mine.items() <= run.tags.items()][::-1]
+
+    def _answered(self, runs: list[Run], backend: Backend) -> dict[bytes | None, deque[Any]]:
+        """What the runs have answered by the identity of the items, once all of them are over."""
+        known: dict[bytes | None, deque[Any]] = defaultdict(deque)
+        for run in runs:
+            get_run_logger().info("%s: going on with run %s of an earlier attempt", self._what, run.id)
+            failed: list[tuple[bytes, Any]] = []
+            with nullcontext() if run.status().state.over else self._watched(run, backend):
+                try:
+                    names = {index: _identity(item) for index, item in stored_items(backend, run.id)}
+                    for index, value in run.answers():
+                        name = names.get(index)
+                        if name is not None and isinstance(value, Failure):
+                            failed.append((name, exception_of(value)))
+                        elif name is not None:
+                            known[name].append(value)
+                    run.wait()
+                except StarburstError as error:  # how a run ends that was stopped, or whose process died
+                    get_run_logger().info("%s", error)
+                except Exception:
+                    get_run_logger().warning("run %s cannot be read: its items are run again", run.id, exc_info=True)
+            if self.keep and failed and run.status().state is RunState.FAILED:
+                for name, value in failed:
+                    known[name].append(value)
+        return known
+
+    @contextmanager
+    def _watched(self, run: Run, backend: Backend) -> Iterator[None]:
+        """Show the run while it is waited for, and cancel it if that comes to a bad end."""
+        report = Report(run, backend.name, what=self._what)
+        report.start()
+        try:
+            with progress(run, self.options.get("progress")):
+                yield
+        except BaseException:
+            run.cancel()
+            raise
+        finally:
+            report.finish()
+
+    @property
+    def _what(self) -> str:
+        return f"burst of {_name_of(self.fn)}"
+
+
+def _belongs(within: TaskRunContext, flow: FlowRunContext) -> bool:
+    """Whether the task run is of this flow run; within a subflow that a task calls, it is of the flow around."""
+    return flow.flow_run is None or within.task_run.flow_run_id == flow.flow_run.id
+
+
+def _name_of(fn: Any) -> str:
+    if isinstance(fn, partial):
+        return _name_of(fn.func)
+    return str(getattr(fn, "__name__", type(fn).__name__)).strip("<>")
+
+
+# --- what is the same from one attempt to the next --------------------------------------------------------------------
+
+
+def _call(fn: Callable[[Any], Any], flow: FlowRunContext | None, within: TaskRunContext) -> str | None:
+    """Names this call of `burst` in its flow run; None if the function's code has no name."""
+    code, task_key = _code_of(fn), within.task.task_key
+    if flow is None or flow.flow_run is None or code is None:
+        return None
+    kind = hash_objects(task_key, code, within.parameters) or hash_objects(task_key, code)
+    turns = flow.task_run_dynamic_keys  # counted by Prefect, too: new for each attempt, shared by the tasks' threads
+    of_kind = f"starburst burst {flow.flow_run.run_count} {kind}"
+    of_task_run = f"{of_kind} {within.task_run.id}"
+    of_attempt = f"{of_task_run} {within.task_run.run_count}"
+    with _lock:
+        if of_task_run not in turns:
+            turns[of_kind] = int(turns.get(of_kind, -1)) + 1
+            turns[of_task_run] = turns[of_kind]
+        turns[of_attempt] = int(turns.get(of_attempt, -1)) + 1
+        return hash_objects(kind, turns[of_task_run], turns[of_attempt])
+
+
+def _code_of(fn: Any) -> str | None:
+    """Names a function's text, or its code where there is none, and what it closes over or is bound to."""
+    if isinstance(fn, partial | MethodType):
+        code = _code_of(fn.func if isinstance(fn, partial) else fn.__func__)
+        bound = (fn.args, fn.keywords) if isinstance(fn, partial) else fn.__self__
+        return code and hash_objects(code, bound)
+    if not isinstance(fn, FunctionType):
+        return hash_objects("object", fn)
+    try:
+        source = inspect.getsource(fn)
+    except (OSError, TypeError):
+        source = fn.__code__.co_code.hex() + repr(fn.__code__.co_consts)
+    try:
+        closed_over = [cell.cell_contents for cell in fn.__closure__ or ()]
+    except ValueError:  # a cell is still empty
+        return None
+    return hash_objects(fn.__qualname__, source, fn.__defaults__, fn.__kwdefaults__, closed_over)
+
+
+def _identity(item: Any) -> bytes | None:
+    """Names an item by its pickle; None if it has none."""
+    written = io.BytesIO()
+    try:
+        _Identifier(written, 5).dump(item)
+    except Exception:
+        return None
+    return hashlib.blake2b(written.getbuffer(), digest_size=16).digest()
+
+
+class _Identifier(pickle.Pickler):
+    """Pickles classes of the main script by name: they travel by value, and come back as others of that name."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type) and value.__module__ == "__main__":
+            return str, (value.__qualname__,)
+        return NotImplemented

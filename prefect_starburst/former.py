@@ -1,0 +1,113 @@
+"""A flow run that is tried again in; what its earlier attempts have answered, or still work on, out: by call."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from collections import defaultdict, deque
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+
+from prefect_starburst.call import Reply
+from prefect_starburst.facts import CallContext
+from starburst_common import Failure, Run, list_runs
+from starburst_common.errors import StarburstError
+from starburst_common.ports import Backend
+from starburst_common.replay import stored_items
+
+_log = logging.getLogger("prefect.task_runner.starburst")
+
+#: Tags of a run that say for which flow run, and for which attempt at it, it was started.
+FLOW_RUN, ATTEMPT = "prefect-flow-run", "prefect-attempt"
+
+_NOTHING: Any = object()
+
+
+class Former:
+    """The calls of a flow run's earlier attempts, by their names: one that was answered need not be made again.
+
+    Runs that are not over are attached to and driven to their end, so that what is under way is not made twice.
+    """
+
+    def __init__(self, runs: list[Run], backend: Backend) -> None:
+        self._runs = runs
+        self._answers: dict[str, deque[Future[Any]]] = defaultdict(deque)
+        self.calls = 0
+        for run in runs:
+            answers: dict[int, Future[Any]] = {}
+            for index, (args, _) in stored_items(backend, run.id):
+                key = pickle.loads(args[1]).key
+                if key is not None:
+                    answers[index] = Future()
+                    self._answers[key].append(answers[index])
+            self.calls += len(answers)
+            threading.Thread(
+                target=_follow, args=(run, answers), name=f"starburst-former-{run.id}", daemon=True
+            ).start()
+
+    @classmethod
+    def of(cls, flow_run: FlowRun | None, backend: Backend) -> Former | None:
+        """None for a first attempt, and where nothing of earlier ones is left."""
+        if flow_run is None or flow_run.run_count < 2:
+            return None
+        mine = {FLOW_RUN: str(flow_run.id)}
+        runs = [
+            run
+            for run in list_runs(backend=backend)
+            if run.function == "calls"
+            and mine.items() <= run.tags.items()
+            and run.tags.get(ATTEMPT) != str(flow_run.run_count)
+        ]
+        if not runs:
+            return None
+        former = cls(runs, backend)
+        _log.info("%d calls of earlier attempts are known from %s", former.calls, ", ".join(run.id for run in runs))
+        return former
+
+    def take(self, key: str | None) -> Future[Any] | None:
+        """The next answer to a call of this name, each given out once; `None` if there is no further one.
+
+        The future's result is the answer, or something that `is_value` refuses.
+        """
+        answers = self._answers.get(key) if key is not None else None
+        return answers.popleft() if answers else None
+
+    @staticmethod
+    def is_value(answer: Any) -> bool:
+        """Whether the call need not be made again: it was answered, and with a value."""
+        return answer is not _NOTHING and not (isinstance(answer, Reply) and answer.error is not None)
+
+    def end(self) -> None:
+        """Cancel what was not asked for and is still under way."""
+        for run in self._runs:
+            if not run.status().state.over:
+                run.cancel()
+
+
+def told_anew(answer: Any, context: CallContext) -> Any:
+    """An answer whose log records are those of the task run that takes it."""
+    if not isinstance(answer, Reply) or not answer.records:
+        return answer
+    mine = {"task_run_id": str(context.task_run["id"]), "task_run_name": context.task_run["name"]}
+    return replace(
+        answer, records=[{**record, **(mine if "task_run_id" in record else {})} for record in answer.records]
+    )
+
+
+def _follow(run: Run, answers: dict[int, Future[Any]]) -> None:
+    """Give each answer as it comes; none for those that never will."""
+    try:
+        for index, value in run.answers():
+            if index in answers:
+                answers.pop(index).set_result(_NOTHING if isinstance(value, Failure) else value)
+    except StarburstError as error:  # how a run ends whose process died: what was answered has been given
+        _log.debug("run %s: %s", run.id, error)
+    except Exception:
+        _log.warning("answers of run %s could not be read: they are worked out anew", run.id, exc_info=True)
+    finally:
+        for future in answers.values():
+            future.set_result(_NOTHING)

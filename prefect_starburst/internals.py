@@ -1,0 +1,115 @@
+"""What we use of Prefect beyond what it offers to users: all of it is named here, each piece with its reason.
+
+No release promises to keep these, so each release is tried with the whole test suite before it is named below.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import prefect
+import prefect.context
+import prefect.main  # completes the context models, which refer to classes they do not import
+from packaging.version import Version
+from prefect._internal.uuid7 import uuid7
+from prefect.context import AsyncClientContext, SettingsContext
+from prefect.events.clients import NullEventsClient
+from prefect.events.worker import EventsWorker
+from prefect.logging.loggers import patch_print, task_run_logger
+from prefect.task_engine import TaskRunTimeoutError, run_task_async
+from prefect.transactions import BaseTransaction
+from prefect.utilities.annotations import BaseAnnotation, quote, unmapped
+from prefect.utilities.asyncutils import run_coro_as_sync
+from prefect.utilities.collections import StopVisiting, isiterable, visit_collection
+from prefect.utilities.engine import should_log_prints
+from prefect.utilities.hashing import hash_objects
+from prefect.utilities.timeout import timeout, timeout_async
+
+#: The releases that the test suite runs with.
+OLDEST, NEWEST = "3.4.25", "3.9.1"
+
+#: Each piece, and why there is no way without it.
+REASONS = {
+    "uuid7": "a run's id is made at submit, before its engine begins, and the API orders runs by it",
+    "run_task_async": "the engine itself, on an event loop of ours: one thread for all task runs",
+    "TaskRunTimeoutError": "what the engine takes for a timeout, raised on the worker that keeps it",
+    "timeout": "ends a function on the worker as the engine would at home",
+    "timeout_async": "the same for async functions",
+    "AsyncClientContext": "engines share one API client: one each costs six times the CPU",
+    "SettingsContext": "a worker has settings without an API, whatever its environment says",
+    "EventsWorker": "events on a worker go nowhere, rather than to a server by accident",
+    "NullEventsClient": "the same",
+    "patch_print": "print under `log_prints`, on the worker",
+    "task_run_logger": "which run a record from a worker belongs to",
+    "BaseTransaction": "a transaction's values travel to the worker and back",
+    "BaseAnnotation": "parameters of a map may be annotated several times over",
+    "quote": "futures inside are left alone",
+    "unmapped": "what a map has in common",
+    "visit_collection": "futures nested in parameters, found as the engine finds them",
+    "StopVisiting": "the same",
+    "isiterable": "what a map iterates over, decided as Prefect decides it",
+    "hash_objects": "calls are equal where Prefect's cache keys would be",
+    "should_log_prints": "`log_prints` of the task, the flow or the settings",
+    "run_coro_as_sync": "an async hook, called in the thread that calls the others",
+}
+
+
+def share_client(client: AsyncClientContext) -> None:
+    """Have the engine that runs in this context use that client."""
+    AsyncClientContext.__var__.set(client)
+
+
+def set_global_settings(settings: SettingsContext | None) -> SettingsContext | None:
+    """Set what threads without a context of their own take for settings; what it was."""
+    before = prefect.context.GLOBAL_SETTINGS_CONTEXT
+    prefect.context.GLOBAL_SETTINGS_CONTEXT = settings  # type: ignore[assignment]
+    return before
+
+
+def stored_values(transaction: BaseTransaction) -> dict[str, Any]:
+    """What was set in a transaction itself, not in those around it; changing it changes that."""
+    return transaction._stored_values
+
+
+def warn_of_unknown(release: str = prefect.__version__) -> None:
+    """Say so, once a process, if a release is none that we were tried with."""
+    if not Version(OLDEST) <= Version(release) <= Version(NEWEST):
+        which = "newer" if Version(release) > Version(NEWEST) else "older"
+        warnings.warn(
+            f"Prefect {release} is {which} than those StarburstTaskRunner was tried with: if tasks do not behave as "
+            f'they should, pin "prefect>={OLDEST},<={NEWEST}"',
+            stacklevel=2,
+        )
+
+
+__all__ = [
+    "NEWEST",
+    "OLDEST",
+    "REASONS",
+    "AsyncClientContext",
+    "BaseAnnotation",
+    "BaseTransaction",
+    "EventsWorker",
+    "NullEventsClient",
+    "SettingsContext",
+    "StopVisiting",
+    "TaskRunTimeoutError",
+    "hash_objects",
+    "isiterable",
+    "patch_print",
+    "quote",
+    "run_coro_as_sync",
+    "run_task_async",
+    "set_global_settings",
+    "share_client",
+    "should_log_prints",
+    "stored_values",
+    "task_run_logger",
+    "timeout",
+    "timeout_async",
+    "unmapped",
+    "uuid7",
+    "visit_collection",
+    "warn_of_unknown",
+]

@@ -1,0 +1,73 @@
+"""A started runner's workers, engine thread and flow run in; the answer of each call out, and an end of it all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.tasks import Task
+
+from prefect_starburst.calls import Calls
+from prefect_starburst.facts import CallContext
+from prefect_starburst.former import Former, told_anew
+from prefect_starburst.loop import EngineLoop
+from prefect_starburst.shared import Common, Sharing
+from starburst_common.run import Run
+
+
+@dataclass(kw_only=True)
+class Session:
+    """What a started runner has from its first submit to its end."""
+
+    executor: Executor
+    run: Run | None  #: the starburst run that the executor's calls are items of
+    loop: EngineLoop
+    flow_run: FlowRun | None
+    former: Former | None
+    retry_lost: bool
+    close: Callable[[], None]
+    calls: Calls = field(default_factory=Calls)
+    sharing: Sharing = field(default_factory=Sharing)
+    submitted: int = 0  #: calls that were needed so far, answered by earlier attempts or not
+
+    async def ask(
+        self, task: Task[Any, Any], common: Common | None, parameters: dict[str, Any], context: CallContext
+    ) -> Any:
+        """The answer to one call of a task's function: of an earlier attempt at the flow run, else of a worker."""
+        known = self.calls.of(task)
+        call, small, key = self.sharing.divide(known.call, known.code, parameters, common)
+        self.submitted += 1
+        while self.former is not None and (kept := self.former.take(key)) is not None:
+            answer = await self.loop.settled(kept)
+            if self.former.is_value(answer):
+                return told_anew(answer, context)
+        await self.loop.burst()
+        facts = pickle.dumps(replace(context, key=key))
+        return await self.loop.settled(self.executor.submit(call, small, facts))
+
+    def flow_has_failed(self) -> bool:
+        """Whether the flow run ended badly: Prefect leaves the runner without an exception then too."""
+        state = self.flow_run.state if self.flow_run else None
+        return state is not None and (state.is_failed() or state.is_crashed() or state.is_cancelled())
+
+    def end(self, *, cancel: bool) -> None:
+        """Finish the runs under way, or cancel them; then let the workers go."""
+        finished = False
+        try:
+            if not cancel:
+                self.loop.drain()
+                finished = True
+        finally:  # an interrupt while waiting cancels, too
+            self.loop.stop()
+            self.executor.shutdown(wait=finished, cancel_futures=True)
+            try:
+                if not finished and self.run is not None:
+                    self.run.cancel()  # the executor itself only drops the calls it has not sent
+                if self.former is not None:
+                    self.former.end()
+            finally:
+                self.close()

@@ -1,0 +1,188 @@
+"""A block of settings and credentials in, the AWS backend that they name out; kept by a Prefect server under a name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+
+import boto3.session
+import botocore.session
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+from prefect.blocks.core import Block
+from prefect.client.schemas.objects import BlockDocument
+from pydantic import ConfigDict, Field, HttpUrl, ValidationInfo, field_validator, model_validator
+
+from starburst_common.aws import aws_backend
+from starburst_common.config import ImageSettings
+from starburst_common.errors import BadInput
+from starburst_common.ports import Backend
+from starburst_common.site import Site
+
+_SOURCE = "Starburst Site"
+
+
+@runtime_checkable
+class Credentials(Protocol):
+    """Any block that makes boto3 sessions, such as `prefect_aws.AwsCredentials`."""
+
+    def get_boto3_session(self) -> boto3.session.Session:
+        """A session with credentials as they are now."""
+
+
+class StarburstSite(Block):
+    """Where starburst runs in one AWS account and region, and with whose credentials. See docs/aws.md.
+
+    Example:
+        Save a site once, and name it in flows:
+        ```python
+        from prefect_starburst import StarburstSite, StarburstTaskRunner
+
+        StarburstSite(name="main", region="us-east-1", bucket="my-starburst", ...).save("main")
+
+
+        @flow(task_runner=StarburstTaskRunner(workers=50, site="main"))
+        def forecast(): ...
+        ```
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)  # credentials are among it
+
+    _block_type_name: ClassVar[str | None] = "Starburst Site"
+    _block_type_slug: ClassVar[str | None] = "starburst-site"
+    _description: ClassVar[str | None] = (
+        "An AWS account and region where starburst runs the tasks of flows as containers on Amazon ECS."
+    )
+    _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://pypi.org/project/starburst-ecs/")
+
+    name: str = Field(description="What starburst makes is named after it: up to 20 of a-z, 0-9 and hyphens.")
+    region: str = Field(description="The AWS region, such as us-east-1.")
+    bucket: str = Field(description="The S3 bucket for items, outcomes and code.")
+    cluster: str = Field(description="The ECS cluster, with the capacity providers FARGATE and FARGATE_SPOT.")
+    subnets: tuple[str, ...] = Field(description="Ids of the workers' subnets.")
+    execution_role: str = Field(description="ARN of the role with which ECS starts workers.")
+    task_role: str = Field(description="ARN of the workers' own role.")
+    signing_secret: str = Field(description="ARN of the secret, or secure parameter, that signs what workers are sent.")
+    image: str = Field(default="", description="For every run that names no other; empty: made for the environment.")
+    repository: str = Field(default="", description="ECR repository of those images; empty: starburst-<name>.")
+    build_role: str = Field(default="", description="ARN of the role for AWS CodeBuild, where it builds images.")
+    security_groups: tuple[str, ...] = Field(default=(), description="Ids of the workers' security groups.")
+    log_group: str = Field(default="", description="The workers' log group; empty: /starburst/<name>.")
+    log_days: int = Field(default=14, description="Days for which the log group keeps its lines.")
+    assign_public_ip: bool = Field(default=True, description="Needed in public subnets, which have no NAT gateway.")
+    architecture: str = Field(default="X86_64", description="X86_64 or ARM64.")
+    image_settings: dict[str, Any] = Field(
+        default_factory=dict, description="How images are made: the settings of [image], see docs/images.md."
+    )
+    keep_days: float = Field(default=7, gt=0, description="Days for which ended runs are kept.")
+    role: str = Field(
+        default="",
+        pattern=r"^(arn:aws[a-z-]*:iam::\d{12}:role/.+)?$",
+        description="ARN of a role to assume for all that the flow's process does in AWS.",
+    )
+    credentials_type: str = Field(default="", description="The block type of credentials. Filled in when saved.")
+    #: Typed as anything, since Prefect would register the type of a nested block, and there are many.
+    credentials: Any = Field(
+        default=None, description="A saved AwsCredentials block; none: the credentials of the flow's process."
+    )
+
+    @field_validator("credentials")
+    @classmethod
+    def _makes_sessions(cls, given: Any, info: ValidationInfo) -> Any:
+        """As given, or of a saved site, which holds the values of that other block without their type."""
+        if isinstance(given, dict) and (slug := info.data.get("credentials_type")):
+            given = Block.get_block_class_from_key(slug).model_validate(given)
+        if given is not None and not (isinstance(given, Block) and isinstance(given, Credentials)):
+            raise BadInput(
+                f"credentials: {type(given).__name__} has no get_boto3_session(): give a block such as AwsCredentials"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _is_a_site(self) -> Self:
+        self.site()
+        ImageSettings.of(self.image_settings, f"{_SOURCE}: image_settings")
+        return self
+
+    def site(self) -> Site:
+        """Its settings, complete and checked. Raises `BadInput`."""
+        mine = {field.name: getattr(self, field.name) for field in fields(Site)}
+        return Site.of({**mine, **(self.model_extra or {})}, _SOURCE)
+
+    def backend(self) -> Backend:
+        """Open the AWS backend with the block's credentials; who opens it closes it.
+
+        Raises `Denied` where the credentials are not allowed to read the site's signing secret, `BadInput` where it is
+        not there, `Unavailable` where AWS cannot be reached.
+        """
+        return aws_backend(
+            self.site(),
+            keep_days=self.keep_days,
+            image=ImageSettings.of(self.image_settings, f"{_SOURCE}: image_settings"),
+            new_session=self.get_boto3_session,
+        )
+
+    def get_boto3_session(self) -> boto3.session.Session:
+        """A new session in the site's region: of `credentials`, or of this process; with a `role`, of that one.
+
+        The role is assumed when credentials are first needed, and anew before they expire.
+        """
+        if not self.role:
+            return self._own_session()
+        session = botocore.session.Session()
+        session.register_component("credential_provider", CredentialResolver([_AssumedRole(self)]))
+        return boto3.session.Session(botocore_session=session, region_name=self.region)
+
+    def _own_session(self) -> boto3.session.Session:
+        if self.credentials is None:
+            return boto3.session.Session(region_name=self.region)
+        return cast("Credentials", self.credentials).get_boto3_session()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and _content(other) == _content(self)
+
+    def _to_block_document(self, *args: Any, **kwargs: Any) -> BlockDocument:
+        if isinstance(self.credentials, Block):
+            self.credentials_type = self.credentials.get_block_type_slug()
+            if self.credentials._block_document_id is None:  # its secrets would be kept, and shown, as ordinary values
+                raise BadInput(
+                    f"credentials: this {type(self.credentials).__name__} is not saved, and a site only refers to its "
+                    "credentials: call their save() first, then that of the site"
+                )
+        return super()._to_block_document(*args, **kwargs)
+
+
+class _AssumedRole(CredentialProvider):
+    """Credentials of a site's role."""
+
+    METHOD = "assume-role"
+
+    def __init__(self, site: StarburstSite) -> None:
+        super().__init__()
+        self._site = site
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(refresh_using=self._assumed, method=self.METHOD)
+
+    def _assumed(self) -> dict[str, str]:
+        """From a new session each time: that of another role's credentials would have expired as well by then."""
+        sts = self._site._own_session().client("sts", region_name=self._site.region)
+        try:
+            found = sts.assume_role(RoleArn=self._site.role, RoleSessionName=f"starburst-{self._site.name}")
+        finally:
+            sts.close()
+        got = found["Credentials"]
+        return {
+            "access_key": got["AccessKeyId"],
+            "secret_key": got["SecretAccessKey"],
+            "token": got["SessionToken"],
+            "expiry_time": got["Expiration"].isoformat(),
+        }
+
+
+def _content(block: Block) -> dict[str, Any]:
+    """What a block says, wherever it may be saved."""
+    return {
+        name: (type(value), _content(value)) if isinstance(value, Block) else value
+        for name, value in vars(block).items()
+        if name != "credentials_type"
+    }

@@ -1,0 +1,115 @@
+"""A flow while what it depends on fails: its workers are killed, its server goes away and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect import flow, task, unmapped
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_starburst import StarburstTaskRunner
+from tests.leftovers import supervisors_in
+from tests.prefect_server import PrefectServer, started_server
+
+ITEMS = 300
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server of its own."""
+    with (
+        started_server(tmp_path_factory.mktemp("prefect")) as started,
+        temporary_settings({PREFECT_API_URL: started.api}),
+    ):
+        yield started
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of starburst's own."""
+    monkeypatch.setenv("STARBURST_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@task
+def slowly(item: int, notes: Path) -> int:
+    """Twice the item; each call leaves a byte."""
+    with (notes / str(os.getpid())).open("a") as file:
+        file.write(".")
+    time.sleep(0.02)
+    return 2 * item
+
+
+def called(notes: Path) -> int:
+    """Calls so far."""
+    return sum(file.stat().st_size for file in notes.iterdir())
+
+
+def until_called(notes: Path, times: int) -> None:
+    """Wait for so many calls."""
+    deadline = time.monotonic() + 60
+    while called(notes) < times:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def meanwhile(disturb: threading.Thread, notes: Path) -> list[int]:
+    """What a flow of 300 task runs gives while it is disturbed."""
+
+    @flow(task_runner=StarburstTaskRunner(workers=2, backend="local"))
+    def body() -> list[int]:
+        return slowly.map(range(ITEMS), unmapped(notes)).result()
+
+    disturb.start()
+    values = body()
+    disturb.join()
+    return values
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Where calls are noted."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+def test_killed_workers_are_replaced(server: PrefectServer, home: Path, notes: Path) -> None:
+    """SIGKILL of both workers, one after the other: every task run completes, and few calls are made twice."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        for times in (50, 150):
+            until_called(notes, times)
+            victim = supervisors_in(home)[0]
+            os.kill(victim, signal.SIGKILL)
+            killed.append(victim)
+
+    assert meanwhile(threading.Thread(target=kill), notes) == [2 * item for item in range(ITEMS)]
+    assert len(killed) == 2
+    assert called(notes) < 2 * ITEMS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_server_that_goes_and_comes_back_costs_the_flow_nothing(
+    server: PrefectServer, home: Path, notes: Path, number: int
+) -> None:
+    """The Prefect server is restarted in the middle: the flow completes, and the API has its final state."""
+
+    def restart() -> None:
+        until_called(notes, 50)
+        server.stop(number)
+        time.sleep(2)
+        server.start()
+
+    assert meanwhile(threading.Thread(target=restart), notes) == [2 * item for item in range(ITEMS)]
+    with get_client(sync_client=True) as client:
+        newest = max(client.read_flow_runs(), key=lambda each: each.created)
+    assert newest.state is not None and newest.state.is_completed()
