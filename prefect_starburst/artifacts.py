@@ -14,16 +14,18 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from starburst_common import Failure, Run, RunStatus
-from starburst_common.cli.show import duration, elapsed_s, estimate, one_line
+from starburst_common import Failure, Run, RunState, RunStatus
+from starburst_common.cli.show import duration, elapsed_s, estimate
 from starburst_common.progress import rate_and_eta
 
 _log = logging.getLogger("prefect.task_runner.starburst")
 
 _EVERY_S = 5.0  #: between two updates of a progress artifact
 _TIMEOUT_S = 20.0  #: of one request
-_PATIENCE_S = 60.0  #: a flow waits at most so long for its last artifacts
+_PATIENCE_S = 10.0  #: a flow waits at most so long for its last artifacts
+_LABEL_S = 2.0  #: and so long for its labels, which a busy server keeps back
 _ROWS = 100  #: of a failure table
 _MESSAGE = 200  #: characters of a failure in it
 
@@ -52,25 +54,26 @@ class Report:
         self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
-        self._ended = threading.Event()
+        self._ended, self._told = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._warned = False
 
     def start(self) -> None:
         """Show the progress from now on; nothing outside of a flow or task."""
         if self._thread is None and (self._flow_run or self._task_run):
+            self._attempt(self._label_run)  # now, since a server with many task runs under way keeps it back
             self._thread = threading.Thread(
                 target=copy_context().run, args=(self._keep,), name=f"starburst-report-{self._run.id}", daemon=True
             )
             self._thread.start()
 
     def finish(self) -> None:
-        """Show how the run ended, and wait until that is told: a minute at most."""
+        """Show how the run ended, and wait until that is told: some seconds at most."""
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(_PATIENCE_S)
-            if self._thread.is_alive():
+            if not self._told.wait(_PATIENCE_S):
                 self._warn(f"Prefect's API took longer than {_PATIENCE_S:.0f} s")
+            self._thread.join(_LABEL_S)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -78,16 +81,22 @@ class Report:
         self._attempt(self._show_progress)
         while not self._ended.wait(_EVERY_S):
             self._attempt(self._show_progress)
-        self._attempt(self._show_progress, self._show_end, self._label)
+        self._attempt(self._show_progress, self._show_end)
+        self._told.set()
+        self._attempt(self._label_cost, warn=False)
 
-    def _attempt(self, *steps: Callable[[SyncPrefectClient], None]) -> None:
+    def _attempt(self, *steps: Callable[[SyncPrefectClient], None], warn: bool = True) -> None:
         """Take the steps with a client of our own: the flow's may be closed by then."""
         try:
-            with get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client:
+            with (
+                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
+                get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client,
+            ):
                 for step in steps:
                     step(client)
         except Exception as error:
-            self._warn(f"{type(error).__name__}: {error}")
+            if warn:
+                self._warn(f"{type(error).__name__}: {error}")
 
     def _warn(self, why: str) -> None:
         if not self._warned:
@@ -133,18 +142,21 @@ class Report:
         text = summary_text(self._run, status, self._backend, self._what, failures[0] if failures else None)
         self._create(client, "markdown", "summary", None, text)
 
-    def _label(self, client: SyncPrefectClient) -> None:
+    def _label_run(self, client: SyncPrefectClient) -> None:
         """Add the run to those of its flow run, of all attempts."""
-        if self._flow_run is None:
-            return
-        usd = float(round(estimate(self._run, self._run.status()).usd, 6))
-        with _labels:
-            before = client.read_flow_run(self._flow_run).labels
-            runs = [run for run in str(before.get(RUNS_LABEL, "")).split(",") if run]
-            if self._run.id not in runs:
-                cost = round(float(before.get(COST_LABEL, 0)) + usd, 6)
-                labels = {RUNS_LABEL: ",".join([*runs, self._run.id]), COST_LABEL: cost}
-                client.update_flow_run_labels(self._flow_run, labels)
+        if self._flow_run is not None:
+            with _labels:
+                before = str(client.read_flow_run(self._flow_run).labels.get(RUNS_LABEL, ""))
+                runs = [*filter(None, before.split(",")), str(self._run.id)]
+                client.update_flow_run_labels(self._flow_run, {RUNS_LABEL: ",".join(dict.fromkeys(runs))})
+
+    def _label_cost(self, client: SyncPrefectClient) -> None:
+        """Add what the run has cost to the sum of those of its flow run."""
+        if self._flow_run is not None:
+            usd = float(estimate(self._run, self._run.status()).usd)
+            with _labels:
+                before = float(client.read_flow_run(self._flow_run).labels.get(COST_LABEL, 0))
+                client.update_flow_run_labels(self._flow_run, {COST_LABEL: round(before + usd, 6)})
 
 
 def percent(status: RunStatus, expected: int | None) -> float:
@@ -162,7 +174,7 @@ def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: f
     if status.failed:
         parts.append(f"{status.failed:,} failed")
     if status.state.over:
-        parts.append(f"{status.state} after {duration(elapsed_s(status))}")
+        parts.append(f"{_ending(status)} after {duration(elapsed_s(status))}")
     else:
         parts.append(f"{status.workers:,} worker{'s' * (status.workers != 1)}")
         parts += [f"{rate:,.0f}/s"] if rate else []
@@ -194,7 +206,7 @@ def summary_text(run: Run, status: RunStatus, backend: str, what: str, first: Fa
         item = first.index if first else 0
         verbs += [f"logs {run.id} --item {item}", f"replay {run.id} {item}"]
     lines = [
-        f"### {what}: {status.state}",
+        f"### {what}: {_ending(status)}",
         "",
         f"{answered} items answered in {duration(elapsed_s(status))}{failed}.",
         *([f"\n> {_one_line(status.reason)}"] if status.reason else []),
@@ -221,6 +233,11 @@ def failure_rows(failures: list[Failure]) -> list[dict[str, Any]]:
         }
         for failure in failures
     ]
+
+
+def _ending(status: RunStatus) -> str:
+    """The state; a run that went on to its end although items failed has not failed as a whole."""
+    return "ended" if status.state is RunState.FAILED else str(status.state)
 
 
 def _one_line(text: str) -> str:

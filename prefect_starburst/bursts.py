@@ -31,7 +31,8 @@ from prefect_starburst.worker import ENVIRONMENT
 from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
 from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
-from starburst_common.errors import BadInput, StarburstError
+from starburst_common.errors import BadInput, RunStopped, StarburstError
+from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.replay import stored_items
@@ -73,8 +74,8 @@ def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> lis
     """
     if PREFECT_API_URL.value() == ENVIRONMENT["PREFECT_API_URL"]:
         raise BadInput(
-            f"burst({_name_of(fn)}, …) was called on a starburst worker, which has no workers of its own: call it in the "
-            "flow, or in a task that the flow calls rather than submits"
+            f"burst({_name_of(fn)}, …) was called on a starburst worker, which has no workers of its own: call it "
+            "in the flow, or in a task that the flow calls rather than submits"
         )
     if isinstance(fn, Task):
         raise BadInput(
@@ -117,6 +118,7 @@ class _Burst:
         cls, fn: Callable[[Any], Any], given: dict[str, Any], flow: FlowRunContext | None, within: TaskRunContext
     ) -> _Burst:
         """With the options of the flow's task runner where none are given. Raises `BadInput`."""
+        Options.of(tags=given.get("tags"))  # which are merged below
         runner = flow.task_runner if flow else None
         options, resume = dict(given), True
         if isinstance(runner, StarburstTaskRunner):
@@ -163,7 +165,9 @@ class _Burst:
             get_run_logger().info("%s: run %s on the %s backend", self._what, run.id, backend.name)
             with self._watched(run, backend):
                 values = run.results(return_exceptions=self.keep)
-                run.wait()
+                ended = run.wait()
+                if ended.state is RunState.STOPPED:  # after the last answer
+                    raise RunStopped(f"run {run.id}: {ended.reason}")
             return values
 
     def _all_but(self, former: list[Run], items: Iterable[Any], backend: Backend) -> list[Any]:
@@ -221,7 +225,7 @@ class _Burst:
     @contextmanager
     def _watched(self, run: Run, backend: Backend) -> Iterator[None]:
         """Show the run while it is waited for, and cancel it if that comes to a bad end."""
-        report = Report(run, backend.name, what=self._what)
+        report = Report(run, backend.name, what=f"burst of `{_name_of(self.fn)}`")
         report.start()
         try:
             with progress(run, self.options.get("progress")):

@@ -72,6 +72,7 @@ class RemoteCall:
         def enter() -> Task[Any, Any]:
             from prefect_starburst.worker import run_context
 
+            task: Task[Any, Any]
             task, flow = pickle.loads(self.facts)
             task.fn = self.fn
             worked.append(stack.enter_context(run_context(task, flow, parameters, pickle.loads(run))))
@@ -113,8 +114,7 @@ def _changed(worked: list[Worked]) -> list[dict[str, Any]]:
 
 def _within_prefect(task: Any, parameters: dict[str, Any]) -> Any:
     """Call the task's function, within its timeout as Prefect counts it: from the moment it starts."""
-    from prefect.task_engine import TaskRunTimeoutError
-    from prefect.utilities.timeout import timeout, timeout_async
+    from prefect_starburst.internals import TaskRunTimeoutError, timeout, timeout_async
 
     async def awaited() -> Any:
         with timeout_async(task.timeout_seconds, TaskRunTimeoutError):

@@ -20,16 +20,13 @@ from prefect.client.schemas.objects import RunInput, State, TaskRun
 from prefect.context import TagsContext, TaskRunContext
 from prefect.exceptions import PrefectSignal
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
-from prefect.logging.loggers import task_run_logger
 from prefect.states import Crashed
-from prefect.task_engine import run_task_async
 from prefect.tasks import Task
-from prefect.utilities.asyncutils import run_coro_as_sync
-from prefect.utilities.engine import should_log_prints
 
 from prefect_starburst import logs, transactions
 from prefect_starburst.call import Reply
 from prefect_starburst.facts import CallContext
+from prefect_starburst.internals import run_coro_as_sync, run_task_async, should_log_prints, task_run_logger
 from prefect_starburst.loop import EngineLoop
 from starburst_common.answers import RemoteTraceback
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost

@@ -9,9 +9,8 @@ from uuid import UUID
 
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
-from prefect.utilities.annotations import quote
-from prefect.utilities.collections import StopVisiting, visit_collection
 
+from prefect_starburst.internals import StopVisiting, quote, visit_collection
 from prefect_starburst.loop import EngineLoop
 
 R = TypeVar("R")

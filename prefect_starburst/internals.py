@@ -5,7 +5,10 @@ No release promises to keep these, so each release is tried with the whole test 
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import prefect
@@ -13,7 +16,7 @@ import prefect.context
 import prefect.main  # completes the context models, which refer to classes they do not import
 from packaging.version import Version
 from prefect._internal.uuid7 import uuid7
-from prefect.context import AsyncClientContext, SettingsContext
+from prefect.context import AsyncClientContext, SettingsContext, SyncClientContext
 from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import patch_print, task_run_logger
@@ -37,6 +40,7 @@ REASONS = {
     "timeout": "ends a function on the worker as the engine would at home",
     "timeout_async": "the same for async functions",
     "AsyncClientContext": "engines share one API client: one each costs six times the CPU",
+    "SyncClientContext": "what runs on a worker has a client, so that to ask the API fails there and not before",
     "SettingsContext": "a worker has settings without an API, whatever its environment says",
     "EventsWorker": "events on a worker go nowhere, rather than to a server by accident",
     "NullEventsClient": "the same",
@@ -58,6 +62,27 @@ REASONS = {
 def share_client(client: AsyncClientContext) -> None:
     """Have the engine that runs in this context use that client."""
     AsyncClientContext.__var__.set(client)
+
+
+@contextmanager
+def client_shared(client: SyncClientContext) -> Iterator[None]:
+    """Have what runs in this context use that client."""
+    token = SyncClientContext.__var__.set(client)
+    try:
+        yield
+    finally:
+        SyncClientContext.__var__.reset(token)
+
+
+@contextmanager
+def events_dropped() -> Iterator[None]:
+    """Have events that are emitted go nowhere."""
+    instance = EventsWorker.instance
+    EventsWorker.instance = functools.partial(instance, NullEventsClient)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        EventsWorker.instance = instance  # type: ignore[method-assign]
 
 
 def set_global_settings(settings: SettingsContext | None) -> SettingsContext | None:
@@ -94,7 +119,10 @@ __all__ = [
     "NullEventsClient",
     "SettingsContext",
     "StopVisiting",
+    "SyncClientContext",
     "TaskRunTimeoutError",
+    "client_shared",
+    "events_dropped",
     "hash_objects",
     "isiterable",
     "patch_print",

@@ -37,7 +37,7 @@ class Levels:
 def captured(levels: Levels, records: list[Record] | None = None) -> Iterator[list[Record]]:
     """Take what is logged into a list until the context ends: of those loggers in place of their own handlers."""
     handler = Capture([] if records is None else records)
-    root, others = logging.root, Others(handler, levels.root)
+    root, others = logging.getLogger(), Others(handler, levels.root)
     before = [(root, root.level, root.handlers, root.propagate)]
     kept = [each for each in root.handlers if not isinstance(each, Others)]  # of the same call, before Prefect came
     root.level, root.handlers = min(root.level, levels.root), [*kept, others]

@@ -278,7 +278,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                     flow_run=flow_run,
                     former=former,
                     retry_lost=options.on_lost == "retry",
-                    close=backend.close,
+                    backend=backend,
                 )
             return self._session
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 from prefect.tasks import Task
 
+from prefect_starburst.artifacts import Report
 from prefect_starburst.calls import Calls
 from prefect_starburst.facts import CallContext
 from prefect_starburst.former import Former, told_anew
 from prefect_starburst.loop import EngineLoop
 from prefect_starburst.shared import Common, Sharing
+from starburst_common.ports import Backend
 from starburst_common.run import Run
 
 
@@ -29,10 +30,17 @@ class Session:
     flow_run: FlowRun | None
     former: Former | None
     retry_lost: bool
-    close: Callable[[], None]
+    backend: Backend
     calls: Calls = field(default_factory=Calls)
     sharing: Sharing = field(default_factory=Sharing)
-    submitted: int = 0  #: calls that were needed so far, answered by earlier attempts or not
+    sent: int = 0  #: calls sent to workers so far
+    report: Report | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.run is not None and self.flow_run is not None:
+            what = f"task runs of `{self.flow_run.name}`"
+            self.report = Report(self.run, self.backend.name, what=what, submitted=lambda: self.sent)
+            self.report.start()
 
     async def ask(
         self, task: Task[Any, Any], common: Common | None, parameters: dict[str, Any], context: CallContext
@@ -40,11 +48,11 @@ class Session:
         """The answer to one call of a task's function: of an earlier attempt at the flow run, else of a worker."""
         known = self.calls.of(task)
         call, small, key = self.sharing.divide(known.call, known.code, parameters, common)
-        self.submitted += 1
         while self.former is not None and (kept := self.former.take(key)) is not None:
             answer = await self.loop.settled(kept)
             if self.former.is_value(answer):
                 return told_anew(answer, context)
+        self.sent += 1
         await self.loop.burst()
         facts = pickle.dumps(replace(context, key=key))
         return await self.loop.settled(self.executor.submit(call, small, facts))
@@ -69,5 +77,7 @@ class Session:
                     self.run.cancel()  # the executor itself only drops the calls it has not sent
                 if self.former is not None:
                     self.former.end()
+                if self.report is not None:
+                    self.report.finish()
             finally:
-                self.close()
+                self.backend.close()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
-from prefect.transactions import BaseTransaction, Transaction, get_transaction
+from prefect.transactions import Transaction, get_transaction
+
+from prefect_starburst.internals import BaseTransaction, stored_values
 
 Values = dict[str, Any]
 
@@ -25,7 +27,7 @@ def around() -> list[BaseTransaction]:
 
 def packed(transactions: list[BaseTransaction]) -> bytes:
     """Their values as they travel; one that cannot be pickled stays at home, and is unknown on the worker."""
-    levels = [{k: v for k, v in each._stored_values.items() if _travels(v)} for each in transactions]
+    levels = [{k: v for k, v in stored_values(each).items() if _travels(v)} for each in transactions]
     return cloudpickle.dumps(levels) if len(levels) > 1 or any(levels) else b""
 
 
@@ -47,7 +49,7 @@ class Entered:
         """What the call has set, for each transaction."""
         nothing = object()
         return [
-            {k: v for k, v in each._stored_values.items() if before.get(k, nothing) is not v}
+            {k: v for k, v in stored_values(each).items() if before.get(k, nothing) is not v}
             for each, before in zip(self.transactions, self.before, strict=True)
         ]
 
@@ -63,7 +65,7 @@ def entered(levels: bytes) -> Iterator[Entered]:
     with ExitStack() as stack:
         transactions = [stack.enter_context(Transaction()) for _ in before]
         for transaction, values in zip(transactions, before, strict=True):
-            transaction._stored_values = dict(values)
+            stored_values(transaction).update(values)
         yield Entered(transactions=transactions, before=before)
 
 

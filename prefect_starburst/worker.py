@@ -13,16 +13,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
 import httpx
-import prefect.context
-import prefect.main  # completes the context models
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import TaskRun
-from prefect.context import FlowRunContext, SettingsContext, TagsContext, TaskRunContext
-from prefect.events.clients import NullEventsClient
-from prefect.events.worker import EventsWorker
+from prefect.context import FlowRunContext, TagsContext, TaskRunContext
 from prefect.flows import Flow
 from prefect.futures import PrefectFuture
-from prefect.logging.loggers import patch_print
 from prefect.results import ResultStore
 from prefect.settings import Profile, Settings
 from prefect.task_runners import TaskRunner
@@ -30,6 +24,14 @@ from prefect.tasks import Task
 
 from prefect_starburst import transactions
 from prefect_starburst.facts import CallContext, FlowFacts
+from prefect_starburst.internals import (
+    SettingsContext,
+    SyncClientContext,
+    client_shared,
+    events_dropped,
+    patch_print,
+    set_global_settings,
+)
 
 #: Port 9, "discard": nothing listens there, so a connection is refused at once.
 ENVIRONMENT = {
@@ -52,7 +54,8 @@ def run_context(
     """Enter what the engine at home has entered for this run."""
     with ExitStack() as stack:
         stack.enter_context(no_api())
-        client, store = _client(), ResultStore()
+        client, store = _client().client, ResultStore()
+        stack.enter_context(client_shared(_client()))
         if flow is not None:
             stack.enter_context(
                 FlowRunContext(
@@ -106,16 +109,13 @@ def no_api() -> Iterator[None]:
     """Settings and environment without a Prefect API, for this call, its threads and its child processes."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PREFECT_")}
     os.environ.update(ENVIRONMENT)
-    settings, outside = _settings(), prefect.context.GLOBAL_SETTINGS_CONTEXT
-    prefect.context.GLOBAL_SETTINGS_CONTEXT = settings
-    instance = EventsWorker.instance
-    EventsWorker.instance = functools.partial(instance, NullEventsClient)  # type: ignore[method-assign]
+    settings = _settings()
+    outside = set_global_settings(settings)
     try:
-        with settings.model_copy():
+        with events_dropped(), settings.model_copy():
             yield
     finally:
-        EventsWorker.instance = instance  # type: ignore[method-assign]
-        prefect.context.GLOBAL_SETTINGS_CONTEXT = outside
+        set_global_settings(outside)
         for name in ENVIRONMENT:
             os.environ.pop(name, None)
         os.environ.update(before)
@@ -145,8 +145,10 @@ def _settings() -> SettingsContext:
 
 
 @functools.cache
-def _client() -> SyncPrefectClient:
-    return get_client(sync_client=True)
+def _client() -> SyncClientContext:
+    context = SyncClientContext()
+    context.client.__enter__()  # not the context's, which would ask the API for its version
+    return context
 
 
 @functools.cache

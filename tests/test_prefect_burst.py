@@ -1,0 +1,541 @@
+"""One task run stands for many items: values, options, failures, cancellation, resuming, and what Prefect shows."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.runtime import flow_run as this_flow_run
+from prefect.runtime import task_run as this_task_run
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    temporary_settings,
+)
+from prefect.states import AwaitingRetry
+from prefect.testing.utilities import prefect_test_harness
+
+from prefect_starburst import StarburstTaskRunner, artifacts, burst
+from starburst_common import Run, RunState, RunStopped, list_runs
+from starburst_common.errors import BadInput
+from tests.leftovers import supervisors_in
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect server, and a folder of starburst's own."""
+    home = tmp_path_factory.mktemp("starburst-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STARBURST_HOME", str(home))
+        with (
+            temporary_settings(
+                {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}
+            ),
+            prefect_test_harness(server_startup_timeout=90),
+        ):
+            yield home
+
+
+def runner(**options: Any) -> StarburstTaskRunner:
+    """Two workers on this machine."""
+    return StarburstTaskRunner(**{"workers": 2, "backend": "local", **options})
+
+
+def by_value() -> tuple[Callable[[int], Any], ...]:
+    """Functions that travel by value: this module would bring Prefect along, which takes seconds to import."""
+
+    def double(item: int) -> int:
+        return 2 * item
+
+    def half(item: int) -> float:
+        return 1 / item
+
+    def fussy(item: int) -> int:
+        if item % 3 == 0:
+            raise ValueError(f"no | {item}\n" + "x" * 1000)
+        return item
+
+    return double, half, fussy
+
+
+double, half, fussy = by_value()
+
+
+def noting(notes: Path, *, seconds: float = 0.0, failing_once: frozenset[int] = frozenset()) -> Callable[[int], int]:
+    """A function that doubles its item and notes that it ran; some items fail at their first call."""
+
+    def noted(item: int) -> int:
+        with (notes / str(os.getpid())).open("a") as file:
+            file.write(f"{item}\n")
+        if item in failing_once and not (notes / f"failed-{item}").exists():
+            (notes / f"failed-{item}").touch()
+            raise ValueError(f"item {item} fails once")
+        time.sleep(seconds)
+        return 2 * item
+
+    return noted
+
+
+def calls(notes: Path) -> Counter[int]:
+    """How often each item was run."""
+    return Counter(int(line) for file in notes.glob("[0-9]*") for line in file.read_text().split())
+
+
+def runs_of(flow_run_id: str) -> list[Run]:
+    """The starburst runs of a flow run, oldest first."""
+    return [run for run in list_runs(backend="local") if run.tags.get("prefect-flow-run") == flow_run_id][::-1]
+
+
+def in_flow(body: Callable[[], Any], **options: Any) -> tuple[Any, FlowRun]:
+    """What the body returns as a flow on two workers, and its flow run."""
+    kept: list[Any] = []
+
+    @flow(name="bursting", task_runner=runner(**options))
+    def bursting() -> None:
+        kept.append(this_flow_run.id)
+        kept.append(body())
+
+    bursting()
+    with get_client(sync_client=True) as client:
+        return kept[1], client.read_flow_run(UUID(kept[0]))
+
+
+def task_runs_of(flow_run: FlowRun, count: int) -> list[TaskRun]:
+    """The task runs that Prefect's server has of a flow run, once so many have ended."""
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client.read_task_runs(flow_run_filter=only)
+            if sum(run.state is not None and run.state.is_final() for run in found) >= count:
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+
+
+def artifacts_of(flow_run: FlowRun) -> dict[str, Artifact]:
+    """What a flow run has, by key."""
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+    with get_client(sync_client=True) as client:
+        return {each.key or "": each for each in client.read_artifacts(flow_run_filter=only)}
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_task_run_stands_for_all_items() -> None:
+    """In a flow, a burst is a task run of its own; the starburst run is found from it, and it from the run."""
+    values, flow_run = in_flow(lambda: burst(double, range(5000)))
+    assert values == [2 * item for item in range(5000)]
+    (task_run,) = task_runs_of(flow_run, 1)
+    assert task_run.name.startswith("burst-double-")
+    (run,) = runs_of(str(flow_run.id))
+    assert run.tags["prefect-task-run"] == str(task_run.id)
+    assert run.tags["prefect-attempt"] == "1"
+    assert (run.label, run.function, run.workers) == (flow_run.name, double.__qualname__, 2)
+
+
+def test_within_a_task_it_belongs_to_that_one() -> None:
+    """A task that the flow calls may burst; no further task run is made. A list of futures is taken, too."""
+
+    @task
+    def outer(items: Iterable[int]) -> tuple[str, list[int]]:
+        return str(this_task_run.id), burst(double, items)
+
+    def body() -> Any:
+        return outer(range(10)), burst(double, task(double).map([1, 2]))  # type: ignore[call-overload]
+
+    ((task_run_id, inner), outside), flow_run = in_flow(body)
+    assert (inner, outside) == ([2 * item for item in range(10)], [4, 8])
+    assert len(task_runs_of(flow_run, 4)) == 4  # outer, two of the map, and the burst of its results
+    assert [run.tags.get("prefect-task-run") for run in runs_of(str(flow_run.id))].count(task_run_id) == 1
+
+
+def test_outside_of_a_flow_it_is_a_plain_map() -> None:
+    """A function that bursts can be tried without Prefect."""
+    assert burst(double, range(10), workers=1, backend="local") == [2 * item for item in range(10)]
+
+
+def test_options_come_from_the_runner_and_from_the_call() -> None:
+    """What a call gives holds for it, tags of both are kept, and an input without a length is read as it comes."""
+
+    def body() -> Any:
+        return burst(double, (item for item in range(100)), workers=1, tags={"team": "b"}, label="mine")
+
+    values, flow_run = in_flow(body, cpu=2, memory="8GB", tags={"team": "a", "cost": "c"})
+    assert values == [2 * item for item in range(100)]
+    (run,) = runs_of(str(flow_run.id))
+    assert (run.workers, run.label, run.resources.cpu, run.resources.memory_mib) == (1, "mine", 2, 8192)
+    assert run.tags.items() >= {"team": "b", "cost": "c"}.items()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_in_an_async_flow() -> None:
+    """It blocks there as well, as a plain task does."""
+
+    @flow(task_runner=runner())
+    async def waiting() -> list[int]:
+        return burst(double, range(3))
+
+    assert asyncio.run(waiting()) == [0, 2, 4]
+    gc.collect()  # Prefect leaves its client in an async flow open, under any runner: the warning belongs here
+
+
+# --- refusals and failures --------------------------------------------------------------------------------------------
+
+
+def test_on_a_worker_it_is_refused() -> None:
+    """A submitted task has no workers of its own."""
+
+    @task
+    def nested() -> list[int]:
+        return burst(double, range(3))
+
+    state, _ = in_flow(lambda: nested.submit().wait() or nested.submit(return_state=True))
+    with pytest.raises(BadInput, match=r"burst\(double, …\) was called on a starburst worker.*in the flow"):
+        state.result()
+
+
+def test_wrong_arguments_are_named() -> None:
+    """Before anything is launched."""
+    before = len(list_runs(backend="local"))
+    with pytest.raises(BadInput, match=r"'named' is a task.*named\.fn"):
+        burst(task(double, name="named"), [1])
+    with pytest.raises(BadInput, match="ordered"):
+        burst(double, [1], ordered=False)
+    with pytest.raises(BadInput, match="chunk_size"):
+        in_flow(lambda: burst(double, [1], chunk_size=0))
+    with pytest.raises(BadInput, match=r"tags=.*dictionary"):
+        in_flow(lambda: burst(double, [1], tags=["a"]))
+    assert len(list_runs(backend="local")) == before
+
+
+def test_a_failing_item_fails_the_task_run() -> None:
+    """Its own exception is raised, with what the worker printed as its cause."""
+
+    def body() -> tuple[str, str]:
+        with pytest.raises(ZeroDivisionError) as caught:
+            burst(half, range(100))
+        return str(caught.value.__cause__), this_flow_run.id
+
+    (cause, flow_run_id), flow_run = in_flow(body)
+    assert "in half" in cause
+    (task_run,) = task_runs_of(flow_run, 1)
+    assert task_run.state is not None
+    assert task_run.state.is_failed()
+    assert [run.status().state for run in runs_of(flow_run_id)] == [RunState.STOPPED]
+
+
+def test_failures_that_are_wanted_take_the_place_of_values() -> None:
+    """As in `starburst_map`: all of them, or as many as tolerated."""
+
+    def body() -> list[Any]:
+        kept = burst(half, range(3), return_exceptions=True)
+        with pytest.raises(RunStopped):
+            burst(half, [0, 0, 1], tolerate=1)
+        return [*kept, *burst(half, [0, 1], tolerate=1)]
+
+    values, _ = in_flow(body)
+    assert [type(value) for value in values] == [ZeroDivisionError, float, float, ZeroDivisionError, float]
+
+
+# --- attempts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_retried_flow_runs_what_is_left(tmp_path: Path) -> None:
+    """The second attempt runs the item that failed and those that had no turn, and no other twice."""
+    attempts: list[str] = []
+    noted = noting(tmp_path, failing_once=frozenset({70}))
+
+    @flow(retries=1, task_runner=runner())
+    def retried() -> list[int]:
+        attempts.append(str(this_flow_run.id))
+        return burst(noted, range(100), chunk_size=5)
+
+    assert retried() == [2 * item for item in range(100)]
+    assert len(attempts) == 2
+    assert calls(tmp_path) == Counter({**dict.fromkeys(range(100), 1), 70: 2})
+    assert [run.tags["prefect-attempt"] for run in runs_of(attempts[0])] == ["1", "2"]
+
+
+def test_each_burst_takes_its_own_answers() -> None:
+    """Two equal bursts of a function that draws differ, and have the same values in the next attempt."""
+    seen: list[list[list[float]]] = []
+
+    def draw(item: int) -> float:
+        return random.SystemRandom().random()
+
+    @task(retries=1)
+    def twice() -> list[list[float]]:
+        drawn = [burst(draw, [0, 0, 0]), burst(draw, [0, 0, 0])]
+        seen.append(drawn)
+        if len(seen) == 1:
+            raise ValueError("the task is tried again")
+        return drawn
+
+    @flow(retries=1, task_runner=runner())
+    def retried() -> None:
+        drawn = [*twice(), burst(draw, [0, 0, 0]), burst(draw, [0, 0, 0])]
+        seen.append(drawn)
+        if len(seen) == 3:
+            raise ValueError("the flow is tried again")
+
+    retried()
+    assert [len(drawn) for drawn in seen] == [2, 2, 4, 2, 4]
+    first, second, whole, third, again = seen
+    assert first == second == third == whole[:2]
+    assert again == whole
+    assert len({value for drawn in whole for value in drawn}) == 12
+
+
+def test_only_equal_items_are_taken(tmp_path: Path) -> None:
+    """An input that has changed from one attempt to the next has the new items run; kept failures stay."""
+    attempts: list[int] = []
+    noted = noting(tmp_path, failing_once=frozenset({3}))
+
+    @flow(retries=1, task_runner=runner())
+    def retried() -> list[Any]:
+        attempts.append(len(attempts))
+        items = range(5) if len(attempts) == 1 else [9, *range(4, -1, -1)]
+        values = burst(noted, items, return_exceptions=True)
+        if len(attempts) == 1:
+            raise ValueError("again")
+        return [values]
+
+    (values,) = retried()
+    assert [str(value) for value in values] == ["18", "8", "item 3 fails once", "4", "2", "0"]
+    assert calls(tmp_path) == Counter([*range(5), 9])
+
+
+@pytest.mark.parametrize("change", ["code", "resume"])
+def test_what_is_not_the_same_is_run_anew(tmp_path: Path, change: str) -> None:
+    """A function that closes over another value; and everything, with `resume=False`."""
+    attempts: list[int] = []
+
+    @flow(retries=1, task_runner=runner(resume=change != "resume"))
+    def retried() -> list[int]:
+        attempts.append(len(attempts))
+        by = len(attempts) if change == "code" else 2
+        noted = noting(tmp_path)
+        values = burst(lambda item: noted(item) * by, range(5))
+        if len(attempts) == 1:
+            raise ValueError("again")
+        return values
+
+    assert retried() == [4 * item for item in range(5)]
+    assert calls(tmp_path) == Counter(dict.fromkeys(range(5), 2))
+
+
+FLOW = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect_starburst import StarburstTaskRunner, burst
+from tests.test_prefect_burst import noting
+
+@dataclass
+class Scenario:
+    number: int
+
+noted = noting(Path(sys.argv[2]), seconds=0.1)
+
+def scored(scenario):
+    return noted(scenario.number)
+
+@flow(name="killed", task_runner=StarburstTaskRunner(workers=2, backend="local"))
+def killed():
+    scenarios = (Scenario(number) for number in range(60))
+    return burst(scored, list(scenarios) if sys.argv[3] == "list" else scenarios, chunk_size=2)
+
+if __name__ == "__main__":
+    with get_client(sync_client=True) as client:
+        if sys.argv[1] == "new":
+            print(client.create_flow_run(killed).id, flush=True)
+        else:
+            run = client.read_flow_run(UUID(sys.argv[1]))
+            print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
+"""
+
+
+def started(folder: Path, word: str, kind: str) -> subprocess.Popen[str]:
+    """A process with the flow above: "new" prints the id of a flow run, an id runs that one."""
+    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_LOGGING_LEVEL": "INFO"}
+    script = folder / "killed.py"
+    script.write_text(FLOW)
+    environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    command = [sys.executable, str(script), word, str(folder / "notes"), kind]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def stopped_midway(folder: Path, kind: str, number: int) -> str:
+    """The flow run's id, after its process had a signal while the burst was under way."""
+    (folder / "notes").mkdir()
+    flow_run_id = started(folder, "new", kind).communicate(timeout=120)[0].strip()
+    process = started(folder, flow_run_id, kind)
+    deadline = time.monotonic() + 120
+    while sum(calls(folder / "notes").values()) < 10:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    return flow_run_id
+
+
+@pytest.mark.parametrize("kind", ["list", "generator"])
+def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind: str) -> None:
+    """SIGKILL in the middle of a burst: the same flow run, started again, runs nothing twice.
+
+    Of a list every item was stored, so the second process finishes the first one's run. A generator was read in part:
+    that part is answered, and a second run has the rest.
+    """
+    flow_run_id = stopped_midway(tmp_path, kind, signal.SIGKILL)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(flow_run_id), AwaitingRetry(), force=True)
+    printed, told = started(tmp_path, flow_run_id, kind).communicate(timeout=120)
+    assert printed.strip() == str(sum(range(0, 120, 2))), told
+    assert calls(tmp_path / "notes") == Counter(range(60)), told
+    runs = runs_of(flow_run_id)
+    assert [run.tags["prefect-attempt"] for run in runs] == (["1"] if kind == "list" else ["1", "2"])
+    assert all(run.status().state.over for run in runs)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(flow_run_id)).labels[artifacts.RUNS_LABEL] == ",".join(run.id for run in runs)
+    nobody_left(home)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number: int) -> None:
+    """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind."""
+    flow_run_id = stopped_midway(tmp_path, "list", number)
+    assert [run.status().state for run in runs_of(flow_run_id)] == [RunState.CANCELLED]
+    nobody_left(home)
+
+
+def nobody_left(home: Path) -> None:
+    """No worker is alive, or soon will be."""
+    deadline = time.monotonic() + 60
+    while supervisors_in(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+# --- what Prefect shows -----------------------------------------------------------------------------------------------
+
+
+def test_a_summary_the_progress_and_labels() -> None:
+    """Each of them tells where the run is found; the flow run's labels name all its runs and what they cost."""
+    _, flow_run = in_flow(lambda: (burst(double, range(1500)), burst(double, range(3))))
+    first, second = runs_of(str(flow_run.id))
+    found = artifacts_of(flow_run)
+    assert set(found) == {f"starburst-{kind}-{run.id}" for kind in ("progress", "summary") for run in (first, second)}
+    summary = found[f"starburst-summary-{first.id}"]
+    assert summary.type == "markdown"
+    assert str(summary.task_run_id) == first.tags["prefect-task-run"]
+    for text in (
+        "### burst of `double`: succeeded",
+        "1,500 items answered in ",
+        f"| run | `{first.id}` |\n|---|---|\n",
+        "| backend | local |",
+        "| workers | 2 at most, each 1 vCPU, 2 GB, 1 slot |",
+        " on Fargate in us-east-1 (prices of 20",
+        f"```\nstarburst status {first.id}\nstarburst logs {first.id} --item 0\nstarburst replay {first.id} 0\n```",
+    ):
+        assert text in summary.data
+    progress = found[f"starburst-progress-{first.id}"]
+    assert (progress.type, progress.data) == ("progress", 100)
+    assert progress.description is not None
+    assert progress.description.startswith("**burst of `double`**: 1,500 of 1,500 items · succeeded after ")
+    assert flow_run.labels[artifacts.RUNS_LABEL] == f"{first.id},{second.id}"
+    assert 0.0001 < float(flow_run.labels[artifacts.COST_LABEL]) < 0.1
+
+
+def test_a_table_of_failures() -> None:
+    """The first hundred, each on a line, and how many more there are."""
+    _, flow_run = in_flow(lambda: burst(fussy, range(1000), return_exceptions=True))
+    (run,) = runs_of(str(flow_run.id))
+    found = artifacts_of(flow_run)
+    table = found[f"starburst-failures-{run.id}"]
+    assert table.type == "table"
+    assert table.description == (
+        f"**burst of `fussy`**: 334 failed items (the first 100; all: `starburst failures {run.id} -n 0`)"
+    )
+    rows = json.loads(table.data)
+    assert [row["item"] for row in rows] == list(range(0, 300, 3))
+    assert rows[1] == {
+        "item": 3,
+        "kind": "user",
+        "error": "ValueError",
+        "message": "no | 3 " + "x" * (200 - len("no | 3 ") - 1) + "…",
+    }
+    summary = found[f"starburst-summary-{run.id}"].data
+    assert "1,000 items answered in " in summary
+    assert "**334 failed**" in summary
+    assert f"starburst failures {run.id}\nstarburst logs {run.id} --item 0\n" in summary
+
+
+def test_progress_is_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The artifact moves while the burst is under way."""
+    monkeypatch.setattr(artifacts, "_EVERY_S", 0.1)
+    seen: set[float] = set()
+    over = threading.Event()
+
+    def watch(flow_run_id: str) -> None:
+        only = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
+        with get_client(sync_client=True, httpx_settings={"timeout": 30}) as client:
+            while not over.wait(0.05):
+                found = client.read_artifacts(flow_run_filter=only)
+                seen.update(each.data for each in found if each.type == "progress")
+
+    def body() -> list[int]:
+        watching = threading.Thread(target=watch, args=(this_flow_run.id,))
+        watching.start()
+        try:
+            return burst(noting(tmp_path, seconds=0.2), range(40), chunk_size=1)
+        finally:
+            over.set()
+            watching.join()
+
+    in_flow(body)
+    assert any(0 < share < 100 for share in seen), seen
+
+
+def test_a_prefect_that_is_away_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Artifacts that cannot be made are told of once, and the values come all the same."""
+
+    def body() -> list[int]:
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):  # nobody listens there
+            return in_task()
+
+    @task
+    def in_task() -> list[int]:
+        return burst(double, range(100))
+
+    with caplog.at_level("WARNING", logger="prefect.task_runner.starburst"):
+        values, flow_run = in_flow(body)
+    assert values == [2 * item for item in range(100)]
+    assert artifacts_of(flow_run) == {}
+    told = [record for record in caplog.records if "Prefect does not show all of it" in record.getMessage()]
+    assert len(told) == 1
