@@ -41,8 +41,11 @@ def resample(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
 def main(**options: Any) -> None:
     """Resample on the workers, take the percentiles here."""
     x, y = patients()
-    estimates = starburst_map(partial(resample, x, y), SEEDS, **options)
+    report(x, y, starburst_map(partial(resample, x, y), SEEDS, **options))
 
+
+def report(x: np.ndarray, y: np.ndarray, estimates: list[np.ndarray]) -> None:
+    """Each coefficient with its interval."""
     low, high = np.percentile(np.array(estimates), [2.5, 97.5], axis=0)
     print(f"{len(estimates):,} resamples of {len(y)} patients; progression per standard deviation of")
     for name, estimate, least, most in zip(NAMES, coefficients(x, y), low, high, strict=True):

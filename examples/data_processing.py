@@ -45,7 +45,12 @@ def combine(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 def main(**options: Any) -> None:
     """Aggregate the chunks on the workers, combine the aggregates here."""
-    digits = combine(starburst_map(summarise, chunks(), **options))
+    report(starburst_map(summarise, chunks(), **options))
+
+
+def report(parts: list[pd.DataFrame]) -> None:
+    """The whole table's figures."""
+    digits = combine(parts)
     print(f"{digits['images'].sum():,} images in {CHUNKS} chunks; ink by digit")
     print(digits.round(1).to_string())
 

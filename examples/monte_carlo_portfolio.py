@@ -47,7 +47,11 @@ def tail_risk(returns: list[float], confidence: float = 0.95) -> tuple[float, fl
 
 def main(**options: Any) -> None:
     """Simulate on the workers, sum up here."""
-    returns = starburst_map(simulate, SEEDS, **options)
+    report(starburst_map(simulate, SEEDS, **options))
+
+
+def report(returns: list[float]) -> None:
+    """The figures of all years."""
     at_risk, beyond = tail_risk(returns)
     print(f"{len(returns):,} simulated years of {DAYS} days")
     print(f"mean return  {np.mean(returns):7.2%}")

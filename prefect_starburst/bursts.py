@@ -22,10 +22,10 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
-from prefect.utilities.hashing import hash_objects
 
 from prefect_starburst.artifacts import Report
 from prefect_starburst.former import ATTEMPT, FLOW_RUN
+from prefect_starburst.internals import hash_objects
 from prefect_starburst.runner import StarburstTaskRunner
 from prefect_starburst.worker import ENVIRONMENT
 from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map

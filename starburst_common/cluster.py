@@ -14,10 +14,11 @@ from typing import Any, Self
 from starburst_common.backends import open_backend
 from starburst_common.code import pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, RunStopped
 from starburst_common.executor import StarburstExecutor
 from starburst_common.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.fleet import Fleet
+from starburst_common.model import RunState
 from starburst_common.names import RunNames, new_run_id, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend
@@ -141,7 +142,9 @@ class Cluster:
                     values = run.results()
                 else:
                     values = run.unordered()
-                run.wait()
+                ended = run.wait()
+                if ended.state is RunState.STOPPED:  # decided after its last answer
+                    raise RunStopped(f"run {run.id}: {ended.reason}")
         except BaseException:
             run.cancel()
             raise

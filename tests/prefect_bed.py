@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import ExitStack
 from typing import Any
 from uuid import UUID
 
@@ -21,15 +22,20 @@ from prefect.settings import (
 from prefect.task_runners import TaskRunner
 from prefect.testing.utilities import prefect_test_harness
 
-import starburst_common
 from prefect_starburst import StarburstTaskRunner
+from starburst_common import StarburstExecutor
+from starburst_common.backends import open_backend
+from starburst_common.ports import Backend
+from tests.places import aws_text, environment, open_place
+from tests.prefect_server import speaking_to, started_server
+from tests.testbed.bed import Bed as Aws
 
 
 class Shared(Executor):
     """An executor that outlives the runners that use it: workers start once for all tests."""
 
-    def __init__(self) -> None:
-        self._executor = starburst_common.StarburstExecutor(workers=2, backend="local")
+    def __init__(self, backend: Backend) -> None:
+        self._executor = StarburstExecutor(workers=2, backend=backend)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return self._executor.submit(fn, *args, **kwargs)
@@ -51,25 +57,41 @@ class SharedRunner(StarburstTaskRunner):
         return shared[0]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server of its own, and two workers, for the tests of a module that imports this."""
-    home = tmp_path_factory.mktemp("starburst-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STARBURST_HOME", str(home))
-        with (
-            temporary_settings(
-                {
-                    PREFECT_SERVER_ANALYTICS_ENABLED: False,
-                    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-                    PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None,  # its thread makes each flow a second longer
-                }
-            ),
-            prefect_test_harness(server_startup_timeout=90),
-        ):
-            shared.append(Shared())
-            yield
-            shared.pop().close()
+@pytest.fixture(scope="module", autouse=True, params=["here", pytest.param("bed", marks=pytest.mark.bed)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server of its own, and two workers, for the tests of a module that imports this.
+
+    Here: the ephemeral server and this machine's workers. On the bed: a server that was started, and ECS tasks.
+    """
+    settings: dict[Any, Any] = {
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+        PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None,  # its thread makes each flow a second longer
+    }
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("STARBURST_HOME", str(tmp_path_factory.mktemp("starburst-home")))
+        if request.param == "here":
+            stack.enter_context(temporary_settings(settings))
+            stack.enter_context(prefect_test_harness(server_startup_timeout=90))
+            backend = open_backend("local")
+        else:
+            aws: Aws = request.getfixturevalue("aws_server")
+            aws.reset()
+            started = stack.enter_context(started_server(tmp_path_factory.mktemp("prefect")))
+            stack.enter_context(speaking_to(started, settings))
+            variables = {name: value for name, value in aws.env.items() if name.startswith("AWS_")}
+            stack.enter_context(environment(variables))
+            backend = open_place(aws_text(aws.site))
+        shared.append(Shared(backend))
+        yield
+        shared.pop().close()
+        backend.close()
+        if request.param != "here":
+            aws.until(lambda: not aws.leftovers()["tasks"], within_s=30)
+
+
+#: For tests whose runners have workers of their own, on this machine.
+here_only = pytest.mark.parametrize("server", ["here"], indirect=True)
 
 
 def history(task_run_id: UUID) -> tuple[list[str], TaskRun]:

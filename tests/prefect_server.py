@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import socket
@@ -13,6 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 
 @dataclass
@@ -74,3 +81,20 @@ def started_server(home: Path, port: int = 0) -> Iterator[PrefectServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def speaking_to(server: PrefectServer, settings: dict[Any, Any] | None = None) -> Iterator[None]:
+    """This process's flows speak to the server; what tells it of events and logs ends with that, for the next server.
+
+    As `prefect_test_harness` does for its own.
+    """
+    with temporary_settings({**(settings or {}), PREFECT_API_URL: server.api}):
+        yield
+
+        async def drain() -> None:
+            for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
+                if inspect.isawaitable(drained):
+                    await drained
+
+        run_coro_as_sync(drain())

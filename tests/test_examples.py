@@ -69,19 +69,12 @@ def test_the_chunks_have_the_same_aggregates() -> None:
     pd.testing.assert_frame_equal(example.combine(parts), example.combine([whole]), check_exact=True)
 
 
-def test_the_grid_search_finds_the_same_scores(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All 16 configurations have the same accuracy on every fold: in a loop, by map, and as Prefect flows on both."""
-    testing = pytest.importorskip("prefect.testing.utilities")
+def test_the_grid_search_finds_the_same_scores() -> None:
+    """All 16 configurations have the same accuracy on every fold."""
     import grid_search as example
 
     expected = [example.evaluate(configuration) for configuration in example.CONFIGURATIONS]
     assert example.search(**ON_TWO) == expected
-    with testing.prefect_test_harness(server_startup_timeout=60):
-        assert example.search_as_flow(**ON_TWO) == expected
-        monkeypatch.setenv("STARBURST_BACKEND", "auto")
-        monkeypatch.setenv("STARBURST_CONFIG", aws.env["STARBURST_CONFIG"])
-        assert example.search_as_flow(workers=2) == expected
-    assert len(aws.tasks()) == 2
 
 
 def printed(folder: Path, script: str, *arguments: str, **env: str) -> str:
@@ -124,6 +117,23 @@ def test_the_example_prints_the_same_here_and_on_aws(script: list[str], says: st
     assert says in here
     there = printed(tmp_path, *script, **aws.env, STARBURST_BACKEND="auto")
     assert [*figures(there)] == [*figures(here)]
+    assert len(aws.tasks()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "script"), list(zip(("portfolio", "bootstrap", "digits", "forests"), SCRIPTS, strict=True))
+)
+def test_an_example_prints_the_same_as_a_flow_here_and_on_aws(
+    name: str, script: list[str], tmp_path: Path, aws: Aws
+) -> None:
+    """Each as a Prefect flow, on this machine's workers and on ECS, prints what its script does."""
+    pytest.importorskip("prefect")
+    prefect = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    prefect |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90", "PREFECT_LOGGING_LEVEL": "ERROR"}
+    plain = [*figures(printed(tmp_path, *script))]
+    assert [*figures(printed(tmp_path, "as_flows.py", name, **prefect))] == plain
+    there = printed(tmp_path, "as_flows.py", name, **prefect, **aws.env, STARBURST_BACKEND="auto")
+    assert [*figures(there)] == plain
     assert len(aws.tasks()) == 2
 
 

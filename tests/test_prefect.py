@@ -33,7 +33,7 @@ from prefect.tasks import Task, task_input_hash
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import Resources, Run, RunState, list_runs
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
-from tests.prefect_bed import SharedRunner, history, run, server
+from tests.prefect_bed import SharedRunner, here_only, history, run, server
 
 __all__ = ["server"]  # pytest takes the fixture from here
 
@@ -507,6 +507,7 @@ def test_a_parameter_that_cannot_be_pickled_fails_clearly() -> None:
     assert other == 2
 
 
+@here_only
 def test_a_failed_flow_does_not_hang() -> None:
     """A flow that fails cancels what it has under way: runs end Crashed, and the flow ends at once."""
     futures: list[PrefectFuture[Any]] = []
@@ -533,6 +534,7 @@ def test_a_flow_waits_for_what_it_left_running() -> None:
     assert [future.state.name for future in futures] == ["Completed"] * 3
 
 
+@here_only
 def test_cancelling_the_flows_runner_cancels_its_duplicates() -> None:
     """Prefect cancels by the flow's own runner, of which the started one is a duplicate."""
     template = StarburstTaskRunner(workers=1, backend="local")
@@ -556,6 +558,7 @@ def test_cancelling_the_flows_runner_cancels_its_duplicates() -> None:
 # --- the runner itself ------------------------------------------------------------------------------------------------
 
 
+@here_only
 def test_a_runner_is_its_options() -> None:
     """Duplicates, pickles and equal options make equal runners; a single different option makes another."""
     runner = StarburstTaskRunner(workers=3, cpu=2, memory="4GB", tags={"team": "a"}, max_in_flight=9)
@@ -568,6 +571,7 @@ def test_a_runner_is_its_options() -> None:
     assert runner != ThreadPoolTaskRunner()
 
 
+@here_only
 def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
     """The run is begun at the first submit and not before, as it was asked for, and is over with the flow."""
     before = {each.id for each in list_runs(backend="local")}
@@ -587,6 +591,7 @@ def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
     assert (begun.label, begun.tags["team"], begun.status().state) == ("nightly", "a", RunState.SUCCEEDED)
 
 
+@here_only
 def test_an_option_out_of_range_is_told_at_the_first_submit() -> None:
     """A wrong option fails the flow with the executor's own message, before anything is launched."""
     with pytest.raises(BadInput, match="cpu=3 is not a Fargate size"):

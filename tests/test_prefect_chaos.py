@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_starburst import StarburstTaskRunner
 from tests.leftovers import supervisors_in
-from tests.prefect_server import PrefectServer, started_server
+from tests.prefect_server import PrefectServer, speaking_to, started_server
 
 ITEMS = 300
 
@@ -26,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A Prefect server of its own."""
     with (
         started_server(tmp_path_factory.mktemp("prefect")) as started,
-        temporary_settings({PREFECT_API_URL: started.api}),
+        speaking_to(started),
     ):
         yield started
 

@@ -39,7 +39,7 @@ from prefect.utilities.annotations import quote
 
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
 from tests.leftovers import supervisors_in
-from tests.prefect_bed import SharedRunner, history, run, server
+from tests.prefect_bed import SharedRunner, here_only, history, run, server
 from tests.prefect_types import Dissent, Refused
 
 __all__ = ["server"]  # pytest takes the fixture from here
@@ -866,6 +866,7 @@ def until(holds: Callable[[], Any], *, within_s: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+@here_only
 def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM, by which Prefect cancels a flow run, ends the process, and no worker goes on with its calls."""
     home = tmp_path / "home"
@@ -889,6 +890,7 @@ def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, monkeypatch: py
     until(lambda: not supervisors_in(home))
 
 
+@here_only
 def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes."""
     home = tmp_path / "home"

@@ -24,7 +24,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.deployments import run_deployment
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED
 from pydantic import SecretStr, ValidationError
 
 from prefect_starburst.former import FLOW_RUN
@@ -38,7 +38,7 @@ from starburst_common.ports import Backend
 from starburst_common.site import Site
 from tests.leftovers import nothing_left
 from tests.places import AWS_PACE
-from tests.prefect_server import started_server
+from tests.prefect_server import speaking_to, started_server
 from tests.testbed.bed import REPOSITORY
 from tests.testbed.bed import Bed as Aws
 
@@ -111,7 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
     home = tmp_path_factory.mktemp("server")
     with (
         started_server(home / "server") as started,
-        temporary_settings({PREFECT_API_URL: started.api, PREFECT_SERVER_ANALYTICS_ENABLED: False}),
+        speaking_to(started, {PREFECT_SERVER_ANALYTICS_ENABLED: False}),
     ):
         yield Around(home, started.api)
 

@@ -355,3 +355,14 @@ def test_a_module_that_the_worker_lacks_is_named_with_the_way_out(bed: Bed) -> N
     with pytest.raises(ModuleNotFoundError, match="a_module_that_nobody_has") as error:
         starburst_map(needs, range(5), workers=1, backend=bed.backend, progress=False)
     assert "name the package in your project's requirements" in error.value.__notes__[0]
+
+
+@pytest.mark.parametrize("turn", range(5))
+def test_failures_beyond_what_is_tolerated_raise_even_if_they_come_last(bed: Bed, turn: int) -> None:
+    """All items are answered before anybody decides: the run is stopped all the same, every time."""
+
+    def half(item: int) -> float:
+        return 1 / item
+
+    with pytest.raises(RunStopped, match="more than the 1 tolerated"):
+        starburst_map(half, [0, 0, 1], tolerate=1, workers=1, backend=bed.backend, progress=False)

@@ -1,0 +1,68 @@
+"""What is used of Prefect beyond what it offers is in one module, and known to work with the releases named there."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from pathlib import Path
+
+import prefect
+import pytest
+
+from prefect_starburst import internals
+
+PACKAGE = Path(internals.__file__).parent
+NOT_OFFERED = (
+    "prefect._internal",
+    "prefect.events.clients",
+    "prefect.events.worker",
+    "prefect.logging.loggers",
+    "prefect.main",
+    "prefect.task_engine",
+    "prefect.utilities",
+)
+
+
+def test_this_is_a_release_that_is_named() -> None:
+    """The suite runs with the oldest and the newest supported release; another one has not been tried."""
+    assert prefect.__version__ in (internals.OLDEST, internals.NEWEST)
+
+
+def test_every_piece_has_its_reason() -> None:
+    """What the module hands out of Prefect's is what it gives reasons for."""
+    own = {"NEWEST", "OLDEST", "REASONS"}
+    own |= {name for name, value in vars(internals).items() if getattr(value, "__module__", "") == internals.__name__}
+    assert set(internals.__all__) - own == set(internals.REASONS)
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.glob("*.py")), ids=lambda file: file.stem)
+def test_no_other_module_reaches_inside(file: Path) -> None:
+    """No import of what is not offered, outside of the module for it."""
+    inside = [
+        name
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        if name.startswith(NOT_OFFERED)
+    ]
+    assert bool(inside) == (file.stem == "internals"), inside
+
+
+@pytest.mark.parametrize(("release", "which"), [("3.1.0", "older"), ("99.0", "newer")])
+def test_an_unknown_release_is_told_with_what_to_pin(release: str, which: str) -> None:
+    """The warning names the release, and those that were tried."""
+    with pytest.warns(UserWarning, match=rf"{release} is {which} .* pin \"prefect>={internals.OLDEST},<="):
+        internals.warn_of_unknown(release)
+
+
+def test_a_known_release_is_not_worth_a_word() -> None:
+    """Neither end of what was tried warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        internals.warn_of_unknown(internals.OLDEST)
+        internals.warn_of_unknown(internals.NEWEST)
