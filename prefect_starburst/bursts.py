@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import pickle
 import threading
@@ -13,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from types import FunctionType, MethodType
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -24,6 +22,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
 from prefect_starburst.artifacts import Report
+from prefect_starburst.calls import code_of
 from prefect_starburst.former import ATTEMPT, FLOW_RUN
 from prefect_starburst.internals import hash_objects
 from prefect_starburst.runner import StarburstTaskRunner
@@ -257,7 +256,7 @@ def _name_of(fn: Any) -> str:
 
 def _call(fn: Callable[[Any], Any], flow: FlowRunContext | None, within: TaskRunContext) -> str | None:
     """Names this call of `burst` in its flow run; None if the function's code has no name."""
-    code, task_key = _code_of(fn), within.task.task_key
+    code, task_key = code_of(fn), within.task.task_key
     if flow is None or flow.flow_run is None or code is None:
         return None
     kind = hash_objects(task_key, code, within.parameters) or hash_objects(task_key, code)
@@ -271,25 +270,6 @@ def _call(fn: Callable[[Any], Any], flow: FlowRunContext | None, within: TaskRun
             turns[of_task_run] = turns[of_kind]
         turns[of_attempt] = int(turns.get(of_attempt, -1)) + 1
         return hash_objects(kind, turns[of_task_run], turns[of_attempt])
-
-
-def _code_of(fn: Any) -> str | None:
-    """Names a function's text, or its code where there is none, and what it closes over or is bound to."""
-    if isinstance(fn, partial | MethodType):
-        code = _code_of(fn.func if isinstance(fn, partial) else fn.__func__)
-        bound = (fn.args, fn.keywords) if isinstance(fn, partial) else fn.__self__
-        return code and hash_objects(code, bound)
-    if not isinstance(fn, FunctionType):
-        return hash_objects("object", fn)
-    try:
-        source = inspect.getsource(fn)
-    except (OSError, TypeError):
-        source = fn.__code__.co_code.hex() + repr(fn.__code__.co_consts)
-    try:
-        closed_over = [cell.cell_contents for cell in fn.__closure__ or ()]
-    except ValueError:  # a cell is still empty
-        return None
-    return hash_objects(fn.__qualname__, source, fn.__defaults__, fn.__kwdefaults__, closed_over)
 
 
 def _identity(item: Any) -> bytes | None:

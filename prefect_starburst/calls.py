@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import cloudpickle
@@ -56,7 +58,8 @@ class Calls:
             if content not in self._by_content:
                 needs = task.isasync or task.timeout_seconds is not None or should_log_prints(task)
                 self._by_content[content] = RemoteCall(task.fn, facts, logs.Levels.here(), needs_prefect=needs)
-            known = Known(task=task, call=self._by_content[content], code=_code_of(task))
+            code = code_of(task.fn)
+            known = Known(task=task, call=self._by_content[content], code=code and hash_objects(task.task_key, code))
             self._by_task[id(task)] = known
             return known
 
@@ -101,22 +104,23 @@ def _send_by_value(fn: Callable[..., Any]) -> None:
         cloudpickle.register_pickle_by_value(module)
 
 
-def _code_of(task: Task[Any, Any]) -> str | None:
-    """The function's text (or its code where there is none, as Prefect's `TASK_SOURCE` has it) and what it closes over.
-
-    None if that has no name.
-    """
-    fn = task.fn
+def code_of(fn: Any) -> str | None:
+    """Names a function's text, or its code where there is none, and what it closes over or is bound to."""
+    if isinstance(fn, partial | MethodType):
+        code = code_of(fn.func if isinstance(fn, partial) else fn.__func__)
+        bound = (fn.args, fn.keywords) if isinstance(fn, partial) else fn.__self__
+        return code and hash_objects(code, bound)
+    if not isinstance(fn, FunctionType):
+        return hash_objects("object", fn)
     try:
         source = inspect.getsource(fn)
     except (OSError, TypeError):
-        code = getattr(fn, "__code__", None)
-        source = code.co_code.hex() if code else repr(type(fn))
+        source = fn.__code__.co_code.hex() + repr(fn.__code__.co_consts)
     try:
-        closed_over = [cell.cell_contents for cell in getattr(fn, "__closure__", None) or ()]
+        closed_over = [cell.cell_contents for cell in fn.__closure__ or ()]
     except ValueError:  # a cell is still empty
         return None
-    return hash_objects(task.task_key, source, closed_over)
+    return hash_objects(fn.__qualname__, source, fn.__defaults__, fn.__kwdefaults__, closed_over)
 
 
 def _travels(value: Any) -> bool:
