@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
+
+_DRAINED_S = 30.0
 
 
 @dataclass
@@ -87,7 +90,7 @@ def started_server(home: Path, port: int = 0) -> Iterator[PrefectServer]:
 def speaking_to(server: PrefectServer, settings: dict[Any, Any] | None = None) -> Iterator[None]:
     """This process's flows speak to the server; what tells it of events and logs ends with that, for the next server.
 
-    As `prefect_test_harness` does for its own.
+    As `prefect_test_harness` does for its own. One that was cut off by its server may never say that it is done.
     """
     with temporary_settings({**(settings or {}), PREFECT_API_URL: server.api}):
         yield
@@ -95,6 +98,7 @@ def speaking_to(server: PrefectServer, settings: dict[Any, Any] | None = None) -
         async def drain() -> None:
             for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
                 if inspect.isawaitable(drained):
-                    await drained
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(drained, _DRAINED_S)
 
         run_coro_as_sync(drain())
