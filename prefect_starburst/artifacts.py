@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -24,14 +26,14 @@ _log = logging.getLogger("prefect.task_runner.starburst")
 
 _EVERY_S = 5.0  #: between two updates of a progress artifact
 _TIMEOUT_S = 20.0  #: of one request
-_PATIENCE_S = 10.0  #: a flow waits at most so long for its last artifacts
-_LABEL_S = 2.0  #: and so long for its labels, which a busy server keeps back
+_PATIENCE_S = 10.0  #: to wait for what Prefect must be told first, and at the interpreter's end for the rest
 _ROWS = 100  #: of a failure table
 _MESSAGE = 200  #: characters of a failure in it
 
 #: Labels of a flow run: its starburst runs, separated by commas, and what they would cost on Fargate together.
 RUNS_LABEL, COST_LABEL = "starburst.run", "starburst.cost-usd"
 _labels = threading.Lock()
+_telling: set[Report] = set()  #: whose run is over, and Prefect does not know all of it yet
 
 
 class Report:
@@ -40,7 +42,7 @@ class Report:
     A thread of its own does it. Whatever fails there is logged once, as a warning, and harms nobody.
 
     Args:
-        run: what to tell of; `finish` is called when it is over.
+        run: what to tell of; `finish` is called when it is over, while its backend is still open.
         backend_name: where it runs.
         what: it in words, such as "burst of score"; markdown.
         submitted: how many items there are so far, for a run that does not know before its end.
@@ -54,49 +56,68 @@ class Report:
         self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
-        self._ended, self._told = threading.Event(), threading.Event()
+        self._labelled, self._ended = threading.Event(), threading.Event()
+        self._reading = threading.Lock()  # the backend is open while a run is read: not after `finish`
+        self._ending: _Ending | None = None
         self._thread: threading.Thread | None = None
         self._warned = False
 
     def start(self) -> None:
         """Show the progress from now on; nothing outside of a flow or task."""
         if self._thread is None and (self._flow_run or self._task_run):
-            self._attempt(self._label_run)  # now, since a server with many task runs under way keeps it back
             self._thread = threading.Thread(
                 target=copy_context().run, args=(self._keep,), name=f"starburst-report-{self._run.id}", daemon=True
             )
             self._thread.start()
+            self._labelled.wait(_PATIENCE_S)  # a server with many task runs under way would keep the label back
 
     def finish(self) -> None:
-        """Show how the run ended, and wait until that is told: some seconds at most."""
-        self._ended.set()
+        """Read how the run ended, and have that told while the flow goes on; `wait_until_told` waits for it."""
+        with self._reading:
+            if self._thread is not None and not self._ended.is_set():
+                try:
+                    self._ending = self._read_ending()
+                except Exception as error:
+                    self._warn(f"{type(error).__name__}: {error}")
+                _telling.add(self)
+                self._ended.set()
+        atexit.unregister(wait_until_told)
+        atexit.register(wait_until_told)  # after what stops an ephemeral server, so that it is called before that
+
+    def wait(self, deadline: float) -> None:
+        """Until all is told, or `time.monotonic` is at the deadline."""
         if self._thread is not None:
-            if not self._told.wait(_PATIENCE_S):
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+            if self._thread.is_alive():
                 self._warn(f"Prefect's API took longer than {_PATIENCE_S:.0f} s")
-            self._thread.join(_LABEL_S)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        self._attempt(self._show_progress)
-        while not self._ended.wait(_EVERY_S):
-            self._attempt(self._show_progress)
-        self._attempt(self._show_progress, self._show_end)
-        self._told.set()
-        self._attempt(self._label_cost, warn=False)
-
-    def _attempt(self, *steps: Callable[[SyncPrefectClient], None], warn: bool = True) -> None:
-        """Take the steps with a client of our own: the flow's may be closed by then."""
+        """With one client for all: to make one, and the settings, costs as much as twenty task runs."""
         try:
             with (
                 temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
                 get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client,
             ):
-                for step in steps:
-                    step(client)
+                self._attempt(self._label_run, client)
+                self._labelled.set()
+                self._attempt(self._show_progress, client)
+                while not self._ended.wait(_EVERY_S):
+                    self._attempt(self._show_progress, client)
+                if self._ending is not None:
+                    self._attempt(self._show_end, client, self._ending)
         except Exception as error:
-            if warn:
-                self._warn(f"{type(error).__name__}: {error}")
+            self._warn(f"{type(error).__name__}: {error}")
+        finally:
+            self._labelled.set()
+            _telling.discard(self)
+
+    def _attempt(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
 
     def _warn(self, why: str) -> None:
         if not self._warned:
@@ -115,32 +136,47 @@ class Report:
         return client.create_artifact(artifact).id
 
     def _show_progress(self, client: SyncPrefectClient) -> None:
-        status = self._run.status()
+        with self._reading:
+            if self._ended.is_set():
+                return
+            shown = self._progress(self._run.status())
+        self._show(client, shown)
+
+    def _progress(self, status: RunStatus) -> tuple[float, str]:
         expected = self._submitted() if self._submitted is not None and status.items is None else status.items
-        shown = (
-            percent(status, expected),
-            progress_text(status, expected, self._what, time.monotonic() - self._began, self._before),
-        )
+        text = progress_text(status, expected, self._what, time.monotonic() - self._began, self._before)
+        return percent(status, expected), text
+
+    def _show(self, client: SyncPrefectClient, shown: tuple[float, str]) -> None:
         if self._artifact is None:
             self._artifact = self._create(client, "progress", "progress", shown[1], shown[0])
         elif shown != self._shown:
             client.update_artifact(self._artifact, ArtifactUpdate(data=shown[0], description=shown[1]))
         self._shown = shown
 
-    def _show_end(self, client: SyncPrefectClient) -> None:
+    def _read_ending(self) -> _Ending:
         status = self._run.status()
         failures = self._run.failures() if status.failed else []
-        if failures:
-            rows = failure_rows(failures[:_ROWS])
-            more = (
-                ""
-                if len(rows) == len(failures)
-                else f" (the first {len(rows)}; all: `starburst failures {self._run.id} -n 0`)"
-            )
-            description = f"**{self._what}**: {len(failures):,} failed items{more}"
-            self._create(client, "table", "failures", description, json.dumps(rows))
-        text = summary_text(self._run, status, self._backend, self._what, failures[0] if failures else None)
-        self._create(client, "markdown", "summary", None, text)
+        rows = failure_rows(failures[:_ROWS])
+        more = (
+            ""
+            if len(rows) == len(failures)
+            else f" (the first {len(rows)}; all: `starburst failures {self._run.id} -n 0`)"
+        )
+        return _Ending(
+            progress=self._progress(status),
+            failures=f"**{self._what}**: {len(failures):,} failed items{more}",
+            rows=rows,
+            summary=summary_text(self._run, status, self._backend, self._what, failures[0] if failures else None),
+            usd=float(estimate(self._run, status).usd),
+        )
+
+    def _show_end(self, client: SyncPrefectClient, ending: _Ending) -> None:
+        self._show(client, ending.progress)
+        if ending.rows:
+            self._create(client, "table", "failures", ending.failures, json.dumps(ending.rows))
+        self._create(client, "markdown", "summary", None, ending.summary)
+        self._label_cost(client, ending.usd)
 
     def _label_run(self, client: SyncPrefectClient) -> None:
         """Add the run to those of its flow run, of all attempts."""
@@ -150,13 +186,30 @@ class Report:
                 runs = [*filter(None, before.split(",")), str(self._run.id)]
                 client.update_flow_run_labels(self._flow_run, {RUNS_LABEL: ",".join(dict.fromkeys(runs))})
 
-    def _label_cost(self, client: SyncPrefectClient) -> None:
+    def _label_cost(self, client: SyncPrefectClient, usd: float) -> None:
         """Add what the run has cost to the sum of those of its flow run."""
         if self._flow_run is not None:
-            usd = float(estimate(self._run, self._run.status()).usd)
             with _labels:
                 before = float(client.read_flow_run(self._flow_run).labels.get(COST_LABEL, 0))
                 client.update_flow_run_labels(self._flow_run, {COST_LABEL: round(before + usd, 6)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    """How a run ended, as it is told."""
+
+    progress: tuple[float, str]
+    failures: str
+    rows: list[dict[str, Any]]
+    summary: str
+    usd: float
+
+
+def wait_until_told() -> None:
+    """Until Prefect knows how all runs ended that are over, ten seconds at most. So does the interpreter at its end."""
+    deadline = time.monotonic() + _PATIENCE_S
+    for report in tuple(_telling):
+        report.wait(deadline)
 
 
 def percent(status: RunStatus, expected: int | None) -> float:

@@ -9,12 +9,13 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self, cast
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from prefect.client.schemas.objects import RunInput, State, TaskRun
 from prefect.context import TagsContext, TaskRunContext
@@ -91,6 +92,8 @@ class Stub:
 
     def __init__(self, task: Task[Any, Any], ask: Ask, *, retry_lost: bool = False) -> None:
         functools.update_wrapper(self, task.fn)
+        with suppress(TypeError, ValueError):  # as it is for a function that tells none
+            self.__signature__ = _signature(task.fn)
         self.__code__ = getattr(task.fn, "__code__", None)
         self._task, self._ask = task, ask
         self._failures = (*FAILURES, WorkerLost) if retry_lost else FAILURES
@@ -163,6 +166,17 @@ class EnforcedElsewhere(float):
 
     def __str__(self) -> str:
         return str(self.seconds)
+
+
+_signatures: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
+
+
+def _signature(fn: Callable[..., Any]) -> inspect.Signature:
+    """A function's signature, for which the engine asks several times a run. Raises as `inspect.signature`."""
+    signature = _signatures.get(fn)
+    if signature is None:
+        _signatures[fn] = signature = inspect.signature(fn)
+    return signature
 
 
 def _off_loop(hook: Callable[..., Any], task: Task[Any, Any]) -> Callable[..., Any]:

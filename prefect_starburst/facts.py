@@ -18,7 +18,7 @@ class FlowFacts:
     parameters: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: with them its pickle, of which each call has one, takes longer
 class CallContext:
     """What a task may ask about its own run."""
 

@@ -14,6 +14,7 @@ from prefect_starburst.internals import StopVisiting, quote, visit_collection
 from prefect_starburst.loop import EngineLoop
 
 R = TypeVar("R")
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})  #: types in whose values no future can be
 
 
 class StarburstFuture(PrefectConcurrentFuture[R]):
@@ -58,5 +59,7 @@ def upstream_of(parameters: dict[str, Any], wait_for: Iterable[Any] | None) -> l
         elif isinstance(value, quote):
             raise StopVisiting
 
-    visit_collection((parameters, wait_for), visit_fn=visit, return_data=False, max_depth=-1)
+    values = [value for value in (*parameters.values(), *(wait_for or ())) if type(value) not in _PLAIN]
+    if values:
+        visit_collection(values, visit_fn=visit, return_data=False, max_depth=-1)
     return list(found.values())

@@ -31,6 +31,7 @@ class EngineLoop:
         self.slots = asyncio.Semaphore(engines)
         self._loop = asyncio.new_event_loop()
         self._runs: dict[asyncio.Task[State[Any]], Future[State[Any]]] = {}
+        self._ended: list[asyncio.Task[State[Any]]] = []
         self._unsettled: set[Future[State[Any]]] = set()
         self._stopping = asyncio.Event()
         self._posted: deque[Callable[[], object]] = deque()
@@ -115,7 +116,7 @@ class EngineLoop:
                     for run in self._runs:
                         run.cancel()
                     await asyncio.wait(list(self._runs))
-                    await asyncio.sleep(0)  # their done callbacks settle the futures
+                    await asyncio.sleep(0)  # their done callbacks have the futures settled
         except BaseException as exc:
             if self._ready.done():
                 raise
@@ -129,14 +130,25 @@ class EngineLoop:
     def _begin(self, engine: Engine, context: Context, future: Future[State[Any]]) -> None:
         run = self._loop.create_task(engine, context=context)
         self._runs[run] = future
-        run.add_done_callback(self._settle)
+        run.add_done_callback(self._end)
 
-    def _settle(self, run: asyncio.Task[State[Any]]) -> None:
-        future = self._runs.pop(run)
-        if run.cancelled():  # before its engine began: Prefect's API has not heard of the run
-            future.set_result(Crashed(message="Execution was cancelled before it began."))
-        elif (exc := run.exception()) is not None:
-            future.set_exception(exc)
-        else:
-            future.set_result(run.result())
-        self._unsettled.discard(future)
+    def _end(self, run: asyncio.Task[State[Any]]) -> None:
+        if not self._ended:
+            self._loop.call_soon(self._settle)
+        self._ended.append(run)
+
+    def _settle(self) -> None:
+        """Settle the futures of the runs that have ended, the last one first.
+
+        A flow that waits for them in order is so woken once, when all of them are done.
+        """
+        while self._ended:
+            run = self._ended.pop()
+            future = self._runs.pop(run)
+            if run.cancelled():  # before its engine began: Prefect's API has not heard of the run
+                future.set_result(Crashed(message="Execution was cancelled before it began."))
+            elif (exc := run.exception()) is not None:
+                future.set_exception(exc)
+            else:
+                future.set_result(run.result())
+            self._unsettled.discard(future)

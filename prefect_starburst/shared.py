@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -73,7 +74,7 @@ class Sharing:
                 if in_common or self._met_again(blob):
                     held[name] = blob
         small = {name: value for name, value in parameters.items() if name not in blobs}
-        key = code and hash_objects(code, small, {name: blob.digest for name, blob in blobs.items()})
+        key = code and _name(code, small, {name: blob.digest for name, blob in blobs.items()})
         if not held:
             return call, parameters, key
         return self._holding(call, held), {k: v for k, v in parameters.items() if k not in held}, key
@@ -98,6 +99,14 @@ class Sharing:
                 self._calls.popitem(last=False)
         self._calls.move_to_end(name)
         return known
+
+
+def _name(*objects: Any) -> str | None:
+    """Names objects by their content as Prefect does for its cache keys; much sooner where plain JSON can hold them."""
+    try:
+        return hashlib.sha256(json.dumps(objects, sort_keys=True).encode()).hexdigest()
+    except (TypeError, ValueError, RecursionError):
+        return hash_objects(*objects)
 
 
 def _is_mapped(value: Any) -> bool:

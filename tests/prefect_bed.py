@@ -95,14 +95,16 @@ here_only = pytest.mark.parametrize("server", ["here"], indirect=True)
 
 
 def history(task_run_id: UUID) -> tuple[list[str], TaskRun]:
-    """The states the API has for a run, oldest first, and the run; waits until the last one has arrived."""
+    """The states the API has for a run, oldest first, and the run; waits until the last has come, and no more."""
+    before, deadline = 0, time.monotonic() + 90
     with get_client(sync_client=True) as client:
-        for _ in range(200):
+        while True:
             found = sorted(client.read_task_run_states(task_run_id), key=lambda state: state.timestamp)
-            if found and found[-1].is_final():
+            if found and found[-1].is_final() and len(found) == before:
                 return [state.name or "" for state in found], client.read_task_run(task_run_id)
-            time.sleep(0.1)
-    raise AssertionError(f"no final state of {task_run_id} has reached the API: {found}")
+            assert time.monotonic() < deadline, f"no final state of {task_run_id} has reached the API: {found}"
+            before = len(found)
+            time.sleep(0.2)
 
 
 def run(body: Callable[[], Any], runner: TaskRunner[Any] | None = None) -> Any:

@@ -134,6 +134,7 @@ def task_runs_of(flow_run: FlowRun, count: int) -> list[TaskRun]:
 
 def artifacts_of(flow_run: FlowRun) -> dict[str, Artifact]:
     """What a flow run has, by key."""
+    artifacts.wait_until_told()
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
     with get_client(sync_client=True) as client:
         return {each.key or "": each for each in client.read_artifacts(flow_run_filter=only)}
@@ -248,7 +249,8 @@ def test_a_failing_item_fails_the_task_run() -> None:
     (task_run,) = task_runs_of(flow_run, 1)
     assert task_run.state is not None
     assert task_run.state.is_failed()
-    assert [run.status().state for run in runs_of(flow_run_id)] == [RunState.STOPPED]
+    (run,) = runs_of(flow_run_id)
+    assert run.status().state in (RunState.STOPPED, RunState.FAILED)  # failed: all was answered before it was stopped
 
 
 def test_failures_that_are_wanted_take_the_place_of_values() -> None:
@@ -475,10 +477,7 @@ def test_a_summary_the_progress_and_labels() -> None:
     assert progress.description is not None
     assert progress.description.startswith("**burst of `double`**: 1,500 of 1,500 items · succeeded after ")
     assert flow_run.labels[artifacts.RUNS_LABEL] == f"{first.id},{second.id}"
-    deadline = time.monotonic() + 60
-    while not 0.0001 < cost_of(flow_run) < 0.1:  # nobody waits for it for long
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert 0.0001 < cost_of(flow_run) < 0.1
 
 
 def test_a_table_of_failures() -> None:

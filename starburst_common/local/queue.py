@@ -38,7 +38,8 @@ ORDER BY (SELECT count(*) FROM messages m
           WHERE m.queue = :queue AND m.grp = groups.grp AND visible_at > :now AND receipt IS NOT NULL), grp
 LIMIT 1
 """
-_EAGER_S, _EAGER_POLL_S, _IDLE_POLL_S, _RECHECK_S = 2.0, 0.002, 0.01, 0.1
+_LEAST_POLL_S, _MOST_POLL_S, _RECHECK_S = 0.002, 0.01, 0.1
+_LATER = 0.05  #: a message is met later than it came by at most this part of the time that was waited for it
 
 
 class LocalQueue:
@@ -81,10 +82,10 @@ class LocalQueue:
                 looked = self._clock()
                 while True:
                     now = self._clock()
-                    if now - start >= wait_s:
+                    waited = now - start
+                    if waited >= wait_s:
                         return []
-                    poll = _EAGER_POLL_S if now - start < _EAGER_S else _IDLE_POLL_S
-                    time.sleep(min(poll, max(wait_s - (now - start), 0.0)))
+                    time.sleep(min(max(_LEAST_POLL_S, _LATER * waited), _MOST_POLL_S, wait_s - waited))
                     if db.execute("PRAGMA data_version").fetchone() != (version,) or now - looked > _RECHECK_S:
                         break
 
