@@ -16,8 +16,8 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from prefect_starburst.internals import retries
 from starburst_common import Failure, Run, RunState, RunStatus
 from starburst_common.cli.show import duration, elapsed_s, estimate
 from starburst_common.progress import rate_and_eta
@@ -94,10 +94,10 @@ class Report:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """With one client for all: to make one, and the settings, costs as much as twenty task runs."""
+        """With one client for all: to make one costs as much as ten task runs."""
         try:
             with (
-                temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
+                retries(at_most=1),
                 get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client,
             ):
                 self._attempt(self._label_run, client)

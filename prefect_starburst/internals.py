@@ -41,7 +41,7 @@ REASONS = {
     "timeout_async": "the same for async functions",
     "AsyncClientContext": "engines share one API client: one each costs six times the CPU",
     "SyncClientContext": "what runs on a worker has a client, so that to ask the API fails there and not before",
-    "SettingsContext": "a worker has settings without an API, whatever its environment says",
+    "SettingsContext": "a worker has settings without an API; a setting is changed without all being read anew",
     "EventsWorker": "events on a worker go nowhere, rather than to a server by accident",
     "NullEventsClient": "the same",
     "patch_print": "print under `log_prints`, on the worker",
@@ -92,6 +92,15 @@ def set_global_settings(settings: SettingsContext | None) -> SettingsContext | N
     return before
 
 
+@contextmanager
+def retries(at_most: int) -> Iterator[None]:
+    """Have API clients in this context try a request again so often; `temporary_settings` reads all settings anew."""
+    here = prefect.context.get_settings_context()
+    client = here.settings.client.model_copy(update={"max_retries": at_most})
+    with SettingsContext(profile=here.profile, settings=here.settings.model_copy(update={"client": client})):
+        yield
+
+
 def stored_values(transaction: BaseTransaction) -> dict[str, Any]:
     """What was set in a transaction itself, not in those around it; changing it changes that."""
     return transaction._stored_values
@@ -127,6 +136,7 @@ __all__ = [
     "isiterable",
     "patch_print",
     "quote",
+    "retries",
     "run_coro_as_sync",
     "run_task_async",
     "set_global_settings",

@@ -39,7 +39,7 @@ ORDER BY (SELECT count(*) FROM messages m
 LIMIT 1
 """
 _LEAST_POLL_S, _MOST_POLL_S, _RECHECK_S = 0.002, 0.01, 0.1
-_LATER = 0.05  #: a message is met later than it came by at most this part of the time that was waited for it
+_LATER = 0.05  #: a message is met later than it came by at most this part of the time since the one before it
 
 
 class LocalQueue:
@@ -50,6 +50,7 @@ class LocalQueue:
         self._clock = clock
         self._lock = Lock()
         self._idle: list[sqlite3.Connection] = []
+        self._met: dict[str, float] = {}  # when each queue had a message for us, or was first asked for one
         self._forget_leases_of_last_boot()
 
     def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
@@ -74,18 +75,20 @@ class LocalQueue:
         if not 1 <= limit <= 10:
             raise ValueError(f"limit={limit}: a receive leases 1 to 10 messages")
         start = self._clock()
+        met = self._met.setdefault(queue, start)
         with self._connection() as db:
             while True:
                 (version,) = db.execute("PRAGMA data_version").fetchone()
                 if leased := self._lease(db, queue, limit, lease_s):
+                    self._met[queue] = self._clock()
                     return leased
                 looked = self._clock()
                 while True:
                     now = self._clock()
-                    waited = now - start
-                    if waited >= wait_s:
+                    left = wait_s - (now - start)
+                    if left <= 0:
                         return []
-                    time.sleep(min(max(_LEAST_POLL_S, _LATER * waited), _MOST_POLL_S, wait_s - waited))
+                    time.sleep(min(max(_LEAST_POLL_S, _LATER * (now - met)), _MOST_POLL_S, left))
                     if db.execute("PRAGMA data_version").fetchone() != (version,) or now - looked > _RECHECK_S:
                         break
 
@@ -119,6 +122,7 @@ class LocalQueue:
         return Depth(waiting, leased)
 
     def drop(self, queue: str) -> None:
+        self._met.pop(queue, None)
         with self._writing() as db:
             for name in (queue, self.dead(queue)):
                 db.execute("DELETE FROM messages WHERE queue = ?", (name,))

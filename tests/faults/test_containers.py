@@ -85,7 +85,8 @@ def test_a_container_that_dies_of_memory_costs_nobody_else_an_answer(
         run = cluster.start(hoarding(5, offer_the_supervisor), range(20))
         run.wait(timeout=90)
         assert run.status().answered == 20
-        assert [(failure.index, failure.kind) for failure in run.failures()] == [(5, FailureKind.OOM)]
+        failed = run.failures()
+        assert [(failure.index, failure.kind) for failure in failed] == [(5, FailureKind.OOM)], failed[0].message
     told = [record.getMessage() for record in caplog.records if "ended badly (oom)" in record.getMessage()]
     assert len(told) == 3 and "give each worker more memory" in told[0]
 
