@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import pytest
 
 from starburst_common import Cluster, NotFound, RunState, attach, starburst_map
 from starburst_common.model import Buffer
-from starburst_common.names import RunNames
+from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
 from starburst_common.reconcile import Resend
 from tests.faults.conftest import Bed, LocalBed, noting
@@ -162,6 +163,26 @@ def test_an_item_that_always_kills_its_worker_fails_alone(bed: Bed) -> None:
     assert [item for item, value in enumerate(got) if isinstance(value, Exception)] == [4321]
     assert "item 4321: its worker died, 3 times" in str(got[4321])
     assert got[:4321] + got[4322:] == DOUBLED[:4321] + DOUBLED[4322:]
+
+
+def test_an_item_whose_message_went_astray_is_not_taken_for_a_killer(bed: Bed) -> None:
+    """Its message was given to clients that died before they had it, so often that it looks like what killed them."""
+    answer = noting(bed.notes)
+
+    def first_is_slow(item: int) -> int:
+        doubled = answer(item)
+        time.sleep(0 if item else 10)
+        return doubled
+
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(first_is_slow, range(2), chunk_size=1)
+        bed.until(lambda: bed.calls()[0] == 1)
+        (fleet,) = bed.backend.compute.fleets()
+        lease = partial(bed.backend.queue.receive, work_queue(fleet), limit=1, lease_s=1.0, wait_s=1.0)
+        bed.until(lambda: any(message.receives >= 4 for message in lease()))
+        assert bed.calls()[1] == 0
+        assert run.results(timeout=60) == [0, 2]
+        run.wait()
 
 
 def test_five_thousand_outcomes(bed: Bed) -> None:

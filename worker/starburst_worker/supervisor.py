@@ -202,7 +202,8 @@ class Supervisor:
         if message.receives > 1 and self._settler.adopt(RunId(run), chunk):
             self._finish(message.receipt)
             return None
-        deaths = chunk.deaths + message.receives - 1
+        deaths = chunk.deaths + message.receives - 1  # at most: one who died waiting for it counts too
+        chunk = chunk.narrowed(chunk.span, deaths=deaths)  # whoever gets it from us knows
         try:
             work = Work(
                 run=RunId(run),
@@ -222,8 +223,9 @@ class Supervisor:
         rest: list[Chunk] = []
         if known.unfit:
             part = refuse(chunk, FailureKind.IMPORT, "EnvironmentMismatch", known.unfit, self._duty.worker)
-        elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL:
-            end = self._last_end(RunId(run), chunk.span.lo)
+        elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL and (last := self._last_alone(work)):
+            state = self._backend.compute.ended(self._duty.fleet, last)
+            end = state.end if state is not None else None
             if end is None and deaths < _DEATHS_FAIL + _ASKS:
                 self._release(message.receipt, again_s=self._duty.lease_s / 2)
                 return None
@@ -234,7 +236,6 @@ class Supervisor:
             rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // _SPLIT_PIECES), deaths=1)
         if part is None:
             if deaths >= _DEATHS_FAIL - 1:
-                work.chunk = chunk.narrowed(chunk.span, deaths=deaths)
                 return work
             self._ready.put(work)
         else:
@@ -243,12 +244,10 @@ class Supervisor:
             self._finish(message.receipt)
         return None
 
-    def _last_end(self, run: RunId, item: int) -> WorkerEnd | None:
-        """How the last worker that ran this item alone ended; None while no driver has written that down."""
+    def _last_alone(self, work: Work) -> WorkerId | None:
+        """The last worker that ran this item alone, for which it is to blame if it died; None if none has."""
         with suppress(NotFound):
-            last = WorkerId(bytes(self._backend.store.get(RunNames(run).suspect(item))).decode())
-            state = self._backend.compute.ended(self._duty.fleet, last)
-            return state.end if state is not None else None
+            return WorkerId(bytes(self._backend.store.get(RunNames(work.run).suspect(work.chunk.span.lo))).decode())
         return None
 
     def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
