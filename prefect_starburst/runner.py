@@ -264,7 +264,9 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                     former = Former.of(flow_run, backend) if options.resume else None
                     told = _told(flow_run, options.executor)
                     executor = self._make_executor({**options.executor, **told, "backend": backend})
-                    run = executor.start() if isinstance(executor, starburst_common.StarburstExecutor) else None
+                    run = None
+                    if isinstance(executor, starburst_common.StarburstExecutor):
+                        run = executor.start(soon=backend.name == "local")  # where a worker for nothing costs nothing
                     loop = EngineLoop(options.engines)
                 except BaseException:
                     if executor is not None:

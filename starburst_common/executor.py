@@ -60,7 +60,7 @@ class StarburstExecutor(Executor):
         self._pending: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = deque()
         self._sent: dict[int, Future[Any]] = {}
         self._functions: OrderedDict[int, tuple[Callable[..., Any], str]] = OrderedDict()
-        self._shut = False
+        self._shut = self._soon = False
         self._broken: str = ""
         self._run: Run | None = None
         self._driver: Driver | None = None
@@ -71,10 +71,14 @@ class StarburstExecutor(Executor):
         """The run that its calls are items of; None before the first."""
         return None if self._run is None else self._run.id
 
-    def start(self) -> Run:
-        """Begin the run that its calls are items of, if none did yet; no worker starts before the first call."""
+    def start(self, *, soon: bool = False) -> Run:
+        """Begin the run that its calls are items of, if none did yet.
+
+        No worker starts before the first call; with `soon`, one does, since calls are about to come.
+        """
         with self._moved:
             if self._run is None:
+                self._soon = soon
                 self._begin()
             assert self._run is not None
             return self._run
@@ -127,7 +131,7 @@ class StarburstExecutor(Executor):
         fleet = self._fleet or Fleet.new(backend, options)
         run_id = new_run_id()
         spec = Spec.of(run_id, fleet, "calls", options, stop_at_first=False)
-        driver = Driver(backend, run_id, fleet, spec.policy, breaker=False)
+        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected, breaker=False)
         spec.write(backend)
         fleet.hold(run_id)
         backend.queue.ensure(RunNames(run_id).notices)
@@ -140,6 +144,12 @@ class StarburstExecutor(Executor):
             self._threads.append(thread)
             thread.start()
         _live.add(self)
+
+    def _expected(self) -> int:
+        """Chunks for which a worker starts before they are there: one, once."""
+        assert self._driver is not None
+        self._soon = self._soon and not self._driver.alive
+        return int(self._soon)
 
     def _send(self) -> None:
         """Pending calls in, chunks out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from starburst_common.errors import BadInput
@@ -108,7 +109,7 @@ class Tolerance:
     """
 
     count: int | None = None
-    share: float | None = None
+    percent: float | None = None
 
     @classmethod
     def of(cls, tolerate: int | str | None) -> Tolerance:
@@ -120,12 +121,13 @@ class Tolerance:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", tolerate) if isinstance(tolerate, str) else None
         if match is None or float(match[1]) > 100:
             raise BadInput(f'tolerate={tolerate!r}: give a count such as 5, or a share such as "2%"')
-        return cls(share=float(match[1]) / 100)
+        return cls(percent=float(match[1]))
 
     def allows(self, *, failed: int, items: int) -> bool:
         """Whether so many failures among so many items are within it."""
-        limit = self.count if self.count is not None else None if self.share is None else self.share * items
-        return limit is None or failed <= limit
+        if self.percent is not None:
+            return 100 * failed <= Fraction(str(self.percent)) * items  # 29% of 100 are 29, which floats deny
+        return self.count is None or failed <= self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

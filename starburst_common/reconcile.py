@@ -90,16 +90,13 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> decide(replace(view, answered=50, failed=1), policy)[0].reason
     '1 of 100 items failed, more than the 0 tolerated'
     """
+    known = view.items if view.items is not None else max(view.answered, _LEAST_SHARE)
+    if not policy.tolerate.allows(failed=view.failed, items=known):  # the reason why somebody may have cancelled
+        return [Finish(RunState.STOPPED, _too_many(view, policy))]
     if view.cancelled:
         return [Finish(RunState.CANCELLED, "cancelled")]
     if view.items is not None and view.answered >= view.items:
-        over = not policy.tolerate.allows(failed=view.failed, items=view.items)
-        if over and view.failed:
-            return [Finish(RunState.STOPPED, _too_many(view, policy))]
         return [Finish(RunState.FAILED if view.failed else RunState.SUCCEEDED)]
-    known = view.items if view.items is not None else max(view.answered, _LEAST_SHARE)
-    if not policy.tolerate.allows(failed=view.failed, items=known):
-        return [Finish(RunState.STOPPED, _too_many(view, policy))]
     if view.refused:
         return [Finish(RunState.STOPPED, view.refused)]
     if view.impossible:
@@ -131,6 +128,6 @@ _BARREN = 5
 
 def _too_many(view: View, policy: Policy) -> str:
     limit = policy.tolerate
-    allowed = f"{limit.share * 100:g}%" if limit.share is not None else str(limit.count)
+    allowed = f"{limit.percent:g}%" if limit.percent is not None else str(limit.count)
     of = f" of {view.items}" if view.items is not None else ""
     return f"{view.failed}{of} items failed, more than the {allowed} tolerated"

@@ -54,7 +54,7 @@ class Spec:
                 "retry_delay_s": options.retry_delay_s,
                 "timeout_s": options.timeout_s,
                 "tolerate_count": tolerate.count,
-                "tolerate_share": tolerate.share,
+                "tolerate_percent": tolerate.percent,
                 "return_exceptions": options.return_exceptions,
                 "budget_usd": options.budget_usd,
             },
@@ -120,7 +120,7 @@ class Spec:
         return Policy(
             workers=self.workers,
             slots=self.resources.slots,
-            tolerate=Tolerance(count=self.options["tolerate_count"], share=self.options["tolerate_share"]),
+            tolerate=Tolerance(count=self.options["tolerate_count"], percent=self.options["tolerate_percent"]),
             resend_after_s=5.0,
         )
 

@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from starburst_common.errors import BadInput
@@ -114,10 +114,13 @@ def test_a_tolerated_count_is_a_count(limit: int, failed: int, items: int) -> No
     assert Tolerance.of(limit).allows(failed=failed, items=items) == (failed <= limit)
 
 
-@given(st.integers(0, 100), st.integers(0, 1000), st.integers(0, 1000))
-def test_a_tolerated_share_is_of_the_items(percent: int, failed: int, items: int) -> None:
+@given(st.integers(0, 10_000), st.integers(0, 1000), st.integers(0, 1000))
+@example(29_00, 29, 100)  # 0.29 * 100 < 29
+@example(1_13, 113, 10_000)
+def test_a_tolerated_share_is_of_the_items(hundredths: int, failed: int, items: int) -> None:
     """2% of 100 items are 2."""
-    assert Tolerance.of(f"{percent}%").allows(failed=failed, items=items) == (100 * failed <= percent * items)
+    tolerance = Tolerance.of(f"{hundredths / 100:.2f}%")
+    assert tolerance.allows(failed=failed, items=items) == (10_000 * failed <= hundredths * items)
 
 
 @pytest.mark.parametrize("tolerate", [-1, 1.5, "2", "101%", "-1%", "%", "", True, [1]])
