@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.settings import PREFECT_API_URL
 
 from prefect_starburst.internals import retries
 from starburst_common import Failure, Run, RunState, RunStatus
@@ -26,7 +28,7 @@ _log = logging.getLogger("prefect.task_runner.starburst")
 
 _EVERY_S = 5.0  #: between two updates of a progress artifact
 _TIMEOUT_S = 20.0  #: of one request
-_PATIENCE_S = 10.0  #: to wait for what Prefect must be told first, and at the interpreter's end for the rest
+_PATIENCE_S = 10.0  #: to wait at the interpreter's end for what Prefect has not been told yet
 _ROWS = 100  #: of a failure table
 _MESSAGE = 200  #: characters of a failure in it
 
@@ -56,7 +58,7 @@ class Report:
         self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
-        self._labelled, self._ended = threading.Event(), threading.Event()
+        self._ended = threading.Event()
         self._reading = threading.Lock()  # the backend is open while a run is read: not after `finish`
         self._ending: _Ending | None = None
         self._thread: threading.Thread | None = None
@@ -69,7 +71,6 @@ class Report:
                 target=copy_context().run, args=(self._keep,), name=f"starburst-report-{self._run.id}", daemon=True
             )
             self._thread.start()
-            self._labelled.wait(_PATIENCE_S)  # a server with many task runs under way would keep the label back
 
     def finish(self) -> None:
         """Read how the run ended, and have that told while the flow goes on; `wait_until_told` waits for it."""
@@ -98,10 +99,9 @@ class Report:
         try:
             with (
                 retries(at_most=1),
-                get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S}) as client,
+                get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S, **_tls()}) as client,
             ):
                 self._attempt(self._label_run, client)
-                self._labelled.set()
                 self._attempt(self._show_progress, client)
                 while not self._ended.wait(_EVERY_S):
                     self._attempt(self._show_progress, client)
@@ -110,7 +110,6 @@ class Report:
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
         finally:
-            self._labelled.set()
             _telling.discard(self)
 
     def _attempt(self, step: Callable[..., None], *arguments: Any) -> None:
@@ -203,6 +202,12 @@ class _Ending:
     rows: list[dict[str, Any]]
     summary: str
     usd: float
+
+
+def _tls() -> dict[str, Any]:
+    """No certificates for a client of plain HTTP: to read them takes longer than five task runs."""
+    encrypted = (PREFECT_API_URL.value() or "").startswith("https:")
+    return {} if encrypted else {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
 
 
 def wait_until_told() -> None:

@@ -22,7 +22,7 @@ Engine = Coroutine[Any, Any, State[Any]]
 
 
 class EngineLoop:
-    """The thread all engines of a runner share. Ready once made; `stop` must be called.
+    """The thread all engines of a runner share. `stop` must be called.
 
     Engines share one API client: one of their own each would cost six times the CPU and three times the memory.
     """
@@ -42,7 +42,6 @@ class EngineLoop:
         self._context = copy_context()  # the flow's settings say which API to speak to
         self._thread = threading.Thread(target=self._turn, name="starburst-engines", daemon=True)
         self._thread.start()
-        self._client = self._ready.result()
 
     def is_current_thread(self) -> bool:
         """Whether the caller is on the loop, where waiting for a run would never end."""
@@ -50,7 +49,11 @@ class EngineLoop:
 
     def start(self, engine: Engine, context: Context) -> Future[State[Any]]:
         """Run an engine in `context`, which is changed to hold the shared client. From any thread."""
-        context.run(share_client, self._client)
+        try:
+            context.run(share_client, self._ready.result())
+        except BaseException:
+            engine.close()
+            raise
         future: Future[State[Any]] = Future()
         future.set_running_or_notify_cancel()  # a run is cancelled by Prefect's state, never by its future
         with self._lock:

@@ -259,6 +259,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                 options, context = self._options.resolved(), FlowRunContext.get()
                 flow_run = context.flow_run if context else None
                 backend = options.open_backend()
+                loop = EngineLoop(options.engines)
                 executor: Executor | None = None
                 try:
                     former = Former.of(flow_run, backend) if options.resume else None
@@ -267,8 +268,8 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                     run = None
                     if isinstance(executor, starburst_common.StarburstExecutor):
                         run = executor.start(soon=backend.name == "local")  # where a worker for nothing costs nothing
-                    loop = EngineLoop(options.engines)
                 except BaseException:
+                    loop.stop()
                     if executor is not None:
                         executor.shutdown(wait=False, cancel_futures=True)
                     backend.close()

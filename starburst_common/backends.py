@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starburst_common.config import settings
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.model import FleetId
 from starburst_common.names import FLEETS, holders
@@ -26,6 +25,8 @@ def open_backend(backend: str | Backend = "auto") -> Backend:
     """
     if isinstance(backend, Backend):
         return backend
+    from starburst_common.config import settings  # a worker has its orders instead
+
     resolved = settings(backend=None if backend == "auto" else backend)
     if resolved.site is not None and resolved.backend != "local":
         _log.info("running on AWS: site %s in %s", resolved.site.name, resolved.site.region)
