@@ -101,8 +101,9 @@ SCENARIO = Scenario(
     name="prefect_map",
     title="Mapped Prefect tasks",
     about="One flow maps a task that returns its argument, on a temporary local Prefect server that is up before the "
-    "clock starts. The flow's time holds starting and stopping its task runner. Prefect's heartbeat of a flow run, which "
-    "rounds each flow's time up to a whole second, is off. CPU and threads are of the flow's process. All but ThreadPoolTaskRunner, which is as Prefect configures it, have two worker processes.",
+    "clock starts. The flow's time holds starting and stopping its task runner; Prefect's heartbeat, which rounds it up "
+    "to whole seconds, is off. CPU and threads are of the flow's process. All but ThreadPoolTaskRunner, which is as "
+    "Prefect configures it, have two worker processes.",
     size_heading="tasks",
     cases=cases,
     measure=measure,
@@ -115,7 +116,7 @@ SCENARIO = Scenario(
     targets=(
         *(
             Target(f"{size:,} tasks: times the flow time of threads", ratio(size, "flow_s", THREADS), 1.2)
-            for size in (1_000, 5_000)
+            for size in (100, 1_000, 5_000)
         ),
         *(
             Target(f"{size:,} tasks: times the flow's CPU of threads", ratio(size, "cpu_ms_per_task", THREADS), 1.0)
