@@ -101,8 +101,8 @@ SCENARIO = Scenario(
     name="prefect_map",
     title="Mapped Prefect tasks",
     about="One flow maps a task that returns its argument, on a temporary local Prefect server that is up before the "
-    "clock starts. The flow's time holds starting and stopping its task runner; Prefect's heartbeat, which rounds it to "
-    "whole seconds, is off. CPU and threads are of the flow's process. All but ThreadPoolTaskRunner, which is as "
+    "clock starts. The flow's time holds starting and stopping its task runner; Prefect's heartbeat, which rounds it "
+    "to whole seconds, is off. CPU and threads are of the flow's process. All but ThreadPoolTaskRunner, which is as "
     "Prefect configures it, have two worker processes.",
     size_heading="tasks",
     cases=cases,
