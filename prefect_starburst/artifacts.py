@@ -98,7 +98,7 @@ class Report:
         """With one client for all: to make one costs as much as ten task runs."""
         try:
             with (
-                retries(at_most=1),
+                retries(at_most=3),
                 get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S, **_tls()}) as client,
             ):
                 self._attempt(self._label_run, client)
