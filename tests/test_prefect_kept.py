@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -187,15 +186,15 @@ def test_waiting_has_an_end_for_lists_of_futures() -> None:
     """A timeout of `wait`, `as_completed` or a list's `result` ends the wait, not the runs."""
 
     def body() -> list[float]:
-        futures = naps.map([0.6, 0.6, 0.6])
+        futures = naps.map([1.0, 1.0, 1.0])
         with pytest.raises(TimeoutError):
-            list(as_completed(list(futures), timeout=0.01))
-        assert wait(list(futures), timeout=0.01).not_done
+            list(as_completed(list(futures), timeout=0.1))
+        assert wait(list(futures), timeout=0.1).not_done
         with pytest.raises(TimeoutError):
-            futures.result(timeout=0.01)
+            futures.result(timeout=0.1)  # Prefect misses an alarm that rings before it has begun to wait
         return futures.result()
 
-    assert same(body) == [0.6] * 3
+    assert same(body) == [1.0] * 3
 
 
 # --- retries ----------------------------------------------------------------------------------------------------------
@@ -773,7 +772,6 @@ def test_what_cannot_be_done_on_a_worker_is_refused() -> None:
 # --- async flows ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of Prefect's `PrefectTaskRunFuture.state`
 def test_async_flows_and_tasks() -> None:
     """An async flow submits, maps and waits without awaiting, as with threads; its hooks may be async."""
     seen: list[str] = []
@@ -801,7 +799,6 @@ def test_async_flows_and_tasks() -> None:
         return asyncio.run(body()), sorted(seen)
 
     here, threads = of(SharedRunner()), of(ThreadPoolTaskRunner())
-    gc.collect()  # so that what Prefect left open is not found in another test
     assert here == threads
     assert here[0] == [[2, 3], 3, 11, [3], [3, 4]]
     assert here[1] == ["later True Completed"] * 4
