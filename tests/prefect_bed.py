@@ -20,14 +20,13 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.task_runners import TaskRunner
-from prefect.testing.utilities import prefect_test_harness
 
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import StarburstExecutor
 from starburst_common.backends import open_backend
 from starburst_common.ports import Backend
 from tests.places import aws_text, environment, open_place
-from tests.prefect_server import speaking_to, started_server
+from tests.prefect_server import ephemeral_server, speaking_to, started_server
 from tests.testbed.bed import Bed as Aws
 
 
@@ -72,7 +71,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.setenv("STARBURST_HOME", str(tmp_path_factory.mktemp("starburst-home")))
         if request.param == "here":
             stack.enter_context(temporary_settings(settings))
-            stack.enter_context(prefect_test_harness(server_startup_timeout=90))
+            stack.enter_context(ephemeral_server())
             backend = open_backend("local")
         else:
             aws: Aws = request.getfixturevalue("aws_server")

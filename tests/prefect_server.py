@@ -20,6 +20,7 @@ from typing import Any
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 _DRAINED_S = 30.0
@@ -94,11 +95,19 @@ def speaking_to(server: PrefectServer, settings: dict[Any, Any] | None = None) -
     """
     with temporary_settings({**(settings or {}), PREFECT_API_URL: server.api}):
         yield
+        run_coro_as_sync(_drain())
 
-        async def drain() -> None:
-            for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
-                if inspect.isawaitable(drained):
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(drained, _DRAINED_S)
 
-        run_coro_as_sync(drain())
+@contextmanager
+def ephemeral_server() -> Iterator[None]:
+    """Prefect's own server for tests; events that it has not had, as with Prefect 3.4.25, would break the next one."""
+    with prefect_test_harness(server_startup_timeout=90):
+        yield
+        run_coro_as_sync(_drain())
+
+
+async def _drain() -> None:
+    for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
+        if inspect.isawaitable(drained):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(drained, _DRAINED_S)

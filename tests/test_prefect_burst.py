@@ -32,12 +32,12 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.states import AwaitingRetry
-from prefect.testing.utilities import prefect_test_harness
 
 from prefect_starburst import StarburstTaskRunner, artifacts, burst
 from starburst_common import Run, RunState, RunStopped, list_runs
 from starburst_common.errors import BadInput
 from tests.leftovers import supervisors_in
+from tests.prefect_server import ephemeral_server
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             temporary_settings(
                 {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}
             ),
-            prefect_test_harness(server_startup_timeout=90),
+            ephemeral_server(),
         ):
             yield home
 

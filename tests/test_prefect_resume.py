@@ -17,11 +17,11 @@ from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 from prefect.states import AwaitingRetry
-from prefect.testing.utilities import prefect_test_harness
 
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import RunState, list_runs
 from tests.leftovers import supervisors_in
+from tests.prefect_server import ephemeral_server
 from tests.testbed.bed import Bed as Aws
 
 LARGE = 2 << 20
@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("STARBURST_HOME", str(home))
         with (
             temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
-            prefect_test_harness(server_startup_timeout=90),
+            ephemeral_server(),
         ):
             yield home
 
