@@ -114,7 +114,9 @@ class Driver:
     def cancel(self) -> None:
         """End the run soon; says so durably first."""
         self.backend.store.put(self._names.cancel, b"")
-        self._cancel.set()
+        with self.changed:
+            self._cancel.set()
+            self.changed.notify_all()
 
     def outcome_bytes(self, span: Span) -> Any:
         """A settled chunk's outcome, from memory or the store: an outage is waited out, since the answer is there."""
@@ -154,8 +156,8 @@ class Driver:
             while not finished:
                 try:
                     left = self.backend.tick_s - (time.monotonic() - ticked)
-                    settled = self._hear(wait_s=0.0 if self._impossible else max(left, 0.0))
-                    if time.monotonic() - ticked >= self.backend.tick_s or self._urgent(settled):
+                    hurry = self._listen(wait_s=0.0 if self._impossible else max(left, 0.0))
+                    if time.monotonic() - ticked >= self.backend.tick_s or hurry or self._urgent():
                         ticked = time.monotonic()
                         finished = self._tick()
                     self._waits_for(self._launch_waits)
@@ -183,10 +185,17 @@ class Driver:
             self._launch_must_wait_for("")  # what there is will do
         return False
 
-    def _urgent(self, settled: bool) -> bool:
+    def _urgent(self) -> bool:
         """Whether to decide at once, not at the next tick."""
-        news = settled and self.ledger.failed > 0
-        return news or self.ledger.complete or self._cancel.is_set() or bool(self._impossible)
+        return self.ledger.complete or self._cancel.is_set() or bool(self._impossible)
+
+    def _listen(self, wait_s: float) -> bool:
+        """Wait for what moves the run; True if it makes a decision urgent."""
+        if self.ledger.owed:
+            return self._hear(wait_s) and self.ledger.failed > 0
+        with self.changed:  # nothing is owed, so no notice will come: what can is input, or its end
+            self.changed.wait_for(lambda: self.ledger.owed or self.input_lost or self._urgent(), wait_s)
+            return bool(self.input_lost) or (bool(self.ledger.owed) and not self.alive)
 
     def _hear(self, wait_s: float) -> bool:
         """Book the notices that are there; True if anything was new."""

@@ -23,6 +23,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -593,6 +594,17 @@ def test_what_pools_cannot_send_can_be_submitted(module_backend: Backend) -> Non
         assert [executor.submit(same, number).result(PATIENCE_S) for number in range(3)] == [[0] * 2, [1] * 2, [2] * 2]
         stored = list(module_backend.store.list(f"runs/{executor.run_id}/functions/"))
     assert len(stored) == 2
+
+
+def test_neither_first_call_nor_shutdown_waits_for_the_drivers_next_look(backend: Backend) -> None:
+    """A driver to which nothing is owed waits for calls and for their end, not for the clock."""
+    rarely = replace(backend, tick_s=2 * PATIENCE_S)
+    with StarburstExecutor(workers=1, backend=rarely) as executor:
+        executor.start()
+        time.sleep(0.5)  # its first look is over, and found nothing to do
+        assert executor.submit(calls.add, 40, 2).result(PATIENCE_S) == 42
+        answered = time.monotonic()
+    assert time.monotonic() - answered < PATIENCE_S
 
 
 def test_nothing_is_left_of_an_executor(backend: Backend) -> None:
