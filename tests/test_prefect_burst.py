@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import random
@@ -142,8 +141,13 @@ def artifacts_of(flow_run: FlowRun) -> dict[str, Artifact]:
 
 def cost_of(flow_run: FlowRun) -> float:
     """What the flow run's runs cost so far, as Prefect's server has it."""
+    return float(labels_of(flow_run.id).get(artifacts.COST_LABEL, 0))
+
+
+def labels_of(flow_run_id: UUID) -> dict[str, Any]:
+    """The flow run's labels, as Prefect's server has them."""
     with get_client(sync_client=True) as client:
-        return float(client.read_flow_run(flow_run.id).labels.get(artifacts.COST_LABEL, 0))
+        return client.read_flow_run(flow_run_id).labels
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -195,7 +199,6 @@ def test_options_come_from_the_runner_and_from_the_call() -> None:
     assert run.tags.items() >= {"team": "b", "cost": "c"}.items()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_in_an_async_flow() -> None:
     """It blocks there as well, as a plain task does."""
 
@@ -204,7 +207,6 @@ def test_in_an_async_flow() -> None:
         return burst(double, range(3))
 
     assert asyncio.run(waiting()) == [0, 2, 4]
-    gc.collect()  # Prefect leaves its client in an async flow open, under any runner: the warning belongs here
 
 
 # --- refusals and failures --------------------------------------------------------------------------------------------
@@ -429,8 +431,7 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind
     runs = runs_of(flow_run_id)
     assert [run.tags["prefect-attempt"] for run in runs] == (["1"] if kind == "list" else ["1", "2"])
     assert all(run.status().state.over for run in runs)
-    with get_client(sync_client=True) as client:
-        assert client.read_flow_run(UUID(flow_run_id)).labels[artifacts.RUNS_LABEL] == ",".join(run.id for run in runs)
+    assert labels_of(UUID(flow_run_id))[artifacts.RUNS_LABEL] == ",".join(run.id for run in runs)
     nobody_left(home)
 
 
@@ -476,9 +477,7 @@ def test_a_summary_the_progress_and_labels() -> None:
     assert (progress.type, progress.data) == ("progress", 100)
     assert progress.description is not None
     assert progress.description.startswith("**burst of `double`**: 1,500 of 1,500 items · succeeded after ")
-    with get_client(sync_client=True) as client:
-        labels = client.read_flow_run(flow_run.id).labels
-    assert set(str(labels[artifacts.RUNS_LABEL]).split(",")) == {str(first.id), str(second.id)}
+    assert set(str(labels_of(flow_run.id)[artifacts.RUNS_LABEL]).split(",")) == {str(first.id), str(second.id)}
     assert 0.0001 < cost_of(flow_run) < 0.1
 
 

@@ -44,9 +44,6 @@ from tests.prefect_types import Dissent, Refused
 
 __all__ = ["server"]  # pytest takes the fixture from here
 
-#: Some of Prefect's calls, such as saving a block, leave a client of theirs open, under any runner.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-
 
 def same(body: Callable[[], Any]) -> Any:
     """What the body returns on starburst workers, which must be what it returns with threads."""
