@@ -28,6 +28,8 @@ from starburst_common.spec import Spec
 
 _AHEAD_CHUNKS = 3  #: chunks a slot sent ahead; calls beyond are pending and can be cancelled
 _MOST_CALLS = 256  #: calls in a chunk
+_CHUNKS_AT_ONCE = 10  #: that are sent together: as many messages as a queue takes in a batch
+_WORTH = 1 / 40  #: of the work a chunk should hold: less costs more to send than it spreads over slots
 _FUNCTIONS = 128  #: functions whose stored form is remembered
 
 
@@ -162,25 +164,32 @@ class StarburstExecutor(Executor):
                     if not self._pending or self._broken:
                         break
                 with driver.changed:
-                    driver.changed.wait_for(
-                        lambda: (
-                            len(driver.ledger.owed) < _AHEAD_CHUNKS * self._slots + 2
-                            or driver.state.over
-                            or driver.closed
-                        )
-                    )
-                self._send_some()
+                    driver.changed.wait_for(lambda: self._room(driver) > 0 or driver.state.over or driver.closed)
+                    room = self._room(driver)
+                self._send_some(max(1, min(room, _CHUNKS_AT_ONCE)))
             if not self._broken:
                 self._feed.end()
                 driver.input_ended(self._feed.fed)
         except BaseException as error:
             driver.input_failed(error)
 
-    def _send_some(self) -> None:
+    def _room(self, driver: Driver) -> int:
+        """How many chunks may be sent ahead of those that are owed."""
+        return _AHEAD_CHUNKS * self._slots + 2 - len(driver.ledger.owed)
+
+    def _send_some(self, chunks: int) -> None:
+        """Send calls that wait, in so many chunks at most, which cost one write and one batch of messages."""
+        driver = self._driver
+        assert driver is not None
         with self._moved:
-            count = max(1, min(-(-len(self._pending) // (4 * self._slots)), _MOST_CALLS))
-            count = min(count, self._options.chunk_size or count)
-            taken = [self._pending.popleft() for _ in range(min(count, len(self._pending)))]
+            count = self._options.chunk_size or calls_together(
+                len(self._pending),
+                slots=self._slots,
+                answered=driver.ledger.answered,
+                slot_seconds=driver.ledger.slot_seconds,
+                worth_s=driver.backend.chunk_s * _WORTH,
+            )
+            taken = [self._pending.popleft() for _ in range(min(count * chunks, len(self._pending)))]
         for future, fn, args, kwargs in taken:
             if not future.set_running_or_notify_cancel():
                 continue
@@ -191,6 +200,8 @@ class StarburstExecutor(Executor):
             except Exception as error:
                 del self._sent[index]
                 future.set_exception(error)
+            if self._feed.open_items >= count:
+                self._feed.close_chunk()
         self._feed.flush()
 
     def _stored(self, fn: Callable[..., Any], first: Any) -> str:
@@ -234,6 +245,23 @@ class StarburstExecutor(Executor):
         if self._own_backend and self._fleet is None:
             self._driver.backend.close()
         _live.discard(self)
+
+
+def calls_together(pending: int, *, slots: int, answered: int, slot_seconds: float, worth_s: float) -> int:
+    """How many of the calls that wait go in one chunk: a fair share, or as many as are worth a message.
+
+    How long a call takes is guessed from those that were answered.
+
+    >>> calls_together(100, slots=2, answered=0, slot_seconds=0.0, worth_s=0.05)
+    13
+    >>> calls_together(100, slots=2, answered=10, slot_seconds=0.02, worth_s=0.05)
+    25
+    >>> calls_together(100, slots=2, answered=10, slot_seconds=20.0, worth_s=0.05)
+    13
+    """
+    share = -(-pending // (4 * slots))
+    worth = int(worth_s * answered / slot_seconds) if slot_seconds > 0 else 0
+    return min(max(share, worth, 1), _MOST_CALLS)
 
 
 def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list[Any]:
