@@ -21,6 +21,8 @@ class Settled:
     answered: tuple[Span, ...]
     failed: int
     first_failure: int | None
+    worker: str
+    seconds: float  #: slot time spent
 
 
 class Ledger:
@@ -53,7 +55,12 @@ class Ledger:
         rest: Sequence[Chunk] = [read_chunk(fields) for fields in summary["rest"]]
         answered = without(span, (chunk.span for chunk in rest))
         settled = Settled(
-            span=span, answered=answered, failed=summary["failed"], first_failure=summary["first_failure"]
+            span=span,
+            answered=answered,
+            failed=summary["failed"],
+            first_failure=summary["first_failure"],
+            worker=summary["worker"],
+            seconds=summary["seconds"],
         )
         self._settled[span] = settled
         self.owed.pop(span, None)

@@ -100,6 +100,11 @@ class RunNames:
         return f"{self.folder}end"
 
     @property
+    def report(self) -> str:
+        """The page that tells a person of the run."""
+        return f"{self.folder}report.html"
+
+    @property
     def expires(self) -> str:
         """When the run may be pruned, if `extend` moved it."""
         return f"{self.folder}expires"

@@ -85,6 +85,10 @@ class FolderObjects(Objects):
     def folders(self, prefix: str) -> list[str]:
         return [name for name in super().folders(prefix) if next(self.list(f"{prefix}{name}/"), None) is not None]
 
+    def publish(self, key: str, page: str) -> str:
+        self.put(key, page.encode())
+        return (self._folder / key).resolve().as_uri()
+
     def delete_folder(self, prefix: str) -> None:
         rmtree(self._folder / prefix, ignore_errors=True)
 

@@ -25,6 +25,9 @@ class ObjectStore(Protocol):
     def put(self, key: str, body: Buffer) -> None:
         """Write an object, replacing what was there."""
 
+    def publish(self, key: str, page: str) -> str:
+        """`put` a page of HTML for people; the URL at which a person with access to the store finds it."""
+
     def get(self, key: str) -> Buffer:
         """The whole object. Raises `NotFound`."""
 

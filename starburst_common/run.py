@@ -20,12 +20,15 @@ from starburst_common.errors import (
     StarburstError,
     Unavailable,
 )
+from starburst_common.estimate import Estimate, estimate_of
 from starburst_common.fleet import Fleet
 from starburst_common.follow import as_settled, in_order
+from starburst_common.ledger import Settled
 from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
 from starburst_common.names import RUNS, RunNames
 from starburst_common.options import Resources
 from starburst_common.ports import Backend
+from starburst_common.report import report_page
 from starburst_common.spec import Spec, expires_at, read_end
 from starburst_common.wire import read_outcome
 
@@ -146,6 +149,33 @@ class Run:
             spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
         return sorted((f for span in spans for f in self._outcome(span).failures), key=lambda f: f.index)
 
+    def estimate(self, status: RunStatus) -> Estimate:
+        """What its work so far costs on Fargate, or would."""
+        return estimate_of(status, self.resources, self.workers)
+
+    def report(self) -> str:
+        """Write a page on how it stands, in place of an earlier one; the URL at which a person can open it.
+
+        It is kept as long as the run: a file, or an object that AWS's console shows to who may read the site's bucket.
+        """
+        status, resources = self.status(), self.resources
+        slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
+        size = f"{resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}"
+        page = report_page(
+            status,
+            about={
+                "function": self.function,
+                "tags": ", ".join(f"{name}={value}" for name, value in self.tags.items()),
+                "workers": f"{self.workers:,} at most, each {size}",
+                "backend": self._backend.name,
+            },
+            estimate=self.estimate(status),
+            settled=self._settled(),
+            failures=self.failures() if status.failed else [],
+            now=time.time(),
+        )
+        return self._backend.store.publish(self._names.report, page)
+
     def logs(self, item: int | None = None) -> Iterator[tuple[int, str]]:
         """What items printed or logged, with their index, of the settled chunks; of one item only if asked."""
         for outcome in self._stored_outcomes(item):
@@ -186,10 +216,8 @@ class Run:
 
     def _driving(self) -> Driver:
         if self._driver is None:
-            fleet = Fleet.of(self._backend, self._spec.resources, self._spec.workers, self._spec.fleet)
-            driver = Driver(self._backend, self.id, fleet, self._spec.policy)
-            driver.recover()
-            end = self._end_or_hold(fleet)
+            driver = recovered(self._backend, self._spec)
+            end = self._end_or_hold(driver.fleet)
             if end is None:
                 driver.start()
             else:
@@ -211,6 +239,13 @@ class Run:
                     raise
                 fleet.release(self.id)
         return end
+
+    def _settled(self) -> list[Settled]:
+        """Its settled chunks, in the order of the items: from the driver, if there is one, else from the store."""
+        if self._driver is None:
+            return recovered(self._backend, self._spec).ledger.spans()
+        with self._driver.changed:
+            return self._driver.ledger.spans()
 
     def _check_driver(self, driver: Driver) -> None:
         if driver.error is not None:
@@ -264,6 +299,13 @@ class Run:
         return self._outcome(spans[0]).failures[0] if spans else None
 
 
+def recovered(backend: Backend, spec: Spec) -> Driver:
+    """A driver that knows what the store tells of a run; it is not started."""
+    driver = Driver(backend, spec.run, Fleet.of(backend, spec.resources, spec.workers, spec.fleet), spec.policy)
+    driver.recover()
+    return driver
+
+
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     """A run's status as the store tells it: its end, or its outcomes so far."""
     end = read_end(backend, spec.run)
@@ -273,8 +315,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         state = RunState(end["state"])
         workers = 0
     else:
-        driver = Driver(backend, spec.run, Fleet.of(backend, spec.resources, spec.workers, spec.fleet), spec.policy)
-        driver.recover()
+        driver = recovered(backend, spec)
         ledger, state = driver.ledger, RunState.RUNNING
         workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
         fields = {

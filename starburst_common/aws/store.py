@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import accumulate, count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlencode
 
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
@@ -45,6 +46,20 @@ _DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObje
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
 
+#: Where the consoles of AWS's partitions are, by how their regions begin. Source: AWS General Reference, "AWS Regions".
+_CONSOLES = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
+
+
+def console_url(region: str, bucket: str, key: str) -> str:
+    """The page of AWS's console that shows an object, and opens it, to who is signed in there.
+
+    >>> console_url("eu-west-1", "my-starburst", "runs/run-1/report.html")
+    'https://eu-west-1.console.aws.amazon.com/s3/object/my-starburst?region=eu-west-1&prefix=runs/run-1/report.html'
+    """
+    host = next((host for start, host in _CONSOLES.items() if region.startswith(start)), "console.aws.amazon.com")
+    return f"https://{region}.{host}/s3/object/{bucket}?{urlencode({'region': region, 'prefix': key}, safe='/')}"
+
+
 class S3Objects(Objects):
     """`ObjectStore` on one bucket; see `starburst_common.ports` for what it promises."""
 
@@ -64,6 +79,10 @@ class S3Objects(Objects):
 
     def put(self, key: str, body: Buffer) -> None:
         self._renewing(lambda: self._put(key, body))
+
+    def publish(self, key: str, page: str) -> str:
+        self._renewing(lambda: self._put(key, page.encode(), {"Content-Type": "text/html; charset=utf-8"}))
+        return console_url(self._clients.region, self.bucket, key)
 
     def get(self, key: str) -> Buffer:
         return self._renewing(lambda: super(S3Objects, self).get(key))
@@ -113,12 +132,13 @@ class S3Objects(Objects):
                     raise
             time.sleep(_pause_s(attempt))
 
-    def _put(self, key: str, body: Buffer) -> None:
+    def _put(self, key: str, body: Buffer, attributes: dict[str, str] | None = None) -> None:
         """A conflict with another write under way (409) comes from obstore as a taken key here too: tried again."""
         until = time.monotonic() + _RETRY_FOR.total_seconds()
         for attempt in count():
             try:
-                super().put(key, body)
+                with speaking_of(key):
+                    obstore.put(self._store, key, body, attributes=attributes)
                 return
             except Exists:
                 if time.monotonic() > until:

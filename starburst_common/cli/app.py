@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from starburst_common import __version__
-from starburst_common.cli import cancel, demo, env, failures, image, logs, map, replay, results, runs, status
+from starburst_common.cli import cancel, demo, env, failures, image, logs, map, replay, report, results, runs, status
 from starburst_common.errors import BadInput, NotFound, StarburstError
 
 EXIT_CODES = (
@@ -38,6 +38,7 @@ for name, command in (
     ("results", results.results),
     ("failures", failures.failures),
     ("logs", logs.logs),
+    ("report", report.report),
     ("replay", replay.replay),
     ("cancel", cancel.cancel),
     ("extend", runs.extend),

@@ -22,9 +22,10 @@ def demo(
     """Estimate pi with random darts: a few seconds of work, on this machine."""
     from starburst_common.cli.darts import DARTS, throw_darts
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import console, duration, estimate, run_fields, say
+    from starburst_common.cli.show import console, run_fields, say
     from starburst_common.cluster import Cluster
     from starburst_common.progress import progress
+    from starburst_common.report import duration
     from starburst_common.run import attach
 
     thrown = DARTS * _HANDFULS
@@ -53,6 +54,6 @@ def demo(
     out.print(
         f"time    {duration(wall_s)} for {duration(status.slot_seconds)} of work: {speed:.1f} times as fast as a loop"
     )
-    out.print(f"on AWS  about {estimate(found, status)}")
+    out.print(f"on AWS  about {found.estimate(status)}")
     out.print(f"next    starburst status {run.id}\n        starburst results {run.id} | head -3")
     out.print("        starburst map MODULE:FUNCTION --items FILE")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from starburst_common.estimate import Estimate, estimate_of
 from starburst_common.model import Failure, RunState, RunStatus
+from starburst_common.report import duration, elapsed_s
 from starburst_common.run import Run
 
 if TYPE_CHECKING:
@@ -75,22 +74,6 @@ def state_text(status: RunStatus) -> Text:
     return Text(f"{status.state}{share}", style=_COLOURS[status.state])
 
 
-def duration(seconds: float) -> str:
-    """A length of time, short.
-
-    >>> [duration(s) for s in (0.04, 3.21, 64, 3700, 200_000)]
-    ['0.0 s', '3.2 s', '1 min 04 s', '1 h 01 min', '2 d 7 h']
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
 def ago(then: float, now: float) -> str:
     """How long before (or after) now a moment is, in one unit.
 
@@ -106,16 +89,6 @@ def ago(then: float, now: float) -> str:
     return f"{amount} ago" if then < now else f"in {amount}"
 
 
-def elapsed_s(status: RunStatus) -> float:
-    """Seconds since the run began, until its end if it is over."""
-    return max((status.ended_at or time.time()) - status.created_at, 0.0)
-
-
-def estimate(run: Run, status: RunStatus) -> Estimate:
-    """What the work so far would have cost on Fargate."""
-    return estimate_of(status, run.resources, run.workers)
-
-
 def exit_code(status: RunStatus) -> int:
     """0 while all is fine, 1 once an item failed or the run ended badly."""
     return int(status.failed > 0 or (status.state.over and status.state is not RunState.SUCCEEDED))
@@ -128,7 +101,7 @@ def iso(moment: float | None) -> str | None:
 
 def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
     """A run as JSON. Times in ISO 8601, `usd` rounded to six digits."""
-    price, elapsed = estimate(run, status), elapsed_s(status)
+    price, elapsed = run.estimate(status), elapsed_s(status)
     return {
         "id": run.id,
         "state": str(status.state),
@@ -174,7 +147,7 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str) -> 
     failed = f", {status.failed:,} failed" if status.failed else ""
     done = f"{status.answered:,}{of} items in {duration(elapsed_s(status))}{failed}"
     say(f"{status.state}: {done}{f' ({status.reason})' if status.reason else ''}", style=_COLOURS[status.state])
-    say(f"on AWS: about {estimate(run, status)}")
+    say(f"on AWS: about {run.estimate(status)}")
     say(f"next: {next_steps(status, here)[0]}")
 
 

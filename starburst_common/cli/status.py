@@ -72,7 +72,8 @@ def _show(run: Run) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from starburst_common.cli.show import ago, duration, elapsed_s, estimate, next_steps, print_table, state_text
+    from starburst_common.cli.show import ago, next_steps, print_table, state_text
+    from starburst_common.report import duration, elapsed_s
 
     now = run.status()
     resources, elapsed = run.resources, elapsed_s(now)
@@ -91,7 +92,7 @@ def _show(run: Run) -> None:
         "rate": f"{now.answered / elapsed if elapsed else 0:,.1f} items/s",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
-        "on AWS": f"about {estimate(run, now)}",
+        "on AWS": f"about {run.estimate(now)}",
         "kept": f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(run.expires_at))}",
         "next": "\n".join(next_steps(now, "status")),
     }

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
+from urllib.parse import unquote, unquote_plus
 
 import pytest
 
@@ -52,6 +53,19 @@ def test_a_write_is_seen_at_once_by_everybody(stores: StoreBed) -> None:
         with pytest.raises(NotFound):
             other.get(key)
         assert key not in other.list("seen/")
+
+
+def test_a_page_is_published_where_its_url_says(store: ObjectStore) -> None:
+    """It is an object like any other, and published again it is replaced; its URL stays."""
+    first = store.publish("runs/run 1/report.html", "<p>first</p>")
+    url = store.publish("runs/run 1/report.html", "<p>später</p>")
+    assert bytes(store.get("runs/run 1/report.html")).decode() == "<p>später</p>"
+    assert first == url
+    scheme, _, rest = url.partition("://")
+    assert scheme in ("file", "https")
+    assert unquote_plus(rest).endswith("runs/run 1/report.html")
+    if scheme == "file":
+        assert Path(unquote(f"/{rest.lstrip('/')}")).read_text() == "<p>später</p>"
 
 
 def test_put_replaces(store: ObjectStore) -> None:

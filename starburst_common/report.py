@@ -1,0 +1,139 @@
+"""A run's status, settled chunks and failures in; a page that a person can read, search and keep out. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from starburst_common.estimate import Estimate
+from starburst_common.ledger import Settled
+from starburst_common.model import Failure, RunStatus
+
+_CHUNKS = 5_000  #: whose items can be looked up on the page
+_FAILURES = 1_000  #: told in full
+_TRACEBACK = 8_000  #: characters of one
+_SLOWEST = 10
+_WORKERS = 200
+
+
+def report_page(
+    status: RunStatus,
+    *,
+    about: Mapping[str, str],
+    estimate: Estimate,
+    settled: Sequence[Settled],
+    failures: Sequence[Failure],
+    now: float,
+) -> str:
+    """One page of HTML that needs nothing else: figures, workers, slow chunks, failures, and a look-up by item.
+
+    Args:
+        status: how the run stands.
+        about: further rows of its head, by name; those without a text are left out.
+        estimate: what its work costs.
+        settled: its settled chunks, in the order of the items.
+        failures: all of them, in the order of the items.
+        now: the time that the page bears (wall clock, seconds).
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("starburst_common", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    parts = [part for chunk in settled for part in _parts(chunk)]
+    whole = "" if status.items is None else f" of {status.items:,}"
+    head = {
+        "items": f"{status.answered:,}{whole} answered" + (f", {status.failed:,} failed" if status.failed else ""),
+        **about,
+        "began": _moment(status.created_at),
+        "took": duration(elapsed_s(status)),
+        "worker time": f"{duration(status.slot_seconds)} of slots",
+        "estimated cost": str(estimate),
+        "prices from": estimate.source,
+    }
+    kinds = Counter((str(failure.kind), failure.error) for failure in failures)
+    return templates.get_template("report.html.j2").render(
+        status=status,
+        head={name: text for name, text in head.items() if text},
+        share=lambda part: round(100 * part / max(status.items or status.answered, 1), 2),
+        at=_moment(now),
+        kinds=kinds.most_common(),
+        failures=[_row(failure) for failure in failures[:_FAILURES]],
+        failed=len(failures),
+        workers=_workers(settled)[:_WORKERS],
+        slowest=sorted(parts, key=lambda part: -part.each_s)[:_SLOWEST],
+        chunks=[[part.lo, part.hi, part.worker, round(part.each_s, 6)] for part in parts[:_CHUNKS]],
+        lookup_to=parts[_CHUNKS].lo if len(parts) > _CHUNKS else None,
+        duration=duration,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Consecutive items with one outcome."""
+
+    lo: int
+    hi: int
+    worker: str
+    each_s: float  #: slot time an item, on average
+
+
+def _parts(chunk: Settled) -> list[_Part]:
+    items = sum(span.size for span in chunk.answered)
+    return [_Part(span.lo, span.hi, chunk.worker, chunk.seconds / items) for span in chunk.answered]
+
+
+def _workers(settled: Sequence[Settled]) -> list[tuple[str, int, int, int, float]]:
+    """Each worker's chunks, items, failures and slot time, the busiest first."""
+    sums: dict[str, list[Any]] = defaultdict(lambda: [0, 0, 0, 0.0])
+    for chunk in settled:
+        items = sum(span.size for span in chunk.answered)
+        each = sums[chunk.worker]
+        for at, more in enumerate((1, items, chunk.failed, chunk.seconds)):
+            each[at] += more
+    return sorted(((name, *each) for name, each in sums.items()), key=lambda row: -row[4])
+
+
+def _row(failure: Failure) -> dict[str, Any]:
+    text = failure.traceback
+    return {
+        "item": failure.index,
+        "kind": str(failure.kind),
+        "error": failure.error,
+        "message": failure.message,
+        "worker": failure.worker,
+        "traceback": text if len(text) <= _TRACEBACK else f"…{text[-_TRACEBACK:]}",
+    }
+
+
+def _moment(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def duration(seconds: float) -> str:
+    """A length of time, short.
+
+    >>> [duration(s) for s in (0.04, 3.21, 64, 3700, 200_000)]
+    ['0.0 s', '3.2 s', '1 min 04 s', '1 h 01 min', '2 d 7 h']
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def elapsed_s(status: RunStatus) -> float:
+    """Seconds since the run began, until its end if it is over."""
+    return max((status.ended_at or time.time()) - status.created_at, 0.0)

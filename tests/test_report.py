@@ -1,0 +1,156 @@
+"""The page on a run: what it says, what it leaves out, and where it lies."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from starburst_common import Cluster, Resources, attach
+from starburst_common.estimate import estimate_of
+from starburst_common.ledger import Settled
+from starburst_common.local import local_backend
+from starburst_common.model import Failure, FailureKind, RunId, RunState, RunStatus, Span
+from starburst_common.report import report_page
+from tests.calls import add
+
+EVIL = """<script>alert("no")</script> & it's </script>"""
+
+
+def page_of(*, items: int | None = 10, answered: int = 10, failures: int = 0, chunks: int = 1, **about: str) -> str:
+    """The page of a run that is made up."""
+    status = RunStatus(
+        id=RunId("run-1"),
+        state=RunState.RUNNING if items is None else RunState.FAILED,
+        label="",
+        items=items,
+        answered=answered,
+        failed=failures,
+        workers=0,
+        created_at=0.0,
+        ended_at=90.0,
+        slot_seconds=120.0,
+    )
+    size = answered // max(chunks, 1)
+    return report_page(
+        status,
+        about=about,
+        estimate=estimate_of(status, Resources.of(1)),
+        settled=[
+            Settled(
+                span=Span(at * size, (at + 1) * size),
+                answered=(Span(at * size, (at + 1) * size),),
+                failed=0,
+                first_failure=None,
+                worker=f"worker-{at % 2}",
+                seconds=float(size * (at + 1)),
+            )
+            for at in range(chunks)
+        ],
+        failures=[
+            Failure(index=at, kind=FailureKind.USER, error="ValueError", message=f"{EVIL} {at}", traceback=EVIL * 1000)
+            for at in range(failures)
+        ],
+        now=0.0,
+    )
+
+
+def embedded(page: str) -> dict[str, Any]:
+    """What the page's script knows."""
+    found = re.search(r"const run = (.*), chunks = (.*), failures = (.*);\nconst lookupTo = (.*?), field", page)
+    assert found is not None
+    return dict(zip(("run", "chunks", "failures", "to"), map(json.loads, found.groups()), strict=True))
+
+
+def test_the_page_tells_how_a_run_stands() -> None:
+    """Its figures, its workers, and the price with source and date."""
+    page = unescape(page_of(chunks=2, function="score", tags=""))
+    for text in (
+        "run-1",
+        "10 of 10 answered",
+        '<th scope="row">function</th><td>score</td>',
+        "1 min 30 s",
+        "on Fargate in us-east-1 (prices of 20",
+        "https://pricing.us-east-1.amazonaws.com/",
+        "<code>worker-1</code>",
+        "starburst status run-1",
+    ):
+        assert text in page
+    assert "tags" not in page
+    assert embedded(page) == {"run": "run-1", "chunks": [[0, 5, "worker-0", 1.0], [5, 10, "worker-1", 2.0]]} | {
+        "failures": [],
+        "to": None,
+    }
+
+
+def test_a_run_that_nothing_is_known_of_has_a_page() -> None:
+    """Its items are still being read, and none is answered."""
+    assert "0 answered" in page_of(items=None, answered=0, chunks=0)
+
+
+def test_what_functions_say_is_text() -> None:
+    """A message cannot put anything into the page."""
+    page = page_of(failures=2)
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert f"ValueError: {EVIL} 1" in unescape(page)
+    assert embedded(page)["failures"][1]["message"] == f"{EVIL} 1"
+
+
+def test_the_page_stays_of_a_size_to_open() -> None:
+    """The first thousand failures, the ends of long tracebacks, and the items of five thousand chunks; it says so."""
+    page = page_of(items=20_000, answered=20_000, failures=1500, chunks=10_000)
+    known = embedded(page)
+    assert (len(known["failures"]), len(known["chunks"]), known["to"]) == (1000, 5000, 10_000)
+    assert len(known["failures"][0]["traceback"]) < 10_000
+    assert "Failures: 1,500" in page
+    assert "starburst failures run-1 -n 0" in page
+
+
+def picky(item: int) -> int:
+    """Not every item is to its taste."""
+    if item == 7:
+        raise ValueError("seven")
+    return item
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["its driver", "attached"])
+def test_a_runs_report_is_a_file_here(tmp_path: Path, held: bool) -> None:
+    """Written anew each time, kept with the run, the same from the process that ran it and from any other."""
+    backend = local_backend(tmp_path / "home")
+    try:
+        with Cluster(workers=1, backend=backend, progress=False, tolerate=1) as cluster:
+            run = cluster.start(picky, range(10), label="a <label>")
+            before = run.report()
+            run.wait()
+            run = run if held else attach(run.id, backend=backend)
+            url = run.report()
+        assert url == before
+        page = Path(unquote(urlsplit(url).path)).read_text()
+        assert page == bytes(backend.store.get(f"runs/{run.id}/report.html")).decode()
+        text = unescape(page)
+        assert "a <label> <span" in text and "a <label>" not in page
+        assert "10 of 10 answered, 1 failed" in text
+        assert "ValueError: seven" in text
+        (failure,) = embedded(page)["failures"]
+        assert failure["item"] == 7 and 'raise ValueError("seven")' in failure["traceback"]
+        assert embedded(page)["chunks"][0][0] == 0
+    finally:
+        backend.close()
+
+
+def test_a_report_of_a_run_without_failures(tmp_path: Path) -> None:
+    """It speaks of none."""
+    backend = local_backend(tmp_path / "home")
+    try:
+        with Cluster(workers=1, backend=backend, progress=False) as cluster:
+            run = cluster.start(add, range(3))
+            run.wait()
+            page = Path(unquote(urlsplit(run.report()).path)).read_text()
+        assert "Failures" not in page
+    finally:
+        backend.close()
