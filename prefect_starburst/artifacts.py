@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.settings import PREFECT_API_URL
 
-from prefect_starburst.internals import retries
+from prefect_starburst.internals import before_events_end, retries, tls
 from starburst_common import Failure, Run, RunState, RunStatus
-from starburst_common.cli.show import duration, elapsed_s, estimate
 from starburst_common.progress import rate_and_eta
+from starburst_common.report import duration, elapsed_s
 
 _log = logging.getLogger("prefect.task_runner.starburst")
 
+_FIRST_S = 1.0  #: a run that is over sooner is told of when it is
 _EVERY_S = 5.0  #: between two updates of a progress artifact
 _TIMEOUT_S = 20.0  #: of one request
 _PATIENCE_S = 10.0  #: to wait at the interpreter's end for what Prefect has not been told yet
@@ -44,7 +41,7 @@ class Report:
     A thread of its own does it. Whatever fails there is logged once, as a warning, and harms nobody.
 
     Args:
-        run: what to tell of; `finish` is called when it is over, while its backend is still open.
+        run: what to tell of; `finish` is called when it is over. Its store is read after that, too.
         backend_name: where it runs.
         what: it in words, such as "burst of score"; markdown.
         submitted: how many items there are so far, for a run that does not know before its end.
@@ -59,8 +56,6 @@ class Report:
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
         self._ended = threading.Event()
-        self._reading = threading.Lock()  # the backend is open while a run is read: not after `finish`
-        self._ending: _Ending | None = None
         self._thread: threading.Thread | None = None
         self._warned = False
 
@@ -73,17 +68,11 @@ class Report:
             self._thread.start()
 
     def finish(self) -> None:
-        """Read how the run ended, and have that told while the flow goes on; `wait_until_told` waits for it."""
-        with self._reading:
-            if self._thread is not None and not self._ended.is_set():
-                try:
-                    self._ending = self._read_ending()
-                except Exception as error:
-                    self._warn(f"{type(error).__name__}: {error}")
-                _telling.add(self)
-                self._ended.set()
-        atexit.unregister(wait_until_told)
-        atexit.register(wait_until_told)  # after what stops an ephemeral server, so that it is called before that
+        """Have it told how the run ended, while the flow goes on; `wait_until_told` waits for it."""
+        if self._thread is not None and not self._ended.is_set():
+            _telling.add(self)
+            self._ended.set()
+            before_events_end(wait_until_told)
 
     def wait(self, deadline: float) -> None:
         """Until all is told, or `time.monotonic` is at the deadline."""
@@ -96,17 +85,18 @@ class Report:
 
     def _keep(self) -> None:
         """With one client for all: to make one costs as much as ten task runs."""
+        self._ended.wait(_FIRST_S)
         try:
             with (
                 retries(at_most=3),
-                get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S, **_tls()}) as client,
+                get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S, **tls()}) as client,
             ):
-                self._attempt(self._label_run, client)
-                self._attempt(self._show_progress, client)
+                if not self._ended.is_set():
+                    self._attempt(self._label, client)
+                    self._attempt(self._show_progress, client)
                 while not self._ended.wait(_EVERY_S):
                     self._attempt(self._show_progress, client)
-                if self._ending is not None:
-                    self._attempt(self._show_end, client, self._ending)
+                self._attempt(self._show_end, client)
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
         finally:
@@ -135,11 +125,7 @@ class Report:
         return client.create_artifact(artifact).id
 
     def _show_progress(self, client: SyncPrefectClient) -> None:
-        with self._reading:
-            if self._ended.is_set():
-                return
-            shown = self._progress(self._run.status())
-        self._show(client, shown)
+        self._show(client, self._progress(self._run.status()))
 
     def _progress(self, status: RunStatus) -> tuple[float, str]:
         expected = self._submitted() if self._submitted is not None and status.items is None else status.items
@@ -153,61 +139,40 @@ class Report:
             client.update_artifact(self._artifact, ArtifactUpdate(data=shown[0], description=shown[1]))
         self._shown = shown
 
-    def _read_ending(self) -> _Ending:
-        status = self._run.status()
+    def _show_end(self, client: SyncPrefectClient) -> None:
+        status, report = self._run.status(), self._report()
+        self._show(client, self._progress(status))
         failures = self._run.failures() if status.failed else []
-        rows = failure_rows(failures[:_ROWS])
-        more = (
-            ""
-            if len(rows) == len(failures)
-            else f" (the first {len(rows)}; all: `starburst failures {self._run.id} -n 0`)"
-        )
-        return _Ending(
-            progress=self._progress(status),
-            failures=f"**{self._what}**: {len(failures):,} failed items{more}",
-            rows=rows,
-            summary=summary_text(self._run, status, self._backend, self._what, failures[0] if failures else None),
-            usd=float(estimate(self._run, status).usd),
-        )
+        if failures:
+            rows = failure_rows(failures[:_ROWS])
+            told = f"**{self._what}**: {len(failures):,} failed items"
+            if len(rows) < len(failures):
+                told += f" (the first {len(rows)}; all: `starburst failures {self._run.id} -n 0`)"
+            self._create(client, "table", "failures", told, json.dumps(rows))
+        first = failures[0] if failures else None
+        summary = summary_text(self._run, status, self._backend, self._what, first=first, report=report)
+        self._create(client, "markdown", "summary", None, summary)
+        self._label(client, usd=float(self._run.estimate(status).usd))
 
-    def _show_end(self, client: SyncPrefectClient, ending: _Ending) -> None:
-        self._show(client, ending.progress)
-        if ending.rows:
-            self._create(client, "table", "failures", ending.failures, json.dumps(ending.rows))
-        self._create(client, "markdown", "summary", None, ending.summary)
-        self._label_cost(client, ending.usd)
+    def _report(self) -> str:
+        """Where the run's page is, which is written anew; nothing if it could not be."""
+        try:
+            return self._run.report()
+        except Exception as error:
+            self._warn(f"{type(error).__name__}: {error}")
+            return ""
 
-    def _label_run(self, client: SyncPrefectClient) -> None:
-        """Add the run to those of its flow run, of all attempts."""
-        if self._flow_run is not None:
-            with _labels:
-                before = str(client.read_flow_run(self._flow_run).labels.get(RUNS_LABEL, ""))
-                runs = [*filter(None, before.split(",")), str(self._run.id)]
-                client.update_flow_run_labels(self._flow_run, {RUNS_LABEL: ",".join(dict.fromkeys(runs))})
-
-    def _label_cost(self, client: SyncPrefectClient, usd: float) -> None:
-        """Add what the run has cost to the sum of those of its flow run."""
-        if self._flow_run is not None:
-            with _labels:
-                before = float(client.read_flow_run(self._flow_run).labels.get(COST_LABEL, 0))
-                client.update_flow_run_labels(self._flow_run, {COST_LABEL: round(before + usd, 6)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ending:
-    """How a run ended, as it is told."""
-
-    progress: tuple[float, str]
-    failures: str
-    rows: list[dict[str, Any]]
-    summary: str
-    usd: float
-
-
-def _tls() -> dict[str, Any]:
-    """No certificates for a client of plain HTTP: to read them takes longer than five task runs."""
-    encrypted = (PREFECT_API_URL.value() or "").startswith("https:")
-    return {} if encrypted else {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
+    def _label(self, client: SyncPrefectClient, usd: float | None = None) -> None:
+        """Add the run to those of its flow run, of all attempts, and what it has cost to their sum."""
+        if self._flow_run is None:
+            return
+        with _labels:
+            before = client.read_flow_run(self._flow_run).labels
+            runs = [*filter(None, str(before.get(RUNS_LABEL, "")).split(",")), str(self._run.id)]
+            labels: dict[str, Any] = {RUNS_LABEL: ",".join(dict.fromkeys(runs))}
+            if usd is not None:
+                labels[COST_LABEL] = round(float(before.get(COST_LABEL, 0)) + usd, 6)
+            client.update_flow_run_labels(self._flow_run, labels)
 
 
 def wait_until_told() -> None:
@@ -242,8 +207,10 @@ def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: f
     return f"{' · '.join(parts)} · `{status.id}`"
 
 
-def summary_text(run: Run, status: RunStatus, backend: str, what: str, first: Failure | None) -> str:
-    """How a run ended, and where to look closer, as markdown. `first` is its first failure."""
+def summary_text(
+    run: Run, status: RunStatus, backend: str, what: str, *, first: Failure | None, report: str = ""
+) -> str:
+    """How a run ended, and where to look closer, as markdown: its first failure, the URL of its report."""
     resources = run.resources
     slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
     whole = status.items is None or status.answered == status.items
@@ -255,7 +222,8 @@ def summary_text(run: Run, status: RunStatus, backend: str, what: str, first: Fa
         "backend": backend,
         "workers": f"{run.workers:,} at most, each {resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}",
         "worker time": duration(status.slot_seconds),
-        "estimated cost": str(estimate(run, status)),
+        "estimated cost": str(run.estimate(status)),
+        "report": f"`{report}`" if report.startswith("file:") else f"[open]({report})" if report else "",
     }
     verbs = [f"status {run.id}"]
     if status.failed:

@@ -1,13 +1,12 @@
 """A function, parameters and the facts of a run in; its value or error and its log records out. Runs on the worker.
 
 Prefect takes seconds to import, so a worker imports it only for a call that needs it: one whose function's module did,
-one with a timeout or `log_prints`, an async one, or one that imports it while it runs.
+one with a timeout or `log_prints`, an async one, or one that imports it while it runs. What else takes long to import
+(asyncio, importlib.abc) waits for its first use, too: every slot imports this module before its first call.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
 import inspect
 import pickle
 import sys
@@ -17,10 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cloudpickle
 
@@ -28,6 +26,8 @@ from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
 
 if TYPE_CHECKING:
+    from importlib.abc import Loader
+
     from prefect.tasks import Task
 
     from prefect_starburst.worker import Worked
@@ -114,6 +114,8 @@ def _changed(worked: list[Worked]) -> list[dict[str, Any]]:
 
 def _within_prefect(task: Any, parameters: dict[str, Any]) -> Any:
     """Call the task's function, within its timeout as Prefect counts it: from the moment it starts."""
+    import asyncio
+
     from prefect_starburst.internals import TaskRunTimeoutError, timeout, timeout_async
 
     async def awaited() -> Any:
@@ -138,7 +140,9 @@ def _when_prefect_is_imported(then: Callable[[], object]) -> Iterator[None]:
             sys.meta_path.remove(finder)
 
 
-class _Watch(MetaPathFinder):
+class _Watch:
+    """A finder for `sys.meta_path`."""
+
     def __init__(self, then: Callable[[], object]) -> None:
         self._then = then
 
@@ -147,14 +151,18 @@ class _Watch(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != "prefect":
             return None
+        import importlib.util
+
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loaded(spec.loader, self._then)
+            spec.loader = cast("Loader", _Loaded(spec.loader, self._then))
         return spec
 
 
-class _Loaded(Loader):
+class _Loaded:
+    """A loader that calls `then` once its module is there."""
+
     def __init__(self, loader: Loader, then: Callable[[], object]) -> None:
         self._loader, self._then = loader, then
 

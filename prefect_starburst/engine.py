@@ -7,13 +7,14 @@ import functools
 import inspect
 import math
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,8 @@ from prefect_starburst.internals import run_coro_as_sync, run_task_async, should
 from prefect_starburst.loop import EngineLoop
 from starburst_common.answers import RemoteTraceback
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
+
+R = TypeVar("R")
 
 #: The call of a task's function with its parameters in, the worker's answer out.
 Ask = Callable[[dict[str, Any], CallContext], Awaitable[Any]]
@@ -93,7 +96,7 @@ class Stub:
     def __init__(self, task: Task[Any, Any], ask: Ask, *, retry_lost: bool = False) -> None:
         functools.update_wrapper(self, task.fn)
         with suppress(TypeError, ValueError):  # as it is for a function that tells none
-            self.__signature__ = _signature(task.fn)
+            self.__signature__ = _once(inspect.signature, task.fn)
         self.__code__ = getattr(task.fn, "__code__", None)
         self._task, self._ask = task, ask
         self._failures = (*FAILURES, WorkerLost) if retry_lost else FAILURES
@@ -106,6 +109,9 @@ class Stub:
         proxy.fn = self
         proxy.isasync = True
         proxy.log_prints = False  # prints happen on the worker
+        if not hasattr(task, "source_code"):  # which Prefect's cache policies take, where they would read the file
+            with suppress(TypeError, OSError):
+                proxy.source_code = _once(inspect.getsource, task.fn)
         if task.timeout_seconds is not None:
             proxy.timeout_seconds = EnforcedElsewhere(task.timeout_seconds)
         for hooks in HOOKS:
@@ -168,15 +174,15 @@ class EnforcedElsewhere(float):
         return str(self.seconds)
 
 
-_signatures: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
+_known: dict[Callable[..., Any], WeakKeyDictionary[Callable[..., Any], Any]] = defaultdict(WeakKeyDictionary)
 
 
-def _signature(fn: Callable[..., Any]) -> inspect.Signature:
-    """A function's signature, for which the engine asks several times a run. Raises as `inspect.signature`."""
-    signature = _signatures.get(fn)
-    if signature is None:
-        _signatures[fn] = signature = inspect.signature(fn)
-    return signature
+def _once(tell: Callable[[Callable[..., Any]], R], fn: Callable[..., Any]) -> R:
+    """What `tell` says of a function, which the engine would ask several times a run. Raises as it does."""
+    known = _known[tell]
+    if fn not in known:
+        known[fn] = tell(fn)
+    return cast("R", known[fn])
 
 
 def _off_loop(hook: Callable[..., Any], task: Task[Any, Any]) -> Callable[..., Any]:

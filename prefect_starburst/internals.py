@@ -6,9 +6,11 @@ No release promises to keep these, so each release is tried with the whole test 
 from __future__ import annotations
 
 import functools
+import ssl
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import prefect
@@ -20,6 +22,7 @@ from prefect.context import AsyncClientContext, SettingsContext, SyncClientConte
 from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import patch_print, task_run_logger
+from prefect.settings import PREFECT_API_URL
 from prefect.task_engine import TaskRunTimeoutError, run_task_async
 from prefect.transactions import BaseTransaction
 from prefect.utilities.annotations import BaseAnnotation, quote, unmapped
@@ -59,6 +62,13 @@ REASONS = {
 }
 
 
+def client_to_share() -> AsyncClientContext:
+    """A client for all engines of a loop."""
+    context = AsyncClientContext(tls())
+    context._httpx_settings = None  # an engine that asks for a client without settings takes this one
+    return context
+
+
 def share_client(client: AsyncClientContext) -> None:
     """Have the engine that runs in this context use that client."""
     AsyncClientContext.__var__.set(client)
@@ -85,6 +95,12 @@ def events_dropped() -> Iterator[None]:
         EventsWorker.instance = instance  # type: ignore[method-assign]
 
 
+def tls() -> dict[str, Any]:
+    """Settings of an API client: no certificates for plain HTTP, since to read them costs as much as five runs."""
+    encrypted = (PREFECT_API_URL.value() or "").startswith("https:")
+    return {} if encrypted else {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
+
+
 def set_global_settings(settings: SettingsContext | None) -> SettingsContext | None:
     """Set what threads without a context of their own take for settings; what it was."""
     before = prefect.context.GLOBAL_SETTINGS_CONTEXT
@@ -99,6 +115,15 @@ def retries(at_most: int) -> Iterator[None]:
     client = here.settings.client.model_copy(update={"max_retries": at_most})
     with SettingsContext(profile=here.profile, settings=here.settings.model_copy(update={"client": client})):
         yield
+
+
+def before_events_end(call: Callable[[], object]) -> None:
+    """Have the interpreter make a call at its end, while Prefect still takes events and an ephemeral server is up.
+
+    The events worker ends at the end of threads, which comes before `atexit`; what is registered last is called first.
+    """
+    with suppress(RuntimeError):  # the interpreter is ending
+        threading._register_atexit(call)  # type: ignore[attr-defined]  # as Prefect does
 
 
 def stored_values(transaction: BaseTransaction) -> dict[str, Any]:
@@ -130,7 +155,9 @@ __all__ = [
     "StopVisiting",
     "SyncClientContext",
     "TaskRunTimeoutError",
+    "before_events_end",
     "client_shared",
+    "client_to_share",
     "events_dropped",
     "hash_objects",
     "isiterable",
@@ -146,6 +173,7 @@ __all__ = [
     "task_run_logger",
     "timeout",
     "timeout_async",
+    "tls",
     "unmapped",
     "uuid7",
     "visit_collection",

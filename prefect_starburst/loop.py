@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
-from prefect_starburst.internals import AsyncClientContext, share_client
+from prefect_starburst.internals import AsyncClientContext, client_to_share, share_client
 
 R = TypeVar("R")
 Engine = Coroutine[Any, Any, State[Any]]
@@ -112,7 +112,7 @@ class EngineLoop:
 
     async def _keep_client(self) -> None:
         try:
-            async with AsyncClientContext() as client:
+            async with client_to_share() as client:
                 self._ready.set_result(client)
                 await self._stopping.wait()
                 while self._runs:

@@ -23,6 +23,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from prefect_starburst.artifacts import wait_until_told
+
 _DRAINED_S = 30.0
 
 
@@ -107,6 +109,7 @@ def ephemeral_server() -> Iterator[None]:
 
 
 async def _drain() -> None:
+    await asyncio.to_thread(wait_until_told)
     for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
         if inspect.isawaitable(drained):
             with suppress(TimeoutError):

@@ -18,6 +18,7 @@ import prefect.runtime
 import pytest
 from prefect import flow, get_run_logger, tags, task
 from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
 from prefect.exceptions import UnfinishedRun
@@ -361,6 +362,22 @@ def test_caches_are_shared_with_the_thread_runner(
 
 
 # --- contexts and logs ------------------------------------------------------------------------------------------------
+
+
+def test_engines_share_one_client() -> None:
+    """Prefect's engine asks for a client in each run; it is the same one each time, and one for plain HTTP is cheap."""
+    clients: list[Any] = []
+
+    def key(*_: Any) -> None:
+        clients.append(get_client(sync_client=False))
+
+    @task(cache_key_fn=key)
+    def double(item: int) -> int:
+        return 2 * item
+
+    assert run(lambda: double.map(range(5)).result()) == [0, 2, 4, 6, 8]
+    assert len(clients) == 5
+    assert len({id(client) for client in clients}) == 1
 
 
 def test_the_worker_answers_for_the_run() -> None:

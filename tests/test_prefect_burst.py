@@ -470,6 +470,7 @@ def test_a_summary_the_progress_and_labels() -> None:
         "| backend | local |",
         "| workers | 2 at most, each 1 vCPU, 2 GB, 1 slot |",
         " on Fargate in us-east-1 (prices of 20",
+        f"/runs/{first.id}/report.html",
         f"```\nstarburst status {first.id}\nstarburst logs {first.id} --item 0\nstarburst replay {first.id} 0\n```",
     ):
         assert text in summary.data

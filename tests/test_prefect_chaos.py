@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
 
 from prefect_starburst import StarburstTaskRunner
+from starburst_common import list_runs
 from tests.leftovers import supervisors_in
 from tests.prefect_server import PrefectServer, speaking_to, started_server
 
@@ -82,6 +85,38 @@ def notes(tmp_path: Path) -> Path:
     folder = tmp_path / "notes"
     folder.mkdir()
     return folder
+
+
+SCRIPT = """
+from prefect import flow, task
+from prefect_starburst import StarburstTaskRunner
+from starburst_common import list_runs
+
+@task
+def double(item):
+    return 2 * item
+
+@flow(name="of a script", task_runner=StarburstTaskRunner(workers=1, backend="local"))
+def body():
+    return double.map(range(3)).result()
+
+print(body())
+"""
+
+
+def test_a_script_ends_without_a_complaint(server: PrefectServer, home: Path) -> None:
+    """What Prefect is told as the interpreter ends arrives while it still listens: nobody sees a traceback."""
+    script = home.parent / "script.py"
+    script.write_text(SCRIPT)
+    variables = os.environ | {"PREFECT_API_URL": server.api}
+    done = subprocess.run([sys.executable, script], env=variables, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "[0, 2, 4]\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert " ERROR " not in done.stderr
+    (run,) = list_runs(backend="local")
+    with get_client(sync_client=True) as client:
+        keys = {each.key for each in client.read_artifacts()}
+    assert keys >= {f"starburst-progress-{run.id}", f"starburst-summary-{run.id}"}
 
 
 def test_killed_workers_are_replaced(server: PrefectServer, home: Path, notes: Path) -> None:
