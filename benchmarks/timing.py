@@ -25,18 +25,24 @@ LONGEST_S = 1200
 
 def run(scenario: Scenario, *, quick: bool) -> Record:
     """Run all cases; write the record to results/, unless it is a quick one."""
-    cases, runs, at_start = scenario.cases(quick), [], conditions()
+    cases = scenario.cases(quick)
+    runs: list[dict[str, Any]] = []
+    record = Record(scenario.name, conditions(), runs)
     for turn in range(max(case.repeats for case in cases)):
         in_turn = [case for case in cases if case.repeats > turn]
         for case in in_turn if turn % 2 == 0 else reversed(in_turn):
             figures = run_alone(scenario.name, case)
             runs.append({"contender": case.contender, "size": case.size, "round": turn, **figures})
+            if not quick:
+                write(record)  # after each, so that a run that is cut short leaves what it has
             print(f"{scenario.name} {turn + 1}: {case.contender}, {case.size:,}: {figures['wall_s']:.2f} s", flush=True)
-    record = Record(scenario.name, at_start, runs)
-    if not quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{scenario.name}.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
     return record
+
+
+def write(record: Record) -> None:
+    """Keep a record in results/."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{record.scenario}.json").write_text(json.dumps(asdict(record), indent=1) + "\n")
 
 
 def run_alone(scenario: str, case: Case) -> dict[str, float]:
