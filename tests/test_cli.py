@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pytest
@@ -445,6 +447,15 @@ def test_failures_tell_item_kind_and_reason(kept: Shell) -> None:
     assert "… and 1 more" in kept("failures", "last", "--limit", "1").stderr
     assert "in picky\n" in kept("failures", "last", "--traceback").stdout
     assert [line["item"] for line in values(kept("failures", "last", "--json").stdout)] == [0, 3]
+
+
+def test_the_report_is_where_the_command_says(kept: Shell) -> None:
+    """A URL on stdout, nothing else; behind it a page that names what failed, and how to run it again."""
+    done = kept("report", "last")
+    assert (done.returncode, done.stderr) == (0, "")
+    page = unescape(Path(unquote(urlsplit(done.stdout.strip()).path)).read_text())
+    assert "ValueError: 3 is a\nmultiple of 3" in page
+    assert "starburst replay" in page
 
 
 def test_logs_tell_which_item_said_what(kept: Shell) -> None:

@@ -190,6 +190,17 @@ def test_a_big_body_outlives_what_goes_wrong(aws: Aws, backend: Backend, fault: 
     assert "Uploads" not in aws.boto("s3").list_multipart_uploads(Bucket=aws.site["bucket"])
 
 
+def test_a_page_opens_in_a_browser(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """S3 gives it as HTML, and the console's URL names its region, bucket and key."""
+    url = backend.store.publish("runs/run-1/report.html", "<p>report</p>")
+    bucket, region = aws.site["bucket"], aws.site["region"]
+    found = clients.s3.get_object(Bucket=bucket, Key="runs/run-1/report.html")
+    assert (found["ContentType"], found["Body"].read()) == ("text/html; charset=utf-8", b"<p>report</p>")
+    assert url == (
+        f"https://{region}.console.aws.amazon.com/s3/object/{bucket}?region={region}&prefix=runs/run-1/report.html"
+    )
+
+
 def test_deletes_go_by_the_thousand(aws: Aws, backend: Backend) -> None:
     """As many as a call takes (S3 API reference, DeleteObjects)."""
     keys = [f"old/{number:04d}" for number in range(2100)]
