@@ -20,9 +20,9 @@ def cases(quick: bool) -> list[Case]:
     if quick:
         return [Case(name, 100, 1) for name in NAMES]
     return [
-        *(Case(name, 100, 4) for name in NAMES[:2]),
-        *(Case(name, 100, 1) for name in NAMES[2:]),
-        *(Case(name, 1_000, 3) for name in NAMES[:2]),
+        *(Case(name, 100, 5) for name in NAMES[:2]),
+        *(Case(name, 100, 3) for name in NAMES[2:]),
+        *(Case(name, 1_000, 5) for name in NAMES[:2]),
         *(Case(name, 1_000, 1) for name in NAMES[2:]),
         *(Case(name, 5_000, 2) for name in NAMES[:2]),
     ]

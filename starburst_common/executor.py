@@ -181,27 +181,27 @@ class StarburstExecutor(Executor):
         """Send calls that wait, in so many chunks at most, which cost one write and one batch of messages."""
         driver = self._driver
         assert driver is not None
-        with self._moved:
-            count = self._options.chunk_size or calls_together(
-                len(self._pending),
-                slots=self._slots,
-                answered=driver.ledger.answered,
-                slot_seconds=driver.ledger.slot_seconds,
-                worth_s=driver.backend.chunk_s * _WORTH,
-            )
-            taken = [self._pending.popleft() for _ in range(min(count * chunks, len(self._pending)))]
-        for future, fn, args, kwargs in taken:
-            if not future.set_running_or_notify_cancel():
-                continue
-            index = self._feed.fed
-            self._sent[index] = future
-            try:
-                self._feed.add(self._stored(fn, (args, kwargs)), (args, kwargs))
-            except Exception as error:
-                del self._sent[index]
-                future.set_exception(error)
-            if self._feed.open_items >= count:
-                self._feed.close_chunk()
+        for _ in range(chunks):
+            with self._moved:
+                count = self._options.chunk_size or calls_together(
+                    len(self._pending),
+                    slots=self._slots,
+                    answered=driver.ledger.answered,
+                    slot_seconds=driver.ledger.slot_seconds,
+                    worth_s=driver.backend.chunk_s * _WORTH,
+                )
+                taken = [self._pending.popleft() for _ in range(min(count, len(self._pending)))]
+            for future, fn, args, kwargs in taken:
+                if not future.set_running_or_notify_cancel():
+                    continue
+                index = self._feed.fed
+                self._sent[index] = future
+                try:
+                    self._feed.add(self._stored(fn, (args, kwargs)), (args, kwargs))
+                except Exception as error:
+                    del self._sent[index]
+                    future.set_exception(error)
+            self._feed.close_chunk()
         self._feed.flush()
 
     def _stored(self, fn: Callable[..., Any], first: Any) -> str:

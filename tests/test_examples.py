@@ -134,7 +134,7 @@ def test_an_example_prints_the_same_as_a_flow_here_and_on_aws(
     assert [*figures(printed(tmp_path, "as_flows.py", name, **prefect))] == plain
     there = printed(tmp_path, "as_flows.py", name, **prefect, **aws.env, STARBURST_BACKEND="auto")
     assert [*figures(there)] == plain
-    assert len(aws.tasks()) == 2
+    assert len(aws.tasks()) in (1, 2)  # one, where its calls are so short that all of them are worth one message
 
 
 @pytest.mark.skipif(not must_run(), reason=f"an image with numpy takes a minute to make: set {NEED} for it")
