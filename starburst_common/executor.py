@@ -183,13 +183,14 @@ class StarburstExecutor(Executor):
         assert driver is not None
         for _ in range(chunks):
             with self._moved:
-                count = self._options.chunk_size or calls_together(
+                count = calls_together(
                     len(self._pending),
                     slots=self._slots,
                     answered=driver.ledger.answered,
                     slot_seconds=driver.ledger.slot_seconds,
                     worth_s=driver.backend.chunk_s * _WORTH,
                 )
+                count = min(count, self._options.chunk_size or count)
                 taken = [self._pending.popleft() for _ in range(min(count, len(self._pending)))]
             for future, fn, args, kwargs in taken:
                 if not future.set_running_or_notify_cancel():
