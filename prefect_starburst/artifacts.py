@@ -211,8 +211,6 @@ def summary_text(
     run: Run, status: RunStatus, backend: str, what: str, *, first: Failure | None, report: str = ""
 ) -> str:
     """How a run ended, and where to look closer, as markdown: its first failure, the URL of its report."""
-    resources = run.resources
-    slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
     whole = status.items is None or status.answered == status.items
     answered = f"{status.answered:,}" + ("" if whole else f" of {status.items:,}")
     failed = f", **{status.failed:,} failed**" if status.failed else ""
@@ -220,7 +218,7 @@ def summary_text(
         "run": f"`{run.id}`",
         "function": f"`{run.function}`" if run.function != "calls" else "",
         "backend": backend,
-        "workers": f"{run.workers:,} at most, each {resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}",
+        "workers": f"{run.workers:,} at most, each {run.resources.size}",
         "worker time": duration(status.slot_seconds),
         "estimated cost": str(run.estimate(status)),
         "report": f"`{report}`" if report.startswith("file:") else f"[open]({report})" if report else "",

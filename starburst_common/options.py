@@ -54,6 +54,15 @@ class Resources:
     spot: bool = False  #: on capacity that is cheaper and may be taken back; on a laptop it changes nothing
     image: str = ""  #: what its containers are made of; empty for the site's. On a laptop it changes nothing
 
+    @property
+    def size(self) -> str:
+        """In words.
+
+        >>> Resources.of(2, "8GB", slots=1).size
+        '2 vCPU, 8 GB, 1 slot'
+        """
+        return f"{self.cpu:g} vCPU, {self.memory_mib / 1024:g} GB, {self.slots} slot{'s' * (self.slots != 1)}"
+
     @classmethod
     def of(
         cls,

@@ -158,15 +158,13 @@ class Run:
 
         It is kept as long as the run: a file, or an object that AWS's console shows to who may read the site's bucket.
         """
-        status, resources = self.status(), self.resources
-        slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
-        size = f"{resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}"
+        status = self.status()
         page = report_page(
             status,
             about={
                 "function": self.function,
                 "tags": ", ".join(f"{name}={value}" for name, value in self.tags.items()),
-                "workers": f"{self.workers:,} at most, each {size}",
+                "workers": f"{self.workers:,} at most, each {self.resources.size}",
                 "backend": self._backend.name,
             },
             estimate=self.estimate(status),

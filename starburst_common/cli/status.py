@@ -76,9 +76,7 @@ def _show(run: Run) -> None:
     from starburst_common.report import duration, elapsed_s
 
     now = run.status()
-    resources, elapsed = run.resources, elapsed_s(now)
-    slots = f"{resources.slots} slot{'s' * (resources.slots > 1)}"
-    size = f"{resources.cpu:g} vCPU, {resources.memory_mib / 1024:g} GB, {slots}"
+    elapsed = elapsed_s(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | Text] = {
         "run": Text(run.id, style="bold"),
@@ -88,7 +86,7 @@ def _show(run: Run) -> None:
         "state": state_text(now),
         "reason": now.reason,
         "items": f"{now.answered:,} of {items} answered" + (f", {now.failed:,} failed" if now.failed else ""),
-        "workers": f"{now.workers} alive of {run.workers}, each {size}",
+        "workers": f"{now.workers} alive of {run.workers}, each {run.resources.size}",
         "rate": f"{now.answered / elapsed if elapsed else 0:,.1f} items/s",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
