@@ -22,7 +22,8 @@ from starburst_common.report import duration, elapsed_s
 
 _log = logging.getLogger("prefect.task_runner.starburst")
 
-_FIRST_S = 1.0  #: a run that is over sooner is told of when it is
+_FIRST_S = 3.0  #: a run that is over sooner is told of when it is
+_AFTER_S = 0.5  #: after which it is, unless the interpreter ends
 _EVERY_S = 5.0  #: between two updates of a progress artifact
 _TIMEOUT_S = 20.0  #: of one request
 _PATIENCE_S = 10.0  #: to wait at the interpreter's end for what Prefect has not been told yet
@@ -55,7 +56,7 @@ class Report:
         self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
-        self._ended = threading.Event()
+        self._ended, self._hurry = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._warned = False
 
@@ -76,6 +77,7 @@ class Report:
 
     def wait(self, deadline: float) -> None:
         """Until all is told, or `time.monotonic` is at the deadline."""
+        self._hurry.set()
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
             if self._thread.is_alive():
@@ -85,7 +87,8 @@ class Report:
 
     def _keep(self) -> None:
         """With one client for all: to make one costs as much as ten task runs."""
-        self._ended.wait(_FIRST_S)
+        if self._ended.wait(_FIRST_S):
+            self._hurry.wait(_AFTER_S)  # the flow is about to end, too: that goes first
         try:
             with (
                 retries(at_most=3),

@@ -119,6 +119,44 @@ def test_a_script_ends_without_a_complaint(server: PrefectServer, home: Path) ->
     assert keys >= {f"starburst-progress-{run.id}", f"starburst-summary-{run.id}"}
 
 
+LARGE = """
+import sys, time
+from pathlib import Path
+from prefect import flow, task, unmapped
+from prefect_starburst import StarburstTaskRunner
+
+@task
+def slowly(item, notes):
+    (notes / str(item)).write_text(".")
+    time.sleep(0.1)
+
+@flow(name="a large one", task_runner=StarburstTaskRunner(workers=2, backend="local"))
+def body():
+    slowly.map(range(1_000), unmapped(Path(sys.argv[1]))).wait()
+
+body()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_large_flow_that_is_told_to_end_does(server: PrefectServer, home: Path, notes: Path, number: int) -> None:
+    """With a thousand task runs under way: Prefect hears how the flow run ended, the workers go, and nothing hangs."""
+    script = home.parent / "script.py"
+    script.write_text(LARGE)
+    variables = os.environ | {"PREFECT_API_URL": server.api}
+    process = subprocess.Popen([sys.executable, script, notes], env=variables, stderr=subprocess.PIPE, text=True)
+    until_called(notes, 20)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode != 0, told
+    assert called(notes) < 1_000
+    assert supervisors_in(home) == []
+    with get_client(sync_client=True) as client:
+        newest = max(client.read_flow_runs(), key=lambda each: each.created)
+    assert newest.name and newest.state is not None
+    assert newest.state.is_final(), told
+
+
 def test_killed_workers_are_replaced(server: PrefectServer, home: Path, notes: Path) -> None:
     """SIGKILL of both workers, one after the other: every task run completes, and few calls are made twice."""
     killed: list[int] = []
