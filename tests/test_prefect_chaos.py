@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import list_runs
@@ -60,6 +62,14 @@ def until_called(notes: Path, times: int) -> None:
     while called(notes) < times:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def newest_state() -> State[Any]:
+    """The state that the API has of the flow run that was made last."""
+    with get_client(sync_client=True) as client:
+        newest = max(client.read_flow_runs(), key=lambda each: each.created)
+    assert newest.state is not None
+    return newest.state
 
 
 def meanwhile(disturb: threading.Thread, notes: Path) -> list[int]:
@@ -155,10 +165,7 @@ def test_a_large_flow_that_is_told_to_end_does(server: PrefectServer, home: Path
     assert called(notes) < 1_000
     assert supervisors_in(home) == []
     if number == signal.SIGINT:
-        with get_client(sync_client=True) as client:
-            newest = max(client.read_flow_runs(), key=lambda each: each.created)
-        assert newest.state is not None
-        assert newest.state.is_crashed(), told
+        assert newest_state().is_crashed(), told
 
 
 def test_killed_workers_are_replaced(server: PrefectServer, home: Path, notes: Path) -> None:
@@ -190,6 +197,4 @@ def test_a_server_that_goes_and_comes_back_costs_the_flow_nothing(
         server.start()
 
     assert meanwhile(threading.Thread(target=restart), notes) == [2 * item for item in range(ITEMS)]
-    with get_client(sync_client=True) as client:
-        newest = max(client.read_flow_runs(), key=lambda each: each.created)
-    assert newest.state is not None and newest.state.is_completed()
+    assert newest_state().is_completed()
