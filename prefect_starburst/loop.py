@@ -37,7 +37,7 @@ class EngineLoop:
         self._posted: deque[Callable[[], object]] = deque()
         self._woken = False
         self._called = False
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed, self._told = threading.Lock(), False, threading.Event()
         self._ready: Future[AsyncClientContext] = Future()
         self._context = copy_context()  # the flow's settings say which API to speak to
         self._thread = threading.Thread(target=self._turn, name="starburst-engines", daemon=True)
@@ -98,17 +98,25 @@ class EngineLoop:
         while unsettled := self._unsettled.copy():
             wait(unsettled)
 
-    def stop(self) -> None:
-        """Cancel what is still under way, wait until it has said so, and end the thread. Twice is once."""
+    def cancel(self) -> None:
+        """Take no more runs, and cancel those under way: each is told so before this returns. Twice is once."""
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self.post(self._stopping.set)  # after every `_begin`: all runs are known by then
+        self._told.wait()
+
+    def stop(self) -> None:
+        """Cancel what is still under way, wait until it has said so, and end the thread. Twice is once."""
+        self.cancel()
         self._thread.join()
 
     def _turn(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._keep_client(), context=self._context)
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._keep_client(), context=self._context)
+        finally:
+            self._told.set()
 
     async def _keep_client(self) -> None:
         try:
@@ -118,6 +126,7 @@ class EngineLoop:
                 while self._runs:
                     for run in self._runs:
                         run.cancel()
+                    self._told.set()
                     await asyncio.wait(list(self._runs))
                     await asyncio.sleep(0)  # their done callbacks have the futures settled
         except BaseException as exc:

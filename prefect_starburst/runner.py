@@ -22,7 +22,8 @@ from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-import starburst_common
+import starburst_common.config  # here, so that no flow waits for it at its first submit
+import starburst_common.local  # noqa: F401  as above
 from prefect_starburst.engine import Submission, final_state
 from prefect_starburst.former import ATTEMPT, FLOW_RUN, Former
 from prefect_starburst.future import StarburstFuture, upstream_of
@@ -33,6 +34,7 @@ from prefect_starburst.settings import resolve
 from prefect_starburst.shared import Common
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
+from starburst_common.executor import StarburstExecutor
 from starburst_common.ports import Backend
 
 if TYPE_CHECKING:
@@ -250,7 +252,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
         return _made, (type(self), self._options)
 
     def _make_executor(self, options: dict[str, Any]) -> Executor:
-        return starburst_common.StarburstExecutor(**options)
+        return StarburstExecutor(**options)
 
     def _begin(self) -> Session:
         with self._lock:
@@ -266,7 +268,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                     told = _told(flow_run, options.executor)
                     executor = self._make_executor({**options.executor, **told, "backend": backend})
                     run = None
-                    if isinstance(executor, starburst_common.StarburstExecutor):
+                    if isinstance(executor, StarburstExecutor):
                         run = executor.start(soon=backend.name == "local")  # where a worker for nothing costs nothing
                 except BaseException:
                     loop.stop()

@@ -70,11 +70,12 @@ class Session:
                 self.loop.drain()
                 finished = True
         finally:  # an interrupt while waiting cancels, too
-            self.loop.stop()
+            self.loop.cancel()  # first, so that no engine takes the end of its call for an answer
             self.executor.shutdown(wait=finished, cancel_futures=True)
             try:
                 if not finished and self.run is not None:
                     self.run.cancel()  # the executor itself only drops the calls it has not sent
+                self.loop.stop()
                 if self.former is not None:
                     self.former.end()
                 if self.report is not None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from platformdirs import user_cache_path, user_config_path
+
 from starburst_common.errors import BadInput
 from starburst_common.site import Site
 
@@ -90,8 +92,6 @@ def config_file() -> Path:
     """Where settings are kept: `$STARBURST_CONFIG`, else `starburst/config.toml` in the user's configuration folder."""
     if given := os.environ.get("STARBURST_CONFIG"):
         return Path(given)
-    from platformdirs import user_config_path
-
     return user_config_path("starburst") / "config.toml"
 
 
@@ -99,8 +99,6 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     """Resolve every setting once. Raises `BadInput` for one that is unknown or wrong, saying where it came from."""
     file = config_file()
     written = _read(file) if file.exists() else {}
-    from platformdirs import user_cache_path
-
     defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}
     table = written.pop("site", None)
     image = ImageSettings.of(written.pop("image", {}), f"{file}: [image]")
