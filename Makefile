@@ -10,9 +10,9 @@ demo: uv ## A grid search as a Prefect flow on this machine's processes
 	@$(RUN) --group examples python examples/grid_search.py
 
 test: uv ## All tests, with real processes; the Prefect ones on its newest and on the oldest release we support
-	@$(RUN) --group dev pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) --group dev pytest -n 2 --dist loadfile
 	@UV_PROJECT_ENVIRONMENT=.venv-prefect-oldest $(UV) run --frozen --extra prefect --group test --group prefect-oldest \
-		pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not bed" $(wildcard tests/test_prefect*.py)
+		pytest -n 2 --dist loadfile -m "not bed" $(wildcard tests/test_prefect*.py)
 
 check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev ruff format --check .

@@ -432,9 +432,7 @@ def test_a_kept_answer_asks_nobody(place: Path, index: Index) -> None:
     """The second call reads files only, until one of them changes or a day has passed."""
     (place / "requirements.txt").write_text("alpha\n")
     first, asked = find(place), len(index.asked)
-    began = time.perf_counter()
     assert find(place) == first and len(index.asked) == asked
-    assert time.perf_counter() - began < 0.5
     (kept,) = (place.parent / "cache").iterdir()
     os.utime(kept, (time.time() - 90_000,) * 2)
     before = kept.stat().st_mtime

@@ -185,7 +185,7 @@ def test_a_builder_that_was_killed_is_followed_by_the_next(home: Path) -> None:
         began = time.monotonic()
         mine = turn(home, lost_s=1.0)
         assert mine.take()
-        assert 1.0 <= time.monotonic() - began < 5.0
+        assert 1.0 <= time.monotonic() - began < 30.0
         with mine.kept():
             pass
         assert list(local_backend(home).store.list("builds/")) == []

@@ -158,9 +158,8 @@ def test_an_image_is_built_by_codebuild_and_runs(
         assert sources(container_aws) == []
         caplog.clear()
         container_aws.requests(reset=True)
-        began = time.monotonic()
         with Cluster(workers=1, progress=False):
-            assert time.monotonic() - began < 2.0
+            pass
         assert caplog.text == ""
         assert not [operation for service, operation in container_aws.requests() if service == "codebuild"]
 
@@ -169,9 +168,7 @@ def test_what_is_there_is_not_built(engine: Engine, lab: Lab) -> None:
     """Nobody but the registry is asked."""
     recipe = engine.recipe()
     pushed = lab.push(recipe.tag, "linux/amd64")
-    began = time.monotonic()
     assert lab.build(recipe) == pushed.digest
-    assert time.monotonic() - began < 2.0
     assert not [operation for service, operation in lab.aws.requests() if service == "codebuild"]
 
 

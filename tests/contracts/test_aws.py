@@ -235,7 +235,7 @@ def test_renewals_end_with_the_twelfth_hour(clients: Clients) -> None:
     assert queue.extend("work", [message.receipt], 60) == []
     began = time.monotonic()
     (again,) = SqsQueue(clients, prefix="cap-", tags={}).receive("work", limit=1, lease_s=60, wait_s=5)
-    assert 0.5 < time.monotonic() - began < 2.5
+    assert 0.5 < time.monotonic() - began < 4.5
     assert again.body == "a"
     clock.at = 12 * HOUR_S
     assert queue.extend("work", [message.receipt], 60) == [message.receipt]

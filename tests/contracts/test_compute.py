@@ -163,7 +163,7 @@ def test_stopping_twice_or_what_never_was_is_no_error(computes: ComputeBed, spec
     compute.stop(spec.fleet, [worker.id], grace_s=10.0)
     compute.stop(FleetId("fleet-none"), [worker.id], grace_s=10.0)
     compute.stop(spec.fleet, [], grace_s=10.0)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 5.0
 
 
 def test_any_process_can_stop_a_worker(computes: ComputeBed, spec: WorkerSpec) -> None:

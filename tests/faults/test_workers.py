@@ -50,12 +50,10 @@ def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> No
     backend = replace(bed.backend, chunk_s=0.3)
     with StarburstExecutor(workers=2, backend=backend) as executor:
         assert list(executor.map(abs, range(50))) == list(range(50))
-        began = time.monotonic()
-        futures = [executor.submit(time.sleep, 4.0 if number == 3 else 0.01) for number in range(100)]
+        futures = [executor.submit(time.sleep, 8.0 if number == 3 else 0.01) for number in range(100)]
         for number, future in enumerate(futures):
             if number != 3:
                 future.result()
-        assert time.monotonic() - began < 3.0
         assert not futures[3].done()
 
 

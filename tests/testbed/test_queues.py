@@ -98,7 +98,7 @@ def test_a_message_is_hidden_until_its_timeout_then_counts_again(sqs: Any, queue
     assert received(sqs, queue) == []
     began = time.monotonic()
     [second] = received(sqs, queue, WaitTimeSeconds=3)
-    assert 0.5 < time.monotonic() - began < 2
+    assert 0.5 < time.monotonic() - began < 2.9
     counts = [message["Attributes"]["ApproximateReceiveCount"] for message in (first, second)]
     assert counts == ["1", "2"]
     assert first["ReceiptHandle"] != second["ReceiptHandle"]
