@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,15 +71,14 @@ class Session:
                 self.loop.drain()
                 finished = True
         finally:  # an interrupt while waiting cancels, too
-            self.loop.cancel()  # first, so that no engine takes the end of its call for an answer
-            self.executor.shutdown(wait=finished, cancel_futures=True)
-            try:
-                if not finished and self.run is not None:
-                    self.run.cancel()  # the executor itself only drops the calls it has not sent
-                self.loop.stop()
-                if self.former is not None:
-                    self.former.end()
+            with ExitStack() as steps:  # the last one is the first, and each is made whatever another raises
+                steps.callback(self.backend.close)
                 if self.report is not None:
-                    self.report.finish()
-            finally:
-                self.backend.close()
+                    steps.callback(self.report.finish)
+                if self.former is not None:
+                    steps.callback(self.former.end)
+                steps.callback(self.loop.stop)
+                if not finished and self.run is not None:
+                    steps.callback(self.run.cancel)  # the executor itself only drops the calls it has not sent
+                steps.callback(self.executor.shutdown, wait=finished, cancel_futures=True)
+                self.loop.cancel()  # before them, so that no engine takes the end of its call for an answer

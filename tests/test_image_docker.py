@@ -206,9 +206,11 @@ def test_nothing_named_stays_and_what_is_there_is_not_built_again(engine: Engine
     """The engine keeps the steps, not the name; a tag that is there is its digest at once."""
     with pytest.raises(ImageNotFound):
         engine.client.images.get(f"{engine.registry}/{built.access.repository}:{built.recipe.tag}")
+    told: list[str] = []
     began = time.monotonic()
-    assert DockerBuilder().build(built.recipe, built.access, print) == built.digest
+    assert DockerBuilder().build(built.recipe, built.access, told.append) == built.digest
     assert time.monotonic() - began < 5
+    assert told == []
 
 
 def test_a_step_that_fails_is_told_with_what_it_said_last(engine: Engine, logs: Path) -> None:
