@@ -5,12 +5,14 @@ No release promises to keep these, so each release is tried with the whole test 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import Context, copy_context
 from typing import Any
 
 import prefect
@@ -19,6 +21,7 @@ import prefect.main  # completes the context models, which refer to classes they
 from packaging.version import Version
 from prefect._internal.uuid7 import uuid7
 from prefect.context import AsyncClientContext, SettingsContext, SyncClientContext
+from prefect.events import Event
 from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import patch_print, task_run_logger
@@ -45,7 +48,7 @@ REASONS = {
     "AsyncClientContext": "engines share one API client: one each costs six times the CPU",
     "SyncClientContext": "what runs on a worker has a client, so that to ask the API fails there and not before",
     "SettingsContext": "a worker has settings without an API; a setting is changed without all being read anew",
-    "EventsWorker": "events on a worker go nowhere, rather than to a server by accident",
+    "EventsWorker": "events on a worker go nowhere; engines' are handed over together, which saves a tenth of the CPU",
     "NullEventsClient": "the same",
     "patch_print": "print under `log_prints`, on the worker",
     "task_run_logger": "which run a record from a worker belongs to",
@@ -93,6 +96,53 @@ def events_dropped() -> Iterator[None]:
         yield
     finally:
         EventsWorker.instance = instance  # type: ignore[method-assign]
+
+
+_GATHERED_S = 0.05
+_gathered = threading.local()  # on a thread that gathers: `hold`
+_send = EventsWorker.send
+
+
+def _send_or_hold(worker: EventsWorker, event: Event) -> None:
+    getattr(_gathered, "hold", _send)(worker, event)
+
+
+def _send_or_replace(worker: EventsWorker, event: Event) -> None:
+    try:
+        _send(worker, event)
+    except RuntimeError:  # it was stopped after it was chosen
+        _send(EventsWorker.instance(), event)
+
+
+EventsWorker.send = _send_or_hold  # type: ignore[method-assign, assignment]
+
+
+@contextmanager
+def events_gathered() -> Iterator[None]:
+    """Have events emitted on the running loop's thread handed over together, each within a moment or at the end.
+
+    Engines that share a thread emit evenly: handed over one by one, each event would find Prefect's events worker
+    asleep, and cost it two changes of threads.
+    """
+    loop, held = asyncio.get_running_loop(), list[tuple[Context, EventsWorker, Event]]()
+
+    def hold(worker: EventsWorker, event: Event) -> None:
+        if not held:
+            loop.call_later(_GATHERED_S, hand_over)
+        held.append((copy_context(), worker, event))
+
+    def hand_over() -> None:
+        taken = held.copy()
+        held.clear()
+        for context, worker, event in taken:
+            context.run(_send_or_replace, worker, event)
+
+    _gathered.hold = hold
+    try:
+        yield
+    finally:
+        del _gathered.hold
+        hand_over()
 
 
 def tls() -> dict[str, Any]:
@@ -159,6 +209,7 @@ __all__ = [
     "client_shared",
     "client_to_share",
     "events_dropped",
+    "events_gathered",
     "hash_objects",
     "isiterable",
     "patch_print",

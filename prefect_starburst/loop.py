@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
-from prefect_starburst.internals import AsyncClientContext, client_to_share, share_client
+from prefect_starburst.internals import AsyncClientContext, client_to_share, events_gathered, share_client
 
 R = TypeVar("R")
 Engine = Coroutine[Any, Any, State[Any]]
@@ -120,15 +120,16 @@ class EngineLoop:
 
     async def _keep_client(self) -> None:
         try:
-            async with client_to_share() as client:
-                self._ready.set_result(client)
-                await self._stopping.wait()
-                while self._runs:
-                    for run in self._runs:
-                        run.cancel()
-                    self._told.set()
-                    await asyncio.wait(list(self._runs))
-                    await asyncio.sleep(0)  # their done callbacks have the futures settled
+            with events_gathered():
+                async with client_to_share() as client:
+                    self._ready.set_result(client)
+                    await self._stopping.wait()
+                    while self._runs:
+                        for run in self._runs:
+                            run.cancel()
+                        self._told.set()
+                        await asyncio.wait(list(self._runs))
+                        await asyncio.sleep(0)  # their done callbacks have the futures settled
         except BaseException as exc:
             if self._ready.done():
                 raise

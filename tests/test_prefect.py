@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pickle
@@ -21,6 +22,9 @@ from prefect.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
+from prefect.events import Event, Resource, emit_event
+from prefect.events.clients import AssertingEventsClient
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture
 from prefect.settings import (
@@ -30,7 +34,7 @@ from prefect.settings import (
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, task_input_hash
 
-from prefect_starburst import StarburstTaskRunner
+from prefect_starburst import StarburstTaskRunner, internals
 from starburst_common import Resources, Run, RunState, list_runs
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
 from tests.prefect_bed import SharedRunner, here_only, history, run, server
@@ -378,6 +382,82 @@ def test_engines_share_one_client() -> None:
     assert run(lambda: double.map(range(5)).result()) == [0, 2, 4, 6, 8]
     assert len(clients) == 5
     assert len({id(client) for client in clients}) == 1
+
+
+def test_events_of_a_moment_are_handed_over_together() -> None:
+    """In their order; another thread's do not wait for them, and the last do not wait for the moment to end."""
+    worker = EventsWorker.instance(AssertingEventsClient)
+
+    def send(name: str) -> None:
+        worker.send(Event(event=name, resource=Resource({"prefect.resource.id": "test"})))
+
+    def elsewhere(name: str) -> None:
+        thread = threading.Thread(target=send, args=(name,))
+        thread.start()
+        thread.join()  # the loop comes to nothing else meanwhile
+
+    def arrived() -> str:
+        worker.wait_until_empty()
+        worker.wait_until_empty()
+        client = AssertingEventsClient.last
+        return "".join(event.event for event in client.events) if client else ""
+
+    async def emit() -> None:
+        with internals.events_gathered():
+            elsewhere("1")
+            for name in "abc":
+                send(name)
+            assert arrived() == "1"
+            elsewhere("2")
+            assert arrived() == "12"
+            async with asyncio.timeout(60):
+                while arrived() == "12":
+                    await asyncio.sleep(0.01)
+            send("d")
+            assert arrived() == "12abc"
+        assert arrived() == "12abcd"
+        send("3")
+        assert arrived() == "12abcd3"
+
+    asyncio.run(emit())
+
+
+def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
+    """Two flow runs on one thread emit in turn; what sends events for them is stopped before they are handed over."""
+    ids: list[str] = []
+    turns: list[asyncio.Barrier] = []
+
+    @flow
+    async def emits() -> None:
+        ids.append(str(prefect.runtime.flow_run.id))
+        for _ in range(3):
+            await turns[0].wait()
+            emit_event("test.gathered", {"prefect.resource.id": f"test.{ids[0]}", "of": prefect.runtime.flow_run.id})
+
+    async def both() -> None:
+        with internals.events_gathered():
+            turns.append(asyncio.Barrier(2))
+            await asyncio.gather(emits(), emits())
+            drained = EventsWorker.drain_all()
+            assert not isinstance(drained, tuple)
+            await drained
+
+    asyncio.run(both())
+    assert len(set(ids)) == 2
+    wanted = {"event": {"name": ["test.gathered"]}, "resource": {"id": [f"test.{ids[0]}"]}}
+    deadline = time.monotonic() + 60
+    with get_client(sync_client=True) as client:
+        while len(events := client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]) < 6:
+            assert time.monotonic() < deadline, events
+            time.sleep(0.2)
+    of = [event["resource"]["of"] for event in events]
+    assert sorted(of) == sorted(3 * ids)
+    assert of == [
+        related["prefect.resource.id"].removeprefix("prefect.flow-run.")
+        for event in events
+        for related in event["related"]
+        if related["prefect.resource.role"] == "flow-run"
+    ]
 
 
 def test_the_worker_answers_for_the_run() -> None:
