@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
 
-from prefect_starburst.internals import before_events_end, retries, tls
+from prefect_starburst.internals import before_events_end, client_settings, tls
 from starburst_common import Failure, Run, RunState, RunStatus
 from starburst_common.progress import rate_and_eta
 from starburst_common.report import duration, elapsed_s
@@ -91,7 +91,7 @@ class Report:
             self._hurry.wait(_AFTER_S)  # the flow is about to end, too: that goes first
         try:
             with (
-                retries(at_most=3),
+                client_settings(max_retries=3),
                 get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S, **tls()}) as client,
             ):
                 if not self._ended.is_set():

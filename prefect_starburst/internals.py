@@ -122,8 +122,11 @@ def events_gathered() -> Iterator[None]:
     """Have events emitted on the running loop's thread handed over together, each within a moment or at the end.
 
     Engines that share a thread emit evenly: handed over one by one, each event would find Prefect's events worker
-    asleep, and cost it two changes of threads.
+    asleep, and cost it two changes of threads. That worker starts here, so as not to ask the server's release again: to
+    read certificates for that costs as much as five runs.
     """
+    with client_settings(server_version_check_enabled=False), suppress(Exception):  # the first event says what is wrong
+        EventsWorker.instance()
     loop, held = asyncio.get_running_loop(), list[tuple[Context, EventsWorker, Event]]()
 
     def hold(worker: EventsWorker, event: Event) -> None:
@@ -159,10 +162,10 @@ def set_global_settings(settings: SettingsContext | None) -> SettingsContext | N
 
 
 @contextmanager
-def retries(at_most: int) -> Iterator[None]:
-    """Have API clients in this context try a request again so often; `temporary_settings` reads all settings anew."""
+def client_settings(**values: Any) -> Iterator[None]:
+    """Have API clients in this context set so; `temporary_settings` reads all settings anew."""
     here = prefect.context.get_settings_context()
-    client = here.settings.client.model_copy(update={"max_retries": at_most})
+    client = here.settings.client.model_copy(update=values)
     with SettingsContext(profile=here.profile, settings=here.settings.model_copy(update={"client": client})):
         yield
 
@@ -206,6 +209,7 @@ __all__ = [
     "SyncClientContext",
     "TaskRunTimeoutError",
     "before_events_end",
+    "client_settings",
     "client_shared",
     "client_to_share",
     "events_dropped",
@@ -214,7 +218,6 @@ __all__ = [
     "isiterable",
     "patch_print",
     "quote",
-    "retries",
     "run_coro_as_sync",
     "run_task_async",
     "set_global_settings",

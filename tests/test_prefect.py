@@ -460,6 +460,15 @@ def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     ]
 
 
+def test_events_ask_no_second_time_what_release_the_server_is_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients do, once a process; to ask again reads all certificates anew, while the first calls are made."""
+    EventsWorker.drain_all()
+    caplog.set_level(logging.INFO, "httpx")
+    assert run(lambda: double.submit(1).result()) == 2
+    assert "/flow_runs/" in caplog.text
+    assert "/admin/version" not in caplog.text
+
+
 def test_the_worker_answers_for_the_run() -> None:
     """`prefect.runtime`, tags and parameters answer inside the function as they do at home."""
 
