@@ -399,7 +399,6 @@ def test_events_of_a_moment_are_handed_over_together() -> None:
 
     def arrived() -> str:
         worker.wait_until_empty()
-        worker.wait_until_empty()
         client = AssertingEventsClient.last
         return "".join(event.event for event in client.events) if client else ""
 
