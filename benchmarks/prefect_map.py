@@ -23,7 +23,7 @@ def cases(quick: bool) -> list[Case]:
     if quick:
         return [Case(name, 100, 1) for name in NAMES]
     return [
-        *(Case(name, 100, 9) for name in NAMES[:2]),
+        *(Case(name, 100, 15) for name in NAMES[:2]),
         *(Case(name, 100, 3) for name in NAMES[2:]),
         *(Case(name, 1_000, 4) for name in NAMES[:2]),
         *(Case(name, 1_000, 1) for name in NAMES[2:]),

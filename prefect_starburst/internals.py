@@ -10,8 +10,8 @@ import functools
 import ssl
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -19,6 +19,7 @@ import prefect
 import prefect.context
 import prefect.main  # completes the context models, which refer to classes they do not import
 from packaging.version import Version
+from prefect._internal.concurrency.threads import get_global_loop
 from prefect._internal.uuid7 import uuid7
 from prefect.context import AsyncClientContext, SettingsContext, SyncClientContext
 from prefect.events import Event
@@ -50,6 +51,7 @@ REASONS = {
     "SettingsContext": "a worker has settings without an API; a setting is changed without all being read anew",
     "EventsWorker": "events on a worker go nowhere; engines' are handed over together, which saves a tenth of the CPU",
     "NullEventsClient": "the same",
+    "get_global_loop": "the events worker takes a client of ours only if it is of the loop that it runs on",
     "patch_print": "print under `log_prints`, on the worker",
     "task_run_logger": "which run a record from a worker belongs to",
     "BaseTransaction": "a transaction's values travel to the worker and back",
@@ -98,6 +100,20 @@ def events_dropped() -> Iterator[None]:
         EventsWorker.instance = instance  # type: ignore[method-assign]
 
 
+def _start_events_worker() -> None:
+    """Have events sent with a client as engines have, and without asking again what release the server is of.
+
+    Left to itself, the worker reads all certificates for each of the two.
+    """
+    if tls():
+        client = client_to_share()
+        # The worker runs there, and looks for a client of its loop.
+        client.client._loop = get_global_loop()._loop  # type: ignore[assignment]  # inferred as None
+        share_client(client)
+    with client_settings(server_version_check_enabled=False):
+        EventsWorker.instance()
+
+
 _GATHERED_S = 0.05
 _gathered = threading.local()  # on a thread that gathers: `hold`
 _send = EventsWorker.send
@@ -117,16 +133,15 @@ def _send_or_replace(worker: EventsWorker, event: Event) -> None:
 EventsWorker.send = _send_or_hold  # type: ignore[method-assign, assignment]
 
 
-@contextmanager
-def events_gathered() -> Iterator[None]:
+@asynccontextmanager
+async def events_gathered() -> AsyncIterator[None]:
     """Have events emitted on the running loop's thread handed over together, each within a moment or at the end.
 
     Engines that share a thread emit evenly: handed over one by one, each event would find Prefect's events worker
-    asleep, and cost it two changes of threads. That worker starts here, so as not to ask the server's release again: to
-    read certificates for that costs as much as five runs.
+    asleep, and cost it two changes of threads.
     """
-    with client_settings(server_version_check_enabled=False), suppress(Exception):  # the first event says what is wrong
-        EventsWorker.instance()
+    with suppress(Exception):  # the first event says what is wrong
+        copy_context().run(_start_events_worker)
     loop, held = asyncio.get_running_loop(), list[tuple[Context, EventsWorker, Event]]()
 
     def hold(worker: EventsWorker, event: Event) -> None:
@@ -214,6 +229,7 @@ __all__ = [
     "client_to_share",
     "events_dropped",
     "events_gathered",
+    "get_global_loop",
     "hash_objects",
     "isiterable",
     "patch_print",

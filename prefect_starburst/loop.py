@@ -120,16 +120,15 @@ class EngineLoop:
 
     async def _keep_client(self) -> None:
         try:
-            with events_gathered():
-                async with client_to_share() as client:
-                    self._ready.set_result(client)
-                    await self._stopping.wait()
-                    while self._runs:
-                        for run in self._runs:
-                            run.cancel()
-                        self._told.set()
-                        await asyncio.wait(list(self._runs))
-                        await asyncio.sleep(0)  # their done callbacks have the futures settled
+            async with events_gathered(), client_to_share() as client:
+                self._ready.set_result(client)
+                await self._stopping.wait()
+                while self._runs:
+                    for run in self._runs:
+                        run.cancel()
+                    self._told.set()
+                    await asyncio.wait(list(self._runs))
+                    await asyncio.sleep(0)  # their done callbacks have the futures settled
         except BaseException as exc:
             if self._ready.done():
                 raise

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import pickle
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from prefect.exceptions import UnfinishedRun
 from prefect.futures import PrefectFuture
 from prefect.settings import (
     PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -403,7 +405,7 @@ def test_events_of_a_moment_are_handed_over_together() -> None:
         return "".join(event.event for event in client.events) if client else ""
 
     async def emit() -> None:
-        with internals.events_gathered():
+        async with internals.events_gathered():
             elsewhere("1")
             for name in "abc":
                 send(name)
@@ -435,7 +437,7 @@ def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
             emit_event("test.gathered", {"prefect.resource.id": f"test.{ids[0]}", "of": prefect.runtime.flow_run.id})
 
     async def both() -> None:
-        with internals.events_gathered():
+        async with internals.events_gathered():
             turns.append(asyncio.Barrier(2))
             await asyncio.gather(emits(), emits())
             drained = EventsWorker.drain_all()
@@ -460,15 +462,25 @@ def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     ]
 
 
-def test_events_ask_no_second_time_what_release_the_server_is_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Clients do, once a process; to ask again reads all certificates anew, while the first calls are made."""
+def test_events_cost_no_reading_of_certificates(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What sends them would read all, for a client of its own and to ask what release the server is of."""
     EventsWorker.drain_all()
     caplog.set_level(logging.INFO, "httpx")
-    assert run(lambda: double.submit(1).result()) == 2
+    create, read_by = ssl.create_default_context, list[str]()
+
+    def created(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        read_by.append(threading.current_thread().name)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(ssl, "create_default_context", created)
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):  # what sends logs reads them too
+        assert run(lambda: double.submit(1).result()) == 2
+    sends = get_global_loop().thread.name
+    assert read_by and sends not in read_by, read_by
     assert "/flow_runs/" in caplog.text
-    for_events = [
-        record.getMessage() for record in caplog.records if record.threadName == get_global_loop().thread.name
-    ]
+    for_events = [record.getMessage() for record in caplog.records if record.threadName == sends]
     assert not any("/admin/version" in request for request in for_events), for_events
 
 
