@@ -6,12 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.test_cli import Shell, one_error, shell_in, values
 from tests.testbed.bed import Bed as Aws
+
+rest = partial(pytest.param, marks=pytest.mark.rest)
 
 
 def on_aws(folder: Path, server: Aws) -> Shell:
@@ -52,20 +55,20 @@ def alike(text: str) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        ["runs"],
-        ["results", "last"],
+        rest(["runs"]),
+        rest(["results", "last"]),
         ["results", "last", "--json"],
         ["failures", "last"],
-        ["failures", "last", "--limit", "1"],
-        ["logs", "last"],
+        rest(["failures", "last", "--limit", "1"]),
+        rest(["logs", "last"]),
         ["logs", "last", "--item", "4"],
-        ["attach", "last"],
+        rest(["attach", "last"]),
         ["cancel", "last"],
         ["replay", "last", "4"],
-        ["replay", "last", "3"],
-        ["replay", "last", "6"],
+        rest(["replay", "last", "3"]),
+        rest(["replay", "last", "6"]),
         ["status", "last"],
-        ["status", "none"],
+        rest(["status", "none"]),
     ],
     ids=" ".join,
 )

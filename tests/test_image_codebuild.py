@@ -187,6 +187,7 @@ def test_a_step_that_fails_is_told_with_what_it_said(engine: Engine, lab: Lab) -
     assert (lab.tags(), sources(lab.aws), lab.statuses()) == ([], [], ["FAILED"])
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("where", ["told", "signal"])
 def test_who_interrupts_ends_the_build(engine: Engine, lab: Lab, where: str) -> None:
     """Raised where lines are told, or by Ctrl-C while it waits: it is paid for no longer."""
@@ -207,6 +208,7 @@ def test_who_interrupts_ends_the_build(engine: Engine, lab: Lab, where: str) -> 
     assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["STOPPED"], [], [])
 
 
+@pytest.mark.rest
 def test_who_interrupts_at_the_first_word_ends_the_build_too(engine: Engine, lab: Lab) -> None:
     """From when there is a build, somebody sees to its end."""
 
@@ -218,6 +220,7 @@ def test_who_interrupts_at_the_first_word_ends_the_build_too(engine: Engine, lab
     assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["STOPPED"], [], [])
 
 
+@pytest.mark.rest
 def test_a_build_that_somebody_stops_is_told_as_that(engine: Engine, lab: Lab) -> None:
     """In the console, perhaps."""
 
@@ -229,6 +232,7 @@ def test_a_build_that_somebody_stops_is_told_as_that(engine: Engine, lab: Lab) -
         lab.build(engine.recipe(build_steps=long()), tell)
 
 
+@pytest.mark.rest
 def test_a_build_has_an_hour(engine: Engine, lab: Lab) -> None:
     """Then CodeBuild ends it, and the error says so."""
     lab.aws.set(build_minute_s=0.1)
@@ -248,6 +252,7 @@ def test_without_a_role_it_says_which_setting(engine: Engine, lab: Lab) -> None:
     assert not [operation for service, operation in lab.aws.requests() if service == "codebuild"]
 
 
+@pytest.mark.rest
 def test_what_codebuild_refuses_is_told_with_what_to_do(engine: Engine, lab: Lab) -> None:
     """A role that it may not assume; more builds at once than the account may have. Nothing is left of either."""
     recipe = engine.recipe()
@@ -284,6 +289,7 @@ def test_each_end_has_its_sentence(status: str, end: str) -> None:
     assert said == f"CodeBuild's build p:1 for linux/amd64 {end}\nBUILD: CODE why\nlast"
 
 
+@pytest.mark.rest
 def test_who_is_slower_takes_the_image_that_is_there(engine: Engine, lab: Lab) -> None:
     """Of two who build the same all the same, none fails: a tag stays as it is."""
     recipe = engine.recipe()
@@ -297,6 +303,7 @@ def test_who_is_slower_takes_the_image_that_is_there(engine: Engine, lab: Lab) -
     assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["FAILED"], [recipe.tag], [])
 
 
+@pytest.mark.rest
 def test_what_fails_on_the_way_is_waited_out(engine: Engine, lab: Lab, caplog: Any) -> None:
     """Throttling, failures, cut connections, expired credentials: the build goes on, and is one."""
     for service, operation in (("codebuild", "BatchGetBuilds"), ("logs", "GetLogEvents")):
@@ -322,6 +329,7 @@ def test_what_fails_on_the_way_is_waited_out(engine: Engine, lab: Lab, caplog: A
 # --- the project ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rest
 def test_two_who_make_the_project_both_go_on(engine: Engine, lab: Lab) -> None:
     """It is made once, marked as the site's; another role in the settings is another in the project."""
     lab.aws.fault(service="codebuild", operation="CreateProject", delay_s=1.0, times=2)
@@ -362,6 +370,7 @@ def test_requests_are_what_codebuild_takes() -> None:
     assert (made["environment"]["privilegedMode"], made["artifacts"]) == (True, {"type": "NO_ARTIFACTS"})
 
 
+@pytest.mark.rest
 def test_the_source_of_an_image_is_always_the_same(engine: Engine) -> None:
     """Down to the byte, whenever it is packed; and what is a program is packed as one."""
     packed = []
@@ -408,6 +417,7 @@ def test_parts_are_joined_under_the_image_s_tag(engine: Engine, lab: Lab, kind: 
     assert [image.tag for image in lab.repository.images() if image.tag.startswith(("env-", PART))] == [recipe.tag]
 
 
+@pytest.mark.rest
 def test_what_an_engine_pushes_is_joined_with_what_was_there(engine: Engine, lab: Lab) -> None:
     """A try that got one platform done is gone on with: only the other is built, on its own kind of machine."""
     recipe = engine.recipe(platforms=BOTH)

@@ -181,6 +181,7 @@ def test_no_secret_is_in_it(built: Built) -> None:
     assert built.said("-c", search, entrypoint=["sh"], user="0") == ""
 
 
+@pytest.mark.rest
 def test_it_is_as_one_made_of_wheels(engine: Engine, built: Built) -> None:
     """The same variables, user, folder, label and entry point; and the worker gets as far as to miss its orders."""
     recipe, access = engine.recipe(), place(engine)
@@ -229,6 +230,7 @@ def test_a_step_that_fails_is_told_with_what_it_said_last(engine: Engine, logs: 
     assert Registry.of(access).digest(access.repository, recipe.tag) is None
 
 
+@pytest.mark.rest
 def test_packages_that_cannot_be_installed_are_told_in_uvs_words(engine: Engine, logs: Path) -> None:
     """With the place where the rest is."""
     recipe = engine.recipe(Environment.of(PYTHON, "docopt==0.0.99"))
@@ -236,6 +238,7 @@ def test_packages_that_cannot_be_installed_are_told_in_uvs_words(engine: Engine,
         DockerBuilder(logs=logs).build(recipe, place(engine), lambda _: None)
 
 
+@pytest.mark.rest
 def test_a_base_with_another_python_is_refused(engine: Engine, logs: Path) -> None:
     """It would not find its packages."""
     recipe = engine.recipe(Environment.of("3.12", ""))
@@ -276,6 +279,7 @@ def test_without_the_docker_library_it_is_told_what_to_install() -> None:
     assert "pip install 'starburst-ecs[docker]'" in done.stdout
 
 
+@pytest.mark.rest
 def test_a_registry_that_asks_who_we_are_is_told(engine: Engine, logs: Path) -> None:
     """The base may be in it too; who is not let in hears so before anything is built."""
     recipe = engine.recipe()
@@ -292,6 +296,7 @@ def test_a_registry_that_asks_who_we_are_is_told(engine: Engine, logs: Path) -> 
         assert PASSWORD not in "\n".join(told) and list(logs.iterdir()) == []
 
 
+@pytest.mark.rest
 def test_a_push_that_breaks_leaves_no_tag_and_the_next_one_succeeds(engine: Engine, logs: Path) -> None:
     """What a registry cannot do now it may do later."""
     recipe = engine.recipe()
@@ -306,6 +311,7 @@ def test_a_push_that_breaks_leaves_no_tag_and_the_next_one_succeeds(engine: Engi
         assert Registry.of(target).digest(target.repository, recipe.tag) == digest
 
 
+@pytest.mark.rest
 def test_a_tag_that_somebody_pushes_meanwhile_stays(engine: Engine, logs: Path) -> None:
     """Where tags stay as they are, the second to come has that one's digest."""
     recipe = engine.recipe()
@@ -331,6 +337,7 @@ def push_base(engine: Engine, recipe: Recipe, target: Access) -> str:
     return registry.put_manifest(target.repository, recipe.tag, base.body, base.media_type)
 
 
+@pytest.mark.rest
 def test_a_build_killed_while_it_pushes_leaves_no_tag(engine: Engine, logs: Path) -> None:
     """The engine gives up with it; who comes next builds it."""
     recipe = engine.recipe()
@@ -392,6 +399,7 @@ def test_a_base_without_the_platform_is_told(engine: Engine, logs: Path) -> None
         DockerBuilder(logs=logs).build(replace(recipe, base_digest=digest), place(engine), lambda _: None)
 
 
+@pytest.mark.rest
 def test_a_locked_package_and_an_index_whose_address_has_a_password(engine: Engine) -> None:
     """The line of a lock, hashes and all; the password is in no layer, history or configuration, deleted or not."""
     recipe = engine.recipe(Environment.of(PYTHON, locked("numpy")))
@@ -428,6 +436,7 @@ def own_layers(built: Built) -> list[bytes]:
     return [gzip.decompress(registry.blob(built.access.repository, digest)) for digest in above]
 
 
+@pytest.mark.rest
 def test_a_failed_install_does_not_tell_the_password_of_an_index(engine: Engine, logs: Path) -> None:
     """Neither in what is raised nor in what is kept."""
     recipe, told = engine.recipe(Environment.of(PYTHON, "mine==9\n")), list[str]()
@@ -439,6 +448,7 @@ def test_a_failed_install_does_not_tell_the_password_of_an_index(engine: Engine,
     assert [text for text in (str(failed.value), kept, *told) if SECRET in text] == []
 
 
+@pytest.mark.rest
 def test_a_step_that_fails_for_its_own_reasons_is_told_without_advice(engine: Engine, logs: Path) -> None:
     """First why, then where all is, then the end of it; the file is whole, and its owner's alone."""
     step = f"exec >&2; seq 1 40; echo out of luck; exit 3 # {token_hex(4)}"
@@ -458,6 +468,7 @@ def test_a_step_that_fails_for_its_own_reasons_is_told_without_advice(engine: En
     assert Registry.of(access).digest(access.repository, recipe.tag) is None
 
 
+@pytest.mark.rest
 def test_who_may_look_but_not_push_is_told_so(engine: Engine, logs: Path) -> None:
     """It is their credentials' matter: trying again is no advice."""
     recipe = engine.recipe()
@@ -496,6 +507,7 @@ def put_base_layers(engine: Engine, recipe: Recipe, target: Access) -> None:
         assert registry.mount(target.repository, layer["digest"], repository)
 
 
+@pytest.mark.rest
 def test_a_registry_that_stumbles_over_the_first_uploads_gets_them_again(engine: Engine, logs: Path) -> None:
     """From the engine, which is patient by itself."""
     recipe = engine.recipe()

@@ -324,6 +324,7 @@ def test_a_registry_that_fails_leaves_no_tag_and_the_next_try_succeeds(
     assert Registry.of(there).digest(there.repository, recipe.tag) == made
 
 
+@pytest.mark.rest
 def test_cut_uploads_are_made_good(engine: Engine, base: Base, cache: Path) -> None:
     """Half a layer never counts."""
     recipe, there = recipe_for(base), place(engine)
@@ -345,6 +346,7 @@ def tiny_disk(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("size", ["1m", "26m", "40m"])
 def test_a_full_disk_is_told_and_the_next_try_succeeds(engine: Engine, base: Base, tmp_path: Path, size: str) -> None:
     """With the folder and how much is free in it, whether it fills while uv installs, or while layers are packed."""
@@ -358,6 +360,7 @@ def test_a_full_disk_is_told_and_the_next_try_succeeds(engine: Engine, base: Bas
         assert not list(disk.glob("work-*"))
 
 
+@pytest.mark.rest
 def test_a_kept_layer_that_was_spoilt_is_made_anew(engine: Engine, base: Base, tmp_path: Path) -> None:
     """It is noticed by its digest, and a spoilt note by its form."""
     recipe = recipe_for(base)

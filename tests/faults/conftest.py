@@ -149,9 +149,13 @@ def watched(bed: Bed) -> Iterator[Any]:
         bed.backend.close()
 
 
-@pytest.fixture(params=["local", "aws"])
+#: For tests of a fault of each kind: on AWS, too, before every commit.
+on_both = pytest.mark.parametrize("bed", ["local", "aws"], indirect=True)
+
+
+@pytest.fixture(params=["local", pytest.param("aws", marks=pytest.mark.rest)])
 def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bed]:
-    """Each backend in turn."""
+    """Each backend in turn; the same code runs on both, so AWS is left to `make test-all` where a test says nothing."""
     notes = tmp_path / "notes"
     if request.param == "local":
         yield from watched(LocalBed(tmp_path / "home", notes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from starburst_common import Cluster, RunState, RunStopped, starburst_map
 from tests.faults.conftest import AwsBed, noting
 
 N = 10_000
+rest = partial(pytest.param, marks=pytest.mark.rest)
 DOUBLED = [2 * item for item in range(N)]
 
 
@@ -25,14 +27,14 @@ def mapped(bed: AwsBed, *, seconds: float = 0.0002, **options: Any) -> list[Any]
     "faults",
     [
         [{"service": "s3", "probability": 0.1, "code": "SlowDown"}],
-        [{"service": "s3", "operation": "PutObject", "probability": 0.3, "code": "ConditionalRequestConflict"}],
-        [{"service": "s3", "operation": "PutObject", "probability": 0.3, "code": "InternalError", "after": True}],
-        [{"service": "sqs", "probability": 0.1, "code": "ThrottlingException", "status": 400}],
+        rest([{"service": "s3", "operation": "PutObject", "probability": 0.3, "code": "ConditionalRequestConflict"}]),
+        rest([{"service": "s3", "operation": "PutObject", "probability": 0.3, "code": "InternalError", "after": True}]),
+        rest([{"service": "sqs", "probability": 0.1, "code": "ThrottlingException", "status": 400}]),
         [{"service": "sqs", "probability": 0.1, "code": "InternalFailure", "status": 500, "after": True}],
         [{"service": "ecs", "probability": 0.3, "code": "ThrottlingException", "status": 400}],
-        [{"service": "ecs", "probability": 0.3, "code": "ServerException", "status": 500, "after": True}],
-        [{"service": "logs", "times": 2, "code": "ThrottlingException", "status": 400}],
-        [{"probability": 0.05, "reset": True}],
+        rest([{"service": "ecs", "probability": 0.3, "code": "ServerException", "status": 500, "after": True}]),
+        rest([{"service": "logs", "times": 2, "code": "ThrottlingException", "status": 400}]),
+        rest([{"probability": 0.05, "reset": True}]),
         [{"probability": 0.05, "reset": True, "after": True}],
     ],
     ids=lambda faults: "-".join(str(value) for value in faults[0].values()),
@@ -100,6 +102,7 @@ def test_no_capacity_for_a_while_is_waited_for(aws_bed: AwsBed) -> None:
         assert run.status().reason == ""
 
 
+@pytest.mark.rest
 def test_half_of_a_launch_is_enough_to_begin(aws_bed: AwsBed) -> None:
     """RunTask grants what one zone has room for; the others come from the other zones."""
     aws_bed.aws.capacity(zones={"us-east-1a": 1, "us-east-1b": 1, "us-east-1c": 2})
@@ -138,6 +141,7 @@ def test_a_crash_is_told_with_the_last_lines(aws_bed: AwsBed, caplog: pytest.Log
     assert "1 slots, Python" in told
 
 
+@pytest.mark.rest
 def test_credentials_that_expire_are_renewed(aws_bed: AwsBed) -> None:
     """Workers' credentials expire in the middle of the run: they fetch new ones and go on."""
     with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
@@ -161,6 +165,7 @@ def test_a_driver_without_valid_credentials_pauses_and_says_so(aws_bed: AwsBed) 
         assert run.wait().reason == ""
 
 
+@pytest.mark.rest
 def test_a_chunk_that_cannot_be_handed_over_does_not_cost_its_worker(aws_bed: AwsBed) -> None:
     """A fetched chunk has waited too long for its slot while SQS takes no messages: the worker goes on."""
 

@@ -19,7 +19,7 @@ from starburst_common.model import Buffer
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
 from starburst_common.reconcile import Resend
-from tests.faults.conftest import Bed, LocalBed, noting
+from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 N = 10_000
 DOUBLED = [2 * item for item in range(N)]
@@ -33,6 +33,7 @@ def started(bed: Bed, *, seconds: float = 0.0, **options: Any) -> tuple[Cluster,
     return cluster, run
 
 
+@on_both
 def test_a_killed_worker_costs_its_chunk_another_run_and_no_answer(bed: Bed) -> None:
     """SIGKILL in the middle of a chunk: it is leased again when its lease ends, and every item is answered once."""
     cluster, run = started(bed, seconds=0.0005)
@@ -95,6 +96,7 @@ def test_a_killed_driver_is_replaced_by_whoever_attaches(bed: Bed) -> None:
     run._driver.fleet.close()  # type: ignore[union-attr]
 
 
+@on_both
 def test_driver_and_workers_may_all_die(bed: Bed) -> None:
     """Nothing is alive any more: whoever attaches launches workers and finishes the run."""
     process, run_id = driver_process(bed)
@@ -193,6 +195,7 @@ def test_five_thousand_outcomes(bed: Bed) -> None:
     assert bed.calls() == dict.fromkeys(range(n), 1)
 
 
+@on_both
 def test_two_runs_at_once_on_one_fleet(bed: Bed) -> None:
     """They share the workers fairly, and neither sees the other's items."""
     with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:

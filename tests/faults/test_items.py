@@ -26,7 +26,7 @@ from starburst_common import (
     starburst_map,
 )
 from starburst_common.errors import EnvironmentMismatch, UnpicklableResult
-from tests.faults.conftest import Bed
+from tests.faults.conftest import Bed, on_both
 
 
 def one_bad(bed: Bed, fn: Any, items: Any = range(20), **options: Any) -> tuple[list[Any], Exception]:
@@ -73,6 +73,7 @@ def test_a_crash_is_lost_and_names_the_signal(bed: Bed) -> None:
     assert isinstance(bad, WorkerLost) and f"signal {signal.SIGSEGV.value}" in str(bad)
 
 
+@on_both
 def test_a_killed_slot_is_lost(bed: Bed) -> None:
     """SIGKILL of the process that runs the item, without the kernel running out of memory."""
     values, bad = one_bad(bed, misbehaves, [*NEIGHBOURS, -6])
@@ -80,6 +81,7 @@ def test_a_killed_slot_is_lost(bed: Bed) -> None:
     assert isinstance(bad, WorkerLost) and "signal 9" in str(bad)
 
 
+@on_both
 def test_an_item_that_hangs_is_stopped_at_its_timeout(bed: Bed) -> None:
     """The slot is killed, the item fails as TIMEOUT, and the rest goes on in a new slot."""
     began = time.monotonic()
@@ -243,6 +245,7 @@ def chatty(item: int) -> int:
     return item
 
 
+@on_both
 def test_what_an_item_says_is_kept_for_that_item(bed: Bed) -> None:
     """stdout, stderr and log records, by item, bounded."""
     with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
@@ -344,6 +347,7 @@ def test_another_python_is_refused_with_the_reason(bed: Bed, monkeypatch: pytest
         starburst_map(abs, range(5), workers=1, backend=bed.backend, progress=False)
 
 
+@on_both
 def test_a_module_that_the_worker_lacks_is_named_with_the_way_out(bed: Bed) -> None:
     """Whether it is missed as the function arrives or while it runs: which module, and where to name its package."""
 
@@ -357,7 +361,7 @@ def test_a_module_that_the_worker_lacks_is_named_with_the_way_out(bed: Bed) -> N
     assert "name the package in your project's requirements" in error.value.__notes__[0]
 
 
-@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.rest) for turn in range(1, 5))])
 def test_failures_beyond_what_is_tolerated_raise_even_if_they_come_last(bed: Bed, turn: int) -> None:
     """All items are answered before anybody decides: the run is stopped all the same, every time."""
 

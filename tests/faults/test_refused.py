@@ -15,7 +15,7 @@ from starburst_common.names import RunNames, work_queue
 from starburst_common.objects import whole
 from starburst_common.ports import ObjectStore
 from starburst_common.wire import chunk_message
-from tests.faults.conftest import Bed
+from tests.faults.conftest import Bed, on_both
 
 
 def double(item: int) -> int:
@@ -23,6 +23,7 @@ def double(item: int) -> int:
     return item * 2
 
 
+@on_both
 def test_messages_that_we_did_not_sign_run_nothing(bed: Bed) -> None:
     """Junk, another key's chunk and another version lie in the queue: refused, and the run is unharmed."""
     with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:

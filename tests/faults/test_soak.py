@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.testbed.bed import REPOSITORY
 
 
+@pytest.mark.rest
 def test_a_short_soak_holds() -> None:
     """Some rounds under random faults: every answer once and right, nothing left, and figures at the end."""
     done = subprocess.run(

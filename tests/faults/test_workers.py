@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
-from tests.faults.conftest import Bed, noting
+from tests.faults.conftest import Bed, noting, on_both
 
 
 def slot_and_worker(_: int) -> tuple[int, int, str]:
@@ -57,6 +57,7 @@ def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> No
         assert not futures[3].done()
 
 
+@on_both
 def test_idle_workers_stop_themselves(bed: Bed) -> None:
     """A warm worker without work is gone after `idle_s`, though its cluster is still open; more work starts another."""
     with Cluster(workers=2, backend=replace(bed.backend, idle_s=0.5), progress=False) as cluster:
@@ -75,6 +76,7 @@ def test_a_worker_past_its_lifetime_ends_in_good_order_and_is_replaced(bed: Bed)
     assert bed.calls() == dict.fromkeys(range(1000), 1)
 
 
+@on_both
 def test_any_process_can_cancel_and_the_workers_notice(bed: Bed) -> None:
     """A cancelled run's items stop, also the one that is running; what was answered stays readable."""
     with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
