@@ -1,6 +1,8 @@
 # Every target sets itself up: a fresh machine needs Python, pip, git, make and gcc.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
+SPREAD := -n 4 --dist loadfile # many tests wait: it takes four processes to keep two cores busy
+TEST := $(RUN) --group dev pytest $(SPREAD)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
@@ -14,10 +16,29 @@ demo: uv ## A grid search as a Prefect flow on this machine's processes
 fresh: ## What README and docs tell a newcomer to run, as on a machine that has never seen the project
 	@python3 -m tests.fresh
 
-test: uv ## All tests, with real processes; the Prefect ones on its newest and on the oldest release we support
-	@$(RUN) --group dev pytest -n 2 --dist loadfile
+test: uv ## What to know before a commit: every promise in short, in a quarter of an hour
+	@$(TEST) -m "not rest" --times test
+
+test-all: test test-rest test-prefect-oldest test-3.12 test-3.13 test-wheels test-soak ## All there is; each part also alone
+
+test-rest: uv ## Every fault on both backends, every end of a build, and slow repeats
+	@$(TEST) -m rest --times rest
+
+test-prefect-oldest: uv ## What of Prefect's inside is used, on the oldest release we support
 	@UV_PROJECT_ENVIRONMENT=.venv-prefect-oldest $(UV) run --frozen --extra prefect --group test --group prefect-oldest \
-		pytest -n 2 --dist loadfile -m "not bed" $(wildcard tests/test_prefect*.py)
+		pytest $(SPREAD) -m contract --times prefect-oldest $(wildcard tests/test_prefect*.py)
+
+test-3.%: uv ## The fast tests on another Python, where there is one: make test-3.13
+	@UV_PYTHON_DOWNLOADS=never $(UV) python find --no-project 3.$* >/dev/null 2>&1 \
+		|| { echo "NOT TESTED on Python 3.$*: no such interpreter on this machine"; exit 0; } \
+		&& UV_PROJECT_ENVIRONMENT=.venv-3.$* $(UV) run --frozen --python 3.$* --no-default-groups --extra parquet --group test \
+			pytest $(SPREAD) --times 3.$* $(FAST)
+
+test-wheels: uv ## The wheel in empty environments of each Python, with each extra alone and the newest of what it needs
+	@$(RUN) --group dev python -m tests.wheels
+
+test-soak: uv ## Three minutes of what `make soak` does for half an hour
+	@$(RUN) --group dev python -m tests.soak --minutes 3
 
 check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev ruff format --check .
