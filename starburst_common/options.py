@@ -170,7 +170,7 @@ class Options:
         chunk_size: int | None = None,
         retries: int = 0,
         retry_delay: float = 0.0,
-        retry_on: Any = Exception,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         timeout: float | None = None,
         return_exceptions: bool = False,
         ordered: bool = True,
@@ -183,18 +183,26 @@ class Options:
         """Checked options.
 
         Args:
-            workers: containers, or processes on the local backend; None lets the backend choose.
-            cpu, memory, slots, spot: see `Resources`.
-            image: what workers run in, in place of one made for your environment; it must hold the worker.
+            workers: containers, or processes on the local backend, at most; None is one a core here, and 10 on AWS.
+            cpu: vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16.
+            memory: of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`. On the
+                local backend only a named limit is enforced, for all slots together, and on Linux.
+            slots: items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.
+            spot: on capacity that is cheaper and may be taken back; changes nothing on the local backend.
+            image: what workers run in, in place of one made for your environment; it must hold the worker. Changes
+                nothing on the local backend.
             chunk_size: items leased together; None chooses from how long items take.
-            retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last.
+            retries: further tries for an item that raises a `retry_on`; a `timeout` counts as raising ItemTimeout.
+            retry_delay: seconds before each further try.
+            retry_on: the exception type, or types, that are tried again.
             timeout: seconds one item may run; then its slot is killed.
             return_exceptions: put exceptions in place of the values instead of raising the first.
             ordered: results in the order of the items, else as they complete.
             tolerate: failures that do not stop the run, a count or "2%"; they are returned in place.
             budget: the most the run may cost in USD, where the backend has prices.
             progress: True shows it, False is silent, None shows it on a terminal.
-            label, tags: yours, shown in listings.
+            label: yours, shown in listings.
+            tags: yours, names and values as text, shown with the run.
 
         Raises:
             BadInput: naming the argument, its value, and what it should be.
