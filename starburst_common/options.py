@@ -200,7 +200,7 @@ class Options:
             ordered: results in the order of the items, else as they complete.
             tolerate: failures that do not stop the run, a count or "2%"; they are returned in place.
             budget: the most the run may cost in USD, where the backend has prices.
-            progress: True shows it, False is silent, None shows it on a terminal.
+            progress: on stderr, a bar on a terminal and a line every 5 s elsewhere; True gives one line at least, False none.
             label: yours, shown in listings.
             tags: yours, names and values as text, shown with the run.
 

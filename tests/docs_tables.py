@@ -46,7 +46,7 @@ def places(page: str) -> list[str]:
 def options() -> str:
     """Of a map: every keyword of `Options.of`, with what its docstring says."""
     said = arguments(Options.of)
-    known = inspect.signature(Options.of).parameters.values()
+    known = [each for each in inspect.signature(Options.of).parameters.values() if each.kind is each.KEYWORD_ONLY]
     return _table(
         ("option", "type", "default", "meaning"),
         ((f"`{each.name}`", _code(each.annotation), _code(repr(each.default)), said[each.name]) for each in known),
