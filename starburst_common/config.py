@@ -22,7 +22,7 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 class ImageSettings:
     """How images are made for environments: `[image]` of the settings, `[tool.starburst.image]` of a project."""
 
-    base: str = ""  #: the image below, with Python and glibc; default: the official slim one of this Python
+    base: str = ""  #: the image below, with this Python and glibc; default: Python's official slim one
     builder: str = "auto"  #: layer, docker or codebuild; auto: the first of them that can
     platforms: tuple[str, ...] = ()  #: linux/amd64, linux/arm64 or both; default: the site's architecture
     system_packages: tuple[str, ...] = ()  #: packages of Debian
