@@ -23,6 +23,7 @@ from starburst_common.options import Options
 from starburst_common.site import Site
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
+from tests.policies import needed_for, policies
 
 README = ROOT / "README.md"
 ALL = [README, *PAGES]
@@ -241,15 +242,6 @@ def test_every_variable_is_told_of() -> None:
 # --- AWS --------------------------------------------------------------------------------------------------------------
 
 SERVICES = ("codebuild", "ecr", "ecs", "logs", "s3", "secretsmanager", "sqs", "ssm", "sts")
-#: Actions that are not called as the operation is. Source: AWS Service Authorization Reference.
-ACTIONS = {
-    "sqs:SendMessageBatch": "sqs:SendMessage",
-    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
-    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
-    "s3:CreateMultipartUpload": "s3:PutObject",
-    "s3:UploadPart": "s3:PutObject",
-    "s3:CompleteMultipartUpload": "s3:PutObject",
-}
 #: What the calls of obstore, of the registry's own protocol, and tags and roles in a request need. Same source.
 IMPLIED = {
     *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"),
@@ -269,18 +261,6 @@ PORTS = {
     "queue.delete": {"sqs:DeleteMessage"},
     "compute.ended": {"s3:ListBucket", "s3:GetObject"},
 }
-
-
-def policies() -> dict[str, set[str]]:
-    """The actions that each policy of docs/aws.md allows, by its name."""
-    section = (ROOT / "docs/aws.md").read_text().partition("## Policies")[2]
-    found = re.findall(r"`(\w+\.json)`(?:(?!```).)*```json\n(.+?)```", section, re.DOTALL)
-    return {name: actions(json.loads(body)) for name, body in found}
-
-
-def actions(policy: dict[str, Any]) -> set[str]:
-    listed = [statement["Action"] for statement in policy["Statement"]]
-    return {action for each in listed for action in ([each] if isinstance(each, str) else each)}
 
 
 def operations() -> dict[str, str]:
@@ -311,7 +291,7 @@ def test_the_policies_allow_what_the_sources_call() -> None:
     """Who starts runs may do all of it, and nothing more is asked for."""
     allowed = policies()
     mine = allowed["you.json"] | allowed["images.json"] | allowed["codebuild.json"]
-    needed = {ACTIONS.get(operation, operation) for operation in called()} | IMPLIED
+    needed = {needed_for(operation) for operation in called()} | IMPLIED
     assert len(called()) > 35
     assert needed - mine == {"ssm:GetParameter", "sts:AssumeRole"}  # told in the text, and in docs/prefect.md
     assert mine - needed == set()
