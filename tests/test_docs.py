@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import inspect
 import json
@@ -21,6 +22,7 @@ from botocore import xform_name
 from starburst_common.cli.app import app
 from starburst_common.options import Options
 from starburst_common.site import Site
+from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
 from tests.policies import needed_for, policies
@@ -54,6 +56,11 @@ def test_every_table_has_its_place() -> None:
     for name in ("options", "prefect-options", "settings", "failure-kinds", "exceptions", "commands"):
         silent = [row for row in TABLES[name]().splitlines() if row.endswith("| |")]
         assert silent == [], name
+
+
+def test_the_examples_of_the_tables_hold() -> None:
+    """The doctests of what makes them."""
+    assert doctest.testmod(docs_tables).failed == 0
 
 
 # --- Python -----------------------------------------------------------------------------------------------------------
