@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what 
 .PHONY: demo fresh test check soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes
-	@echo "Installing what the demo needs into .venv: 120 packages the first time, then nothing."
+	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
 	@echo "Then examples/grid_search.py starts; what it imports is compiled the first time."
 	@$(UV) run --frozen --no-default-groups --extra prefect --group examples python examples/grid_search.py
 
