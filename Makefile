@@ -1,13 +1,18 @@
 # Every target sets itself up: a fresh machine needs Python, pip, git, make and gcc.
-UV := $(shell command -v uv 2>/dev/null || echo python3 -m uv)
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo test check soak bench testbed format uv
+.PHONY: demo fresh test check soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes
-	@$(RUN) --group examples python examples/grid_search.py
+	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
+	@echo "Then examples/grid_search.py starts; what it imports is compiled the first time."
+	@$(UV) run --frozen --no-default-groups --extra prefect --group examples python examples/grid_search.py
+
+fresh: ## What README and docs tell a newcomer to run, as on a machine that has never seen the project
+	@python3 -m tests.fresh
 
 test: uv ## All tests, with real processes; the Prefect ones on its newest and on the oldest release we support
 	@$(RUN) --group dev pytest -n 2 --dist loadfile
@@ -35,5 +40,8 @@ format: uv
 	@$(RUN) --group dev ruff format .
 	@$(RUN) --group dev ruff check --fix .
 
-uv:
-	@$(UV) --version >/dev/null 2>&1 || python3 -m pip install --quiet uv
+uv: $(UV)
+
+.uv/bin/uv: # into a folder of the project's own: pip may do that where it may install nowhere else
+	@echo "Installing uv into .uv: it is not on the PATH"
+	@python3 -m pip install --quiet --target .uv uv || { echo "Install pip (Debian: python3-pip), or uv itself"; exit 1; }

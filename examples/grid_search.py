@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -45,14 +48,22 @@ def evaluate(configuration: dict[str, Any]) -> Score:
 
 def search_as_flow(**options: Any) -> list[Score]:
     """As a Prefect flow: every configuration is a task run."""
+    say("Importing Prefect")
     from prefect import flow, task
+    from prefect.futures import as_completed
+    from prefect.settings import PREFECT_API_URL
 
     from prefect_starburst import StarburstTaskRunner
 
     @flow(name="grid-search", task_runner=StarburstTaskRunner(**options))
     def grid_search() -> list[Score]:
-        return task(evaluate).map(CONFIGURATIONS).result()
+        scores = task(evaluate).map(CONFIGURATIONS)
+        first: Score = next(as_completed(scores)).result()
+        say(f"First result: accuracy {mean(first.folds):.4f}")
+        return scores.result()
 
+    if not PREFECT_API_URL.value():
+        say("Starting Prefect's server: its first start makes a database, which takes up to a minute")
     return grid_search()
 
 
@@ -84,7 +95,13 @@ def main(*, plain: bool = False, **options: Any) -> None:
     run = next(iter(list_runs()), None)
     if run is not None:
         print_cost(run)
-        console.print(f"\nLook next: starburst runs; starburst status {run.id}; docs/")
+        starburst = os.path.relpath(Path(sys.executable).with_name("starburst"))
+        print(f"\nLook next: {starburst} runs; {starburst} status {run.id}; docs/")
+
+
+def say(line: str) -> None:
+    """What happens now, beside Prefect's log."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def print_cost(run: Run) -> None:

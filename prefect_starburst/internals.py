@@ -169,6 +169,19 @@ def tls() -> dict[str, Any]:
     return {} if encrypted else {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
 
 
+_SERVER_START_S = 180  # on one core, with another process on it at a higher priority
+
+
+def wait_longer_for_the_server() -> None:
+    """Give Prefect's temporary server longer to start, in this process, if no setting of the user's says how long.
+
+    Its first start makes a database, and then Prefect's 20 s are not enough on a slow or busy machine.
+    """
+    ephemeral = prefect.context.get_settings_context().settings.server.ephemeral
+    if "startup_timeout_seconds" not in ephemeral.model_fields_set:
+        ephemeral.startup_timeout_seconds = _SERVER_START_S
+
+
 def set_global_settings(settings: SettingsContext | None) -> SettingsContext | None:
     """Set what threads without a context of their own take for settings; what it was."""
     before = prefect.context.GLOBAL_SETTINGS_CONTEXT
@@ -247,5 +260,6 @@ __all__ = [
     "unmapped",
     "uuid7",
     "visit_collection",
+    "wait_longer_for_the_server",
     "warn_of_unknown",
 ]

@@ -27,7 +27,7 @@ import starburst_common.local  # noqa: F401  as above
 from prefect_starburst.engine import Submission, final_state
 from prefect_starburst.former import ATTEMPT, FLOW_RUN, Former
 from prefect_starburst.future import StarburstFuture, upstream_of
-from prefect_starburst.internals import uuid7, warn_of_unknown
+from prefect_starburst.internals import uuid7, wait_longer_for_the_server, warn_of_unknown
 from prefect_starburst.loop import EngineLoop
 from prefect_starburst.session import Session
 from prefect_starburst.settings import resolve
@@ -47,6 +47,8 @@ ON_LOST = ("crash", "retry")
 
 #: What the calls of the `map` that is submitting have in common.
 _common: ContextVar[Common | None] = ContextVar("starburst-common", default=None)
+
+wait_longer_for_the_server()  # here, since the flow's engine starts the server before it asks a runner for anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import prefect
 import pytest
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS as LIMIT
+from prefect.settings import temporary_settings
 
 from prefect_starburst import internals
 
@@ -66,3 +71,23 @@ def test_a_known_release_is_not_worth_a_word() -> None:
         warnings.simplefilter("error")
         internals.warn_of_unknown(internals.OLDEST)
         internals.warn_of_unknown(internals.NEWEST)
+
+
+def test_prefects_server_may_take_longer_to_start_unless_the_user_says_how_long(tmp_path: Path) -> None:
+    """Importing the runner, after Prefect, is enough for its first start; whatever setting names a limit is kept."""
+    asked = (
+        f"import prefect; from prefect_starburst import StarburstTaskRunner; from prefect.settings import {LIMIT.name}"
+    )
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{asked}; print({LIMIT.name}.value())"],
+        env={**variables, "PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) > 2 * LIMIT.default()
+    for said in (5, LIMIT.default(), 1000):
+        with temporary_settings({LIMIT: said}):
+            internals.wait_longer_for_the_server()
+            assert LIMIT.value() == said
