@@ -40,7 +40,7 @@ class CannotLaunch(StarburstError):
 
 
 class RunStopped(StarburstError):
-    """The run ended before every item had its turn: too many failures, or workers that cannot start."""
+    """Starburst ended the run: more failures than tolerated, the first items all failing alike, or no way to go on."""
 
 
 class RunCancelled(StarburstError):
@@ -76,7 +76,7 @@ class UnpicklableResult(ItemFailed, TypeError):
 
 
 class ItemCancelled(ItemFailed):
-    """The item had no turn: its run was cancelled or stopped."""
+    """The item had no turn: its run was cancelled or stopped. Not raised yet: such an item has no answer at all."""
 
 
 class CannotBuild(StarburstError):

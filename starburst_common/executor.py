@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -21,7 +22,7 @@ from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
 from starburst_common.model import Failure
 from starburst_common.names import RunNames, new_run_id
-from starburst_common.options import Options
+from starburst_common.options import Options, Tolerance
 from starburst_common.ports import Backend
 from starburst_common.run import Run
 from starburst_common.spec import Spec
@@ -132,8 +133,10 @@ class StarburstExecutor(Executor):
         options = self._options
         fleet = self._fleet or Fleet.new(backend, options)
         run_id = new_run_id()
-        spec = Spec.of(run_id, fleet, "calls", options, stop_at_first=False)
-        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected, breaker=False)
+        # A failure is its future's, and stops nothing: neither what a cluster tolerates of a map, nor that all are alike.
+        own = replace(options, return_exceptions=True, tolerate=Tolerance())
+        spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False)
+        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
         spec.write(backend)
         fleet.hold(run_id)
         backend.queue.ensure(RunNames(run_id).notices)

@@ -182,17 +182,23 @@ class Options:
     ) -> Options:
         """Checked options.
 
+        Where neither `return_exceptions` nor `tolerate` says that failures are wanted, a run is stopped by the circuit
+        breaker: when 20 items or more are answered, there are others, and all that are have failed alike.
+
         Args:
             workers: containers, or processes on the local backend; None lets the backend choose.
             cpu, memory, slots, spot: see `Resources`.
             image: what workers run in, in place of one made for your environment; it must hold the worker.
             chunk_size: items leased together; None chooses from how long items take.
-            retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last.
+            retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last, or
+                that runs into its `timeout`, at once; a `retry_on` that leaves out `ItemTimeout` leaves these out.
             timeout: seconds one item may run; then its slot is killed.
-            return_exceptions: put exceptions in place of the values instead of raising the first.
+            return_exceptions: put exceptions in place of the values instead of raising the first. Every item is
+                answered then: no failures stop the run, however many are alike.
             ordered: results in the order of the items, else as they complete.
-            tolerate: failures that do not stop the run, a count or "2%"; they are returned in place.
-            budget: the most the run may cost in USD, where the backend has prices.
+            tolerate: failures that do not stop the run, a count or "2%"; they are returned in place. Up to that many
+                may all be alike.
+            budget: what the run should cost at most, in USD. It is written down with the run; nothing stops there yet.
             progress: True shows it, False is silent, None shows it on a terminal.
             label, tags: yours, shown in listings.
 

@@ -35,7 +35,10 @@ class Spec:
 
     @classmethod
     def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
-        """From checked options; `stop_at_first` failure unless they say what is tolerated."""
+        """From checked options; `stop_at_first` failure unless they say what is tolerated.
+
+        Where failures were asked for, they stop nothing, however many are alike.
+        """
         tolerate = options.tolerate
         if stop_at_first and tolerate == Tolerance():
             tolerate = Tolerance(count=0)
@@ -122,6 +125,7 @@ class Spec:
             slots=self.resources.slots,
             tolerate=Tolerance(count=self.options["tolerate_count"], percent=self.options["tolerate_percent"]),
             resend_after_s=5.0,
+            breaker=not self.options["return_exceptions"],
         )
 
 

@@ -41,7 +41,10 @@ def map_items(
     retry_delay: Annotated[float, typer.Option(help="Seconds before each further try.")] = 0.0,
     timeout: Annotated[float | None, typer.Option(help="Seconds one item may run.")] = None,
     tolerate: Annotated[
-        str | None, typer.Option(help='Failures that do not stop the run, such as 5 or "2%"; else any number.')
+        str | None,
+        typer.Option(
+            help='Failures that do not stop the run, such as 5 or "2%"; else any number, but not the first 20 all alike.'
+        ),
     ] = None,
     budget: Annotated[float | None, typer.Option(help="The most it may cost in USD, where there are prices.")] = None,
     label: Annotated[str | None, typer.Option(help="What listings show; else MODULE:FUNCTION.")] = None,
