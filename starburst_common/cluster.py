@@ -53,8 +53,9 @@ def starburst_map(
         The first failing item's own exception, with the remote traceback as its cause, unless failures are returned.
         RunStopped: more failures than tolerated, or the run could not go on.
 
-    Failures that are returned, as asked for by `return_exceptions` or `tolerate`, may all be alike. A run whose failures
-    nobody asked for, as `Cluster.start` makes it, is stopped where all of its first items, 20 or more, fail alike.
+    Failures that are returned, as asked for by `return_exceptions` or `tolerate`, may all be alike. A run that goes on
+    though nobody asked for failures, as `Cluster.start` makes it, is stopped where its first items, 20 or more, all
+    fail alike.
     """
     with Cluster(backend=backend, **options) as cluster:
         return cluster.map(fn, items)

@@ -40,7 +40,7 @@ class CannotLaunch(StarburstError):
 
 
 class RunStopped(StarburstError):
-    """Starburst ended the run: more failures than tolerated, the first items all failing alike, or no way to go on."""
+    """The run was ended: more failures than tolerated, the first items all failing alike, or no way to go on."""
 
 
 class RunCancelled(StarburstError):

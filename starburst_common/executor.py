@@ -133,7 +133,7 @@ class StarburstExecutor(Executor):
         options = self._options
         fleet = self._fleet or Fleet.new(backend, options)
         run_id = new_run_id()
-        # A failure is its future's, and stops nothing: neither what a cluster tolerates of a map, nor that all are alike.
+        # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
         own = replace(options, return_exceptions=True, tolerate=Tolerance())
         spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False)
         driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
