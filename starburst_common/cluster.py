@@ -135,7 +135,7 @@ class Cluster:
         return self._fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
-        fixed = {"workers", "cpu", "memory", "slots", "spot", "image"} & set(options)
+        fixed = {"workers", "cpu", "memory", "slots", "spot", "image", "backend"} & set(options)
         if fixed:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})

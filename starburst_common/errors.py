@@ -11,6 +11,10 @@ class BadInput(StarburstError, ValueError):
     """An argument, option or item is wrong. Raised before anything is launched or paid for."""
 
 
+class UnknownOption(BadInput, TypeError):
+    """There is no option of this name."""
+
+
 class NotFound(StarburstError, LookupError):
     """No such run, item or object."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +18,8 @@ from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.ports import Backend
 from starburst_common.reconcile import Policy
 from starburst_common.wire import WIRE_VERSION, document, read_document, seal, unseal
+
+_log = logging.getLogger("starburst")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,13 @@ class Spec:
         )
 
     def write(self, backend: Backend) -> None:
-        """Store it."""
+        """Store it, and say what of it nothing keeps."""
+        if self.options["budget_usd"] is not None:
+            _log.warning(
+                "run %s: budget=%g is written down, but nothing stops there yet: bound the cost by workers and timeout",
+                self.run,
+                self.options["budget_usd"],
+            )
         resources = self.resources
         fields = {
             "wire": WIRE_VERSION,
