@@ -12,6 +12,7 @@ RUNS = "runs/"
 CODE = "code/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
+PRUNED = "pruned-at"  #: when expired runs were last removed
 
 
 def build_turns(tag: str) -> str:
@@ -49,9 +50,14 @@ class RunNames:
         """What was asked, written first."""
         return f"{self.folder}spec"
 
+    @property
+    def functions(self) -> str:
+        """The folder of the functions the run calls."""
+        return f"{self.folder}functions/"
+
     def function(self, digest: str) -> str:
         """A function the run calls."""
-        return f"{self.folder}functions/{digest}"
+        return f"{self.functions}{digest}"
 
     def pack(self, first: int) -> str:
         """Item frames, from item `first` on."""
@@ -120,6 +126,11 @@ def code_key(digest: str) -> str:
     return f"{CODE}{digest}"
 
 
+def fleet_folder(fleet: FleetId) -> str:
+    """Everything of a fleet lies under it."""
+    return f"{FLEETS}{fleet}/"
+
+
 def work_queue(fleet: FleetId) -> str:
     """The queue a fleet's workers lease chunks from."""
     return f"{fleet}-work"
@@ -127,4 +138,4 @@ def work_queue(fleet: FleetId) -> str:
 
 def holders(fleet: FleetId) -> str:
     """The folder with one marker for each run or cluster that still needs the fleet."""
-    return f"{FLEETS}{fleet}/held-by/"
+    return f"{fleet_folder(fleet)}held-by/"
