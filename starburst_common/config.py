@@ -30,7 +30,7 @@ class ImageSettings:
     requirements: str = ""  #: the file that says what is needed; default: found in the project
     groups: tuple[str, ...] = ()  #: dependency groups of the project that are needed too
     extras: tuple[str, ...] = ()  #: and its extras
-    keep_days: int = 30  #: images nobody has pulled for so long are removed
+    keep_days: int = 30  #: how long an image is kept, from when it was last pulled; runs have their own `keep_days`
 
     @classmethod
     def of(cls, table: Mapping[str, Any], source: str) -> Self:
@@ -76,8 +76,9 @@ class ImageSettings:
 class Settings:
     """Where to run and where to keep things.
 
-    `backend` is "auto", "aws" or "local"; `home` holds the local store and queue; `keep_days` is how long ended runs
-    are kept; `site` is where in AWS, if the file has a table of that name; `image` is how images are made there.
+    `backend` is "auto", "aws" or "local"; `home` holds the local store and queue; `keep_days` is how long a run is
+    kept, from its start; `site` is where in AWS, if the file has a table of that name; `image` is how images are made
+    there.
     """
 
     backend: str
