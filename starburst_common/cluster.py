@@ -101,7 +101,8 @@ class Cluster:
         """Begin a run and return at once with its handle.
 
         When `items` has a length every item is stored when this returns, and the run goes on whatever becomes of this
-        process. Otherwise this process reads on in the background, a little ahead of the workers.
+        process. Otherwise this process reads on in the background, a little ahead of the workers; where it dies, what
+        it has read is answered, and the run then stops, since nobody knows the rest.
 
         Failures do not stop it, with one exception: when 20 items or more are answered, and all of them have failed
         alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are

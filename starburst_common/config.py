@@ -30,7 +30,7 @@ class ImageSettings:
     requirements: str = ""  #: the file that says what is needed; default: found in the project
     groups: tuple[str, ...] = ()  #: dependency groups of the project that are needed too
     extras: tuple[str, ...] = ()  #: and its extras
-    keep_days: int = 30  #: images nobody has pulled for so long are removed
+    keep_days: int = 30  #: how long an image is kept, from when it was last pulled; runs have their own `keep_days`
 
     @classmethod
     def of(cls, table: Mapping[str, Any], source: str) -> Self:

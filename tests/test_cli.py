@@ -19,8 +19,10 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from typer.main import get_command
 
 from starburst_common import RunState, list_runs
+from starburst_common.cli.app import app
 from starburst_common.cli.lines import json_text
 from starburst_common.local import local_backend
 from tests.leftovers import nothing_left, processes_in
@@ -169,6 +171,18 @@ def test_help_comes_at_once_and_tells_the_exit_codes(shell: Shell) -> None:
     probe = "import sys, starburst_common.cli.app; print({'rich.console', 'obstore', 'cloudpickle'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "set()"
+
+
+def test_every_command_takes_json() -> None:
+    """So that a script can read whatever there is to read."""
+
+    def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, each in group.commands.items():
+            yield from commands(each, *path, name) if hasattr(each, "commands") else [((*path, name), each)]
+
+    every = dict(commands(get_command(app)))
+    assert ("report",) in every and ("image", "gc") in every
+    assert [path for path, each in every.items() if "--json" not in [o for p in each.params for o in p.opts]] == []
 
 
 def test_the_version_is_the_packages(shell: Shell) -> None:

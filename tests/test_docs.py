@@ -242,7 +242,7 @@ def test_every_variable_is_told_of() -> None:
     """Each `STARBURST_…` that the sources read."""
     named = {text for text in texts() if re.fullmatch(r"STARBURST_[A-Z_]*[A-Z]", text)}
     page = (ROOT / "docs/settings.md").read_text()
-    assert named >= {"STARBURST_CONFIG", "STARBURST_DEBUG", "STARBURST_KEY", "STARBURST_WORKER"}
+    assert named >= {"STARBURST_CONFIG", "STARBURST_KEY", "STARBURST_VERBOSE", "STARBURST_WORKER"}
     assert [name for name in sorted(named) if f"`{name}`" not in page] == []
 
 
