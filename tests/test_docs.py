@@ -19,7 +19,10 @@ import pytest
 import typer
 from botocore import xform_name
 
+from starburst_common import names
 from starburst_common.cli.app import app
+from starburst_common.model import FleetId, RunId
+from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.site import Site
 from tests import docs_tables
@@ -244,6 +247,22 @@ def test_every_variable_is_told_of() -> None:
     page = (ROOT / "docs/settings.md").read_text()
     assert named >= {"STARBURST_CONFIG", "STARBURST_KEY", "STARBURST_VERBOSE", "STARBURST_WORKER"}
     assert [name for name in sorted(named) if f"`{name}`" not in page] == []
+
+
+def test_what_is_not_sealed_is_listed() -> None:
+    """The keys that `names` says so of, and no others, are in the table of docs/wire.md."""
+    run, fleet = RunNames(RunId("run")), FleetId("fleet")
+    keys = [names.PRUNED, names.build_turns("tag"), names.new_build_source("tag", "amd64"), names.holders(fleet)]
+    keys += [run.suspect(1), run.cancel, run.waits, run.report, run.expires]
+    assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
+    section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    shapes = [re.sub(r"<[^>]+>", "[^/]+", row) for row in rows]
+    matched = [
+        [shape for shape in shapes if re.fullmatch(shape, key.rstrip("/") + "/1" * key.endswith("/"))] for key in keys
+    ]
+    assert [len(each) for each in matched] == [1] * len(keys)
+    assert len(rows) == len(keys)
 
 
 # --- AWS --------------------------------------------------------------------------------------------------------------
