@@ -1,4 +1,4 @@
-"""What README and docs/ show is true of the code: tables, code blocks, command lines, links, messages, policies."""
+"""What the pages of docs/ and beside README show is true of the code: tables, code blocks, command lines, links, messages, policies."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
 from tests.policies import needed_for, policies
 
-README = ROOT / "README.md"
-ALL = [README, *PAGES]
+ALL = [*sorted(ROOT.glob("*.md")), *PAGES]
 PACKAGES = ("starburst_common", "prefect_starburst", "worker/starburst_worker")
 OURS = ("starburst_common", "prefect_starburst")
 
@@ -119,6 +118,12 @@ def _known_options() -> dict[str, set[str]]:
 OPTIONS = _known_options()
 
 
+def test_every_block_says_what_it_is() -> None:
+    """Or nobody would look at it."""
+    blocks = [block for page in ALL for block in blocks_of(page, root=ROOT)]
+    assert [str(block) for block in blocks if not block.language] == []
+
+
 # --- the shell --------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +149,7 @@ def commands(line: str, name: str) -> Iterator[list[str]]:
             words.append(word)
 
 
-BLOCKS_OF_SHELL = of("console", "sh", "")
+BLOCKS_OF_SHELL = of("console", "sh")
 INLINE = [(page.name, code) for page in ALL for code in re.findall(r"`(starburst [^`]+)`", page.read_text())]
 LINES = sorted(
     {
