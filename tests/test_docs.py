@@ -1,4 +1,4 @@
-"""What the pages of docs/ and beside README show is true of the code: tables, code blocks, command lines, links, messages, policies."""
+"""What README and docs/ show is true of the code: tables, code blocks, commands, links, messages, policies."""
 
 from __future__ import annotations
 
