@@ -6,10 +6,10 @@ TEST := $(RUN) --group dev pytest $(SPREAD)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo fresh test check soak bench testbed format uv
+.PHONY: demo fresh test test-all test-rest test-prefect-oldest test-wheels test-soak check docs soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes
-	@echo "Installing what the demo needs into .venv: 120 packages the first time, then nothing."
+	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
 	@echo "Then examples/grid_search.py starts; what it imports is compiled the first time."
 	@$(UV) run --frozen --no-default-groups --extra prefect --group examples python examples/grid_search.py
 
@@ -47,6 +47,9 @@ check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev lint-imports
 	@$(RUN) python -m starburst_common.image.worker --check
 	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks
+
+docs: uv ## The tables in docs/ that are made from the code
+	@$(RUN) --group dev python -m tests.docs_tables
 
 soak: uv ## Half an hour of maps on the test bed under random faults
 	@$(RUN) --group dev python -m tests.soak --minutes 30

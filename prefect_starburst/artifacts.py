@@ -222,7 +222,7 @@ def summary_text(
         "function": f"`{run.function}`" if run.function != "calls" else "",
         "backend": backend,
         "workers": f"{run.workers:,} at most, each {run.resources.size}",
-        "worker time": duration(status.slot_seconds),
+        "slot time": duration(status.slot_seconds),
         "estimated cost": str(run.estimate(status)),
         "report": f"`{report}`" if report.startswith("file:") else f"[open]({report})" if report else "",
     }

@@ -193,8 +193,8 @@ class _Burst:
 
     def _former(self, backend: Backend) -> list[Run]:
         """The runs of this call in earlier attempts, oldest first."""
-        mine = {FLOW_RUN: self.flow_run, CALL: self.call}
-        return [run for run in list_runs(backend=backend) if mine.items() <= run.tags.items()][::-1]
+        assert self.flow_run is not None and self.call is not None, "only a call that has a name is looked for"
+        return list_runs(backend=backend, tags={FLOW_RUN: self.flow_run, CALL: self.call})[::-1]
 
     def _answered(self, runs: list[Run], backend: Backend) -> dict[bytes | None, deque[Any]]:
         """What the runs have answered by the identity of the items, once all of them are over."""

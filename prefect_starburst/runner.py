@@ -6,6 +6,7 @@ So states, retries, caching and results are Prefect's own, workers need no Prefe
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ from prefect_starburst.shared import Common
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
 from starburst_common.executor import StarburstExecutor
+from starburst_common.options import OPTIONS, refuse_unknown
 from starburst_common.ports import Backend
 
 if TYPE_CHECKING:
@@ -44,6 +46,17 @@ if TYPE_CHECKING:
 LEAST_IN_FLIGHT = 1024
 #: What a lost worker does to the task run whose call it had.
 ON_LOST = ("crash", "retry")
+
+#: Options of a map that a runner does not take, and where they belong in a flow.
+ELSEWHERE = {
+    "retries": "Prefect's engine retries: give it to the task, as in @task(retries=3)",
+    "retry_delay": "Prefect's engine retries: give it to the task, as in @task(retry_delay_seconds=10)",
+    "retry_on": "Prefect's engine retries: give it to the task, as in @task(retry_condition_fn=...)",
+    "return_exceptions": "give it to a future, as in future.result(raise_on_failure=False)",
+    "ordered": "each task run has a future of its own: take them as you like, or with prefect.futures.as_completed",
+    "tolerate": "a task run that fails stops no other: the flow decides from their states",
+    "progress": "a flow run shows its progress as an artifact, in Prefect's UI",
+}
 
 #: What the calls of the `map` that is submitting have in common.
 _common: ContextVar[Common | None] = ContextVar("starburst-common", default=None)
@@ -102,6 +115,13 @@ class ResolvedOptions:
         return site.backend()
 
 
+def _refuse(options: dict[str, Any]) -> None:
+    own = [name for name in inspect.signature(StarburstTaskRunner).parameters if name != "options"]
+    refuse_unknown(options, dict.fromkeys((*own, *OPTIONS)))
+    if wrong := [f"{name}={options[name]!r}: {where}" for name, where in ELSEWHERE.items() if name in options]:
+        raise BadInput(f"not an option of a task runner: {'; '.join(wrong)}")
+
+
 def _check(max_in_flight: int | None, on_lost: str | None, resume: bool | None) -> None:
     if max_in_flight is not None and max_in_flight < 1:
         raise BadInput(f"max_in_flight={max_in_flight!r}: give a whole number of task runs, at least 1")
@@ -123,13 +143,15 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             result raises `starburst_common.errors.WorkerLost`; "retry" spends the task's own retries on it.
         resume: a flow run that is tried again takes what its earlier attempts have answered, and waits for what they
             still work on, in place of making those calls anew. Calls are the same if task, code and parameters are.
-        options: any further option of `StarburstExecutor`.
+        options: spot, image, chunk_size and timeout, as for `starburst_common.StarburstExecutor`; its retries are not
+            taken, since Prefect's engine retries: `@task(retries=3)`.
 
     What is not given is taken from the environment (`PREFECT_STARBURST_WORKERS=50`, and so on), else from the defaults.
     Nothing is started before the first submit. The other runs go on when one of them crashes.
 
     Raises:
-        BadInput: at submit, for a generator task; at the first submit, for an option out of range.
+        BadInput: at once, for an option that does not exist or belongs elsewhere; at the first submit, for one out of
+            range; at submit, for a generator task.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -153,6 +175,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         _check(max_in_flight, on_lost, resume)
+        _refuse(options)
         self._options = RunnerOptions(
             given={
                 "workers": workers,

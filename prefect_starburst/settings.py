@@ -36,20 +36,20 @@ class RunnerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, validate_default=False)
 
-    workers: int | None = None
-    cpu: float = 1
-    memory: str | None = None
-    slots: int | None = None
-    backend: Literal["auto", "aws", "local"] = "auto"
-    label: str | None = None
-    tags: Annotated[dict[str, str] | None, Json()] = None
-    budget: float | None = None
-    spot: bool = False
-    image: str | None = None
-    site: str | None = None
-    max_in_flight: int | None = None
-    on_lost: Literal["crash", "retry"] = "crash"
-    resume: bool = True
+    workers: int | None = None  #: containers, or processes on this machine, at most
+    cpu: float = 1  #: vCPU of a worker
+    memory: str | None = None  #: of a worker, such as "8GB"; None is the least that goes with `cpu`
+    slots: int | None = None  #: task runs that a worker does at once; None is one a vCPU
+    backend: Literal["auto", "aws", "local"] = "auto"  #: where to run; auto is AWS where a site is configured
+    label: str | None = None  #: shown in `starburst runs`; None is the flow run's name
+    tags: Annotated[dict[str, str] | None, Json()] = None  #: shown with the run; as a variable, a JSON object
+    budget: float | None = None  #: the most that a flow run may cost, in US dollars; recorded, not enforced yet
+    spot: bool = False  #: on capacity that is cheaper and may be taken back
+    image: str | None = None  #: in place of one made for your environment; it must hold the worker
+    site: str | None = None  #: a `StarburstSite` block, or the name of a saved one, in place of `backend`
+    max_in_flight: int | None = None  #: task runs under way at once; None is 1,024, or twice all slots if that is more
+    on_lost: Literal["crash", "retry"] = "crash"  #: what a task run becomes whose worker is lost time and again
+    resume: bool = True  #: whether a flow run that is tried again takes what earlier attempts answered
 
 
 def resolve(given: dict[str, Any]) -> dict[str, Any]:

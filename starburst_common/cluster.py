@@ -52,6 +52,10 @@ def starburst_map(
         BadInput: an argument or item is wrong; nothing was launched.
         The first failing item's own exception, with the remote traceback as its cause, unless failures are returned.
         RunStopped: more failures than tolerated, or the run could not go on.
+
+    Failures that are returned, as asked for by `return_exceptions` or `tolerate`, may all be alike. A run that goes on
+    though nobody asked for failures, as `Cluster.start` makes it, is stopped where its first items, 20 or more, all
+    fail alike.
     """
     with Cluster(backend=backend, **options) as cluster:
         return cluster.map(fn, items)
@@ -97,8 +101,12 @@ class Cluster:
         """Begin a run and return at once with its handle.
 
         When `items` has a length every item is stored when this returns, and the run goes on whatever becomes of this
-        process. Otherwise this process reads on in the background, a little ahead of the workers.
-        Failures do not stop it unless `tolerate` is given.
+        process. Otherwise this process reads on in the background, a little ahead of the workers; where it dies, what
+        it has read is answered, and the run then stops, since nobody knows the rest.
+
+        Failures do not stop it, with one exception: when 20 items or more are answered, and all of them have failed
+        alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are
+        wanted: with `tolerate` more than that many stop it, with `return_exceptions` none do.
         """
         return self._start(fn, items, "one", self._merged(options), stop_at_first=False)
 
@@ -128,7 +136,7 @@ class Cluster:
         return self._fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
-        fixed = {"workers", "cpu", "memory", "slots", "spot", "image"} & set(options)
+        fixed = {"workers", "cpu", "memory", "slots", "spot", "image", "backend"} & set(options)
         if fixed:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})

@@ -22,15 +22,15 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 class ImageSettings:
     """How images are made for environments: `[image]` of the settings, `[tool.starburst.image]` of a project."""
 
-    base: str = ""  #: the image below, with Python and glibc; default: the official slim one of this Python
-    builder: str = "auto"
-    platforms: tuple[str, ...] = ()  #: default: the site's architecture
-    system_packages: tuple[str, ...] = ()  #: Debian's
+    base: str = ""  #: the image below, with this Python and glibc; default: Python's official slim one
+    builder: str = "auto"  #: layer, docker or codebuild; auto: the first of them that can
+    platforms: tuple[str, ...] = ()  #: linux/amd64, linux/arm64 or both; default: the site's architecture
+    system_packages: tuple[str, ...] = ()  #: packages of Debian
     build_steps: tuple[str, ...] = ()  #: shell commands, run as root
     requirements: str = ""  #: the file that says what is needed; default: found in the project
     groups: tuple[str, ...] = ()  #: dependency groups of the project that are needed too
     extras: tuple[str, ...] = ()  #: and its extras
-    keep_days: int = 30  #: images nobody has pulled for so long are removed
+    keep_days: int = 30  #: how long an image is kept, from when it was last pulled; runs have their own `keep_days`
 
     @classmethod
     def of(cls, table: Mapping[str, Any], source: str) -> Self:
@@ -74,17 +74,13 @@ class ImageSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where to run and where to keep things.
+    """Where to run and where to keep things."""
 
-    `backend` is "auto", "aws" or "local"; `home` holds the local store and queue; `keep_days` is how long ended runs
-    are kept; `site` is where in AWS, if the file has a table of that name; `image` is how images are made there.
-    """
-
-    backend: str
-    home: Path
-    keep_days: float
-    site: Site | None
-    image: ImageSettings
+    backend: str  #: auto, aws or local; auto is AWS where the file has a [site]
+    home: Path  #: folder of the local backend's store and queue, which hold all its runs
+    keep_days: float  #: days for which a run is kept, from its start
+    site: Site | None  #: where in AWS, if the file has a table of that name
+    image: ImageSettings  #: how images are made there
     sources: dict[str, str]  #: setting to "argument", "environment", the file's path, or "default"
 
 

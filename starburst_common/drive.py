@@ -52,7 +52,6 @@ class Driver:
         policy: Policy,
         *,
         expected: Callable[[], int] = lambda: 0,
-        breaker: bool = True,
     ) -> None:
         self.backend, self.run, self.fleet, self.policy = backend, run, fleet, policy
         self.ledger = Ledger()
@@ -67,7 +66,7 @@ class Driver:
         self.error: BaseException | None = None
         self.closed = False  #: cleaned up as well
         self._names = RunNames(run)
-        self._expected, self._breaker = expected, breaker
+        self._expected = expected
         self.refused = ""  #: an outcome that we did not sign, if there is one
         self._impossible = ""  # why no worker can ever start
         self._launch_at = 0.0
@@ -279,7 +278,7 @@ class Driver:
             launched=launched,
             barren=max(len(ended) - self._productive, 0),
             cancelled=self._cancel.is_set() or self._marked(self._names.cancel),
-            breaker=ledger.all_fail_alike() if self._breaker else "",
+            breaker=ledger.all_fail_alike() if self.policy.breaker else "",
             input_lost=self.input_lost,
             launch_at=self._launch_at,
             impossible=self._impossible,

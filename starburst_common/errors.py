@@ -11,6 +11,10 @@ class BadInput(StarburstError, ValueError):
     """An argument, option or item is wrong. Raised before anything is launched or paid for."""
 
 
+class UnknownOption(BadInput, TypeError):
+    """There is no option of this name."""
+
+
 class NotFound(StarburstError, LookupError):
     """No such run, item or object."""
 
@@ -40,7 +44,7 @@ class CannotLaunch(StarburstError):
 
 
 class RunStopped(StarburstError):
-    """The run ended before every item had its turn: too many failures, or workers that cannot start."""
+    """The run was ended: more failures than tolerated, the first items all failing alike, or no way to go on."""
 
 
 class RunCancelled(StarburstError):
@@ -76,7 +80,7 @@ class UnpicklableResult(ItemFailed, TypeError):
 
 
 class ItemCancelled(ItemFailed):
-    """The item had no turn: its run was cancelled or stopped."""
+    """The item had no turn: its run was cancelled or stopped. Not raised yet: such an item has no answer at all."""
 
 
 class CannotBuild(StarburstError):

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -21,7 +22,7 @@ from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
 from starburst_common.model import Failure
 from starburst_common.names import RunNames, new_run_id
-from starburst_common.options import Options
+from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
 from starburst_common.ports import Backend
 from starburst_common.run import Run
 from starburst_common.spec import Spec
@@ -31,10 +32,15 @@ _MOST_CALLS = 256  #: calls in a chunk
 _CHUNKS_AT_ONCE = 10  #: that are sent together: as many messages as a queue takes in a batch
 _WORTH = 1 / 40  #: of the work a chunk should hold: less costs more to send than it spreads over slots
 _FUNCTIONS = 128  #: functions whose stored form is remembered
+#: What is asked of a map as a whole. An executor's answers are futures, one a call.
+OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")
 
 
 class StarburstExecutor(Executor):
     """The standard executor on a fleet; takes the options of `starburst_map`, with `max_workers` for `workers`.
+
+    Those about a map as a whole (return_exceptions, ordered, tolerate, progress) are refused: an executor's
+    answers are futures, one a call, and a failure is its future's exception.
 
     A future is RUNNING once its call is sent. Its function is pickled once, when first submitted; many waiting calls of
     one function share a message. A call whose process dies fails alone with `WorkerLost`; the executor breaks
@@ -46,6 +52,12 @@ class StarburstExecutor(Executor):
             if options.get("workers") is not None:
                 raise BadInput("max_workers and workers are the same: give one")
             options["workers"] = max_workers
+        refuse_unknown(options, ("max_workers", "backend", *OPTIONS))
+        if of_maps := [f"{name}={options[name]!r}" for name in OF_MAPS if options.get(name) is not None]:
+            raise BadInput(
+                f"{', '.join(of_maps)}: an executor's answers are futures, one a call: this goes with starburst_map "
+                "or Cluster.map"
+            )
         self._init(Options.of(**options), backend, None)
 
     @classmethod
@@ -132,8 +144,10 @@ class StarburstExecutor(Executor):
         options = self._options
         fleet = self._fleet or Fleet.new(backend, options)
         run_id = new_run_id()
-        spec = Spec.of(run_id, fleet, "calls", options, stop_at_first=False)
-        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected, breaker=False)
+        # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
+        own = replace(options, return_exceptions=True, tolerate=Tolerance())
+        spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False)
+        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
         spec.write(backend)
         fleet.hold(run_id)
         backend.queue.ensure(RunNames(run_id).notices)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
-from starburst_common.names import FLEETS, holders, new_fleet_id, work_queue
+from starburst_common.names import fleet_folder, holders, new_fleet_id, work_queue
 from starburst_common.options import Options, Resources
 from starburst_common.ports import Backend, Wait, WorkerSpec
 
@@ -86,4 +86,4 @@ class Fleet:
         alive = [worker.id for worker in self.states() if worker.phase is not WorkerPhase.STOPPED]
         self.backend.compute.stop(self.id, alive, grace_s=_GRACE_S)
         self.backend.compute.forget(self.id)
-        self.backend.store.delete_folder(f"{FLEETS}{self.id}/")
+        self.backend.store.delete_folder(fleet_folder(self.id))

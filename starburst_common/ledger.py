@@ -98,7 +98,8 @@ class Ledger:
     def all_fail_alike(self) -> str:
         """The circuit breaker: what the first items all failed with, or nothing.
 
-        Only a run of more than that many items, of which none succeeded, is stopped for it.
+        Only a run of more than that many items, of which none succeeded, is stopped for it, and none whose failures
+        were asked for (`Policy.breaker`).
         """
         if self.failed < _BREAKER_ITEMS or self.failed != self.answered or len(self.alike) != 1:
             return ""

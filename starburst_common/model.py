@@ -100,8 +100,8 @@ class FailureKind(StrEnum):
     LOST = "lost"  #: its process died: exit, signal, or the whole worker
     SPOT = "spot"  #: the worker was taken back too often
     IMPORT = "import"  #: the worker's environment cannot run it
-    CANCELLED = "cancelled"  #: the run was cancelled or stopped first
-    BUDGET = "budget"  #: the money ran out first
+    CANCELLED = "cancelled"  #: the run was cancelled or stopped first; not told yet: such an item has no answer
+    BUDGET = "budget"  #: the money ran out first; not told yet, as nothing stops at a budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,8 +190,8 @@ class RunState(StrEnum):
     RUNNING = "running"  #: items are unanswered
     SUCCEEDED = "succeeded"  #: every item has a value
     FAILED = "failed"  #: every item is answered, some with failures
-    STOPPED = "stopped"  #: ended early: too many failures, or it could not go on
-    CANCELLED = "cancelled"  #: ended early: somebody said so
+    STOPPED = "stopped"  #: ended by starburst: more failures than tolerated, the first all alike, or it could not go on
+    CANCELLED = "cancelled"  #: ended because somebody said so
 
     @property
     def over(self) -> bool:
@@ -212,5 +212,5 @@ class RunStatus:
     workers: int  #: alive now
     created_at: float
     ended_at: float | None
-    slot_seconds: float  #: time slots spent on settled chunks
+    slot_seconds: float  #: slot time: what slots spent on settled chunks
     reason: str = ""  #: why it ended early, or what it waits for

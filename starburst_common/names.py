@@ -1,4 +1,8 @@
-"""Which object and queue is called what. One place knows every key."""
+"""Which object and queue is called what. One place knows every key.
+
+What is not sealed (see `wire`) says so. It is never unpickled, but it is acted on: who can write to the store can make
+a run wait, end or be pruned early, blame an item, hold up a build, or change what is built into an image.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,17 @@ RUNS = "runs/"
 CODE = "code/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
+PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 
 
 def build_turns(tag: str) -> str:
-    """The folder that says who builds an image."""
+    """The folder that says who builds an image; not sealed."""
     return f"{BUILDS}{tag}/turns/"
+
+
+def new_build_source(tag: str, architecture: str) -> str:
+    """A place for what a build service needs to build an image; not sealed."""
+    return f"{BUILDS}{tag}/source/{architecture}-{secrets.token_hex(8)}.zip"
 
 
 def new_run_id() -> RunId:
@@ -49,9 +59,14 @@ class RunNames:
         """What was asked, written first."""
         return f"{self.folder}spec"
 
+    @property
+    def functions(self) -> str:
+        """The folder of the functions the run calls."""
+        return f"{self.folder}functions/"
+
     def function(self, digest: str) -> str:
         """A function the run calls."""
-        return f"{self.folder}functions/{digest}"
+        return f"{self.functions}{digest}"
 
     def pack(self, first: int) -> str:
         """Item frames, from item `first` on."""
@@ -81,17 +96,17 @@ class RunNames:
         return f"{self.outcomes}{span}"
 
     def suspect(self, index: int) -> str:
-        """Which worker ran an item alone, because it may take its worker along."""
+        """Which worker ran an item alone, because it may take its worker along; not sealed."""
         return f"{self.folder}suspects/{index:012d}"
 
     @property
     def cancel(self) -> str:
-        """There when somebody cancelled the run."""
+        """There when somebody cancelled the run; empty, not sealed."""
         return f"{self.folder}cancel"
 
     @property
     def waits(self) -> str:
-        """What the run waits for before it can have more workers; empty when for nothing."""
+        """What the run waits for before it can have more workers; empty when for nothing. Not sealed."""
         return f"{self.folder}waits"
 
     @property
@@ -101,12 +116,12 @@ class RunNames:
 
     @property
     def report(self) -> str:
-        """The page that tells a person of the run."""
+        """The page that tells a person of the run; not sealed."""
         return f"{self.folder}report.html"
 
     @property
     def expires(self) -> str:
-        """When the run may be pruned, if `extend` moved it."""
+        """When the run may be pruned, if `extend` moved it; not sealed."""
         return f"{self.folder}expires"
 
     @property
@@ -120,11 +135,31 @@ def code_key(digest: str) -> str:
     return f"{CODE}{digest}"
 
 
+def fleet_folder(fleet: FleetId) -> str:
+    """Everything of a fleet lies under it."""
+    return f"{FLEETS}{fleet}/"
+
+
+def worker_records(fleet: FleetId) -> str:
+    """The folder that says which workers were asked for, and how they ended."""
+    return f"{fleet_folder(fleet)}workers/"
+
+
+def launch_record(fleet: FleetId, lo: int) -> str:
+    """The one launch of workers from this ordinal on."""
+    return f"{worker_records(fleet)}launch-{lo:06d}"
+
+
+def new_stops_record(fleet: FleetId) -> str:
+    """A place for how some workers ended."""
+    return f"{worker_records(fleet)}stops-{secrets.token_hex(8)}"
+
+
 def work_queue(fleet: FleetId) -> str:
     """The queue a fleet's workers lease chunks from."""
     return f"{fleet}-work"
 
 
 def holders(fleet: FleetId) -> str:
-    """The folder with one marker for each run or cluster that still needs the fleet."""
-    return f"{FLEETS}{fleet}/held-by/"
+    """The folder with one marker for each run or cluster that needs the fleet, which holds its image; not sealed."""
+    return f"{fleet_folder(fleet)}held-by/"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, UnknownOption
 
 #: Fargate sizes: vCPU to (least, most, step) of memory in MiB.
 #: Source: Amazon ECS Developer Guide, "Task size" for Fargate, read 2026-11-22.
@@ -20,6 +22,7 @@ FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
     8: (16384, 61440, 4096),
     16: (32768, 122880, 8192),
 }
+_NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
 MOST_WORKERS = 5000
 
 
@@ -37,6 +40,18 @@ def memory_mib(size: str | float) -> int:
         raise BadInput(f'memory={size!r} is not a size: write "8GB", "512MB" or a number of GB')
     unit = (match[2] or "G")[0].upper()
     return round(float(match[1]) * (1024 if unit == "G" else 1))
+
+
+def _fits(cpu: float, mib: int) -> bool:
+    least, most, step = FARGATE_MEMORY_MIB[cpu]
+    return least <= mib <= most and mib % step == 0 and (cpu, mib) != _NOT_SOLD
+
+
+def _sizes(cpu: float) -> str:
+    least, most, step = FARGATE_MEMORY_MIB[cpu]
+    if cpu == _NOT_SOLD[0]:
+        return "512, 1024 or 2048 MiB"
+    return f"{least} to {most} MiB in steps of {step}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +102,10 @@ class Resources:
         """
         if isinstance(cpu, bool) or cpu not in FARGATE_MEMORY_MIB:
             raise BadInput(f"cpu={cpu!r} is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}")
-        least, most, step = FARGATE_MEMORY_MIB[cpu]
-        mib = least if memory is None else memory_mib(memory)
-        fits = least <= mib <= most and (mib % step == 0 or mib == least)
-        if cpu == 0.25:
-            fits = mib in (512, 1024, 2048)
-        if not fits:
-            better = [c for c, (lo, hi, by) in FARGATE_MEMORY_MIB.items() if lo <= mib <= hi and mib % by == 0]
-            raise BadInput(
-                f"memory={mib} MiB does not go with cpu={cpu}: use {least} to {most} MiB in steps of {step}"
-                + (f", or cpu={better[0]}" if better else "")
-            )
+        mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
+        if not _fits(cpu, mib):
+            better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if _fits(other, mib)), "")
+            raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
         count = max(1, int(cpu)) if slots is None else slots
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 64:
             raise BadInput(f"slots={slots!r}: give a whole number from 1 to 64")
@@ -170,7 +178,7 @@ class Options:
         chunk_size: int | None = None,
         retries: int = 0,
         retry_delay: float = 0.0,
-        retry_on: Any = Exception,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         timeout: float | None = None,
         return_exceptions: bool = False,
         ordered: bool = True,
@@ -179,26 +187,44 @@ class Options:
         progress: bool | None = None,
         label: str | None = None,
         tags: dict[str, str] | None = None,
+        **unknown: Any,
     ) -> Options:
         """Checked options.
 
+        Where neither `return_exceptions` nor `tolerate` says that failures are wanted, a run is stopped by the circuit
+        breaker: when 20 items or more are answered, there are others, and all that are have failed alike.
+
         Args:
-            workers: containers, or processes on the local backend; None lets the backend choose.
-            cpu, memory, slots, spot: see `Resources`.
-            image: what workers run in, in place of one made for your environment; it must hold the worker.
+            workers: containers, or processes on the local backend, at most; None is one a core here, and 10 on AWS.
+            cpu: vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16.
+            memory: of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`. On the
+                local backend only a named limit is enforced, for all slots together, and on Linux.
+            slots: items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.
+            spot: on capacity that is cheaper and may be taken back; changes nothing on the local backend.
+            image: what workers run in, in place of one made for your environment; it must hold the worker. Changes
+                nothing on the local backend.
             chunk_size: items leased together; None chooses from how long items take.
-            retries: further tries for an item that raises a `retry_on`, each `retry_delay` seconds after the last.
+            retries: further tries for an item that raises a `retry_on`, or that runs into its `timeout`.
+            retry_delay: seconds before each further try of an item that raised; one that timed out is tried at once.
+            retry_on: the exception type, or types, that are tried again; those that leave out `ItemTimeout` leave out
+                what timed out.
             timeout: seconds one item may run; then its slot is killed.
-            return_exceptions: put exceptions in place of the values instead of raising the first.
+            return_exceptions: put exceptions in place of the values instead of raising the first. Every item is
+                answered then: no failures stop the run, however many are alike.
             ordered: results in the order of the items, else as they complete.
-            tolerate: failures that do not stop the run, a count or "2%"; they are returned in place.
-            budget: the most the run may cost in USD, where the backend has prices.
-            progress: True shows it, False is silent, None shows it on a terminal.
-            label, tags: yours, shown in listings.
+            tolerate: failures that do not stop the run, a count or "2%"; they are returned in place. Up to that many
+                may all be alike.
+            budget: what the run should cost at most, in USD. It is written down with the run; nothing stops there yet.
+            progress: on stderr, a bar on a terminal and a line every 5 s elsewhere; True gives one line at least, False
+                none.
+            label: yours, shown in listings.
+            tags: yours, names and values as text, shown with the run.
 
         Raises:
             BadInput: naming the argument, its value, and what it should be.
+            UnknownOption: with the option that was probably meant.
         """
+        refuse_unknown(unknown, OPTIONS)
         if workers is not None and (
             isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS
         ):
@@ -241,6 +267,27 @@ class Options:
             label=label or "",
             tags=dict(tags or {}),
         )
+
+
+#: The names of all options.
+OPTIONS = tuple(name for name in inspect.signature(Options.of).parameters if name != "unknown")
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `UnknownOption` for the first name that is not known, with the one that was probably meant.
+
+    >>> refuse_unknown(["retrys"], OPTIONS)
+    Traceback (most recent call last):
+    starburst_common.errors.UnknownOption: no option 'retrys': did you mean 'retries'?
+    """
+    from difflib import get_close_matches
+
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise UnknownOption(f"no option {name!r}: {hint}")
 
 
 def _is_number(value: Any) -> bool:

@@ -9,13 +9,12 @@ from contextlib import suppress
 
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, RunId, WorkerPhase
-from starburst_common.names import CODE, FLEETS, RUNS, RunNames, holders, work_queue
+from starburst_common.names import CODE, FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, work_queue
 from starburst_common.ports import Backend
 from starburst_common.spec import Spec, expires_at, read_end
 from starburst_common.wire import read_document, unseal
 
 _log = logging.getLogger("starburst")
-_PRUNED = "pruned-at"
 _EVERY_S = 3600.0
 _ABANDONED_S = 3600.0  #: a fleet older than this may be closed if nobody needs it
 
@@ -54,9 +53,9 @@ def prune_now_and_then(backend: Backend) -> None:
     """`prune`, at most once an hour however many processes ask."""
     last = 0.0
     with suppress(NotFound, ValueError):
-        last = float(bytes(backend.store.get(_PRUNED)))
+        last = float(bytes(backend.store.get(PRUNED)))
     if time.time() - last > _EVERY_S:
-        backend.store.put(_PRUNED, str(time.time()).encode())
+        backend.store.put(PRUNED, str(time.time()).encode())
         prune(backend)
 
 
@@ -69,7 +68,7 @@ def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
         return
     backend.queue.drop(work_queue(fleet))
     backend.compute.forget(fleet)
-    backend.store.delete_folder(f"{FLEETS}{fleet}/")
+    backend.store.delete_folder(fleet_folder(fleet))
 
 
 def _goes_on(backend: Backend, run: RunId) -> bool:
@@ -82,7 +81,7 @@ def _goes_on(backend: Backend, run: RunId) -> bool:
 
 def _bundles(backend: Backend, names: RunNames) -> set[str]:
     found = set()
-    for key in backend.store.list(f"{names.folder}functions/"):
+    for key in backend.store.list(names.functions):
         with suppress(Refused):
             header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
             if header["bundle"]:

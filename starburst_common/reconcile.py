@@ -20,6 +20,7 @@ class Policy:
     slots: int  #: of each worker
     tolerate: Tolerance
     resend_after_s: float  #: an empty queue for so long, with chunks owed, has lost them
+    breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,9 @@ def report_page(
 ) -> str:
     """One page of HTML that needs nothing else: figures, workers, slow chunks, failures, and a look-up by item.
 
+    It stays small: it holds the first 1,000 failures, the 200 busiest workers, and for the look-up the items of the
+    first 5,000 chunks.
+
     Args:
         status: how the run stands.
         about: further rows of its head, by name; those without a text are left out.
@@ -55,7 +58,7 @@ def report_page(
         **about,
         "began": _moment(status.created_at),
         "took": duration(elapsed_s(status)),
-        "worker time": f"{duration(status.slot_seconds)} of slots",
+        "slot time": duration(status.slot_seconds),
         "estimated cost": str(estimate),
         "prices from": estimate.source,
     }

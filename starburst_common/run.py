@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -347,13 +347,14 @@ def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
     return Run(opened, Spec.read(opened, RunId(run_id)), None)
 
 
-def list_runs(*, backend: str | Backend = "auto") -> list[Run]:
-    """Every run that is kept, newest first."""
+def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:
+    """Every run that is kept, or that has all of these tags, newest first."""
     from starburst_common.backends import open_backend
 
     opened = open_backend(backend)
-    found = []
+    found, wanted = [], (tags or {}).items()
     for name in opened.store.folders(RUNS):
         with suppress(NotFound):
             found.append(Run(opened, Spec.read(opened, RunId(name)), None))
-    return sorted(found, key=lambda run: run._spec.created_at, reverse=True)
+    mine = (run for run in found if wanted <= run.tags.items())
+    return sorted(mine, key=lambda run: run._spec.created_at, reverse=True)

@@ -26,22 +26,22 @@ _SHAPES: dict[str, tuple[str, str]] = {
 class Site:
     """One account and region. Everything starburst makes there is named after the site and tagged with it."""
 
-    name: str
+    name: str  #: what starburst makes is named starburst-<name>-… and tagged starburst:site=<name>
     region: str
-    bucket: str
-    cluster: str
-    subnets: tuple[str, ...]
+    bucket: str  #: in S3, for items, outcomes and code
+    cluster: str  #: in ECS, with the capacity providers FARGATE and FARGATE_SPOT
+    subnets: tuple[str, ...]  #: ids, at most 16
     execution_role: str  #: for ECS: pulls the image, writes logs, reads the secret
     task_role: str  #: for the workers: the bucket and the queues
-    signing_secret: str
+    signing_secret: str  #: the ARN of a Secrets Manager secret or a secure SSM parameter
     image: str = ""  #: for every run that names no other; empty: one is made for each environment
     repository: str = ""  #: of those images; default: starburst-<name>
     build_role: str = ""  #: for AWS CodeBuild, where images are to be built there
-    security_groups: tuple[str, ...] = ()
-    log_group: str = ""  #: default: /starburst/<name>
-    log_days: int = 14
+    security_groups: tuple[str, ...] = ()  #: ids, at most 5; outgoing HTTPS is all that is needed
+    log_group: str = ""  #: of the workers' lines, made at the first launch; default: /starburst/<name>
+    log_days: int = 14  #: for which a log group that starburst made keeps its lines
     assign_public_ip: bool = True  #: needed in public subnets, which have no NAT gateway
-    architecture: str = "X86_64"
+    architecture: str = "X86_64"  #: or ARM64
 
     @classmethod
     def of(cls, table: Mapping[str, Any], source: str) -> Self:

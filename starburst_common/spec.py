@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +18,8 @@ from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.ports import Backend
 from starburst_common.reconcile import Policy
 from starburst_common.wire import WIRE_VERSION, document, read_document, seal, unseal
+
+_log = logging.getLogger("starburst")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,10 @@ class Spec:
 
     @classmethod
     def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
-        """From checked options; `stop_at_first` failure unless they say what is tolerated."""
+        """From checked options; `stop_at_first` failure unless they say what is tolerated.
+
+        Where failures were asked for, they stop nothing, however many are alike.
+        """
         tolerate = options.tolerate
         if stop_at_first and tolerate == Tolerance():
             tolerate = Tolerance(count=0)
@@ -61,7 +67,13 @@ class Spec:
         )
 
     def write(self, backend: Backend) -> None:
-        """Store it."""
+        """Store it, and say what of it nothing keeps."""
+        if self.options["budget_usd"] is not None:
+            _log.warning(
+                "run %s: budget=%g is written down, but nothing stops there yet: bound the cost by workers and timeout",
+                self.run,
+                self.options["budget_usd"],
+            )
         resources = self.resources
         fields = {
             "wire": WIRE_VERSION,
@@ -122,6 +134,7 @@ class Spec:
             slots=self.resources.slots,
             tolerate=Tolerance(count=self.options["tolerate_count"], percent=self.options["tolerate_percent"]),
             resend_after_s=5.0,
+            breaker=not self.options["return_exceptions"],
         )
 
 

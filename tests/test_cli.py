@@ -19,8 +19,10 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from typer.main import get_command
 
 from starburst_common import RunState, list_runs
+from starburst_common.cli.app import app
 from starburst_common.cli.lines import json_text
 from starburst_common.local import local_backend
 from tests.leftovers import nothing_left, processes_in
@@ -30,6 +32,7 @@ import logging, time
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 print("work is imported")
@@ -37,6 +40,14 @@ limit = 3
 
 def double(x):
     return 2 * x
+
+tried = []
+
+def flaky(kind):
+    tried.append(kind)
+    if tried.count(kind) == 1:
+        raise {"OSError": OSError, "KeyError": KeyError}[kind](kind)
+    return tried.count(kind)
 
 def picky(x):
     print("looking at", x)
@@ -59,7 +70,9 @@ class Point:
 
 def odd_values(x):
     import numpy as np
-    return [np.float64(0.5), np.arange(3), Point(1.0, date(2027, 1, 2)), float("nan"), {1}, {(1, 2): Path("a")}, 1j]
+    things = {"b", Path("a"), Decimal("0.10")}
+    point = Point(1.0, date(2027, 1, 2))
+    return [np.float64(0.5), np.arange(3), point, float("nan"), {1}, {(1, 2): Path("a")}, 1j, things]
 """
 COMMAND = [sys.executable, "-m", "starburst_common.cli"]
 # As COMMAND, with Ctrl-C heard even where whoever started the tests had it ignored.
@@ -160,6 +173,18 @@ def test_help_comes_at_once_and_tells_the_exit_codes(shell: Shell) -> None:
     assert loaded.strip() == "set()"
 
 
+def test_every_command_takes_json() -> None:
+    """So that a script can read whatever there is to read."""
+
+    def commands(group: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for name, each in group.commands.items():
+            yield from commands(each, *path, name) if hasattr(each, "commands") else [((*path, name), each)]
+
+    every = dict(commands(get_command(app)))
+    assert ("report",) in every and ("image", "gc") in every
+    assert [path for path, each in every.items() if "--json" not in [o for p in each.params for o in p.opts]] == []
+
+
 def test_the_version_is_the_packages(shell: Shell) -> None:
     """`--version` prints it and nothing else."""
     from starburst_common import __version__
@@ -198,6 +223,9 @@ def test_json_tells_values_from_failures(shell: Shell) -> None:
     """With --json each line is an object with the item's number."""
     done = shell("map", "work:picky", "-i", "items.jsonl", "--json", "-q")
     assert done.returncode == 1
+    name = json.loads(shell("status", "last", "--json").stdout)["id"]
+    (error,) = [line for line in done.stderr.splitlines() if line != "work is imported"]  # no summary
+    assert error == f"error: failed: 2 of 6 items failed: starburst failures {name}"
     lines = values(done.stdout)
     assert lines[1] == {"item": 1, "value": -1}
     assert [line["item"] for line in lines if "failure" in line] == [0, 3]
@@ -210,7 +238,22 @@ def test_more_failures_than_tolerated_stop_the_run(shell: Shell) -> None:
     done = shell("map", "work:picky", "-i", "items.jsonl", "--tolerate", "0", "--workers", "1")
     assert done.returncode == 1
     assert "more than the 0 tolerated" in done.stderr
+    assert "error: stopped: 1 of 6 items failed, more than the 0 tolerated: " in shell("results", "last", "-q").stderr
     assert shell.states() == [RunState.STOPPED]
+
+
+def test_map_takes_the_options_of_starburst_map(shell: Shell) -> None:
+    """Which exceptions are tried again; that all failures are wanted; an image; a budget, with a word on what it is."""
+    more = ("--retries", "1", "--retry-on", "OSError", "--retry-on", "json:JSONDecodeError", "--budget", "5", "-q")
+    done = shell("map", "work:flaky", "-i", "-", *more, "--image", "mine:1", stdin='"OSError"\n"KeyError"\n')
+    assert values(done.stdout) == [2, None]
+    assert [line for line in done.stderr.splitlines() if "budget=5 is written down, but nothing stops" in line]
+    everything = "0\n" * 60
+    done = shell("map", "work:picky", "-i", "-", "--return-exceptions", "-q", "--chunk-size", "5", stdin=everything)
+    assert done.returncode == 1
+    assert "60 of 60 items failed" in done.stderr
+    done = shell("map", "work:picky", "-i", "-", "-q", "--chunk-size", "5", "--workers", "1", stdin=everything * 50)
+    assert "items all failed alike (user: ValueError)" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "csv on stdin", "a pipe"])
@@ -268,9 +311,11 @@ def test_output_goes_to_a_file(shell: Shell) -> None:
 
 
 def test_values_that_json_lacks_have_a_documented_form(shell: Shell) -> None:
-    """Arrays are lists, dataclasses objects, dates ISO text, NaN null, sets lists, anything else its repr."""
+    """Arrays are lists, dataclasses objects, dates ISO text, NaN null, sets sorted lists, anything else its repr."""
     done = shell("map", "work:odd_values", "-i", "-", "-q", stdin="0")
-    assert values(done.stdout) == [[0.5, [0, 1, 2], {"x": 1.0, "when": "2027-01-02"}, None, [1], {"[1, 2]": "a"}, "1j"]]
+    (odd,) = values(done.stdout)
+    assert odd[:-1] == [0.5, [0, 1, 2], {"x": 1.0, "when": "2027-01-02"}, None, [1], {"[1, 2]": "a"}, "1j"]
+    assert odd[-1] == ["0.10", "a", "b"]
 
 
 def test_no_value_breaks_a_line() -> None:
@@ -299,6 +344,16 @@ BROKEN = {
 }
 
 
+def write_torn_parquet(file: Path) -> None:
+    """Its footer and its first rows are fine, its last ones are not."""
+    table = pa.table({"a": list(range(20_000))})
+    parquet.write_table(table, file, row_group_size=10_000, use_dictionary=False)
+    column = parquet.ParquetFile(file).metadata.row_group(1).column(0)
+    body = bytearray(file.read_bytes())
+    body[column.data_page_offset : column.data_page_offset + 1000] = b"\xff" * 1000
+    file.write_bytes(body)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -308,6 +363,7 @@ BROKEN = {
         (["work:double", "-i", "twice.csv"], "twice.csv, line 1: two columns are called 'a'"),
         (["work:double", "-i", "open.csv"], "open.csv, line 2: not CSV"),
         (["work:double", "-i", "no.parquet"], "no.parquet: not Parquet"),
+        (["work:same", "-i", "torn.parquet"], "torn.parquet: broken Parquet"),
         (["work:double", "-i", "array.json"], "jq -c '.[]' array.json"),
         (["work:double", "-i", "items.txt"], "say --format"),
         (["work:double", "-i", "nowhere.csv"], "nowhere.csv: no such file"),
@@ -326,6 +382,12 @@ BROKEN = {
         (["work:double", "-i", "items.jsonl", "--memory", "8XB"], "memory='8XB' is not a size"),
         (["work:double", "-i", "items.jsonl", "--tolerate", "many"], "tolerate='many'"),
         (["work:double", "-i", "items.jsonl", "--tag", "x"], "--tag x: write key=value"),
+        (["work:double", "-i", "items.jsonl", "--retrys", "2"], "No such option: --retrys"),
+        (
+            ["work:double", "-i", "items.jsonl", "--retry-on", "OsError"],
+            "no function 'OsError': did you mean 'OSError'?",
+        ),
+        (["work:double", "-i", "items.jsonl", "--retry-on", "work:double"], "work:double is not an exception"),
         (["work:double", "-i", "items.jsonl", "--backend", "moon"], "backend='moon'"),
         (["work:double", "-i", "items.jsonl", "-o", "no/such/folder"], "--output no/such/folder: No such file"),
     ],
@@ -335,6 +397,7 @@ def test_wrong_input_is_one_line_before_anything_is_launched(shell: Shell, argum
     """Exit code 2, one line that says what is wrong and where, and no run."""
     for name, body in BROKEN.items():
         (shell.folder / name).write_bytes(body)
+    write_torn_parquet(shell.folder / "torn.parquet")
     done = shell("map", *arguments)
     assert done.returncode == 2
     assert says in one_error(done)
@@ -360,10 +423,10 @@ def test_parquet_without_pyarrow_says_what_to_install(shell: Shell) -> None:
     assert "pip install 'starburst-ecs[parquet]'" in one_error(done)
 
 
-def test_debug_shows_the_traceback(shell: Shell) -> None:
-    """An error is one line, unless STARBURST_DEBUG or --debug asks for more."""
-    assert "Traceback" in shell("status", "none", STARBURST_DEBUG="1").stderr
-    assert "Traceback" in shell("--debug", "status", "none").stderr
+def test_verbose_shows_the_traceback(shell: Shell) -> None:
+    """An error is one line, unless STARBURST_VERBOSE or --verbose asks for more."""
+    assert "Traceback" in shell("status", "none", STARBURST_VERBOSE="1").stderr
+    assert "Traceback" in shell("--verbose", "status", "none").stderr
     assert "no run 'none'" in one_error(shell("status", "none"))
 
 
@@ -406,6 +469,10 @@ def test_runs_lists_what_is_kept(kept: Shell, shell: Shell) -> None:
     done = shell("runs")
     assert (done.returncode, done.stdout) == (0, "")
     assert "starburst demo" in done.stderr
+    assert [fields["label"] for fields in json.loads(kept("runs", "--tag", "team=x=y", "--json").stdout)] == ["six"]
+    for tags in (["--tag", "team=x"], ["--tag", "team=x=y", "--tag", "env=lab"]):
+        assert "no run has these tags" in kept("runs", *tags).stderr
+    assert kept("runs", "--tag", "team").returncode == 2
     assert shell("runs", "--json").stdout == "[]\n"
 
 
@@ -457,6 +524,9 @@ def test_the_report_is_where_the_command_says(kept: Shell) -> None:
     page = unescape(Path(unquote(urlsplit(done.stdout.strip()).path)).read_text())
     assert "ValueError: 3 is a\nmultiple of 3" in page
     assert "starburst replay" in page
+    told = json.loads(kept("report", "last", "--json").stdout)
+    assert told["url"] == done.stdout.strip()
+    assert told["id"].startswith("run-")
 
 
 def test_logs_tell_which_item_said_what(kept: Shell) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.policies import needed_for, policies
 from tests.test_cli import Shell, one_error, shell_in, values
 from tests.testbed.bed import Bed as Aws
 
@@ -96,6 +97,17 @@ def test_cancel_ends_a_run_and_its_tasks(shell: Shell, aws: Aws) -> None:
     assert "is cancelled; " in shell("cancel", name).stdout
     assert json.loads(shell("cancel", "last", "--json").stdout)["state"] == "cancelled"
     nothing_runs(aws, name)
+
+
+def test_what_is_asked_of_aws_is_in_the_documented_policy(shell: Shell, aws: Aws) -> None:
+    """From a run's start to its removal, with what its worker asks; images and builds are looked up in the sources."""
+    aws.requests(reset=True)
+    assert shell("map", "work:picky", "-i", "items.jsonl", "--workers", "1").returncode == 1
+    assert shell("report", "last").returncode == 0
+    assert shell("prune", STARBURST_KEEP_DAYS="0").stdout.startswith("run-")
+    asked = {needed_for(f"{service}:{operation}") for service, operation in aws.requests()}
+    assert asked >= {"s3:DeleteObject", "sqs:CreateQueue", "ecs:RunTask"}
+    assert asked - policies()["you.json"] == set()
 
 
 def nothing_runs(aws: Aws, run: str) -> None:

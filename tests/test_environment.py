@@ -234,6 +234,17 @@ def test_groups_and_extras_are_asked_for(workspace: Path) -> None:
             find(workspace, **wrong)
 
 
+def test_uvs_default_groups_are_for_developers(workspace: Path) -> None:
+    """Whatever they are called: workers get groups that are asked for, and no others."""
+    file = workspace / "pyproject.toml"
+    text = file.read_text().replace("dev =", "work =").replace('"dev"', '"work"')
+    file.write_text(text.replace("[tool.uv]\n", '[tool.uv]\n        default-groups = ["work"]\n'))
+    run_uv("lock", folder=workspace)
+    assert "six" in run_uv("export", folder=workspace)
+    assert bare(find(workspace)) == ["alpha==1.0", "beta==1.5", "gamma==1.0"]
+    assert f"six=={version('six')}" in bare(find(workspace, groups=["work"]))
+
+
 def test_code_of_a_member_gets_what_the_member_needs(workspace: Path) -> None:
     """As uv itself does when started there."""
     found = find(workspace / "member" / "member")

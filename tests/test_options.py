@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from starburst_common import Cluster, StarburstExecutor, starburst_map
 from starburst_common.errors import BadInput
+from starburst_common.local import local_backend
 from starburst_common.options import FARGATE_MEMORY_MIB, MOST_WORKERS, Options, Resources, Tolerance, memory_mib
 
 cpus = st.sampled_from(sorted(FARGATE_MEMORY_MIB))
@@ -57,6 +62,8 @@ def test_megabytes_are_exact(mib: int) -> None:
 
 
 @given(cpus, st.integers(1, 122_880))
+@example(0.25, 1536)  # a step that is not sold
+@example(0.5, 1536)
 def test_what_is_accepted_is_a_fargate_size(cpu: float, mib: int) -> None:
     """And what is refused names a size that would be accepted, with this cpu or another."""
     least, most, step = FARGATE_MEMORY_MIB[cpu]
@@ -70,7 +77,7 @@ def test_what_is_accepted_is_a_fargate_size(cpu: float, mib: int) -> None:
         assert mib % step == 0 or mib == least
         assert resources.memory_given
         return
-    right = f"use {least} to {most} MiB in steps of {step}"
+    right = f"use {least} to {most} MiB in steps of {step}" if cpu != 0.25 else "use 512, 1024 or 2048 MiB"
     assert refused.startswith(f"memory={mib} MiB does not go with cpu={cpu}: {right}")
     if ", or cpu=" in refused:
         assert Resources.of(float(refused.rsplit("=", 1)[1]), f"{mib}MB").memory_mib == mib
@@ -223,10 +230,42 @@ def test_a_right_option_is_kept(given_options: dict[str, Any], field: str, value
     assert getattr(Options.of(**given_options), field) == value
 
 
-def test_an_unknown_option_is_refused_by_name() -> None:
-    """As Python refuses any argument."""
+@pytest.mark.parametrize("taker", [Options.of, Cluster, StarburstExecutor, partial(starburst_map, abs, [1])])
+def test_an_unknown_option_is_refused_by_name(taker: Callable[..., Any]) -> None:
+    """As Python refuses any argument, and as we refuse any wrong one; with the option that was probably meant."""
     with pytest.raises(TypeError, match="worker_count"):
-        Options.of(worker_count=3)  # type: ignore[call-arg]
+        taker(worker_count=3)
+    with pytest.raises(BadInput, match=r"no option 'retrys': did you mean 'retries'\?"):
+        taker(retrys=3)
+    with pytest.raises(BadInput, match=r"no option 'urgency': there are .*workers, cpu, "):
+        taker(urgency=3)
+
+
+def test_what_is_the_clusters_is_refused_for_one_call() -> None:
+    """Nothing is opened for it."""
+    cluster = Cluster(backend="local")
+    with pytest.raises(BadInput, match=r"no option 'retrys': did you mean 'retries'\?"):
+        cluster.map(abs, [1], retrys=3)
+    with pytest.raises(BadInput, match="backend, cpu: give these to the Cluster"):
+        cluster.map(abs, [1], cpu=2, backend="local")
+
+
+@pytest.mark.parametrize("name", ["return_exceptions", "ordered", "tolerate", "progress"])
+def test_an_executor_refuses_what_is_about_a_map(name: str) -> None:
+    """When it is made; it says where this goes."""
+    with pytest.raises(BadInput, match=rf"{name}=1: .* futures, one a call: this goes with starburst_map"):
+        StarburstExecutor(2, **{name: 1})
+
+
+def test_a_budget_says_that_nothing_enforces_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each run that has one warns, once; a run without says nothing."""
+    backend = local_backend(tmp_path)
+    assert starburst_map(abs, [], backend=backend) == []
+    assert caplog.messages == []
+    assert starburst_map(abs, [], backend=backend, budget=25) == []
+    backend.close()
+    (said,) = caplog.messages
+    assert "budget=25 is written down, but nothing stops there yet" in said
 
 
 def test_tags_are_the_options_own() -> None:

@@ -27,6 +27,7 @@ from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED
 from pydantic import SecretStr, ValidationError
 
+from prefect_starburst import StarburstTaskRunner
 from prefect_starburst.former import FLOW_RUN
 from prefect_starburst.settings import PREFIX, resolve
 from prefect_starburst.site import StarburstSite
@@ -348,6 +349,28 @@ def test_a_variable_that_is_wrong_is_named(name: str, value: str, says: str, mon
     with pytest.raises(BadInput, match=says) as refusal:
         resolve({"workers": 4})
     assert "PREFECT_STARBURST_MAX_IN_FLIGHT='lots': give a whole number of task runs" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"retries": 3}, r"retries=3: Prefect's engine retries: give it to the task, as in @task\(retries=3\)"),
+        ({"retry_on": KeyError}, r"retry_on=.*@task\(retry_condition_fn=\.\.\.\)"),
+        ({"retry_delay": 5}, r"retry_delay=5: .*@task\(retry_delay_seconds=10\)"),
+        ({"progress": True}, "progress=True: a flow run shows its progress"),
+        ({"ordered": False}, "ordered=False: each task run has a future of its own"),
+        ({"return_exceptions": True}, r"return_exceptions=True: .*future\.result\(raise_on_failure=False\)"),
+        ({"tolerate": 3}, "tolerate=3: a task run that fails stops no other"),
+        ({"priority": 3}, "no option 'priority': there are workers, cpu, .*max_in_flight"),
+        ({"max_inflight": 3}, r"no option 'max_inflight': did you mean 'max_in_flight'\?"),
+    ],
+)
+def test_a_runner_refuses_what_is_not_its_own_when_it_is_made(options: dict[str, Any], says: str) -> None:
+    """And says where it belongs; what it takes stays as it was given."""
+    with pytest.raises(BadInput, match=says):
+        StarburstTaskRunner(workers=2, **options)
+    taken = {"chunk_size": 5, "timeout": 60, "spot": True, "image": "mine:1"}
+    assert StarburstTaskRunner(**taken).executor_options().items() >= taken.items()
 
 
 # --- deployments ------------------------------------------------------------------------------------------------------

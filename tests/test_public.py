@@ -49,6 +49,12 @@ def test_no_public_name_is_forgotten() -> None:
     assert not hasattr(starburst_common, "Driver")
 
 
+def test_every_error_that_users_meet_is_public() -> None:
+    """The others are caught inside, or are a kind of one that is public, or nothing raises them yet."""
+    inside = {"CannotLaunch", "Exists", "ItemCancelled", "UnknownVersion"}
+    assert {kind.__name__ for kind in EVERY_ERROR} - set(starburst_common.__all__) == inside
+
+
 def test_every_public_name_is_documented() -> None:
     """With a docstring of its own, as have their public methods."""
     for name in starburst_common.__all__:

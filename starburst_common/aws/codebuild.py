@@ -31,7 +31,7 @@ from starburst_common.errors import CannotBuild, Exists, NotFound, StarburstErro
 from starburst_common.image import context, oci
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
-from starburst_common.names import BUILDS
+from starburst_common.names import new_build_source
 from starburst_common.ports import Access
 
 _log = logging.getLogger("starburst.aws")
@@ -107,7 +107,7 @@ class CodeBuildBuilder:
         registry = Registry.of(target)
         if registry.digest(target.repository, tag) is not None:
             return  # an earlier try got so far
-        key = f"{BUILDS}{recipe.tag}/source/{context.architecture(platform)}-{secrets.token_hex(8)}.zip"
+        key = new_build_source(recipe.tag, context.architecture(platform))
         image = f"{urlsplit(target.url).netloc}/{target.repository}:{tag}"
         try:
             self._store.put(key, source(recipe, platform, image))

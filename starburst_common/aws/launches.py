@@ -18,7 +18,7 @@ from typing import Any
 
 from starburst_common.errors import Exists, NotFound
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import FLEETS
+from starburst_common.names import FLEETS, launch_record, new_stops_record, worker_records
 from starburst_common.ports import ObjectStore
 from starburst_common.wire import document, read_document, seal, unseal
 
@@ -60,7 +60,7 @@ class Launches:
         """Write down that these workers are about to be asked for; None if another driver has done so."""
         token = secrets.token_hex(16)
         launch = Launch(lo=lo, count=count, token=token, spot=spot, request=request, at=self._clock())
-        key = _launch_key(fleet, lo)
+        key = launch_record(fleet, lo)
         try:
             self._store.create(key, self._sealed(key, asdict(launch)))
         except Exists:
@@ -69,7 +69,7 @@ class Launches:
 
     def answer(self, fleet: FleetId, launch: Launch, tasks: Sequence[str]) -> None:
         """Write down what ECS granted; ordinals that it did not grant are free again."""
-        key = _launch_key(fleet, launch.lo)
+        key = launch_record(fleet, launch.lo)
         if not tasks:
             self._store.delete([key])
             return
@@ -83,7 +83,7 @@ class Launches:
     def stopped(self, fleet: FleetId, states: Sequence[WorkerState]) -> None:
         """Write down how workers ended."""
         if states:
-            key = f"{_folder(fleet)}stops-{secrets.token_hex(8)}"
+            key = new_stops_record(fleet)
             self._store.create(key, self._sealed(key, {"stops": [asdict(state) for state in states]}))
             with self._lock:
                 known = self._of(fleet)
@@ -92,7 +92,7 @@ class Launches:
 
     def read(self, fleet: FleetId) -> tuple[list[Launch], dict[WorkerId, WorkerState]]:
         """Every launch, by ordinal, and every end written down so far."""
-        keys = list(self._store.list(_folder(fleet)))
+        keys = list(self._store.list(worker_records(fleet)))
         with self._lock:
             known = self._of(fleet)
             fresh = [key for key in keys if key not in known.read]
@@ -108,7 +108,7 @@ class Launches:
 
     def forget(self, fleet: FleetId) -> None:
         """Remove a fleet's records."""
-        self._store.delete_folder(_folder(fleet))
+        self._store.delete_folder(worker_records(fleet))
         with self._lock:
             self._known.pop(fleet, None)
 
@@ -138,14 +138,6 @@ def free_steps(ordinals: Iterable[int], launches: Iterable[Launch], *, most: int
         else:
             steps.append((ordinal, 1))
     return steps
-
-
-def _folder(fleet: FleetId) -> str:
-    return f"{FLEETS}{fleet}/workers/"
-
-
-def _launch_key(fleet: FleetId, lo: int) -> str:
-    return f"{_folder(fleet)}launch-{lo:06d}"
 
 
 def _book(known: _Known, key: str, fields: dict[str, Any]) -> None:

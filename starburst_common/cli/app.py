@@ -17,8 +17,8 @@ from starburst_common.cli import cancel, demo, env, failures, image, logs, map, 
 from starburst_common.errors import BadInput, NotFound, StarburstError
 
 EXIT_CODES = (
-    "Exit codes: 0 all fine; 1 an item failed, or the run failed or stopped; 2 bad usage or input; "
-    "3 no such run; 130 Ctrl-C."
+    "Exit codes: 0 all fine; 1 an item failed, the run was stopped or cancelled, or any other error; "
+    "2 bad usage or input; 3 no such run; 130 Ctrl-C."
 )
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # which package it lives in depends on typer's version
 
@@ -64,15 +64,16 @@ for group, about, commands in _GROUPS:
 def starburst(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", envvar="STARBURST_DEBUG", help="Show tracebacks, and what goes on inside.")
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", envvar="STARBURST_VERBOSE", help="Show tracebacks, and what goes on inside."),
     ] = False,
 ) -> None:
     """Map a Python function over many inputs, on as many workers as there may be.
 
     A RUN is written as its id, the start of one, or `last`. Results go to stdout, all else to stderr.
     """
-    _log_to_stderr(debug)
+    _log_to_stderr(verbose)
     if version:
         typer.echo(f"starburst {__version__}")
     elif context.invoked_subcommand is None:
@@ -102,17 +103,17 @@ def run(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         return _fail(f"{error}: call starburst from the folder of the function's module", 1)
     except Exception as error:
-        return _fail(f"{type(error).__name__}: {error} (STARBURST_DEBUG=1 shows where)", 1)
+        return _fail(f"{type(error).__name__}: {error} (STARBURST_VERBOSE=1 shows where)", 1)
 
 
 def _fail(error: BaseException | str, code: int) -> int:
-    if _debugging():
+    if _verbose():
         traceback.print_exc()
     print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
     return code
 
 
-def _debugging() -> bool:
+def _verbose() -> bool:
     return logging.getLogger("starburst").isEnabledFor(logging.INFO)
 
 
@@ -121,14 +122,14 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
-        if record.exc_info and _debugging():
+        if record.exc_info and _verbose():
             traceback.print_exception(record.exc_info[1])
 
 
-def _log_to_stderr(debug: bool) -> None:
-    if debug:
-        os.environ["STARBURST_DEBUG"] = "1"
+def _log_to_stderr(verbose: bool) -> None:
+    if verbose:
+        os.environ["STARBURST_VERBOSE"] = "1"
     log = logging.getLogger("starburst")
-    log.setLevel(logging.INFO if debug else logging.WARNING)
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
     log.addHandler(_Lines())
     log.propagate = False

@@ -33,6 +33,18 @@ def find_function(name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def find_exception(name: str) -> type[BaseException]:
+    """An exception type, of a module or built in. Raises `BadInput`.
+
+    >>> find_exception("OSError"), find_exception("json:JSONDecodeError").__name__
+    (<class 'OSError'>, 'JSONDecodeError')
+    """
+    found = find_function(name if ":" in name else f"builtins:{name}")
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
+        raise BadInput(f"{name} is not an exception: write one such as OSError, or module:Exception")
+    return found
+
+
 def look_here() -> None:
     """Find modules in the current folder, as `python -m` does."""
     here = str(Path.cwd())

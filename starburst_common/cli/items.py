@@ -85,14 +85,19 @@ class _Parquet:
             self._file = ParquetFile(path)
         except (ArrowException, OSError) as error:
             raise BadInput(f"{path}: not Parquet: {error}") from None
+        for _ in self._batches():  # to its end, as other files
+            pass
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
 
     def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches():
+            yield from batch.to_pylist()
+
+    def _batches(self) -> Iterator[Any]:
         try:
-            for batch in self._file.iter_batches(batch_size=8192):
-                yield from batch.to_pylist()
+            yield from self._file.iter_batches(batch_size=8192)
         except (self._fault, OSError) as error:
             raise BadInput(f"{self._path}: broken Parquet: {error}") from None
 

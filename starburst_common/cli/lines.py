@@ -23,13 +23,13 @@ def plain(value: Any) -> Any:
     """A value as JSON can say it.
 
     numpy scalars and arrays (and all that has `tolist`) become numbers and lists, dataclasses objects, dates and times
-    ISO 8601 text, enum members their value, sets lists, decimals, paths and UUIDs text; NaN and infinities, which JSON
-    lacks, null; anything else its `repr`.
+    ISO 8601 text, enum members their value, sets sorted lists, decimals, paths and UUIDs text; NaN and infinities,
+    which JSON lacks, null; anything else its `repr`.
 
     >>> plain({"when": date(2027, 1, 2), 3: (Decimal("0.1"), float("nan"), {1}), "f": plain})["when"]
     '2027-01-02'
-    >>> plain({3: (Decimal("0.1"), float("nan"), {1})})
-    {'3': ['0.1', None, [1]]}
+    >>> plain({3: (Decimal("0.1"), float("nan"), {"b", "a"})})
+    {'3': ['0.1', None, ['a', 'b']]}
     """
     if isinstance(value, Enum):
         return plain(value.value)
@@ -39,7 +39,9 @@ def plain(value: Any) -> Any:
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(plain(key)): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):  # in an order that is the same in every process
+        return sorted((plain(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
+    if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if isinstance(value, date | time):
         return value.isoformat()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starburst_common.cli.words import BackendWord, Json, Output, Quiet
+from starburst_common.cli.words import BackendWord, Json, Output, Quiet, TagWords, tags_of
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
 
 if TYPE_CHECKING:
@@ -37,17 +37,35 @@ def map_items(
     slots: Annotated[int | None, typer.Option(help="Items a worker runs at once; else one a vCPU.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="On cheaper capacity that may be taken back.")] = False,
     chunk_size: Annotated[int | None, typer.Option(help="Items leased together; else by how long they take.")] = None,
-    retries: Annotated[int, typer.Option(help="Further tries for an item that raised.")] = 0,
-    retry_delay: Annotated[float, typer.Option(help="Seconds before each further try.")] = 0.0,
+    image: Annotated[
+        str | None, typer.Option(help="What workers on AWS run in, in place of one made for your environment.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="Further tries for an item that raised, or ran into --timeout.")] = 0,
+    retry_delay: Annotated[float, typer.Option(help="Seconds before a further try of one that raised.")] = 0.0,
+    retry_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXCEPTION",
+            help="Try again after this only, such as OSError or requests:Timeout; may be given several times.",
+        ),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds one item may run.")] = None,
+    return_exceptions: Annotated[
+        bool, typer.Option("--return-exceptions", help="Answer every item, even if all of the first fail alike.")
+    ] = False,
     tolerate: Annotated[
-        str | None, typer.Option(help='Failures that do not stop the run, such as 5 or "2%"; else any number.')
+        str | None,
+        typer.Option(
+            help='Failures that do not stop the run, such as 5 or "2%"; else any number, unless the first 20 or more '
+            "all fail alike."
+        ),
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="The most it may cost in USD, where there are prices.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="What it should cost at most, in USD; written down only, nothing stops there yet."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="What listings show; else MODULE:FUNCTION.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A tag; may be given several times.")
-    ] = None,
+    tag: TagWords = None,
     backend: BackendWord = "auto",
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Start it, print its id, and leave it to itself.")
@@ -59,13 +77,15 @@ def map_items(
 
     Results are JSON lines in the order of the items. A line is what the function returned, or null where an item
     failed (stderr says so, and the exit code is 1); with --json it is {"item", "value"} or {"item", "failure"}. Values
-    that JSON lacks: arrays become lists, dataclasses objects, dates ISO 8601 text, NaN null, anything else its repr.
+    that JSON lacks: arrays become lists, sets sorted lists, dataclasses objects, dates ISO 8601 text, decimals, paths
+    and UUIDs text, NaN null, anything else its repr.
 
-    The file is checked to its end before anything is launched. Empty lines are skipped, values of a CSV are text.
+    A file is checked to its end before anything is launched. Stdin is answered while it is read, and a line that is
+    wrong ends the run; with --detach it is checked like a file. Empty lines are skipped, values of a CSV are text.
 
     Ctrl-C cancels the run.
     """
-    from starburst_common.cli.function import find_function
+    from starburst_common.cli.function import find_exception, find_function
     from starburst_common.cli.items import open_items
     from starburst_common.cli.lines import Answers, print_json
     from starburst_common.cli.show import say
@@ -77,19 +97,23 @@ def map_items(
         "memory": memory,
         "slots": slots,
         "spot": spot,
+        "image": image,
         "chunk_size": chunk_size,
         "retries": retries,
         "retry_delay": retry_delay,
         "timeout": timeout,
+        "return_exceptions": return_exceptions,
         "tolerate": int(tolerate) if tolerate is not None and tolerate.isdecimal() else tolerate,
         "budget": budget,
         "label": label or function,
-        "tags": _tags(tag or []),
+        "tags": tags_of(tag),
     }
     if detach and output is not None:
         raise BadInput("--output goes with waiting: `starburst results last --output FILE` after --detach")
     if output is not None and output.exists() and Path(items).exists() and output.samefile(items):
         raise BadInput(f"--output {output} would overwrite the items")
+    if retry_on:
+        options["retry_on"] = tuple(find_exception(name) for name in retry_on)
     cluster = Cluster(backend=backend, **options)
     called = find_function(function)
     run: Run | None = None
@@ -124,8 +148,7 @@ def drive(run: Run, out: Answers, *, quiet: bool) -> None:
             run.cancel()
             raise
     status = run.status()
-    if not quiet or exit_code(status):
-        summary(run, status, out.first, here="results")
+    summary(run, status, out.first, here="results", quiet=quiet)
     raise typer.Exit(exit_code(status))
 
 
@@ -154,10 +177,3 @@ def leave(run: Run, backend: str) -> None:
         ]
         nowhere = subprocess.DEVNULL
         subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
-
-
-def _tags(given: list[str]) -> dict[str, str]:
-    for tag in given:
-        if not tag.partition("=")[0] or "=" not in tag:
-            raise BadInput(f"--tag {tag}: write key=value")
-    return {key: value for key, _, value in (tag.partition("=") for tag in given)}

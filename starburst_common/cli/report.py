@@ -6,21 +6,25 @@ from typing import Annotated
 
 import typer
 
-from starburst_common.cli.words import BackendWord, RunWord
+from starburst_common.cli.words import BackendWord, Json, RunWord
 
 
 def report(
     run: RunWord,
     open_it: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
     backend: BackendWord = "auto",
+    json: Json = False,
 ) -> None:
-    """Write a page on how a run stands: figures, workers, failures, and a look-up by item.
+    """Write a page on how a run stands: figures, workers, the first 1,000 failures, and a look-up by item.
 
-    It is kept with the run, and its URL goes to stdout: a file, or on AWS a page of its console.
+    The look-up knows the items of the first 5,000 chunks; `starburst failures` and `starburst replay` know all. The
+    page is kept with the run, and its URL goes to stdout: a file, or on AWS a page of its console.
     """
+    from starburst_common.cli.lines import print_json
     from starburst_common.cli.which import find_run
 
-    url = find_run(run, backend).report()
-    print(url)
+    found = find_run(run, backend)
+    url = found.report()
+    print_json({"id": found.id, "url": url}) if json else print(url)
     if open_it:
         typer.launch(url)

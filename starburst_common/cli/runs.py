@@ -7,28 +7,30 @@ from typing import Annotated
 
 import typer
 
-from starburst_common.cli.words import BackendWord, Json, RunWord
+from starburst_common.cli.words import BackendWord, Json, RunWord, TagWords, tags_of
 
 
 def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="The newest so many; 0 is all.")] = 20,
+    tag: TagWords = None,
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
-    """List the runs that are kept, newest first."""
+    """List the runs that are kept, newest first; with --tag those that have it, of several all."""
     from rich.text import Text
 
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import ago, cell, columns, print_table, run_fields, say, state_text
     from starburst_common.run import list_runs
 
-    known = list_runs(backend=backend)
+    tags = tags_of(tag)
+    known = list_runs(backend=backend, tags=tags)
     shown = known[: limit or None]
     if json:
         print_json([run_fields(run, run.status()) for run in shown])
         return
     if not known:
-        say("no runs yet: `starburst demo` makes one")
+        say("no run has these tags" if tags else "no runs yet: `starburst demo` makes one")
         return
     table = columns("run", "label", "state", "items", "failed", "started", right=("items", "failed"), flexible="label")
     for run in shown:

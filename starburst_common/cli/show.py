@@ -136,8 +136,16 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
     }
 
 
-def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str) -> None:
-    """How a run ended, in a few lines on stderr: failures, what it took, where to look next."""
+def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, quiet: bool = False) -> None:
+    """How a run ended, in a few lines on stderr: failures, what it took, where to look next.
+
+    With `quiet` one line, and only if it ended badly.
+    """
+    if quiet:
+        if exit_code(status):
+            why = status.reason or f"{status.failed:,} of {status.answered:,} items failed"
+            say(f"error: {status.state}: {why}: {next_steps(status, here)[0]}")
+        return
     for failure in first:
         text = one_line(failure)
         say(f"item {failure.index}: {text if len(text) <= _TOLD else text[:_TOLD] + '…'}", style="red")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> None:
     """Show how a run stands, and what it would cost on AWS.
 
-    The exit code is 1 once an item failed, or if the run ended early.
+    The exit code is 1 once an item failed, or if the run was stopped or cancelled.
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import exit_code, run_fields
@@ -48,8 +48,8 @@ def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False,
     now = ended.status()
     if json:
         print_json(run_fields(ended, now))
-    elif not quiet:
-        summary(ended, now, ended.failures()[:3] if now.failed else [], here="attach")
+    else:
+        summary(ended, now, ended.failures()[:3] if now.failed and not quiet else [], here="attach", quiet=quiet)
     raise typer.Exit(exit_code(now))
 
 

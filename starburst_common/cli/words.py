@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from starburst_common.errors import BadInput
+
 
 def _complete_run(incomplete: str) -> list[tuple[str, str]]:
     """Ids of kept runs, newest first, each with what it is."""
@@ -25,10 +27,22 @@ RunWord = Annotated[
     typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`.", autocompletion=_complete_run),
 ]
 BackendWord = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help='Where to run: "local", or "auto" to go by the settings.')
+    str,
+    typer.Option("--backend", metavar="NAME", help='Where to run: "local", "aws", or "auto" to go by the settings.'),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document, or a JSON object a line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; of a bad end one line.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write results there, not to stdout.")
 ]
+TagWords = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be given several times.")
+]
+
+
+def tags_of(given: list[str] | None) -> dict[str, str]:
+    """What was typed as tags. Raises `BadInput`."""
+    for tag in given or []:
+        if not tag.partition("=")[0] or "=" not in tag:
+            raise BadInput(f"--tag {tag}: write key=value")
+    return {key: value for key, _, value in (tag.partition("=") for tag in given or [])}

@@ -22,7 +22,7 @@ from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
 
 _log = logging.getLogger("starburst")
-_VERSION = 1  #: of what is cached
+_VERSION = 2  #: of what is cached
 _UNPINNED_S = 86400.0  #: what an index chose freely is asked for again after this long
 _KEPT_S = 30 * 86400.0  #: unused answers are thrown away then
 _T = TypeVar("_T")

@@ -26,14 +26,15 @@ def read(path: Path, python: str, asked: Asked) -> str:
     """By `uv export`, for the workspace member whose folder the code is in.
 
     A lock that is not up to date with its pyproject.toml is an error, for the workers would lack what was added since:
-    `uv lock` takes a second. With UV_FROZEN set, as uv itself has it, the lock is taken as it is.
+    `uv lock` takes a second. With UV_FROZEN set, as uv itself has it, the lock is taken as it is. Groups are those that
+    are asked for: neither dev nor what else uv's `default-groups` installs where the project is worked on.
     """
     lock = toml(path)
     admit(path, lock.get("requires-python", ""), python)
     if path.name != "uv.lock":
         raise BadInput(f"{path}: uv exports a file of the name uv.lock only, beside its pyproject.toml")
     words = ["export", "--no-annotate", "--no-header", *([] if os.environ.get("UV_FROZEN") else ["--locked"])]
-    words += ["--no-dev"] * ("dev" not in asked.groups)
+    words.append("--no-default-groups")  # those, dev or others, are for who works on the project
     words += [f"--extra={extra}" for extra in asked.extras] + [f"--group={group}" for group in asked.groups]
     member = _member(lock, asked.member(path))
     words += [f"--package={member}"] if member else []

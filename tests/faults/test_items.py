@@ -21,6 +21,7 @@ from starburst_common import (
     FailureKind,
     ItemTimeout,
     OutOfMemory,
+    RunState,
     RunStopped,
     WorkerLost,
     starburst_map,
@@ -190,16 +191,29 @@ def test_tolerated_failures_are_returned_and_more_stop_the_run(bed: Bed) -> None
 
 
 def test_the_circuit_breaker_stops_a_run_that_fails_alike_from_the_start(bed: Bed) -> None:
-    """Nothing but the same failure, more than a few times: stopped, and it says so."""
-    with pytest.raises(RunStopped, match=r"the first \d+ items all failed alike \(user: ZeroDivisionError\)"):
-        starburst_map(
-            lambda item: item / 0,
-            range(100_000),
-            workers=2,
-            backend=bed.backend,
-            progress=False,
-            return_exceptions=True,
-        )
+    """Nothing but the same failure, more than a few times, and nobody asked for it: stopped, and it says so."""
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(lambda item: item / 0, range(100_000))
+        with pytest.raises(RunStopped, match=r"the first \d+ items all failed alike \(user: ZeroDivisionError\)"):
+            run.results(return_exceptions=True)
+
+
+def test_failures_that_were_asked_for_are_all_answered(bed: Bed) -> None:
+    """However many are alike: with return_exceptions, with a tolerance of all, in a detached run and as futures."""
+
+    def boom(item: int) -> float:
+        return item / 0
+
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        for asked in ({"return_exceptions": True}, {"tolerate": "100%"}, {"tolerate": 300}):
+            got = cluster.map(boom, range(300), **asked)
+            assert [type(value) for value in got] == [ZeroDivisionError] * 300
+        run = cluster.start(boom, range(300), return_exceptions=True)
+        assert run.wait().failed == 300
+        assert run.status().state is RunState.FAILED
+    with Cluster(workers=2, backend=bed.backend, progress=False, tolerate=0) as strict:
+        futures = [strict.submit(boom, item) for item in range(60)]
+        assert {type(future.exception()) for future in futures} == {ZeroDivisionError}
 
 
 def flaky(item: int) -> int:
