@@ -28,6 +28,9 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     now = time.time() if now is None else now
     runs = [RunId(name) for name in backend.store.folders(RUNS)]
     removed = [run for run in runs if now - _made_at(run) >= backend.keep_s and _expired(backend, run, now)]
+    if removed:  # the code first: who dies after it still sees by the runs that there is something to remove
+        bundles = {bundle for run in set(runs) - set(removed) for bundle in _bundles(backend, RunNames(run))}
+        backend.store.delete([key for key in backend.store.list(CODE) if key.removeprefix(CODE) not in bundles])
     for run in removed:
         names = RunNames(run)
         backend.queue.drop(names.notices)
@@ -36,8 +39,6 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
         if now - _made_at(fleet) > _ABANDONED_S:
             _close_if_abandoned(backend, FleetId(fleet))
     if removed:
-        bundles = {bundle for run in set(runs) - set(removed) for bundle in _bundles(backend, RunNames(run))}
-        backend.store.delete([key for key in backend.store.list(CODE) if key.removeprefix(CODE) not in bundles])
         _log.info("pruned %d expired runs", len(removed))
     return removed
 
