@@ -1,68 +1,162 @@
-"""The driver dies between any two of its calls: another one finishes the run, or there was none yet."""
+"""The driver dies at any step of its way: another one finishes the run, or there was none yet; nothing stays."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from starburst_common import InputLost, NotFound, RunState, attach
+from starburst_common import InputLost, Run, RunState, attach
+from starburst_common.names import CODE, RUNS
+from starburst_common.ports import Backend
 from starburst_common.prune import prune
-from tests.faults.conftest import Bed
+from tests.faults.conftest import AwsBed, Bed, LocalBed
+from tests.faults.dying import IDLE_S, MONTH_S, N, mapped, pruned
 
-CRASHING = """
-import os, sys, threading
-from dataclasses import replace
-from starburst_common import starburst_map
-from tests.places import open_place
+REST = pytest.mark.rest
+#: Points of a driver's way at which it dies, in their order, and what whoever comes then finds. Between two calls that
+#: change nothing a crash leaves what it leaves at the next one that does, so those have no points of their own.
+#: "Halfway" is for calls that do several things. What a driver hears or starts goes on without it: hence "after".
+NOTHING, NO_ITEM, ALL_ITEMS, WHOLE = "no run", "no item of the run", "the run's items, but not their end", "the run"
+POINTS = {
+    "before store.put fleets/fleet/held-by/cluster": NOTHING,
+    "before queue.ensure fleet-work": NOTHING,
+    "before store.create runs/run/spec": NOTHING,
+    "before queue.ensure run-notices": NO_ITEM,
+    "before store.put fleets/fleet/held-by/run": NO_ITEM,
+    "before store.create code": NO_ITEM,
+    "before store.create runs/run/functions": NO_ITEM,
+    "before store.create runs/run/packs": NO_ITEM,
+    "before store.create runs/run/plan": NO_ITEM,
+    "before queue.send fleet-work": ALL_ITEMS,
+    "halfway queue.send fleet-work": ALL_ITEMS,
+    "before store.create runs/run/input": ALL_ITEMS,
+    "before compute.launch": WHOLE,
+    "halfway compute.launch": WHOLE,
+    "after compute.launch": WHOLE,
+    "after queue.receive run-notices": WHOLE,
+    "before queue.delete run-notices": WHOLE,
+    "after queue.delete run-notices": WHOLE,
+    "before store.create runs/run/end": WHOLE,
+    "before queue.drop run-notices": WHOLE,
+    "before queue.drop_group fleet-work": WHOLE,
+    "before store.delete fleets/fleet/held-by/run": WHOLE,
+    "before store.sweep runs/run/": WHOLE,
+    "before store.delete fleets/fleet/held-by/cluster": WHOLE,
+    "before queue.drop fleet-work": WHOLE,
+    "before compute.stop fleet": WHOLE,
+    "before compute.forget fleet": WHOLE,
+    "before store.delete_folder fleets/fleet/": WHOLE,
+    "before store.put pruned-at": WHOLE,
+    "after store.put pruned-at": WHOLE,
+}
+#: The same of whoever prunes what a dead driver has left.
+PRUNING = [
+    "before store.delete code",
+    "before queue.drop run-notices",
+    "before store.delete_folder runs/run/",
+    "before queue.drop fleet-work",
+    "before compute.forget fleet",
+    "before store.delete_folder fleets/fleet/",
+]
+#: Calls that change nothing.
+LOOKS = {
+    *("store.get", "store.get_range", "store.list", "store.folders", "queue.depth", "queue.dead"),
+    *("compute.workers", "compute.ended", "compute.tail", "compute.fleets"),
+}
+#: Calls that may come or not: what a run waits for, where something is slow; a deletion of nothing.
+AT_TIMES = {"store.put runs/run/waits", "store.delete"}
 
-calls, lock, crash_at = [0], threading.Lock(), int(sys.argv[2])
 
-class Crashing:
-    '''A port that ends this process at its so-many-th call.'''
-    def __init__(self, port):
-        self.port = port
-    def __getattr__(self, name):
-        real = getattr(self.port, name)
-        def call(*args, **kwargs):
-            with lock:
-                calls[0] += 1
-                mine = calls[0]
-            if mine == crash_at:
-                os._exit(9)
-            return real(*args, **kwargs)
-        return call
-
-backend = replace(open_place(sys.argv[1]), idle_s=1.0)
-ports = {name: Crashing(getattr(backend, name)) for name in ("store", "queue", "compute")}
-crashing = replace(backend, **ports)
-values = starburst_map(lambda item: item * 2, range(40), workers=2, backend=crashing, progress=False)
-assert values == [2 * item for item in range(40)]
-print(calls[0])
-"""
+def changes(calls: list[str]) -> set[str]:
+    """Those of the calls that change something."""
+    return {call for call in calls if call.split()[0] not in LOOKS} - AT_TIMES
 
 
-@pytest.mark.parametrize("crash_at", range(1, 45))
-def test_a_crash_between_any_two_calls_loses_and_leaks_nothing(bed: Bed, crash_at: int) -> None:
-    """Whatever the driver did last, an attached one answers every item, or says that the input was never whole.
+def steps(points: Iterable[str]) -> set[str]:
+    """The calls at which there are points."""
+    return {point.partition(" ")[2] for point in points}
 
-    What is left of a driver nobody replaces is idle workers, which stop themselves, and records, which are pruned.
+
+def answered(run: Run) -> list[tuple[int, int]]:
+    """Every answer there is, though the rest of the input is lost."""
+    found = []
+    with suppress(InputLost):
+        found += run.answers()
+    return sorted(found)
+
+
+def died_at(bed: Bed, point: str) -> None:
+    """A driver dies there; what comes of it."""
+    died = mapped(bed.text, point)
+    assert died.at == point, f"the driver never came there, but by {died.calls}"
+    backend = replace(bed.backend, idle_s=IDLE_S)
+    found = POINTS[point]
+    names = backend.store.folders(RUNS)
+    assert len(names) == (found != NOTHING)
+    for name in names:
+        run, items = attach(name, backend=backend), 0 if found == NO_ITEM else N
+        if found == WHOLE:
+            assert run.results(timeout=120) == [*range(N)]
+        else:
+            with pytest.raises(InputLost, match=f" {items} items were stored"):
+                run.results(timeout=120)
+        assert run.wait(60).state is (RunState.SUCCEEDED if found == WHOLE else RunState.STOPPED)
+        assert answered(attach(name, backend=backend)) == [(item, item) for item in range(items)]
+    bed.until(lambda: not bed.workers(), within_s=60)  # they stop by themselves when nobody needs them
+    prune(backend, now=time.time() + MONTH_S)
+    assert nothing_kept(backend) == []
+
+
+def nothing_kept(backend: Backend) -> list[str]:
+    """What is kept of runs, which should be nothing."""
+    return [*backend.store.list(RUNS), *backend.store.list(CODE)]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_driver_that_dies_loses_and_leaks_nothing(local_bed: LocalBed, point: str) -> None:
+    """An attached one answers every item once, or says that the input was never whole; what is left is pruned.
+
+    What is left of a driver nobody replaces is idle workers, which stop themselves, and records.
     """
-    died = subprocess.run(
-        [sys.executable, "-c", CRASHING, bed.text, str(crash_at)], capture_output=True, text=True, timeout=60
-    )
-    assert died.returncode == (9 if died.stdout == "" else 0), died.stderr
-    backend = replace(bed.backend, idle_s=1.0)
-    for name in backend.store.folders("runs/"):
-        try:
-            run = attach(name, backend=backend)
-            assert run.results(timeout=60) == [2 * item for item in range(40)]
-            assert run.wait().state is RunState.SUCCEEDED
-        except (InputLost, NotFound):
-            continue  # `starburst_map` had not even stored its input, or what was asked
-    bed.until(lambda: not bed.workers(), within_s=15)
-    prune(bed.backend, now=time.time() + 30 * 86400)
-    assert bed.backend.store.folders("runs/") == []
+    died_at(local_bed, point)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        point if point in ("after compute.launch", "before queue.drop run-notices") else pytest.param(point, marks=REST)
+        for point in POINTS
+    ],
+)
+def test_a_driver_that_dies_on_aws_does_not_either(aws_bed: AwsBed, point: str) -> None:
+    """The same of queues, tasks and objects of AWS."""
+    died_at(aws_bed, point)
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+def test_whoever_prunes_may_die_too(request: pytest.FixtureRequest, place: str) -> None:
+    """One after another dies at the next step: each takes up what the one before it left, and the last has it all."""
+    bed: Bed = request.getfixturevalue(f"{place}_bed")
+    assert mapped(bed.text, "before queue.drop run-notices").at  # leaves a run, its code, its queues and its fleet
+    bed.until(lambda: not bed.workers(), within_s=60)
+    came_by = set()
+    for point in PRUNING:
+        died = pruned(bed.text, point)
+        assert died.at == point, f"it never came there, but by {died.calls}"
+        came_by |= changes(died.calls)
+    assert pruned(bed.text, "").at == ""
+    assert nothing_kept(bed.backend) == []
+    assert came_by == steps(PRUNING), "every step has a point"
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+def test_every_step_of_a_run_has_a_point(request: pytest.FixtureRequest, place: str) -> None:
+    """A call that is new in a run that nothing happens to wants a point in the table above."""
+    bed: Bed = request.getfixturevalue(f"{place}_bed")
+    ran = mapped(bed.text, "")
+    assert ran.at == ""
+    assert changes(ran.calls) <= steps(POINTS)
