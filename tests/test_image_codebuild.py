@@ -235,9 +235,13 @@ def test_a_build_that_somebody_stops_is_told_as_that(engine: Engine, lab: Lab) -
 @pytest.mark.rest
 def test_a_build_has_an_hour(engine: Engine, lab: Lab) -> None:
     """Then CodeBuild ends it, and the error says so."""
-    lab.aws.set(build_minute_s=0.1)
+
+    def tell(line: str) -> None:
+        if line == "it takes long":
+            lab.aws.elapse(3600)
+
     with pytest.raises(CannotBuild, match=r"took longer than 60 minutes\nBUILD: BUILD_TIMED_OUT Build has timed out"):
-        lab.build(engine.recipe(build_steps=long()))
+        lab.build(engine.recipe(build_steps=long()), tell)
     assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["TIMED_OUT"], [], [])
 
 

@@ -105,11 +105,12 @@ def clients(aws: Aws) -> Iterator[Clients]:
 
 
 @pytest.fixture
-def open_repository(clients: Clients) -> Callable[..., EcrRepository]:
-    """A repository, with other settings if asked."""
+def open_repository(aws: Aws, clients: Clients) -> Callable[..., EcrRepository]:
+    """A repository, with other settings if asked, that goes by the bed's clock."""
 
-    def opened(*, keep_days: int = 30, **more: Any) -> EcrRepository:
-        return EcrRepository(clients, NAME, tags={"starburst:site": "lab"}, keep_days=keep_days, **more)
+    def opened(*, keep_days: int = 30) -> EcrRepository:
+        tags = {"starburst:site": "lab"}
+        return EcrRepository(clients, NAME, tags=tags, keep_days=keep_days, clock=aws.clock.time)
 
     return opened
 
@@ -182,16 +183,14 @@ def test_a_token_is_asked_for_when_the_last_one_ends_soon(
     aws: Aws, open_repository: Callable[..., EcrRepository]
 ) -> None:
     """Half an hour before its end: a push that began with it may go on so long."""
-    aws.set(registry_token_s=7200.0)
-    now = time.time()
-    repository = open_repository(clock=lambda: now)
+    repository = open_repository()
     first = repository.access()
     assert (first.repository, first.user) == (NAME, "AWS")
     assert first.password
     assert first.password not in repr(first)
-    now += 5300
+    aws.elapse(11.4 * 3600)
     assert repository.access() == first
-    now += 200
+    aws.elapse(0.2 * 3600)
     assert repository.access() != first
     assert aws.requests()["ecr", "GetAuthorizationToken"] == 2
 
@@ -359,15 +358,19 @@ def test_images_expire_when_nobody_pulls_them(aws: Aws, repository: EcrRepositor
     """Thirty days after the last pull or the push, and a day later what was theirs; the policy alone does it."""
     one, two = push(repository, ONE), push(repository, TWO)
     push(repository, "by-hand")
-    aws.set(images_clock_s=20 * DAY_S)
+    aws.elapse(20 * DAY_S)
     pull(repository, TWO)
-    assert aws.expire_images(days=29) == {NAME: []}
-    aws.expire_images(days=31)
+    aws.elapse(9 * DAY_S)
+    assert aws.expire_images() == {NAME: []}
+    aws.elapse(2 * DAY_S)
+    aws.expire_images()
     assert [image.tag for image in repository.images()] == ["by-hand", TWO]
-    aws.expire_images(days=32)
+    aws.elapse(DAY_S)
+    aws.expire_images()
     assert not there(aws) & set(one)
     assert set(two) <= there(aws)
-    aws.expire_images(days=51)
+    aws.elapse(19 * DAY_S)
+    aws.expire_images()
     assert [image.tag for image in repository.images()] == ["by-hand"]
 
 

@@ -16,15 +16,20 @@ from typing import Any
 
 import pytest
 
+from starburst_common.aws.clients import Clients
+from starburst_common.aws.queue import SqsQueue
+from starburst_common.aws.requests import tags
 from starburst_common.local import local_backend
 from starburst_common.local.queue import LocalQueue
 from starburst_common.model import WorkerId
 from starburst_common.names import FLEETS
 from starburst_common.ports import Backend, ObjectStore, WorkQueue
+from starburst_common.site import Site
 from tests.contracts.rivals import local_store
 from tests.leftovers import nothing_left, processes_in, supervisors_in
 from tests.places import aws_text, open_place
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.clock import Clock
 from tests.testbed.processes import marked
 
 
@@ -64,20 +69,6 @@ class ComputeBed:
     stop_waits: bool  #: `stop` returns when the workers are gone, not before
 
 
-class MovedClock:
-    """Runs as the real one, and jumps when told."""
-
-    def __init__(self) -> None:
-        self._ahead_s = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self._ahead_s
-
-    def elapse(self, seconds: float) -> None:
-        """Jump ahead."""
-        self._ahead_s += seconds
-
-
 @pytest.fixture(params=["local", "local-in-real-time", "aws"])
 def queues(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QueueBed]:
     """Every `WorkQueue` adapter; those that take a clock also with one that can be moved."""
@@ -86,8 +77,8 @@ def queues(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[QueueBed]
         return
     opener = partial(LocalQueue, tmp_path / "queue.sqlite3")
     if request.param == "local":
-        clock = MovedClock()
-        bed = QueueBed(queue=opener(clock=clock), lease_s=60.0, elapse=clock.elapse, opener=opener)
+        clock = Clock()
+        bed = QueueBed(queue=opener(clock=clock.monotonic), lease_s=60.0, elapse=clock.elapse, opener=opener)
     else:
         bed = QueueBed(queue=opener(), lease_s=0.4, elapse=time.sleep, opener=opener)
     yield bed
@@ -121,12 +112,13 @@ def _sqs(aws: Aws) -> QueueBed:
 
     Source: Amazon SQS Developer Guide, "Fair queues"; API reference, CreateQueue and ReceiveMessage.
     """
-    opener = partial(_aws_queue, aws.site)
+    site = Site.of(aws.site, "the test bed")
+    clients = Clients(site.region)
     return QueueBed(
-        queue=opener(),
-        lease_s=1.0,
-        elapse=time.sleep,
-        opener=opener,
+        queue=SqsQueue(clients, prefix=f"starburst-{site.name}-", tags=tags(site), clock=aws.clock.monotonic),
+        lease_s=60.0,
+        elapse=aws.elapse,
+        opener=partial(_aws_queue, aws.site),
         resolution_s=1.0,
         text="",
         by_group=False,

@@ -55,6 +55,9 @@ def test_a_blackout_of_every_service_is_waited_out(aws_bed: AwsBed) -> None:
         run = cluster.start(noting(aws_bed.notes, seconds=0.002), range(N))
         aws_bed.until(lambda: run.status().answered > 0)
         aws_bed.aws.blackout(30)
+        aws_bed.until(lambda: run.status().reason.startswith("waiting for"), within_s=120)
+        assert run.status().answered < N
+        aws_bed.aws.elapse(30)
         assert run.results(timeout=150) == DOUBLED
         run.wait()
 

@@ -114,7 +114,7 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, end
     ecs = Ecs(tasks, agent, conditions, throttle)
     ecr = Ecr(distribution, endpoint)
     codebuild = CodeBuild(conditions, endpoint)
-    task_side = TaskSide(tasks, conditions)
+    task_side = TaskSide(tasks)
     control = Control(
         conditions=conditions,
         tasks=tasks,

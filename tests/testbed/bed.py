@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import boto3
 
+from tests.testbed.clock import Clock
 from tests.testbed.processes import marked
 from tests.testbed.site import settings_text
 
@@ -35,6 +36,7 @@ class Bed:
         self.config = Path(self._folder.name) / "config.toml"
         self.env: dict[str, str] = {}  #: what a program needs to use the bed as its AWS
         self.site: dict[str, Any] = {}  #: the settings file's site table
+        self.clock = Clock()  #: what the services go by, for a `clock=` of what speaks to them
         self._clients: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -100,6 +102,7 @@ class Bed:
     def reset(self) -> None:
         """As after the start: tasks ended, everything but the site gone, nothing scripted, nothing counted."""
         self._call("reset")
+        self.clock.reset()
 
     def set(self, **conditions: Any) -> dict[str, Any]:
         """Change any of `tests.testbed.conditions.Conditions`, by name; all of them come back."""
@@ -161,9 +164,27 @@ class Bed:
         """SIGKILL everything in so many running tasks, by seeded chance. Their ids."""
         return list(self._call("kill", count=count))
 
-    def expire_images(self, *, days: float = 0.0) -> dict[str, list[str]]:
-        """Evaluate every lifecycle policy once, as if so many days had passed: expired digests, by repository."""
-        return dict(self._call("expire_images", days=days))
+    def expire_images(self) -> dict[str, list[str]]:
+        """Evaluate every lifecycle policy once: expired digests, by repository."""
+        return dict(self._call("expire_images"))
+
+    def elapse(self, seconds: float) -> None:
+        """Move the clock of the bed's services ahead, and `clock` with it, for what of ours shares their time.
+
+        Whatever ends with time in SQS, ECR, CodeBuild, credentials, rates and blackouts does. Processes that run keep
+        the machine's clock, and tasks take their time to start and stop.
+        """
+        self._call("elapse", seconds=seconds)
+        self.clock.elapse(seconds)
+
+    def stop_clock(self) -> None:
+        """Let that clock stand still, but for `elapse`, until `reset`: no poll of a queue ends meanwhile."""
+        self._call("stop_clock")
+        self.clock.stop()
+
+    def polls(self) -> int:
+        """How many receives wait for a message in SQS now."""
+        return int(self._call("polls"))
 
     def leftovers(self) -> dict[str, list[str]]:
         """Tasks not stopped, processes, queues, and the bucket's objects, that there are now."""

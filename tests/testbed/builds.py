@@ -18,6 +18,7 @@ from typing import Any
 from tests.testbed import cloud
 from tests.testbed.agent import Lines
 from tests.testbed.buildspec import PHASES, BadBuildspec, Buildspec, Phase, read_buildspec
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
 from tests.testbed.processes import MARK
 from tests.testbed.shell import Halted, Shell
@@ -46,7 +47,7 @@ class Build:
         self._lock = threading.Lock()
         self._status = "IN_PROGRESS"
         self._started_at, self._ended_at = cloud.now(), 0.0
-        self._until = time.monotonic() + project["timeoutInMinutes"] * conditions.build_minute_s
+        self._until = CLOCK.monotonic() + 60 * project["timeoutInMinutes"]
         self._phases: list[Json] = [self._row("SUBMITTED")]
         self._close(self._phases[0], "SUCCEEDED")
         self._phases.append(self._row("QUEUED"))
@@ -274,14 +275,14 @@ class Build:
         phase["durationInSeconds"] = int(phase["endTime"] - phase["startTime"])
 
     def _halted(self) -> bool:
-        return self.stopped.is_set() or time.monotonic() > self._until
+        return self.stopped.is_set() or CLOCK.monotonic() > self._until
 
     def _wait(self) -> None:
         if self.stopped.wait(self._conditions.build_start_s):
             raise Halted
 
     def _say(self, text: str) -> None:
-        self._lines.add(f"[Container] {time.strftime('%Y/%m/%d %H:%M:%S', time.gmtime())} {text}")
+        self._lines.add(f"[Container] {time.strftime('%Y/%m/%d %H:%M:%S', time.gmtime(CLOCK.time()))} {text}")
 
     def _flush(self, quiet: threading.Event) -> None:
         while not quiet.wait(_FLUSH_S):

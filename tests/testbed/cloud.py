@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from moto.backends import get_backend
 from moto.ecs.exceptions import TaskDefinitionNotFoundException
 
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, REGION
 from tests.testbed.refusals import Refused
 
@@ -135,4 +135,4 @@ def objects(bucket: str) -> list[str]:
 
 def now() -> float:
     """Epoch time as AWS's answers give it: to the millisecond."""
-    return round(time.time(), 3)
+    return round(CLOCK.time(), 3)

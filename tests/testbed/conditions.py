@@ -29,14 +29,10 @@ class Conditions:
     zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
     images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull
-    registry_token_s: float = 43_200.0  #: how long a registry's token lasts
     #: whether an immutable tag may be put again with the image that it names. The API reference does not say;
     #: github.com/aws/containers-roadmap/issues/2179 has ECR refuse that too
     same_image_again: bool = True
-    images_clock_s: float = 0.0  #: how far ahead the clock is that pushes and pulls are recorded by
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
-    build_minute_s: float = 60.0  #: how long a minute of a build's time-out is
-    credentials_s: float = 21_600.0  #: how long a task's credentials say they last
 
     def set(self, changes: dict[str, Any]) -> None:
         """Change some, by name. Raises ValueError for a name that is none."""

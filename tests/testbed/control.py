@@ -14,6 +14,7 @@ from typing import Any
 from tests.testbed import cloud
 from tests.testbed.agent import Agent
 from tests.testbed.calls import Call
+from tests.testbed.clock import CLOCK
 from tests.testbed.codebuild import CodeBuild
 from tests.testbed.conditions import Conditions
 from tests.testbed.distribution import Distribution
@@ -74,7 +75,10 @@ class Control:
             "signal": self._signal,
             "interrupt": self._interrupt,
             "kill": self._kill,
-            "expire_images": lambda asked: self._ecr.expire(float(asked["days"])),
+            "expire_images": lambda _: self._ecr.expire(),
+            "elapse": self._elapse,
+            "polls": lambda _: self._sqs.waiting(),
+            "stop_clock": lambda _: CLOCK.stop(),
             "leftovers": lambda _: self.leftovers(),
             "reset": lambda _: self.reset(),
             "site": lambda _: self.site.settings() if self.site else None,
@@ -96,6 +100,7 @@ class Control:
 
     def reset(self) -> None:
         """As after the start: tasks ended, everything but the site gone."""
+        CLOCK.reset()
         self._faults.reset()
         self._agent.end_all(self._tasks.live())
         self._sqs.reset()
@@ -147,6 +152,11 @@ class Control:
         if asked.get("clear"):
             self._faults.clear()
         return [dataclasses.asdict(fault) for fault in self._faults.script()]
+
+    def _elapse(self, asked: Json) -> None:
+        CLOCK.elapse(float(asked["seconds"]))
+        self._faults.expire(self._task_side.over())
+        self._sqs.look_again()
 
     def _expire(self, asked: Json) -> object:
         keys = asked.get("keys")

@@ -8,7 +8,6 @@ import json
 import re
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,6 +16,7 @@ import urllib3
 
 from tests.testbed import cloud
 from tests.testbed.calls import Call
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, Conditions
 from tests.testbed.images import Image, Images, digest_of, is_immutable
 from tests.testbed.refusals import REGISTRY, Answer, Refused
@@ -41,6 +41,7 @@ _OPERATIONS = {
 }
 _PASSED_ON = ("Accept", "Range", "Content-Range", "Content-Type")
 _NOT_PASSED_BACK = ("connection", "date", "transfer-encoding", "location")
+_TOKEN_S = 12 * 3600.0  # (Amazon ECR API reference, GetAuthorizationToken)
 _WITHIN = urllib3.Timeout(connect=5, read=120)
 NO_REGISTRY = (
     "The test bed has no registry: start an engine with its registry first, with the fixture `engine` of "
@@ -92,7 +93,7 @@ class Distribution:
 
     def token(self) -> tuple[str, float]:
         """A new password, and until when it lasts."""
-        password, until = secrets.token_urlsafe(48), time.time() + self._conditions.registry_token_s
+        password, until = secrets.token_urlsafe(48), CLOCK.time() + _TOKEN_S
         with self._lock:
             self._tokens[password] = until
         return password, until
@@ -119,7 +120,7 @@ class Distribution:
 
     def read(self, image: Image) -> None:
         """Somebody has got a manifest, which ECR takes for a pull."""
-        image.pulled_at = self._now()
+        image.pulled_at = cloud.now()
 
     def delete(self, repository: str, image: Image) -> None:
         """Delete an image for good."""
@@ -195,7 +196,7 @@ class Distribution:
             answer = self._passed_on(environ, body, f"{name}/manifests/{digest}", "")
             if answer.status == 201:
                 media_type = environ.get("CONTENT_TYPE", "")
-                self.images.put(name, body, media_type, tag, self._now())
+                self.images.put(name, body, media_type, tag, cloud.now())
         return answer
 
     def _check_tag(self, name: str, tag: str, digest: str) -> None:
@@ -212,9 +213,6 @@ class Distribution:
                 "the tag is immutable.",
             )
 
-    def _now(self) -> float:
-        return cloud.now() + self._conditions.images_clock_s
-
     def _check_token(self, header: str) -> None:
         scheme, _, encoded = header.partition(" ")
         try:
@@ -225,7 +223,7 @@ class Distribution:
             until = self._tokens.get(password)
         if scheme.lower() != "basic" or user != "AWS" or until is None:
             raise Refused("UNAUTHORIZED", "Not Authorized", status=401)
-        if until <= time.time():
+        if until <= CLOCK.time():
             raise Refused("DENIED", "Your authorization token has expired. Reauthenticate and try again.", status=403)
 
     # --- the real registry --------------------------------------------------------------------------------------------

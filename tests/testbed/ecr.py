@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable
 from typing import Any
 
 from tests.testbed import cloud
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT
 from tests.testbed.distribution import Distribution, no_repository, referenced
 from tests.testbed.images import Image, Images, check_policy, expired
@@ -16,7 +16,6 @@ from tests.testbed.refusals import Refused
 Json = dict[str, Any]
 _PAGE = 100  # without maxResults
 _IDS_MAX = 100  # of a batch
-_DAY_S = 86_400.0
 
 
 class Ecr:
@@ -49,13 +48,13 @@ class Ecr:
         """Answer one call. Raises `Refused`."""
         return self._calls[operation](asked)
 
-    def expire(self, days: float) -> dict[str, list[str]]:
-        """Evaluate every lifecycle policy once, as if so many days had passed: digests that expired, by repository."""
+    def expire(self) -> dict[str, list[str]]:
+        """Evaluate every lifecycle policy once: digests that expired, by repository."""
         out = {}
         for name, repository in sorted(cloud.repositories().items()):
             if repository.lifecycle_policy:
                 rules = check_policy(repository.lifecycle_policy)
-                gone = expired(self._images.of(name), rules, time.time() + days * _DAY_S)
+                gone = expired(self._images.of(name), rules, CLOCK.time())
                 for image in gone:
                     self._distribution.delete(name, image)
                 out[name] = [image.digest for image in gone]

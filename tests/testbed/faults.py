@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from tests.testbed.calls import Call
+from tests.testbed.clock import CLOCK
 from tests.testbed.refusals import Dropped, Refused
 
 
@@ -100,7 +101,7 @@ class Faults:
 
     def blackout(self, seconds: float) -> None:
         """From now on, and for so long, every AWS call loses its connection."""
-        self._dark_until = time.monotonic() + seconds
+        self._dark_until = CLOCK.monotonic() + seconds
 
     def expire(self, access_keys: list[str]) -> None:
         """These keys are expired credentials from now on."""
@@ -120,7 +121,7 @@ class Faults:
 
     def check_light(self) -> None:
         """Raise `Dropped` in a blackout: answers are lost in it too."""
-        if time.monotonic() < self._dark_until:
+        if CLOCK.monotonic() < self._dark_until:
             raise Dropped
 
     def cutting(self) -> bool:

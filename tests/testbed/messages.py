@@ -6,10 +6,10 @@ import base64
 import binascii
 import hashlib
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.testbed.clock import CLOCK
 from tests.testbed.queues import IN_FLIGHT_MAX, Message, Queue, Where
 from tests.testbed.refusals import Refused
 
@@ -86,9 +86,9 @@ def receive_message(queue: Queue, body: Json, bury: Callable[[Queue, list[Messag
     visibility_s = body.get("VisibilityTimeout", int(queue.attributes["VisibilityTimeout"]))
     if not 0 <= visibility_s <= VISIBILITY_MAX_S:
         raise bad("VisibilityTimeout", visibility_s, f"Must be between 0 and {VISIBILITY_MAX_S}, if provided.")
-    until = time.monotonic() + wait_s
+    until = CLOCK.monotonic() + wait_s
     while True:
-        left_s = max(0.0, until - time.monotonic())
+        left_s = max(0.0, until - CLOCK.monotonic())
         taken, dead = queue.receive(most, wait_s=left_s, visibility_s=visibility_s)
         bury(queue, dead)
         if taken or not dead:
@@ -126,7 +126,7 @@ def change_message_visibility(queue: Queue, body: Json) -> Json:
             raise Refused("ReceiptHandleIsInvalid", "The input receipt handle is not the newest of its message.")
         if message.where is not Where.IN_FLIGHT:
             raise simple("MessageNotInflight", "The specified message isn't in flight.")
-        if time.monotonic() + timeout_s - message.received_at > VISIBILITY_MAX_S:
+        if CLOCK.monotonic() + timeout_s - message.received_at > VISIBILITY_MAX_S:
             raise bad(
                 "VisibilityTimeout",
                 timeout_s,

@@ -6,12 +6,13 @@ import heapq
 import itertools
 import json
 import threading
-import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from tests.testbed.clock import CLOCK
 
 IN_FLIGHT_MAX = 120_000
 
@@ -53,8 +54,9 @@ class Queue:
         self.name = name
         self.attributes = attributes
         self.tags = tags
-        self.created_at = time.time()
+        self.created_at = CLOCK.time()
         self.deleted = False
+        self.waiting = 0  #: receives that wait for a message
         self.changed = threading.Condition(threading.Lock())
         self.messages: dict[int, Message] = {}
         self._numbers = itertools.count()
@@ -75,7 +77,7 @@ class Queue:
     def send(self, body: str, md5: str, *, group: str | None, attributes: dict[str, Any], delay_s: float) -> Message:
         """Add a message."""
         with self.changed:
-            message = Message(next(self._numbers), body, md5, group, attributes, time.time())
+            message = Message(next(self._numbers), body, md5, group, attributes, CLOCK.time())
             self._add(message, delay_s)
         return message
 
@@ -92,15 +94,17 @@ class Queue:
 
         Waits for the first; comes back empty after `wait_s`, or when the queue is deleted.
         """
-        until = time.monotonic() + wait_s
+        until = CLOCK.monotonic() + wait_s
         with self.changed:
             while True:
                 taken, dead = self._take(most, visibility_s)
-                now = time.monotonic()
+                now = CLOCK.monotonic()
                 if taken or dead or self.deleted or now >= until:
                     self.changed.notify()  # another may have waited for what this one would have taken
                     return taken, dead
+                self.waiting += 1
                 self.changed.wait(min(until, self._later[0][0] if self._later else until) - now)
+                self.waiting -= 1
 
     def held(self, number: int) -> Message | None:
         """A message by its number. Hold `changed`."""
@@ -125,6 +129,14 @@ class Queue:
         """Drop every message."""
         with self.changed:
             self._empty()
+
+    def look_again(self) -> None:
+        """The clock was moved: messages beyond their retention period are gone, and who waits sees what is due."""
+        with self.changed:
+            oldest = CLOCK.time() - int(self.attributes["MessageRetentionPeriod"])
+            for message in [each for each in self.messages.values() if each.sent_at < oldest]:
+                self._remove(message)
+            self.changed.notify_all()
 
     def end(self) -> None:
         """The queue is deleted: those who wait for messages stop."""
@@ -156,8 +168,8 @@ class Queue:
                 dead.append(message)
                 continue
             message.receives += 1
-            message.received_at = time.monotonic()
-            message.first_received_at = message.first_received_at or time.time()
+            message.received_at = CLOCK.monotonic()
+            message.first_received_at = message.first_received_at or CLOCK.time()
             self._hold(message, Where.IN_FLIGHT, visibility_s)
             taken.append(message)
         return taken, dead
@@ -175,7 +187,7 @@ class Queue:
 
     def _wake(self) -> None:
         """Make ready what is due."""
-        now = time.monotonic()
+        now = CLOCK.monotonic()
         while self._later and self._later[0][0] <= now:
             until, _, message = heapq.heappop(self._later)
             if message.until == until and message.where in (Where.DELAYED, Where.IN_FLIGHT):
@@ -198,7 +210,7 @@ class Queue:
         return None
 
     def _hold(self, message: Message, where: Where, for_s: float) -> None:
-        message.until = time.monotonic() + for_s
+        message.until = CLOCK.monotonic() + for_s
         heapq.heappush(self._later, (message.until, message.number, message))
         self._move(message, where)
         if self._later[0][2] is message:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from tests.testbed import messages
+from tests.testbed.clock import CLOCK
 from tests.testbed.messages import BYTES_MAX, NAME, VISIBILITY_MAX_S, Json, simple
 from tests.testbed.queues import Message, Queue, Where
 from tests.testbed.refusals import Refused
@@ -65,6 +65,15 @@ class Sqs:
         """Names of the queues there are."""
         return sorted(self._queues)
 
+    def waiting(self) -> int:
+        """How many receives wait for a message."""
+        return sum(queue.waiting for queue in list(self._queues.values()))
+
+    def look_again(self) -> None:
+        """The clock was moved: so are all queues."""
+        for queue in list(self._queues.values()):
+            queue.look_again()
+
     def reset(self) -> None:
         """Drop every queue, and forget which names were used."""
         with self._lock:
@@ -104,7 +113,7 @@ class Sqs:
                             f"A queue already exists with the same name and a different value for attribute {key}",
                             query_code="QueueAlreadyExists",
                         )
-            elif time.monotonic() - self._deleted.get(name, -DELETED_RECENTLY_S) < DELETED_RECENTLY_S:
+            elif CLOCK.monotonic() - self._deleted.get(name, -DELETED_RECENTLY_S) < DELETED_RECENTLY_S:
                 raise simple(
                     "QueueDeletedRecently",
                     "You must wait 60 seconds after deleting a queue before you can create another with the same name.",
@@ -129,7 +138,7 @@ class Sqs:
         with self._lock:
             queue = self._queue(body)
             del self._queues[queue.name]
-            self._deleted[queue.name] = time.monotonic()
+            self._deleted[queue.name] = CLOCK.monotonic()
         queue.end()
         return {}
 

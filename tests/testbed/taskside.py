@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.testbed.conditions import Conditions
+from tests.testbed.clock import CLOCK
 from tests.testbed.refusals import Answer, as_json
 from tests.testbed.tasks import Task, TaskStore
+
+_CREDENTIALS_S = 21_600.0  # the longest of a role's
 
 
 class TaskSide:
     """The endpoints named by AWS_CONTAINER_CREDENTIALS_FULL_URI and ECS_CONTAINER_METADATA_URI_V4."""
 
-    def __init__(self, tasks: TaskStore, conditions: Conditions) -> None:
+    def __init__(self, tasks: TaskStore) -> None:
         self._tasks = tasks
-        self._conditions = conditions
         self._lock = threading.Lock()
-        self._issued: dict[str, list[str]] = {}
+        self._issued: dict[str, dict[str, float]] = {}  # by task, keys and until when they last
 
     def answer(self, path: str) -> Answer:
         """Answer a GET."""
@@ -38,20 +38,25 @@ class TaskSide:
         with self._lock:
             return [key for owner, keys in self._issued.items() if task_id in (None, owner) for key in keys]
 
+    def over(self) -> list[str]:
+        """Those whose time is over."""
+        with self._lock:
+            return [key for keys in self._issued.values() for key, until in keys.items() if until <= CLOCK.time()]
+
     def reset(self) -> None:
         """Forget what was issued."""
         with self._lock:
             self._issued.clear()
 
     def _credentials(self, task: Task) -> dict[str, str]:
-        key = "ASIABED" + uuid.uuid4().hex[:13].upper()
+        key, until = "ASIABED" + uuid.uuid4().hex[:13].upper(), CLOCK.time() + _CREDENTIALS_S
         with self._lock:
-            self._issued.setdefault(task.id, []).append(key)
+            self._issued.setdefault(task.id, {})[key] = until
         return {
             "AccessKeyId": key,
             "SecretAccessKey": uuid.uuid4().hex,
             "Token": uuid.uuid4().hex,
-            "Expiration": _iso(time.time() + self._conditions.credentials_s),
+            "Expiration": _iso(until),
             "RoleArn": getattr(task.definition, "task_role_arn", ""),
         }
 

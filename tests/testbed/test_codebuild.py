@@ -155,8 +155,12 @@ def test_a_build_ends_when_told_to_and_when_its_time_is_up(bed: Bed, builds: Bui
     told = builds.ended(build)
     assert (told["buildStatus"], phases(told)["BUILD"]) == ("STOPPED", "STOPPED")
     assert bed.leftovers()["processes"] == []
-    bed.set(build_minute_s=0.2)
-    told = builds.ended(builds.start(timeoutInMinutesOverride=5))
+    build = builds.start(timeoutInMinutesOverride=5)
+    bed.until(lambda: bed.leftovers()["processes"])
+    bed.elapse(5 * 60 - 30)
+    assert builds.get(build)["buildStatus"] == "IN_PROGRESS"
+    bed.elapse(31)
+    told = builds.ended(build)
     assert (told["buildStatus"], phases(told)["BUILD"]) == ("TIMED_OUT", "TIMED_OUT")
     late = next(each for each in told["phases"] if each["phaseType"] == "BUILD")
     assert late["contexts"][0]["statusCode"] == "BUILD_TIMED_OUT"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -122,11 +124,11 @@ def test_a_share_of_calls_fails_by_seeded_chance(bed: Bed) -> None:
 def test_in_a_blackout_nothing_of_aws_answers(bed: Bed) -> None:
     """Every service drops its connections for a while; the controls answer, and after it all is as before."""
     sts = bed.boto("sts", config=ONCE)
-    bed.blackout(0.5)
+    bed.blackout(30)
     with pytest.raises((ConnectionClosedError, ConnectionError)):
         sts.get_caller_identity()
     assert bed.tasks() == []
-    time.sleep(0.5)
+    bed.elapse(31)
     assert sts.get_caller_identity()["Account"] == "123456789012"
 
 
@@ -135,12 +137,16 @@ def test_a_blackout_loses_answers_on_their_way(bed: Bed) -> None:
     sqs = bed.boto("sqs", config=ONCE)
     queue = sqs.create_queue(QueueName="q")["QueueUrl"]
     with ThreadPoolExecutor(1) as other:
-        receiving = other.submit(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=1)
-        sqs.send_message(QueueUrl=queue, MessageBody="x", DelaySeconds=1)
-        bed.until(lambda: bed.requests().get(("sqs", "ReceiveMessage")))
-        bed.blackout(1.5)
+        sqs.send_message(QueueUrl=queue, MessageBody="x", DelaySeconds=10)
+        receiving = other.submit(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=20)
+        bed.until(bed.polls)
+        bed.blackout(30)
+        bed.elapse(10)
         with pytest.raises((ConnectionClosedError, ConnectionError)):
             receiving.result()
+    bed.elapse(20)
+    counts = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert counts["ApproximateNumberOfMessagesNotVisible"] == "1"
 
 
 def test_expired_credentials_are_refused_and_fresh_ones_are_not(bed: Bed) -> None:
@@ -179,21 +185,31 @@ def test_a_tasks_credentials_expire_by_its_id(bed: Bed) -> None:
 
 def test_calls_come_at_awss_rates_when_asked(bed: Bed) -> None:
     """20 changes of definitions, then 1 a second; 100 Fargate launches, then 20 a second (ECS request throttling)."""
-    definition = define(bed)
+    definition, other = define(bed), define(bed, family="other")
     ecs = bed.boto("ecs", config=ONCE)
     bed.set(throttling=True, provisioning_s=30)
-    for _ in range(10):
-        ecs.run_task(**asked(bed, definition, count=10))
-    with pytest.raises(ClientError, match="Rate exceeded") as error:
-        ecs.run_task(**asked(bed, definition, count=10, overrides={"cpu": "256"}))
-    assert failed(error) == ("ThrottlingException", 400)
-    refused = 0
-    for _ in range(25):
+    bed.stop_clock()
+    started = partial(ecs.run_task, **asked(bed, definition, count=10))
+    deregistered = partial(ecs.deregister_task_definition, taskDefinition=other)
+    assert granted(started, 11) == 10
+    assert granted(deregistered, 25) == 20
+    bed.elapse(2)
+    assert granted(started, 11) == 4
+    assert granted(deregistered, 5) == 2
+
+
+def granted(call: Callable[[], object], times: int) -> int:
+    """How many of so many calls are not throttled; all others are."""
+    refused = []
+    for _ in range(times):
         try:
-            ecs.deregister_task_definition(taskDefinition=definition)
+            call()
         except ClientError as why:
-            refused += why.response["Error"]["Code"] == "ThrottlingException"
-    assert 3 <= refused <= 5
+            refused.append(why.response)
+    told = {(each["Error"]["Code"], each["ResponseMetadata"]["HTTPStatusCode"]) for each in refused}
+    assert told == {("ThrottlingException", 400)}
+    assert all("Rate exceeded" in each["Error"]["Message"] for each in refused)
+    return times - len(refused)
 
 
 def test_a_key_is_created_once(bed: Bed) -> None:

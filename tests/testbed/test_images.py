@@ -30,6 +30,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 HOUR = 3600.0
+DAY = 24 * HOUR
 
 
 class Client:
@@ -140,8 +141,8 @@ def test_who_asks_shows_a_token_of_twelve_hours(bed: Bed, registry: Client) -> N
         refused = registry.ask("GET", "/v2/", Authorization=f"Basic {token}")
         assert refused.status == 401
         assert refused.headers["WWW-Authenticate"].startswith("Basic realm=")
-    bed.set(registry_token_s=0.0)
-    status, code, message = errors(Client(bed).ask("GET", "/v2/"))
+    bed.elapse(12 * HOUR)
+    status, code, message = errors(registry.ask("GET", "/v2/"))
     assert (status, code) == (403, "DENIED")
     assert message == "Your authorization token has expired. Reauthenticate and try again."
 
@@ -402,21 +403,26 @@ def test_images_that_nobody_pulls_expire(bed: Bed, registry: Client) -> None:
     ecr.put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=policy(PULLED))
     assert json.loads(ecr.get_lifecycle_policy(repositoryName="lab")["lifecyclePolicyText"])["rules"]
     never, pulled, other = (registry.push("lab", tag) for tag in ("env-1", "env-2", "kept"))
-    bed.set(images_clock_s=20 * 24 * HOUR)
-    registry.ask("GET", "/v2/lab/manifests/env-2", Accept=MANIFEST)
-    assert bed.expire_images(days=29) == {"lab": []}
-    assert bed.expire_images(days=31) == {"lab": [never]}
+    bed.elapse(20 * DAY)
+    assert Client(bed).ask("GET", "/v2/lab/manifests/env-2", Accept=MANIFEST).status == 200
+    bed.elapse(9 * DAY)
+    assert bed.expire_images() == {"lab": []}
+    bed.elapse(2 * DAY)
+    assert bed.expire_images() == {"lab": [never]}
     assert set(described(bed)) == {pulled, other}
-    assert bed.expire_images(days=51) == {"lab": [pulled]}
+    bed.elapse(20 * DAY)
+    assert bed.expire_images() == {"lab": [pulled]}
 
 
 def test_what_an_index_refers_to_expires_after_it(bed: Bed, registry: Client) -> None:
     """A policy's evaluation leaves images of an index that was there; a rule for untagged ones takes them later."""
     bed.boto("ecr").put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=policy(PULLED, UNTAGGED))
     index, below = registry.push_index("lab", "env-1")
-    assert bed.expire_images(days=2) == {"lab": []}
-    assert bed.expire_images(days=31) == {"lab": [index]}
-    assert sorted(bed.expire_images(days=31)["lab"]) == sorted(below)
+    bed.elapse(2 * DAY)
+    assert bed.expire_images() == {"lab": []}
+    bed.elapse(29 * DAY)
+    assert bed.expire_images() == {"lab": [index]}
+    assert sorted(bed.expire_images()["lab"]) == sorted(below)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
 from tests.testbed.calls import Call
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import Conditions
 from tests.testbed.refusals import Refused
 
@@ -51,9 +50,8 @@ _ALWAYS = {"put image"}
 class Throttle:
     """Refuses what comes faster than its bucket fills."""
 
-    def __init__(self, conditions: Conditions, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, conditions: Conditions) -> None:
         self._conditions = conditions
-        self._clock = clock
         self._lock = threading.Lock()
         self._levels: dict[str, tuple[float, float]] = {}
 
@@ -81,7 +79,7 @@ class Throttle:
 
     def _take(self, bucket: str, tokens: int, burst: float, rate: float) -> bool:
         with self._lock:
-            now = self._clock()
+            now = CLOCK.monotonic()
             level, at = self._levels.get(bucket, (burst, now))
             level = min(burst, level + (now - at) * rate)
             enough = level >= tokens
