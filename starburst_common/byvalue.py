@@ -1,4 +1,4 @@
-"""A value in, its pickle out: what workers cannot import goes by value, with the names of the files its code is from."""
+"""A value in, its pickle out: by value what workers cannot import, with the names of the files that code is from."""
 
 from __future__ import annotations
 
