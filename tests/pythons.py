@@ -65,7 +65,8 @@ def not_tested(pythons: Sequence[str]) -> int:
 def fast_suites(python: str, interpreter: Path) -> bool:
     """Whether the fast suites pass on it, in an environment of its own, with warnings as errors."""
     run = [uv(), "run", "--python", str(interpreter), "--frozen", "--extra", "prefect", "--extra", "parquet"]
-    tests = ["pytest", "--doctest-modules", "-n", "2", "--dist", "loadfile", "-k", "not aws", *FAST]
+    bed = ["--ignore", "tests/contracts/test_aws.py", "-k", "not [aws"]
+    tests = ["pytest", "--doctest-modules", "-n", "2", "--dist", "loadfile", *bed, *FAST]
     done = subprocess.run(
         [*run, "--group", "dev", *tests],
         cwd=HERE,
