@@ -42,7 +42,7 @@ def uv() -> str:
 
 def interpreter(python: str) -> Path | None:
     """Where a Python of that minor version is, or None. Nothing is downloaded."""
-    # pyenv's stand-ins on PATH fail for a version that is there but not chosen, and uv then looks no further
+    # pyenv keeps on PATH a stand-in for each version, which fails for one that is there but not chosen
     kept = sorted(Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv").glob("versions/*/bin"))
     places = os.pathsep.join([*map(str, kept), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
