@@ -6,7 +6,7 @@ TEST := $(RUN) --group dev pytest $(SPREAD)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo fresh test test-all test-rest test-prefect-oldest test-wheels test-soak check docs soak bench testbed format uv
+.PHONY: demo fresh test test-all test-rest test-prefect-oldest test-pythons test-wheels test-soak check docs soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes
 	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
@@ -19,7 +19,7 @@ fresh: ## What README and docs tell a newcomer to run, as on a machine that has 
 test: uv ## What to know before a commit: every promise in short, in a quarter of an hour
 	@$(TEST) -m "not rest" --times test
 
-test-all: test test-rest test-prefect-oldest test-3.12 test-3.13 test-wheels test-soak ## All there is; each part also alone
+test-all: test test-rest test-prefect-oldest test-pythons test-wheels test-soak ## All there is; each part also alone
 
 test-rest: uv ## Every fault on both backends, every end of a build, and slow repeats
 	@$(TEST) -m rest --times rest
@@ -28,11 +28,8 @@ test-prefect-oldest: uv ## What of Prefect's inside is used, on the oldest relea
 	@UV_PROJECT_ENVIRONMENT=.venv-prefect-oldest $(UV) run --frozen --extra prefect --group test --group prefect-oldest \
 		pytest $(SPREAD) -m contract --times prefect-oldest $(wildcard tests/test_prefect*.py)
 
-test-3.%: uv ## The fast tests on another Python, where there is one: make test-3.13
-	@UV_PYTHON_DOWNLOADS=never $(UV) python find --no-project 3.$* >/dev/null 2>&1 \
-		|| { echo "NOT TESTED on Python 3.$*: no such interpreter on this machine"; exit 0; } \
-		&& UV_PROJECT_ENVIRONMENT=.venv-3.$* $(UV) run --frozen --python 3.$* --no-default-groups --extra parquet --group test \
-			pytest $(SPREAD) --times 3.$* $(FAST)
+test-pythons: uv ## The fast tests on the other Pythons, where there are some
+	@$(RUN) --group dev python -m tests.pythons
 
 test-wheels: uv ## The wheel in empty environments of each Python, with each extra alone and the newest of what it needs
 	@$(RUN) --group dev python -m tests.wheels

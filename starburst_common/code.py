@@ -17,9 +17,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from starburst_common.bundle import Bundle, Module, Stamp, bundle_of, module_at
+from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout
 from starburst_common.model import Buffer
 
@@ -48,7 +47,7 @@ def pack_function(
     if not callable(function):
         raise BadInput(f"{function!r} is not callable: give a function")
     try:
-        pickled = cloudpickle.dumps((function, retry_on), 5)
+        pickled = dumps((function, retry_on))
     except Exception as error:
         raise BadInput(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
@@ -57,7 +56,7 @@ def pack_function(
     names = set(names_in(pickled))
     for sample in samples:
         try:
-            names.update(names_in(cloudpickle.dumps(sample, 5)))
+            names.update(names_in(dumps(sample)))
         except Exception as error:
             _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
     bundle = bundle_of(_local_closure(names))

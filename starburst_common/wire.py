@@ -116,10 +116,10 @@ class FrameWriter:
         except Exception:
             data = b"__main__"
         if b"__main__" in data:
-            import cloudpickle
+            from starburst_common import byvalue
 
             buffers.clear()
-            data = cloudpickle.dumps(value, 5, buffer_callback=buffers.append)
+            data = byvalue.dumps(value, buffer_callback=buffers.append)
         self._pickles.append(data)
         self._sizes.append(len(data))
         self._counts.append(len(buffers))

@@ -28,7 +28,7 @@ from starburst_common.local import local_backend
 from tests.leftovers import nothing_left, processes_in
 
 WORK = """
-import logging, time
+import logging, os, time
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import date
@@ -61,6 +61,11 @@ def same(row):
 
 def slow(x):
     time.sleep(0.4)
+    return x
+
+def held(x):
+    while x and not (Path(os.environ["STARBURST_HOME"]).parent / "gate").exists():
+        time.sleep(0.02)
     return x
 
 @dataclass
@@ -607,7 +612,7 @@ def test_replay_knows_its_items(kept: Shell) -> None:
 @pytest.fixture
 def interrupted(shell: Shell) -> Iterator[subprocess.Popen[str]]:
     """A map whose first result is there, interrupted by Ctrl-C."""
-    process = shell.start("map", "work:slow", "-i", "items.jsonl", "--workers", "1", "--chunk-size", "1")
+    process = shell.start("map", "work:held", "-i", "items.jsonl", "--workers", "1", "--chunk-size", "1")
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n"
@@ -668,7 +673,7 @@ def test_attach_stays_to_the_end(shell: Shell) -> None:
 
 def test_ctrl_c_only_detaches_from_a_run(shell: Shell) -> None:
     """`attach` says that the run goes on, ends with 130, and the run succeeds."""
-    shell("map", "work:slow", "-i", "-", "--detach", "--workers", "1", stdin="1\n" * 15)
+    shell("map", "work:held", "-i", "items.jsonl", "--detach", "--workers", "1")
     process = shell.start("attach", "last")
     with process:
         assert process.stderr is not None
@@ -677,18 +682,19 @@ def test_ctrl_c_only_detaches_from_a_run(shell: Shell) -> None:
         assert process.stderr.read().startswith("detached; the run goes on: starburst attach run-")
     assert process.returncode == 130
     assert shell.states() == [RunState.RUNNING]
+    (shell.folder / "gate").touch()
     assert shell("attach", "last", "-q").returncode == 0
     assert shell.states() == [RunState.SUCCEEDED]
 
 
 def test_cancel_ends_a_run(shell: Shell) -> None:
     """With its workers; a second time it is no error."""
-    shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "1")
+    shell("map", "work:held", "-i", "items.jsonl", "--detach", "--workers", "1")
     done = shell("cancel", "last")
     assert done.returncode == 0
     assert "is cancelled; " in done.stdout
     assert json.loads(shell("cancel", "last", "--json").stdout)["state"] == "cancelled"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while processes_in(shell.home) and time.monotonic() < until:
         time.sleep(0.05)
     nothing_left(local_backend(shell.home))

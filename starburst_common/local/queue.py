@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from weakref import finalize
 
 from starburst_common.errors import NotFound
 from starburst_common.ports import Depth, Leased
@@ -50,6 +51,7 @@ class LocalQueue:
         self._clock = clock
         self._lock = Lock()
         self._idle: list[sqlite3.Connection] = []
+        finalize(self, _close, self._lock, self._idle)  # who only looks, by `attach` or `list_runs`, closes nothing
         self._met: dict[str, float] = {}  # when each queue had a message for us, or was first asked for one
         self._forget_leases_of_last_boot()
 
@@ -140,9 +142,7 @@ class LocalQueue:
 
     def close(self) -> None:
         """Close every connection."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().close()
+        _close(self._lock, self._idle)
 
     def _lease(self, db: sqlite3.Connection, queue: str, limit: int, lease_s: float) -> list[Leased]:
         now = self._clock()
@@ -224,6 +224,12 @@ class LocalQueue:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._connection() as db, self._transaction(db):
             yield db
+
+
+def _close(lock: Lock, idle: list[sqlite3.Connection]) -> None:
+    with lock:
+        while idle:
+            idle.pop().close()
 
 
 def _id(receipt: str) -> int:

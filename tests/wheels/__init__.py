@@ -1,0 +1,1 @@
+"""The built wheel as users install it: each Python, each extra alone, the newest dependencies there are."""
