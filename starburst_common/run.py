@@ -26,7 +26,7 @@ from starburst_common.follow import as_settled, in_order
 from starburst_common.ledger import Settled
 from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
 from starburst_common.names import RUNS, RunNames
-from starburst_common.options import Resources
+from starburst_common.options import Resources, Tolerance
 from starburst_common.ports import Backend
 from starburst_common.report import report_page
 from starburst_common.spec import Spec, expires_at, read_end
@@ -152,6 +152,11 @@ class Run:
     def estimate(self, status: RunStatus) -> Estimate:
         """What its work so far costs on Fargate, or would."""
         return estimate_of(status, self.resources, self.workers)
+
+    def tolerated(self, status: RunStatus) -> bool:
+        """Whether its failures so far are within what was named as tolerated; False where nothing was."""
+        limit = self._spec.policy.tolerate
+        return limit != Tolerance() and limit.allows(failed=status.failed, items=status.items or status.answered)
 
     def report(self) -> str:
         """Write a page on how it stands, in place of an earlier one; the URL at which a person can open it.

@@ -239,12 +239,22 @@ def test_json_tells_values_from_failures(shell: Shell) -> None:
 
 
 def test_more_failures_than_tolerated_stop_the_run(shell: Shell) -> None:
-    """`--tolerate 0` ends at the first, with exit code 1 and the reason."""
+    """`--tolerate 0` ends at the first, with exit code 4 and the reason; within what is tolerated all is fine."""
+    done = shell("map", "work:picky", "-i", "items.jsonl", "--tolerate", "50%")
+    assert done.returncode == 0
+    assert values(done.stdout) == [None, -1, -2, None, -4, -5]
+    assert "failed: 6 items in " in done.stderr
+    assert shell("status", "last").returncode == 0
+    done = shell("results", "last")
+    assert done.returncode == 0
+    assert "item 3: ValueError: 3 is a multiple of 3\n" in done.stderr
     done = shell("map", "work:picky", "-i", "items.jsonl", "--tolerate", "0", "--workers", "1")
-    assert done.returncode == 1
+    assert done.returncode == shell("status", "last").returncode == 4
     assert "more than the 0 tolerated" in done.stderr
-    assert "error: stopped: 1 of 6 items failed, more than the 0 tolerated: " in shell("results", "last", "-q").stderr
-    assert shell.states() == [RunState.STOPPED]
+    (error,) = shell("results", "last", "-q").stderr.splitlines()
+    assert error.startswith("error: stopped: ")
+    assert " of 6 items failed, more than the 0 tolerated: starburst failures run-" in error
+    assert shell.states() == [RunState.STOPPED, RunState.FAILED]
 
 
 def test_map_takes_the_options_of_starburst_map(shell: Shell) -> None:
@@ -258,6 +268,7 @@ def test_map_takes_the_options_of_starburst_map(shell: Shell) -> None:
     assert done.returncode == 1
     assert "60 of 60 items failed" in done.stderr
     done = shell("map", "work:picky", "-i", "-", "-q", "--chunk-size", "5", "--workers", "1", stdin=everything * 50)
+    assert done.returncode == 4
     assert "items all failed alike (user: ValueError)" in done.stderr
 
 
@@ -694,6 +705,7 @@ def test_cancel_ends_a_run(shell: Shell) -> None:
     assert done.returncode == 0
     assert "is cancelled; " in done.stdout
     assert json.loads(shell("cancel", "last", "--json").stdout)["state"] == "cancelled"
+    assert shell("status", "last").returncode == 4
     until = time.monotonic() + 60
     while processes_in(shell.home) and time.monotonic() < until:
         time.sleep(0.05)

@@ -142,10 +142,10 @@ NOWHERE = {"AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none"}
         (
             ("", ""),
             {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", **NOWHERE},
-            1,
+            5,
             "set AWS_PROFILE, or give the",
         ),
-        (("", ""), {"AWS_PROFILE": "nobody", **NOWHERE}, 1, "The config profile (nobody) could not be found"),
+        (("", ""), {"AWS_PROFILE": "nobody", **NOWHERE}, 5, "The config profile (nobody) could not be found"),
     ],
     ids=["unknown field", "missing field", "no region", "no such bucket", "wrong region", "no credentials", "profile"],
 )
@@ -171,11 +171,11 @@ def test_wrong_settings_are_one_line(
     ],
 )
 def test_what_is_not_allowed_is_one_line(shell: Shell, aws: Aws, service: str, error: str, what: str) -> None:
-    """Exit code 1; the line names the action or object, AWS's own words, and what to do."""
+    """Exit code 5; the line names the action or object, AWS's own words, and what to do."""
     aws.fault(service=service, code=error, status=400 if service == "secretsmanager" else 403)
     done = shell("map", "work:double", "-i", "items.jsonl")
     line = one_error(done)
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert "not allowed to " in line and what in line
     assert line.endswith("Injected by the test bed.: let these credentials do it, or use others")
 
@@ -185,7 +185,7 @@ def test_workers_that_may_not_be_launched_stop_the_run(shell: Shell, aws: Aws, o
     """The run is over, in `runs` as well, and the summary says which permission is missing."""
     aws.fault(service="ecs", operation=operation, code="AccessDeniedException", status=400)
     done = shell("map", "work:double", "-i", "items.jsonl")
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert "stopped: 0 of 6 items in " in done.stderr
     assert f"ecs:{operation}" in done.stderr and "Traceback" not in done.stderr
     (run,) = json.loads(shell("runs", "--json").stdout)

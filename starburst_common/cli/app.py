@@ -14,11 +14,22 @@ import typer
 
 from starburst_common import __version__
 from starburst_common.cli import cancel, demo, env, failures, image, logs, map, replay, report, results, runs, status
-from starburst_common.errors import BadInput, NotFound, StarburstError
+from starburst_common.errors import (
+    BadInput,
+    CannotBuild,
+    CannotLaunch,
+    Denied,
+    NotFound,
+    RunCancelled,
+    RunStopped,
+    StarburstError,
+    Unavailable,
+)
 
 EXIT_CODES = (
-    "Exit codes: 0 all fine; 1 an item failed, the run was stopped or cancelled, or any other error; "
-    "2 bad usage or input; 3 no such run; 130 Ctrl-C."
+    "Exit codes: 0 all fine, or failures within --tolerate; 1 an item failed, or any other error; "
+    "2 bad usage or input; 3 no such run; 4 stopped for its failures, or cancelled; 5 a service or "
+    "this machine failed; 130 Ctrl-C."
 )
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # which package it lives in depends on typer's version
 
@@ -98,8 +109,14 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(error, 3)
     except BadInput as error:
         return _fail(error, 2)
-    except (StarburstError, OSError) as error:
+    except (RunStopped, RunCancelled) as error:
+        return _fail(error, 4)
+    except (Unavailable, Denied, CannotBuild, CannotLaunch) as error:
+        return _fail(error, 5)
+    except StarburstError as error:
         return _fail(error, 1)
+    except OSError as error:
+        return _fail(error, 5)
     except ImportError as error:
         return _fail(f"{error}: call starburst from the folder of the function's module", 1)
     except Exception as error:

@@ -76,9 +76,9 @@ def map_items(
     """Call a function with every item of a file.
 
     Results are JSON lines in the order of the items. A line is what the function returned, or null where an item
-    failed (stderr says so, and the exit code is 1); with --json it is {"item", "value"} or {"item", "failure"}. Values
-    that JSON lacks: arrays become lists, sets sorted lists, dataclasses objects, dates ISO 8601 text, decimals, paths
-    and UUIDs text, NaN null, anything else its repr.
+    failed (stderr says so, and the exit code is 1 unless it was tolerated); with --json it is {"item", "value"} or
+    {"item", "failure"}. Values that JSON lacks: arrays become lists, sets sorted lists, dataclasses objects, dates ISO
+    8601 text, decimals, paths and UUIDs text, NaN null, anything else its repr.
 
     A file is checked to its end before anything is launched. Stdin is answered while it is read, and a line that is
     wrong ends the run; with --detach it is checked like a file. Empty lines are skipped, values of a CSV are text.
@@ -149,7 +149,7 @@ def drive(run: Run, out: Answers, *, quiet: bool) -> None:
             raise
     status = run.status()
     summary(run, status, out.first, here="results", quiet=quiet)
-    raise typer.Exit(exit_code(status))
+    raise typer.Exit(exit_code(run, status))
 
 
 def leave(run: Run, backend: str) -> None:

@@ -36,6 +36,6 @@ def results(
             say(f"detached; the run goes on: starburst attach {found.id}")
             raise typer.Exit(130) from None
     now = attach(found.id, backend=backend).status()
-    if exit_code(now):
+    if now.failed or exit_code(found, now):
         summary(found, now, out.first, here="results", quiet=quiet)
-    raise typer.Exit(exit_code(now))
+    raise typer.Exit(exit_code(found, now))

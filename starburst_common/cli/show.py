@@ -89,9 +89,14 @@ def ago(then: float, now: float) -> str:
     return f"{amount} ago" if then < now else f"in {amount}"
 
 
-def exit_code(status: RunStatus) -> int:
-    """0 while all is fine, 1 once an item failed or the run ended badly."""
-    return int(status.failed > 0 or (status.state.over and status.state is not RunState.SUCCEEDED))
+def exit_code(run: Run, status: RunStatus) -> int:
+    """0 while all is fine or tolerated, 1 once other items failed, 4 or 5 if it did not get to its end."""
+    failed = status.failed > 0 and not run.tolerated(status)
+    if status.state is RunState.CANCELLED:
+        return 4
+    if status.state is RunState.STOPPED:  # for its failures, or because it could not go on
+        return 4 if failed else 5
+    return int(failed)
 
 
 def iso(moment: float | None) -> str | None:
@@ -142,7 +147,7 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, qui
     With `quiet` one line, and only if it ended badly.
     """
     if quiet:
-        if exit_code(status):
+        if exit_code(run, status):
             why = status.reason or f"{status.failed:,} of {status.answered:,} items failed"
             say(f"error: {status.state}: {why}: {next_steps(status, here)[0]}")
         return

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> None:
     """Show how a run stands, and what it would cost on AWS.
 
-    The exit code is 1 once an item failed, or if the run was stopped or cancelled.
+    The exit code is 1 once an item failed that is not tolerated, 4 or 5 if the run was stopped or cancelled.
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import exit_code, run_fields
@@ -28,7 +28,7 @@ def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> N
         print_json(run_fields(found, now))
     else:
         _show(found)
-    raise typer.Exit(exit_code(now))
+    raise typer.Exit(exit_code(found, now))
 
 
 def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False, json: Json = False) -> None:
@@ -50,7 +50,7 @@ def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False,
         print_json(run_fields(ended, now))
     else:
         summary(ended, now, ended.failures()[:3] if now.failed and not quiet else [], here="attach", quiet=quiet)
-    raise typer.Exit(exit_code(now))
+    raise typer.Exit(exit_code(ended, now))
 
 
 def stay(run: Run, *, quiet: bool) -> None:
