@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,34 +24,17 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner, artifacts, burst
 from starburst_common import Run, RunState, RunStopped, list_runs
 from starburst_common.errors import BadInput
 from tests.leftovers import supervisors_in
-from tests.prefect_server import ephemeral_server
+from tests.prefect_bed import home
+from tests.prefect_server import PATIENCE_S, until
 
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect server, and a folder of starburst's own."""
-    home = tmp_path_factory.mktemp("starburst-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STARBURST_HOME", str(home))
-        with (
-            temporary_settings(
-                {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}
-            ),
-            ephemeral_server(),
-        ):
-            yield home
+__all__ = ["home"]  # pytest takes the fixture from here
 
 
 def runner(**options: Any) -> StarburstTaskRunner:
@@ -121,14 +104,14 @@ def in_flow(body: Callable[[], Any], **options: Any) -> tuple[Any, FlowRun]:
 def task_runs_of(flow_run: FlowRun, count: int) -> list[TaskRun]:
     """The task runs that Prefect's server has of a flow run, once so many have ended."""
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
-    deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:
-        while True:
+
+        def had() -> list[TaskRun]:
             found = client.read_task_runs(flow_run_filter=only)
-            if sum(run.state is not None and run.state.is_final() for run in found) >= count:
-                return found
-            assert time.monotonic() < deadline, found
-            time.sleep(0.1)
+            return found if sum(run.state is not None and run.state.is_final() for run in found) >= count else []
+
+        runs: list[TaskRun] = until(had, f"{count} task runs have ended")
+        return runs
 
 
 def artifacts_of(flow_run: FlowRun) -> dict[str, Artifact]:
@@ -403,15 +386,16 @@ def started(folder: Path, word: str, kind: str) -> subprocess.Popen[str]:
 def stopped_midway(folder: Path, kind: str, number: int) -> str:
     """The flow run's id, after its process had a signal while the burst was under way."""
     (folder / "notes").mkdir()
-    flow_run_id = started(folder, "new", kind).communicate(timeout=120)[0].strip()
+    flow_run_id = started(folder, "new", kind).communicate(timeout=PATIENCE_S)[0].strip()
     process = started(folder, flow_run_id, kind)
-    deadline = time.monotonic() + 120
-    while sum(calls(folder / "notes").values()) < 10:
-        assert time.monotonic() < deadline
+
+    def under_way() -> bool:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        return sum(calls(folder / "notes").values()) >= 10
+
+    until(under_way, "ten calls")
     process.send_signal(number)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE_S)
     return flow_run_id
 
 
@@ -425,14 +409,14 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind
     flow_run_id = stopped_midway(tmp_path, kind, signal.SIGKILL)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(flow_run_id), AwaitingRetry(), force=True)
-    printed, told = started(tmp_path, flow_run_id, kind).communicate(timeout=120)
+    printed, told = started(tmp_path, flow_run_id, kind).communicate(timeout=PATIENCE_S)
     assert printed.strip() == str(sum(range(0, 120, 2))), told
     assert calls(tmp_path / "notes") == Counter(range(60)), told
     runs = runs_of(flow_run_id)
     assert [run.tags["prefect-attempt"] for run in runs] == (["1"] if kind == "list" else ["1", "2"])
     assert all(run.status().state.over for run in runs)
     assert labels_of(UUID(flow_run_id))[artifacts.RUNS_LABEL] == ",".join(run.id for run in runs)
-    nobody_left(home)
+    until(lambda: not supervisors_in(home), "no worker is alive")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -440,15 +424,7 @@ def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number:
     """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind."""
     flow_run_id = stopped_midway(tmp_path, "list", number)
     assert [run.status().state for run in runs_of(flow_run_id)] == [RunState.CANCELLED]
-    nobody_left(home)
-
-
-def nobody_left(home: Path) -> None:
-    """No worker is alive, or soon will be."""
-    deadline = time.monotonic() + 60
-    while supervisors_in(home):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: not supervisors_in(home), "no worker is alive")
 
 
 # --- what Prefect shows -----------------------------------------------------------------------------------------------
@@ -507,27 +483,34 @@ def test_a_table_of_failures() -> None:
 
 
 def test_progress_is_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The artifact moves while the burst is under way."""
+    """The artifact moves while the burst is under way: half of the items wait until that was seen."""
     for every in ("_FIRST_S", "_EVERY_S"):
         monkeypatch.setattr(artifacts, every, 0.1)
-    seen: set[float] = set()
-    over = threading.Event()
+    gate, seen = tmp_path / "gate", set[float]()
+
+    def held(item: int) -> None:
+        while item >= 20 and not gate.exists():
+            time.sleep(0.02)
 
     def watch(flow_run_id: str) -> None:
         only = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
-        with get_client(sync_client=True, httpx_settings={"timeout": 30}) as client:
-            while not over.wait(0.05):
+        with get_client(sync_client=True, httpx_settings={"timeout": PATIENCE_S}) as client:
+
+            def moving() -> bool:
                 found = client.read_artifacts(flow_run_filter=only)
                 seen.update(each.data for each in found if each.type == "progress")
+                return any(0 < share < 100 for share in seen)
 
-    def body() -> list[int]:
+            try:
+                until(moving)
+            finally:
+                gate.touch()
+
+    def body() -> None:
         watching = threading.Thread(target=watch, args=(this_flow_run.id,))
         watching.start()
-        try:
-            return burst(noting(tmp_path, seconds=0.2), range(40), chunk_size=1)
-        finally:
-            over.set()
-            watching.join()
+        burst(held, range(40), chunk_size=1)
+        watching.join()
 
     in_flow(body)
     assert any(0 < share < 100 for share in seen), seen

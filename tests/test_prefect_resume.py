@@ -8,36 +8,25 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import RunState, list_runs
 from tests.leftovers import supervisors_in
-from tests.prefect_server import ephemeral_server
+from tests.prefect_bed import home
+from tests.prefect_server import PATIENCE_S, until
 from tests.testbed.bed import Bed as Aws
 
+__all__ = ["home"]  # pytest takes the fixture from here
+
 LARGE = 2 << 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect server, and a folder of starburst's own."""
-    home = tmp_path_factory.mktemp("starburst-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STARBURST_HOME", str(home))
-        with (
-            temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
-            ephemeral_server(),
-        ):
-            yield home
 
 
 @task
@@ -162,27 +151,25 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> N
         command = [sys.executable, "-c", FLOW, word, str(tmp_path)]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    flow_run_id = start("new").communicate(timeout=60)[0].strip()
+    flow_run_id = start("new").communicate(timeout=PATIENCE_S)[0].strip()
     first = start(flow_run_id)
-    deadline = time.monotonic() + 60
-    while sum(calls(tmp_path).values()) < 10:
-        assert time.monotonic() < deadline
+
+    def under_way() -> bool:
         assert first.poll() is None, first.communicate()
-        time.sleep(0.05)
+        return sum(calls(tmp_path).values()) >= 10
+
+    until(under_way, "ten calls")
     first.send_signal(signal.SIGKILL)
     first.communicate()
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, AwaitingRetry(), force=True)
-    printed, told = start(flow_run_id).communicate(timeout=120)
+    printed, told = start(flow_run_id).communicate(timeout=PATIENCE_S)
     assert printed.strip() == str(sum(range(0, 120, 2))), told
     assert calls(tmp_path) == Counter(range(60)), told
     runs = [run for run in list_runs(backend="local") if run.tags.get("prefect-flow-run") == flow_run_id]
     assert [run.tags["prefect-attempt"] for run in runs] == ["2", "1"]
     assert all(run.status().state.over for run in runs)
-    deadline = time.monotonic() + 60
-    while supervisors_in(home):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: not supervisors_in(home), "no worker is alive")
 
 
 # --- what travels -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.deployments import run_deployment
-from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED
 from pydantic import SecretStr, ValidationError
 
 from prefect_starburst.former import FLOW_RUN
@@ -38,12 +36,12 @@ from starburst_common.ports import Backend
 from starburst_common.site import Site
 from tests.leftovers import nothing_left
 from tests.places import AWS_PACE
-from tests.prefect_server import speaking_to, started_server
+from tests.prefect_bed import speaking_to
+from tests.prefect_server import PATIENCE_S, SharedServer, until
 from tests.testbed.bed import REPOSITORY
 from tests.testbed.bed import Bed as Aws
 
 EXAMPLE = "examples/prefect_deployment.py"
-PATIENCE_S = 150
 
 # --- the bed ----------------------------------------------------------------------------------------------------------
 
@@ -88,32 +86,18 @@ def ended(process: subprocess.Popen[bytes], number: int) -> int:
     """Signal a process, and wait for its end; its exit code. What is left of its group is killed."""
     try:
         process.send_signal(number)
-        return process.wait(60)
+        return process.wait(PATIENCE_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def until(holds: Any, what: str) -> Any:
-    """Wait for a function to give something true."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := holds():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"not within {PATIENCE_S} s: {what}")
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
-    """A server process of its own, spoken to by this process too."""
-    home = tmp_path_factory.mktemp("server")
-    with (
-        started_server(home / "server") as started,
-        speaking_to(started, {PREFECT_SERVER_ANALYTICS_ENABLED: False}),
-    ):
-        yield Around(home, started.api)
+def server(prefect_server: SharedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
+    """The server, spoken to by this process too."""
+    with speaking_to(prefect_server.api):
+        yield Around(tmp_path_factory.mktemp("around"), prefect_server.api)
 
 
 class Keys(Block):
