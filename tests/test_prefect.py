@@ -151,6 +151,7 @@ def counts(x: int) -> Iterator[int]:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_map_gives_results_in_order() -> None:
     """One run an input, results in the order of the inputs, and none of it in the flow's process."""
 
@@ -163,6 +164,7 @@ def test_map_gives_results_in_order() -> None:
     assert os.getpid() not in pids
 
 
+@pytest.mark.contract
 def test_futures_are_awaited_and_resolved() -> None:
     """Futures as parameters, nested ones too, become values; `wait_for` orders runs that exchange nothing."""
 
@@ -194,6 +196,7 @@ def test_a_future_of_another_runner_is_awaited() -> None:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_closures_methods_and_options_travel() -> None:
     """A task made inside the flow, a method, and a task `with_options` run as they are."""
     offset = 7
@@ -224,11 +227,13 @@ def test_closures_methods_and_options_travel() -> None:
     assert task_run.name.startswith("other name")
 
 
+@pytest.mark.contract
 def test_async_tasks_run() -> None:
     """An async task runs in an event loop of its own on the worker."""
     assert run(lambda: waits_a_little.map([1, 2]).result()) == [2, 3]
 
 
+@pytest.mark.contract
 def test_async_flows_run() -> None:
     """The runner serves async flows as well."""
     import asyncio
@@ -274,6 +279,7 @@ def test_more_runs_than_may_be_in_flight() -> None:
     ],
     ids=["completed", "retried", "failed", "timed out", "crashed"],
 )
+@pytest.mark.contract
 def test_states_are_those_of_the_thread_runner(
     make: Callable[[], PrefectFuture[Any]], names: list[str], run_count: int
 ) -> None:
@@ -315,6 +321,7 @@ def test_an_exception_comes_home_as_itself() -> None:
     assert "prefect_starburst" not in str(error.__cause__)
 
 
+@pytest.mark.contract
 def test_a_failed_upstream_keeps_its_downstream_from_running() -> None:
     """A run whose upstream failed is NotReady, as with Prefect's own runners."""
 
@@ -330,6 +337,7 @@ def test_a_failed_upstream_keeps_its_downstream_from_running() -> None:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_the_timeout_counts_from_the_start_on_the_worker(tmp_path: Path) -> None:
     """A run that waits for its turn longer than `timeout_seconds` is in time if its function is."""
     timeout_s = 5.0
@@ -354,6 +362,7 @@ def test_the_timeout_counts_from_the_start_on_the_worker(tmp_path: Path) -> None
     assert (late.name, late.message) == ("TimedOut", "Task run exceeded timeout of 0.2 second(s)")
 
 
+@pytest.mark.contract
 def test_hooks_run_in_the_flows_process() -> None:
     """Hooks and retry conditions get the task they belong to, are called at home, and may block."""
     seen: list[tuple[str, str, bool]] = []
@@ -384,6 +393,7 @@ def test_hooks_run_in_the_flows_process() -> None:
 
 @pytest.mark.parametrize("first", [SharedRunner, ThreadPoolTaskRunner])
 @pytest.mark.parametrize("options", [{"cache_policy": INPUTS + TASK_SOURCE}, {"cache_key_fn": task_input_hash}])
+@pytest.mark.contract
 def test_caches_are_shared_with_the_thread_runner(
     first: type[TaskRunner[Any]], options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -407,6 +417,7 @@ def test_caches_are_shared_with_the_thread_runner(
 # --- contexts and logs ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_engines_share_one_client() -> None:
     """Prefect's engine asks for a client in each run; it is the same one each time, and one for plain HTTP is cheap."""
     clients: list[Any] = []
@@ -423,6 +434,7 @@ def test_engines_share_one_client() -> None:
     assert len({id(client) for client in clients}) == 1
 
 
+@pytest.mark.contract
 def test_events_of_a_moment_are_handed_over_together() -> None:
     """In their order; another thread's do not wait for them, and the last do not wait for the moment to end."""
     worker = EventsWorker.instance(AssertingEventsClient)
@@ -460,6 +472,7 @@ def test_events_of_a_moment_are_handed_over_together() -> None:
     asyncio.run(emit())
 
 
+@pytest.mark.contract
 def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     """Two flow runs on one thread emit in turn; what sends events for them is stopped before they are handed over."""
     ids: list[str] = []
@@ -500,6 +513,7 @@ def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     ]
 
 
+@pytest.mark.contract
 def test_events_cost_no_reading_of_certificates(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -523,6 +537,7 @@ def test_events_cost_no_reading_of_certificates(
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_the_worker_answers_for_the_run() -> None:
     """`prefect.runtime`, tags and parameters answer inside the function as they do at home."""
 
@@ -563,6 +578,7 @@ def test_the_worker_answers_for_the_run() -> None:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_logs_come_home(caplog: pytest.LogCaptureFixture) -> None:
     """Prints under `log_prints` and run loggers' records reach the flow's loggers, under their run, failed or not."""
 
@@ -595,6 +611,7 @@ def test_logs_come_home(caplog: pytest.LogCaptureFixture) -> None:
     assert not [text for text, _ in told if "unheard" in text]
 
 
+@pytest.mark.contract
 def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
     """On a worker a task is a function that keeps its retries; submitting it there says what to do instead."""
 
@@ -611,6 +628,7 @@ def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_a_lost_worker_crashes_one_run() -> None:
     """A function that ends its process is Crashed with WorkerLost and spends no retries; the other runs complete."""
 
@@ -666,6 +684,7 @@ def test_a_parameter_that_cannot_be_pickled_fails_clearly() -> None:
     assert other == 2
 
 
+@pytest.mark.contract
 def test_a_failed_flow_does_not_hang(tmp_path: Path) -> None:
     """A flow that fails cancels what it has under way: runs end Crashed, and the flow ends long before they would."""
     futures: list[PrefectFuture[Any]] = []
@@ -691,6 +710,7 @@ def test_a_flow_waits_for_what_it_left_running() -> None:
     assert [future.state.name for future in futures] == ["Completed"] * 3
 
 
+@pytest.mark.contract
 def test_cancelling_the_flows_runner_cancels_its_duplicates(tmp_path: Path) -> None:
     """Prefect cancels by the flow's own runner, of which the started one is a duplicate."""
     template = StarburstTaskRunner(workers=1, backend="local")
@@ -757,6 +777,7 @@ def test_a_runner_serves_one_flow_after_another() -> None:
     assert [again(), again()] == [6, 6]
 
 
+@pytest.mark.contract
 def test_submit_needs_a_started_runner() -> None:
     """Outside a flow the runner is a context manager, as Prefect's own are."""
     with pytest.raises(RuntimeError, match="not started"):

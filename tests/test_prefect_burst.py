@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -136,6 +137,7 @@ def labels_of(flow_run_id: UUID) -> dict[str, Any]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_one_task_run_stands_for_all_items() -> None:
     """In a flow, a burst is a task run of its own; the starburst run is found from it, and it from the run."""
     values, flow_run = in_flow(lambda: burst(double, range(5000)))
@@ -148,6 +150,7 @@ def test_one_task_run_stands_for_all_items() -> None:
     assert (run.label, run.function, run.workers) == (flow_run.name, double.__qualname__, 2)
 
 
+@pytest.mark.contract
 def test_within_a_task_it_belongs_to_that_one() -> None:
     """A task that the flow calls may burst; no further task run is made. A list of futures is taken, too."""
 
@@ -254,6 +257,7 @@ def test_failures_that_are_wanted_take_the_place_of_values() -> None:
 # --- attempts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_retried_flow_runs_what_is_left(tmp_path: Path) -> None:
     """The second attempt runs the item that failed and those that had no turn, and no other twice."""
     attempts: list[str] = []
@@ -365,28 +369,26 @@ def killed():
 
 if __name__ == "__main__":
     with get_client(sync_client=True) as client:
-        if sys.argv[1] == "new":
-            print(client.create_flow_run(killed).id, flush=True)
-        else:
-            run = client.read_flow_run(UUID(sys.argv[1]))
-            print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
+        run = client.read_flow_run(UUID(sys.argv[1]))
+        print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
 """
 
 
-def started(folder: Path, word: str, kind: str) -> subprocess.Popen[str]:
-    """A process with the flow above: "new" prints the id of a flow run, an id runs that one."""
+def started(folder: Path, flow_run_id: str, kind: str) -> subprocess.Popen[str]:
+    """A process that runs a run of the flow above."""
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_LOGGING_LEVEL": "INFO"}
     script = folder / "killed.py"
     script.write_text(FLOW)
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    command = [sys.executable, str(script), word, str(folder / "notes"), kind]
+    command = [sys.executable, str(script), flow_run_id, str(folder / "notes"), kind]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def stopped_midway(folder: Path, kind: str, number: int) -> str:
     """The flow run's id, after its process had a signal while the burst was under way."""
     (folder / "notes").mkdir()
-    flow_run_id = started(folder, "new", kind).communicate(timeout=PATIENCE_S)[0].strip()
+    with get_client(sync_client=True) as client:
+        flow_run_id = str(client.create_flow_run(flow(lambda: None, name="killed")).id)
     process = started(folder, flow_run_id, kind)
 
     def under_way() -> bool:
@@ -420,6 +422,7 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.contract
 def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number: int) -> None:
     """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind."""
     flow_run_id = stopped_midway(tmp_path, "list", number)
@@ -430,6 +433,7 @@ def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number:
 # --- what Prefect shows -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_summary_the_progress_and_labels() -> None:
     """Each of them tells where the run is found; the flow run's labels name all its runs and what they cost."""
     _, flow_run = in_flow(lambda: (burst(double, range(1500)), burst(double, range(3))))
@@ -482,6 +486,7 @@ def test_a_table_of_failures() -> None:
     assert f"starburst failures {run.id}\nstarburst logs {run.id} --item 0\n" in summary
 
 
+@pytest.mark.contract
 def test_progress_is_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The artifact moves while the burst is under way: half of the items wait until that was seen."""
     for every in ("_FIRST_S", "_EVERY_S"):
@@ -507,7 +512,7 @@ def test_progress_is_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
                 gate.touch()
 
     def body() -> None:
-        watching = threading.Thread(target=watch, args=(this_flow_run.id,))
+        watching = threading.Thread(target=copy_context().run, args=(watch, this_flow_run.id))
         watching.start()
         burst(held, range(40), chunk_size=1)
         watching.join()
@@ -516,6 +521,7 @@ def test_progress_is_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert any(0 < share < 100 for share in seen), seen
 
 
+@pytest.mark.contract
 def test_a_prefect_that_is_away_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Artifacts that cannot be made are told of once, and the values come all the same."""
 

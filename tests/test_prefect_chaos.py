@@ -114,6 +114,7 @@ print(body())
 """
 
 
+@pytest.mark.contract
 def test_a_script_ends_without_a_complaint(prefect_server: SharedServer, home: Path, tmp_path: Path) -> None:
     """What Prefect is told as the interpreter ends arrives while it still listens: nobody sees a traceback."""
     script = tmp_path / "script.py"
@@ -155,6 +156,7 @@ body()
 
 @pytest.mark.rest
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.contract
 def test_a_large_flow_that_is_told_to_end_does(
     prefect_server: SharedServer, home: Path, notes: Path, number: int
 ) -> None:
@@ -197,6 +199,7 @@ def test_killed_workers_are_replaced(home: Path, notes: Path) -> None:
     assert called(notes) < 2 * items
 
 
+@pytest.mark.contract
 def test_a_server_that_cannot_be_reached_for_a_while_costs_the_flow_nothing(
     prefect_server: SharedServer, home: Path, notes: Path
 ) -> None:

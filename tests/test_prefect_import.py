@@ -11,6 +11,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.prefect_server import PATIENCE_S, SharedServer
 
 SCRIPT = """
@@ -47,6 +49,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.contract
 def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(prefect_server: SharedServer, tmp_path: Path) -> None:
     """A plain function runs without it; one that imports it while it runs finds its run, its logger and its flow.
 

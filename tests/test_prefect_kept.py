@@ -97,6 +97,7 @@ def attempt(least: int) -> int:
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_annotations_mean_what_they_mean() -> None:
     """`unmapped`, `allow_failure` and `quote`, nested ones too, and futures in containers."""
 
@@ -121,6 +122,7 @@ def test_annotations_mean_what_they_mean() -> None:
     assert same(body)[:3] == [[[1, 10], [2, 10]], [11, 12], [6, 8]]
 
 
+@pytest.mark.contract
 def test_a_map_is_refused_as_with_threads() -> None:
     """Iterables of different lengths, and none at all, raise what Prefect raises."""
 
@@ -135,6 +137,7 @@ def test_a_map_is_refused_as_with_threads() -> None:
     same(body)
 
 
+@pytest.mark.contract
 def test_wait_for_a_failed_run() -> None:
     """A run that waits for a failed one is NotReady, unless the failure is allowed."""
 
@@ -151,6 +154,7 @@ def test_wait_for_a_failed_run() -> None:
 # --- futures ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_futures_are_prefects(tmp_path: Path) -> None:
     """Timeouts, callbacks, `as_completed`, `wait` and lists of futures."""
 
@@ -184,6 +188,7 @@ def test_futures_are_prefects(tmp_path: Path) -> None:
     assert same(body)[1] == ["2", "Completed"]
 
 
+@pytest.mark.contract
 def test_waiting_has_an_end_for_lists_of_futures(tmp_path: Path) -> None:
     """A timeout of `wait`, `as_completed` or a list's `result` ends the wait, not the runs."""
     soon_s = 1.0  # Prefect misses an alarm that rings before it has begun to wait
@@ -206,6 +211,7 @@ def test_waiting_has_an_end_for_lists_of_futures(tmp_path: Path) -> None:
 # --- retries ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_retries_wait_their_time() -> None:
     """Each attempt waits as the task says, in AwaitingRetry, and is a call of its own."""
     options: list[dict[str, Any]] = [
@@ -227,6 +233,7 @@ def test_retries_wait_their_time() -> None:
         assert task_run.run_count == 3
 
 
+@pytest.mark.contract
 def test_retry_conditions_are_asked_at_home() -> None:
     """Sync and async conditions and callable objects see the task, the run and the failed state, and decide."""
 
@@ -261,6 +268,7 @@ def test_retry_conditions_are_asked_at_home() -> None:
 # --- caching and results ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_cache_policies(tmp_path: Path) -> None:
     """The second equal call of a flow run is Cached, and one with other inputs where the policy does not ask them."""
 
@@ -279,6 +287,7 @@ def test_cache_policies(tmp_path: Path) -> None:
         assert flow_run[1:] == ["Cached", "Cached"]
 
 
+@pytest.mark.contract
 def test_cache_keys_of_the_user(tmp_path: Path) -> None:
     """`cache_key_fn`, a policy made of one, `refresh_cache` and `cache_expiration`."""
 
@@ -313,6 +322,7 @@ def test_cache_keys_of_the_user(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.contract
 def test_results_are_stored_where_the_task_says(tmp_path: Path) -> None:
     """A saved storage block, a storage key and a serializer of the task's own; the result is read again from there."""
     block = LocalFileSystem(basepath=str(tmp_path / "results"))
@@ -339,6 +349,7 @@ def test_results_are_stored_where_the_task_says(tmp_path: Path) -> None:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_transactions_commit_and_roll_back() -> None:
     """Hooks of a transaction's runs are called at home, off the engines' thread, and see what its tasks have set."""
     seen: list[tuple[str, Any, Any, str | None]] = []
@@ -389,6 +400,7 @@ def test_transactions_commit_and_roll_back() -> None:
     assert told[2] == [("committed", 5, "given"), ("rolled back", 4, "given")]
 
 
+@pytest.mark.contract
 def test_hooks_of_a_runs_own_transaction() -> None:
     """A run outside a transaction commits by itself: its hooks, async ones too, find its own task."""
     seen: list[Any] = []
@@ -421,6 +433,7 @@ def test_hooks_of_a_runs_own_transaction() -> None:
 # --- names, tags and limits -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_names_and_tags_of_runs() -> None:
     """`task_run_name` as a template and as a function, and tags of the task and of where it is submitted."""
 
@@ -444,6 +457,7 @@ def test_names_and_tags_of_runs() -> None:
     assert seen[0] == seen[1] == [("1-plus-2", {"mine", "outer"}), ("called-5", {"outer"})]
 
 
+@pytest.mark.contract
 def test_a_tags_concurrency_limit_limits() -> None:
     """Runs with a tag of limit one never overlap on the workers."""
 
@@ -463,6 +477,7 @@ def test_a_tags_concurrency_limit_limits() -> None:
 
 
 @on_the_bed_too
+@pytest.mark.contract
 def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
     """A worker has no Prefect API: what needs one fails at once, with one sentence that says what to do instead."""
 
@@ -495,6 +510,7 @@ def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_states_returned_by_tasks() -> None:
     """A state that a function returns, or a run's exception, makes the same final state as with threads."""
 
@@ -527,6 +543,7 @@ def test_states_returned_by_tasks() -> None:
 # --- flows and runners ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_subflows_and_several_runners() -> None:
     """A flow in a flow has a runner of its own; a second runner in one flow takes what is submitted to it."""
 
@@ -553,16 +570,17 @@ def test_subflows_and_several_runners() -> None:
 
 
 @on_the_bed_too
-def test_large_values_travel() -> None:
+@pytest.mark.parametrize("megabytes", [30, pytest.param(300, marks=pytest.mark.rest)])
+def test_large_values_travel(megabytes: int) -> None:
     """An array of 300 MB goes to a worker, and another comes back."""
 
     @task(cache_policy=NO_CACHE)
     def turned(values: Any) -> Any:
         return values[::-1].copy()
 
-    values = np.arange(300_000_000 // 8, dtype=np.int64)
+    values = np.arange(megabytes * 1_000_000 // 8, dtype=np.int64)
     back = run(lambda: turned.submit(quote(values)).result())
-    assert back.nbytes == 300_000_000
+    assert back.nbytes == megabytes * 1_000_000
     assert np.array_equal(back, values[::-1])
 
 
@@ -659,6 +677,7 @@ def logs_of(flow_run_id: Any, least: int) -> list[Log]:
         return logs
 
 
+@pytest.mark.contract
 def test_any_loggers_records_are_among_the_runs_logs(caplog: pytest.LogCaptureFixture) -> None:
     """Plain logging, run loggers and prints arrive at the API once each, under their run and by their own name."""
 
@@ -720,6 +739,7 @@ def test_the_level_of_the_root_logger_is_that_at_home() -> None:
     assert [log.message for log in found if log.name == "mylib"] == ["informed"]
 
 
+@pytest.mark.contract
 def test_contexts_on_the_worker() -> None:
     """`prefect.runtime` and the run contexts answer as with threads."""
 
@@ -755,6 +775,7 @@ def test_contexts_on_the_worker() -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.contract
 def test_what_cannot_be_done_on_a_worker_is_refused() -> None:
     """Submitting and mapping inside a task, and generator tasks, sync and async, name the task and the way out."""
 
@@ -784,6 +805,7 @@ def test_what_cannot_be_done_on_a_worker_is_refused() -> None:
 # --- async flows ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_async_flows_and_tasks() -> None:
     """An async flow submits, maps and waits without awaiting, as with threads; its hooks may be async."""
     seen: list[str] = []
@@ -847,34 +869,38 @@ def ended():
 
 if __name__ == "__main__":
     with get_client(sync_client=True) as client:
-        if sys.argv[1] == "new":
-            deployment = client.create_deployment(client.create_flow(ended), name=notes.name)
-            print(client.create_flow_run_from_deployment(deployment).id, flush=True)
-        else:
-            run = client.read_flow_run(UUID(sys.argv[1]))
-            print("value", run_flow(ended, flow_run=run, return_type="result"), flush=True)
+        run = client.read_flow_run(UUID(sys.argv[1]))
+        print("value", run_flow(ended, flow_run=run, return_type="result"), flush=True)
 """
 
 
+def deployed_run(name: str) -> str:
+    """The id of a new run of the flow above, deployed: only such runs can be suspended."""
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(flow(lambda: None, name="ended")), name=name)
+        return str(client.create_flow_run_from_deployment(deployment).id)
+
+
 def started(folder: Path, flow_run: str, how: str) -> subprocess.Popen[str]:
-    """A process that makes the flow run ("new"), or runs it as Prefect's own engine process would."""
+    """A process that runs it as Prefect's own engine process would."""
     script = folder / "script.py"
     script.write_text(FLOW)
     environment = {
         **os.environ,
         "PREFECT_API_URL": PREFECT_API_URL.value() or "",
         "PREFECT_LOCAL_STORAGE_PATH": str(folder / "storage"),
-        "PREFECT__FLOW_RUN_ID": "" if flow_run == "new" else flow_run,
+        "PREFECT__FLOW_RUN_ID": flow_run,
     }
     command = [sys.executable, str(script), flow_run, str(folder), how]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.contract
 def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM, by which Prefect cancels a flow run, ends the process, and no worker goes on with its calls."""
     home = tmp_path / "home"
     monkeypatch.setenv("STARBURST_HOME", str(home))
-    flow_run_id = started(tmp_path, "new", "long").communicate(timeout=PATIENCE_S)[0].strip()
+    flow_run_id = deployed_run(tmp_path.name)
     process = started(tmp_path, flow_run_id, "long")
     until(lambda: len(list(tmp_path.glob("beat-*"))) >= 2 or process.poll() is not None, "two calls are under way")
     process.send_signal(signal.SIGTERM)
@@ -885,11 +911,12 @@ def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, monkeypatch: py
     assert max(beats) < 119 * 10
 
 
+@pytest.mark.contract
 def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes."""
     home = tmp_path / "home"
     monkeypatch.setenv("STARBURST_HOME", str(home))
-    flow_run_id = started(tmp_path, "new", "brief").communicate(timeout=PATIENCE_S)[0].strip()
+    flow_run_id = deployed_run(tmp_path.name)
     told = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ def size_of(folder: Path) -> int:
 # --- attempts of a flow run -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_retried_flow_takes_what_was_answered(tmp_path: Path) -> None:
     """The second attempt makes the failed call and those the first had not come to, and no other."""
     attempts: list[int] = []
@@ -78,6 +79,7 @@ def test_a_retried_flow_takes_what_was_answered(tmp_path: Path) -> None:
     assert calls(tmp_path) == Counter({**dict.fromkeys(range(20), 1), **dict.fromkeys(range(5), 2), 30: 1})
 
 
+@pytest.mark.contract
 def test_a_changed_task_is_called_anew(tmp_path: Path) -> None:
     """An answer of other code, or for what a function closes over being another value, is not taken."""
     attempts: list[int] = []
@@ -132,14 +134,12 @@ def killed():
     return noted.map(range(60), unmapped(notes), unmapped(0.1)).result()
 
 with get_client(sync_client=True) as client:
-    if sys.argv[1] == "new":
-        print(client.create_flow_run(killed).id, flush=True)
-    else:
-        run = client.read_flow_run(UUID(sys.argv[1]))
-        print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
+    run = client.read_flow_run(UUID(sys.argv[1]))
+    print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
 """
 
 
+@pytest.mark.contract
 def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> None:
     """SIGKILL in the middle of a map: the same flow run, started again, attaches and redoes nothing that was done.
 
@@ -147,12 +147,14 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> N
     """
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_LOGGING_LEVEL": "INFO"}
 
-    def start(word: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", FLOW, word, str(tmp_path)]
+    with get_client(sync_client=True) as client:
+        flow_run_id = str(client.create_flow_run(flow(lambda: None, name="killed")).id)
+    command = [sys.executable, "-c", FLOW, flow_run_id, str(tmp_path)]
+
+    def start() -> subprocess.Popen[str]:
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    flow_run_id = start("new").communicate(timeout=PATIENCE_S)[0].strip()
-    first = start(flow_run_id)
+    first = start()
 
     def under_way() -> bool:
         assert first.poll() is None, first.communicate()
@@ -163,7 +165,7 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> N
     first.communicate()
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, AwaitingRetry(), force=True)
-    printed, told = start(flow_run_id).communicate(timeout=PATIENCE_S)
+    printed, told = start().communicate(timeout=PATIENCE_S)
     assert printed.strip() == str(sum(range(0, 120, 2))), told
     assert calls(tmp_path) == Counter(range(60)), told
     runs = [run for run in list_runs(backend="local") if run.tags.get("prefect-flow-run") == flow_run_id]
@@ -222,6 +224,7 @@ def noted_load(value: bytes) -> bytes:
     return value
 
 
+@pytest.mark.contract
 def test_each_call_has_what_is_shared_for_itself(home: Path) -> None:
     """A function that changes a shared parameter changes it for its own call only."""
     common = bytearray(100_000)

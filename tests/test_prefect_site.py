@@ -210,6 +210,7 @@ def test_sites_are_equal_by_what_they_say() -> None:
 # --- at a server ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_saved_site_is_loaded_by_name(server: Around) -> None:
     """As itself, also by Prefect's way of loading blocks of any type; it refers to its credentials."""
     keys = Keys(key="AKIA", secret=SecretStr("s3cret"))
@@ -231,6 +232,7 @@ def test_a_saved_site_is_loaded_by_name(server: Around) -> None:
     assert StarburstSite.load("plain") == StarburstSite(**SITE)
 
 
+@pytest.mark.contract
 def test_the_block_type_is_registered_by_the_command(server: Around) -> None:
     """`prefect block register -m prefect_starburst`, after which it can be made in the UI."""
     assert "Starburst Site" in server.run("block", "register", "-m", "prefect_starburst")
@@ -372,6 +374,7 @@ def on_workers(server: Around, client: SyncPrefectClient, run: FlowRun, shops: i
         backend.close()
 
 
+@pytest.mark.contract
 def test_the_served_example_runs_on_workers(server: Around) -> None:
     """It has its schedule; a run that is asked for completes; Ctrl-C ends the serving process."""
     process = server.start(EXAMPLE)
@@ -394,6 +397,7 @@ def test_the_served_example_runs_on_workers(server: Around) -> None:
     assert code == 0
 
 
+@pytest.mark.rest
 def test_a_work_pools_worker_runs_the_example(server: Around) -> None:
     """Deployed to a pool from local code: a worker that polls once runs it, and ends."""
     order_stock = Flow.from_source(str(REPOSITORY), f"{EXAMPLE}:order_stock")
