@@ -106,9 +106,9 @@ def figures(text: str) -> Iterator[list[str]]:
     ("script", "says"),
     [
         (SCRIPTS[0], "10,000 simulated years"),
-        (SCRIPTS[1], "10,000 resamples of 442 patients"),
+        pytest.param(SCRIPTS[1], "10,000 resamples of 442 patients", marks=pytest.mark.rest),
         (SCRIPTS[2], "1,797 images in 100 chunks"),
-        (SCRIPTS[3], "Best: "),
+        pytest.param(SCRIPTS[3], "Best: ", marks=pytest.mark.rest),
     ],
     ids=lambda value: value[0].removesuffix(".py") if isinstance(value, list) else "",
 )
@@ -126,7 +126,7 @@ def test_the_example_prints_the_same_here_and_on_aws(script: list[str], says: st
     [
         ("portfolio", SCRIPTS[0]),
         pytest.param("bootstrap", SCRIPTS[1], marks=pytest.mark.rest),
-        ("digits", SCRIPTS[2]),
+        pytest.param("digits", SCRIPTS[2], marks=pytest.mark.rest),
         pytest.param("forests", SCRIPTS[3], marks=pytest.mark.rest),
     ],
 )

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +27,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.logging.handlers import APILogWorker
 from prefect.results import ResultStore
-from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
@@ -38,9 +35,8 @@ from prefect.transactions import get_transaction, transaction
 from prefect.utilities.annotations import quote
 
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
-from tests.leftovers import processes_in
 from tests.prefect_bed import SharedRunner, history, on_the_bed_too, run, server
-from tests.prefect_server import PATIENCE_S, until
+from tests.prefect_server import until
 from tests.prefect_types import Dissent, Refused
 
 __all__ = ["server"]  # pytest takes the fixture from here
@@ -572,7 +568,7 @@ def test_subflows_and_several_runners() -> None:
 @on_the_bed_too
 @pytest.mark.parametrize("megabytes", [30, pytest.param(300, marks=pytest.mark.rest)])
 def test_large_values_travel(megabytes: int) -> None:
-    """An array of 300 MB goes to a worker, and another comes back."""
+    """A large array goes to a worker, and another comes back."""
 
     @task(cache_policy=NO_CACHE)
     def turned(values: Any) -> Any:
@@ -836,96 +832,3 @@ def test_async_flows_and_tasks() -> None:
     assert here == threads
     assert here[0] == [[2, 3], 3, 11, [3], [3, 4]]
     assert here[1] == ["later True Completed"] * 4
-
-
-# --- ends from outside ------------------------------------------------------------------------------------------------
-
-FLOW = """
-import sys, time
-from pathlib import Path
-from uuid import UUID
-from prefect import flow, task
-from prefect.client.orchestration import get_client
-from prefect.flow_engine import run_flow
-from prefect.flow_runs import suspend_flow_run
-from prefect_starburst import StarburstTaskRunner
-
-notes = Path(sys.argv[2])
-
-@task(persist_result=True)
-def beats(i, seconds):
-    for beat in range(int(seconds * 10)):
-        (notes / f"beat-{i}").write_text(str(beat))
-        time.sleep(0.1)
-    return i
-
-@flow(name="ended", task_runner=StarburstTaskRunner(workers=2, backend="local"))
-def ended():
-    if sys.argv[3] == "long":
-        return sum(f.result() for f in [beats.submit(i, 120) for i in range(4)])
-    first = beats.submit(1, 0.2).result()
-    suspend_flow_run(timeout=300)
-    return first + beats.submit(2, 0.2).result()
-
-if __name__ == "__main__":
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_run(UUID(sys.argv[1]))
-        print("value", run_flow(ended, flow_run=run, return_type="result"), flush=True)
-"""
-
-
-def deployed_run(name: str) -> str:
-    """The id of a new run of the flow above, deployed: only such runs can be suspended."""
-    with get_client(sync_client=True) as client:
-        deployment = client.create_deployment(client.create_flow(flow(lambda: None, name="ended")), name=name)
-        return str(client.create_flow_run_from_deployment(deployment).id)
-
-
-def started(folder: Path, flow_run: str, how: str) -> subprocess.Popen[str]:
-    """A process that runs it as Prefect's own engine process would."""
-    script = folder / "script.py"
-    script.write_text(FLOW)
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": PREFECT_API_URL.value() or "",
-        "PREFECT_LOCAL_STORAGE_PATH": str(folder / "storage"),
-        "PREFECT__FLOW_RUN_ID": flow_run,
-    }
-    command = [sys.executable, str(script), flow_run, str(folder), how]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.contract
-def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM, by which Prefect cancels a flow run, ends the process, and no worker goes on with its calls."""
-    home = tmp_path / "home"
-    monkeypatch.setenv("STARBURST_HOME", str(home))
-    flow_run_id = deployed_run(tmp_path.name)
-    process = started(tmp_path, flow_run_id, "long")
-    until(lambda: len(list(tmp_path.glob("beat-*"))) >= 2 or process.poll() is not None, "two calls are under way")
-    process.send_signal(signal.SIGTERM)
-    told = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode != 0, told
-    until(lambda: not processes_in(home), lambda: f"all workers are gone: {processes_in(home)}")
-    beats = [int(each.read_text()) for each in tmp_path.glob("beat-*")]
-    assert max(beats) < 119 * 10
-
-
-@pytest.mark.contract
-def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes."""
-    home = tmp_path / "home"
-    monkeypatch.setenv("STARBURST_HOME", str(home))
-    flow_run_id = deployed_run(tmp_path.name)
-    told = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
-        assert state is not None
-        assert state.name == "Suspended", told
-        until(lambda: not processes_in(home), "all workers are gone")
-        client.resume_flow_run(flow_run_id)  # type: ignore[arg-type]
-        printed, text = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
-        assert printed.strip() == "value 3", text
-        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
-    assert state is not None
-    assert state.is_completed()
