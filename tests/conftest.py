@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from hypothesis import settings
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
 from tests.places import environment
+from tests.prefect_server import SharedServer, shared_server
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine, NoContainers, lacking, must_run, running_engine
 
@@ -60,6 +62,14 @@ def aws_server() -> Iterator[Aws]:
 def aws(aws_server: Aws) -> Iterator[Aws]:
     """The test bed, as after its start; this process and those it starts take it for AWS."""
     yield from fresh(aws_server)
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    """A Prefect server, started when the first test asks, and the same one for all processes that run these tests."""
+    folder = tmp_path_factory.getbasetemp()
+    with shared_server((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "prefect-server") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,31 +1,39 @@
-"""A Prefect server as people start one: a process of its own on a port, which may be stopped and started again."""
+"""Prefect servers as people start them, each a process on a port: one for all tests, and others to stop and start.
+
+Nothing here imports Prefect, so every test may ask for a server.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import fcntl
+import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
-from prefect.utilities.asyncutils import run_coro_as_sync
+PATIENCE_S = 300.0  #: for what comes of itself: many times what it takes on a machine that has nothing else to do
 
-from prefect_starburst.artifacts import wait_until_told
 
-_DRAINED_S = 30.0
+def until(holds: Callable[[], Any], what: Any = "") -> Any:
+    """Wait for something true, which is returned; what is missing is said by the text, or by what a function gives."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := holds()):
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.05)
+    return found
 
 
 @dataclass
@@ -41,6 +49,12 @@ class PrefectServer:
         """What `PREFECT_API_URL` must be."""
         return f"http://127.0.0.1:{self.port}/api"
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, on the port it had before if it had one, and wait until it answers."""
         if not self.port:
@@ -48,15 +62,15 @@ class PrefectServer:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
         variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        variables |= {"PREFECT_HOME": str(self.home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        variables |= {
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "1",  # what waits for a tag asks again so soon
+        }
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         with (self.home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, cwd=self.home)
-        deadline = time.monotonic() + 120
-        while not self._answers():
-            assert self._process.poll() is None, (self.home / "server.log").read_text()
-            assert time.monotonic() < deadline, "the Prefect server did not come up"
-            time.sleep(0.2)
+        until(self._answers, lambda: f"the Prefect server did not come up: {(self.home / 'server.log').read_text()}")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it, and wait for that."""
@@ -70,6 +84,7 @@ class PrefectServer:
             self._process = None
 
     def _answers(self) -> bool:
+        assert self._process is None or self._process.poll() is None, (self.home / "server.log").read_text()
         try:
             with urllib.request.urlopen(f"{self.api}/health", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -78,10 +93,11 @@ class PrefectServer:
 
 
 @contextmanager
-def started_server(home: Path, port: int = 0) -> Iterator[PrefectServer]:
-    """A server that runs for as long as the context."""
+def started_server(home: Path, database: Path) -> Iterator[PrefectServer]:
+    """A server that runs for as long as the context, with a copy of this database."""
     home.mkdir(parents=True, exist_ok=True)
-    server = PrefectServer(home, port)
+    shutil.copy(database, home / "prefect.db")
+    server = PrefectServer(home)
     server.start()
     try:
         yield server
@@ -89,28 +105,123 @@ def started_server(home: Path, port: int = 0) -> Iterator[PrefectServer]:
         server.stop()
 
 
-@contextmanager
-def speaking_to(server: PrefectServer, settings: dict[Any, Any] | None = None) -> Iterator[None]:
-    """This process's flows speak to the server; what tells it of events and logs ends with that, for the next server.
+@dataclass(frozen=True)
+class SharedServer:
+    """The server that all tests speak to: what they leave there is told apart by their flow runs' ids."""
 
-    As `prefect_test_harness` does for its own. One that was cut off by its server may never say that it is done.
+    api: str  #: what `PREFECT_API_URL` must be
+    database: Path  #: as it was before the first flow, for other servers: its tables cost 5 CPU seconds to make
+
+
+_started: list[PrefectServer] = []  #: by this process, for all
+
+
+@contextmanager
+def shared_server(home: Path) -> Iterator[SharedServer]:
+    """One server for all processes that name this folder: the first starts it, the last to leave ends it.
+
+    Whether there are others is asked of locks, which go with their process, however that ends.
     """
-    with temporary_settings({**(settings or {}), PREFECT_API_URL: server.api}):
-        yield
-        run_coro_as_sync(_drain())
+    home.mkdir(parents=True, exist_ok=True)
+    told, database = home / "server.json", home / "new.db"
+    with (home / "users").open("a") as users:
+        with _alone(home):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not told.exists():
+                server = PrefectServer(home)
+                server.start()
+                _started.append(server)
+                _copy(home / "prefect.db", database)
+                told.write_text(json.dumps({"api": server.api, "pid": server.pid}))
+            known = json.loads(told.read_text())
+        try:
+            yield SharedServer(known["api"], database)
+        finally:
+            with _alone(home), suppress(BlockingIOError):  # others speak to it
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                told.unlink()
+                os.kill(known["pid"], signal.SIGTERM)
+                for server in _started:
+                    server.stop()
 
 
 @contextmanager
-def ephemeral_server() -> Iterator[None]:
-    """Prefect's own server for tests; events that it has not had, as with Prefect 3.4.25, would break the next one."""
-    with prefect_test_harness(server_startup_timeout=90):
+def _alone(home: Path) -> Iterator[None]:
+    """Of all processes, only this one is here."""
+    with (home / "alone").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        run_coro_as_sync(_drain())
 
 
-async def _drain() -> None:
-    await asyncio.to_thread(wait_until_told)
-    for drained in (APILogWorker.instance().drain(), EventsWorker.drain_all()):
-        if inspect.isawaitable(drained):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(drained, _DRAINED_S)
+def _copy(database: Path, to: Path) -> None:
+    """As one file, while a server may write there."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as copy:
+        source.backup(copy)
+
+
+class Way:
+    """The way to a server, which may be closed: connections break, new ones are closed at once and counted."""
+
+    def __init__(self, api: str) -> None:
+        self.refused = 0
+        self._to = urlsplit(api)
+        self._open = True
+        self._connections: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._accepting = threading.Thread(target=self._accept)
+
+    @property
+    def api(self) -> str:
+        """What `PREFECT_API_URL` must be for those who go this way."""
+        return self._to._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}").geturl()
+
+    def open(self) -> None:
+        """Let them pass again."""
+        self._open = True
+
+    def close(self) -> None:
+        """Let nothing pass."""
+        self._open = False
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        self._accepting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with ExitStack() as stack:
+            while True:
+                try:
+                    here = stack.enter_context(self._listener.accept()[0])
+                except OSError:  # the end
+                    break
+                if not self._open:
+                    self.refused += 1
+                    here.close()
+                    continue
+                there = stack.enter_context(socket.create_connection((self._to.hostname, self._to.port)))
+                self._connections += [here, there]
+                for pair in (here, there), (there, here):
+                    stack.callback(_forwarding(*pair).join)
+
+
+def _forwarding(source: socket.socket, to: socket.socket) -> threading.Thread:
+    def forward() -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                to.sendall(data)
+        for end in (source, to):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=forward)
+    thread.start()
+    return thread

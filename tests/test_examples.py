@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from starburst_common import starburst_map
+from tests.prefect_server import PATIENCE_S, SharedServer
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import NEED, Engine, engine_now, must_run
 
@@ -85,7 +86,7 @@ def printed(folder: Path, script: str, *arguments: str, **env: str) -> str:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -105,9 +106,9 @@ def figures(text: str) -> Iterator[list[str]]:
     ("script", "says"),
     [
         (SCRIPTS[0], "10,000 simulated years"),
-        (SCRIPTS[1], "10,000 resamples of 442 patients"),
+        pytest.param(SCRIPTS[1], "10,000 resamples of 442 patients", marks=pytest.mark.rest),
         (SCRIPTS[2], "1,797 images in 100 chunks"),
-        (SCRIPTS[3], "Best: "),
+        pytest.param(SCRIPTS[3], "Best: ", marks=pytest.mark.rest),
     ],
     ids=lambda value: value[0].removesuffix(".py") if isinstance(value, list) else "",
 )
@@ -121,15 +122,20 @@ def test_the_example_prints_the_same_here_and_on_aws(script: list[str], says: st
 
 
 @pytest.mark.parametrize(
-    ("name", "script"), list(zip(("portfolio", "bootstrap", "digits", "forests"), SCRIPTS, strict=True))
+    ("name", "script"),
+    [
+        ("portfolio", SCRIPTS[0]),
+        pytest.param("bootstrap", SCRIPTS[1], marks=pytest.mark.rest),
+        pytest.param("digits", SCRIPTS[2], marks=pytest.mark.rest),
+        pytest.param("forests", SCRIPTS[3], marks=pytest.mark.rest),
+    ],
 )
 def test_an_example_prints_the_same_as_a_flow_here_and_on_aws(
-    name: str, script: list[str], tmp_path: Path, aws: Aws
+    name: str, script: list[str], tmp_path: Path, aws: Aws, prefect_server: SharedServer
 ) -> None:
     """Each as a Prefect flow, on this machine's workers and on ECS, prints what its script does."""
-    pytest.importorskip("prefect")
-    prefect = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    prefect |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90", "PREFECT_LOGGING_LEVEL": "ERROR"}
+    prefect = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": prefect_server.api}
+    prefect |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}
     plain = [*figures(printed(tmp_path, *script))]
     assert [*figures(printed(tmp_path, "as_flows.py", name, **prefect))] == plain
     there = printed(tmp_path, "as_flows.py", name, **prefect, **aws.env, STARBURST_BACKEND="auto")

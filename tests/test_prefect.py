@@ -40,7 +40,8 @@ from prefect.tasks import Task, task_input_hash
 from prefect_starburst import StarburstTaskRunner, internals
 from starburst_common import Resources, Run, RunState, list_runs
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
-from tests.prefect_bed import SharedRunner, here_only, history, run, server
+from tests.prefect_bed import SharedRunner, history, on_the_bed_too, run, server
+from tests.prefect_server import PATIENCE_S, until
 
 __all__ = ["server"]  # pytest takes the fixture from here
 
@@ -75,15 +76,35 @@ def third_time_lucky() -> int:
 
 
 @task(timeout_seconds=0.2)
-def sleeps(seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
+def never_ends() -> None:
+    while True:
+        time.sleep(0.01)  # where a thread's timeout is raised
 
 
 @task
 def naps(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+@task
+def naps_for_an_hour(mark: Path) -> None:
+    """A flow that ends has not waited for it."""
+    mark.touch()
+    time.sleep(3600)
+
+
+@task
+def opens(gate: Path, number: int) -> None:
+    """Ends when there is such a file."""
+    gate.with_name(f"before-{number}").touch()
+    while not gate.exists():
+        time.sleep(0.02)
+
+
+@task
+def started_at() -> float:
+    return time.time()
 
 
 @task
@@ -129,6 +150,8 @@ def counts(x: int) -> Iterator[int]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_map_gives_results_in_order() -> None:
     """One run an input, results in the order of the inputs, and none of it in the flow's process."""
 
@@ -141,6 +164,7 @@ def test_map_gives_results_in_order() -> None:
     assert os.getpid() not in pids
 
 
+@pytest.mark.contract
 def test_futures_are_awaited_and_resolved() -> None:
     """Futures as parameters, nested ones too, become values; `wait_for` orders runs that exchange nothing."""
 
@@ -171,6 +195,8 @@ def test_a_future_of_another_runner_is_awaited() -> None:
     assert run(body) == 9
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_closures_methods_and_options_travel() -> None:
     """A task made inside the flow, a method, and a task `with_options` run as they are."""
     offset = 7
@@ -201,11 +227,13 @@ def test_closures_methods_and_options_travel() -> None:
     assert task_run.name.startswith("other name")
 
 
+@pytest.mark.contract
 def test_async_tasks_run() -> None:
     """An async task runs in an event loop of its own on the worker."""
     assert run(lambda: waits_a_little.map([1, 2]).result()) == [2, 3]
 
 
+@pytest.mark.contract
 def test_async_flows_run() -> None:
     """The runner serves async flows as well."""
     import asyncio
@@ -246,11 +274,12 @@ def test_more_runs_than_may_be_in_flight() -> None:
         (lambda: double.submit(1), ["Pending", "Running", "Completed"], 1),
         (lambda: third_time_lucky.submit(), ["Pending", "Running", "Retrying", "Retrying", "Completed"], 3),
         (lambda: fails.submit(1), ["Pending", "Running", "Failed"], 1),
-        (lambda: sleeps.submit(5.0), ["Pending", "Running", "TimedOut"], 1),
+        (lambda: never_ends.submit(), ["Pending", "Running", "TimedOut"], 1),
         (lambda: quits.submit(), ["Pending", "Running", "Crashed"], 1),
     ],
     ids=["completed", "retried", "failed", "timed out", "crashed"],
 )
+@pytest.mark.contract
 def test_states_are_those_of_the_thread_runner(
     make: Callable[[], PrefectFuture[Any]], names: list[str], run_count: int
 ) -> None:
@@ -275,6 +304,7 @@ def test_states_are_those_of_the_thread_runner(
     assert seen[0][:2] == (names, run_count)
 
 
+@on_the_bed_too
 def test_an_exception_comes_home_as_itself() -> None:
     """The run fails with the user's own exception; its cause shows where on the worker it was raised."""
 
@@ -291,6 +321,7 @@ def test_an_exception_comes_home_as_itself() -> None:
     assert "prefect_starburst" not in str(error.__cause__)
 
 
+@pytest.mark.contract
 def test_a_failed_upstream_keeps_its_downstream_from_running() -> None:
     """A run whose upstream failed is NotReady, as with Prefect's own runners."""
 
@@ -305,19 +336,33 @@ def test_a_failed_upstream_keeps_its_downstream_from_running() -> None:
     assert run(body).name == "NotReady"
 
 
-def test_the_timeout_counts_from_the_start_on_the_worker() -> None:
+@on_the_bed_too
+@pytest.mark.contract
+def test_the_timeout_counts_from_the_start_on_the_worker(tmp_path: Path) -> None:
     """A run that waits for its turn longer than `timeout_seconds` is in time if its function is."""
+    timeout_s = 5.0
 
-    def body() -> list[State[Any]]:
-        futures = sleeps.map([0.1] * 8 + [5.0])  # eight on two workers: the last of them waits for 0.3 s
-        futures.wait()
-        return [future.state for future in futures]
+    def body() -> tuple[float, State[Any]]:
+        holding = [opens.submit(tmp_path / "gate", number) for number in range(2)]
+        until(lambda: len([*tmp_path.glob("before-*")]) == 2, "both workers are taken")
+        waiting = [started_at.with_options(timeout_seconds=timeout_s).submit() for _ in range(4)]
+        submitted = time.time()
+        while time.time() < submitted + timeout_s:
+            time.sleep(0.1)
+        (tmp_path / "gate").touch()
+        for future in holding:
+            future.wait()
+        waited = min(future.result() for future in waiting) - submitted
+        ending = never_ends.submit()
+        ending.wait()
+        return waited, ending.state
 
-    states = run(body)
-    assert [state.name for state in states] == ["Completed"] * 8 + ["TimedOut"]
-    assert states[-1].message == "Task run exceeded timeout of 0.2 second(s)"
+    waited, late = run(body)
+    assert waited >= timeout_s
+    assert (late.name, late.message) == ("TimedOut", "Task run exceeded timeout of 0.2 second(s)")
 
 
+@pytest.mark.contract
 def test_hooks_run_in_the_flows_process() -> None:
     """Hooks and retry conditions get the task they belong to, are called at home, and may block."""
     seen: list[tuple[str, str, bool]] = []
@@ -348,6 +393,7 @@ def test_hooks_run_in_the_flows_process() -> None:
 
 @pytest.mark.parametrize("first", [SharedRunner, ThreadPoolTaskRunner])
 @pytest.mark.parametrize("options", [{"cache_policy": INPUTS + TASK_SOURCE}, {"cache_key_fn": task_input_hash}])
+@pytest.mark.contract
 def test_caches_are_shared_with_the_thread_runner(
     first: type[TaskRunner[Any]], options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -371,6 +417,7 @@ def test_caches_are_shared_with_the_thread_runner(
 # --- contexts and logs ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_engines_share_one_client() -> None:
     """Prefect's engine asks for a client in each run; it is the same one each time, and one for plain HTTP is cheap."""
     clients: list[Any] = []
@@ -387,6 +434,7 @@ def test_engines_share_one_client() -> None:
     assert len({id(client) for client in clients}) == 1
 
 
+@pytest.mark.contract
 def test_events_of_a_moment_are_handed_over_together() -> None:
     """In their order; another thread's do not wait for them, and the last do not wait for the moment to end."""
     worker = EventsWorker.instance(AssertingEventsClient)
@@ -412,7 +460,7 @@ def test_events_of_a_moment_are_handed_over_together() -> None:
             assert arrived() == "1"
             elsewhere("2")
             assert arrived() == "12"
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while arrived() == "12":
                     await asyncio.sleep(0.01)
             send("d")
@@ -424,6 +472,7 @@ def test_events_of_a_moment_are_handed_over_together() -> None:
     asyncio.run(emit())
 
 
+@pytest.mark.contract
 def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     """Two flow runs on one thread emit in turn; what sends events for them is stopped before they are handed over."""
     ids: list[str] = []
@@ -447,11 +496,13 @@ def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     asyncio.run(both())
     assert len(set(ids)) == 2
     wanted = {"event": {"name": ["test.gathered"]}, "resource": {"id": [f"test.{ids[0]}"]}}
-    deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:
-        while len(events := client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]) < 6:
-            assert time.monotonic() < deadline, events
-            time.sleep(0.2)
+
+        def had() -> list[dict[str, Any]]:
+            found = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+            return found if len(found) >= 6 else []
+
+        events = until(had, "the server has all six events")
     of = [event["resource"]["of"] for event in events]
     assert sorted(of) == sorted(3 * ids)
     assert of == [
@@ -462,6 +513,7 @@ def test_gathered_events_are_of_the_run_that_emitted_them() -> None:
     ]
 
 
+@pytest.mark.contract
 def test_events_cost_no_reading_of_certificates(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -484,6 +536,8 @@ def test_events_cost_no_reading_of_certificates(
     assert not any("/admin/version" in request for request in for_events), for_events
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_the_worker_answers_for_the_run() -> None:
     """`prefect.runtime`, tags and parameters answer inside the function as they do at home."""
 
@@ -523,6 +577,8 @@ def test_the_worker_answers_for_the_run() -> None:
     }
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_logs_come_home(caplog: pytest.LogCaptureFixture) -> None:
     """Prints under `log_prints` and run loggers' records reach the flow's loggers, under their run, failed or not."""
 
@@ -555,6 +611,7 @@ def test_logs_come_home(caplog: pytest.LogCaptureFixture) -> None:
     assert not [text for text, _ in told if "unheard" in text]
 
 
+@pytest.mark.contract
 def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
     """On a worker a task is a function that keeps its retries; submitting it there says what to do instead."""
 
@@ -570,6 +627,8 @@ def test_a_task_called_by_a_task_runs_where_it_is_called() -> None:
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_a_lost_worker_crashes_one_run() -> None:
     """A function that ends its process is Crashed with WorkerLost and spends no retries; the other runs complete."""
 
@@ -625,26 +684,25 @@ def test_a_parameter_that_cannot_be_pickled_fails_clearly() -> None:
     assert other == 2
 
 
-@here_only
-def test_a_failed_flow_does_not_hang() -> None:
-    """A flow that fails cancels what it has under way: runs end Crashed, and the flow ends at once."""
+@pytest.mark.contract
+def test_a_failed_flow_does_not_hang(tmp_path: Path) -> None:
+    """A flow that fails cancels what it has under way: runs end Crashed, and the flow ends long before they would."""
     futures: list[PrefectFuture[Any]] = []
 
     @flow(task_runner=StarburstTaskRunner(workers=1, backend="local", max_in_flight=3))
     def body() -> None:
         double.submit(1).result()
-        futures.extend(naps.map([60.0] * 5))
-        time.sleep(0.5)
+        futures.extend(naps_for_an_hour.map([tmp_path / str(number) for number in range(5)]))
+        until((tmp_path / "0").exists, "the first is under way")
         raise ValueError("the flow's own")
 
-    began = time.monotonic()
     with pytest.raises(ValueError, match="the flow's own"):
         body()
-    assert time.monotonic() - began < 40
     assert [future.state.name for future in futures] == ["Crashed"] * 5
     assert history(futures[0].task_run_id)[0] == ["Pending", "Running", "Crashed"]
 
 
+@on_the_bed_too
 def test_a_flow_waits_for_what_it_left_running() -> None:
     """A flow that ends well lets its runs finish, waited for or not."""
     futures: list[PrefectFuture[Any]] = []
@@ -652,31 +710,28 @@ def test_a_flow_waits_for_what_it_left_running() -> None:
     assert [future.state.name for future in futures] == ["Completed"] * 3
 
 
-@here_only
-def test_cancelling_the_flows_runner_cancels_its_duplicates() -> None:
+@pytest.mark.contract
+def test_cancelling_the_flows_runner_cancels_its_duplicates(tmp_path: Path) -> None:
     """Prefect cancels by the flow's own runner, of which the started one is a duplicate."""
     template = StarburstTaskRunner(workers=1, backend="local")
     futures: list[PrefectFuture[Any]] = []
 
     @flow(task_runner=template)
     def body() -> None:
-        futures.extend(naps.map([60.0] * 2))
-        time.sleep(0.5)
+        futures.extend(naps_for_an_hour.map([tmp_path / "first", tmp_path / "second"]))
+        until((tmp_path / "first").exists, "the first is under way")
         template.cancel_all()
         template.cancel_all()
         with pytest.raises(RuntimeError, match="not started"):
             double.submit(1)
 
-    began = time.monotonic()
     body()
-    assert time.monotonic() - began < 40
     assert [future.state.name for future in futures] == ["Crashed"] * 2
 
 
 # --- the runner itself ------------------------------------------------------------------------------------------------
 
 
-@here_only
 def test_a_runner_is_its_options() -> None:
     """Duplicates, pickles and equal options make equal runners; a single different option makes another."""
     runner = StarburstTaskRunner(workers=3, cpu=2, memory="4GB", tags={"team": "a"}, max_in_flight=9)
@@ -689,7 +744,6 @@ def test_a_runner_is_its_options() -> None:
     assert runner != ThreadPoolTaskRunner()
 
 
-@here_only
 def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
     """The run is begun at the first submit and not before, as it was asked for, and is over with the flow."""
     before = {each.id for each in list_runs(backend="local")}
@@ -709,7 +763,6 @@ def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
     assert (begun.label, begun.tags["team"], begun.status().state) == ("nightly", "a", RunState.SUCCEEDED)
 
 
-@here_only
 def test_an_option_out_of_range_is_told_at_the_first_submit() -> None:
     """A wrong option fails the flow with the executor's own message, before anything is launched."""
     with pytest.raises(BadInput, match="cpu=3 is not a Fargate size"):
@@ -724,6 +777,7 @@ def test_a_runner_serves_one_flow_after_another() -> None:
     assert [again(), again()] == [6, 6]
 
 
+@pytest.mark.contract
 def test_submit_needs_a_started_runner() -> None:
     """Outside a flow the runner is a context manager, as Prefect's own are."""
     with pytest.raises(RuntimeError, match="not started"):

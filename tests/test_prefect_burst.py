@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,34 +25,17 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner, artifacts, burst
 from starburst_common import Run, RunState, RunStopped, list_runs
 from starburst_common.errors import BadInput
 from tests.leftovers import supervisors_in
-from tests.prefect_server import ephemeral_server
+from tests.prefect_bed import home
+from tests.prefect_server import PATIENCE_S, until
 
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect server, and a folder of starburst's own."""
-    home = tmp_path_factory.mktemp("starburst-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STARBURST_HOME", str(home))
-        with (
-            temporary_settings(
-                {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore"}
-            ),
-            ephemeral_server(),
-        ):
-            yield home
+__all__ = ["home"]  # pytest takes the fixture from here
 
 
 def runner(**options: Any) -> StarburstTaskRunner:
@@ -121,14 +105,14 @@ def in_flow(body: Callable[[], Any], **options: Any) -> tuple[Any, FlowRun]:
 def task_runs_of(flow_run: FlowRun, count: int) -> list[TaskRun]:
     """The task runs that Prefect's server has of a flow run, once so many have ended."""
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
-    deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:
-        while True:
+
+        def had() -> list[TaskRun]:
             found = client.read_task_runs(flow_run_filter=only)
-            if sum(run.state is not None and run.state.is_final() for run in found) >= count:
-                return found
-            assert time.monotonic() < deadline, found
-            time.sleep(0.1)
+            return found if sum(run.state is not None and run.state.is_final() for run in found) >= count else []
+
+        runs: list[TaskRun] = until(had, f"{count} task runs have ended")
+        return runs
 
 
 def artifacts_of(flow_run: FlowRun) -> dict[str, Artifact]:
@@ -153,6 +137,7 @@ def labels_of(flow_run_id: UUID) -> dict[str, Any]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_one_task_run_stands_for_all_items() -> None:
     """In a flow, a burst is a task run of its own; the starburst run is found from it, and it from the run."""
     values, flow_run = in_flow(lambda: burst(double, range(5000)))
@@ -165,6 +150,7 @@ def test_one_task_run_stands_for_all_items() -> None:
     assert (run.label, run.function, run.workers) == (flow_run.name, double.__qualname__, 2)
 
 
+@pytest.mark.contract
 def test_within_a_task_it_belongs_to_that_one() -> None:
     """A task that the flow calls may burst; no further task run is made. A list of futures is taken, too."""
 
@@ -271,6 +257,7 @@ def test_failures_that_are_wanted_take_the_place_of_values() -> None:
 # --- attempts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_retried_flow_runs_what_is_left(tmp_path: Path) -> None:
     """The second attempt runs the item that failed and those that had no turn, and no other twice."""
     attempts: list[str] = []
@@ -382,36 +369,35 @@ def killed():
 
 if __name__ == "__main__":
     with get_client(sync_client=True) as client:
-        if sys.argv[1] == "new":
-            print(client.create_flow_run(killed).id, flush=True)
-        else:
-            run = client.read_flow_run(UUID(sys.argv[1]))
-            print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
+        run = client.read_flow_run(UUID(sys.argv[1]))
+        print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
 """
 
 
-def started(folder: Path, word: str, kind: str) -> subprocess.Popen[str]:
-    """A process with the flow above: "new" prints the id of a flow run, an id runs that one."""
+def started(folder: Path, flow_run_id: str, kind: str) -> subprocess.Popen[str]:
+    """A process that runs a run of the flow above."""
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_LOGGING_LEVEL": "INFO"}
     script = folder / "killed.py"
     script.write_text(FLOW)
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    command = [sys.executable, str(script), word, str(folder / "notes"), kind]
+    command = [sys.executable, str(script), flow_run_id, str(folder / "notes"), kind]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def stopped_midway(folder: Path, kind: str, number: int) -> str:
     """The flow run's id, after its process had a signal while the burst was under way."""
     (folder / "notes").mkdir()
-    flow_run_id = started(folder, "new", kind).communicate(timeout=120)[0].strip()
+    with get_client(sync_client=True) as client:
+        flow_run_id = str(client.create_flow_run(flow(lambda: None, name="killed")).id)
     process = started(folder, flow_run_id, kind)
-    deadline = time.monotonic() + 120
-    while sum(calls(folder / "notes").values()) < 10:
-        assert time.monotonic() < deadline
+
+    def under_way() -> bool:
         assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+        return sum(calls(folder / "notes").values()) >= 10
+
+    until(under_way, "ten calls")
     process.send_signal(number)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE_S)
     return flow_run_id
 
 
@@ -425,35 +411,29 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind
     flow_run_id = stopped_midway(tmp_path, kind, signal.SIGKILL)
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(flow_run_id), AwaitingRetry(), force=True)
-    printed, told = started(tmp_path, flow_run_id, kind).communicate(timeout=120)
+    printed, told = started(tmp_path, flow_run_id, kind).communicate(timeout=PATIENCE_S)
     assert printed.strip() == str(sum(range(0, 120, 2))), told
     assert calls(tmp_path / "notes") == Counter(range(60)), told
     runs = runs_of(flow_run_id)
     assert [run.tags["prefect-attempt"] for run in runs] == (["1"] if kind == "list" else ["1", "2"])
     assert all(run.status().state.over for run in runs)
     assert labels_of(UUID(flow_run_id))[artifacts.RUNS_LABEL] == ",".join(run.id for run in runs)
-    nobody_left(home)
+    until(lambda: not supervisors_in(home), "no worker is alive")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.contract
 def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number: int) -> None:
     """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind."""
     flow_run_id = stopped_midway(tmp_path, "list", number)
     assert [run.status().state for run in runs_of(flow_run_id)] == [RunState.CANCELLED]
-    nobody_left(home)
-
-
-def nobody_left(home: Path) -> None:
-    """No worker is alive, or soon will be."""
-    deadline = time.monotonic() + 60
-    while supervisors_in(home):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: not supervisors_in(home), "no worker is alive")
 
 
 # --- what Prefect shows -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_summary_the_progress_and_labels() -> None:
     """Each of them tells where the run is found; the flow run's labels name all its runs and what they cost."""
     _, flow_run = in_flow(lambda: (burst(double, range(1500)), burst(double, range(3))))
@@ -506,33 +486,42 @@ def test_a_table_of_failures() -> None:
     assert f"starburst failures {run.id}\nstarburst logs {run.id} --item 0\n" in summary
 
 
+@pytest.mark.contract
 def test_progress_is_live(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The artifact moves while the burst is under way."""
+    """The artifact moves while the burst is under way: half of the items wait until that was seen."""
     for every in ("_FIRST_S", "_EVERY_S"):
         monkeypatch.setattr(artifacts, every, 0.1)
-    seen: set[float] = set()
-    over = threading.Event()
+    gate, seen = tmp_path / "gate", set[float]()
+
+    def held(item: int) -> None:
+        while item >= 20 and not gate.exists():
+            time.sleep(0.02)
 
     def watch(flow_run_id: str) -> None:
         only = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
-        with get_client(sync_client=True, httpx_settings={"timeout": 30}) as client:
-            while not over.wait(0.05):
+        with get_client(sync_client=True, httpx_settings={"timeout": PATIENCE_S}) as client:
+
+            def moving() -> bool:
                 found = client.read_artifacts(flow_run_filter=only)
                 seen.update(each.data for each in found if each.type == "progress")
+                return any(0 < share < 100 for share in seen)
 
-    def body() -> list[int]:
-        watching = threading.Thread(target=watch, args=(this_flow_run.id,))
+            try:
+                until(moving)
+            finally:
+                gate.touch()
+
+    def body() -> None:
+        watching = threading.Thread(target=copy_context().run, args=(watch, this_flow_run.id))
         watching.start()
-        try:
-            return burst(noting(tmp_path, seconds=0.2), range(40), chunk_size=1)
-        finally:
-            over.set()
-            watching.join()
+        burst(held, range(40), chunk_size=1)
+        watching.join()
 
     in_flow(body)
     assert any(0 < share < 100 for share in seen), seen
 
 
+@pytest.mark.contract
 def test_a_prefect_that_is_away_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Artifacts that cannot be made are told of once, and the values come all the same."""
 

@@ -8,36 +8,35 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import list_runs
 from tests.leftovers import supervisors_in
-from tests.prefect_server import PrefectServer, speaking_to, started_server
+from tests.prefect_bed import speaking_to
+from tests.prefect_server import PATIENCE_S, SharedServer, Way, started_server, until
 
-ITEMS = 300
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A Prefect server of its own."""
-    with (
-        started_server(tmp_path_factory.mktemp("prefect")) as started,
-        speaking_to(started),
-    ):
-        yield started
+@pytest.fixture(scope="module", autouse=True)
+def server(prefect_server: SharedServer) -> Iterator[None]:
+    """This process's flows speak to the Prefect server."""
+    with speaking_to(prefect_server.api):
+        yield
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of starburst's own."""
+    """A folder of starburst's own, so that no other test's workers are there."""
     monkeypatch.setenv("STARBURST_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -58,35 +57,35 @@ def called(notes: Path) -> int:
 
 def until_called(notes: Path, times: int) -> None:
     """Wait for so many calls."""
-    deadline = time.monotonic() + 60
-    while called(notes) < times:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: called(notes) >= times, f"{times} calls")
 
 
-def newest_state() -> State[Any]:
-    """The state that the API has of the flow run that was made last."""
+def state_of(flow_run_id: str) -> State[Any]:
+    """The state that the API has of a flow run."""
     with get_client(sync_client=True) as client:
-        newest = max(client.read_flow_runs(), key=lambda each: each.created)
-    assert newest.state is not None
-    return newest.state
+        state = client.read_flow_run(UUID(flow_run_id)).state
+    assert state is not None
+    return state
 
 
-def meanwhile(disturb: threading.Thread, notes: Path) -> list[int]:
-    """What a flow of 300 task runs gives while it is disturbed.
+def meanwhile(disturb: Callable[[], None], items: int, notes: Path) -> State[Any]:
+    """How a flow of so many task runs ends that is disturbed, and has each one's value, as the API has it.
 
     The flow ends when the disturbance has: a refused connection at its own last call is for Prefect's client to try
     again, which not all of its releases do.
     """
+    disturbing, ids = threading.Thread(target=disturb), list[str]()
 
     @flow(task_runner=StarburstTaskRunner(workers=2, backend="local"))
     def body() -> list[int]:
-        disturb.start()
-        values: list[int] = slowly.map(range(ITEMS), unmapped(notes)).result()
-        disturb.join()
+        ids.append(str(flow_run.id))
+        disturbing.start()
+        values: list[int] = slowly.map(range(items), unmapped(notes)).result()
+        disturbing.join()
         return values
 
-    return body()
+    assert body() == [2 * item for item in range(items)]
+    return state_of(*ids)
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def notes(tmp_path: Path) -> Path:
 SCRIPT = """
 from prefect import flow, task
 from prefect_starburst import StarburstTaskRunner
-from starburst_common import list_runs
+from prefect.runtime import flow_run
 
 @task
 def double(item):
@@ -108,24 +107,29 @@ def double(item):
 
 @flow(name="of a script", task_runner=StarburstTaskRunner(workers=1, backend="local"))
 def body():
+    print(flow_run.id)
     return double.map(range(3)).result()
 
 print(body())
 """
 
 
-def test_a_script_ends_without_a_complaint(server: PrefectServer, home: Path) -> None:
+@pytest.mark.contract
+def test_a_script_ends_without_a_complaint(prefect_server: SharedServer, home: Path, tmp_path: Path) -> None:
     """What Prefect is told as the interpreter ends arrives while it still listens: nobody sees a traceback."""
-    script = home.parent / "script.py"
+    script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    variables = os.environ | {"PREFECT_API_URL": server.api}
-    done = subprocess.run([sys.executable, script], env=variables, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "[0, 2, 4]\n"), done.stderr
+    variables = os.environ | {"PREFECT_API_URL": prefect_server.api}
+    done = subprocess.run([sys.executable, script], env=variables, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    flow_run_id, values = done.stdout.splitlines()
+    assert values == "[0, 2, 4]"
     assert "Traceback" not in done.stderr
     assert " ERROR " not in done.stderr
-    (run,) = list_runs(backend="local")
+    (run,) = (run for run in list_runs(backend="local") if run.tags["prefect-flow-run"] == flow_run_id)
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
     with get_client(sync_client=True) as client:
-        keys = {each.key for each in client.read_artifacts()}
+        keys = {each.key for each in client.read_artifacts(flow_run_filter=only)}
     assert keys >= {f"starburst-progress-{run.id}", f"starburst-summary-{run.id}"}
 
 
@@ -133,72 +137,95 @@ LARGE = """
 import sys, time
 from pathlib import Path
 from prefect import flow, task, unmapped
+from prefect.runtime import flow_run
 from prefect_starburst import StarburstTaskRunner
 
 @task
 def slowly(item, notes):
     (notes / str(item)).write_text(".")
-    time.sleep(0.1)
+    time.sleep(0.1 if item < 40 else 3600)  # none is to end for having been quick
 
 @flow(name="a large one", task_runner=StarburstTaskRunner(workers=2, backend="local"))
 def body():
+    print(flow_run.id, flush=True)
     slowly.map(range(int(sys.argv[2])), unmapped(Path(sys.argv[1]))).wait()
 
 body()
 """
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_large_flow_that_is_told_to_end_does(server: PrefectServer, home: Path, notes: Path, number: int) -> None:
+@pytest.mark.contract
+def test_a_large_flow_that_is_told_to_end_does(
+    prefect_server: SharedServer, home: Path, notes: Path, number: int
+) -> None:
     """With hundreds of task runs under way: the workers go, and nothing hangs.
 
     After SIGTERM the flow run's state is for who sent it to set: not all releases do it here.
     """
-    script = home.parent / "script.py"
+    items = 300
+    script = notes.parent / "script.py"
     script.write_text(LARGE)
-    command = [sys.executable, script, notes, str(ITEMS)]
-    variables = os.environ | {"PREFECT_API_URL": server.api}
-    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, script, notes, str(items)]
+    variables = os.environ | {"PREFECT_API_URL": prefect_server.api}
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             until_called(notes, 20)
             process.send_signal(number)
-            _, told = process.communicate(timeout=300)  # Prefect tells its API of each task run that crashed
+            printed, told = process.communicate(timeout=PATIENCE_S)  # Prefect tells of each task run that crashed
         finally:
             process.kill()
     assert process.returncode != 0, told
-    assert called(notes) < ITEMS
+    assert called(notes) < items
     assert supervisors_in(home) == []
     if number == signal.SIGINT:
-        assert newest_state().is_crashed(), told
+        assert state_of(printed.strip()).is_crashed(), told
 
 
-def test_killed_workers_are_replaced(server: PrefectServer, home: Path, notes: Path) -> None:
+def test_killed_workers_are_replaced(home: Path, notes: Path) -> None:
     """SIGKILL of both workers, one after the other: every task run completes, and few calls are made twice."""
-    killed: list[int] = []
+    items, killed = 100, list[int]()
 
     def kill() -> None:
-        for times in (50, 150):
+        for times in (20, 50):
             until_called(notes, times)
             victim = supervisors_in(home)[0]
             os.kill(victim, signal.SIGKILL)
             killed.append(victim)
 
-    assert meanwhile(threading.Thread(target=kill), notes) == [2 * item for item in range(ITEMS)]
+    assert meanwhile(kill, items, notes).is_completed()
     assert len(killed) == 2
-    assert called(notes) < 2 * ITEMS
+    assert called(notes) < 2 * items
 
 
+@pytest.mark.contract
+def test_a_server_that_cannot_be_reached_for_a_while_costs_the_flow_nothing(
+    prefect_server: SharedServer, home: Path, notes: Path
+) -> None:
+    """Connections break and new ones are closed, in the middle: the flow completes, and the API has its final state."""
+    with Way(prefect_server.api) as way, speaking_to(way.api):
+
+        def interrupt() -> None:
+            until_called(notes, 20)
+            way.close()
+            until(lambda: way.refused >= 3, "Prefect's clients have tried")
+            way.open()
+
+        assert meanwhile(interrupt, 100, notes).is_completed()
+
+
+@pytest.mark.rest
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_server_that_goes_and_comes_back_costs_the_flow_nothing(
-    server: PrefectServer, home: Path, notes: Path, number: int
+    prefect_server: SharedServer, home: Path, notes: Path, number: int, tmp_path: Path
 ) -> None:
     """The Prefect server is restarted in the middle: the flow completes, and the API has its final state."""
+    with started_server(tmp_path / "prefect", prefect_server.database) as server, speaking_to(server.api):
 
-    def restart() -> None:
-        until_called(notes, 50)
-        server.stop(number)
-        time.sleep(2)
-        server.start()
+        def restart() -> None:
+            until_called(notes, 50)
+            server.stop(number)
+            server.start()
 
-    assert meanwhile(threading.Thread(target=restart), notes) == [2 * item for item in range(ITEMS)]
-    assert newest_state().is_completed()
+        assert meanwhile(restart, 300, notes).is_completed()

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+
+import pytest
+
+from tests.prefect_server import PATIENCE_S, SharedServer
 
 SCRIPT = """
 import json
@@ -42,18 +49,24 @@ if __name__ == "__main__":
 """
 
 
-def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(tmp_path: Path) -> None:
-    """A plain function runs without it; one that imports it while it runs finds its run, its logger and its flow."""
+@pytest.mark.contract
+def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(prefect_server: SharedServer, tmp_path: Path) -> None:
+    """A plain function runs without it; one that imports it while it runs finds its run, its logger and its flow.
+
+    The script has no server: Prefect starts one for it, which has all that it is told as the script ends.
+    """
     (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "prefect").mkdir()
+    shutil.copy(prefect_server.database, tmp_path / "prefect" / "prefect.db")
     env = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
         "STARBURST_HOME": str(tmp_path / "home"),
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(PATIENCE_S)),
     }
     done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=150
+        [sys.executable, "script.py"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, done.stderr
     first, asked, after, bounded = json.loads(done.stdout.splitlines()[-1])
@@ -63,3 +76,7 @@ def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(tmp_path: Path) 
     assert after == [6, [], {}, True]
     assert bounded is True
     assert "said on the worker: 5" in done.stderr
+    assert "Traceback" not in done.stderr
+    with closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:
+        (summaries,) = database.execute("SELECT count(*) FROM artifact WHERE key LIKE 'starburst-summary-%'").fetchone()
+    assert summaries == 1

@@ -28,11 +28,13 @@ NOT_OFFERED = (
 )
 
 
+@pytest.mark.contract
 def test_this_is_a_release_that_is_named() -> None:
     """The suite runs with the oldest and the newest supported release; another one has not been tried."""
     assert prefect.__version__ in (internals.OLDEST, internals.NEWEST)
 
 
+@pytest.mark.contract
 def test_every_piece_has_its_reason() -> None:
     """What the module hands out of Prefect's is what it gives reasons for."""
     own = {"NEWEST", "OLDEST", "REASONS"}
@@ -59,12 +61,14 @@ def test_no_other_module_reaches_inside(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("release", "which"), [("3.1.0", "older"), ("99.0", "newer")])
+@pytest.mark.contract
 def test_an_unknown_release_is_told_with_what_to_pin(release: str, which: str) -> None:
     """The warning names the release, and those that were tried."""
     with pytest.warns(UserWarning, match=rf"{release} is {which} .* pin \"prefect>={internals.OLDEST},<="):
         internals.warn_of_unknown(release)
 
 
+@pytest.mark.contract
 def test_a_known_release_is_not_worth_a_word() -> None:
     """Neither end of what was tried warns."""
     with warnings.catch_warnings():

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +27,7 @@ from prefect.filesystems import LocalFileSystem
 from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.logging.handlers import APILogWorker
 from prefect.results import ResultStore
-from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task, exponential_backoff
@@ -38,8 +35,8 @@ from prefect.transactions import get_transaction, transaction
 from prefect.utilities.annotations import quote
 
 from starburst_common.errors import BadInput, UnpicklableResult, WorkerLost
-from tests.leftovers import supervisors_in
-from tests.prefect_bed import SharedRunner, here_only, history, run, server
+from tests.prefect_bed import SharedRunner, history, on_the_bed_too, run, server
+from tests.prefect_server import until
 from tests.prefect_types import Dissent, Refused
 
 __all__ = ["server"]  # pytest takes the fixture from here
@@ -78,9 +75,11 @@ def kind_of(x: Any) -> str:
 
 
 @task
-def naps(seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
+def opens(gate: Path) -> str:
+    """Ends when there is such a file."""
+    while not gate.exists():
+        time.sleep(0.02)
+    return gate.name
 
 
 @task
@@ -94,6 +93,7 @@ def attempt(least: int) -> int:
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_annotations_mean_what_they_mean() -> None:
     """`unmapped`, `allow_failure` and `quote`, nested ones too, and futures in containers."""
 
@@ -118,6 +118,7 @@ def test_annotations_mean_what_they_mean() -> None:
     assert same(body)[:3] == [[[1, 10], [2, 10]], [11, 12], [6, 8]]
 
 
+@pytest.mark.contract
 def test_a_map_is_refused_as_with_threads() -> None:
     """Iterables of different lengths, and none at all, raise what Prefect raises."""
 
@@ -132,6 +133,7 @@ def test_a_map_is_refused_as_with_threads() -> None:
     same(body)
 
 
+@pytest.mark.contract
 def test_wait_for_a_failed_run() -> None:
     """A run that waits for a failed one is NotReady, unless the failure is allowed."""
 
@@ -148,22 +150,25 @@ def test_wait_for_a_failed_run() -> None:
 # --- futures ----------------------------------------------------------------------------------------------------------
 
 
-def test_futures_are_prefects() -> None:
+@pytest.mark.contract
+def test_futures_are_prefects(tmp_path: Path) -> None:
     """Timeouts, callbacks, `as_completed`, `wait` and lists of futures."""
 
     def body() -> list[Any]:
         called: list[Any] = []
-        slow, quick, bad = naps.submit(0.8), add.submit(1), fails.submit(1)
-        began = time.monotonic()
+        gate = tmp_path / "gate"
+        gate.unlink(missing_ok=True)
+        slow, quick, bad = opens.submit(gate), add.submit(1), fails.submit(1)
         slow.wait(timeout=0.01)
         with pytest.raises(TimeoutError):
             slow.result(timeout=0.01)
-        assert time.monotonic() - began < 0.8 or slow.state.is_final()
+        assert not slow.state.is_final()
+        gate.touch()
         quick.add_done_callback(lambda future: called.append(future.result()))
         done = [future.task_run_id for future in as_completed([slow, quick, bad])]
         quick.add_done_callback(lambda future: called.append(future.state.name))
         ended_, pending = wait([slow, quick, bad])
-        until(lambda: len(called) == 2)
+        until(lambda: len(called) == 2, "both are called")
         failing = [*add.map([1, 2]), bad]
         with pytest.raises(ValueError, match="no 1"):
             type(add.map([1]))(failing).result()
@@ -179,24 +184,30 @@ def test_futures_are_prefects() -> None:
     assert same(body)[1] == ["2", "Completed"]
 
 
-def test_waiting_has_an_end_for_lists_of_futures() -> None:
+@pytest.mark.contract
+def test_waiting_has_an_end_for_lists_of_futures(tmp_path: Path) -> None:
     """A timeout of `wait`, `as_completed` or a list's `result` ends the wait, not the runs."""
+    soon_s = 1.0  # Prefect misses an alarm that rings before it has begun to wait
 
-    def body() -> list[float]:
-        futures = naps.map([1.0, 1.0, 1.0])
+    def body() -> list[str]:
+        gate = tmp_path / "gate"
+        gate.unlink(missing_ok=True)
+        futures = opens.map([gate] * 3)
         with pytest.raises(TimeoutError):
-            list(as_completed(list(futures), timeout=0.1))
-        assert wait(list(futures), timeout=0.1).not_done
+            list(as_completed(list(futures), timeout=soon_s))
+        assert wait(list(futures), timeout=soon_s).not_done
         with pytest.raises(TimeoutError):
-            futures.result(timeout=0.1)  # Prefect misses an alarm that rings before it has begun to wait
+            futures.result(timeout=soon_s)
+        gate.touch()
         return futures.result()
 
-    assert same(body) == [1.0] * 3
+    assert same(body) == ["gate"] * 3
 
 
 # --- retries ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_retries_wait_their_time() -> None:
     """Each attempt waits as the task says, in AwaitingRetry, and is a call of its own."""
     options: list[dict[str, Any]] = [
@@ -218,6 +229,7 @@ def test_retries_wait_their_time() -> None:
         assert task_run.run_count == 3
 
 
+@pytest.mark.contract
 def test_retry_conditions_are_asked_at_home() -> None:
     """Sync and async conditions and callable objects see the task, the run and the failed state, and decide."""
 
@@ -252,6 +264,7 @@ def test_retry_conditions_are_asked_at_home() -> None:
 # --- caching and results ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_cache_policies(tmp_path: Path) -> None:
     """The second equal call of a flow run is Cached, and one with other inputs where the policy does not ask them."""
 
@@ -270,6 +283,7 @@ def test_cache_policies(tmp_path: Path) -> None:
         assert flow_run[1:] == ["Cached", "Cached"]
 
 
+@pytest.mark.contract
 def test_cache_keys_of_the_user(tmp_path: Path) -> None:
     """`cache_key_fn`, a policy made of one, `refresh_cache` and `cache_expiration`."""
 
@@ -304,6 +318,7 @@ def test_cache_keys_of_the_user(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.contract
 def test_results_are_stored_where_the_task_says(tmp_path: Path) -> None:
     """A saved storage block, a storage key and a serializer of the task's own; the result is read again from there."""
     block = LocalFileSystem(basepath=str(tmp_path / "results"))
@@ -329,6 +344,8 @@ def test_results_are_stored_where_the_task_says(tmp_path: Path) -> None:
 # --- transactions -----------------------------------------------------------------------------------------------------
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_transactions_commit_and_roll_back() -> None:
     """Hooks of a transaction's runs are called at home, off the engines' thread, and see what its tasks have set."""
     seen: list[tuple[str, Any, Any, str | None]] = []
@@ -379,6 +396,7 @@ def test_transactions_commit_and_roll_back() -> None:
     assert told[2] == [("committed", 5, "given"), ("rolled back", 4, "given")]
 
 
+@pytest.mark.contract
 def test_hooks_of_a_runs_own_transaction() -> None:
     """A run outside a transaction commits by itself: its hooks, async ones too, find its own task."""
     seen: list[Any] = []
@@ -411,6 +429,7 @@ def test_hooks_of_a_runs_own_transaction() -> None:
 # --- names, tags and limits -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_names_and_tags_of_runs() -> None:
     """`task_run_name` as a template and as a function, and tags of the task and of where it is submitted."""
 
@@ -434,6 +453,7 @@ def test_names_and_tags_of_runs() -> None:
     assert seen[0] == seen[1] == [("1-plus-2", {"mine", "outer"}), ("called-5", {"outer"})]
 
 
+@pytest.mark.contract
 def test_a_tags_concurrency_limit_limits() -> None:
     """Runs with a tag of limit one never overlap on the workers."""
 
@@ -452,6 +472,8 @@ def test_a_tags_concurrency_limit_limits() -> None:
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
 
 
+@on_the_bed_too
+@pytest.mark.contract
 def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
     """A worker has no Prefect API: what needs one fails at once, with one sentence that says what to do instead."""
 
@@ -484,6 +506,7 @@ def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_states_returned_by_tasks() -> None:
     """A state that a function returns, or a run's exception, makes the same final state as with threads."""
 
@@ -516,6 +539,7 @@ def test_states_returned_by_tasks() -> None:
 # --- flows and runners ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_subflows_and_several_runners() -> None:
     """A flow in a flow has a runner of its own; a second runner in one flow takes what is submitted to it."""
 
@@ -541,22 +565,25 @@ def test_subflows_and_several_runners() -> None:
     assert same(body) == [12, 102, 1002, 1004, [2, 3]]
 
 
-def test_large_values_travel() -> None:
-    """An array of 300 MB goes to a worker, and another comes back."""
+@on_the_bed_too
+@pytest.mark.parametrize("megabytes", [30, pytest.param(300, marks=pytest.mark.rest)])
+def test_large_values_travel(megabytes: int) -> None:
+    """A large array goes to a worker, and another comes back."""
 
     @task(cache_policy=NO_CACHE)
     def turned(values: Any) -> Any:
         return values[::-1].copy()
 
-    values = np.arange(300_000_000 // 8, dtype=np.int64)
+    values = np.arange(megabytes * 1_000_000 // 8, dtype=np.int64)
     back = run(lambda: turned.submit(quote(values)).result())
-    assert back.nbytes == 300_000_000
+    assert back.nbytes == megabytes * 1_000_000
     assert np.array_equal(back, values[::-1])
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
+@on_the_bed_too
 def test_exceptions_come_home_as_themselves() -> None:
     """A project's own type, groups and notes arrive as raised; one that cannot be pickled is named."""
 
@@ -606,6 +633,7 @@ def dies_at_first(mark: Path) -> int:
     return 5
 
 
+@on_the_bed_too
 def test_a_lost_worker_can_spend_retries(tmp_path: Path) -> None:
     """With `on_lost="retry"` a lost worker is a failure: it spends a retry, and without any the run has Failed."""
     mark = tmp_path / "mark"
@@ -636,14 +664,16 @@ def logs_of(flow_run_id: Any, least: int) -> list[Log]:
     """The log lines the API has for a flow run, once so many are of its task runs."""
     APILogWorker.drain_all(timeout=30)
     with get_client(sync_client=True) as client:
-        for _ in range(100):
+
+        def had() -> list[Log]:
             found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])))
-            if len([log for log in found if log.task_run_id]) >= least:
-                return found
-            time.sleep(0.1)
-    raise AssertionError(f"of {least} log lines of task runs the API has {[log.message for log in found]}")
+            return found if len([log for log in found if log.task_run_id]) >= least else []
+
+        logs: list[Log] = until(had, f"the API has {least} log lines of task runs")
+        return logs
 
 
+@pytest.mark.contract
 def test_any_loggers_records_are_among_the_runs_logs(caplog: pytest.LogCaptureFixture) -> None:
     """Plain logging, run loggers and prints arrive at the API once each, under their run and by their own name."""
 
@@ -705,6 +735,7 @@ def test_the_level_of_the_root_logger_is_that_at_home() -> None:
     assert [log.message for log in found if log.name == "mylib"] == ["informed"]
 
 
+@pytest.mark.contract
 def test_contexts_on_the_worker() -> None:
     """`prefect.runtime` and the run contexts answer as with threads."""
 
@@ -740,6 +771,7 @@ def test_contexts_on_the_worker() -> None:
     assert seen[0] == seen[1]
 
 
+@pytest.mark.contract
 def test_what_cannot_be_done_on_a_worker_is_refused() -> None:
     """Submitting and mapping inside a task, and generator tasks, sync and async, name the task and the way out."""
 
@@ -769,6 +801,7 @@ def test_what_cannot_be_done_on_a_worker_is_refused() -> None:
 # --- async flows ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_async_flows_and_tasks() -> None:
     """An async flow submits, maps and waits without awaiting, as with threads; its hooks may be async."""
     seen: list[str] = []
@@ -799,109 +832,3 @@ def test_async_flows_and_tasks() -> None:
     assert here == threads
     assert here[0] == [[2, 3], 3, 11, [3], [3, 4]]
     assert here[1] == ["later True Completed"] * 4
-
-
-# --- ends from outside ------------------------------------------------------------------------------------------------
-
-FLOW = """
-import sys, time
-from pathlib import Path
-from uuid import UUID
-from prefect import flow, task
-from prefect.client.orchestration import get_client
-from prefect.flow_engine import run_flow
-from prefect.flow_runs import suspend_flow_run
-from prefect_starburst import StarburstTaskRunner
-
-notes = Path(sys.argv[2])
-
-@task(persist_result=True)
-def beats(i, seconds):
-    for beat in range(int(seconds * 10)):
-        (notes / f"beat-{i}").write_text(str(beat))
-        time.sleep(0.1)
-    return i
-
-@flow(name="ended", task_runner=StarburstTaskRunner(workers=2, backend="local"))
-def ended():
-    if sys.argv[3] == "long":
-        return sum(f.result() for f in [beats.submit(i, 120) for i in range(4)])
-    first = beats.submit(1, 0.2).result()
-    suspend_flow_run(timeout=300)
-    return first + beats.submit(2, 0.2).result()
-
-if __name__ == "__main__":
-    with get_client(sync_client=True) as client:
-        if sys.argv[1] == "new":
-            deployment = client.create_deployment(client.create_flow(ended), name=notes.name)
-            print(client.create_flow_run_from_deployment(deployment).id, flush=True)
-        else:
-            run = client.read_flow_run(UUID(sys.argv[1]))
-            print("value", run_flow(ended, flow_run=run, return_type="result"), flush=True)
-"""
-
-
-def started(folder: Path, flow_run: str, how: str) -> subprocess.Popen[str]:
-    """A process that makes the flow run ("new"), or runs it as Prefect's own engine process would."""
-    script = folder / "script.py"
-    script.write_text(FLOW)
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": PREFECT_API_URL.value() or "",
-        "PREFECT_LOCAL_STORAGE_PATH": str(folder / "storage"),
-        "PREFECT__FLOW_RUN_ID": "" if flow_run == "new" else flow_run,
-    }
-    command = [sys.executable, str(script), flow_run, str(folder), how]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def until(holds: Callable[[], Any], *, within_s: float = 60.0) -> None:
-    """Wait until it holds."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@here_only
-def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM, by which Prefect cancels a flow run, ends the process, and no worker goes on with its calls."""
-    home = tmp_path / "home"
-    monkeypatch.setenv("STARBURST_HOME", str(home))
-    flow_run_id = started(tmp_path, "new", "long").communicate(timeout=60)[0].strip()
-    process = started(tmp_path, flow_run_id, "long")
-    until(lambda: len(list(tmp_path.glob("beat-*"))) >= 2 or process.poll() is not None)
-    process.send_signal(signal.SIGTERM)
-    told = process.communicate(timeout=60)
-    assert process.returncode != 0, told
-
-    def beats() -> list[str]:
-        return [each.read_text() for each in sorted(tmp_path.glob("beat-*"))]
-
-    def still() -> bool:
-        before = beats()
-        time.sleep(1)
-        return beats() == before
-
-    until(still, within_s=20)
-    until(lambda: not supervisors_in(home))
-
-
-@here_only
-def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes."""
-    home = tmp_path / "home"
-    monkeypatch.setenv("STARBURST_HOME", str(home))
-    flow_run_id = started(tmp_path, "new", "brief").communicate(timeout=60)[0].strip()
-    told = started(tmp_path, flow_run_id, "brief").communicate(timeout=60)
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
-        assert state is not None
-        assert state.name == "Suspended", told
-        until(lambda: not supervisors_in(home))
-        client.resume_flow_run(flow_run_id)  # type: ignore[arg-type]
-        printed, text = started(tmp_path, flow_run_id, "brief").communicate(timeout=60)
-        assert printed.strip() == "value 3", text
-        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
-    assert state is not None
-    assert state.is_completed()

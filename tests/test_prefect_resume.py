@@ -8,36 +8,25 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner
 from starburst_common import RunState, list_runs
 from tests.leftovers import supervisors_in
-from tests.prefect_server import ephemeral_server
+from tests.prefect_bed import home
+from tests.prefect_server import PATIENCE_S, until
 from tests.testbed.bed import Bed as Aws
 
+__all__ = ["home"]  # pytest takes the fixture from here
+
 LARGE = 2 << 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Prefect server, and a folder of starburst's own."""
-    home = tmp_path_factory.mktemp("starburst-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STARBURST_HOME", str(home))
-        with (
-            temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
-            ephemeral_server(),
-        ):
-            yield home
 
 
 @task
@@ -72,6 +61,7 @@ def size_of(folder: Path) -> int:
 # --- attempts of a flow run -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_retried_flow_takes_what_was_answered(tmp_path: Path) -> None:
     """The second attempt makes the failed call and those the first had not come to, and no other."""
     attempts: list[int] = []
@@ -89,6 +79,7 @@ def test_a_retried_flow_takes_what_was_answered(tmp_path: Path) -> None:
     assert calls(tmp_path) == Counter({**dict.fromkeys(range(20), 1), **dict.fromkeys(range(5), 2), 30: 1})
 
 
+@pytest.mark.contract
 def test_a_changed_task_is_called_anew(tmp_path: Path) -> None:
     """An answer of other code, or for what a function closes over being another value, is not taken."""
     attempts: list[int] = []
@@ -143,14 +134,12 @@ def killed():
     return noted.map(range(60), unmapped(notes), unmapped(0.1)).result()
 
 with get_client(sync_client=True) as client:
-    if sys.argv[1] == "new":
-        print(client.create_flow_run(killed).id, flush=True)
-    else:
-        run = client.read_flow_run(UUID(sys.argv[1]))
-        print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
+    run = client.read_flow_run(UUID(sys.argv[1]))
+    print(sum(run_flow(killed, flow_run=run, return_type="result")), flush=True)
 """
 
 
+@pytest.mark.contract
 def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> None:
     """SIGKILL in the middle of a map: the same flow run, started again, attaches and redoes nothing that was done.
 
@@ -158,31 +147,31 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> N
     """
     environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "PREFECT_LOGGING_LEVEL": "INFO"}
 
-    def start(word: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", FLOW, word, str(tmp_path)]
+    with get_client(sync_client=True) as client:
+        flow_run_id = str(client.create_flow_run(flow(lambda: None, name="killed")).id)
+    command = [sys.executable, "-c", FLOW, flow_run_id, str(tmp_path)]
+
+    def start() -> subprocess.Popen[str]:
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    flow_run_id = start("new").communicate(timeout=60)[0].strip()
-    first = start(flow_run_id)
-    deadline = time.monotonic() + 60
-    while sum(calls(tmp_path).values()) < 10:
-        assert time.monotonic() < deadline
+    first = start()
+
+    def under_way() -> bool:
         assert first.poll() is None, first.communicate()
-        time.sleep(0.05)
+        return sum(calls(tmp_path).values()) >= 10
+
+    until(under_way, "ten calls")
     first.send_signal(signal.SIGKILL)
     first.communicate()
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, AwaitingRetry(), force=True)
-    printed, told = start(flow_run_id).communicate(timeout=120)
+    printed, told = start().communicate(timeout=PATIENCE_S)
     assert printed.strip() == str(sum(range(0, 120, 2))), told
     assert calls(tmp_path) == Counter(range(60)), told
     runs = [run for run in list_runs(backend="local") if run.tags.get("prefect-flow-run") == flow_run_id]
     assert [run.tags["prefect-attempt"] for run in runs] == ["2", "1"]
     assert all(run.status().state.over for run in runs)
-    deadline = time.monotonic() + 60
-    while supervisors_in(home):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: not supervisors_in(home), "no worker is alive")
 
 
 # --- what travels -----------------------------------------------------------------------------------------------------
@@ -235,6 +224,7 @@ def noted_load(value: bytes) -> bytes:
     return value
 
 
+@pytest.mark.contract
 def test_each_call_has_what_is_shared_for_itself(home: Path) -> None:
     """A function that changes a shared parameter changes it for its own call only."""
     common = bytearray(100_000)

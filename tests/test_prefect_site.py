@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.deployments import run_deployment
-from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED
 from pydantic import SecretStr, ValidationError
 
 from prefect_starburst import StarburstTaskRunner
@@ -39,12 +37,12 @@ from starburst_common.ports import Backend
 from starburst_common.site import Site
 from tests.leftovers import nothing_left
 from tests.places import AWS_PACE
-from tests.prefect_server import speaking_to, started_server
+from tests.prefect_bed import speaking_to
+from tests.prefect_server import PATIENCE_S, SharedServer, until
 from tests.testbed.bed import REPOSITORY
 from tests.testbed.bed import Bed as Aws
 
 EXAMPLE = "examples/prefect_deployment.py"
-PATIENCE_S = 150
 
 # --- the bed ----------------------------------------------------------------------------------------------------------
 
@@ -89,32 +87,18 @@ def ended(process: subprocess.Popen[bytes], number: int) -> int:
     """Signal a process, and wait for its end; its exit code. What is left of its group is killed."""
     try:
         process.send_signal(number)
-        return process.wait(60)
+        return process.wait(PATIENCE_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def until(holds: Any, what: str) -> Any:
-    """Wait for a function to give something true."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := holds():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"not within {PATIENCE_S} s: {what}")
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
-    """A server process of its own, spoken to by this process too."""
-    home = tmp_path_factory.mktemp("server")
-    with (
-        started_server(home / "server") as started,
-        speaking_to(started, {PREFECT_SERVER_ANALYTICS_ENABLED: False}),
-    ):
-        yield Around(home, started.api)
+def server(prefect_server: SharedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
+    """The server, spoken to by this process too."""
+    with speaking_to(prefect_server.api):
+        yield Around(tmp_path_factory.mktemp("around"), prefect_server.api)
 
 
 class Keys(Block):
@@ -227,6 +211,7 @@ def test_sites_are_equal_by_what_they_say() -> None:
 # --- at a server ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.contract
 def test_a_saved_site_is_loaded_by_name(server: Around) -> None:
     """As itself, also by Prefect's way of loading blocks of any type; it refers to its credentials."""
     keys = Keys(key="AKIA", secret=SecretStr("s3cret"))
@@ -248,6 +233,7 @@ def test_a_saved_site_is_loaded_by_name(server: Around) -> None:
     assert StarburstSite.load("plain") == StarburstSite(**SITE)
 
 
+@pytest.mark.contract
 def test_the_block_type_is_registered_by_the_command(server: Around) -> None:
     """`prefect block register -m prefect_starburst`, after which it can be made in the UI."""
     assert "Starburst Site" in server.run("block", "register", "-m", "prefect_starburst")
@@ -411,6 +397,7 @@ def on_workers(server: Around, client: SyncPrefectClient, run: FlowRun, shops: i
         backend.close()
 
 
+@pytest.mark.contract
 def test_the_served_example_runs_on_workers(server: Around) -> None:
     """It has its schedule; a run that is asked for completes; Ctrl-C ends the serving process."""
     process = server.start(EXAMPLE)
@@ -433,6 +420,7 @@ def test_the_served_example_runs_on_workers(server: Around) -> None:
     assert code == 0
 
 
+@pytest.mark.rest
 def test_a_work_pools_worker_runs_the_example(server: Around) -> None:
     """Deployed to a pool from local code: a worker that polls once runs it, and ends."""
     order_stock = Flow.from_source(str(REPOSITORY), f"{EXAMPLE}:order_stock")

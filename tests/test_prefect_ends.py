@@ -1,0 +1,106 @@
+"""A flow's process that is told to end, or whose flow is suspended: no worker goes on with its calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+
+from tests.leftovers import processes_in
+from tests.prefect_bed import home
+from tests.prefect_server import PATIENCE_S, until
+
+__all__ = ["home"]  # pytest takes the fixture from here
+
+FLOW = """
+import sys, time
+from pathlib import Path
+from uuid import UUID
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.flow_runs import suspend_flow_run
+from prefect_starburst import StarburstTaskRunner
+
+notes = Path(sys.argv[2])
+
+@task(persist_result=True)
+def beats(i, seconds):
+    for beat in range(int(seconds * 10)):
+        (notes / f"beat-{i}").write_text(str(beat))
+        time.sleep(0.1)
+    return i
+
+@flow(name="ended", task_runner=StarburstTaskRunner(workers=2, backend="local"))
+def ended():
+    if sys.argv[3] == "long":
+        return sum(f.result() for f in [beats.submit(i, 3600) for i in range(4)])
+    first = beats.submit(1, 0.2).result()
+    suspend_flow_run(timeout=3600)
+    return first + beats.submit(2, 0.2).result()
+
+if __name__ == "__main__":
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(sys.argv[1]))
+        print("value", run_flow(ended, flow_run=run, return_type="result"), flush=True)
+"""
+
+
+def deployed_run(name: str) -> str:
+    """The id of a new run of the flow above, deployed: only such runs can be suspended."""
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(flow(lambda: None, name="ended")), name=name)
+        return str(client.create_flow_run_from_deployment(deployment).id)
+
+
+def started(folder: Path, flow_run: str, how: str) -> subprocess.Popen[str]:
+    """A process that runs it as Prefect's own engine process would."""
+    script = folder / "script.py"
+    script.write_text(FLOW)
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": PREFECT_API_URL.value() or "",
+        "PREFECT_LOCAL_STORAGE_PATH": str(folder / "storage"),
+        "PREFECT__FLOW_RUN_ID": flow_run,
+    }
+    command = [sys.executable, str(script), flow_run, str(folder), how]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.contract
+def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, home: Path) -> None:
+    """SIGTERM, by which Prefect cancels a flow run, ends the process, and no worker goes on with its calls."""
+    flow_run_id = deployed_run(tmp_path.name)
+    process = started(tmp_path, flow_run_id, "long")
+    until(lambda: len(list(tmp_path.glob("beat-*"))) >= 2 or process.poll() is not None, "two calls are under way")
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode != 0, told
+    until(lambda: not processes_in(home), lambda: f"all workers are gone: {processes_in(home)}")
+    beats = [int(each.read_text()) for each in tmp_path.glob("beat-*")]
+    assert max(beats) < 3599 * 10
+
+
+@pytest.mark.contract
+def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, home: Path) -> None:
+    """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes."""
+    flow_run_id = deployed_run(tmp_path.name)
+    told = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
+        assert state is not None
+        assert state.name == "Suspended", told
+        until(lambda: not processes_in(home), "all workers are gone")
+        client.resume_flow_run(flow_run_id)  # type: ignore[arg-type]
+        printed, text = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
+        assert printed.strip() == "value 3", text
+        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
+    assert state is not None
+    assert state.is_completed()
