@@ -81,8 +81,8 @@ def forecast(shop: int) -> Forecast:
     return Forecast(shop, round(level), missed_by)
 
 
-# The budget is for one flow run. Where a site is configured that is AWS, otherwise workers are processes here.
-@flow(log_prints=True, task_runner=StarburstTaskRunner(workers=4, budget=2, tags={"team": "stock"}))
+# Where a site is configured, workers are tasks on AWS, else processes here. Tags are shown with the run.
+@flow(log_prints=True, task_runner=StarburstTaskRunner(workers=4, tags={"team": "stock"}))
 def order_stock(shops: int = 24) -> int:
     """Forecast every shop, one task run each, and print what to order."""
     forecasts = forecast.map(range(shops)).result()
