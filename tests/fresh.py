@@ -186,13 +186,16 @@ class Machine:
         timer = Timer(STEP_S, end_it)
         timer.start()
         lines = []
-        try:
-            with process:
+        with process:
+            try:
                 for line in process.stdout or ():
                     lines.append(line)
                     seen(line)
-        finally:
-            timer.cancel()
+            except BaseException:  # we are told to stop, and `process` would be waited for
+                self.kill()
+                raise
+            finally:
+                timer.cancel()
         if hung.is_set() or process.returncode:
             how = f"did not end within {STEP_S:.0f} s" if hung.is_set() else f"exit code {process.returncode}"
             raise Failed(
@@ -261,6 +264,8 @@ def wanted(clone: Path) -> list[Block]:
 def check(machine: Machine, *, only: str | None) -> None:
     """Run every step, a line each. Raises `Failed` at the first that does not work."""
     blocks = wanted(machine.clone)
+    if only is not None and only not in map(str, blocks):
+        raise Failed(f"{only}: no block that is run begins there: those are {', '.join(map(str, blocks))}")
     block = next(block for block in blocks if block.language in (*CONSOLE, *SHELL))
     first = next(steps_of(block, machine.clone))
     began = time.monotonic()
@@ -272,11 +277,10 @@ def check(machine: Machine, *, only: str | None) -> None:
 
     with machine.server_held() as held:
         _tell(machine, first, seen)
-    if not held.is_set() or not result_s:
-        missed = (
-            f"no line begins with {FIRST_RESULT!r}" if held.is_set() else "no server of Prefect's was seen to start"
-        )
-        raise Failed(f"{first.block}: {first.says}: {missed}")
+    if not held.is_set():
+        raise Failed(f"{first.block}: {first.says}: no server of Prefect's was seen to start")
+    if not result_s:
+        raise Failed(f"{first.block}: {first.says}: no line begins with {FIRST_RESULT!r}")
     print(f"         its first result came after {result_s[0] - HELD_S:.0f} s,", end=" ")
     print(f"and {HELD_S:.0f} s that Prefect's server was held up", flush=True)
     machine.activate()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
 
+from tests import blocks
 from tests.blocks import Block, blocks_of
 from tests.fresh import NOT_RUN, ROOT, Failed, bare, steps_of, wanted
 
@@ -13,6 +15,13 @@ from tests.fresh import NOT_RUN, ROOT, Failed, bare, steps_of, wanted
 def block(language: str, text: str) -> Block:
     """One of no page in particular."""
     return Block(page="docs/page.md", line=7, language=language, heading="Use", text=text)
+
+
+def test_fences_of_any_length_and_indentation_are_read() -> None:
+    """As the example in the reader shows, and one that nothing closes is an error with its place."""
+    assert doctest.testmod(blocks) == doctest.TestResults(failed=0, attempted=2)
+    with pytest.raises(ValueError, match=r"page\.md:2: a block is opened here and never closed"):
+        list(blocks.blocks("text\n```python\n1\n", page="page.md"))
 
 
 def test_a_command_is_a_step_with_its_comment_and_its_output_left_out(tmp_path: Path) -> None:
@@ -39,8 +48,8 @@ def test_no_block_is_passed_over_because_nobody_said_what_it_is(tmp_path: Path) 
 def test_whatever_is_not_run_is_on_a_page() -> None:
     """A line of the list that no page has any more is to go."""
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    blocks = [each for page in pages for each in blocks_of(page, root=ROOT)]
-    lines = {bare(line.removeprefix("$ ")) for each in blocks for line in each.text.splitlines()}
+    found = [each for page in pages for each in blocks_of(page, root=ROOT)]
+    lines = {bare(line.removeprefix("$ ")) for each in found for line in each.text.splitlines()}
     assert set(NOT_RUN) <= lines
 
 
