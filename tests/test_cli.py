@@ -547,7 +547,7 @@ def interrupted(shell: Shell) -> Iterator[subprocess.Popen[str]]:
 
 def test_ctrl_c_cancels_a_map(shell: Shell, interrupted: subprocess.Popen[str]) -> None:
     """Exit code 130, no traceback, a cancelled run that keeps its answers, and no worker left."""
-    _, errors = interrupted.communicate(timeout=30)
+    _, errors = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130
     assert "Traceback" not in errors
     assert "cancelled; what was answered is kept: starburst results run-" in errors
@@ -580,7 +580,7 @@ def test_a_detached_map_ends_by_itself(shell: Shell) -> None:
     (run,) = list_runs(backend=local_backend(shell.home))
     assert run.id == name
     while not run.status().state.over:
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 120
         time.sleep(0.1)
     assert run.status().state is RunState.SUCCEEDED
     assert values(shell("results", name).stdout) == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -618,7 +618,7 @@ def test_cancel_ends_a_run(shell: Shell) -> None:
     assert done.returncode == 0
     assert "is cancelled; " in done.stdout
     assert json.loads(shell("cancel", "last", "--json").stdout)["state"] == "cancelled"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while processes_in(shell.home) and time.monotonic() < until:
         time.sleep(0.05)
     nothing_left(local_backend(shell.home))

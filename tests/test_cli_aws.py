@@ -97,8 +97,8 @@ def test_cancel_ends_a_run_and_its_tasks(shell: Shell, aws: Aws) -> None:
 
 def nothing_runs(aws: Aws, run: str) -> None:
     """No task, no queue and no driver, in a moment."""
-    aws.until(lambda: not any(aws.leftovers()[kind] for kind in ("tasks", "processes", "queues")), within_s=15)
-    aws.until(lambda: not drivers(run), within_s=15)
+    aws.until(lambda: not any(aws.leftovers()[kind] for kind in ("tasks", "processes", "queues")))
+    aws.until(lambda: not drivers(run))
 
 
 def drivers(run: str) -> list[Path]:
