@@ -13,14 +13,20 @@ from tests.calls import wait_for
 from tests.faults.conftest import Bed, noting
 
 
-def slot_and_worker(_: int) -> tuple[int, int, str]:
-    """Where it ran, and with how many threads for linear algebra."""
-    time.sleep(0.002)
-    return os.getpid(), os.getppid(), os.environ["OMP_NUM_THREADS"]
-
-
 def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
-    """One worker of cpu=4 runs 400 chunks on its four slots, which are the same processes all along."""
+    """One worker of cpu=4 runs 400 chunks on its four slots, which are the same processes all along.
+
+    The first items end when there are four processes that run some.
+    """
+    notes = bed.notes
+
+    def slot_and_worker(_: int) -> tuple[int, int, str]:
+        (notes / str(os.getpid())).touch()
+        until = time.monotonic() + 300
+        while len(list(notes.iterdir())) < 4 and time.monotonic() < until:
+            time.sleep(0.005)
+        return os.getpid(), os.getppid(), os.environ["OMP_NUM_THREADS"]
+
     got = starburst_map(
         slot_and_worker, range(400), workers=1, cpu=4, chunk_size=1, backend=bed.backend, progress=False
     )
