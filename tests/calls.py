@@ -54,7 +54,7 @@ def note(file: str, value: Any = None) -> Any:
 def wait_for(file: str, value: Any = None) -> Any:
     """The value, once the file is there; notes that it waits in another."""
     Path(f"{file}.started").touch()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not Path(file).exists() and time.monotonic() < until:
         time.sleep(0.005)
     return value

@@ -19,7 +19,7 @@ def home_of(backend: Backend) -> Path:
     return compute._home
 
 
-def nothing_left(backend: Backend, *, within_s: float = 2.0) -> None:
+def nothing_left(backend: Backend, *, within_s: float = 60.0) -> None:
     """No process, queue, message, worker's record, fleet or half-written object of this backend is left.
 
     A slot whose supervisor was killed has a moment to notice.

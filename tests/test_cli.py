@@ -633,7 +633,7 @@ def interrupted(shell: Shell) -> Iterator[subprocess.Popen[str]]:
 
 def test_ctrl_c_cancels_a_map(shell: Shell, interrupted: subprocess.Popen[str]) -> None:
     """Exit code 130, no traceback, a cancelled run that keeps its answers, and no worker left."""
-    _, errors = interrupted.communicate(timeout=30)
+    _, errors = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130
     assert "Traceback" not in errors
     assert "cancelled; what was answered is kept: starburst results run-" in errors
@@ -666,7 +666,7 @@ def test_a_detached_map_ends_by_itself(shell: Shell) -> None:
     (run,) = list_runs(backend=local_backend(shell.home))
     assert run.id == name
     while not run.status().state.over:
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 120
         time.sleep(0.1)
     assert run.status().state is RunState.SUCCEEDED
     assert values(shell("results", name).stdout) == [1, 2, 3, 4, 5, 6, 7, 8]

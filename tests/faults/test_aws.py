@@ -55,10 +55,10 @@ def test_a_blackout_of_every_service_is_waited_out(aws_bed: AwsBed) -> None:
         run = cluster.start(noting(aws_bed.notes, seconds=0.002), range(N))
         aws_bed.until(lambda: run.status().answered > 0)
         aws_bed.aws.blackout(30)
-        aws_bed.until(lambda: run.status().reason.startswith("waiting for"), within_s=120)
+        aws_bed.until(lambda: run.status().reason.startswith("waiting for"))
         assert run.status().answered < N
         aws_bed.aws.elapse(30)
-        assert run.results(timeout=150) == DOUBLED
+        assert run.results(timeout=300) == DOUBLED
         run.wait()
 
 
@@ -68,7 +68,7 @@ def test_half_the_fleet_is_lost_to_spot(aws_bed: AwsBed) -> None:
         run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
         aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
         assert len(aws_bed.aws.interrupt_spot(share=0.5)) == 2
-        assert run.results(timeout=60) == DOUBLED
+        assert run.results(timeout=300) == DOUBLED
         run.wait()
     calls = aws_bed.calls()
     assert set(calls) == set(range(N))
@@ -100,7 +100,7 @@ def test_no_capacity_for_a_while_is_waited_for(aws_bed: AwsBed) -> None:
         aws_bed.until(lambda: "waiting for Fargate capacity" in run.status().reason)
         assert aws_bed.workers() == []
         aws_bed.aws.set(zone_room={})
-        assert run.results(timeout=60) == DOUBLED
+        assert run.results(timeout=300) == DOUBLED
         run.wait()
         assert run.status().reason == ""
 
@@ -137,11 +137,14 @@ def test_a_crash_is_told_with_the_last_lines(aws_bed: AwsBed, caplog: pytest.Log
         run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
         aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
         (killed,) = aws_bed.aws.kill_some(1)
-        assert run.results(timeout=60) == DOUBLED
+        assert run.results(timeout=300) == DOUBLED
         run.wait()
+        (fleet,) = aws_bed.backend.compute.fleets()
     (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
     assert f"worker {killed} ended badly (crashed): killed (exit code 137)" in told
-    assert "1 slots, Python" in told
+    printed, last = aws_bed.backend.compute.tail(fleet, killed), told.partition("\n")[2]
+    assert last and last in printed
+    assert "1 slots, Python" in printed
 
 
 @pytest.mark.rest
@@ -152,7 +155,7 @@ def test_credentials_that_expire_are_renewed(aws_bed: AwsBed) -> None:
         aws_bed.until(lambda: run.status().answered > 0)
         for task in aws_bed.aws.tasks():
             aws_bed.aws.expire(task=task["id"])
-        assert run.results(timeout=90) == DOUBLED
+        assert run.results(timeout=300) == DOUBLED
         assert run.wait().state is RunState.SUCCEEDED
 
 
@@ -164,7 +167,7 @@ def test_a_driver_without_valid_credentials_pauses_and_says_so(aws_bed: AwsBed) 
         aws_bed.aws.fault(code="ExpiredToken", probability=1.0)
         aws_bed.until(lambda: "the AWS credentials have expired: renew them" in run.status().reason)
         aws_bed.aws.clear_faults()
-        assert run.results(timeout=90) == DOUBLED
+        assert run.results(timeout=300) == DOUBLED
         assert run.wait().reason == ""
 
 
@@ -180,10 +183,10 @@ def test_a_chunk_that_cannot_be_handed_over_does_not_cost_its_worker(aws_bed: Aw
 
     with Cluster(workers=1, backend=aws_bed.backend, progress=False) as cluster:
         run = cluster.start(slow_once, range(14), chunk_size=1)
-        aws_bed.until(lambda: run.status().answered >= 9, within_s=20)
+        aws_bed.until(lambda: run.status().answered >= 9)
         aws_bed.aws.fault(service="sqs", operation="SendMessageBatch", code="ExpiredToken", probability=1.0)
         time.sleep(6.0)  # longer than a chunk may wait
         aws_bed.aws.clear_faults()
-        assert run.results(timeout=60) == DOUBLED[:14]
+        assert run.results(timeout=300) == DOUBLED[:14]
     (task,) = aws_bed.aws.tasks()
     assert task["exit_code"] != 1

@@ -57,7 +57,7 @@ def test_a_slot_that_the_kernel_kills_for_memory_is_out_of_memory(bed: AwsBed, s
     """The item fails as OOM; its neighbours are answered, by the same worker, which lives on."""
     with Cluster(workers=1, slots=slots, backend=bed.backend, progress=False) as cluster:
         run = cluster.start(hoarding(5), range(20))
-        run.wait(timeout=60)
+        run.wait(timeout=300)
         assert [(failure.index, failure.kind) for failure in run.failures()] == [(5, FailureKind.OOM)]
         assert run.status().answered == 20
         with pytest.raises(OutOfMemory, match="give more memory, or fewer slots"):
@@ -83,7 +83,7 @@ def test_a_container_that_dies_of_memory_costs_nobody_else_an_answer(
         Cluster(workers=1, backend=backend, progress=False) as cluster,
     ):
         run = cluster.start(hoarding(5, offer_the_supervisor), range(20))
-        run.wait(timeout=90)
+        run.wait(timeout=300)
         assert run.status().answered == 20
         failed = run.failures()
         assert [(failure.index, failure.kind) for failure in failed] == [(5, FailureKind.OOM)], failed[0].message
@@ -106,10 +106,10 @@ def test_a_stopped_task_hands_back_and_ends_with_143(bed: AwsBed) -> None:
         bed.until(lambda: run.status().answered > 0 and len(bed.workers()) == 2)
         stopped = bed.workers()[0]
         bed.aws.boto("ecs").stop_task(cluster=bed.aws.site["cluster"], task=stopped)
-        bed.until(lambda: stopped not in bed.workers(), within_s=5)
+        bed.until(lambda: stopped not in bed.workers())
         (fleet,) = bed.backend.compute.fleets()
-        bed.until(lambda: f"worker {stopped} ends with 143" in bed.backend.compute.tail(fleet, stopped), within_s=5)
-        assert run.results(timeout=60) == list(range(600))
+        bed.until(lambda: f"worker {stopped} ends with 143" in bed.backend.compute.tail(fleet, stopped))
+        assert run.results(timeout=300) == list(range(600))
         run.wait()
     (task,) = [task for task in bed.aws.tasks() if task["id"] == stopped]
     assert (task["exit_code"], task["stop_code"]) == (143, "UserInitiated")
@@ -133,5 +133,5 @@ def test_what_a_container_prints_reaches_its_log_stream(bed: AwsBed) -> None:
         compute = bed.backend.compute
         (fleet,) = compute.fleets()
         (worker,) = compute.workers(fleet)
-        bed.until(lambda: "item 2 speaks" in compute.tail(fleet, worker.id), within_s=5)
+        bed.until(lambda: "item 2 speaks" in compute.tail(fleet, worker.id))
         assert f"worker {worker.id}: 1 slots, Python" in compute.tail(fleet, worker.id)

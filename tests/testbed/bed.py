@@ -72,7 +72,7 @@ class Bed:
         assert process.stdin and process.stdout
         process.stdin.close()
         try:
-            process.wait(15)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -190,7 +190,7 @@ class Bed:
         """Tasks not stopped, processes, queues, and the bucket's objects, that there are now."""
         return dict(self._call("leftovers"))
 
-    def until(self, holds: Any, *, within_s: float = 10.0, what: str = "") -> Any:
+    def until(self, holds: Any, *, within_s: float = 120.0, what: str = "") -> Any:
         """Wait for a function to give something true, and give that. Raises AssertionError."""
         for _ in _ticks(within_s):
             if found := holds():
@@ -200,7 +200,7 @@ class Bed:
     def _call(self, name: str, **body: Any) -> Any:
         request = urllib.request.Request(f"{self.endpoint}/_bed/{name}", data=json.dumps(body).encode(), method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

@@ -171,6 +171,7 @@ class Control:
                 "id": task.id,
                 "arn": task.arn,
                 "last_status": task.last_status,
+                "statuses": task.statuses,
                 "desired_status": task.desired_status,
                 "provider": task.provider,
                 "zone": task.zone,

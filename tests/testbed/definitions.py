@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
 from typing import Any
 
 from tests.testbed.bed import Bed
+from tests.testbed.processes import marked
 
 
 def define(bed: Bed, script: str = "import time; time.sleep(60)", *, family: str = "tried", **container: Any) -> str:
@@ -48,11 +51,30 @@ def described(bed: Bed, arn: str) -> dict[str, Any]:
     return task
 
 
-def reached(bed: Bed, arn: str, status: str, *, within_s: float = 15.0) -> dict[str, Any]:
+def heeding(bed: Bed, arn: str, signals: str, *, processes: int = 1) -> None:
+    """Wait until a task has so many processes, and the first of them catches ("SigCgt") or ignores ("SigIgn") SIGTERM.
+
+    Or, without a word, does neither.
+    """
+
+    def there() -> bool:
+        pids = sorted(pid for pid, task in marked(bed.pid).items() if task == arn.rpartition("/")[2])
+        if len(pids) < processes:
+            return False
+        status = Path(f"/proc/{pids[0]}/status").read_text().splitlines()
+        masks = {
+            name: int(mask, 16)
+            for name, mask in (line.split(":\t") for line in status if line[:6] in ("SigCgt", "SigIgn"))
+        }
+        return not signals or bool(masks[signals] >> (signal.SIGTERM - 1) & 1)
+
+    bed.until(there)
+
+
+def reached(bed: Bed, arn: str, status: str) -> dict[str, Any]:
     """A task once it has a status."""
     bed.until(
         lambda: any(task["arn"] == arn and task["last_status"] == status for task in bed.tasks()),
-        within_s=within_s,
         what=f"{arn} {status}",
     )
     return described(bed, arn)

@@ -35,6 +35,7 @@ class Task:
     order: int  #: in order of creation
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     last_status: str = "PROVISIONING"
+    statuses: list[str] = field(default_factory=lambda: ["PROVISIONING"])  #: all so far
     desired_status: str = "RUNNING"
     version: int = 1
     created_at: float = field(default_factory=now)
@@ -82,6 +83,7 @@ class Task:
     def move(self, status: str) -> None:
         """The task's next state."""
         self.last_status = status
+        self.statuses.append(status)
         self.version += 1
 
     def shown(self) -> dict[str, Any]:

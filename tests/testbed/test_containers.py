@@ -60,7 +60,7 @@ def ready(runner: ContainerRunner, image: str, program: str) -> StartedContainer
     lines: list[str] = []
     runner.pull(image)
     started = runner.start(order(image, "python3", "-uc", program, on_line=lines.append))
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not lines and time.monotonic() < until:
         time.sleep(0.02)
     assert lines

@@ -94,12 +94,14 @@ def test_a_connection_may_end_without_an_answer(bed: Bed) -> None:
 def test_faults_pick_their_calls(bed: Bed) -> None:
     """match, skip and delay_s: the second write below b/ is late, the others are not."""
     bed.fault(service="s3", match="/b/", skip=1, delay_s=0.5)
-    took = []
+    struck = []
     for key in ("a/1", "b/1", "b/2", "b/3"):
-        began = time.monotonic()
+        began, before = time.monotonic(), bed.faults()[0]["hits"]
         bed.boto("s3").put_object(Bucket=bed.site["bucket"], Key=key, Body=b"x")
-        took.append(time.monotonic() - began > 0.45)
-    assert took == [False, False, True, False]
+        if bed.faults()[0]["hits"] > before:
+            assert time.monotonic() - began > 0.45
+            struck.append(key)
+    assert struck == ["b/2"]
 
 
 def test_a_share_of_calls_fails_by_seeded_chance(bed: Bed) -> None:
@@ -177,9 +179,9 @@ def test_a_tasks_credentials_expire_by_its_id(bed: Bed) -> None:
         "raise SystemExit(0 if code == 'ExpiredToken' and alive() is True else 1)\n"
     )
     [arn] = run(bed, define(bed, script))
-    bed.until(lambda: bed.leftovers()["objects"], within_s=20)
+    bed.until(lambda: bed.leftovers()["objects"])
     assert len(bed.expire(task=arn.rpartition("/")[2])) >= 1
-    task = reached(bed, arn, "STOPPED", within_s=20)
+    task = reached(bed, arn, "STOPPED")
     assert task["containers"][0]["exitCode"] == 0
 
 

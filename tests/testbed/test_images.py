@@ -491,9 +491,7 @@ def test_a_task_pulls_what_ecr_holds(engine: Engine, container_aws: Bed) -> None
     command = ["python3", "-c", "print('from ECR')"]
     run(bed, define(bed, image=f"{uri}:env-1", command=command, logConfiguration=log))
     run(bed, define(bed, image=f"{uri}:env-2", command=command))
-    tasks = bed.until(
-        lambda: [t for t in bed.tasks() if t["last_status"] == "STOPPED"][1:] and bed.tasks(), within_s=30
-    )
+    tasks = bed.until(lambda: [t for t in bed.tasks() if t["last_status"] == "STOPPED"][1:] and bed.tasks())
     by_exit = {task["exit_code"]: task for task in tasks}
     assert "CannotPullContainerError" in by_exit[None]["stopped_reason"]
     assert by_exit[0]["stop_code"] == "EssentialContainerExited"
