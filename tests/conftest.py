@@ -15,7 +15,7 @@ from hypothesis import settings
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
 from tests.places import environment
-from tests.prefect_server import SharedServer, shared_server
+from tests.prefect_server import PrefectServer, started_server
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine, NoContainers, lacking, must_run, running_engine
 
@@ -65,10 +65,15 @@ def aws(aws_server: Aws) -> Iterator[Aws]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
-    """A Prefect server, started when the first test asks, and the same one for all processes that run these tests."""
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A Prefect server, started when the first test asks; what tests leave there is told apart by flow runs' ids.
+
+    One each for the processes that run these tests: SQLite lets one write at a time, in no order, and where all of them
+    write to one server, some wait for minutes.
+    """
     folder = tmp_path_factory.getbasetemp()
-    with shared_server((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "prefect-server") as server:
+    common = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with started_server(folder / "prefect-server", common / "prefect-new.db") as server:
         yield server
 
 

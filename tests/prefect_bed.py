@@ -34,7 +34,7 @@ from starburst_common import StarburstExecutor
 from starburst_common.backends import open_backend
 from starburst_common.ports import Backend
 from tests.places import aws_text, environment, open_place
-from tests.prefect_server import PATIENCE_S, SharedServer
+from tests.prefect_server import PATIENCE_S, PrefectServer
 from tests.testbed.bed import Bed as Aws
 
 _DRAINED_S = 30.0
@@ -68,7 +68,7 @@ class SharedRunner(StarburstTaskRunner):
 
 @pytest.fixture(scope="module", autouse=True, params=["here"])
 def server(
-    request: pytest.FixtureRequest, prefect_server: SharedServer, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
     """Two workers, and the Prefect server, for the tests of a module that imports this.
 
@@ -101,7 +101,7 @@ on_the_bed_too = pytest.mark.parametrize("server", ["here", pytest.param("bed", 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def home(prefect_server: SharedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The Prefect server, and a folder of starburst's own, for a module whose runners have workers of their own."""
     folder = tmp_path_factory.mktemp("starburst-home")
     with pytest.MonkeyPatch.context() as patch, speaking_to(prefect_server.api):

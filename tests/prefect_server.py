@@ -1,4 +1,4 @@
-"""Prefect servers as people start them, each a process on a port: one for all tests, and others to stop and start.
+"""Prefect servers as people start them, each a process on a port: one for a process of tests, and others to stop.
 
 Nothing here imports Prefect, so every test may ask for a server.
 """
@@ -6,7 +6,6 @@ Nothing here imports Prefect, so every test may ask for a server.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -41,6 +40,7 @@ class PrefectServer:
     """One server with a folder of its own."""
 
     home: Path
+    database: Path  #: of a server that has seen no flow, to begin with a copy
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -48,12 +48,6 @@ class PrefectServer:
     def api(self) -> str:
         """What `PREFECT_API_URL` must be."""
         return f"http://127.0.0.1:{self.port}/api"
-
-    @property
-    def pid(self) -> int:
-        """Of its process."""
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         """Start it, on the port it had before if it had one, and wait until it answers."""
@@ -94,61 +88,30 @@ class PrefectServer:
 
 @contextmanager
 def started_server(home: Path, database: Path) -> Iterator[PrefectServer]:
-    """A server that runs for as long as the context, with a copy of this database."""
+    """A server that runs for as long as the context, with a copy of a new server's database.
+
+    The first to ask for it, of all processes, makes it: the tables cost 5 CPU seconds.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(database, home / "prefect.db")
-    server = PrefectServer(home)
-    server.start()
+    server = PrefectServer(home, database)
     try:
+        with _alone(database.parent):
+            if made := database.exists():
+                shutil.copy(database, home / "prefect.db")
+            else:
+                server.start()
+                _copy(home / "prefect.db", database)
+        if made:
+            server.start()
         yield server
     finally:
         server.stop()
 
 
-@dataclass(frozen=True)
-class SharedServer:
-    """The server that all tests speak to: what they leave there is told apart by their flow runs' ids."""
-
-    api: str  #: what `PREFECT_API_URL` must be
-    database: Path  #: as it was before the first flow, for other servers: its tables cost 5 CPU seconds to make
-
-
-_started: list[PrefectServer] = []  #: by this process, for all
-
-
 @contextmanager
-def shared_server(home: Path) -> Iterator[SharedServer]:
-    """One server for all processes that name this folder: the first starts it, the last to leave ends it.
-
-    Whether there are others is asked of locks, which go with their process, however that ends.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    told, database = home / "server.json", home / "new.db"
-    with (home / "users").open("a") as users:
-        with _alone(home):
-            fcntl.flock(users, fcntl.LOCK_SH)
-            if not told.exists():
-                server = PrefectServer(home)
-                server.start()
-                _started.append(server)
-                _copy(home / "prefect.db", database)
-                told.write_text(json.dumps({"api": server.api, "pid": server.pid}))
-            known = json.loads(told.read_text())
-        try:
-            yield SharedServer(known["api"], database)
-        finally:
-            with _alone(home), suppress(BlockingIOError):  # others speak to it
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                told.unlink()
-                os.kill(known["pid"], signal.SIGTERM)
-                for server in _started:
-                    server.stop()
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """Of all processes, only this one is here."""
-    with (home / "alone").open("a") as file:
+    with (folder / "prefect.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

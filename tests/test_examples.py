@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from starburst_common import starburst_map
-from tests.prefect_server import PATIENCE_S, SharedServer
+from tests.prefect_server import PATIENCE_S, PrefectServer
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import NEED, Engine, engine_now, must_run
 
@@ -131,7 +131,7 @@ def test_the_example_prints_the_same_here_and_on_aws(script: list[str], says: st
     ],
 )
 def test_an_example_prints_the_same_as_a_flow_here_and_on_aws(
-    name: str, script: list[str], tmp_path: Path, aws: Aws, prefect_server: SharedServer
+    name: str, script: list[str], tmp_path: Path, aws: Aws, prefect_server: PrefectServer
 ) -> None:
     """Each as a Prefect flow, on this machine's workers and on ECS, prints what its script does."""
     prefect = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": prefect_server.api}

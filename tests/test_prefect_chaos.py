@@ -24,11 +24,11 @@ from prefect_starburst import StarburstTaskRunner
 from starburst_common import list_runs
 from tests.leftovers import supervisors_in
 from tests.prefect_bed import speaking_to
-from tests.prefect_server import PATIENCE_S, SharedServer, Way, started_server, until
+from tests.prefect_server import PATIENCE_S, PrefectServer, Way, started_server, until
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(prefect_server: SharedServer) -> Iterator[None]:
+def server(prefect_server: PrefectServer) -> Iterator[None]:
     """This process's flows speak to the Prefect server."""
     with speaking_to(prefect_server.api):
         yield
@@ -115,7 +115,7 @@ print(body())
 
 
 @pytest.mark.contract
-def test_a_script_ends_without_a_complaint(prefect_server: SharedServer, home: Path, tmp_path: Path) -> None:
+def test_a_script_ends_without_a_complaint(prefect_server: PrefectServer, home: Path, tmp_path: Path) -> None:
     """What Prefect is told as the interpreter ends arrives while it still listens: nobody sees a traceback."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -158,7 +158,7 @@ body()
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.contract
 def test_a_large_flow_that_is_told_to_end_does(
-    prefect_server: SharedServer, home: Path, notes: Path, number: int
+    prefect_server: PrefectServer, home: Path, notes: Path, number: int
 ) -> None:
     """With hundreds of task runs under way: the workers go, and nothing hangs.
 
@@ -201,7 +201,7 @@ def test_killed_workers_are_replaced(home: Path, notes: Path) -> None:
 
 @pytest.mark.contract
 def test_a_server_that_cannot_be_reached_for_a_while_costs_the_flow_nothing(
-    prefect_server: SharedServer, home: Path, notes: Path
+    prefect_server: PrefectServer, home: Path, notes: Path
 ) -> None:
     """Connections break and new ones are closed, in the middle: the flow completes, and the API has its final state."""
     with Way(prefect_server.api) as way, speaking_to(way.api):
@@ -218,7 +218,7 @@ def test_a_server_that_cannot_be_reached_for_a_while_costs_the_flow_nothing(
 @pytest.mark.rest
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_server_that_goes_and_comes_back_costs_the_flow_nothing(
-    prefect_server: SharedServer, home: Path, notes: Path, number: int, tmp_path: Path
+    prefect_server: PrefectServer, home: Path, notes: Path, number: int, tmp_path: Path
 ) -> None:
     """The Prefect server is restarted in the middle: the flow completes, and the API has its final state."""
     with started_server(tmp_path / "prefect", prefect_server.database) as server, speaking_to(server.api):

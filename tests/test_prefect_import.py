@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prefect_server import PATIENCE_S, SharedServer
+from tests.prefect_server import PATIENCE_S, PrefectServer
 
 SCRIPT = """
 import json
@@ -50,7 +50,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.contract
-def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(prefect_server: SharedServer, tmp_path: Path) -> None:
+def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(prefect_server: PrefectServer, tmp_path: Path) -> None:
     """A plain function runs without it; one that imports it while it runs finds its run, its logger and its flow.
 
     The script has no server: Prefect starts one for it, which has all that it is told as the script ends.

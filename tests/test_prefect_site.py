@@ -38,7 +38,7 @@ from starburst_common.site import Site
 from tests.leftovers import nothing_left
 from tests.places import AWS_PACE
 from tests.prefect_bed import speaking_to
-from tests.prefect_server import PATIENCE_S, SharedServer, until
+from tests.prefect_server import PATIENCE_S, PrefectServer, until
 from tests.testbed.bed import REPOSITORY
 from tests.testbed.bed import Bed as Aws
 
@@ -95,7 +95,7 @@ def ended(process: subprocess.Popen[bytes], number: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def server(prefect_server: SharedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
+def server(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
     """The server, spoken to by this process too."""
     with speaking_to(prefect_server.api):
         yield Around(tmp_path_factory.mktemp("around"), prefect_server.api)
