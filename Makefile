@@ -26,7 +26,7 @@ test-rest: uv ## Every fault on both backends, every end of a build, and slow re
 
 test-prefect-oldest: uv ## What of Prefect's inside is used, on the oldest release we support
 	@UV_PROJECT_ENVIRONMENT=.venv-prefect-oldest $(UV) run --frozen --extra prefect --group test --group prefect-oldest \
-		pytest $(SPREAD) -m contract --times prefect-oldest $(wildcard tests/test_prefect*.py)
+		pytest $(SPREAD) -m "contract and not bed" --times prefect-oldest $(wildcard tests/test_prefect*.py)
 
 test-pythons: uv ## The fast tests on the other Pythons, where there are some
 	@$(RUN) --group dev python -m tests.pythons

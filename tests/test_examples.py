@@ -143,6 +143,7 @@ def test_an_example_prints_the_same_as_a_flow_here_and_on_aws(
     assert len(aws.tasks()) in (1, 2)  # one, where its calls are so short that all of them are worth one message
 
 
+@pytest.mark.rest
 @pytest.mark.skipif(not must_run(), reason=f"an image with numpy takes a minute to make: set {NEED} for it")
 @pytest.mark.parametrize("builder", ["layer", "docker"])
 def test_the_examples_print_the_same_in_containers(

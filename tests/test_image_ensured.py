@@ -207,7 +207,7 @@ def test_an_image_of_ones_own_is_checked_before_anything_is_launched(
 def test_the_site_and_the_builder_can_be_named(project: Path, container_aws: Aws, tmp_path: Path) -> None:
     """A builder that cannot is named with its reason; a site with an image of its own builds none."""
     refused = starburst("image", "build", "--builder", "codebuild")
-    assert refused.returncode == 1 and "codebuild: set `build_role`" in refused.stderr
+    assert refused.returncode == 5 and "codebuild: set `build_role`" in refused.stderr
     unknown = starburst("image", "build", "--builder", "podman")
     assert unknown.returncode == 2 and "layer, docker, codebuild" in unknown.stderr
     own = tmp_path / "own.toml"
