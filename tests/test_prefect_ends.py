@@ -33,8 +33,8 @@ notes = Path(sys.argv[2])
 
 @task(persist_result=True)
 def beats(i, seconds):
-    for beat in range(int(seconds * 10)):
-        (notes / f"beat-{i}").write_text(str(beat))
+    for _ in range(int(seconds * 10)):
+        (notes / f"beat-{i}").touch()
         time.sleep(0.1)
     return i
 
@@ -84,8 +84,7 @@ def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, home: Path) -> 
     told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0, told
     until(lambda: not processes_in(home), lambda: f"all workers are gone: {processes_in(home)}")
-    beats = [int(each.read_text()) for each in tmp_path.glob("beat-*")]
-    assert max(beats) < 3599 * 10
+    assert len(list(tmp_path.glob("beat-*"))) == 2, "no other call has begun"
 
 
 @pytest.mark.contract
