@@ -191,9 +191,9 @@ def test_it_is_as_one_made_of_wheels(engine: Engine, built: Built) -> None:
         assert ours.get(name) == theirs.get(name), name
     assert sorted(ours["Env"]) == sorted(theirs["Env"])
     assert not ours.get("Cmd") and not theirs.get("Cmd")
-    container = engine.client.containers.create(
-        f"{engine.registry}/{built.access.repository}@{built.digest}", network_mode="host"
-    )
+    image = f"{engine.registry}/{built.access.repository}@{built.digest}"
+    engine.client.api.pull(image)
+    container = engine.client.containers.create(image, network_mode="host")
     try:
         container.start()
         assert container.wait()["StatusCode"] != 0
