@@ -150,7 +150,11 @@ def commands(line: str, name: str) -> Iterator[list[str]]:
 
 
 BLOCKS_OF_SHELL = of("console", "sh")
-INLINE = [(page.name, code) for page in ALL for code in re.findall(r"`(starburst [^`]+)`", page.read_text())]
+INLINE = [
+    (page.name, " ".join(code.removesuffix("…").split()))
+    for page in ALL
+    for code in re.findall(r"`(starburst\s[^`]+)`", page.read_text())
+]
 LINES = sorted(
     {
         *((str(block), line) for block in BLOCKS_OF_SHELL for line in shell_lines(block) if "starburst " in line),
