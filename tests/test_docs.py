@@ -195,6 +195,12 @@ def test_every_target_that_is_named_can_be_made() -> None:
     assert named <= targets
 
 
+def test_nothing_is_installed_from_an_index_that_lacks_it() -> None:
+    """Until starburst is on PyPI, `pip install` names a folder."""
+    pages = [page.name for page in ALL if re.search(r"pip install\s+\S*starburst", page.read_text())]
+    assert pages == []
+
+
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
