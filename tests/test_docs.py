@@ -349,6 +349,15 @@ def test_a_workers_role_allows_what_workers_call() -> None:
     assert len(used) > 7
 
 
+def test_a_worker_cannot_change_what_is_built() -> None:
+    """Its role reaches the folders that workers use, and not the one that builds read."""
+    text = (ROOT / "docs/aws.md").read_text().partition("`task.json`, ")[2]
+    policy = json.loads(text.partition("```json")[2].partition("```")[0])
+    reached = [where for each in policy["Statement"] if "s3:PutObject" in each["Action"] for where in each["Resource"]]
+    bucket = "arn:aws:s3:::my-starburst/"
+    assert reached == [f"{bucket}{folder}*" for folder in (names.RUNS, names.CODE, names.FLEETS)]
+
+
 def test_the_site_is_made_by_commands_that_there_are() -> None:
     """Each `aws` line names a service, an operation and parameters that AWS has; each file that it reads is shown."""
     session = botocore.session.get_session()
