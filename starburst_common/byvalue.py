@@ -10,6 +10,9 @@ from typing import Any
 
 import cloudpickle
 
+#: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.
+_HIDDEN = "<dynamic-code>"
+
 
 def dumps(value: Any, *, buffer_callback: Callable[[PickleBuffer], Any] | None = None) -> bytes:
     """`cloudpickle.dumps`, but code keeps the name of its file.
@@ -29,5 +32,4 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if type(obj) is not CodeType:
             return super().reducer_override(obj)
         make, arguments = self.dispatch_table[CodeType](obj)
-        # what cloudpickle 3.1.3 writes in its place hides from a traceback where it was and which line it was
-        return make, tuple(obj.co_filename if told == "<dynamic-code>" else told for told in arguments)
+        return make, tuple(obj.co_filename if isinstance(told, str) and told == _HIDDEN else told for told in arguments)

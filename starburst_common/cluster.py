@@ -20,7 +20,7 @@ from starburst_common.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.fleet import Fleet
 from starburst_common.model import RunState
 from starburst_common.names import RunNames, new_run_id, work_queue
-from starburst_common.options import Options
+from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.prune import prune_now_and_then
@@ -69,6 +69,7 @@ class Cluster:
     """
 
     def __init__(self, *, backend: str | Backend = "auto", **options: Any) -> None:
+        refuse_unknown(options, ("backend", *OPTIONS))
         self._given = options
         self._options = Options.of(**options)
         self._named = backend

@@ -242,6 +242,11 @@ class Options:
             raise BadInput(f"retry_on={retry_on!r}: give an exception type, or a tuple of them")
         if timeout is not None and (not _is_number(timeout) or timeout <= 0):
             raise BadInput(f"timeout={timeout!r}: give seconds above 0 for one item, or None")
+        for name, value in (("return_exceptions", return_exceptions), ("ordered", ordered)):
+            if not isinstance(value, bool):
+                raise BadInput(f"{name}={value!r}: give True or False")
+        if progress is not None and not isinstance(progress, bool):
+            raise BadInput(f"progress={progress!r}: give True, False or None")
         if budget is not None and (not _is_number(budget) or budget <= 0):
             raise BadInput(f"budget={budget!r}: give US dollars above 0, or None")
         if label is not None and not isinstance(label, str):

@@ -63,7 +63,7 @@ def report_page(
         "prices from": estimate.source,
     }
     kinds = Counter((str(failure.kind), failure.error) for failure in failures)
-    return templates.get_template("report.html.j2").render(
+    page = templates.get_template("report.html.j2").render(
         status=status,
         head={name: text for name, text in head.items() if text},
         share=lambda part: round(100 * part / max(status.items or status.answered, 1), 2),
@@ -77,6 +77,7 @@ def report_page(
         lookup_to=parts[_CHUNKS].lo if len(parts) > _CHUNKS else None,
         duration=duration,
     )
+    return page.encode(errors="backslashreplace").decode()  # a file's name in a message may be no UTF-8
 
 
 @dataclass(frozen=True, slots=True)

@@ -401,7 +401,7 @@ def write_torn_parquet(file: Path) -> None:
         (["work:double", "-i", "items.jsonl", "--retrys", "2"], "No such option: --retrys"),
         (
             ["work:double", "-i", "items.jsonl", "--retry-on", "OsError"],
-            "no function 'OsError': did you mean 'OSError'?",
+            "Python has no exception 'OsError': did you mean 'OSError'?",
         ),
         (["work:double", "-i", "items.jsonl", "--retry-on", "work:double"], "work:double is not an exception"),
         (["work:double", "-i", "items.jsonl", "--backend", "moon"], "backend='moon'"),

@@ -384,6 +384,23 @@ def test_callables_of_every_kind(tmp_path: Path) -> None:
         assert got(3) == value
 
 
+def test_code_keeps_its_names_in_a_python_that_is_strict_with_bytes() -> None:
+    """Also within a function, and where no file has that name; `-bb` makes a comparison of text with bytes an error."""
+    program = """
+import os, pickle
+from starburst_common.byvalue import dumps
+
+file = os.fsdecode(b"/nowhere/caf\\xe9.py")
+code = compile("def outer(n):\\n    return lambda x: ('<dynamic-code>', n / x)", file, "exec")
+outer, *_ = code.co_consts
+inner = next(each for each in outer.co_consts if hasattr(each, "co_filename"))
+for each in code, outer, inner:
+    back = pickle.loads(dumps(each))
+    assert back == each and back.co_filename == file
+"""
+    subprocess.run([sys.executable, "-bb", "-c", program], check=True, timeout=60)
+
+
 def test_a_recursive_function_travels() -> None:
     """It closes over itself."""
 

@@ -150,7 +150,11 @@ def commands(line: str, name: str) -> Iterator[list[str]]:
 
 
 BLOCKS_OF_SHELL = of("console", "sh")
-INLINE = [(page.name, code) for page in ALL for code in re.findall(r"`(starburst [^`]+)`", page.read_text())]
+INLINE = [
+    (page.name, " ".join(code.removesuffix("…").split()))
+    for page in ALL
+    for code in re.findall(r"`(starburst\s[^`]+)`", page.read_text())
+]
 LINES = sorted(
     {
         *((str(block), line) for block in BLOCKS_OF_SHELL for line in shell_lines(block) if "starburst " in line),
@@ -189,6 +193,12 @@ def test_every_target_that_is_named_can_be_made() -> None:
     text = "\n".join(page.read_text() for page in ALL)
     named = set(re.findall(r"(?:`|^\$ |^)make ([a-z-]+)", text, re.MULTILINE))
     assert named <= targets
+
+
+def test_nothing_is_installed_from_an_index_that_lacks_it() -> None:
+    """Until starburst is on PyPI, `pip install` names a folder."""
+    pages = [page.name for page in ALL if re.search(r"pip install\s+\S*starburst", page.read_text())]
+    assert pages == []
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -337,6 +347,15 @@ def test_a_workers_role_allows_what_workers_call() -> None:
     needed = set().union(*(PORTS[name] for name in used)) | {"sqs:GetQueueUrl"}
     assert policies()["task.json"] == needed
     assert len(used) > 7
+
+
+def test_a_worker_cannot_change_what_is_built() -> None:
+    """Its role reaches the folders that workers use, and not the one that builds read."""
+    text = (ROOT / "docs/aws.md").read_text().partition("`task.json`, ")[2]
+    policy = json.loads(text.partition("```json")[2].partition("```")[0])
+    reached = [where for each in policy["Statement"] if "s3:PutObject" in each["Action"] for where in each["Resource"]]
+    bucket = "arn:aws:s3:::my-starburst/"
+    assert reached == [f"{bucket}{folder}*" for folder in (names.RUNS, names.CODE, names.FLEETS)]
 
 
 def test_the_site_is_made_by_commands_that_there_are() -> None:

@@ -188,6 +188,12 @@ def test_tolerating_failures_returns_them() -> None:
         ("timeout", float("inf")),
         ("timeout", "5"),
         ("timeout", True),
+        ("return_exceptions", "no"),
+        ("return_exceptions", 1),
+        ("ordered", "false"),
+        ("ordered", None),
+        ("progress", "bar"),
+        ("progress", 0),
         ("budget", 0),
         ("budget", -1),
         ("budget", float("nan")),
@@ -239,6 +245,13 @@ def test_an_unknown_option_is_refused_by_name(taker: Callable[..., Any]) -> None
         taker(retrys=3)
     with pytest.raises(BadInput, match=r"no option 'urgency': there are .*workers, cpu, "):
         taker(urgency=3)
+
+
+@pytest.mark.parametrize("taker", [Cluster, StarburstExecutor, partial(starburst_map, abs, [1])])
+def test_a_misspelt_backend_is_seen_as_one(taker: Callable[..., Any]) -> None:
+    """It is an option like any other to who calls."""
+    with pytest.raises(BadInput, match=r"no option 'backnd': did you mean 'backend'\?"):
+        taker(backnd="local")
 
 
 def test_what_is_the_clusters_is_refused_for_one_call() -> None:

@@ -101,6 +101,12 @@ def test_what_functions_say_is_text() -> None:
     assert embedded(page)["failures"][1]["message"] == f"{EVIL} 1"
 
 
+def test_what_is_no_utf8_is_shown_escaped() -> None:
+    """As the name of a file may be that a message tells: such a run has a report, too."""
+    page = page_of(failures=1, function="read_\udcff")
+    assert "read_\\udcff" in page.encode().decode()
+
+
 def test_the_page_stays_of_a_size_to_open() -> None:
     """The first thousand failures, the ends of long tracebacks, and the items of five thousand chunks; it says so."""
     page = page_of(items=20_000, answered=20_000, failures=1500, chunks=10_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import pkgutil
 import sys
@@ -39,6 +40,9 @@ def find_exception(name: str) -> type[BaseException]:
     >>> find_exception("OSError"), find_exception("json:JSONDecodeError").__name__
     (<class 'OSError'>, 'JSONDecodeError')
     """
+    if ":" not in name and not hasattr(builtins, name):
+        known = [key for key, value in vars(builtins).items() if isinstance(value, type)]
+        raise BadInput(f"Python has no exception {name!r}: {_near(name, known) or 'write module:Exception'}")
     found = find_function(name if ":" in name else f"builtins:{name}")
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         raise BadInput(f"{name} is not an exception: write one such as OSError, or module:Exception")
