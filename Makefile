@@ -4,6 +4,8 @@ RUN := $(UV) run --frozen --extra prefect --extra parquet
 SPREAD := -n 4 --dist loadfile # many tests wait: it takes four processes to keep two cores busy
 TEST := $(RUN) --group dev pytest $(SPREAD)
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# the same for Prefect's client, which otherwise has a word on it printed amid the demo's first lines
+export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
 .PHONY: demo fresh test test-all test-rest test-prefect-oldest test-pythons test-wheels test-soak check docs soak bench testbed format uv
@@ -64,5 +66,7 @@ format: uv
 uv: $(UV)
 
 .uv/bin/uv: # into a folder of the project's own: pip may do that where it may install nowhere else
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "Install pip (Debian: python3-pip), or uv itself" >&2; exit 1; }
 	@echo "Installing uv into .uv: it is not on the PATH"
-	@python3 -m pip install --quiet --target .uv uv || { echo "Install pip (Debian: python3-pip), or uv itself"; exit 1; }
+	@PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore \
+		python3 -m pip install --quiet --upgrade --target .uv uv # upgrade: over what is left where this was stopped

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread, Timer
+from types import FrameType
 
 from tests.blocks import Block, blocks_of
 
@@ -105,6 +106,20 @@ def steps_of(block: Block, folder: Path) -> Iterator[Step]:
         raise Failed(f"{block}: a block of {block.language or 'no language'}: name one of {known}")
 
 
+def commit_of(name: str) -> str:
+    """The commit that is meant, said aloud with what it leaves out. Raises `Failed` where there is none."""
+    git = ["git", "-C", str(ROOT)]
+    found = subprocess.run(
+        [*git, "log", "-1", "--format=%H %h %s", name, "--"], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise Failed(f"{name}: no commit: {found.stderr.strip()}")
+    commit, _, shown = found.stdout.strip().partition(" ")
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    print(f"Commit {shown}{' (what is not committed is left out)' if changed else ''}", flush=True)
+    return commit
+
+
 @dataclass(slots=True)
 class Machine:
     """A machine that has never seen the project: a folder that is home, with the clone in it."""
@@ -141,6 +156,7 @@ class Machine:
         """Clone, lay out what blocks name, and have no uv on the path."""
         for each in ("home", "tmp"):
             (self.folder / each).mkdir()
+        commit = commit_of(commit)
         subprocess.run(["git", "clone", "--quiet", ROOT, self.clone], check=True)
         subprocess.run(["git", "-C", self.clone, "checkout", "--quiet", "--detach", commit], check=True)
         for name, text in FIXTURES.items():
@@ -325,6 +341,15 @@ def main() -> int:
     return 0
 
 
+def stop(number: int, frame: FrameType | None) -> None:
+    """End, and leave nothing: a second Ctrl-C does not stop the clean-up, which takes some seconds."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    print("\nstopped: removing the clone", flush=True)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes then, too
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
     sys.exit(main())

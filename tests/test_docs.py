@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -221,6 +222,19 @@ def anchors(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_map_of_the_house_shows_what_is_there() -> None:
+    """Every folder at the top, and no folder or file of tests that is gone."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    table = re.findall(r"^\| (`.*?) \|", page.partition("\n## How to run things")[0], re.MULTILINE)
+    folders = {name for cell in table for name in re.findall(r"`([\w/]+)/`", cell)}
+    assert {folder for folder in folders if not (ROOT / folder).is_dir()} == set()
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    at_the_top = {name.partition("/")[0] for name in tracked.splitlines() if "/" in name}
+    assert {name for name in at_the_top if not name.startswith(".")} == {folder.partition("/")[0] for folder in folders}
+    for pattern in re.findall(r"`(?:tests/)?((?:faults/)?test_[\w*]+\.py)`", page):
+        assert list((ROOT / "tests").glob(pattern)), pattern
 
 
 def test_the_index_names_every_page() -> None:

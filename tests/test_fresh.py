@@ -9,7 +9,7 @@ import pytest
 
 from tests import blocks
 from tests.blocks import Block, blocks_of
-from tests.fresh import NOT_RUN, ROOT, Failed, bare, steps_of, wanted
+from tests.fresh import NOT_RUN, ROOT, Failed, bare, commit_of, steps_of, wanted
 
 
 def block(language: str, text: str) -> Block:
@@ -60,3 +60,11 @@ def test_readme_is_run_as_a_whole_and_of_each_page_of_docs_the_first_example() -
     others = [each.page for each in found if each.page != "README.md"]
     assert others
     assert others == sorted(set(others))
+
+
+def test_a_commit_that_is_not_there_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """And one that is there is told of before anything is done."""
+    with pytest.raises(Failed, match="no-such-branch: no commit: fatal: bad revision"):
+        commit_of("no-such-branch")
+    assert commit_of("HEAD") == commit_of(commit_of("HEAD"))
+    assert capsys.readouterr().out.startswith(f"Commit {commit_of('HEAD')[:7]}")
