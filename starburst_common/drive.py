@@ -93,7 +93,7 @@ class Driver:
     def plan(self, chunks: Sequence[Chunk]) -> None:
         """Chunks that are about to be sent."""
         with self.changed:
-            self.ledger.plan(chunks)
+            self.order += [settled.span for settled in self.ledger.plan(chunks)]
             self._quiet_since = time.monotonic()
             self.changed.notify_all()
 
@@ -223,13 +223,13 @@ class Driver:
 
     def _book(self, summary: dict[str, Any], body: bytes | None) -> bool:
         with self.changed:
-            settled = self.ledger.settle(summary)
-            if settled is None:
+            booked = self.ledger.settle(summary)
+            if not booked:
                 return False
             if body is not None and self._inline_bytes + len(body) <= _INLINE_KEPT:
-                self._inline[settled.span] = body
+                self._inline[booked[0].span] = body
                 self._inline_bytes += len(body)
-            self.order.append(settled.span)
+            self.order += [settled.span for settled in booked]
             self._quiet_since = time.monotonic()
             self._productive = -1
             self.changed.notify_all()
