@@ -69,6 +69,7 @@ class Driver:
         self._expected = expected
         self.refused = ""  #: an outcome that we did not sign, if there is one
         self._impossible = ""  # why no worker can ever start
+        self._silent = False  # the queue of notices is gone
         self._launch_at = 0.0
         self._launch_waits = ""  # for what the last launch was told to wait
         self._reported: set[WorkerId] = set()
@@ -93,7 +94,7 @@ class Driver:
     def plan(self, chunks: Sequence[Chunk]) -> None:
         """Chunks that are about to be sent."""
         with self.changed:
-            self.ledger.plan(chunks)
+            self.order += [settled.span for settled in self.ledger.plan(chunks)]
             self._quiet_since = time.monotonic()
             self.changed.notify_all()
 
@@ -177,6 +178,10 @@ class Driver:
 
     def _tick(self) -> bool:
         """Look, decide, act; True once the run is finished."""
+        if self._silent and (end := read_end(self.backend, self.run)) is not None:
+            self._list_outcomes()  # there may be answers that only who ended it has heard of
+            self._over(end)
+            return True
         actions = decide(self.observe(), self.policy)
         if self._carry_out(actions):
             return True
@@ -202,7 +207,8 @@ class Driver:
         try:
             leased = queue.receive(self._names.notices, limit=10, lease_s=60.0, wait_s=wait_s)
         except NotFound:
-            time.sleep(min(wait_s, 0.05))  # another driver has finished the run; the next tick sees its end
+            self._silent = True  # another driver has finished the run; the next tick sees its end
+            time.sleep(min(wait_s, 0.05))
             return False
         news = False
         for message in leased:
@@ -223,13 +229,13 @@ class Driver:
 
     def _book(self, summary: dict[str, Any], body: bytes | None) -> bool:
         with self.changed:
-            settled = self.ledger.settle(summary)
-            if settled is None:
+            booked = self.ledger.settle(summary)
+            if not booked:
                 return False
             if body is not None and self._inline_bytes + len(body) <= _INLINE_KEPT:
-                self._inline[settled.span] = body
+                self._inline[booked[0].span] = body
                 self._inline_bytes += len(body)
-            self.order.append(settled.span)
+            self.order += [settled.span for settled in booked]
             self._quiet_since = time.monotonic()
             self._productive = -1
             self.changed.notify_all()
@@ -371,10 +377,14 @@ class Driver:
             store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
         except Exists:  # another driver was first: its word holds
             end = read_end(self.backend, self.run) or end
+        self._over(end)
+
+    def _over(self, end: dict[str, Any]) -> None:
+        """The run has ended so; what only it needs goes, whoever does that too."""
         with self.changed:
             self.state, self.reason, self.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
             self.changed.notify_all()
         self.backend.queue.drop(self._names.notices)
         self.backend.queue.drop_group(work_queue(self.fleet.id), self.run)
         closed = self.fleet.release(self.run)
-        store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)
+        self.backend.store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)

@@ -1,4 +1,7 @@
-"""Plans and outcomes in; what is answered, by which outcome, and what is still owed out. In memory, idempotent."""
+"""Plans and outcomes in; what is answered, by which outcome, and what is still owed out. In memory, idempotent.
+
+Only what is owed is booked: a planned chunk, or one that a booked outcome delegates to. So answers never overlap.
+"""
 
 from __future__ import annotations
 
@@ -38,25 +41,50 @@ class Ledger:
         self.alike: Counter[tuple[str, str]] = Counter()
         self.owed: dict[Span, Chunk] = {}  #: planned and not settled
         self._settled: dict[Span, Settled] = {}
+        self._early: dict[Span, dict[str, Any]] = {}  # outcomes of chunks that nobody owes yet, if ever anybody will
         self._by_first: dict[int, tuple[Span, Span]] = {}  # first item of an answered span: that span, the outcome's
 
-    def plan(self, chunks: Iterable[Chunk]) -> None:
-        """Chunks of items that were not planned before."""
+    def plan(self, chunks: Iterable[Chunk]) -> list[Settled]:
+        """Chunks of items that were not planned before; what is booked thereby."""
+        booked = []
         for chunk in chunks:
             if chunk.span not in self._settled and chunk.span not in self.owed:
-                self.owed[chunk.span] = chunk
                 self.planned_items += chunk.span.size
+                booked += self._owe([chunk])
+        return booked
 
-    def settle(self, summary: dict[str, Any]) -> Settled | None:
-        """Book an outcome's summary; None if it was booked before."""
+    def settle(self, summary: dict[str, Any]) -> list[Settled]:
+        """Book an outcome's summary, and those that came before it and that it delegates to; what is new.
+
+        Nothing, if it was booked before, or if nobody owes its chunk: the outcome that delegates to it is still to
+        come, or there is none, since it was written by who had lost the chunk to another.
+        """
         span = Span(*summary["span"])
         if span in self._settled:
-            return None
-        rest: Sequence[Chunk] = [read_chunk(fields) for fields in summary["rest"]]
-        answered = without(span, (chunk.span for chunk in rest))
+            return []
+        self._early[span] = summary
+        return self._owe([self.owed[span]]) if span in self.owed else []
+
+    def _owe(self, chunks: Iterable[Chunk]) -> list[Settled]:
+        """These are owed, and what came for them early is booked."""
+        booked, todo = [], list(chunks)
+        while todo:
+            chunk = todo.pop()
+            if chunk.span in self._settled:
+                continue
+            summary = self._early.pop(chunk.span, None)
+            if summary is None:
+                self.owed[chunk.span] = chunk
+            else:
+                rest = [read_chunk(fields) for fields in summary["rest"]]
+                booked.append(self._book(chunk.span, summary, [each.span for each in rest]))
+                todo += rest
+        return booked
+
+    def _book(self, span: Span, summary: dict[str, Any], rest: Sequence[Span]) -> Settled:
         settled = Settled(
             span=span,
-            answered=answered,
+            answered=without(span, rest),
             failed=summary["failed"],
             first_failure=summary["first_failure"],
             worker=summary["worker"],
@@ -64,10 +92,7 @@ class Ledger:
         )
         self._settled[span] = settled
         self.owed.pop(span, None)
-        for chunk in rest:
-            if chunk.span not in self._settled:
-                self.owed[chunk.span] = chunk
-        for part in answered:
+        for part in settled.answered:
             self._by_first[part.lo] = (part, span)
             self.answered += part.size
         self.failed += settled.failed
@@ -83,8 +108,8 @@ class Ledger:
         return self._by_first.get(index)
 
     def settled(self, span: Span) -> bool:
-        """Whether the chunk has an outcome."""
-        return span in self._settled
+        """Whether the chunk has an outcome, be it owed or not."""
+        return span in self._settled or span in self._early
 
     def spans(self) -> list[Settled]:
         """Every settled chunk, in the order of the items."""

@@ -30,7 +30,7 @@ from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
 from starburst_common.wire import FrameWriter, outcome_bytes, read_outcome, summary_fields
 from starburst_worker.duty import Duty
-from starburst_worker.settle import Part, Settler
+from starburst_worker.settle import LeasedChunk, Part, Settler
 from tests.leftovers import nothing_left
 
 KEY = b"k" * 32
@@ -110,13 +110,15 @@ def test_every_item_is_answered_once(data: st.DataObject, tree: tuple[list[Chunk
     ledger.plan(planned)
     ledger.items = items
     seen: set[Span] = set()
+    came: list[Span] = []
     for one in order:
-        booked = ledger.settle(summary_fields(one))
-        assert (booked is None) == (one.span in seen)
+        came += [booked.span for booked in ledger.settle(summary_fields(one))]
         assert ledger.settled(one.span)
+        assert {settled.span for settled in ledger.spans()} == set(came)
         seen.add(one.span)
         if len(seen) == len(made):
             break
+    assert sorted(came) == sorted(one.span for one in made), "each is booked once, when the one that delegates to it is"
     assert ledger.complete
     assert ledger.owed == {}
     assert ledger.answered == ledger.planned_items == items
@@ -180,6 +182,15 @@ class Runs(RuleBasedStateMachine):
             if winner is made:
                 self.sent += made.rest
             self.notices.append(winner)
+
+    @rule(data=st.data())
+    def settle_what_nobody_owes(self, data: st.DataObject) -> None:
+        """A worker that has lost its chunk settles a part of it, which perhaps nobody delegates to, and tells of it."""
+        if self.sent:
+            whole = data.draw(st.sampled_from(self.sent)).span
+            lo = data.draw(st.integers(whole.lo, whole.hi - 1))
+            span = Span(lo, data.draw(st.integers(lo + 1, whole.hi)))
+            self.notices.append(self.stored.setdefault(span, outcome(span, set(range(*span)), set())))
 
     @rule(data=st.data(), keep=st.booleans())
     def hear(self, data: st.DataObject, keep: bool) -> None:
@@ -286,10 +297,8 @@ def test_the_pieces_of_a_span_are_what_is_left(lo: int, size: int, indices: set[
     assert left == [index for index in range(lo, lo + size) if index not in indices]
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_a_chunk_is_never_delegated_to_itself(backend: Backend, keep: bool) -> None:
-    """Its outcome would be its last word, and its items never answered: one that answers nothing is not stored."""
-    whole = chunk(0, 5)
+def settler_on(backend: Backend) -> Settler:
+    """A worker's, whose fleet has a queue."""
     duty = Duty(
         fleet=FleetId("fleet-1"),
         worker=WorkerId("fleet-1-000000"),
@@ -304,10 +313,46 @@ def test_a_chunk_is_never_delegated_to_itself(backend: Backend, keep: bool) -> N
         inline_bytes=0,
     )
     backend.queue.ensure(work_queue(duty.fleet))
-    settler = Settler(backend, duty)
+    return Settler(backend, duty)
+
+
+def answered(lo: int, hi: int, *, of: Chunk) -> Part:
+    """A chunk with answers for some of its items."""
+    (batch,) = outcome(Span(lo, hi), set(range(lo, hi)), set()).batches
+    return Part(chunk=of, batches=[batch])
+
+
+@pytest.mark.parametrize("cut", [2, 3], ids=["otherwise", "as theirs is cut"])
+def test_who_has_lost_a_chunk_drops_what_the_winner_does_not_delegate(backend: Backend, cut: int) -> None:
+    """A worker wakes after its lease, and its chunk is settled: its own parts count if the winner delegates to them.
+
+    What is stored covers every item, and none has two answers.
+    """
+    run, whole, settler = RunId("run-1"), chunk(0, 5), settler_on(backend)
+    late = LeasedChunk(settler, run)
+    settler.settle(run, answered(0, 1, of=whole), [chunk(1, 3), chunk(3, 5)])
+    late.settle(answered(0, 1, of=whole), [chunk(cut, 5)], [chunk(1, cut)])
+    late.settle(answered(1, cut, of=chunk(1, cut)), [], [])
+    names, ledger = RunNames(run), Ledger()
+    ledger.plan([whole])
+    ledger.items = 5
+    spans = [Span.parse(key.rpartition("/")[2]) for key in backend.store.list(names.outcomes)]
+    assert spans == [Span(0, 5), *([Span(1, 3)] if cut == 3 else [])]
+    for span in spans:
+        ledger.settle(
+            summary_fields(read_outcome(backend.key, names.outcome(span), backend.store.get(names.outcome(span))))
+        )
+    assert not ledger.complete
+    assert set(ledger.owed) == {Span(3, 5), *([] if cut == 3 else [Span(1, 3)])}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_chunk_is_never_delegated_to_itself(backend: Backend, keep: bool) -> None:
+    """Its outcome would be its last word, and its items never answered: one that answers nothing is not stored."""
+    whole, settler = chunk(0, 5), settler_on(backend)
     settler.settle(RunId("run-1"), Part(chunk=whole), [] if keep else [whole], [whole] if keep else [])
     assert list(backend.store.list(RunNames(RunId("run-1")).outcomes)) == []
-    assert backend.queue.depth(work_queue(duty.fleet)).waiting == (0 if keep else 1)
+    assert backend.queue.depth(work_queue(FleetId("fleet-1"))).waiting == (0 if keep else 1)
 
 
 def test_two_items_that_end_their_process_cost_no_neighbour(backend: Backend) -> None:

@@ -14,11 +14,13 @@ from typing import Any, cast
 
 import pytest
 
-from starburst_common import Cluster, NotFound, RunState, attach, starburst_map
+from starburst_common import Cluster, NotFound, RunState, RunStopped, attach, starburst_map
 from starburst_common.model import Buffer
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
-from starburst_common.reconcile import Resend
+from starburst_common.reconcile import Finish, Resend
+from starburst_common.run import recovered
+from starburst_common.spec import Spec
 from tests.calls import wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
@@ -256,3 +258,17 @@ def test_a_run_that_ends_while_another_process_attaches_is_over_for_both(bed: Be
     cluster.close()  # lets go of the fleet, so that the run is the last to hold it
     late = attach(run.id, backend=replace(bed.backend, store=cast("ObjectStore", Late())))
     assert late.wait().state is RunState.CANCELLED
+
+
+@on_both
+def test_a_driver_notices_that_another_has_ended_its_run(bed: Bed) -> None:
+    """It launches no worker for a run that is over, and ends as the run did, with the answers that there are."""
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(bed.notes, seconds=0.01), range(N))
+        bed.until(lambda: run.status().answered > 0)
+        other = recovered(bed.backend, Spec.read(bed.backend, run.id))
+        other._carry_out([Finish(RunState.STOPPED, "somebody else says so")])
+        with pytest.raises(RunStopped, match="somebody else says so"):
+            run.results(timeout=120)
+        assert run.wait(120).answered >= other.ledger.answered > 0
+        assert len(run._driver.fleet.states()) == 1  # type: ignore[union-attr]

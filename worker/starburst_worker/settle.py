@@ -38,15 +38,16 @@ class Settler:
     def __init__(self, backend: Backend, duty: Duty) -> None:
         self._backend, self._duty = backend, duty
 
-    def settle(self, run: RunId, part: Part, rest: Sequence[Chunk] = (), kept: Sequence[Chunk] = ()) -> None:
+    def settle(self, run: RunId, part: Part, rest: Sequence[Chunk] = (), kept: Sequence[Chunk] = ()) -> Sequence[Chunk]:
         """Store the part's outcome, its open items delegated to `rest` and `kept`; send `rest`; give notice.
 
         `kept` chunks go on here under the same lease, so they are not sent.
         If somebody settled this chunk first, theirs holds; what it delegates is sent again if that has no outcome.
+        Returns the chunks that the outcome that holds delegates to: others are nobody's, whoever works on them.
         """
         if [chunk.span for chunk in (*rest, *kept)] == [part.chunk.span]:
             self.send(run, rest)  # nothing is answered: a fresh message, which has cost no worker, if it is not kept
-            return
+            return (*rest, *kept)
         outcome = Outcome(
             span=part.chunk.span,
             worker=self._duty.worker,
@@ -61,19 +62,20 @@ class Settler:
         try:
             self._backend.store.create(key, body)
         except Exists:
-            self.adopt(run, part.chunk)
-            return
+            winner = self.adopt(run, part.chunk)
+            return () if winner is None else winner.rest
         self.send(run, rest)
         self._notify(run, outcome, body)
+        return outcome.rest
 
-    def adopt(self, run: RunId, chunk: Chunk) -> bool:
-        """If the chunk has an outcome, do what its writer may have died before doing. Returns whether it has one."""
+    def adopt(self, run: RunId, chunk: Chunk) -> Outcome | None:
+        """If the chunk has an outcome, do what its writer may have died before doing. Returns that outcome."""
         names = RunNames(run)
         key = names.outcome(chunk.span)
         try:
             body = bytes(self._backend.store.get(key))
         except NotFound:
-            return False
+            return None
         outcome = read_outcome(self._backend.key, key, body)
         missing = []
         for rest in outcome.rest:
@@ -83,7 +85,7 @@ class Settler:
                 missing.append(rest)
         self.send(run, missing)
         self._notify(run, outcome, body)
-        return True
+        return outcome
 
     def send(self, run: RunId, chunks: Sequence[Chunk]) -> None:
         """Hand chunks to whoever leases them next."""
@@ -100,6 +102,24 @@ class Settler:
         text = seal_message(self._backend.key, f"notice {run}", notice)
         with suppress(NotFound):  # the run is over: nobody waits for it
             self._backend.queue.send(RunNames(run).notices, [text], group=run)
+
+
+class LeasedChunk:
+    """Settles the parts of one leased chunk, in their order.
+
+    Its lease may have ended meanwhile, and somebody else may have settled it: then parts of ours that theirs does not
+    delegate to are dropped. Else items would have two answers, and the run an answer too many.
+    """
+
+    def __init__(self, settler: Settler, run: RunId) -> None:
+        self._settler, self._run = settler, run
+        self._dropped: set[Span] = set()
+
+    def settle(self, part: Part, rest: Sequence[Chunk], kept: Sequence[Chunk]) -> None:
+        """As `Settler.settle`, if the part is still ours to settle."""
+        if part.chunk.span not in self._dropped:
+            holds = {chunk.span for chunk in self._settler.settle(self._run, part, rest, kept)}
+            self._dropped |= {chunk.span for chunk in kept} - holds
 
 
 def pieces(chunk: Chunk, span: Span, *, size: int, deaths: int) -> list[Chunk]:

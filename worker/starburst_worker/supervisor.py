@@ -26,7 +26,7 @@ from starburst_common.wire import checked_frames, read_chunk_message
 from starburst_worker.duty import Duty
 from starburst_worker.runner import Runner, Settle, Slot, Work, refuse
 from starburst_worker.runs import Runs
-from starburst_worker.settle import Part, Settler, pieces
+from starburst_worker.settle import LeasedChunk, Part, Settler, pieces
 
 _log = logging.getLogger("starburst.worker")
 _T = TypeVar("_T")
@@ -67,7 +67,7 @@ class Supervisor:
         self._born = self._idle_since = time.monotonic()
         self._wanted = threading.Condition()
         self._ready: queue.Queue[Work | None] = queue.Queue()
-        self._settling: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._settling: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._runners = [
             Runner(
                 number,
@@ -199,7 +199,7 @@ class Supervisor:
         if known is None or known.over:
             self._finish(message.receipt)
             return None
-        if message.receives > 1 and self._settler.adopt(RunId(run), chunk):
+        if message.receives > 1 and self._settler.adopt(RunId(run), chunk) is not None:
             self._finish(message.receipt)
             return None
         deaths = chunk.deaths + message.receives - 1  # at most: one who died waiting for it counts too
@@ -302,8 +302,10 @@ class Supervisor:
             self._finish(work.receipt)
 
     def _settle_later(self, run: RunId) -> Settle:
+        leased = LeasedChunk(self._settler, run)
+
         def later(part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
-            self._settling.put(lambda: self._settler.settle(run, part, rest, kept))
+            self._settling.put(lambda: leased.settle(part, rest, kept))
 
         return later
 
