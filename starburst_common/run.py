@@ -356,10 +356,13 @@ def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None
     """Every run that is kept, or that has all of these tags, newest first."""
     from starburst_common.backends import open_backend
 
+    wanted = {} if tags is None else tags
+    if not (isinstance(wanted, Mapping) and all(isinstance(text, str) for tag in wanted.items() for text in tag)):
+        raise BadInput(f"tags={tags!r}: give a dictionary whose names and values are text, or None")
     opened = open_backend(backend)
-    found, wanted = [], (tags or {}).items()
+    found = []
     for name in opened.store.folders(RUNS):
         with suppress(NotFound):
             found.append(Run(opened, Spec.read(opened, RunId(name)), None))
-    mine = (run for run in found if wanted <= run.tags.items())
+    mine = (run for run in found if wanted.items() <= run.tags.items())
     return sorted(mine, key=lambda run: run._spec.created_at, reverse=True)

@@ -93,6 +93,7 @@ def keywords(function: Callable[..., Any]) -> set[str]:
 
 def _known_options() -> dict[str, set[str]]:
     from starburst_common import Cluster, Run, StarburstExecutor, attach, starburst_map
+    from starburst_common.executor import OF_MAPS
 
     of_map = keywords(Options.of)
     runner = next(
@@ -104,9 +105,9 @@ def _known_options() -> dict[str, set[str]]:
     return {
         "starburst_map": of_map | keywords(starburst_map),
         "Cluster": of_map | keywords(Cluster.__init__),
-        "StarburstExecutor": of_map | keywords(StarburstExecutor.__init__),
+        "StarburstExecutor": (of_map | keywords(StarburstExecutor.__init__)) - set(OF_MAPS),
         "start": of_map | keywords(Cluster.start),
-        "burst": of_map | {"backend"} - {"ordered"},
+        "burst": (of_map | {"backend"}) - {"ordered"},
         "attach": keywords(attach),
         "results": keywords(Run.results),
         "iter_completed": keywords(Run.iter_completed),

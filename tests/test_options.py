@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from starburst_common import Cluster, StarburstExecutor, starburst_map
+from starburst_common import Cluster, StarburstExecutor, list_runs, starburst_map
 from starburst_common.errors import BadInput
 from starburst_common.local import local_backend
 from starburst_common.options import FARGATE_MEMORY_MIB, MOST_WORKERS, Options, Resources, Tolerance, memory_mib
@@ -279,6 +279,13 @@ def test_a_budget_says_that_nothing_enforces_it(tmp_path: Path, caplog: pytest.L
     backend.close()
     (said,) = caplog.messages
     assert "budget=25 is written down, but nothing stops there yet" in said
+
+
+@pytest.mark.parametrize("tags", [["team"], "team", {"team": 1}])
+def test_tags_to_look_for_are_checked_alike(tags: Any) -> None:
+    """Before anything is opened, and whatever there may be."""
+    with pytest.raises(BadInput, match=r"tags=.*: give a dictionary whose names and values are text"):
+        list_runs(tags=tags)
 
 
 def test_tags_are_the_options_own() -> None:
