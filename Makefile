@@ -1,4 +1,4 @@
-# Every target sets itself up: a fresh machine needs Python, pip, git and make, for tests gcc too.
+# Every target sets itself up: a fresh machine needs Python, pip, git and make.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 SPREAD := -n 4 --dist loadfile # many tests wait: it takes four processes to keep two cores busy
