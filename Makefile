@@ -1,4 +1,4 @@
-# Every target sets itself up: a fresh machine needs Python, pip, git and make, for tests gcc too.
+# Every target sets itself up: a fresh machine needs Python, pip, git and make.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 SPREAD := -n 4 --dist loadfile # many tests wait: it takes four processes to keep two cores busy
@@ -10,10 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what 
 
 .PHONY: demo fresh test test-all test-rest test-prefect-oldest test-pythons test-wheels test-soak check docs soak bench testbed format uv
 
-demo: uv ## A grid search as a Prefect flow on this machine's processes
+demo: uv ## A grid search as a Prefect flow on this machine's processes, whatever the settings name
 	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
 	@echo "Then examples/grid_search.py starts; what it imports is compiled the first time."
-	@$(UV) run --frozen --no-default-groups --extra prefect --group examples python examples/grid_search.py
+	@STARBURST_BACKEND=local $(UV) run --frozen --no-default-groups --extra prefect --group examples python examples/grid_search.py
 
 fresh: ## What README and docs tell a newcomer to run, as on a machine that has never seen the project
 	@python3 -m tests.fresh

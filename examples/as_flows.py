@@ -8,8 +8,12 @@ Ten thousand items are one task run (`burst`); each of a hundred frames, and of 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import partial
+
+# Prefect's server sends statistics on its use; where its database is busy at that moment, it prints a long traceback
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 import bootstrap_ci  # type: ignore[import-not-found]
 import data_processing  # type: ignore[import-not-found]

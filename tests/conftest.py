@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,13 @@ from tests.testbed.engine import Engine, NoContainers, lacking, must_run, runnin
 settings.register_profile("patient", deadline=None)  # a busy machine is no fault
 settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background may have it ignored
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why tests were skipped, a line a reason: those that need containers, on a machine that cannot have them."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, number in reasons.most_common():
+        terminalreporter.write_line(f"{number} not run: {reason.removeprefix('Skipped: ')}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
