@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
+from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
 from tests.calls import wait_for
 from tests.faults.conftest import Bed, noting, on_both
 
@@ -59,6 +59,40 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
         run.wait()
     assert [item for item, _ in got] == list(range(48))
     assert len({pid for _, pid in got[:8]}) == 2
+
+
+class Slow:
+    """Takes longer to arrive than a chunk may take, as a function with large imports does, and notes that it did."""
+
+    def __init__(self, notes: Path, *, dies: bool = False) -> None:
+        self.notes, self.dies = notes, dies
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        time.sleep(1.0)
+        (self.notes / f"load-{os.getpid()}").touch()
+        if self.dies:
+            os._exit(3)
+
+    def __call__(self, item: int) -> int:
+        return item
+
+
+def test_a_function_that_loads_slowly_is_loaded_once_a_slot(bed: Bed) -> None:
+    """The time for a chunk is counted from its first item: none is given back because it has not begun."""
+    backend = replace(bed.backend, chunk_s=0.2)
+    items = range(6)
+    assert starburst_map(Slow(bed.notes), items, workers=1, backend=backend, progress=False) == [*items]
+    assert len(list(bed.notes.glob("load-*"))) == 1
+
+
+def test_a_function_that_ends_its_process_while_it_loads_fails_its_items(bed: Bed) -> None:
+    """Each end counts, as that of an item does."""
+    backend = replace(bed.backend, chunk_s=0.2)
+    slow = Slow(bed.notes, dies=True)
+    got = starburst_map(slow, range(2), workers=1, return_exceptions=True, backend=backend, progress=False)
+    assert [type(value) for value in got] == [WorkerLost, WorkerLost]
+    assert len(list(bed.notes.glob("load-*"))) == 4, "two tries each"
 
 
 def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> None:
