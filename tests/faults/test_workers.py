@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
+import pytest
+
+from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
 from tests.calls import wait_for
-from tests.faults.conftest import Bed, noting, on_both
+from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 
 def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
@@ -59,6 +62,46 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
         run.wait()
     assert [item for item, _ in got] == list(range(48))
     assert len({pid for _, pid in got[:8]}) == 2
+
+
+class Fatal:
+    """Takes longer to arrive than a chunk may take, as a function with large imports does, notes that, and dies."""
+
+    def __init__(self, notes: Path) -> None:
+        self.notes = notes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        time.sleep(1.0)
+        (self.notes / f"load-{os.getpid()}").touch()
+        os._exit(3)
+
+    def __call__(self, item: int) -> int:
+        return item
+
+
+def test_functions_that_load_slowly_are_all_run(
+    local_bed: LocalBed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three modules that take longer to import than a chunk may take, and one slot: none is given back unbegun.
+
+    The time for a chunk is counted from its first item.
+    """
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in (names := ("slow_one", "slow_two", "slow_three")):
+        (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(1.0)\ndef same(x): return x\n")
+    functions = [import_module(name).same for name in names]
+    with StarburstExecutor(workers=1, backend=replace(local_bed.backend, chunk_s=0.5)) as executor:
+        futures = [executor.submit(function, number) for number, function in enumerate(functions)]
+        assert [future.result(timeout=120) for future in futures] == [0, 1, 2]
+
+
+def test_a_function_that_ends_its_process_while_it_loads_fails_its_items(bed: Bed) -> None:
+    """Each end counts, as that of an item does."""
+    backend = replace(bed.backend, chunk_s=0.2)
+    got = starburst_map(Fatal(bed.notes), range(2), workers=1, return_exceptions=True, backend=backend, progress=False)
+    assert [type(value) for value in got] == [WorkerLost, WorkerLost]
+    assert len(list(bed.notes.glob("load-*"))) == 4, "two tries each"
 
 
 def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> None:

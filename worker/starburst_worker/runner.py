@@ -63,6 +63,7 @@ class Turn:
     parts: list[Part]
     splittable: bool
     began: float = field(default_factory=time.monotonic)
+    first_at: float | None = None  #: when its first item began; before that the slot loads what items need
     crashes: dict[int, int] = field(default_factory=dict)
     timeouts: dict[int, int] = field(default_factory=dict)
     killed: FailureKind | None = None  #: why we killed the slot, if we did
@@ -268,6 +269,9 @@ class Runner:
         now = time.monotonic()
         if slot.board.attempts != turn.watched[0]:
             turn.watched = (slot.board.attempts, now)
+        if turn.first_at is None and slot.board.reached >= 0:
+            turn.first_at = now
+        items_s = 0.0 if turn.first_at is None else now - turn.first_at
         limit = turn.work.known.spec["options"]["timeout_s"]
         if limit is not None and slot.board.current >= 0 and now - turn.watched[1] > limit:
             return self._kill(turn, slot, FailureKind.TIMEOUT, f"ran longer than {limit:g} s and was stopped")
@@ -285,7 +289,7 @@ class Runner:
                 slot.close()
                 self.slot = None
                 return Ended.DRAINED
-        elif turn.splittable and turn.ask == GO and now - turn.began > self._chunk_s and self._unstarted(turn, slot):
+        elif turn.splittable and turn.ask == GO and items_s > self._chunk_s and self._unstarted(turn, slot):
             turn.ask = slot.board.ask = NO_NEW
             turn.asked_at = now
         elif turn.ask == NO_NEW and turn.splittable and now - turn.asked_at > 2 * _TICK_S:
@@ -304,16 +308,17 @@ class Runner:
         reached = self._reached(part) if reached is None else reached
         mine = [span for span in (Span(s.lo, min(s.hi, reached + 1)) for s in part.open()) if span.size > 0]
         far = without(Span(max(reached + 1, part.chunk.span.lo), part.chunk.span.hi), ())
-        elapsed = time.monotonic() - turn.began
+        now = time.monotonic()
         ran = max(reached + 1 - part.chunk.span.lo, 1)
-        fits = max(int(self._chunk_s / max(elapsed / ran, 1e-9)), 1)
+        each_s = (now - (turn.first_at or turn.began)) / ran
+        fits = max(int(self._chunk_s / max(each_s, 1e-9)), 1)
         given = [
             piece
             for span in far
             if span.size > 0
             for piece in pieces(part.chunk, span, size=max(fits, -(-span.size // _MOST_PIECES)), deaths=0)
         ]
-        part.seconds = elapsed
+        part.seconds = now - turn.began
         kept = [part.chunk.narrowed(span, deaths=part.chunk.deaths) for span in mine]
         settle(part, given, kept)
         turn.parts = [Part(chunk=chunk) for chunk in kept]
