@@ -348,7 +348,11 @@ class Driver:
             if worker.end is WorkerEnd.UNSTARTABLE and not self._impossible:
                 self._impossible = worker.reason
             if len(self._reported) <= _REPORTED:
-                last = "\n".join(self.backend.compute.tail(self.fleet.id, worker.id).splitlines()[-_LAST_LINES:])
+                try:
+                    said = self.backend.compute.tail(self.fleet.id, worker.id)
+                except (Denied, Unavailable) as error:  # no reason to stop the run
+                    said = f"(its log cannot be read: {error})"
+                last = "\n".join(said.splitlines()[-_LAST_LINES:])
                 _log.warning(
                     "run %s: worker %s ended badly (%s): %s%s",
                     *(self.run, worker.id, worker.end, worker.reason or "nobody knows why", last and f"\n{last}"),

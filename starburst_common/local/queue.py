@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from weakref import finalize
 
-from starburst_common.errors import NotFound
+from starburst_common.errors import NotFound, Unavailable
 from starburst_common.ports import Depth, Leased
 
 _SCHEMA = """
@@ -197,18 +197,25 @@ class LocalQueue:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Raises `Unavailable` where the disk is full or the file cannot be had: that may pass, so it is waited for."""
         with self._lock:
             db = self._idle.pop() if self._idle else None
-        if db is None:
-            db = sqlite3.connect(self._file, timeout=30, isolation_level=None, check_same_thread=False)
-            _into_wal(db)
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA journal_size_limit = 4194304")
         try:
+            if db is None:
+                db = sqlite3.connect(self._file, timeout=30, isolation_level=None, check_same_thread=False)
+                _into_wal(db)
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.execute("PRAGMA journal_size_limit = 4194304")
             yield db
+        except sqlite3.OperationalError as error:
+            if db is not None:
+                db.close()  # whatever it was in the midst of
+                db = None
+            raise Unavailable(f"the queue in {self._file}: {error}") from error
         finally:
-            with self._lock:
-                self._idle.append(db)
+            if db is not None:
+                with self._lock:
+                    self._idle.append(db)
 
     @contextmanager
     def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
@@ -216,7 +223,8 @@ class LocalQueue:
         try:
             yield
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # a full disk has ended it
+                db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -541,3 +543,36 @@ def test_the_wall_clock_is_never_asked(tmp_path: Path, monkeypatch: pytest.Monke
         assert queue.receive("work", limit=1, lease_s=60, wait_s=0) == []
     assert [message.body for message in queue.receive("work", limit=1, lease_s=60, wait_s=2.0)] == ["a"]
     queue.close()
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from starburst_common.errors import Unavailable
+from starburst_common.local.queue import LocalQueue
+
+queue, body = LocalQueue(Path(sys.argv[1])), "x" * 10_000
+queue.ensure("q")
+queue.send("q", [body], group="g")
+free = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, free[1]))
+sent = 1
+try:
+    while True:
+        queue.send("q", [body] * 5, group="g")
+        sent += 5
+except Unavailable as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, free)
+assert queue.depth("q").waiting == sent, "half a batch is there"
+queue.send("q", [body], group="g")
+assert queue.depth("q").waiting == sent + 1
+"""
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+    """It is told by our error, with the file, and not by SQLite's; once there is room the same queue goes on."""
+    file = tmp_path / "queue.sqlite3"
+    done = subprocess.run([sys.executable, "-c", FULL, str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"the queue in {file}: ")

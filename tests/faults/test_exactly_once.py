@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from starburst_common import Cluster, NotFound, RunState, RunStopped, attach, starburst_map
-from starburst_common.model import Buffer
+from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
 from starburst_common.reconcile import Finish, Resend
@@ -68,16 +68,16 @@ from tests.calls import wait_for
 from tests.faults.conftest import noting
 from tests.places import open_place
 cluster = Cluster(workers=2, backend=open_place(sys.argv[1]), progress=False)
-run = cluster.start(noting(Path(sys.argv[2]), seconds=0.0005), range(10_000))
+run = cluster.start(noting(Path(sys.argv[2]), seconds=float(sys.argv[3])), range(10_000))
 print(run.id, flush=True)
 time.sleep(600)
 """
 
 
-def driver_process(bed: Bed) -> tuple[subprocess.Popen[str], str]:
+def driver_process(bed: Bed, *, seconds: float = 0.0005) -> tuple[subprocess.Popen[str], str]:
     """Another process that started a run and waits."""
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, bed.text, str(bed.notes)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DRIVER, bed.text, str(bed.notes), str(seconds)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
@@ -109,6 +109,20 @@ def test_driver_and_workers_may_all_die(bed: Bed) -> None:
     run = attach(run_id, backend=bed.backend)
     assert run.results(timeout=300) == DOUBLED
     run.wait()
+    run._driver.fleet.release("cluster")  # type: ignore[union-attr]
+
+
+def test_who_cancels_may_die_before_the_run_ends(bed: Bed) -> None:
+    """Nobody drives the run any more: its workers stop at the mark, and whoever attaches finds it cancelled."""
+    process, run_id = driver_process(bed, seconds=0.05)
+    with process:
+        bed.until(lambda: sum(bed.calls().values()) > 10)
+        process.kill()
+    bed.backend.store.put(RunNames(RunId(run_id)).cancel, b"")
+    bed.until(lambda: not bed.workers())
+    assert sum(bed.calls().values()) < N
+    run = attach(run_id, backend=bed.backend)
+    assert run.wait(120).state is RunState.CANCELLED
     run._driver.fleet.release("cluster")  # type: ignore[union-attr]
 
 

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -90,12 +91,12 @@ class Runs:
             return function
 
     def _over(self, names: RunNames) -> bool:
-        """Whoever cancels a run also ends it, so its end is all that need be looked for."""
-        try:
-            self._backend.store.get(names.end)
-        except NotFound:
-            return False
-        return True
+        """Whether it has ended, or is cancelled: who said so may have died before it could end the run."""
+        for key in (names.end, names.cancel):
+            with suppress(NotFound):
+                self._backend.store.get(key)
+                return True
+        return False
 
 
 def _unfit(spec: dict[str, Any]) -> str:
