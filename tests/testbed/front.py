@@ -8,6 +8,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Iterable
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -61,6 +62,7 @@ class Front:
         self._faults = faults
         self._throttle = throttle
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._creating = Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
@@ -119,6 +121,9 @@ class Front:
                 fargate.check_definition(_json(call))
         if call.service == "servicequotas" and self._quotas.serves(call.operation, _json(call)):
             return as_json(self._quotas.call(call.operation, _json(call)))
+        if "HTTP_IF_NONE_MATCH" in environ and environ["REQUEST_METHOD"] in ("PUT", "POST"):
+            with self._creating:  # moto looks whether the key is there, and writes it later: others may do both between
+                return self._from_moto(environ)
         return self._from_moto(environ)
 
     def _from_moto(self, environ: WSGIEnvironment) -> Answer:
