@@ -17,6 +17,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import TaskRun
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_URL,
@@ -34,7 +35,7 @@ from starburst_common import StarburstExecutor
 from starburst_common.backends import open_backend
 from starburst_common.ports import Backend
 from tests.places import aws_text, environment, open_place
-from tests.prefect_server import PATIENCE_S, PrefectServer
+from tests.prefect_server import PATIENCE_S, PrefectServer, until
 from tests.testbed.bed import Bed as Aws
 
 _DRAINED_S = 30.0
@@ -122,8 +123,20 @@ def speaking_to(api: str) -> Iterator[None]:
         PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None,  # its thread makes each flow a second longer
     }
     with temporary_settings(settings):
+        until(_takes_a_flow, "the server has a turn at its database again, which the flows before may have kept busy")
         yield
         run_coro_as_sync(_drain())
+
+
+def _takes_a_flow() -> bool:
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_flow_from_name("test")
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != 503:
+            raise
+        return False
+    return True
 
 
 async def _drain() -> None:

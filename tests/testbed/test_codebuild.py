@@ -156,6 +156,7 @@ def test_a_build_ends_when_told_to_and_when_its_time_is_up(bed: Bed, builds: Bui
     assert (told["buildStatus"], phases(told)["BUILD"]) == ("STOPPED", "STOPPED")
     assert bed.leftovers()["processes"] == []
     build = builds.start(timeoutInMinutesOverride=5)
+    bed.until(lambda: builds.get(build)["currentPhase"] == "BUILD")
     bed.until(lambda: bed.leftovers()["processes"])
     bed.elapse(5 * 60 - 30)
     assert builds.get(build)["buildStatus"] == "IN_PROGRESS"
