@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from tests.leftovers import processes_in
-from tests.prefect_bed import home
+from tests.prefect_bed import home, in_turn
 from tests.prefect_server import PATIENCE_S, until
 
 __all__ = ["home"]  # pytest takes the fixture from here
@@ -55,22 +54,11 @@ if __name__ == "__main__":
 
 
 def deployed_run(name: str) -> str:
-    """The id of a new run of the flow above, deployed: only such runs can be suspended.
-
-    On a busy machine a server that other flows have just left may have no turn at its database, and is asked again.
-    """
-
-    def made() -> str:
-        try:
-            deployment = client.create_deployment(client.create_flow(flow(lambda: None, name="ended")), name=name)
-            return str(client.create_flow_run_from_deployment(deployment).id)
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != 503:
-                raise
-            return ""
-
+    """The id of a new run of the flow above, deployed: only such runs can be suspended."""
     with get_client(sync_client=True) as client:
-        return str(until(made, "the server takes a deployment"))
+        ours = in_turn(lambda: client.create_flow(flow(lambda: None, name="ended")))
+        deployment = in_turn(lambda: client.create_deployment(ours, name=name))
+        return str(in_turn(lambda: client.create_flow_run_from_deployment(deployment)).id)
 
 
 def started(folder: Path, flow_run: str, how: str) -> subprocess.Popen[str]:
