@@ -1,0 +1,384 @@
+"""Chunk, lease, settle, rest, notice, end and cancel: in whatever order, and whoever dies between two of them.
+
+The code is the real one: feed, worker, settler, runner, ledger and driver, over a store in memory and the local queue.
+Only the slot is played, since what it answers, and how fast, is part of what is searched.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import random
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obstore.store import MemoryStore
+
+from starburst_common.answers import answers
+from starburst_common.code import pack_function
+from starburst_common.drive import Driver
+from starburst_common.errors import NotFound
+from starburst_common.feed import Feed
+from starburst_common.fleet import Fleet
+from starburst_common.local.queue import LocalQueue
+from starburst_common.model import (
+    Batch,
+    FleetId,
+    RunState,
+    Span,
+    WorkerEnd,
+    WorkerId,
+    WorkerPhase,
+    WorkerState,
+)
+from starburst_common.names import RunNames, new_run_id
+from starburst_common.objects import Objects
+from starburst_common.options import Options
+from starburst_common.ports import Backend, Wait, WorkerSpec
+from starburst_common.run import Run, recovered
+from starburst_common.spec import Spec, read_end
+from starburst_common.wire import FrameWriter
+from starburst_worker.duty import Duty
+from starburst_worker.runner import Ended, Runner, Settle, Turn
+from starburst_worker.supervisor import Supervisor
+from tests.stage import Actor, Died, Move, Stage, Staged
+
+ITEMS = 6
+LEASE_S = 10.0
+STORE_CALLS = ("create", "put", "get", "list", "delete", "delete_folder")
+MOVES = [*[Move.GO] * 40, Move.FREEZE, Move.FREEZE, Move.FREEZE, Move.DIE, Move.DIE_AFTER]
+_DEATHS = 2  #: of workers in a run: items that cost three are given up
+_TURNS = 2000  #: a run that takes more has stopped moving
+QUEUE_CALLS = ("send", "receive", "extend", "delete", "drop", "drop_group")
+
+
+def double(item: int) -> int:
+    """What is mapped."""
+    return 2 * item
+
+
+class Store(Objects):
+    """In memory."""
+
+    def publish(self, key: str, page: str) -> str:
+        raise NotImplementedError
+
+
+class Crew:
+    """`Compute` whose workers are actors."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._launched: dict[int, Any] = {}
+        self._told: set[int] = set()
+
+    def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
+        for ordinal in ordinals:
+            if ordinal not in self._launched:
+                name = f"worker {ordinal}"
+                self._launched[ordinal] = self._world.stage.add(name, Worker(self._world, spec, ordinal).work)
+        return None
+
+    def workers(self, fleet: FleetId) -> list[WorkerState]:
+        return [self._state(ordinal) for ordinal in sorted(self._launched)]
+
+    def _state(self, ordinal: int) -> WorkerState:
+        actor = self._launched[ordinal]
+        name = WorkerId(f"worker-{ordinal:06d}")
+        if not actor.over:
+            return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING)
+        end = WorkerEnd.CRASHED if actor.dead and ordinal not in self._told else WorkerEnd.DONE
+        return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STOPPED, end=end)
+
+    def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
+        state = self._state(int(worker.rsplit("-", 1)[-1]))
+        return None if state.end is None else state
+
+    def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
+        for name in ids:
+            ordinal = int(name.rsplit("-", 1)[-1])
+            self._told.add(ordinal)
+            self._launched[ordinal].dead = True
+
+    def tail(self, fleet: FleetId, worker: WorkerId) -> str:
+        return ""
+
+    def forget(self, fleet: FleetId) -> None:
+        pass
+
+    def fleets(self) -> list[FleetId]:
+        return []
+
+
+class PlayedRunner(Runner):
+    """A runner whose slot answers, is too slow, or is told to go, as it is chosen."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._played = worker
+        self._chunk_s, self._worker, self._draining = 0.0, worker.name, lambda: False
+        self.slot, self._turn = None, None
+
+    def _attempt(self, turn: Turn, settle: Settle) -> Ended:
+        me = self._played
+        while turn.open():
+            choice = me.choose()
+            if turn.work.known.over:
+                return Ended.DROPPED
+            if choice == 1:
+                me.settle_one()
+            elif choice == 2 and turn.splittable:
+                turn.first_at = time.monotonic() - 3600 * (turn.open()[0].lo % 2)  # pieces of one item, or of all
+                self._chunk_s = 1.0
+                self._split(turn, settle, reached=turn.open()[0].lo)
+            elif choice == 3:
+                return Ended.DRAINED
+            else:
+                index = turn.open()[0].lo
+                part = turn.part_of(index)
+                assert part is not None
+                writer = FrameWriter()
+                writer.add(double(index))
+                frame = memoryview(b"".join(writer.parts()))
+                part.batches.append(Batch(span=Span(index, index + 1), frame=frame))
+        return Ended.DONE
+
+
+class Worker:
+    """The real supervisor's steps, in one thread: its settler falls behind as is chosen."""
+
+    def __init__(self, world: World, spec: WorkerSpec, ordinal: int) -> None:
+        self._world = world
+        self.name = WorkerId(f"worker-{ordinal:06d}")
+        duty = Duty(
+            worker=self.name, backend="local", memory_mib=None, **{**spec.orders(), "slots": 0, "lease_s": LEASE_S}
+        )
+        self._supervisor = Supervisor(world.backend, duty, world.folder)
+        self._renewed = 0.0
+
+    def work(self) -> None:
+        """Until the fleet is closed."""
+        supervisor = self._supervisor
+        while True:
+            try:
+                leased = supervisor._lease(1)
+            except NotFound:
+                break
+            with supervisor._lock:
+                supervisor._held.update(message.receipt for message in leased)
+            self._renewed = self._world.stage.now
+            for message in leased:
+                work = supervisor._take(message) or self._ready()
+                if work is not None:
+                    PlayedRunner(self).serve(work, supervisor._settle_later(work.run))
+                    supervisor._finish(work.receipt)
+            for _ in range(self.choose() % 3 + (not leased) * 100):
+                self.settle_one()
+        while self.settle_one():
+            pass
+
+    def _ready(self) -> Any:
+        try:
+            return self._supervisor._ready.get_nowait()
+        except queue.Empty:
+            return None
+
+    def settle_one(self) -> bool:
+        """The settler's next job."""
+        try:
+            job = self._supervisor._settling.get_nowait()
+        except queue.Empty:
+            return False
+        assert job is not None
+        job()
+        return True
+
+    def choose(self) -> int:
+        """Let others go on; what to do next."""
+        actor = self._world.stage.me
+        assert actor is not None
+        actor.pause()
+        if self._world.stage.now - self._renewed > LEASE_S / 3:
+            self._renewed = self._world.stage.now
+            self._supervisor._renew()
+        return actor.number
+
+
+class World:
+    """One run from its beginning to its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stage = folder, Stage()
+        self.queue = LocalQueue(folder / "queue.sqlite3", clock=lambda: self.stage.now)
+        self.store = Store(MemoryStore())
+        self.backend = Backend(
+            name="local",
+            store=Staged(self.stage, self.store, STORE_CALLS),
+            queue=Staged(self.stage, self.queue, QUEUE_CALLS),
+            compute=Crew(self),
+            key=b"k" * 32,
+            default_workers=2,
+            lease_s=LEASE_S,
+            chunk_s=1.0,
+            tick_s=0.0,
+            poll_s=0.0,
+            look_s=0.0,
+            idle_s=math.inf,
+            lifetime_s=math.inf,
+            keep_s=math.inf,
+            inline_bytes=65536,
+        )
+        self.fleet = Fleet.new(self.backend, Options.of(workers=2, slots=1))
+        self.run = new_run_id()
+        self.spec = Spec.of(self.run, self.fleet, "double", Options.of(), stop_at_first=False)
+        self.drivers: list[Driver] = []
+        self.fed = False
+        self.spec.write(self.backend)
+        self.fleet.hold(self.run)
+        self.backend.queue.ensure(RunNames(self.run).notices)
+        self.stage.add("feeder", self.feed)
+
+    def feed(self) -> None:
+        """Who started the run: plans and sends its chunks, and drives it."""
+        driver = Driver(self.backend, self.run, self.fleet, self.spec.policy)
+        self.drivers.append(driver)
+        feed = Feed(self.backend, self.run, self.fleet.id, driver.plan)
+        function = feed.function(pack_function(double, style="one", retry_on=(), samples=[]))
+        for item in range(ITEMS):
+            feed.add(function, item)
+            if feed.open_items == ITEMS // 2:
+                feed.close_chunk()
+        feed.end()
+        driver.input_ended(feed.fed)
+        self.fed = True
+        self.stage.add("reader", self.read)
+        driver._drive()
+
+    def read(self) -> None:
+        """Who attaches, and drives it on."""
+        driver = recovered(self.backend, self.spec)
+        self.drivers.append(driver)
+        if Run(self.backend, self.spec, None)._end_or_hold(driver.fleet) is None:
+            driver._drive()
+
+    def cancel(self) -> None:
+        """Somebody else cancels."""
+        self.backend.store.put(RunNames(self.run).cancel, b"")
+
+    def may_die(self, actor: Actor) -> bool:
+        """Workers and drivers do; what a feeder that died has not stored is nobody's, and another matter."""
+        return self.fed or actor.name.startswith("worker")
+
+    @property
+    def driven(self) -> bool:
+        """It is over, or somebody will see to that."""
+        return read_end(self.backend, self.run) is not None or any(
+            actor.name in ("feeder", "reader") for actor in self.stage.living
+        )
+
+    def check(self) -> None:
+        """It ended as it must: each item answered once, and rightly."""
+        for actor in self.stage.actors:
+            assert actor.error is None, actor.error
+        for driver in self.drivers:
+            assert driver.error is None or isinstance(driver.error, Died), driver.error
+        end = read_end(self.backend, self.run)
+        assert end is not None, "nobody ended it"
+        anew = recovered(self.backend, self.spec)
+        told = Counter(index for index, value in self._answers(anew) if value == double(index))
+        assert set(told.values()) <= {1}
+        if end["state"] != RunState.CANCELLED:
+            assert end["state"] == RunState.SUCCEEDED
+            assert end["answered"] == ITEMS
+            assert sorted(told) == list(range(ITEMS))
+            assert anew.ledger.complete
+
+    def _answers(self, driver: Driver) -> Iterator[tuple[int, Any]]:
+        reader = Run(self.backend, self.spec, driver)
+        for settled in driver.ledger.spans():
+            for index, value in answers(reader._outcome(settled.span)):
+                if any(part.lo <= index < part.hi for part in settled.answered):
+                    yield index, value
+
+
+def played(choices: Sequence[int]) -> None:
+    """One run, in the order that the choices say; when those are used up, all go on by turns until it is over."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = World(Path(folder))
+        stage, deaths = run.stage, 0
+        try:
+            for choice in choices:
+                if not (living := stage.living):
+                    break
+                actor = living[choice % len(living)]
+                move = MOVES[choice // 64 % len(MOVES)]
+                if move in (Move.DIE, Move.DIE_AFTER):
+                    deaths += 1
+                    move = move if deaths <= _DEATHS and run.may_die(actor) else Move.GO
+                if choice % 4096 == 4095 and "canceller" not in (each.name for each in stage.actors):
+                    stage.add("canceller", run.cancel)
+                stage.step(actor, move, choice // 8 % 8, sleep_s=LEASE_S + 1)
+            for _ in range(_TURNS):
+                for actor in stage.living:
+                    stage.step(actor)
+                stage.now += LEASE_S / 100
+                if not run.driven:
+                    stage.add("reader", run.read)
+            assert not stage.living, f"still at it: {[actor.name for actor in stage.living]}"
+            run.check()
+        except AssertionError as error:
+            error.add_note("\n".join(stage.story))
+            raise
+        finally:
+            stage.end()
+            run.queue.close()
+
+
+def reduced(choices: list[int], tries: int = 200) -> list[int]:
+    """Fewer choices that fail as well: halves, quarters and so on are left to the turn of the first actor."""
+    size = len(choices)
+    while size:
+        for lo in range(0, len(choices), size):
+            fewer = [*choices[:lo], *[0] * min(size, len(choices) - lo), *choices[lo + size :]]
+            if fewer != choices and tries and fails(fewer):
+                choices = fewer
+            tries = max(tries - 1, 0)
+        size //= 2
+    return choices
+
+
+def fails(choices: list[int]) -> bool:
+    """Whether something does not hold."""
+    try:
+        played(choices)
+    except AssertionError:
+        return True
+    return False
+
+
+def search(seeds: Iterable[int]) -> None:
+    """Raises the reduced story of the first seed that fails."""
+    for seed in seeds:
+        chance = random.Random(seed)
+        choices = [chance.randrange(1 << 16) for _ in range(chance.randrange(20, 300))]
+        if fails(choices):
+            try:
+                played(reduced(choices))
+            except AssertionError as error:
+                error.add_note(f"seed {seed}")
+                raise
+
+
+def test_every_item_is_answered_once() -> None:
+    """Whoever is slow, sleeps, or dies: each item has one answer, the right one, and the run ends when all have."""
+    search(range(60))
+
+
+@pytest.mark.rest
+def test_every_item_is_answered_once_in_many_more_orders() -> None:
+    """The same, longer."""
+    search(range(60, 2_000))
