@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +16,11 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from prefect_starburst.internals import before_events_end, client_settings, tls
 from starburst_common import Failure, Run, RunState, RunStatus
+from starburst_common.phrases import our_log
 from starburst_common.progress import rate_and_eta
 from starburst_common.report import duration, elapsed_s
 
-_log = logging.getLogger("prefect.task_runner.starburst")
+_log = our_log("prefect.task_runner.starburst")
 
 _FIRST_S = 3.0  #: a run that is over sooner is told of when it is
 _AFTER_S = 0.5  #: after which it is, unless the interpreter ends

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import threading
 from collections import defaultdict, deque
@@ -16,10 +15,11 @@ from prefect_starburst.call import Reply
 from prefect_starburst.facts import CallContext
 from starburst_common import Failure, Run, list_runs
 from starburst_common.errors import StarburstError
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.replay import stored_items
 
-_log = logging.getLogger("prefect.task_runner.starburst")
+_log = our_log("prefect.task_runner.starburst")
 
 #: Tags of a run that say for which flow run, and for which attempt at it, it was started.
 FLOW_RUN, ATTEMPT = "prefect-flow-run", "prefect-attempt"

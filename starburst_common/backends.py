@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+import errno
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starburst_common.errors import BadInput, NotFound
+from starburst_common.errors import BadInput, NotFound, Unavailable
 from starburst_common.model import FleetId
 from starburst_common.names import FLEETS, holders
+from starburst_common.phrases import one_line, our_log, told
 from starburst_common.ports import Backend, Repository
 
 if TYPE_CHECKING:
     from starburst_common.image.build import SiteImages
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 
 
 def open_backend(backend: str | Backend = "auto") -> Backend:
@@ -69,5 +70,12 @@ def local_at(home: Path, *, keep_days: float = 7) -> Backend:
 
     try:
         return local_backend(home, keep_days=keep_days)
-    except OSError as error:
-        raise BadInput(f"home={str(home)!r} cannot be used: {error}: set STARBURST_HOME to a folder you own") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(f"home={told(str(home))}: {error}: make room there, or set STARBURST_HOME") from None
+        raise BadInput(
+            f"home={told(str(home))} cannot be used: {one_line(str(error), 300)}: set STARBURST_HOME to a folder you "
+            "own"
+        ) from None

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 import re
 import stat
@@ -35,11 +34,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from starburst_common.errors import BadInput
+from starburst_common.phrases import our_log, told
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 _NEVER = frozenset({"__pycache__", "node_modules", "venv", ".git"})
 _SECRETS = (
     *(".env", ".env.*", ".netrc", ".pypirc", ".aws", ".ssh", "credentials*"),
@@ -198,9 +198,9 @@ class _Rules:
         for number, line in enumerate(self._file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
             try:
                 patterns += list(GitIgnoreSpec.from_lines([line]).patterns)
-            except ValueError as error:
+            except (ValueError, re.error) as error:
                 if self._file.name == _OURS:  # Git passes over a line that is no pattern
-                    raise BadInput(f"{self._file}, line {number}: {line!r} is no pattern: {error}") from None
+                    raise BadInput(f"{self._file}, line {number}: {told(line)} is no pattern: {error}") from None
         return GitIgnoreSpec(patterns)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 import pickletools
 import re
 import site
@@ -21,8 +20,9 @@ from starburst_common.bundle import Bundle, Module, Stamp, bundle_of, module_at
 from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout
 from starburst_common.model import Buffer
+from starburst_common.phrases import our_log
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
 
 

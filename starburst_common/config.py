@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -12,10 +13,13 @@ from typing import Any, Self
 from platformdirs import user_cache_path, user_config_path
 
 from starburst_common.errors import BadInput
+from starburst_common.phrases import one_line, told
 from starburst_common.site import Site
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")
 PLATFORMS = ("linux/amd64", "linux/arm64")
+STRATEGIES = ("", "first-index", "unsafe-first-match", "unsafe-best-match")
+MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class ImageSettings:
     requirements: str = ""  #: the file that says what is needed; default: found in the project
     groups: tuple[str, ...] = ()  #: dependency groups of the project that are needed too
     extras: tuple[str, ...] = ()  #: and its extras
+    index_strategy: str = ""  #: among package indexes, as uv has it; default: its own, the first that has a package
     keep_days: int = 30  #: how long an image is kept, from when it was last pulled; runs have their own `keep_days`
 
     @classmethod
@@ -41,24 +46,30 @@ class ImageSettings:
         starburst_common.errors.BadInput: config.toml: builder='podman': give one of auto, layer, docker, codebuild
         """
         known = {field.name: field.default for field in fields(cls)}
+        if not isinstance(table, Mapping):
+            raise BadInput(f"{source}: {told(table)} is no table: give `name = value` lines below it")
         values: dict[str, Any] = {}
         for name, value in table.items():
             if name not in known:
-                raise BadInput(f"{source}: unknown setting {name!r}: known are {', '.join(known)}")
+                raise BadInput(f"{source}: unknown setting {told(name)}: known are {', '.join(known)}")
             if isinstance(known[name], tuple):
                 if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-                    raise BadInput(f"{source}: {name}={value!r}: give a list of texts")
+                    raise BadInput(f"{source}: {name}={told(value)}: give a list of texts")
                 value = tuple(value)
             elif type(value) is not type(known[name]):
-                raise BadInput(f"{source}: {name}={value!r}: give {'days' if name == 'keep_days' else 'a text'}")
+                raise BadInput(f"{source}: {name}={told(value)}: give {'days' if name == 'keep_days' else 'a text'}")
             values[name] = value
         made = cls(**values)
         if made.builder not in BUILDERS:
-            raise BadInput(f"{source}: builder={made.builder!r}: give one of {', '.join(BUILDERS)}")
+            raise BadInput(f"{source}: builder={told(made.builder)}: give one of {', '.join(BUILDERS)}")
+        if made.index_strategy not in STRATEGIES:
+            raise BadInput(
+                f"{source}: index_strategy={told(made.index_strategy)}: give one of {', '.join(STRATEGIES[1:])}"
+            )
         if wrong := [each for each in made.platforms if each not in PLATFORMS]:
-            raise BadInput(f"{source}: platforms={wrong[0]!r}: give some of {', '.join(PLATFORMS)}")
-        if made.keep_days < 1:
-            raise BadInput(f"{source}: keep_days={made.keep_days}: give at least 1 day")
+            raise BadInput(f"{source}: platforms={told(wrong[0])}: give some of {', '.join(PLATFORMS)}")
+        if not 1 <= made.keep_days <= MOST_DAYS:
+            raise BadInput(f"{source}: keep_days={told(made.keep_days)}: give at least 1 day, at most {MOST_DAYS:,}")
         return made
 
     def in_project(self, folder: Path) -> Self:
@@ -66,7 +77,11 @@ class ImageSettings:
         for place in (folder, *folder.parents):
             file = place / "pyproject.toml"
             if file.is_file():
-                table = _read(file).get("tool", {}).get("starburst", {}).get("image", {})
+                table: Any = _read(file)
+                for name in ("tool", "starburst", "image"):
+                    table = table.get(name, {})
+                    if not isinstance(table, Mapping):
+                        raise BadInput(f"{file}: {name}={told(table)} is no table")
                 mine = {field.name: getattr(self, field.name) for field in fields(self)}
                 return self.of({**mine, **table}, f"{file}: [tool.starburst.image]")
         return self
@@ -100,7 +115,7 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     image = ImageSettings.of(written.pop("image", {}), f"{file}: [image]")
     if unknown := sorted(set(written) - set(defaults)):
         known = ", ".join([*sorted(defaults), "[site]", "[image]"])
-        raise BadInput(f"{file}: unknown setting {unknown[0]!r}: known are {known}")
+        raise BadInput(f"{file}: unknown setting {told(unknown[0])}: known are {known}")
     site = Site.of(table, str(file)) if table is not None else None
     arguments = {"backend": backend, "home": home, "keep_days": None}
     values: dict[str, Any] = {}
@@ -109,22 +124,30 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
         variable = f"STARBURST_{name.upper()}"
         candidates = (
             (arguments[name], "argument"),
-            (env.get(variable), f"environment ({variable})"),
+            (env.get(variable) or None, f"environment ({variable})"),
             (written.get(name), str(file)),
             (default, "default"),
         )
         values[name], sources[name] = next((value, source) for value, source in candidates if value is not None)
     if values["backend"] not in ("auto", "aws", "local"):
-        raise BadInput(f'backend={values["backend"]!r} (from {sources["backend"]}): use "auto", "aws" or "local"')
+        raise BadInput(f'backend={told(values["backend"])} (from {sources["backend"]}): use "auto", "aws" or "local"')
     if values["backend"] == "aws" and site is None:
         raise BadInput(f'backend="aws" (from {sources["backend"]}), but {file} has no [site] table: add one')
     try:
-        keep_days = float(values["keep_days"])
-    except ValueError:
-        raise BadInput(f"keep_days={values['keep_days']!r} (from {sources['keep_days']}): give days") from None
+        keep_days = math.nan if isinstance(values["keep_days"], bool) else float(values["keep_days"])
+    except (ValueError, TypeError, OverflowError):
+        keep_days = math.nan
+    if not 0 <= keep_days <= MOST_DAYS:
+        raise BadInput(
+            f"keep_days={told(values['keep_days'])} (from {sources['keep_days']}): give days from 0 to {MOST_DAYS:,}"
+        )
+    try:
+        home = Path(values["home"]).expanduser()
+    except (TypeError, RuntimeError):
+        raise BadInput(f"home={told(values['home'])} (from {sources['home']}): give a folder") from None
     return Settings(
         backend=values["backend"],
-        home=Path(values["home"]).expanduser(),
+        home=home,
         keep_days=keep_days,
         site=site,
         image=image,
@@ -134,6 +157,10 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{file}: not TOML: {error}") from None
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: not UTF-8, as TOML has to be: {error}: save it so") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadInput(f"{file}: not TOML: {one_line(str(error), 300)}") from None
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None

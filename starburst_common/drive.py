@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from base64 import b64decode
@@ -15,6 +14,7 @@ from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
 from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import RunNames, work_queue
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Depth
 from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide
 from starburst_common.spec import read_end
@@ -30,7 +30,7 @@ from starburst_common.wire import (
     unseal,
 )
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
 _RETRY_S = 1.0

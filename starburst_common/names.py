@@ -6,11 +6,14 @@ a run wait, end or be pruned early, blame an item, hold up a build, or change wh
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass
 
+from starburst_common.errors import BadInput, NotFound
 from starburst_common.model import FleetId, RunId, Span
+from starburst_common.phrases import told
 
 RUNS = "runs/"
 CODE = "code/"
@@ -27,6 +30,20 @@ def build_turns(tag: str) -> str:
 def new_build_source(tag: str, architecture: str) -> str:
     """A place for what a build service needs to build an image; not sealed."""
     return f"{BUILDS}{tag}/source/{architecture}-{secrets.token_hex(8)}.zip"
+
+
+def run_id(given: object) -> RunId:
+    """The id of a run that somebody named. Raises `BadInput` for what is no text, `NotFound` for what no run is called.
+
+    >>> run_id("../x")
+    Traceback (most recent call last):
+    starburst_common.errors.NotFound: no run '../x': `starburst runs` lists those there are
+    """
+    if not isinstance(given, str):
+        raise BadInput(f"run_id={told(given)}: give a run's id, as `run.id` gives it")
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", given):
+        raise NotFound(f"no run {told(given)}: `starburst runs` lists those there are")
+    return RunId(given)
 
 
 def new_run_id() -> RunId:

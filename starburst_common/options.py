@@ -7,9 +7,11 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 from starburst_common.errors import BadInput, UnknownOption
+from starburst_common.phrases import told
 
 #: Fargate sizes: vCPU to (least, most, step) of memory in MiB.
 #: Source: Amazon ECS Developer Guide, "Task size" for Fargate, read 2026-11-22.
@@ -24,6 +26,8 @@ FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
 }
 _NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
 MOST_WORKERS = 5000
+_MOST_ITEMS = 10**12 - 1  # an index has twelve digits
+_LONGEST_S = 10 * 365 * 86400.0
 
 
 def memory_mib(size: str | float) -> int:
@@ -35,9 +39,10 @@ def memory_mib(size: str | float) -> int:
     Traceback (most recent call last):
     starburst_common.errors.BadInput: memory='8XB' is not a size: write "8GB", "512MB" or a number of GB
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(GI?B?|MI?B?)?\s*", str(size), re.IGNORECASE)
-    if isinstance(size, bool) or match is None or float(match[1]) <= 0:
-        raise BadInput(f'memory={size!r} is not a size: write "8GB", "512MB" or a number of GB')
+    given = size if isinstance(size, str) else str(size) if is_number(size) else ""
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*(GI?B?|MI?B?)?\s*", given, re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        raise BadInput(f'memory={told(size)} is not a size: write "8GB", "512MB" or a number of GB')
     unit = (match[2] or "G")[0].upper()
     return round(float(match[1]) * (1024 if unit == "G" else 1))
 
@@ -100,19 +105,21 @@ class Resources:
         starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of
         1024, or cpu=2
         """
-        if isinstance(cpu, bool) or cpu not in FARGATE_MEMORY_MIB:
-            raise BadInput(f"cpu={cpu!r} is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}")
+        if not is_number(cpu) or cpu not in FARGATE_MEMORY_MIB:
+            raise BadInput(
+                f"cpu={told(cpu)} is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}"
+            )
         mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
         if not _fits(cpu, mib):
             better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if _fits(other, mib)), "")
             raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
         count = max(1, int(cpu)) if slots is None else slots
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 64:
-            raise BadInput(f"slots={slots!r}: give a whole number from 1 to 64")
+            raise BadInput(f"slots={told(slots)}: give a whole number from 1 to 64")
         if not isinstance(spot, bool):
-            raise BadInput(f"spot={spot!r}: give True or False")
+            raise BadInput(f"spot={told(spot)}: give True or False")
         if image is not None and not (isinstance(image, str) and image.strip()):
-            raise BadInput(f'image={image!r}: give an image such as "REGISTRY/REPOSITORY:TAG", or None')
+            raise BadInput(f'image={told(image)}: give an image such as "REGISTRY/REPOSITORY:TAG", or None')
         return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None, spot=spot, image=image or "")
 
 
@@ -134,9 +141,9 @@ class Tolerance:
             return cls()
         if isinstance(tolerate, int) and not isinstance(tolerate, bool) and tolerate >= 0:
             return cls(count=tolerate)
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", tolerate) if isinstance(tolerate, str) else None
+        match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*%\s*", tolerate) if isinstance(tolerate, str) else None
         if match is None or float(match[1]) > 100:
-            raise BadInput(f'tolerate={tolerate!r}: give a count such as 5, or a share such as "2%"')
+            raise BadInput(f'tolerate={told(tolerate)}: give a count such as 5, or a share such as "2%"')
         return cls(percent=float(match[1]))
 
     def allows(self, *, failed: int, items: int) -> bool:
@@ -228,33 +235,37 @@ class Options:
         if workers is not None and (
             isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS
         ):
-            raise BadInput(f"workers={workers!r}: give a whole number from 1 to {MOST_WORKERS}")
+            raise BadInput(f"workers={told(workers)}: give a whole number from 1 to {MOST_WORKERS}")
         if chunk_size is not None and (
-            isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1
+            isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or not 1 <= chunk_size <= _MOST_ITEMS
         ):
-            raise BadInput(f"chunk_size={chunk_size!r}: give a whole number of items, at least 1")
+            raise BadInput(
+                f"chunk_size={told(chunk_size)}: give a whole number of items, at least 1, at most {_MOST_ITEMS}"
+            )
         if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 100:
-            raise BadInput(f"retries={retries!r}: give a whole number from 0 to 100")
-        if not _is_number(retry_delay) or not 0 <= retry_delay <= 3600:
-            raise BadInput(f"retry_delay={retry_delay!r}: give seconds from 0 to 3600")
+            raise BadInput(f"retries={told(retries)}: give a whole number from 0 to 100")
+        if not is_number(retry_delay) or not 0 <= retry_delay <= 3600:
+            raise BadInput(f"retry_delay={told(retry_delay)}: give seconds from 0 to 3600")
         kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
         if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-            raise BadInput(f"retry_on={retry_on!r}: give an exception type, or a tuple of them")
-        if timeout is not None and (not _is_number(timeout) or timeout <= 0):
-            raise BadInput(f"timeout={timeout!r}: give seconds above 0 for one item, or None")
+            raise BadInput(f"retry_on={told(retry_on)}: give an exception type, or a tuple of them")
+        if timeout is not None and (not is_number(timeout) or not 0 < timeout <= _LONGEST_S):
+            raise BadInput(
+                f"timeout={told(timeout)}: give seconds above 0 for one item, at most {_LONGEST_S:.0f}, or None"
+            )
         for name, value in (("return_exceptions", return_exceptions), ("ordered", ordered)):
             if not isinstance(value, bool):
-                raise BadInput(f"{name}={value!r}: give True or False")
+                raise BadInput(f"{name}={told(value)}: give True or False")
         if progress is not None and not isinstance(progress, bool):
-            raise BadInput(f"progress={progress!r}: give True, False or None")
-        if budget is not None and (not _is_number(budget) or budget <= 0):
-            raise BadInput(f"budget={budget!r}: give US dollars above 0, or None")
+            raise BadInput(f"progress={told(progress)}: give True, False or None")
+        if budget is not None and (not is_number(budget) or budget <= 0):
+            raise BadInput(f"budget={told(budget)}: give US dollars above 0, or None")
         if label is not None and not isinstance(label, str):
-            raise BadInput(f"label={label!r}: give text")
+            raise BadInput(f"label={told(label)}: give text")
         if tags is not None and not (
             isinstance(tags, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in tags.items())
         ):
-            raise BadInput(f"tags={tags!r}: give a dictionary whose names and values are text")
+            raise BadInput(f"tags={told(tags)}: give a dictionary whose names and values are text")
         tolerance = Tolerance.of(tolerate)
         return cls(
             workers=workers,
@@ -292,8 +303,14 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise UnknownOption(f"no option {name!r}: {hint}")
+            raise UnknownOption(f"no option {told(name)}: {hint}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a computation can hold: no bool, no NaN, no infinity."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

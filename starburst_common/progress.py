@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 from starburst_common.model import RunStatus
+from starburst_common.phrases import one_line
 from starburst_common.run import Run
 
 _BAR_S, _LINE_S = 0.2, 5.0
-_NAME = 28  # characters of a label: those of an id
+_NAME = 28  # characters of a label before the bar: those of an id
+_LABEL = 120  # and in a line
 
 
 @contextmanager
@@ -43,11 +45,8 @@ def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     failed = f", {status.failed:,} failed" if status.failed else ""
     eta = f", about {left:.0f} s left" if left and not status.state.over else ""
     end = f", {status.state}" if status.state.over else f", {_workers(status)}"
-    return f"{status.label or status.id}: {status.answered:,} of {of} items{failed}{end}, {rate:,.0f}/s{eta}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _NAME else f"{text[: _NAME - 1]}…"
+    name = one_line(status.label or status.id, _LABEL)
+    return f"{name}: {status.answered:,} of {of} items{failed}{end}, {rate:,.0f}/s{eta}"
 
 
 def _workers(status: RunStatus) -> str:
@@ -84,8 +83,8 @@ def _bar(run: Run) -> Iterator[None]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     began, before = time.monotonic(), run.status().answered
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        row = bar.add_task(escape(_short(run.label or run.id)), total=None, note="starting workers")
+    with Progress(*columns, console=Console(stderr=True, emoji=False)) as bar:
+        row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers")
 
         def show(status: RunStatus) -> None:
             rate, _ = rate_and_eta(status, time.monotonic() - began, before)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import calendar
-import logging
 import time
 from contextlib import suppress
 
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import CODE, FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, work_queue
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.spec import Spec, expires_at, read_end
 from starburst_common.wire import read_document, unseal
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 _EVERY_S = 3600.0
 _ABANDONED_S = 3600.0  #: a fleet older than this may be closed if nobody needs it
 

@@ -12,10 +12,15 @@ from typing import Any
 from starburst_common.estimate import Estimate
 from starburst_common.ledger import Settled
 from starburst_common.model import Failure, RunStatus
+from starburst_common.phrases import one_line, shortened, visible, visible_lines
 
 _CHUNKS = 5_000  #: whose items can be looked up on the page
-_FAILURES = 1_000  #: told in full
+_FAILURES = 1_000  #: that have a row
+_MESSAGE = 2_000  #: characters of one
 _TRACEBACK = 8_000  #: characters of one
+_TRACEBACKS = 1_000_000  #: characters of all
+_KINDS = 50
+_NAME = 200  #: characters of an exception's
 _SLOWEST = 10
 _WORKERS = 200
 
@@ -31,8 +36,8 @@ def report_page(
 ) -> str:
     """One page of HTML that needs nothing else: figures, workers, slow chunks, failures, and a look-up by item.
 
-    It stays small: it holds the first 1,000 failures, the 200 busiest workers, and for the look-up the items of the
-    first 5,000 chunks.
+    It stays small: it holds the first 1,000 failures (their tracebacks as far as a million characters go), the 200
+    busiest workers, and for the look-up the items of the first 5,000 chunks. What others wrote shows as what it is.
 
     Args:
         status: how the run stands.
@@ -50,6 +55,7 @@ def report_page(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=lambda value: visible_lines(value) if type(value) is str else value,
     )
     parts = [part for chunk in settled for part in _parts(chunk)]
     whole = "" if status.items is None else f" of {status.items:,}"
@@ -62,22 +68,21 @@ def report_page(
         "estimated cost": str(estimate),
         "prices from": estimate.source,
     }
-    kinds = Counter((str(failure.kind), failure.error) for failure in failures)
-    page = templates.get_template("report.html.j2").render(
+    kinds = Counter((str(failure.kind), one_line(failure.error, _NAME)) for failure in failures)
+    return templates.get_template("report.html.j2").render(
         status=status,
         head={name: text for name, text in head.items() if text},
         share=lambda part: round(100 * part / max(status.items or status.answered, 1), 2),
         at=_moment(now),
-        kinds=kinds.most_common(),
-        failures=[_row(failure) for failure in failures[:_FAILURES]],
+        kinds=kinds.most_common(_KINDS),
+        failures=_rows(failures[:_FAILURES]),
         failed=len(failures),
         workers=_workers(settled)[:_WORKERS],
         slowest=sorted(parts, key=lambda part: -part.each_s)[:_SLOWEST],
-        chunks=[[part.lo, part.hi, part.worker, round(part.each_s, 6)] for part in parts[:_CHUNKS]],
+        chunks=[[part.lo, part.hi, visible(part.worker), round(part.each_s, 6)] for part in parts[:_CHUNKS]],
         lookup_to=parts[_CHUNKS].lo if len(parts) > _CHUNKS else None,
         duration=duration,
     )
-    return page.encode(errors="backslashreplace").decode()  # a file's name in a message may be no UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +111,22 @@ def _workers(settled: Sequence[Settled]) -> list[tuple[str, int, int, int, float
     return sorted(((name, *each) for name, each in sums.items()), key=lambda row: -row[4])
 
 
-def _row(failure: Failure) -> dict[str, Any]:
-    text = failure.traceback
-    return {
-        "item": failure.index,
-        "kind": str(failure.kind),
-        "error": failure.error,
-        "message": failure.message,
-        "worker": failure.worker,
-        "traceback": text if len(text) <= _TRACEBACK else f"…{text[-_TRACEBACK:]}",
-    }
+def _rows(failures: Sequence[Failure]) -> list[dict[str, Any]]:
+    rows, left = [], _TRACEBACKS
+    for failure in failures:
+        text = visible_lines(shortened(failure.traceback, _TRACEBACK)) if left > 0 else ""
+        left -= len(text)
+        rows.append(
+            {
+                "item": failure.index,
+                "kind": str(failure.kind),
+                "error": one_line(failure.error, _NAME),
+                "message": visible_lines(shortened(failure.message, _MESSAGE)),
+                "worker": visible(failure.worker),
+                "traceback": text,
+            }
+        )
+    return rows
 
 
 def _moment(moment: float) -> str:

@@ -26,11 +26,15 @@ from starburst_common.follow import as_settled, in_order
 from starburst_common.ledger import Settled
 from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
 from starburst_common.names import RUNS, RunNames
-from starburst_common.options import Resources, Tolerance
+from starburst_common.names import run_id as run_id_of
+from starburst_common.options import Resources, Tolerance, is_number
+from starburst_common.phrases import told
 from starburst_common.ports import Backend
 from starburst_common.report import report_page
 from starburst_common.spec import Spec, expires_at, read_end
 from starburst_common.wire import read_outcome
+
+_LONGEST_S = 36_500 * 86_400.0
 
 
 class Run:
@@ -198,8 +202,8 @@ class Run:
 
     def extend(self, seconds: float) -> float:
         """Keep the run `seconds` longer than it would be; returns when it may be pruned (wall clock)."""
-        if seconds <= 0:
-            raise BadInput(f"seconds={seconds!r}: give seconds above 0")
+        if not is_number(seconds) or not 0 < seconds <= _LONGEST_S:
+            raise BadInput(f"seconds={told(seconds)}: give seconds above 0, at most {_LONGEST_S:.0f}: a hundred years")
         until = expires_at(self._backend, self._spec) + seconds
         self._backend.store.put(self._names.expires, json.dumps(until).encode())
         return until
@@ -344,12 +348,13 @@ def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
     """Hold a run that some process started, on any day before it expires.
 
     Nothing is driven until you wait for it or ask for its results; then this process drives it on if need be.
-    Raises `NotFound`.
+    Raises `NotFound`, or `BadInput` for what is no text.
     """
     from starburst_common.backends import open_backend
 
+    named = run_id_of(run_id)
     opened = open_backend(backend)
-    return Run(opened, Spec.read(opened, RunId(run_id)), None)
+    return Run(opened, Spec.read(opened, named), None)
 
 
 def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:

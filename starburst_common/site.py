@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Self
 
 from starburst_common.errors import BadInput
+from starburst_common.phrases import told
 
 _SHAPES: dict[str, tuple[str, str]] = {
     "name": (r"[a-z0-9][a-z0-9-]{0,19}", "up to 20 lower-case letters, digits and hyphens"),
@@ -20,6 +21,9 @@ _SHAPES: dict[str, tuple[str, str]] = {
     "signing_secret": (r"arn:aws[a-z-]*:(secretsmanager|ssm):.+", "the ARN of a secret or of a secure parameter"),
     "architecture": (r"X86_64|ARM64", "X86_64 or ARM64"),
 }
+
+_KINDS: dict[str, type] = {"tuple[str, ...]": tuple, "int": int, "bool": bool}  #: by annotation; others are text
+_GIVE = {tuple: "a list of texts", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +57,28 @@ class Site:
 task_role, signing_secret
         """
         known = {field.name: field for field in fields(cls)}
+        if not isinstance(table, Mapping):
+            raise BadInput(f"{source}: site={told(table)} is no table: write [site], and its lines below")
         if unknown := [name for name in table if name not in known]:
-            raise BadInput(f"{source}: [site] has no {unknown[0]!r}: known are {', '.join(known)}")
+            raise BadInput(f"{source}: [site] has no {told(unknown[0])}: known are {', '.join(known)}")
         needed = [name for name, field in known.items() if field.default is MISSING and not table.get(name)]
         if needed:
             raise BadInput(f"{source}: [site] lacks {', '.join(needed)}")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
         }
+        for name, value in values.items():
+            kind: type = _KINDS.get(str(known[name].type), str)
+            if type(value) is not kind or (
+                isinstance(value, tuple) and not all(isinstance(each, str) for each in value)
+            ):
+                raise BadInput(f"{source}: [site] {name}={told(table[name])}: give {_GIVE[kind]}")
         for name, (shape, meaning) in _SHAPES.items():
-            if name in values and not re.fullmatch(shape, str(values[name])):
-                raise BadInput(f"{source}: [site] {name}={values[name]!r}: give {meaning}")
+            if name in values and not re.fullmatch(shape, values[name]):
+                raise BadInput(f"{source}: [site] {name}={told(values[name])}: give {meaning}")
         for name, most in (("subnets", 16), ("security_groups", 5)):
             if name in values and not (isinstance(values[name], tuple) and len(values[name]) <= most):
-                raise BadInput(f"{source}: [site] {name}={values[name]!r}: give a list of at most {most} ids")
+                raise BadInput(f"{source}: [site] {name}={told(values[name])}: give a list of at most {most} ids")
         values["log_group"] = values.get("log_group") or f"/starburst/{values['name']}"
         values["repository"] = values.get("repository") or f"starburst-{values['name']}"
         return cls(**values)

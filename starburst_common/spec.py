@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from contextlib import suppress
@@ -15,11 +14,12 @@ from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
 from starburst_common.options import Options, Resources, Tolerance
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.reconcile import Policy
 from starburst_common.wire import WIRE_VERSION, document, read_document, seal, unseal
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

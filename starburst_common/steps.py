@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from starburst_common.phrases import visible_lines
+
 STEPS = "starburst.image"  #: the logger that is told, at INFO
 
 
@@ -34,4 +36,4 @@ def steps_shown(wanted: bool | None) -> Iterator[None]:
 
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr)
+        print(visible_lines(record.getMessage()), file=sys.stderr)

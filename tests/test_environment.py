@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from starburst_common.cli import env as env_command
 from starburst_common.environment import Environment
 from starburst_common.environment.find import find_environment
-from starburst_common.environment.indexes import index_settings
+from starburst_common.environment.indexes import index_settings, indexes_of
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
 from tests.indexes import Index, project, running_index, wheel
 
@@ -416,6 +416,28 @@ def test_pips_index_is_uvs_too(place: Path, index: Index, monkeypatch: pytest.Mo
     monkeypatch.setenv("PIP_CONFIG_FILE", str(place / "pip.conf"))
     (place / "requirements.txt").write_text("alpha\n")
     assert bare(find(place)) == ["alpha==1.0", "beta==1.5"]
+
+
+def test_a_higher_version_elsewhere_changes_nothing(
+    place: Path, index: Index, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several indexes the first that has a package gives it, pip's extra ones first; a setting may differ."""
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    index.add("mine", "99.0")
+    with running_index() as private:
+        private.add("mine", "1.0")
+        monkeypatch.setenv("PIP_INDEX_URL", index.url)
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", private.url)
+        (place / "requirements.txt").write_text("mine\nalpha\n")
+        found = find(place)
+        assert bare(found) == ["alpha==1.0", "beta==1.5", "mine==1.0"]
+        assert [line for line in said.lines if "the first that has it" in line and "index_strategy" in line]
+        assert indexes_of(found)["UV_INDEX_STRATEGY"] == "unsafe-best-match", "the hash says which file it is"
+        unhashed = Environment(python=found.python, requirements=("mine==1.0",), source=found.source)
+        assert "UV_INDEX_STRATEGY" not in indexes_of(unhashed)
+        said.lines.clear()
+        assert "mine==99.0" in bare(find(place, index_strategy="unsafe-best-match"))
+        assert not [line for line in said.lines if "the first that has it" in line]
 
 
 def test_builders_hear_of_the_indexes_of_a_lock(place: Path) -> None:

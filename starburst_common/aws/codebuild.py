@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import re
 import secrets
 import shlex
@@ -32,9 +31,10 @@ from starburst_common.image import context, oci
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.names import new_build_source
+from starburst_common.phrases import our_log
 from starburst_common.ports import Access
 
-_log = logging.getLogger("starburst.aws")
+_log = our_log("starburst.aws")
 #: Environment type and image. Source: github.com/aws/aws-codebuild-docker-images, README, "actively maintained", as of
 #: 2026-04-09; both have Docker 28.5 with the overlay2 store, which pushes a plain manifest for a platform.
 _MACHINES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,11 @@ from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run
 from starburst_common.aws.tasks import task_id, worker_state
 from starburst_common.errors import CannotLaunch, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
 from starburst_common.site import Site
 
-_log = logging.getLogger("starburst.aws")
+_log = our_log("starburst.aws")
 
 _DESCRIBE_MOST = 100  #: tasks a call. Source: Amazon ECS API reference, DescribeTasks
 _TAIL_LINES = 50

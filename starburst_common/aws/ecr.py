@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starburst_common.aws.clients import Clients, speaking
 from starburst_common.errors import NotFound, StarburstError
+from starburst_common.phrases import our_log
 from starburst_common.ports import Access, StoredImage
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr.type_defs import ImageDetailTypeDef, ImageIdentifierTypeDef
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 _BATCH = 100  #: images of a BatchGetImage or BatchDeleteImage call
 _TOKEN_LEFT_S = 30 * 60  #: a token with less left is not given out: a push may take that long
 _LAYERED = (

@@ -25,12 +25,14 @@ from starburst_common.errors import (
     StarburstError,
     Unavailable,
 )
+from starburst_common.phrases import one_line, visible_lines
 
 EXIT_CODES = (
     "Exit codes: 0 all fine, or failures within --tolerate; 1 an item failed, or any other error; "
     "2 bad usage or input; 3 no such run; 4 stopped for its failures, or cancelled; 5 a service or "
     "this machine failed; 130 Ctrl-C."
 )
+_MOST = 4000  # characters of an error
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # which package it lives in depends on typer's version
 
 app = typer.Typer(
@@ -125,8 +127,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _fail(error: BaseException | str, code: int) -> int:
     if _verbose():
-        traceback.print_exc()
-    print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        _print_traceback(error if isinstance(error, BaseException) else None)
+    print(f"error: {one_line(str(error), _MOST) or type(error).__name__}", file=sys.stderr)
     return code
 
 
@@ -138,9 +140,14 @@ class _Lines(logging.Handler):
     """Log records as lines on whatever stderr is at the time; a progress bar may stand in for it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        print(f"{record.levelname.lower()}: {visible_lines(record.getMessage())}", file=sys.stderr)
         if record.exc_info and _verbose():
-            traceback.print_exception(record.exc_info[1])
+            _print_traceback(record.exc_info[1])
+
+
+def _print_traceback(error: BaseException | None) -> None:
+    if error is not None:
+        print(visible_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
 
 
 def _log_to_stderr(verbose: bool) -> None:

@@ -29,10 +29,10 @@ def demo(
     from starburst_common.run import attach
 
     thrown = DARTS * _HANDFULS
-    if not (quiet or json):
-        say(f"Estimating pi from {thrown:,} random darts, in {_HANDFULS} items …")
     began = time.perf_counter()
     with Cluster(backend=backend, workers=workers, label="demo: pi") as cluster:
+        if not (quiet or json):
+            say(f"Estimating pi from {thrown:,} random darts, in {_HANDFULS} items …")
         run = cluster.start(throw_darts, range(_HANDFULS))
         try:
             with progress(run, False if quiet else None):

@@ -37,7 +37,13 @@ def show(
     here = Path.cwd()
     chosen = settings().image.in_project(here)
     named = requirements or (here / chosen.requirements if chosen.requirements else None)
-    found = find_environment(here, requirements=named, groups=group or chosen.groups, extras=extra or chosen.extras)
+    found = find_environment(
+        here,
+        requirements=named,
+        groups=group or chosen.groups,
+        extras=extra or chosen.extras,
+        index_strategy=chosen.index_strategy,
+    )
     image = image_fields(found)
     if json:
         print_json({**fields(found), **image})
@@ -102,26 +108,17 @@ def without_hashes(line: str) -> str:
 
 
 def _show(found: Environment, image: dict[str, str], *, every: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from starburst_common.cli.show import print_table
+    from starburst_common.cli.show import print_fields
 
     shown = list(found.requirements if every else found.requirements[:_SHOWN])
     more = len(found.requirements) - len(shown)
-    rows = {
+    rows: dict[str, str | list[str]] = {
         "found": found.source,
         "python": found.python,
         "packages": f"{len(found.requirements):,}",
-        "": "\n".join([*map(without_hashes, shown), *([f"… and {more:,} more (--all)"] if more else [])]),
+        "": [*map(without_hashes, shown), *([f"… and {more:,} more (--all)"] if more else [])],
         "with code": ", ".join(found.local),
         "fingerprint": fingerprint(found),
         **image,
     }
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, Text(value))
-    print_table(table)
+    print_fields(rows)

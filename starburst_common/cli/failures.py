@@ -8,6 +8,8 @@ import typer
 
 from starburst_common.cli.words import BackendWord, Json, RunWord
 
+_TOLD = 1000  # characters of one; --json gives all
+
 
 def failures(
     run: RunWord,
@@ -21,8 +23,9 @@ def failures(
     With --json all of them, one object a line. The exit code is 1 if there is any.
     """
     from starburst_common.cli.lines import failure_fields, print_json
-    from starburst_common.cli.show import cell, columns, one_line, print_table, say
+    from starburst_common.cli.show import add_row, columns, in_a_line, print_table, say
     from starburst_common.cli.which import find_run
+    from starburst_common.phrases import visible_lines
 
     found = find_run(run, backend)
     failed = found.failures()
@@ -32,11 +35,11 @@ def failures(
             print_json(failure_fields(failure))
     elif tracebacks:
         for failure in shown:
-            print(f"item {failure.index}: {one_line(failure)}\n{failure.traceback}\n")
+            print(f"item {failure.index}: {in_a_line(failure, _TOLD)}\n{visible_lines(failure.traceback)}\n")
     elif failed:
         table = columns("item", "kind", "failure", right=("item",), flexible="failure")
         for failure in shown:
-            table.add_row(str(failure.index), str(failure.kind), cell(one_line(failure)))
+            add_row(table, str(failure.index), str(failure.kind), in_a_line(failure, _TOLD))
         print_table(table)
     else:
         say("no item has failed")

@@ -28,6 +28,7 @@ def build(
     from starburst_common.cli.show import say
     from starburst_common.config import BUILDERS
     from starburst_common.errors import BadInput
+    from starburst_common.phrases import visible
     from starburst_common.steps import steps_shown
 
     if builder is not None and builder not in BUILDERS:
@@ -43,7 +44,7 @@ def build(
         return
     if not built:
         say("it is there already")
-    print(reference)
+    print(visible(reference))
 
 
 def ls(json: Json = False) -> None:
@@ -52,7 +53,7 @@ def ls(json: Json = False) -> None:
     The size of an image for several platforms is that of the largest, as ECR tells it.
     """
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import ago, columns, print_table, say
+    from starburst_common.cli.show import add_row, ago, columns, print_table, say
     from starburst_common.image.keep import last_used
 
     repository, in_use = _opened()
@@ -69,7 +70,7 @@ def ls(json: Json = False) -> None:
     for image in images:
         pulled = "never" if image.pulled_at is None else ago(image.pulled_at, now)
         used = "yes" if image.tag in in_use else ""
-        table.add_row(image.tag, _size(image.size_bytes), _usd(image), ago(image.pushed_at, now), pulled, used)
+        add_row(table, image.tag, _size(image.size_bytes), _usd(image), ago(image.pushed_at, now), pulled, used)
     print_table(table)
     say(_total(images))
 
@@ -85,6 +86,7 @@ def rm(
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
     from starburst_common.errors import BadInput
+    from starburst_common.phrases import visible
 
     repository, in_use = _opened()
     known = {image.tag: image for image in repository.images()}
@@ -98,7 +100,7 @@ def rm(
     if json:
         print_json([image.tag for image in chosen])
         return
-    print("\n".join(image.tag for image in chosen))
+    print("\n".join(visible(image.tag) for image in chosen))
     say(f"removed {_total(chosen)}")
 
 
@@ -112,7 +114,7 @@ def gc(
 ) -> None:
     """Remove images that no fleet uses and that nobody has pulled for a while; first only say which."""
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import ago, columns, print_table, say
+    from starburst_common.cli.show import add_row, ago, columns, print_table, say
     from starburst_common.config import settings
     from starburst_common.image.keep import collect, last_used
 
@@ -128,7 +130,7 @@ def gc(
         return
     table = columns("image", "size", "USD a month", "last used", right=("size", "USD a month"), flexible="last used")
     for image in found:
-        table.add_row(image.tag, _size(image.size_bytes), _usd(image), ago(last_used(image), now))
+        add_row(table, image.tag, _size(image.size_bytes), _usd(image), ago(last_used(image), now))
     print_table(table)
     say(f"removed {_total(found)}" if yes else f"would remove {_total(found)}: say --yes to do it")
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from starburst_common.errors import BadInput
 from starburst_common.model import Failure
+from starburst_common.phrases import json_escaped
 
 
 def plain(value: Any) -> Any:
@@ -56,9 +57,13 @@ def plain(value: Any) -> Any:
 
 def json_text(value: Any) -> str:
     """One line of JSON, whatever the value."""
+    return json_escaped(_json(value))
+
+
+def _json(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         pass
     try:
         return json.dumps(plain(value), ensure_ascii=False)

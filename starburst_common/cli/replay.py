@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from starburst_common.cli.words import BackendWord, Json, RunWord
+from starburst_common.phrases import one_line, visible_lines
 
 if TYPE_CHECKING:
     from starburst_common.replay import Call
@@ -59,8 +60,8 @@ def replay(
     elif "value" in fields:
         print_json(fields["value"])
     else:
-        message = " ".join(fields["message"].split())
-        print(f"error: item {item}: {fields['error']}: {message}", file=sys.stderr)
+        why = one_line(f"{fields['error']}: {fields['message']}")
+        print(f"error: item {item}: {why}", file=sys.stderr)
     raise typer.Exit(int("value" not in fields))
 
 
@@ -72,7 +73,7 @@ def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
     while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("starburst_common", "bdb"):
         at = at.tb_next
     text = "".join(traceback.format_exception(type(error), error, at))
-    sys.stderr.write(text)
+    sys.stderr.write(visible_lines(text))
     if debug and at is not None:
         import pdb  # noqa: T100 - what was asked for
 

@@ -22,9 +22,10 @@ def report(
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.which import find_run
+    from starburst_common.phrases import visible
 
     found = find_run(run, backend)
     url = found.report()
-    print_json({"id": found.id, "url": url}) if json else print(url)
+    print_json({"id": found.id, "url": url}) if json else print(visible(url))
     if open_it:
         typer.launch(url)

@@ -20,7 +20,7 @@ def runs(
     from rich.text import Text
 
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import ago, cell, columns, print_table, run_fields, say, state_text
+    from starburst_common.cli.show import add_row, ago, columns, print_table, run_fields, say, state_text
     from starburst_common.run import list_runs
 
     tags = tags_of(tag)
@@ -37,8 +37,8 @@ def runs(
         now = run.status()
         items = "?" if now.items is None else f"{now.items:,}"
         failed = Text(f"{now.failed:,}", style="red") if now.failed else ""
-        label = cell(run.label or run.function)
-        table.add_row(run.id, label, state_text(now), items, failed, ago(now.created_at, time.time()))
+        started = ago(now.created_at, time.time())
+        add_row(table, run.id, run.label or run.function, state_text(now), items, failed, started)
     print_table(table)
     if len(shown) < len(known):
         say(f"… and {len(known) - len(shown)} older: --limit 0")
@@ -69,12 +69,13 @@ def prune_expired(backend: BackendWord = "auto", json: Json = False) -> None:
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
+    from starburst_common.phrases import visible
     from starburst_common.prune import prune
 
     removed = prune(open_backend(backend))
     if json:
         print_json(removed)
     elif removed:
-        print("\n".join(removed))
+        print("\n".join(map(visible, removed)))
     else:
         say("nothing has expired")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from starburst_common.model import Failure, RunState, RunStatus
+from starburst_common.phrases import one_line, visible
 from starburst_common.report import duration, elapsed_s
 from starburst_common.run import Run
 
@@ -36,7 +38,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str, *, style: str = "") -> None:
     """A line for people, on stderr."""
-    console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
+    console(stderr=True).print(visible(text), style=style, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_table(table: Table) -> None:
@@ -48,7 +50,7 @@ def print_table(table: Table) -> None:
 
 
 def columns(*names: str, right: tuple[str, ...] = (), flexible: str) -> Table:
-    """An empty table: plain, and only the flexible column (of `cell`s) gives way where it is narrow."""
+    """An empty table: plain, and only the flexible column gives way where it is narrow."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -57,11 +59,30 @@ def columns(*names: str, right: tuple[str, ...] = (), flexible: str) -> Table:
     return table
 
 
-def cell(text: str) -> Text:
-    """What somebody else wrote, on one line, cut where there is no room."""
+def add_row(table: Table, *cells: str | Text) -> None:
+    """Add a row of `columns`: each cell is on one line, shows just its text, and is cut where there is no room."""
     from rich.text import Text
 
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    def shown(text: str) -> Text:
+        return Text(visible(text), no_wrap=True, overflow="ellipsis")
+
+    table.add_row(*(shown(each) if isinstance(each, str) else each for each in cells))
+
+
+def print_fields(fields: Mapping[str, str | Sequence[str] | Text]) -> None:
+    """Names and texts, one below the other, with the lines of those that have several; none that is empty."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        if value:
+            if not isinstance(value, Text):
+                value = Text("\n".join(map(visible, [value] if isinstance(value, str) else value)))
+            table.add_row(name, value)
+    print_table(table)
 
 
 def state_text(status: RunStatus) -> Text:
@@ -152,8 +173,7 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, qui
             say(f"error: {status.state}: {why}: {next_steps(status, here)[0]}")
         return
     for failure in first:
-        text = one_line(failure)
-        say(f"item {failure.index}: {text if len(text) <= _TOLD else text[:_TOLD] + '…'}", style="red")
+        say(f"item {failure.index}: {in_a_line(failure, _TOLD)}", style="red")
     if status.failed > len(first) > 0:
         say(f"… and {status.failed - len(first):,} more failures", style="red")
     of = f" of {status.items:,}" if status.items is not None and status.answered < status.items else ""
@@ -164,9 +184,9 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, qui
     say(f"next: {next_steps(status, here)[0]}")
 
 
-def one_line(failure: Failure) -> str:
-    """A failure's type and message, without line breaks."""
-    return " ".join(f"{failure.error or failure.kind}: {failure.message}".split())
+def in_a_line(failure: Failure, most: int) -> str:
+    """A failure's type and message, without line breaks, cut."""
+    return one_line(f"{failure.error or failure.kind}: {failure.message}", most)
 
 
 def next_steps(status: RunStatus, here: str) -> list[str]:

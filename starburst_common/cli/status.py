@@ -69,16 +69,15 @@ def stay(run: Run, *, quiet: bool) -> None:
 
 
 def _show(run: Run) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from starburst_common.cli.show import ago, next_steps, print_table, state_text
+    from starburst_common.cli.show import ago, next_steps, print_fields, state_text
     from starburst_common.report import duration, elapsed_s
 
     now = run.status()
     elapsed = elapsed_s(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
-    rows: dict[str, str | Text] = {
+    rows: dict[str, str | list[str] | Text] = {
         "run": Text(run.id, style="bold"),
         "label": run.label,
         "function": run.function,
@@ -92,12 +91,6 @@ def _show(run: Run) -> None:
         "slot time": duration(now.slot_seconds),
         "on AWS": f"about {run.estimate(now)}",
         "kept": f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(run.expires_at))}",
-        "next": "\n".join(next_steps(now, "status")),
+        "next": next_steps(now, "status"),
     }
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, Text(value) if isinstance(value, str) else value)
-    print_table(table)
+    print_fields(rows)

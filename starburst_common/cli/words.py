@@ -13,10 +13,11 @@ from starburst_common.errors import BadInput
 def _complete_run(incomplete: str) -> list[tuple[str, str]]:
     """Ids of kept runs, newest first, each with what it is."""
     from starburst_common.errors import StarburstError
+    from starburst_common.phrases import one_line
     from starburst_common.run import list_runs
 
     try:
-        known = [(str(run.id), run.label or run.function) for run in list_runs()]
+        known = [(str(run.id), one_line(run.label or run.function, 60)) for run in list_runs()]
     except (StarburstError, OSError):
         return []
     return [(name, what) for name, what in [*known, ("last", "the newest run")] if name.startswith(incomplete)]

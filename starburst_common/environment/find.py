@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +16,13 @@ from typing import Any, TypeVar
 from platformdirs import user_cache_path
 
 from starburst_common.environment import Environment, freeze, locks, texts, uvlock
+from starburst_common.environment.indexes import index_settings
 from starburst_common.environment.lines import Lines, project_name, requirement, sort_out, without_credentials
 from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
+from starburst_common.phrases import our_log
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 _VERSION = 2  #: of what is cached
 _UNPINNED_S = 86400.0  #: what an index chose freely is asked for again after this long
 _KEPT_S = 30 * 86400.0  #: unused answers are thrown away then
@@ -55,6 +56,7 @@ def find_environment(
     requirements: Path | None = None,
     groups: Sequence[str] = (),
     extras: Sequence[str] = (),
+    index_strategy: str = "",
     cache: Path | None = None,
 ) -> Environment:
     """What code in a folder needs, for the running interpreter's minor version of Python.
@@ -74,18 +76,30 @@ def find_environment(
     path = _named(requirements) if requirements is not None else _nearest(folder)
     cache = user_cache_path("starburst") / "environments" if cache is None else cache
     packages = freeze.installed()
-    asked = Asked(groups=tuple(sorted(groups)), extras=tuple(sorted(extras)), folder=folder)
+    asked = Asked(
+        groups=tuple(sorted(groups)), extras=tuple(sorted(extras)), folder=folder, index_strategy=index_strategy
+    )
     if path is None:
         return _from_interpreter(folder, packages, asked, cache)
     _log.info("environment: %s", path)
     kind = kind_of(path)
     matters = "" if kind.frozen else freeze.fingerprint(packages)
     key = _key(
-        kind.what, *_contents(kind.files(path)), matters, repr(asked.groups), repr(asked.extras), asked.member(path)
+        kind.what,
+        *_contents(kind.files(path)),
+        matters,
+        repr(asked.groups),
+        repr(asked.extras),
+        asked.member(path),
+        index_strategy,
     )
-    found = _cached(
-        cache, key, None if kind.frozen else _UNPINNED_S, lambda: _environment(kind.read(path, _python(), asked), path)
-    )
+
+    def resolved() -> Environment:
+        if not kind.frozen:
+            _warn_of_order(index_settings(path), asked)
+        return _environment(kind.read(path, _python(), asked), path)
+
+    found = _cached(cache, key, None if kind.frozen else _UNPINNED_S, resolved)
     _warn_of_differences(found, freeze.versions(packages))
     _warn_of_copies(found, packages)
     return found
@@ -166,7 +180,9 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
 
     def found() -> Environment:
         frozen = freeze.freeze(packages)
-        lines = sort_out(freeze.resolve(frozen, folder=folder, python=_python()), python=_python())
+        _warn_of_order(index_settings(None), asked)
+        text = freeze.resolve(frozen, folder=folder, python=_python(), options=asked.options)
+        lines = sort_out(text, python=_python())
         return Environment.of(
             _python(),
             "\n".join(lines.requirements),
@@ -174,7 +190,7 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
             local=frozen.local,
         )
 
-    kept = _cached(cache, _key("freeze", freeze.fingerprint(packages)), None, found)
+    kept = _cached(cache, _key("freeze", freeze.fingerprint(packages), asked.index_strategy), None, found)
     _warn_of_copies(kept, packages)
     return kept
 
@@ -196,6 +212,15 @@ def _refuse_files(lines: Lines, path: Path) -> None:
         raise CannotBuild(
             f"{path}: workers cannot reach {', '.join(lines.files)}. Publish it to an index, name the project's folder "
             "as an editable dependency so that it travels with your code, or give image=…"
+        )
+
+
+def _warn_of_order(settings: Mapping[str, str], asked: Asked) -> None:
+    """Where pip would choose among several indexes by another rule than uv, which chooses here."""
+    if "UV_INDEX" in settings and not (asked.index_strategy or os.environ.get("UV_INDEX_STRATEGY")):
+        _log.warning(
+            "there are several package indexes: a package comes from the first that has it, the extra ones before the "
+            "other, where pip takes the highest version that any has; index_strategy in the settings' [image] chooses"
         )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -18,8 +17,9 @@ from starburst_common.environment.lines import OURS, without_credentials
 from starburst_common.environment.needs import Node, needed, reach
 from starburst_common.environment.resolve import compile_text, pin
 from starburst_common.errors import CannotBuild, StarburstError, Unavailable
+from starburst_common.phrases import our_log
 
-_log = logging.getLogger("starburst")
+_log = our_log()
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one
 
 
@@ -101,7 +101,7 @@ def freeze(packages: dict[str, Package]) -> Frozen:
     return Frozen(pins=pins, roots=tuple(_roots(set(pins), edges)), local=tuple(local))
 
 
-def resolve(frozen: Frozen, *, folder: Path, python: str) -> str:
+def resolve(frozen: Frozen, *, folder: Path, python: str, options: Sequence[str] = ()) -> str:
     """Requirements with hashes, and what the packages need on Linux beside what they need here.
 
     Packages that do not fit together, or cannot say what they need without being built, are taken as they are.
@@ -113,11 +113,11 @@ def resolve(frozen: Frozen, *, folder: Path, python: str) -> str:
     wanted = [frozen.pins[name] for name in (*frozen.roots, *(set(frozen.pins) - set(by_version)))]
     try:
         text = "\n".join(dict.fromkeys(wanted))
-        return compile_text(text, folder=folder, python=python, constraints=by_version)
+        return compile_text(text, folder=folder, python=python, constraints=by_version, options=options)
     except Unavailable:
         raise
     except StarburstError as error:
-        text = pin(frozen.pins.values(), folder=folder, python=python)
+        text = pin(frozen.pins.values(), folder=folder, python=python, options=options)
         _log.warning(
             "the packages installed here do not fit together, or one must be built to know what it needs (see `uv pip "
             "check`): workers get just the same ones. uv said: %s",

@@ -12,28 +12,30 @@ from pathlib import Path
 
 from starburst_common.environment import Environment, locks, texts
 from starburst_common.environment.lines import logical_lines
-from starburst_common.environment.pipconfig import from_pip, uv_settings
+from starburst_common.environment.pipconfig import PYPI, from_pip, uv_settings
 
-_PYPI = re.compile(r"https://pypi\.org/simple/?")
 _OPTION = re.compile(r"(-i|--index-url|--extra-index-url)[\s=]+(\S+)")
 
 
 def indexes_of(environment: Environment) -> dict[str, str]:
-    """`index_settings` for where an environment was found."""
+    """`index_settings` for where an environment was found, to install what it says.
+
+    Where hashes say which files those are, any index may give them.
+    """
     file = Path(environment.source)
-    return index_settings(file if file.is_file() else None)
+    found = index_settings(file if file.is_file() else None)
+    if "UV_INDEX" in found and all("--hash=" in line or " @ " in line for line in environment.requirements):
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return found
 
 
 def index_settings(path: Path | None) -> dict[str, str]:
-    """Environment variables with which uv finds what `find_environment` found; `path` is its file, None after a freeze.
-
-    Only for installing with hashes: any index may give a package then.
-    """
+    """Variables with which uv finds what `find_environment` found; `path` is its file, None after a freeze."""
     if path is None:
         return from_pip()
     if path.name.endswith(".lock") or path.name.startswith("pylock."):
         urls = dict.fromkeys(_registries(path))
-        return uv_settings("", [url for url in urls if not _PYPI.fullmatch(url)])
+        return uv_settings("", [url for url in urls if not PYPI.fullmatch(url)])
     files = [file for file in texts.files(path) if file.suffix not in (".toml", ".py", ".cfg")]
     found = [_OPTION.match(line) for file in files for line in logical_lines(file.read_text(encoding="utf-8-sig"))]
     options = [(match[1], os.path.expandvars(match[2])) for match in found if match]

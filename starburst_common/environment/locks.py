@@ -28,6 +28,12 @@ class Asked:
     groups: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     folder: Path = Path()  #: where the code is
+    index_strategy: str = ""  #: of uv, where it has to choose; its own where empty
+
+    @property
+    def options(self) -> list[str]:
+        """For uv, where it resolves."""
+        return [f"--index-strategy={self.index_strategy}"] if self.index_strategy else []
 
     def member(self, lock: Path) -> str:
         """Where the code is as seen from a lock: "." if not below."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from platformdirs import user_config_path
 
+PYPI = re.compile(r"https://pypi\.org/simple/?")
 _OF_UV = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 
 
@@ -48,6 +50,15 @@ def _remote(urls: Iterable[str]) -> list[str]:
 
 
 def uv_settings(default: str, extra: list[str]) -> dict[str, str]:
-    """Environment variables for uv; among several indexes the best version counts, as it does for pip."""
+    """Environment variables for uv, to which the extra indexes come first, and PyPI last, whatever it was called.
+
+    Of several, the first that has a package gives it: who publishes a higher version elsewhere changes nothing. Which
+    other rule holds is for uv's `index-strategy` to say.
+
+    >>> uv_settings("https://mine/simple", ["https://pypi.org/simple"])
+    {'UV_DEFAULT_INDEX': 'https://pypi.org/simple', 'UV_INDEX': 'https://mine/simple'}
+    """
+    if default and (public := [url for url in extra if PYPI.fullmatch(url)]):
+        default, extra = public[0], [*(url for url in extra if url not in public), default]
     settings = {"UV_DEFAULT_INDEX": default} if default else {}
-    return settings | ({"UV_INDEX": " ".join(extra), "UV_INDEX_STRATEGY": "unsafe-best-match"} if extra else {})
+    return settings | ({"UV_INDEX": " ".join(extra)} if extra else {})

@@ -95,18 +95,18 @@ def compile_near(
     return compile_files(sources, folder=folder, python=python, options=options)
 
 
-def pin(pins: Iterable[str], *, folder: Path, python: str) -> str:
+def pin(pins: Iterable[str], *, folder: Path, python: str, options: Sequence[str] = ()) -> str:
     """Hashes for requirements that are exact and complete. Raises `CannotBuild` that names all that cannot be had."""
     wanted = list(pins)
 
     def alone(line: str) -> bool:
         try:
-            return bool(compile_text(line, folder=folder, python=python, options=["--no-deps"]))
+            return bool(compile_text(line, folder=folder, python=python, options=["--no-deps", *options]))
         except (Unsatisfiable, CannotBuild):
             return False
 
     try:
-        return compile_text("\n".join(wanted), folder=folder, python=python, options=["--no-deps"])
+        return compile_text("\n".join(wanted), folder=folder, python=python, options=["--no-deps", *options])
     except (Unsatisfiable, CannotBuild):  # uv names the first only
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             missing = [line for line, there in zip(wanted, pool.map(alone, wanted), strict=True) if not there]
@@ -114,7 +114,9 @@ def pin(pins: Iterable[str], *, folder: Path, python: str) -> str:
             raise
     raise CannotBuild(
         f"not to be had from the package indexes known to uv: {', '.join(sorted(missing))}. "
-        "If they are on an index of yours, name it in pyproject.toml under [[tool.uv.index]] or in UV_INDEX; "
+        "If they are on an index of yours, name it in pyproject.toml under [[tool.uv.index]] or in UV_INDEX "
+        "(of several, the first that has a package gives it: `index_strategy` in the settings' [image] is for another "
+        "rule); "
         "else publish them, install them editable so that they travel with your code, "
         "list what your function needs in a requirements.txt, or give image=…"
     )

@@ -45,6 +45,7 @@ def read(path: Path, python: str, asked: Asked) -> str:
         if all_exact(path):
             return "\n".join(line for file in files(path) for line in _lines(file))
     options = [f"--extra={extra}" for extra in asked.extras] + [f"--group={group}" for group in asked.groups]
+    options += asked.options
     near = freeze.versions(freeze.installed())
     with tempfile.TemporaryDirectory() as temporary:
         ours = Path(temporary, "requirements.txt")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +22,11 @@ from starburst_common.image.recipe import PYTHON_LABEL, Recipe
 from starburst_common.image.registry import Manifest, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel
 from starburst_common.names import build_turns
+from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Repository
 from starburst_common.steps import STEPS
 
-_log = logging.getLogger(STEPS)
+_log = our_log(STEPS)
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 BEAT_S = 5.0  #: who builds says so that often
 LOST_S = 30.0  #: who has not said so for so long is dead
@@ -76,6 +76,7 @@ class SiteImages:
             requirements=(folder / settings.requirements) if settings.requirements else None,
             groups=settings.groups,
             extras=settings.extras,
+            index_strategy=settings.index_strategy,
         )
 
     def recipe(self, folder: Path, environment: Environment | None = None) -> Recipe:

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from weakref import finalize
 
-from starburst_common.errors import NotFound, Unavailable
+from starburst_common.errors import BadInput, NotFound, Unavailable
 from starburst_common.ports import Depth, Leased
 
 _SCHEMA = """
@@ -197,7 +197,10 @@ class LocalQueue:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Raises `Unavailable` where the disk is full or the file cannot be had: that may pass, so it is waited for."""
+        """Raises `Unavailable` where the disk is full or the file cannot be had: that may pass, so it is waited for.
+
+        `BadInput` where the file is no database.
+        """
         with self._lock:
             db = self._idle.pop() if self._idle else None
         try:
@@ -212,6 +215,15 @@ class LocalQueue:
                 db.close()  # whatever it was in the midst of
                 db = None
             raise Unavailable(f"the queue in {self._file}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            if db is not None:
+                db.close()
+                db = None
+            raise BadInput(
+                f"the queue in {self._file} is damaged, or is none: {error}: move this file away, with those whose "
+                "names begin so, and `starburst attach` sends anew what a run is owed; or set STARBURST_HOME to "
+                "another folder"
+            ) from error
         finally:
             if db is not None:
                 with self._lock:

@@ -21,12 +21,15 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
 
+from starburst_common.phrases import shortened
 from starburst_worker.capture import Capture
 
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
 _BOARD = Struct("=qqqq")
+_MESSAGE, _TRACEBACK, _NAME = 10_000, 20_000, 200  #: characters at most of what is told of a failure
+_PICKLED = 256 << 10  #: bytes at most of an exception that is sent itself
 
 
 class Board:
@@ -210,12 +213,13 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next  # the user's frames only
     text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    message = shortened(_text(error), _MESSAGE)
     fields = {
         "index": index,
         "kind": kind,
-        "error": type(error).__name__,
-        "message": f"{_text(error)}: {_LACKING}" if kind == "import" and lacking else _text(error),
-        "traceback": text[-20_000:],
+        "error": shortened(type(error).__name__, _NAME),
+        "message": f"{message}: {_LACKING}" if kind == "import" and lacking else message,
+        "traceback": shortened(text, _TRACEBACK),
     }
     try:
         import cloudpickle
@@ -223,6 +227,8 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
         if not isinstance(error, Exception):
             return fields, None  # SystemExit and the like must not end whoever raises them again
         pickled = cloudpickle.dumps(error.with_traceback(None), 5)
+        if len(pickled) > _PICKLED:
+            return fields, None  # who asks for the answers holds all that failed
         pickle.loads(pickled)
     except Exception:
         return fields, None
@@ -235,7 +241,8 @@ def _unpicklable(index: int, value: Any, error: Exception) -> tuple[dict[str, An
         "index": index,
         "kind": "user",
         "error": "UnpicklableResult",
-        "message": f"the result, a {kind}, cannot be pickled: {error}: return plain data, or a name for it",
+        "message": f"the result, a {shortened(kind, _NAME)}, cannot be pickled: {shortened(_text(error), _MESSAGE)}: "
+        "return plain data, or a name for it",
         "traceback": "",
     }, None
 

@@ -1,0 +1,138 @@
+"""Text of others in; the same, fit for a terminal's line, a table, JSON or a page, out.
+
+What others wrote (labels, functions, messages, logs, file names, answers of services) stays as it is in every value
+that the API gives. It is made fit where it is shown, and cut where it comes from.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+
+#: What steers a terminal, turns or hides text, or breaks a line: C0 and C1, bidirectional marks, separators, what has
+#: no width, surrogates, tags. A joiner between letters that need one (emoji, Persian, Hindi) is part of the text.
+_HIDDEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    r"\U000e0000-\U000e00ff]|(?<![^\x00-\u02ff])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u02ff\u200c\u200d])"
+)
+_BREAK = re.compile(r"\r\n?|\n")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
+
+
+def visible(text: str) -> str:
+    r"""On one line, with what would steer, turn, hide or break it escaped as `repr` does.
+
+    >>> print(visible("a\x1b[31mb\u202ec\nd"), visible("naïve 日本語"))
+    a\x1b[31mb\u202ec\nd naïve 日本語
+    """
+    return text if text.isprintable() and text.isascii() else _HIDDEN.sub(_escaped, text)
+
+
+def visible_lines(text: str) -> str:
+    r"""As `visible`, with its lines and tabs.
+
+    >>> visible_lines("a\tb\r\nc\x07")
+    'a\tb\nc\\x07'
+    """
+    return "\n".join("\t".join(map(visible, line.split("\t"))) for line in _BREAK.split(text))
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    r"""As `visible`, with breaks and runs of blanks as one blank; cut with "…" where it is longer than `most`.
+
+    >>> one_line("no\n  such\x1b file"), one_line("abcdef", 4)
+    ('no such\\x1b file', 'abc…')
+    """
+    head = text if most is None else text[: 8 * most]  # whatever is beyond is cut anyway
+    line = visible(" ".join(head.split()))
+    return line if most is None or (len(line) <= most and len(head) == len(text)) else f"{line[: most - 1]}…"
+
+
+def shortened(text: str, most: int) -> str:
+    """Its beginning and, of what is too long, its end, with how much is left out; at most `most` characters.
+
+    >>> print(shortened("a" * 500 + "b" * 500, 50))
+    aaaaaaaaa
+    … 981 characters left out …
+    bbbbbbbbbb
+    """
+    if len(text) <= most:
+        return text
+    kept = most - len(_left_out(len(text)))
+    return f"{text[: kept // 2]}{_left_out(len(text) - kept)}{text[len(text) - (kept - kept // 2) :]}"
+
+
+def json_escaped(text: str) -> str:
+    r"""JSON whose strings show what they hold: the same document.
+
+    >>> json_escaped('"a\u202eb\U000e0001"')
+    '"a\\u202eb\\udb40\\udc01"'
+    """
+    return text if text.isascii() else _HIDDEN.sub(lambda found: _utf16(found[0]), text)
+
+
+def markdown(text: str) -> str:
+    r"""On one line, as markdown that shows just this; in a table's cell too.
+
+    >>> print(markdown("a|b\n<b>*x*`"))
+    a\|b \<b\>\*x\*\`
+    """
+    return _MARKDOWN.sub(r"\\\1", one_line(text))
+
+
+def code(text: str) -> str:
+    r"""On one line, as markdown code, in a table's cell too.
+
+    >>> print(code("f"), code("a`|\n"))
+    `f` `` a`\| ``
+    """
+    line = one_line(text).replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    return f"{fence}{line}{fence}" if "`" not in line else f"{fence} {line} {fence}"
+
+
+def told(value: object, most: int = 200) -> str:
+    """A value as a message names it: its `repr`, cut; whatever it is.
+
+    >>> told("8XB"), told("x" * 1000, 8)
+    ("'8XB'", "'xxxxxx…")
+    """
+    try:
+        text = repr(value[:most]) if isinstance(value, str) and len(value) > most else repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return one_line(text, most)
+
+
+def our_log(name: str = "starburst") -> logging.Logger:
+    """Our logger of that name, whose records are fit to be shown, whoever's handler does that."""
+    log = logging.getLogger(name)
+    log.addFilter(_fit)  # it is there but once
+    return log
+
+
+def _fit(record: logging.LogRecord) -> bool:
+    if not record.args:
+        record.msg = visible_lines(str(record.msg))
+    elif isinstance(record.args, tuple):
+        record.args = tuple(
+            visible_lines(str(each)) if isinstance(each, str | BaseException) else each for each in record.args
+        )
+    if record.exc_info and not record.exc_text:
+        record.exc_text = visible_lines("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    return True
+
+
+def _left_out(count: int) -> str:
+    return f"\n… {count:,} characters left out …\n"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _utf16(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
