@@ -10,6 +10,7 @@ from itertools import chain, islice
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from starburst_common.backends import open_backend
 from starburst_common.code import pack_function
@@ -24,7 +25,7 @@ from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.prune import prune_now_and_then
-from starburst_common.run import Run
+from starburst_common.run import CLOSE_S, Run
 from starburst_common.spec import Spec
 from starburst_common.steps import steps_shown
 
@@ -76,6 +77,7 @@ class Cluster:
         self._backend: Backend | None = None
         self._fleet: Fleet | None = None
         self._executor: StarburstExecutor | None = None
+        self._drivers: WeakSet[Driver] = WeakSet()  # of the runs begun on this fleet
 
     def __enter__(self) -> Self:
         self._opened()
@@ -116,6 +118,11 @@ class Cluster:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=cancel_futures)
             self._executor = None
+        if not cancel_futures:
+            until = time.monotonic() + CLOSE_S
+            for driver in list(self._drivers):
+                if driver.ending:
+                    driver.join(until - time.monotonic())
         if self._fleet is not None:
             self._fleet.release("cluster")
             self._fleet = None
@@ -197,6 +204,7 @@ class Cluster:
             self._undo(fleet, run_id)
             raise
         driver.start()
+        self._drivers.add(driver)
         if not feed_ended[0]:
             reader = _Reader(feed, run, driver, function, everything, options.chunk_size, fleet.slots)
             Thread(target=reader.read, name=f"starburst-feed-{run_id}", daemon=True).start()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused, Unavailable
 from starburst_common.fleet import Fleet
@@ -17,7 +20,7 @@ from starburst_common.names import RunNames, work_queue
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Depth
 from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide
-from starburst_common.spec import read_end
+from starburst_common.spec import is_cancelled, read_end
 from starburst_common.wire import (
     chunk_message,
     document,
@@ -38,6 +41,8 @@ _BAD_ENDS = (WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.UN
 _REPORTED = 3  #: so many workers' bad ends are told in full
 _LAST_LINES = 10
 _NOTICES_KEPT = 10  #: booked notices are deleted by so many
+_LISTING_SHARE = 0.03  #: of the driver's time goes into listings at most
+_EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
@@ -77,7 +82,8 @@ class Driver:
         self._inline: dict[Span, bytes] = {}
         self._inline_bytes = 0
         self._quiet_since = time.monotonic()
-        self._listed_at = time.monotonic()
+        self._list_at = time.monotonic() + backend.look_s / 2
+        self._unheard: frozenset[Span] = frozenset()  # outcomes of the last listing that no notice had told of yet
         self._productive = -1  # workers that had ended when something was last settled; -1: count them anew
         self._cancel = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
@@ -85,11 +91,12 @@ class Driver:
     def start(self) -> None:
         """Begin in a thread of its own."""
         self._thread.start()
+        _live.add(self)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the run and of its clean-up."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        """Wait for the end of the run and of its clean-up; whether it has come."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.closed, timeout)
 
     def plan(self, chunks: Sequence[Chunk]) -> None:
         """Chunks that are about to be sent."""
@@ -112,14 +119,22 @@ class Driver:
             self.changed.notify_all()
 
     def cancel(self) -> None:
-        """End the run soon; says so durably first."""
-        self.backend.store.put(self._names.cancel, b"")
+        """End the run soon; durably so when this returns, and also where it is interrupted."""
         with self.changed:
             self._cancel.set()
             self.changed.notify_all()
+        mark_cancelled(self.backend, self.run)
 
-    def outcome_bytes(self, span: Span) -> Any:
-        """A settled chunk's outcome, from memory or the store: an outage is waited out, since the answer is there."""
+    @property
+    def ending(self) -> bool:
+        """Whether nothing but its end is left to come, and that soon."""
+        return self.state.over or self.ledger.complete or self._cancel.is_set()
+
+    def outcome_bytes(self, span: Span, deadline: float | None = None) -> Any:
+        """A settled chunk's outcome, from memory or the store: an outage is waited out, since the answer is there.
+
+        `deadline` is on the monotonic clock. Raises TimeoutError.
+        """
         with self.changed:
             body = self._inline.pop(span, None)
             if body is not None:
@@ -129,8 +144,13 @@ class Driver:
             try:
                 return self.backend.store.get(self._names.outcome(span))
             except Unavailable as error:
+                left = _RETRY_S if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(
+                        f"run {self.run}: its answers cannot be read in time; they are kept: {error}"
+                    ) from error
                 _log.warning("run %s: its answers are waited for: %s", self.run, error)
-                time.sleep(_RETRY_S)
+                time.sleep(min(left, _RETRY_S))
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""
@@ -157,7 +177,12 @@ class Driver:
                 try:
                     left = self.backend.tick_s - (time.monotonic() - ticked)
                     hurry = self._listen(wait_s=0.0 if self._impossible else max(left, 0.0))
-                    if time.monotonic() - ticked >= self.backend.tick_s or hurry or self._urgent():
+                    if self.state.over:
+                        self._clean_up()
+                        return
+                    if self._decided():
+                        finished = self._carry_out(decide(self._marked(self._known()), self.policy))
+                    elif time.monotonic() - ticked >= self.backend.tick_s or hurry:
                         ticked = time.monotonic()
                         finished = self._tick()
                     self._waits_for(self._launch_waits)
@@ -180,7 +205,8 @@ class Driver:
         """Look, decide, act; True once the run is finished."""
         if self._silent and (end := read_end(self.backend, self.run)) is not None:
             self._list_outcomes()  # there may be answers that only who ended it has heard of
-            self._over(end)
+            self.over(end)
+            self._clean_up()
             return True
         actions = decide(self.observe(), self.policy)
         if self._carry_out(actions):
@@ -189,28 +215,28 @@ class Driver:
             self._launch_must_wait_for("")  # what there is will do
         return False
 
-    def _urgent(self) -> bool:
-        """Whether to decide at once, not at the next tick."""
-        return self.ledger.complete or self._cancel.is_set() or bool(self._impossible)
+    def _decided(self) -> bool:
+        """Whether the run is to end, as can be seen without asking anybody."""
+        return any(isinstance(action, Finish) for action in decide(self._known(), self.policy))
 
     def _listen(self, wait_s: float) -> bool:
-        """Wait for what moves the run; True if it makes a decision urgent."""
+        """Wait for what moves the run; True if it is worth a look before the next tick."""
         if self.ledger.owed:
-            return self._hear(wait_s) and self.ledger.failed > 0
+            self._hear(wait_s)
+            return False
         with self.changed:  # nothing is owed, so no notice will come: what can is input, or its end
-            self.changed.wait_for(lambda: self.ledger.owed or self.input_lost or self._urgent(), wait_s)
-            return bool(self.input_lost) or (bool(self.ledger.owed) and not self.alive)
+            self.changed.wait_for(lambda: self.ledger.owed or self._decided(), wait_s)
+            return bool(self.ledger.owed) and not self.alive
 
-    def _hear(self, wait_s: float) -> bool:
-        """Book the notices that are there; True if anything was new."""
+    def _hear(self, wait_s: float) -> None:
+        """Book the notices that are there."""
         queue = self.backend.queue
         try:
             leased = queue.receive(self._names.notices, limit=10, lease_s=60.0, wait_s=wait_s)
         except NotFound:
             self._silent = True  # another driver has finished the run; the next tick sees its end
             time.sleep(min(wait_s, 0.05))
-            return False
-        news = False
+            return
         for message in leased:
             try:
                 notice = open_message(self.backend.key, f"notice {self.run}", message.body)
@@ -218,20 +244,18 @@ class Driver:
                 _log.error("run %s: refused a notice: %s", self.run, error)
                 continue
             inline = notice.get("outcome")
-            news |= self._book(notice["summary"], None if inline is None else b64decode(inline))
+            self._book(notice["summary"], None if inline is None else b64decode(inline))
         if leased:
-            self._listed_at = time.monotonic()
             self._heard += [message.receipt for message in leased]
             if len(self._heard) >= _NOTICES_KEPT:  # the others go with the queue; one that comes again changes nothing
                 queue.delete(self._names.notices, self._heard)
                 self._heard = []
-        return news
 
-    def _book(self, summary: dict[str, Any], body: bytes | None) -> bool:
+    def _book(self, summary: dict[str, Any], body: bytes | None) -> None:
         with self.changed:
             booked = self.ledger.settle(summary)
             if not booked:
-                return False
+                return
             if body is not None and self._inline_bytes + len(body) <= _INLINE_KEPT:
                 self._inline[booked[0].span] = body
                 self._inline_bytes += len(body)
@@ -239,27 +263,34 @@ class Driver:
             self._quiet_since = time.monotonic()
             self._productive = -1
             self.changed.notify_all()
-        return True
 
-    def _list_outcomes(self) -> None:
-        """The truth: which outcomes there are."""
-        self._listed_at = time.monotonic()
-        for key in self.backend.store.list(self._names.outcomes):
-            span = Span.parse(key.rsplit("/", 1)[-1])
-            if not self.ledger.settled(span):
-                try:
-                    outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
-                except Refused as error:
-                    self.refused = str(error)
-                    continue
-                self._book(summary_fields(outcome), None)
+    def _list_outcomes(self, *, but_new: bool = False) -> None:
+        """The truth: which outcomes there are; `but_new` leaves those to their notices that no listing has seen before.
+
+        Notices that another driver hears never come to us. So the next listing is due whether we hear of anything or
+        not: in half of `look_s`, or later where listings are long.
+        """
+        began = time.monotonic()
+        spans = (Span.parse(key.rsplit("/", 1)[-1]) for key in self.backend.store.list(self._names.outcomes))
+        unheard = frozenset(span for span in spans if not self.ledger.settled(span))
+        now = time.monotonic()
+        self._list_at = now + max(self.backend.look_s / 2, (now - began) / _LISTING_SHARE)
+        wanted = unheard & self._unheard if but_new else unheard
+        self._unheard = unheard
+        for span in sorted(wanted):
+            key = self._names.outcome(span)
+            try:
+                outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
+            except Refused as error:
+                self.refused = str(error)
+                continue
+            self._book(summary_fields(outcome), None)
 
     def observe(self) -> View:
         """Look at everything the decision needs."""
-        now = time.monotonic()
         ledger = self.ledger
-        if ledger.owed and now - self._listed_at > self.backend.look_s:
-            self._list_outcomes()
+        if ledger.owed and time.monotonic() > self._list_at:
+            self._list_outcomes(but_new=True)
         workers = self.fleet.states()
         alive = [worker for worker in workers if worker.phase is not WorkerPhase.STOPPED]
         launched = max((worker.ordinal for worker in workers), default=-1) + 1
@@ -267,36 +298,46 @@ class Driver:
             self._productive = sum(worker.phase is WorkerPhase.STOPPED for worker in workers)
         ended = [worker for worker in workers if worker.end in _BAD_ENDS]
         self._report(ended)
-        quiet = now - self._quiet_since > self.policy.resend_after_s
-        queue, owed = work_queue(self.fleet.id), len(ledger.owed)
         with self.changed:
             self.alive = len(alive)
-        return View(
-            now=now,
-            items=ledger.items,
-            answered=ledger.answered,
-            failed=ledger.failed,
-            owed=owed,
+        known = self._known()
+        quiet = known.now - known.quiet_since > self.policy.resend_after_s
+        depth = self.backend.queue.depth(work_queue(self.fleet.id), group=self.run) if known.owed and quiet else None
+        return replace(
+            self._marked(known),
             expected=self._expected(),
-            depth=self.backend.queue.depth(queue, group=self.run) if owed and quiet else Depth(owed, 0),
-            quiet_since=self._quiet_since,
-            alive=len(alive),
+            depth=depth or known.depth,
             launched=launched,
             barren=max(len(ended) - self._productive, 0),
-            cancelled=self._cancel.is_set() or self._marked(self._names.cancel),
-            breaker=ledger.all_fail_alike() if self.policy.breaker else "",
-            input_lost=self.input_lost,
-            launch_at=self._launch_at,
-            impossible=self._impossible,
-            refused=self.refused,
         )
 
-    def _marked(self, key: str) -> bool:
-        try:
-            self.backend.store.get(key)
-        except NotFound:
-            return False
-        return True
+    def _marked(self, view: View) -> View:
+        """The same, with what others have said of it."""
+        return view if view.cancelled else replace(view, cancelled=is_cancelled(self.backend, self.run))
+
+    def _known(self) -> View:
+        """What the decision needs as far as we know it without asking anybody."""
+        ledger = self.ledger
+        with self.changed:
+            return View(
+                now=time.monotonic(),
+                items=ledger.items,
+                answered=ledger.answered,
+                failed=ledger.failed,
+                owed=len(ledger.owed),
+                expected=0,
+                depth=Depth(len(ledger.owed), 0),
+                quiet_since=self._quiet_since,
+                alive=self.alive,
+                launched=0,
+                barren=0,
+                cancelled=self._cancel.is_set(),
+                breaker=ledger.all_fail_alike() if self.policy.breaker else "",
+                input_lost=self.input_lost,
+                launch_at=self._launch_at,
+                impossible=self._impossible,
+                refused=self.refused,
+            )
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -381,14 +422,51 @@ class Driver:
             store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
         except Exists:  # another driver was first: its word holds
             end = read_end(self.backend, self.run) or end
-        self._over(end)
+        self.over(end)
+        self._clean_up()
 
-    def _over(self, end: dict[str, Any]) -> None:
-        """The run has ended so; what only it needs goes, whoever does that too."""
+    def over(self, end: dict[str, Any]) -> None:
+        """The run has ended so."""
         with self.changed:
             self.state, self.reason, self.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
             self.changed.notify_all()
+
+    def _clean_up(self) -> None:
+        """What only this run needs goes; safe to do twice, by several at once too."""
         self.backend.queue.drop(self._names.notices)
         self.backend.queue.drop_group(work_queue(self.fleet.id), self.run)
         closed = self.fleet.release(self.run)
         self.backend.store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)
+
+
+def mark_cancelled(backend: Backend, run: RunId) -> None:
+    """Tell everybody that a run is cancelled; whoever is interrupted here has told it all the same."""
+    failed: list[Exception] = []
+
+    def mark() -> None:
+        try:
+            backend.store.put(RunNames(run).cancel, b"")
+        except Exception as error:
+            failed.append(error)
+
+    marking = threading.Thread(target=mark, name=f"starburst-cancel-{run}")  # no daemon: the interpreter waits for it
+    try:
+        marking.start()
+    except RuntimeError:  # the interpreter is about to end, and starts no more threads
+        mark()
+    else:
+        marking.join()
+    if failed:
+        raise failed[0]
+
+
+_live: WeakSet[Driver] = WeakSet()
+
+
+@atexit.register
+def _close_books() -> None:
+    """Runs of this process that are about to end do so before it does; others go on without it."""
+    until = time.monotonic() + _EXIT_S
+    for driver in list(_live):
+        if driver.ending:
+            driver.join(until - time.monotonic())

@@ -23,9 +23,12 @@ from starburst_common.fleet import Fleet
 from starburst_common.model import Failure
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.run import Run
 from starburst_common.spec import Spec
+
+_log = our_log()
 
 _AHEAD_CHUNKS = 3  #: chunks a slot sent ahead; calls beyond are pending and can be cancelled
 _MOST_CALLS = 256  #: calls in a chunk
@@ -213,7 +216,7 @@ class StarburstExecutor(Executor):
                 self._sent[index] = future
                 try:
                     self._feed.add(self._stored(fn, (args, kwargs)), (args, kwargs))
-                except Exception as error:
+                except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
                     del self._sent[index]
                     future.set_exception(error)
             self._feed.close_chunk()
@@ -236,11 +239,12 @@ class StarburstExecutor(Executor):
         why = "its run ended"
         try:
             for index, value in self._run.answers():
-                future = self._sent.pop(index)
+                future = self._sent[index]
                 if isinstance(value, Failure):
                     future.set_exception(exception_of(value))
                 else:
                     future.set_result(value)
+                del self._sent[index]
         except BaseException as error:
             why = self._driver.reason or str(error)
         with self._moved:
@@ -250,13 +254,19 @@ class StarburstExecutor(Executor):
         if self._broken:
             self._threads[0].join()  # the sender: after it, no call is on its way from pending to sent
             for future in self._sent.values():
-                future.set_exception(BrokenExecutor(self._broken))
+                if not future.done():
+                    future.set_exception(BrokenExecutor(self._broken))
             for future, *_ in self._pending:
                 if future.set_running_or_notify_cancel():
                     future.set_exception(BrokenExecutor(self._broken))
             self._sent.clear()
             self._pending.clear()
-        self._run.wait()
+        try:
+            if self._driver.error is not None:
+                self._run.cancel()  # nobody waits for its answers any more
+            self._run.wait()
+        except Exception as error:
+            _log.warning("run %s was left as it is: %s", self._run.id, error)
         if self._own_backend and self._fleet is None:
             self._driver.backend.close()
         _live.discard(self)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from starburst_common.errors import NotFound
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, new_fleet_id, work_queue
 from starburst_common.options import Options, Resources
@@ -63,6 +65,13 @@ class Fleet:
         except BaseException:
             self.backend.store.delete([holders(self.id) + holder])
             raise
+
+    def held_by(self, holder: str) -> bool:
+        """Whether it is held by that name."""
+        with suppress(NotFound):
+            self.backend.store.get(holders(self.id) + holder)
+            return True
+        return False
 
     def release(self, holder: str) -> bool:
         """Let go; the last to do so closes the fleet. Returns whether it is closed."""

@@ -16,10 +16,18 @@ def in_order(driver: Driver, deadline: float | None, *, stop_early: bool) -> Ite
     `deadline` is on the monotonic clock. Raises TimeoutError.
     """
     index = 0
-    while (found := _answer_from(driver, deadline, index, stop_early=stop_early)) is not None:
+    while True:
+        found = _answer_at(driver, deadline, index)
+        if stop_early and driver.state is RunState.STOPPED:
+            return
+        if found is None:
+            break
         part, outcome = found
         yield outcome, part
         index = part.hi
+    with driver.changed:
+        beyond = driver.ledger.answers_from(index)  # nothing more will come
+    yield from ((outcome, part) for part, outcome in beyond)
 
 
 def as_settled(driver: Driver, deadline: float | None) -> Iterator[tuple[Span, Span]]:
@@ -30,16 +38,11 @@ def as_settled(driver: Driver, deadline: float | None) -> Iterator[tuple[Span, S
         yield from ((span, span) for span in spans)
 
 
-def _answer_from(driver: Driver, deadline: float | None, index: int, *, stop_early: bool) -> tuple[Span, Span] | None:
+def _answer_at(driver: Driver, deadline: float | None, index: int) -> tuple[Span, Span] | None:
     ledger = driver.ledger
     with driver.changed:
         _wait(driver, deadline, lambda: ledger.answer_at(index) is not None or ledger.complete)
-        if stop_early and driver.state is RunState.STOPPED:
-            return None
-        if (found := ledger.answer_at(index)) is not None:
-            return found
-        later = [part.lo for settled in ledger.spans() for part in settled.answered if part.lo > index]
-        return ledger.answer_at(min(later)) if later else None
+        return ledger.answer_at(index)
 
 
 def _settled_after(driver: Driver, deadline: float | None, seen: int) -> list[Span]:

@@ -107,6 +107,10 @@ class Ledger:
         """The answered span that begins at an item and the span of its outcome; None while there is no answer."""
         return self._by_first.get(index)
 
+    def answers_from(self, index: int) -> list[tuple[Span, Span]]:
+        """The same of every answered span that begins there or later, in the order of the items."""
+        return sorted(found for first, found in self._by_first.items() if first >= index)
+
     def settled(self, span: Span) -> bool:
         """Whether the chunk has an outcome, be it owed or not."""
         return span in self._settled or span in self._early

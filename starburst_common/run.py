@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from starburst_common.answers import answers, exception_of
-from starburst_common.drive import Driver
+from starburst_common.drive import Driver, mark_cancelled
 from starburst_common.errors import (
     BadInput,
     InputLost,
@@ -31,9 +31,10 @@ from starburst_common.options import Resources, Tolerance, is_number
 from starburst_common.phrases import told
 from starburst_common.ports import Backend
 from starburst_common.report import report_page
-from starburst_common.spec import Spec, expires_at, read_end
+from starburst_common.spec import Spec, expires_at, is_cancelled, read_end
 from starburst_common.wire import read_outcome
 
+CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most
 _LONGEST_S = 36_500 * 86_400.0
 
 
@@ -86,7 +87,7 @@ class Run:
     def status(self) -> RunStatus:
         """How it stands, from this process's driver if it has one, else from the store."""
         driver = self._driver
-        if driver is None:
+        if driver is None or driver.error is not None:
             return stored_status(self._backend, self._spec)
         with driver.changed:
             ledger = driver.ledger
@@ -129,7 +130,7 @@ class Run:
 
     def answers(self, *, ordered: bool = False) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item as it is answered; a function may well return an exception."""
-        return self._iterate(ordered=ordered, timeout=None, stop_early=False)
+        return self._iterate(ordered=ordered, deadline=None, stop_early=False)
 
     def unordered(self) -> list[Any]:
         """Every value, in the order in which they were answered; else as `results`."""
@@ -140,7 +141,7 @@ class Run:
 
         Holds one chunk's values at a time. Raises as `results` does once nothing more will come.
         """
-        for index, value in self._iterate(ordered=ordered, timeout=timeout, stop_early=False):
+        for index, value in self._iterate(ordered=ordered, deadline=_deadline(timeout), stop_early=False):
             yield index, exception_of(value) if isinstance(value, Failure) else value
 
     def failures(self) -> list[Failure]:
@@ -194,11 +195,10 @@ class Run:
         """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""
         if self._driver is not None and not self._driver.closed:
             self._driver.cancel()
-            self._driver.join(30.0)
-        elif not self.status().state.over:
-            self._backend.store.put(self._names.cancel, b"")
-            self._driving()
-            self.wait(30.0)
+            self._driver.join(CLOSE_S)
+        elif read_end(self._backend, self.id) is None:
+            mark_cancelled(self._backend, self.id)
+            self.wait(CLOSE_S)
 
     def extend(self, seconds: float) -> float:
         """Keep the run `seconds` longer than it would be; returns when it may be pruned (wall clock)."""
@@ -213,25 +213,36 @@ class Run:
     def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
         """Values, failures as exceptions in their places with `keep`, else the first one raised."""
         values: list[Any] = []
-        for _, value in self._iterate(ordered=ordered, timeout=timeout, stop_early=not keep):
+        deadline = _deadline(timeout)
+        for _, value in self._iterate(ordered=ordered, deadline=deadline, stop_early=not keep):
             if isinstance(value, Failure):
                 if not keep:
+                    self._await_end(deadline)
                     raise exception_of(value)
                 value = exception_of(value)
             values.append(value)
         return values
 
     def _driving(self) -> Driver:
-        if self._driver is None:
+        """Its driver; a new one where there is none, or where that has failed."""
+        if self._driver is None or self._driver.error is not None:
             driver = recovered(self._backend, self._spec)
             end = self._end_or_hold(driver.fleet)
-            if end is None:
+            if end is not None:
+                if not driver.ledger.complete:
+                    driver.recover()  # what was settled between our look and its end
+                driver.over(end)
+            if end is None or driver.fleet.held_by(self.id):  # who ended it died before all was cleaned up
                 driver.start()
             else:
-                driver.state, driver.reason, driver.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
                 driver.closed = True
             self._driver = driver
         return self._driver
+
+    def _await_end(self, deadline: float | None) -> None:
+        """Who has its last answer leaves nothing of it: its driver closes the books, and stops what only it needs."""
+        if self._driver is not None and self._driver.ending:
+            self._driver.join(CLOSE_S if deadline is None else min(deadline - time.monotonic(), CLOSE_S))
 
     def _end_or_hold(self, fleet: Fleet) -> dict[str, Any] | None:
         """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
@@ -258,10 +269,10 @@ class Run:
         if driver.error is not None:
             raise driver.error
 
-    def _outcome(self, span: Span) -> Outcome:
+    def _outcome(self, span: Span, deadline: float | None = None) -> Outcome:
         assert self._driver is not None
         key = self._names.outcome(span)
-        return read_outcome(self._backend.key, key, self._driver.outcome_bytes(span))
+        return read_outcome(self._backend.key, key, self._driver.outcome_bytes(span, deadline))
 
     def _stored_outcomes(self, item: int | None = None) -> Iterator[Outcome]:
         for key in self._backend.store.list(self._names.outcomes):
@@ -269,26 +280,26 @@ class Run:
             if item is None or span.lo <= item < span.hi:
                 yield read_outcome(self._backend.key, key, self._backend.store.get(key))
 
-    def _iterate(self, *, ordered: bool, timeout: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
+    def _iterate(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
         driver = self._driving()
-        deadline = None if timeout is None else time.monotonic() + timeout
         self.consumed = self.consumed or 0
         follow = in_order(driver, deadline, stop_early=stop_early) if ordered else as_settled(driver, deadline)
         for outcome_span, part in follow:
-            for index, value in answers(self._outcome(outcome_span)):
+            for index, value in answers(self._outcome(outcome_span, deadline)):
                 if part.lo <= index < part.hi:
                     yield index, value
                     self.consumed += 1
             with driver.changed:
                 driver.changed.notify_all()  # a feed may wait for its consumer
-        if driver.error is not None:
+        self._await_end(deadline)
+        if driver.error is not None and not driver.ledger.complete:
             raise driver.error
         if driver.input_error is not None:
             raise driver.input_error
         if driver.refused:
             raise Refused(driver.refused)
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
-            if stop_early and (first := self._first_failure(driver)) is not None:
+            if stop_early and (first := self._first_failure(driver, deadline)) is not None:
                 raise exception_of(first)
             ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
             kind = ended.get(driver.state, InputLost if driver.input_lost else RunStopped)
@@ -297,13 +308,17 @@ class Run:
                 f"attach({self.id!r}).iter_completed() gives them"
             )
 
-    def _first_failure(self, driver: Driver) -> Failure | None:
+    def _first_failure(self, driver: Driver, deadline: float | None) -> Failure | None:
         with driver.changed:
             first = driver.ledger.first_failure
             spans = [
                 settled.span for settled in driver.ledger.spans() if settled.failed and settled.first_failure == first
             ]
-        return self._outcome(spans[0]).failures[0] if spans else None
+        return self._outcome(spans[0], deadline).failures[0] if spans else None
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def recovered(backend: Backend, spec: Spec) -> Driver:
@@ -331,17 +346,20 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
             "failed": ledger.failed,
             "slot_seconds": ledger.slot_seconds,
             "ended_at": None,
-            "reason": _waits_for(backend, driver.run)
-            or ("" if workers else "no worker is alive: `starburst attach` goes on with it"),
+            "reason": _reason(driver, workers),
         }
     return RunStatus(id=spec.run, state=state, label=spec.label, workers=workers, created_at=spec.created_at, **fields)
 
 
-def _waits_for(backend: Backend, run: RunId) -> str:
+def _reason(driver: Driver, workers: int) -> str:
+    """What a run without an end waits for."""
+    if driver.ledger.complete or is_cancelled(driver.backend, driver.run):
+        why = "every item is answered" if driver.ledger.complete else "cancelled"
+        return f"{why}; its driver, or `starburst attach`, ends it"
     with suppress(NotFound):
-        what = bytes(backend.store.get(RunNames(run).waits)).decode()
-        return f"waiting for {what}" if what else ""
-    return ""
+        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits)).decode():
+            return f"waiting for {what}"
+    return "" if workers else "no worker is alive: `starburst attach` goes on with it"
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:

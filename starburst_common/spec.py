@@ -148,6 +148,14 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
     return header
 
 
+def is_cancelled(backend: Backend, run: RunId) -> bool:
+    """Whether somebody said so; it has ended once a driver has seen it."""
+    with suppress(NotFound):
+        backend.store.get(RunNames(run).cancel)
+        return True
+    return False
+
+
 def expires_at(backend: Backend, spec: Spec) -> float:
     """When a run may be pruned (wall clock)."""
     with suppress(NotFound):

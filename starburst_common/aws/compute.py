@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients, error_code, meaning, speaking
 from starburst_common.aws.launches import Launch, Launches, free_steps
 from starburst_common.aws.pace import Bucket
@@ -114,9 +114,7 @@ class EcsCompute:
         launches, stops = self._launches.read(fleet)
         arns = [arn for launch in launches for arn in launch.tasks or ()]
         alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
-        with ThreadPoolExecutor(_STOPS_AT_ONCE) as pool:
-            for _ in pool.map(self._stop, alive):
-                pass
+        abreast(self._stop, alive, at_once=_STOPS_AT_ONCE)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         try:

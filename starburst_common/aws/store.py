@@ -7,7 +7,6 @@ import secrets
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import accumulate, count
@@ -19,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
+from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
@@ -188,8 +188,8 @@ class S3Objects(Objects):
         with speaking(f"s3:PutObject {key}"), _taken(key):
             upload = s3.create_multipart_upload(**at, Metadata={_WRITER: writer})["UploadId"]
             try:
-                with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-                    sent = [*pool.map(send, range(1, -(-parts.nbytes // _PART_BYTES) + 1))]
+                numbers = range(1, -(-parts.nbytes // _PART_BYTES) + 1)
+                sent = abreast(send, numbers, at_once=_PARTS_AT_ONCE)
                 s3.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": sent}, IfNoneMatch="*")
             except BaseException:
                 with suppress(ClientError, BotoCoreError):

@@ -1,0 +1,314 @@
+"""How a run ends on its driver's side: whoever takes the last answer leaves nothing, and nobody waits in vain."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach
+from starburst_common.drive import Driver
+from starburst_common.errors import Unavailable
+from starburst_common.fleet import Fleet
+from starburst_common.follow import in_order
+from starburst_common.model import Chunk, PackRef, RunId, Span
+from starburst_common.names import FLEETS, RUNS, RunNames
+from starburst_common.options import Options, Tolerance
+from starburst_common.reconcile import Policy
+from starburst_common.spec import read_end
+from starburst_common.wire import open_message
+from tests.calls import add
+from tests.faults.conftest import Bed, LocalBed, noting, on_both
+from tests.ports import Port, counting, slow_to_write
+
+WAYS = {
+    "results in a with block": """
+with Cluster(workers=2, backend=backend, progress=False) as cluster:
+    assert cluster.start(noting(notes), range(8)).results() == [*range(0, 16, 2)]
+""",
+    "some of the answers in a with block": """
+with Cluster(workers=2, backend=backend, progress=False) as cluster:
+    answers = cluster.start(noting(notes), range(8)).iter_completed()
+    assert len([next(answers) for _ in range(8)]) == 8
+""",
+    "an attached reader, and an exit that nobody hears of": """
+cluster = Cluster(workers=2, backend=open_place(sys.argv[1]), progress=False)
+run = cluster.start(noting(notes), range(8))
+cluster._fleet.release("cluster")
+assert attach(run.id, backend=backend).results() == [*range(0, 16, 2)]
+os._exit(0)
+""",
+    "a failure, and an exit that nobody hears of": """
+cluster = Cluster(workers=2, backend=backend, progress=False)
+run = cluster.start(partial(fail_on, 5), range(8), chunk_size=8)
+cluster._fleet.release("cluster")
+try:
+    run.results()
+except ValueError:
+    os._exit(0)
+""",
+    "nothing but the wait for it": """
+cluster = Cluster(workers=2, backend=backend, progress=False)
+run = cluster.start(noting(notes), range(8))
+cluster._fleet.release("cluster")
+while run.status().answered < 8:
+    time.sleep(0.001)
+""",
+}
+SCRIPT = """
+import os, sys, time
+from functools import partial
+from pathlib import Path
+from starburst_common import Cluster, StarburstExecutor, attach, starburst_map
+from tests.calls import add, fail_on
+from tests.faults.conftest import noting
+from tests.places import open_place
+from tests.ports import slow_to_write
+backend, notes = slow_to_write(open_place(sys.argv[1]), "/end", seconds=0.5), Path(sys.argv[2])
+"""
+
+
+def script(bed: Bed, text: str) -> list[str]:
+    """A process of its own that does as it is told."""
+    return [sys.executable, "-c", SCRIPT + text, bed.text, str(bed.notes)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_whose_answers_were_taken_is_closed(bed: Bed, way: str) -> None:
+    """However they were taken and the process ended: the run is over, and its fleet is gone with its workers."""
+    subprocess.run(script(bed, WAYS[way]), check=True, timeout=300)
+    (run,) = bed.backend.store.folders(RUNS)
+    assert attach(run, backend=bed.backend).status().state.over
+    assert [*bed.backend.store.list(FLEETS)] == []
+
+
+def test_who_only_looks_changes_nothing(local_bed: LocalBed) -> None:
+    """A run that is answered but for its end, as a driver that died leaves it: only who takes its answers ends it."""
+    bed = local_bed
+    going = slow_to_write(bed.backend, "/end", seconds=3600)
+    cluster = Cluster(workers=1, backend=going, progress=False)
+    run = cluster.start(noting(bed.notes), range(4))
+    bed.until(lambda: run.status().answered == 4)
+    looked = attach(run.id, backend=bed.backend)
+    before = bed.objects()
+    assert "every item is answered" in looked.status().reason
+    assert (looked.failures(), [*looked.logs()]) == ([], [])
+    assert bed.objects() == before
+    assert looked.results() == [0, 2, 4, 6]
+    assert read_end(bed.backend, run.id) is not None
+    cluster._fleet.release("cluster")  # type: ignore[union-attr]
+
+
+def test_what_nobody_cleaned_up_is_cleaned_up_by_who_takes_the_answers(local_bed: LocalBed) -> None:
+    """A driver died when it had written the end: queue, fleet and workers go with the next one."""
+    bed = local_bed
+    cluster = Cluster(workers=1, backend=bed.backend, progress=False)
+    run = cluster.start(noting(bed.notes), range(4))
+    assert run.results() == [0, 2, 4, 6]
+    Fleet.of(bed.backend, run.resources, 1, run._spec.fleet).hold(run.id)
+    bed.backend.queue.ensure(RunNames(run.id).notices)
+    cluster._fleet.release("cluster")  # type: ignore[union-attr]
+    assert attach(run.id, backend=bed.backend).results() == [0, 2, 4, 6]
+    assert bed.left() == []
+
+
+@on_both
+def test_a_second_ctrl_c_loses_nothing(bed: Bed) -> None:
+    """It comes while the first is being written down: that is written all the same, and who attaches finds it ended."""
+    text = """
+backend = slow_to_write(open_place(sys.argv[1]), "/cancel", "/end", seconds=2.0)
+starburst_map(noting(notes, seconds=0.1), range(2000), workers=2, backend=backend, progress=False)
+"""
+    with subprocess.Popen(script(bed, text), stderr=subprocess.DEVNULL) as process:
+        bed.until(lambda: sum(bed.calls().values()) > 4)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        process.wait(120)
+    (name,) = bed.backend.store.folders(RUNS)
+    run = attach(name, backend=bed.backend)
+    with pytest.raises(RunCancelled):
+        run.results(timeout=120)
+    assert sum(bed.calls().values()) < 2000
+    bed.until(lambda: not bed.workers())
+    run._driver.fleet.release("cluster")  # type: ignore[union-attr]
+
+
+def test_the_driver_looks_at_its_pace_whatever_fails(local_bed: LocalBed) -> None:
+    """Failures that decide nothing do not make it look at workers, queues and marks for each notice."""
+
+    def odd_fails(item: int) -> int:
+        if item % 2:
+            raise ValueError("odd")
+        return item
+
+    backend, calls = counting(replace(local_bed.backend, tick_s=5.0))
+    with Cluster(workers=2, backend=backend, progress=False) as cluster:
+        run = cluster.start(odd_fails, range(400), chunk_size=1, return_exceptions=True)
+        assert len(run.failures()) <= 200 and len(run.results()) == 400
+        assert run.status().state is RunState.FAILED
+    assert calls["workers"] < 40
+
+
+def test_a_driver_learns_what_only_another_has_heard(local_bed: LocalBed) -> None:
+    """Two share the notices of one run: each sees every answer while it goes on, and hears of others."""
+    bed = local_bed
+    end = bed.notes.parent / "end"
+
+    def trickle(item: int) -> int:
+        until = time.monotonic() + 0.1
+        while item > 20 and time.monotonic() < until and not end.exists():
+            time.sleep(0.01)
+        return item
+
+    stolen: list[Span] = []
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(trickle, range(3000), chunk_size=1)
+        thief = Thread(target=steal, args=(bed, run.id, stolen, end))
+        thief.start()
+        driver = run._driver
+        assert driver is not None
+        try:
+            bed.until(lambda: len(stolen) > 30)
+            first = stolen[:30]
+            bed.until(lambda: all(driver.ledger.settled(span) for span in first), within_s=60.0)
+            assert run.status().answered < 3000
+        finally:
+            end.touch()
+            thief.join()
+        assert run.results() == [*range(3000)]
+
+
+def steal(bed: Bed, run: RunId, stolen: list[Span], end: Path) -> None:
+    """Hear half of a run's notices, as another driver does."""
+    queue, notices = bed.backend.queue, RunNames(run).notices
+    while not end.exists():
+        for message in queue.receive(notices, limit=1, lease_s=60.0, wait_s=0.1):
+            notice = open_message(bed.backend.key, f"notice {run}", message.body)
+            stolen.append(Span(*notice["summary"]["span"]))
+            queue.delete(notices, [message.receipt])
+
+
+def test_answers_across_many_gaps_come_at_once(backend: Any) -> None:
+    """A run that was stopped with every other item unanswered: what it has comes in order, in one pass."""
+    n = 50_000
+    chunks = [Chunk(span=Span(i, i + 1), function="f", ref=PackRef("p", 0, 0)) for i in range(n)]
+    fleet = Fleet.of(backend, Options.of().resources, 1)
+    policy = Policy(workers=1, slots=1, tolerate=Tolerance(), resend_after_s=5.0)
+    driver = Driver(backend, RunId("run-of-gaps"), fleet, policy)
+    driver.plan(chunks)
+    for i in range(1, n, 2):
+        driver.ledger.settle(
+            {
+                "span": (i, i + 1),
+                "rest": [],
+                "failed": 0,
+                "first_failure": None,
+                "worker": "w",
+                "seconds": 0,
+                "alike": [],
+            }
+        )
+    driver.over({"state": "stopped", "reason": "", "ended_at": 0.0})
+    assert [part.lo for _, part in in_order(driver, None, stop_early=False)] == [*range(1, n, 2)]
+    assert [*in_order(driver, None, stop_early=True)] == []
+
+
+def test_a_callers_patience_ends_also_where_an_answer_cannot_be_read(local_bed: LocalBed) -> None:
+    """The store gives no outcomes: `timeout` holds, the answers are kept, and are there once the store is."""
+    away = Event()
+    away.set()
+
+    def before(method: str, key: Any) -> None:
+        if method == "get" and "/outcomes/" in key and away.is_set():
+            raise Unavailable("no answers today")
+
+    backend = replace(local_bed.backend, inline_bytes=0, store=Port(local_bed.backend.store, before))
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(noting(local_bed.notes), range(4))
+        local_bed.until(lambda: run.status().answered == 4)
+        with pytest.raises(TimeoutError, match="no answers today"):
+            run.results(timeout=0.5)
+        away.clear()
+        assert run.results(timeout=120) == [0, 2, 4, 6]
+
+
+def failing(bed: Bed) -> tuple[Any, Event]:
+    """A backend whose workers cannot be looked at in a way that nobody expects, once the event is set."""
+    broken = Event()
+
+    def before(method: str, first: Any) -> None:
+        if method == "workers" and broken.is_set():
+            raise ZeroDivisionError("who could expect that")
+
+    return replace(bed.backend, compute=Port(bed.backend.compute, before)), broken
+
+
+@pytest.mark.parametrize("who", ["the same process", "another"])
+def test_a_run_whose_driver_failed_can_be_cancelled_and_driven(local_bed: LocalBed, who: str) -> None:
+    """Its error is told to who waits; any process's next call drives anew: a cancel ends it and stops its workers."""
+    bed = local_bed
+    backend, broken = failing(bed)
+    cluster = Cluster(workers=2, backend=backend, progress=False)
+    run = cluster.start(noting(bed.notes, seconds=0.05), range(5000))
+    bed.until(lambda: sum(bed.calls().values()) > 10)
+    broken.set()
+    with pytest.raises(ZeroDivisionError):
+        run.wait(120)
+    broken.clear()
+    assert run.status().state is RunState.RUNNING
+    (run if who == "the same process" else attach(run.id, backend=bed.backend)).cancel()
+    assert attach(run.id, backend=bed.backend).status().state is RunState.CANCELLED
+    cluster.close()
+    assert sum(bed.calls().values()) < 5000
+
+
+def test_futures_end_whatever_becomes_of_the_driver(local_bed: LocalBed) -> None:
+    """It fails as nobody expects: calls that are answered have their value, others a `BrokenExecutor`; none is left."""
+    backend, broken = failing(local_bed)
+    executor = StarburstExecutor(1, backend=backend)
+    assert executor.submit(add, 1, 2).result(120) == 3
+    futures = [executor.submit(time.sleep, 0.05) for _ in range(500)]
+    broken.set()
+    assert isinstance(futures[-1].exception(120), BrokenExecutor)
+    broken.clear()
+    executor.shutdown()
+    assert all(future.done() for future in futures)
+
+
+class Quits:
+    """Ends its process when it is pickled."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit("not me")
+
+
+def test_a_call_whose_argument_ends_the_thread_ends_alone(local_bed: LocalBed) -> None:
+    """Pickling raises what is no `Exception`: that future has it, the calls beside it their values."""
+    with StarburstExecutor(1, backend=local_bed.backend) as executor:
+        futures: list[Any] = [executor.submit(add, item) for item in (1, Quits(), 3)]  # type: ignore[arg-type]
+        assert futures[0].result(120) == 1
+        assert isinstance(futures[1].exception(120), SystemExit)
+        assert futures[2].result(120) == 3
+
+
+@on_both
+def test_nothing_is_raised_when_the_interpreter_ends(bed: Bed) -> None:
+    """An executor that nobody shut down: its calls are waited for, its workers stopped, and nothing is printed."""
+    text = """
+executor = StarburstExecutor(2, backend=open_place(sys.argv[1]))
+futures = [executor.submit(add, item) for item in range(20)]
+"""
+    done = subprocess.run(script(bed, text), capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = bed.backend.store.folders(RUNS)
+    assert attach(run, backend=bed.backend).status().state is RunState.SUCCEEDED
+    assert [*bed.backend.store.list(FLEETS)] == []
