@@ -45,7 +45,7 @@ def answers(outcome: Outcome) -> Iterator[tuple[int, Any]]:
         if batch is None:
             yield first, failures[first]
         else:
-            yield from enumerate(Frame(batch.frame), first)
+            yield from enumerate(Frame(batch.frame, batch.span.size), first)
 
 
 def exception_of(failure: Failure) -> Exception:

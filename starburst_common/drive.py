@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import threading
 import time
-from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,9 +23,8 @@ from starburst_common.spec import is_cancelled, read_end
 from starburst_common.wire import (
     chunk_message,
     document,
-    open_message,
-    read_chunk,
     read_document,
+    read_notice,
     read_outcome,
     seal,
     summary_fields,
@@ -84,6 +82,9 @@ class Driver:
         self._quiet_since = time.monotonic()
         self._list_at = time.monotonic() + backend.look_s / 2
         self._unheard: frozenset[Span] = frozenset()  # outcomes of the last listing that no notice had told of yet
+        self._resent = 0  # times, since something was settled
+        self._dead = 0  # messages that ended as dead letters, as last seen
+        self._dead_at = time.monotonic()
         self._productive = -1  # workers that had ended when something was last settled; -1: count them anew
         self._cancel = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
@@ -156,11 +157,13 @@ class Driver:
         """Learn from the store what was planned, answered and decided before us."""
         store, secret = self.backend.store, self.backend.key
         with suppress(NotFound):
-            header, _ = read_document(unseal(secret, self._names.input, store.get(self._names.input)))
-            self.ledger.items = header["items"]
+            header, _ = read_document(
+                unseal(secret, self._names.input, store.get(self._names.input)), self._names.input
+            )
+            self.ledger.items = header.whole("items")
         for key in store.list(self._names.plans):
-            header, _ = read_document(unseal(secret, key, store.get(key)))
-            self.ledger.plan(read_chunk(fields) for fields in header["chunks"])
+            header, _ = read_document(unseal(secret, key, store.get(key)), key)
+            self.ledger.plan(header.chunks("chunks"))
         if self.ledger.items is None:
             self.input_lost = (
                 f"the driver died while reading its input: {self.ledger.planned_items} items were stored and are "
@@ -239,12 +242,14 @@ class Driver:
             return
         for message in leased:
             try:
-                notice = open_message(self.backend.key, f"notice {self.run}", message.body)
+                notice = read_notice(self.backend.key, self.run, message.body)
             except Refused as error:
                 _log.error("run %s: refused a notice: %s", self.run, error)
                 continue
-            inline = notice.get("outcome")
-            self._book(notice["summary"], None if inline is None else b64decode(inline))
+            if notice.summary is None:
+                self._look_at(notice.span)
+            else:
+                self._book(notice.summary, notice.outcome)
         if leased:
             self._heard += [message.receipt for message in leased]
             if len(self._heard) >= _NOTICES_KEPT:  # the others go with the queue; one that comes again changes nothing
@@ -261,6 +266,7 @@ class Driver:
                 self._inline_bytes += len(body)
             self.order += [settled.span for settled in booked]
             self._quiet_since = time.monotonic()
+            self._resent = 0
             self._productive = -1
             self.changed.notify_all()
 
@@ -278,13 +284,19 @@ class Driver:
         wanted = unheard & self._unheard if but_new else unheard
         self._unheard = unheard
         for span in sorted(wanted):
-            key = self._names.outcome(span)
-            try:
-                outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
-            except Refused as error:
-                self.refused = str(error)
-                continue
-            self._book(summary_fields(outcome), None)
+            self._look_at(span)
+
+    def _look_at(self, span: Span) -> None:
+        """Book an outcome as the store has it."""
+        key = self._names.outcome(span)
+        try:
+            outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
+        except NotFound:
+            return
+        except Refused as error:
+            self.refused = str(error)
+            return
+        self._book(summary_fields(outcome), None)
 
     def observe(self) -> View:
         """Look at everything the decision needs."""
@@ -309,6 +321,8 @@ class Driver:
             depth=depth or known.depth,
             launched=launched,
             barren=max(len(ended) - self._productive, 0),
+            dead=self._dead_letters(known.now, quiet=quiet) if known.owed else 0,
+            resent=self._resent,
         )
 
     def _marked(self, view: View) -> View:
@@ -338,6 +352,20 @@ class Driver:
                 impossible=self._impossible,
                 refused=self.refused,
             )
+
+    def _dead_letters(self, now: float, *, quiet: bool) -> int:
+        """How many there are, asked now and then; more of them are told of."""
+        if now - self._dead_at > (self.policy.resend_after_s if quiet else self.backend.look_s):
+            self._dead_at = now
+            name = self.backend.queue.dead(work_queue(self.fleet.id))
+            dead = sum(self.backend.queue.depth(name, group=self.run))
+            if dead > self._dead:
+                _log.warning(
+                    "run %s: %d messages that no worker could read or finish are in %s: the workers' logs say why",
+                    *(self.run, dead, name),
+                )
+            self._dead = dead
+        return self._dead
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -403,6 +431,7 @@ class Driver:
         with self.changed:
             owed = list(self.ledger.owed.values())
             self._quiet_since = time.monotonic()
+            self._resent += 1
         _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self.run, len(owed))
         bodies = [chunk_message(self.backend.key, self.fleet.id, self.run, chunk) for chunk in owed]
         self.backend.queue.send(work_queue(self.fleet.id), bodies, group=self.run)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from starburst_common.model import Buffer, FleetId, WorkerId, WorkerState
 from starburst_common.options import Resources
+from starburst_common.wire import WIRE_VERSION
 
 
 class ObjectStore(Protocol):
@@ -132,6 +133,7 @@ class WorkerSpec:
     def orders(self) -> dict[str, Any]:
         """What a worker is told, wherever it runs; its compute adds which worker it is and where its backend is."""
         return {
+            "wire": WIRE_VERSION,
             "fleet": self.fleet,
             "cpu": self.resources.cpu,
             "slots": self.resources.slots,

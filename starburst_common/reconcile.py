@@ -43,6 +43,8 @@ class View:
     input_lost: str = ""  #: why the rest of the input cannot come any more
     launch_at: float = 0.0  #: not before, since the last launch was told to wait
     impossible: str = ""  #: why no worker can ever start
+    dead: int = 0  #: messages that no worker could read or was done with, however often it was given them
+    resent: int = 0  #: how often all messages were sent again since anything was settled
     refused: str = ""  #: an outcome that we did not sign lies where an answer should be
 
 
@@ -86,6 +88,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
     []
     >>> decide(replace(view, alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
     [Resend()]
+    >>> decide(replace(view, depth=Depth(0, 0), now=11, dead=12, resent=3), policy)[0].reason[:63]
+    '12 chunks are owed, and their messages end as dead letters (12)'
     >>> decide(replace(view, answered=100, owed=0), policy)
     [Finish(state=<RunState.SUCCEEDED: 'succeeded'>, reason='')]
     >>> decide(replace(view, answered=50, failed=1), policy)[0].reason
@@ -113,6 +117,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
     if wanted > view.alive and view.now >= view.launch_at:
         actions.append(Launch(range(view.launched, view.launched + wanted - view.alive)))
     lost = view.owed > 0 and sum(view.depth) == 0 and view.now - view.quiet_since > policy.resend_after_s
+    if lost and view.dead and view.resent >= _RESENDS:
+        return [Finish(RunState.STOPPED, _dead(view))]
     if lost:
         actions.append(Resend())
     return actions
@@ -125,6 +131,14 @@ def launchable(view: View, policy: Policy) -> int:
 
 _LEAST_SHARE = 100  # while the number of items is unknown, a share is taken of at least so many
 _BARREN = 5
+_RESENDS = 3  # of messages that then end as dead letters
+
+
+def _dead(view: View) -> str:
+    return (
+        f"{view.owed} chunks are owed, and their messages end as dead letters ({view.dead}), though they were sent "
+        f"again {view.resent} times: no worker can read them or lives to finish one; the workers' logs say why"
+    )
 
 
 def _too_many(view: View, policy: Policy) -> str:

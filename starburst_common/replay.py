@@ -16,7 +16,7 @@ from starburst_common.errors import BadInput
 from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
-from starburst_common.wire import Frames, checked_frames, read_chunk, read_document, unseal
+from starburst_common.wire import Frames, checked_frames, read_document, unseal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,8 @@ def stored_items(backend: Backend, run: RunId) -> Iterator[tuple[int, Any]]:
 def _chunks(backend: Backend, run: RunId) -> Iterator[Chunk]:
     """Every planned chunk."""
     for key in backend.store.list(RunNames(run).plans):
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
-        yield from map(read_chunk, header["chunks"])
+        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+        yield from header.chunks("chunks")
 
 
 def _chunk_of(backend: Backend, run: RunId, item: int) -> Chunk:

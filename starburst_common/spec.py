@@ -9,15 +9,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.errors import NotFound
+from starburst_common.errors import NotFound, UnknownVersion
 from starburst_common.fleet import Fleet
-from starburst_common.model import FleetId, RunId
+from starburst_common.model import FleetId, RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.reconcile import Policy
-from starburst_common.wire import WIRE_VERSION, document, read_document, seal, unseal
+from starburst_common.wire import (
+    WIRE_VERSION,
+    document,
+    malformed,
+    read_document,
+    read_options,
+    seal,
+    unknown_version,
+    unseal,
+)
 
 _log = our_log()
 
@@ -106,24 +115,29 @@ class Spec:
             raise NotFound(
                 f"no run {run!r} on the {backend.name} backend: `starburst runs` lists those there are"
             ) from None
-        fields, _ = read_document(unseal(backend.key, key, blob))
+        try:
+            fields, _ = read_document(unseal(backend.key, key, blob), key)
+            if fields.whole("wire") != WIRE_VERSION:
+                raise unknown_version(key, fields.whole("wire"))
+        except UnknownVersion as error:
+            raise UnknownVersion(f"run {run} was started by another starburst release: {error}") from None
         return cls(
             run=run,
-            fleet=FleetId(fields["fleet"]),
-            label=fields["label"],
-            tags=fields["tags"],
-            function=fields["function"],
-            created_at=fields["created_at"],
-            workers=fields["workers"],
+            fleet=FleetId(fields.name("fleet")),
+            label=fields.text("label"),
+            tags=fields.texts("tags"),
+            function=fields.text("function"),
+            created_at=fields.number("created_at"),
+            workers=fields.whole("workers", least=1),
             resources=Resources(
-                cpu=fields["cpu"],
-                memory_mib=fields["memory_mib"],
-                slots=fields["slots"],
-                memory_given=fields["memory_given"],
-                spot=fields.get("spot", False),
-                image=fields.get("image", ""),
+                cpu=fields.number("cpu"),
+                memory_mib=fields.whole("memory_mib", least=1),
+                slots=fields.whole("slots", least=1),
+                memory_given=fields.flag("memory_given"),
+                spot=fields.flag("spot"),
+                image=fields.text("image"),
             ),
-            options=fields["options"],
+            options=read_options(fields.fields("options")),
         )
 
     @property
@@ -142,10 +156,18 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
     """How a run ended; None while it has not."""
     key = RunNames(run).end
     try:
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
+        end, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
     except NotFound:
         return None
-    return header
+    if end.text("state") not in [*RunState]:
+        raise malformed(key, f"no state {end.text('state')!r:.40}")
+    return {
+        "state": end.text("state"),
+        "reason": end.text("reason"),
+        **{name: end.whole(name) for name in ("items", "answered", "failed")},
+        "slot_seconds": end.number("slot_seconds"),
+        "ended_at": end.number("ended_at"),
+    }
 
 
 def is_cancelled(backend: Backend, run: RunId) -> bool:

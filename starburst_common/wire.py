@@ -3,6 +3,9 @@
 Three layers, described in docs/wire.md:
 a *sealed* object is version, HMAC and body; a *document* is a JSON header with blobs after it;
 a *frame* is a document that holds pickled values with their large buffers out of band.
+
+What is ours may still be wrong: written by a peer with a fault, or of another release. Whatever is read here is either
+as it should be or `Refused`, so that nobody else need look.
 """
 
 from __future__ import annotations
@@ -11,16 +14,18 @@ import hashlib
 import hmac
 import json
 import pickle
+import re
 import struct
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import accumulate, pairwise
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 from starburst_common.errors import Refused, UnknownVersion
-from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, PackRef, Span, without
+from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
 
 WIRE_VERSION = 1
 _MAGIC = b"SBW"
@@ -48,22 +53,52 @@ def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
     if len(view) < _HEAD.size or view[:3] != _MAGIC:
         raise Refused(f"{about}: not a starburst payload; refused")
     _, version, mac = _HEAD.unpack_from(view)
-    if version != WIRE_VERSION:
-        raise UnknownVersion(
-            f"{about}: wire version {version}, this starburst speaks {WIRE_VERSION}: "
-            "use the same starburst release on the driver and the workers"
-        )
     body = view[_HEAD.size :]
-    if not hmac.compare_digest(mac, _mac(key, about, [body])):
+    if not hmac.compare_digest(mac, _mac(key, about, [body], version)):
         raise Refused(f"{about}: not signed with this site's key; refused, nothing was unpickled")
+    if version != WIRE_VERSION:
+        raise unknown_version(about, version)
     return body
 
 
-def _mac(key: bytes, about: str, parts: Iterable[Buffer]) -> bytes:
-    mac = hmac.new(key, f"{WIRE_VERSION}\0{about}\0".encode(), hashlib.sha256)
+def unknown_version(about: str, version: int) -> UnknownVersion:
+    """What is ours, but of another release: versions share the envelope, so this much can be told and trusted."""
+    return UnknownVersion(
+        f"{about}: wire version {version}, this starburst speaks {WIRE_VERSION}: "
+        "use the same starburst release on the driver and the workers"
+    )
+
+
+def _mac(key: bytes, about: str, parts: Iterable[Buffer], version: int | None = None) -> bytes:
+    mac = hmac.new(key, f"{WIRE_VERSION if version is None else version}\0{about}\0".encode(), hashlib.sha256)
     for part in parts:
         mac.update(part)
     return mac.digest()
+
+
+_MISFIT_EXIT = 200  # beyond the codes of processes that a signal ended
+
+
+def misfit_exit() -> int:
+    """The exit code of a worker whose work speaks another wire version; it tells which one the worker speaks."""
+    return _MISFIT_EXIT + WIRE_VERSION
+
+
+def misfit(exit_code: int | None) -> str:
+    """Why no such worker can serve this release's runs, if its exit code says so.
+
+    >>> misfit(0)
+    ''
+    >>> misfit(209).partition(":")[0]
+    'a worker speaks wire version 9 and was given work of another, this starburst speaks 1'
+    """
+    if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
+        return ""
+    return (
+        f"a worker speaks wire version {exit_code - _MISFIT_EXIT} and was given work of another, this starburst speaks "
+        f"{WIRE_VERSION}: use the same starburst release on both, in an `image` of your own too; where it was upgraded "
+        "while this process ran, start the process anew"
+    )
 
 
 # --- documents --------------------------------------------------------------------------------------------------------
@@ -76,17 +111,142 @@ def document(header: dict[str, Any], blobs: Sequence[Buffer] = ()) -> list[Buffe
     return [_LENGTH.pack(len(head)), head, *views]
 
 
-def read_document(body: Buffer) -> tuple[dict[str, Any], list[memoryview]]:
-    """The inverse of `document`; blobs are views, not copies."""
+def read_document(body: Buffer, about: str = "a document") -> tuple[Fields, list[memoryview]]:
+    """The inverse of `document`; blobs are views, not copies. Raises `Refused`."""
     view = memoryview(body)
+    if len(view) < _LENGTH.size:
+        raise malformed(about, "it has no header")
     (length,) = _LENGTH.unpack_from(view)
     at = _LENGTH.size + length
-    header = json.loads(bytes(view[_LENGTH.size : at]))
+    header = Fields(about, _parsed(about, bytes(view[_LENGTH.size : at])))
     blobs = []
-    for size in header["blobs"]:
-        blobs.append(view[at : at + size])
+    for size in header.many("blobs"):
+        blobs.append(view[at : at + _whole(about, "blobs", size)])
         at += size
+    if at != len(view):
+        raise malformed(about, f"{len(view)} bytes where its header says {at}")
     return header, blobs
+
+
+def malformed(about: str, what: str) -> Refused:
+    """What nobody forged, but nobody of this release writes either."""
+    return Refused(f"{about}: malformed ({what:.200}): written by another starburst release, or by one with a fault")
+
+
+def _parsed(about: str, text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise malformed(about, f"no JSON: {error}") from error
+
+
+_MOST = 2**62
+_NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
+
+
+class Fields:
+    """A JSON object, read by name and kind. Whatever is not as it should be raises `Refused`."""
+
+    def __init__(self, about: str, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise malformed(about, f"{value!r:.40} where an object should be")
+        self._about, self._value = about, value
+
+    def __getitem__(self, name: str) -> Any:
+        """Whatever it is, if it is there."""
+        if name not in self._value:
+            raise malformed(self._about, f"{name!r} is missing")
+        return self._value[name]
+
+    def _kind(self, name: str, kind: type | tuple[type, ...], wanted: str) -> Any:
+        value = self[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise malformed(self._about, f"{name!r} is {value!r:.40}, not {wanted}")
+        return value
+
+    def text(self, name: str) -> str:
+        """Text, perhaps empty."""
+        return str(self._kind(name, str, "text"))
+
+    def name(self, name: str) -> str:
+        """Text that may stand in a key or be a queue's name."""
+        return _key(self._about, name, self[name], most=1)
+
+    def key(self, name: str) -> str:
+        """An object's key."""
+        return _key(self._about, name, self[name])
+
+    def flag(self, name: str) -> bool:
+        """Yes or no."""
+        return bool(self._kind(name, bool, "true or false"))
+
+    def whole(self, name: str, *, least: int = 0) -> int:
+        """A whole number."""
+        return _whole(self._about, name, self[name], least)
+
+    def number(self, name: str, *, least: float = 0.0) -> float:
+        """A finite number."""
+        value = self._kind(name, (int, float), "a number")
+        if not (isfinite(value) if isinstance(value, float) else abs(value) < _MOST) or value < least:
+            raise malformed(self._about, f"{name!r} is {value!r:.40}, not a number from {least:g}")
+        return float(value)
+
+    def many(self, name: str) -> list[Any]:
+        """A list of anything."""
+        return list(self._kind(name, list, "a list"))
+
+    def texts(self, name: str) -> dict[str, str]:
+        """Text by text."""
+        value = self._kind(name, dict, "an object")
+        if not all(isinstance(text, str) for text in value.values()):
+            raise malformed(self._about, f"{name!r} holds what is not text")
+        return dict(value)
+
+    def fields(self, name: str) -> Fields:
+        """An object within this one."""
+        return Fields(f"{self._about}: {name}", self[name])
+
+    def span(self, name: str, within: Span | None = None) -> Span:
+        """Consecutive items, at least one."""
+        return _span(f"{self._about}: {name}", self[name], within)
+
+    def chunks(self, name: str, within: Span | None = None) -> list[Chunk]:
+        """Chunks, of a span's items."""
+        chunks = [read_chunk(fields, f"{self._about}: {name}") for fields in self.many(name)]
+        for chunk in chunks:
+            _span(f"{self._about}: {name}", [*chunk.span], within)
+        return chunks
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """As it came, unchecked."""
+        return dict(self._value)
+
+    def given(self, name: str) -> bool:
+        """Whether there is something other than null."""
+        return self._value.get(name) is not None
+
+
+def _whole(about: str, name: str, value: Any, least: int = 0) -> int:
+    if type(value) is not int or not least <= value < _MOST:
+        raise malformed(about, f"{name!r} is {value!r:.40}, not a whole number from {least}")
+    return value
+
+
+def _key(about: str, name: str, value: Any, most: int = 20) -> str:
+    parts = value.split("/") if isinstance(value, str) else []
+    if not 1 <= len(parts) <= most or not all(map(_NAME.fullmatch, parts)):
+        raise malformed(about, f"{name!r} is {value!r:.40}, not a name")
+    return str(value)
+
+
+def _span(about: str, value: Any, within: Span | None = None) -> Span:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise malformed(about, f"{value!r:.40} is no span")
+    span = Span(_whole(about, "lo", value[0]), _whole(about, "hi", value[1]))
+    if span.lo >= span.hi or (within is not None and not within.lo <= span.lo < span.hi <= within.hi):
+        raise malformed(about, f"{value!r:.80} is no span" + (f" within {within}" if within is not None else ""))
+    return span
 
 
 # --- frames: many pickled values --------------------------------------------------------------------------------------
@@ -139,10 +299,18 @@ class FrameWriter:
 class Frame:
     """The values of a frame, unpickled one by one when asked for. Arrays are writable: they lie in a copy made then."""
 
-    def __init__(self, body: Buffer) -> None:
-        _, (sizes, counts, self._stream, *self._buffers) = read_document(body)
+    def __init__(self, body: Buffer, count: int | None = None) -> None:
+        """Raises `Refused`, also where it does not hold as many values as it should."""
+        _, blobs = read_document(body, "a frame")
+        if len(blobs) < 3 or len(blobs[0]) % 8 or (len(blobs[1]) and len(blobs[1]) != len(blobs[0])):
+            raise malformed("a frame", "its sizes are not there")
+        sizes, counts, self._stream, *self._buffers = blobs
         self._ends = list(accumulate(array("Q", bytes(sizes)), initial=0))
         self._marks = list(accumulate(array("Q", bytes(counts)), initial=0)) if len(counts) else None
+        if self._ends[-1] != len(self._stream) or (self._marks or [0])[-1] != len(self._buffers):
+            raise malformed("a frame", "its sizes are not those of what it holds")
+        if count is not None and count != len(self):
+            raise malformed("a frame", f"it holds {len(self)} values, not {count}")
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -199,6 +367,7 @@ def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buf
         at += _FRAME.size
         if first < span.hi and first + count > span.lo and at + size <= len(view):
             body = unseal(key, items_about(run, first, count), view[at : at + size])
+            Frame(body, count)
             held.append(Span(first, first + count))
             parts += [_FRAME.pack(first, count, len(body)), body]
         at += size
@@ -235,21 +404,18 @@ def seal_message(key: bytes, about: str, value: dict[str, Any]) -> str:
     return f"{WIRE_VERSION}.{_mac(key, about, [text.encode()]).hex()}.{text}"
 
 
-def open_message(key: bytes, about: str, body: str) -> dict[str, Any]:
+def open_message(key: bytes, about: str, body: str) -> Fields:
     """The inverse of `seal_message`. Raises `UnknownVersion` or `Refused`."""
     version, _, rest = body.partition(".")
     mac, _, text = rest.partition(".")
-    if not body.isascii() or not version.isdigit() or not text:
+    if not body.isascii() or not version.isdigit() or len(version) > 3 or not text:
         raise Refused(f"{about}: not a starburst message; refused")
-    if version != str(WIRE_VERSION):
-        raise UnknownVersion(
-            f"{about}: wire version {version:.20}, this starburst speaks {WIRE_VERSION}: "
-            "use the same starburst release on the driver and the workers"
-        )
-    if not hmac.compare_digest(mac, _mac(key, about, [text.encode()]).hex()):
+    spoken = int(version)
+    if not hmac.compare_digest(mac, _mac(key, about, [text.encode()], spoken).hex()) or version != str(spoken):
         raise Refused(f"{about}: not signed with this site's key; refused")
-    value: dict[str, Any] = json.loads(text)
-    return value
+    if spoken != WIRE_VERSION:
+        raise unknown_version(about, spoken)
+    return Fields(about, _parsed(about, text))
 
 
 def chunk_fields(chunk: Chunk) -> list[Any]:
@@ -257,10 +423,18 @@ def chunk_fields(chunk: Chunk) -> list[Any]:
     return [*chunk.span, chunk.function, *chunk.ref, chunk.deaths]
 
 
-def read_chunk(fields: Sequence[Any]) -> Chunk:
-    """The inverse of `chunk_fields`."""
+def read_chunk(fields: Any, about: str = "a chunk") -> Chunk:
+    """The inverse of `chunk_fields`. Raises `Refused`."""
+    if not isinstance(fields, list | tuple) or len(fields) != 7:
+        raise malformed(about, f"{fields!r:.80} is no chunk")
     lo, hi, function, key, offset, length, deaths = fields
-    return Chunk(span=Span(lo, hi), function=function, ref=PackRef(key, offset, length), deaths=deaths)
+    ref = PackRef(_key(about, "pack", key), _whole(about, "offset", offset), _whole(about, "length", length))
+    return Chunk(
+        span=_span(about, [lo, hi]),
+        function=_key(about, "function", function),
+        ref=ref,
+        deaths=_whole(about, "deaths", deaths),
+    )
 
 
 def chunk_message(key: bytes, fleet: str, run: str, chunk: Chunk, frames: Buffer | None = None) -> str:
@@ -272,10 +446,35 @@ def chunk_message(key: bytes, fleet: str, run: str, chunk: Chunk, frames: Buffer
 
 
 def read_chunk_message(key: bytes, fleet: str, body: str) -> tuple[str, Chunk, bytes | None]:
-    """The run, its chunk, and the frames if they rode along."""
-    value = open_message(key, f"chunk {fleet}", body)
-    frames = value.get("frames")
-    return value["run"], read_chunk(value["chunk"]), None if frames is None else b64decode(frames)
+    """The run, its chunk, and the frames if they rode along. Raises `UnknownVersion` or `Refused`."""
+    about = f"chunk {fleet}"
+    value = open_message(key, about, body)
+    frames = _bytes(about, value.text("frames")) if value.given("frames") else None
+    return value.name("run"), read_chunk(value["chunk"], about), frames
+
+
+def _bytes(about: str, text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise malformed(about, f"no base64: {error}") from error
+
+
+# --- what was asked of a run ------------------------------------------------------------------------------------------
+
+
+def read_options(fields: Fields) -> dict[str, Any]:
+    """A run's options as they are stored. Raises `Refused`."""
+    return {
+        "chunk_size": fields.whole("chunk_size", least=1) if fields.given("chunk_size") else None,
+        "retries": fields.whole("retries"),
+        "retry_delay_s": fields.number("retry_delay_s"),
+        "timeout_s": fields.number("timeout_s") if fields.given("timeout_s") else None,
+        "tolerate_count": fields.whole("tolerate_count") if fields.given("tolerate_count") else None,
+        "tolerate_percent": fields.number("tolerate_percent") if fields.given("tolerate_percent") else None,
+        "return_exceptions": fields.flag("return_exceptions"),
+        "budget_usd": fields.number("budget_usd") if fields.given("budget_usd") else None,
+    }
 
 
 # --- outcomes ---------------------------------------------------------------------------------------------------------
@@ -283,6 +482,11 @@ def read_chunk_message(key: bytes, fleet: str, body: str) -> tuple[str, Chunk, b
 
 def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
     """An outcome as a sealed document. `about` is the object's key."""
+    return b"".join(outcome_parts(key, about, outcome))
+
+
+def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
+    """The same without joining the parts, which may be large."""
     failures: list[dict[str, Any]] = []
     pickled: list[bytes] = []
     for failure in outcome.failures:
@@ -300,30 +504,52 @@ def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
         "batches": [batch.span for batch in outcome.batches],
         "failures": failures,
         "rest": [chunk_fields(chunk) for chunk in outcome.rest],
-        "logs": outcome.logs,
     }
-    return seal(key, about, document(header, [*(batch.frame for batch in outcome.batches), *pickled]))
+    logs = [json.dumps(outcome.logs, separators=(",", ":")).encode()] if outcome.logs else []
+    blobs: list[Buffer] = [*(batch.frame for batch in outcome.batches), *pickled, *logs]
+    return sealed_parts(key, about, document(header, blobs))
 
 
 def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
     """The inverse of `outcome_bytes`; values stay pickled until `load`. Raises `Refused`."""
-    header, blobs = read_document(unseal(key, about, blob))
-    spans = [Span(*span) for span in header["batches"]]
-    pickled = blobs[len(spans) :]
-    failures = []
-    for fields in header["failures"]:
-        at = fields.pop("pickled")
-        exception = None if at is None else bytes(pickled[at])
-        failures.append(Failure(**{**fields, "kind": FailureKind(fields["kind"])}, exception=exception))
+    header, blobs = read_document(unseal(key, about, blob), about)
+    span = header.span("span")
+    spans = [_span(about, each, span) for each in header.many("batches")]
+    rest = header.chunks("rest", span)
+    frames, others = blobs[: len(spans)], blobs[len(spans) :]
+    failures = [_failure(Fields(f"{about}: a failure", each), span, others) for each in header.many("failures")]
+    pickled = sum(failure.exception is not None for failure in failures)
+    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1:
+        raise malformed(about, "it does not hold what its header tells")
+    failed = spans_of(sorted(failure.index for failure in failures))
+    if left := without(span, [*spans, *failed, *(chunk.span for chunk in rest)]):
+        raise malformed(about, f"no word on the items {left[0]}")
     return Outcome(
-        span=Span(*header["span"]),
-        worker=header["worker"],
-        seconds=header["seconds"],
-        batches=tuple(Batch(span=span, frame=frame) for span, frame in zip(spans, blobs, strict=False)),
+        span=span,
+        worker=header.text("worker"),
+        seconds=header.number("seconds"),
+        batches=tuple(Batch(span=span, frame=frame) for span, frame in zip(spans, frames, strict=True)),
         failures=tuple(failures),
-        rest=tuple(read_chunk(fields) for fields in header["rest"]),
-        logs={int(index): text for index, text in header["logs"].items()},
+        rest=tuple(rest),
+        logs=_logs(about, bytes(others[pickled])) if len(others) > pickled else {},
     )
+
+
+def _failure(fields: Fields, span: Span, pickled: Sequence[memoryview]) -> Failure:
+    index, kind = fields.whole("index", least=span.lo), fields.text("kind")
+    at = None if fields["pickled"] is None else fields.whole("pickled")
+    if index >= span.hi or kind not in [*FailureKind] or (at is not None and at >= len(pickled)):
+        raise malformed(f"item {index}", f"a failure of kind {kind!r:.40}, pickled {at}")
+    texts = {name: fields.text(name) for name in ("error", "message", "traceback", "worker")}
+    exception = None if at is None else bytes(pickled[at])
+    return Failure(index=index, kind=FailureKind(kind), **texts, exception=exception)
+
+
+def _logs(about: str, blob: bytes) -> dict[int, str]:
+    logs = Fields(about, {"logs": _parsed(about, blob)}).texts("logs")
+    if not all(index.isdecimal() and len(index) < 20 for index in logs):
+        raise malformed(about, "logs of what is no item")
+    return {int(index): text for index, text in logs.items()}
 
 
 # --- summaries: what a driver must know of an outcome without its values ----------------------------------------------
@@ -341,4 +567,56 @@ def summary_fields(outcome: Outcome) -> dict[str, Any]:
         "alike": [failure.alike for failure in outcome.failures[:_TOLD]],
         "first_failure": outcome.failures[0].index if outcome.failures else None,
         "rest": [chunk_fields(chunk) for chunk in outcome.rest],
+    }
+
+
+# --- notices ----------------------------------------------------------------------------------------------------------
+
+NOTICE_BYTES = 240 << 10  #: a notice is no longer, whatever it tells of: SQS once took 256 KiB, and takes 1 MiB now
+
+
+class Notice(NamedTuple):
+    """That a chunk is settled. What was too much for a message is left out, to be read from the store."""
+
+    span: Span
+    summary: dict[str, Any] | None
+    outcome: bytes | None
+
+
+def notice_message(key: bytes, run: str, outcome: Outcome, body: bytes | None) -> str:
+    """A notice of an outcome, with its summary and its `body` if they are small enough."""
+    brief: dict[str, Any] = {"span": outcome.span}
+    told: dict[str, Any] = {**brief, "summary": summary_fields(outcome)}
+    more = {**told, "outcome": b64encode(body).decode()} if body is not None else told
+    for value in (more, told):
+        text = seal_message(key, f"notice {run}", value)
+        if len(text) <= NOTICE_BYTES:
+            return text
+    return seal_message(key, f"notice {run}", brief)
+
+
+def read_notice(key: bytes, run: str, body: str) -> Notice:
+    """The inverse of `notice_message`. Raises `UnknownVersion` or `Refused`."""
+    about = f"notice {run}"
+    value = open_message(key, about, body)
+    span = value.span("span")
+    summary = _summary(value.fields("summary"), span) if value.given("summary") else None
+    return Notice(span, summary, _bytes(about, value.text("outcome")) if value.given("outcome") else None)
+
+
+def _summary(fields: Fields, span: Span) -> dict[str, Any]:
+    alike = fields.many("alike")
+    if not all(isinstance(each, list) and len(each) == 2 and {*map(type, each)} == {str} for each in alike):
+        raise malformed(f"a summary of {span}", "'alike' does not hold pairs of text")
+    if fields.span("span") != span:
+        raise malformed(f"a summary of {span}", f"it is one of {fields.span('span')}")
+    first = None if fields["first_failure"] is None else fields.whole("first_failure", least=span.lo)
+    return {
+        "span": span,
+        "worker": fields.text("worker"),
+        "seconds": fields.number("seconds"),
+        "failed": fields.whole("failed"),
+        "alike": alike,
+        "first_failure": first,
+        "rest": [chunk_fields(chunk) for chunk in fields.chunks("rest", span)],
     }

@@ -120,7 +120,7 @@ class PlayedRunner(Runner):
 
     def __init__(self, worker: Worker) -> None:
         self._played = worker
-        self._chunk_s, self._worker, self._draining = 0.0, worker.name, lambda: False
+        self._chunk_s, self._worker, self._draining, self._part_bytes = 0.0, worker.name, lambda: False, 1
         self.slot, self._turn = None, None
 
     def _attempt(self, turn: Turn, settle: Settle) -> Ended:
@@ -137,6 +137,8 @@ class PlayedRunner(Runner):
                 self._split(turn, settle, reached=turn.open()[0].lo)
             elif choice == 3:
                 return Ended.DRAINED
+            elif choice == 4:
+                self._settle_large(turn)
             else:
                 index = turn.open()[0].lo
                 part = turn.part_of(index)
@@ -144,7 +146,7 @@ class PlayedRunner(Runner):
                 writer = FrameWriter()
                 writer.add(double(index))
                 frame = memoryview(b"".join(writer.parts()))
-                part.batches.append(Batch(span=Span(index, index + 1), frame=frame))
+                part.add(Batch(span=Span(index, index + 1), frame=frame))
         return Ended.DONE
 
 
@@ -189,10 +191,9 @@ class Worker:
 
     def settle_one(self) -> bool:
         """The settler's next job."""
-        try:
-            job = self._supervisor._settling.get_nowait()
-        except queue.Empty:
+        if not len(self._supervisor._settling):
             return False
+        job = self._supervisor._settling.get()
         assert job is not None
         job()
         return True

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from starburst_common import wire
 from starburst_common.errors import Refused, UnknownVersion
-from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, Span
+from starburst_common.ledger import Ledger
+from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, RunId, Span, without
+from starburst_common.names import RunNames
+from starburst_common.spec import Spec, read_end
 from starburst_common.wire import (
     Frame,
     Frames,
@@ -33,8 +41,10 @@ from starburst_common.wire import (
     read_outcome,
     seal,
     seal_message,
+    summary_fields,
     unseal,
 )
+from starburst_worker.runs import Runs
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 RUN, FLEET = "run-1", "fleet-1"
@@ -260,7 +270,7 @@ chunks = st.builds(
     ),
     st.integers(0, 2**50),
     st.integers(1, 2**30),
-    st.text(),
+    st.from_regex(r"runs/[a-z0-9-]{1,40}/functions/[0-9a-f]{1,64}", fullmatch=True),
     st.integers(0, 2**50),
     st.integers(0, 2**50),
     st.integers(0, 20),
@@ -289,24 +299,30 @@ failures = st.builds(
 @given(
     st.lists(failures, max_size=3),
     st.lists(st.lists(values, min_size=1, max_size=3), max_size=3),
-    st.lists(chunks, max_size=3),
+    st.lists(st.integers(1, 2**30), max_size=3),
     st.dictionaries(st.integers(0, 2**50), st.text()),
     st.floats(0, 1e9),
 )
 def test_outcomes_come_back(
-    failed: list[Failure], batches: list[list[Any]], rest: list[Chunk], logs: dict[int, str], seconds: float
+    failed: list[Failure], batches: list[list[Any]], sizes: list[int], logs: dict[int, str], seconds: float
 ) -> None:
     """With values, failures, what is delegated and what was printed, whatever the text."""
+    at = len(failed)
+    kept = []
+    for batch in batches:
+        kept.append(Batch(span=Span(at, at + len(batch)), frame=memoryview(frame_of(*batch))))
+        at += len(batch)
+    rest = []
+    for size in sizes:
+        rest.append(Chunk(span=Span(at, at + size), function="runs/r/functions/f", ref=PackRef("runs/r/packs/0", 0, 1)))
+        at += size
     outcome = Outcome(
-        span=Span(0, 10),
+        span=Span(0, max(at, 1)),
         worker="w",
         seconds=seconds,
-        batches=tuple(
-            Batch(span=Span(at, at + len(batch)), frame=memoryview(frame_of(*batch)))
-            for at, batch in enumerate(batches)
-        ),
-        failures=tuple(failed),
-        rest=tuple(rest),
+        batches=tuple(kept),
+        failures=tuple(replace(failure, index=index) for index, failure in enumerate(failed)),
+        rest=tuple(rest) if at else (Chunk(span=Span(0, 1), function="f", ref=PackRef("p", 0, 1)),),
         logs=logs,
     )
     got = read_outcome(KEY, "runs/r/outcomes/0", outcome_bytes(KEY, "runs/r/outcomes/0", outcome))
@@ -374,16 +390,21 @@ def test_a_refusal_names_what_was_refused() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, 255])
-def test_another_wire_version_says_what_to_do(version: int) -> None:
-    """`UnknownVersion` names both versions and the remedy, for payloads and for messages."""
-    sealed = bytearray(seal(KEY, "a", [frame_of(Bomb())]))
-    sealed[3] = version
-    message = f"{version}{seal_message(KEY, 'a', {})[1:]}"
+def test_another_wire_version_says_what_to_do(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`UnknownVersion` names both versions and the remedy, for payloads and messages of ours; anybody's are refused."""
     said = rf"a: wire version {version}, this starburst speaks {wire.WIRE_VERSION}: use the same starburst release"
+    monkeypatch.setattr(wire, "WIRE_VERSION", version)
+    sealed, message = seal(KEY, "a", [frame_of(Bomb())]), seal_message(KEY, "a", {})
+    forged, forgery = seal(OTHER_KEY, "a", [frame_of(Bomb())]), seal_message(OTHER_KEY, "a", {})
+    monkeypatch.undo()
     with pytest.raises(UnknownVersion, match=said):
         unseal(KEY, "a", sealed)
     with pytest.raises(UnknownVersion, match=said):
         open_message(KEY, "a", message)
+    with pytest.raises(Refused, match="not signed"):
+        unseal(KEY, "a", forged)
+    with pytest.raises(Refused, match="not signed"):
+        open_message(KEY, "a", forgery)
 
 
 def test_a_version_cannot_be_talked_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +441,7 @@ def test_any_text_that_is_no_message_is_refused(body: str) -> None:
 def test_a_message_is_good_for_its_key_and_place_only() -> None:
     """A notice of one run is none of another, and no chunk."""
     message = seal_message(KEY, "notice run-1", {"a": 1})
-    assert open_message(KEY, "notice run-1", message) == {"a": 1}
+    assert open_message(KEY, "notice run-1", message).raw == {"a": 1}
     for key, about in ((OTHER_KEY, "notice run-1"), (KEY, "notice run-2"), (KEY, "chunk run-1")):
         with pytest.raises(Refused):
             open_message(key, about, message)
@@ -490,3 +511,192 @@ def test_an_outcome_under_another_name_is_refused() -> None:
     with pytest.raises(Refused):
         read_outcome(OTHER_KEY, "runs/r/outcomes/0", body)
     assert read_outcome(KEY, "runs/r/outcomes/0", body).span == Span(0, 1)
+
+
+# --- ours, but not as it should be ------------------------------------------------------------------------------------
+
+odd = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([10**400, "../x", "a//b", "", -1, 2**63, "9" * 5000]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every list or object within a JSON value, and an index or name in it."""
+    inside = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    return [(value, at) for at, _ in inside] + [place for _, each in inside for place in places(each)]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, value: dict[str, Any]) -> Any:
+    """A JSON object in which something is missing, something else, or in another's place."""
+    changed = json.loads(json.dumps(value))
+    for _ in range(draw(st.integers(1, 2))):
+        if not (there := places(changed)):
+            break
+        inside, at = draw(st.sampled_from(there))
+        how = draw(st.sampled_from(["missing", "odd", "reversed", "twice"]))
+        if how == "missing":
+            del inside[at]
+        elif how == "odd":
+            inside[at] = draw(odd)
+        elif isinstance(inside, list):
+            inside[:] = inside[::-1] if how == "reversed" else inside * 2
+    return changed if draw(st.integers(0, 20)) else draw(odd)
+
+
+A_CHUNK = Chunk(span=Span(2, 9), function="runs/r/functions/f", ref=PackRef("runs/r/packs/0", 3, 40), deaths=1)
+AN_OUTCOME = Outcome(
+    span=Span(2, 9),
+    worker="w",
+    seconds=1.5,
+    batches=(Batch(span=Span(2, 4), frame=memoryview(frame_of(1, np.zeros(3)))),),
+    failures=(
+        Failure(index=4, kind=FailureKind.USER, error="E", message="m", traceback="t", exception=b"e"),
+        Failure(index=5, kind=FailureKind.OOM, error="O", message=""),
+    ),
+    rest=(A_CHUNK.narrowed(Span(6, 9), deaths=0),),
+    logs={2: "printed"},
+)
+A_SPEC = {
+    "wire": 1,
+    "python": [3, 11],
+    "run": RUN,
+    "fleet": FLEET,
+    "label": "l",
+    "tags": {"a": "b"},
+    "function": "f",
+    "created_at": 1.5,
+    "workers": 2,
+    "cpu": 1.0,
+    "memory_mib": 512,
+    "slots": 1,
+    "memory_given": False,
+    "spot": False,
+    "image": "",
+    "options": {
+        "chunk_size": 5,
+        "retries": 1,
+        "retry_delay_s": 0.5,
+        "timeout_s": 3.0,
+        "tolerate_count": 0,
+        "tolerate_percent": None,
+        "return_exceptions": False,
+        "budget_usd": None,
+    },
+}
+
+
+class Holding:
+    """A store with one object."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def get(self, key: str) -> bytes:
+        return self.body
+
+
+def backend_with(key: str, header: Any, blobs: list[bytes] | None = None) -> Any:
+    """As much of a backend as reading one object takes; the object is ours, whatever it holds."""
+    body = json.dumps(header).encode()
+    return SimpleNamespace(
+        name="local", key=KEY, store=Holding(seal(KEY, key, [len(body).to_bytes(4), body, *(blobs or [])]))
+    )
+
+
+def only_refused(read: Callable[[], Any]) -> None:
+    """It is read, or is refused."""
+    with suppress(Refused):
+        read()
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObject) -> None:
+    """Chunks, notices, specs, functions, ends and plans in which something is missing, wrong, huge or reversed."""
+    names = RunNames(RunId(RUN))
+    frames = b64encode(item_frame(KEY, RUN, 0, written([1, 2]))).decode()
+    message = data.draw(spoilt({"run": RUN, "chunk": wire.chunk_fields(A_CHUNK), "frames": frames}))
+    only_refused(lambda: read_chunk_message(KEY, FLEET, seal_message(KEY, f"chunk {FLEET}", message)))
+    notice = data.draw(spoilt({"span": [2, 9], "summary": summary_fields(AN_OUTCOME), "outcome": "AAAA"}))
+
+    def book() -> None:
+        read = wire.read_notice(KEY, RUN, seal_message(KEY, f"notice {RUN}", notice))
+        if read.summary is not None:
+            ledger = Ledger()
+            ledger.plan([A_CHUNK])
+            ledger.settle(read.summary)
+
+    only_refused(book)
+    spec = data.draw(spoilt(A_SPEC | {"blobs": []}))
+    only_refused(lambda: Spec.read(backend_with(names.spec, spec), names.run).policy)
+    only_refused(lambda: Runs(backend_with(names.spec, spec), Path("/nowhere"), 1.0)._spec(names))
+    function = data.draw(spoilt({"style": "one", "retry_timeouts": False, "bundle": None, "blobs": [3]}))
+    only_refused(lambda: Runs(backend_with("f", function, [b"abc"]), Path("/nowhere"), 1.0).function("f"))
+    end = data.draw(spoilt({"state": "failed", "reason": "", "items": 3, "answered": 3, "failed": 1, "blobs": []}))
+    only_refused(lambda: read_end(backend_with(names.end, end), names.run))
+    plan = data.draw(spoilt({"chunks": [wire.chunk_fields(A_CHUNK)], "blobs": []}))
+    only_refused(lambda: read_document(unseal(KEY, "p", backend_with("p", plan).store.body))[0].chunks("chunks"))
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObject) -> None:
+    """In its header, its frames or its logs; where it is taken, every item of it that it claims has an answer."""
+    body = unseal(KEY, "o", outcome_bytes(KEY, "o", AN_OUTCOME))
+    length = int.from_bytes(body[:4])
+    header = data.draw(
+        spoilt(json.loads(bytes(body[4 : 4 + length]))) | st.just(json.loads(bytes(body[4 : 4 + length])))
+    )
+    blobs = bytearray(body[4 + length :])
+    for _ in range(data.draw(st.integers(0, 2))):
+        blobs[data.draw(st.integers(0, 100))] = data.draw(st.integers(0, 255))
+    head = json.dumps(header).encode()
+    sealed = seal(KEY, "o", [len(head).to_bytes(4), head, blobs])
+
+    def read() -> None:
+        outcome = read_outcome(KEY, "o", sealed)
+        for batch in outcome.batches:
+            Frame(batch.frame, batch.span.size)
+        told = [*(batch.span for batch in outcome.batches), *(chunk.span for chunk in outcome.rest)]
+        told += [Span(failure.index, failure.index + 1) for failure in outcome.failures]
+        assert without(outcome.span, told) == ()
+        assert ledger_takes(outcome)
+
+    only_refused(read)
+
+
+def ledger_takes(outcome: Outcome) -> bool:
+    """Whether it can be booked."""
+    ledger = Ledger()
+    ledger.plan([Chunk(span=outcome.span, function="f", ref=PackRef("p", 0, 1))])
+    return bool(ledger.settle(summary_fields(outcome)))
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 5000), st.integers(0, 3000), st.integers(0, 20_000))
+def test_a_notice_is_bounded_whatever_it_tells_of(gaps: int, failed: int, name: int) -> None:
+    """Thousands of chunks delegated, of failures, names without end: what is too much is read from the store."""
+    rest = tuple(A_CHUNK.narrowed(Span(2 * at, 2 * at + 1), deaths=0) for at in range(gaps))
+    failures = tuple(
+        Failure(index=2 * at + 1, kind=FailureKind.USER, error="E" * name, message="")
+        for at in range(min(failed, gaps))
+    )
+    outcome = Outcome(span=Span(0, 2 * gaps), worker="w", seconds=1.0, rest=rest, failures=failures)
+    for body in (None, b"x" * 65536):
+        text = wire.notice_message(KEY, RUN, outcome, body)
+        assert len(text.encode()) <= wire.NOTICE_BYTES
+        notice = wire.read_notice(KEY, RUN, text)
+        assert notice.span == outcome.span
+        if notice.summary is not None:
+            assert notice.summary["failed"] == len(failures)
+            assert len(notice.summary["rest"]) == gaps

@@ -100,7 +100,7 @@ class Launches:
             with suppress(NotFound):
                 fields, _ = read_document(unseal(self._key, key, self._store.get(key)))
                 with self._lock:
-                    _book(known, key, fields)
+                    _book(known, key, fields.raw)
         with self._lock:
             for key in [key for key in known.launches if key not in keys]:
                 del known.launches[key]

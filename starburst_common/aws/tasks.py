@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from starburst_common.model import WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.wire import misfit
 
 #: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
 #: lifecycle", read 2026-11-22. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
@@ -66,6 +67,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     (<WorkerEnd.OOM: 'oom'>, 'OutOfMemoryError: killed: give each worker more memory')
     >>> _end(stopped | {"containers": [{"exitCode": 137}]})
     (<WorkerEnd.CRASHED: 'crashed'>, 'killed (exit code 137)')
+    >>> _end(stopped | {"containers": [{"exitCode": 209}]})[0].value
+    'unstartable'
     >>> _end({"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."})[0].value
     'spot'
     >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: a/b:c: not found"})[0].value
@@ -78,6 +81,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     stop_code, reason = task.get("stopCode", ""), task.get("stoppedReason", "")
     if _OOM.search(said):
         return WorkerEnd.OOM, f"{said}: give each worker more memory"
+    if why := misfit(code):
+        return WorkerEnd.UNSTARTABLE, why
     if _SPOT.search(f"{stop_code} {reason}"):
         return WorkerEnd.SPOT, reason
     if stop_code == "TaskFailedToStart" or (code is None and stop_code == "EssentialContainerExited"):

@@ -16,6 +16,7 @@ from threading import Lock
 
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Wait, WorkerSpec
+from starburst_common.wire import misfit
 
 _TAIL_BYTES = 4000
 _GOOD_ENDS = (0, 143, -15)  # idle or told to go, the last before it could say so
@@ -137,9 +138,9 @@ class LocalCompute:
             id=name,
             ordinal=ordinal,
             phase=WorkerPhase.STOPPED,
-            end=WorkerEnd.DONE if code in _GOOD_ENDS else WorkerEnd.CRASHED,
+            end=WorkerEnd.UNSTARTABLE if misfit(code) else WorkerEnd.DONE if code in _GOOD_ENDS else WorkerEnd.CRASHED,
             exit_code=code,
-            reason=reason,
+            reason=misfit(code) or reason,
             started_at=started_at,
             stopped_at=record.with_suffix(".log").stat().st_mtime if record.with_suffix(".log").exists() else 0.0,
         )

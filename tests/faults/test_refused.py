@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from starburst_common import Cluster, ItemFailed, RunState, attach, starburst_map
-from starburst_common.errors import Refused
-from starburst_common.model import Buffer, Chunk, PackRef, Span
+import starburst_common
+from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach, starburst_map, wire
+from starburst_common.errors import Refused, UnknownVersion
+from starburst_common.model import Buffer, Chunk, PackRef, Span, WorkerEnd
 from starburst_common.names import RunNames, work_queue
 from starburst_common.objects import whole
-from starburst_common.ports import ObjectStore
-from starburst_common.wire import chunk_message
-from tests.faults.conftest import Bed, on_both
+from starburst_common.ports import ObjectStore, WorkQueue
+from starburst_common.wire import chunk_message, seal_message
+from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 
 def double(item: int) -> int:
@@ -25,7 +31,7 @@ def double(item: int) -> int:
 
 @on_both
 def test_messages_that_we_did_not_sign_run_nothing(bed: Bed) -> None:
-    """Junk, another key's chunk and another version lie in the queue: refused, and the run is unharmed."""
+    """Junk, another key's chunk, also as of another version, lie in the queue: refused, and the run is unharmed."""
     with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
         fleet = cluster._opened()
         chunk = Chunk(span=Span(0, 1), function="runs/x/functions/y", ref=PackRef("runs/x/packs/0", 0, 10))
@@ -36,7 +42,76 @@ def test_messages_that_we_did_not_sign_run_nothing(bed: Bed) -> None:
         bed.until(lambda: sum(bed.backend.queue.depth(dead)) == 3)
         logs = "".join(bed.backend.compute.tail(fleet.id, worker.id) for worker in fleet.states())
         assert "not signed with this site's key" in logs
-        assert "wire version 2, this starburst speaks 1" in logs
+
+
+OTHER_RELEASE = """
+import os, sys
+del os.environ["PYTHONPATH"]  # its workers are of the installed release
+from starburst_common import starburst_map
+from tests.places import open_place
+starburst_map(abs, range(100), workers=2, backend=open_place(sys.argv[1]), progress=False)
+"""
+
+
+@on_both
+def test_workers_of_another_release_end_the_run_at_once_and_say_so(bed: Bed, tmp_path: Path) -> None:
+    """A driver's starburst speaks another wire version than its workers': the run stops, with both versions named."""
+    release = tmp_path / "release"
+    shutil.copytree(Path(starburst_common.__file__).parent, release / "starburst_common")
+    source = release / "starburst_common" / "wire.py"
+    source.write_text(source.read_text().replace("\nWIRE_VERSION = 1\n", "\nWIRE_VERSION = 2\n"))
+    driver = subprocess.run(
+        [sys.executable, "-P", "-c", OTHER_RELEASE, bed.text],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(release), str(Path.cwd())])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "RunStopped" in driver.stderr
+    assert "a worker speaks wire version 1 and was given work of another, this starburst speaks 2" in driver.stderr
+    (run,) = bed.backend.store.folders("runs/")
+    with pytest.raises(UnknownVersion, match=r"started by another starburst release.*wire version 2"):
+        attach(run, backend=bed.backend)
+
+
+def test_a_worker_that_meets_work_of_another_release_ends(local_bed: LocalBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that our key signed, but for another wire version: it cannot be done here, and the worker says so."""
+    with Cluster(workers=1, backend=local_bed.backend, progress=False) as cluster:
+        fleet = cluster._opened()
+        chunk = Chunk(span=Span(0, 1), function="runs/x/functions/y", ref=PackRef("runs/x/packs/0", 0, 10))
+        monkeypatch.setattr(wire, "WIRE_VERSION", 2)
+        newer = chunk_message(local_bed.backend.key, fleet.id, "run-x", chunk)
+        monkeypatch.undo()
+        local_bed.backend.queue.send(work_queue(fleet.id), [newer], group="run-x")
+        with pytest.raises(RunStopped, match="a worker speaks wire version 1 and was given work of another"):
+            cluster.map(noting(local_bed.notes, seconds=0.01), range(10_000))
+        (worker,) = fleet.states()
+        assert worker.end is WorkerEnd.UNSTARTABLE
+
+
+@on_both
+def test_a_run_whose_messages_nobody_can_read_ends_with_the_cause(bed: Bed) -> None:
+    """Signed, but malformed: they end as dead letters, are sent again a few times, and then the run says why."""
+
+    class Garbling:
+        """A queue whose sender writes chunks that are none."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bed.backend.queue, name)
+
+        def send(self, queue: str, bodies: Sequence[str], *, group: str, delay_s: float = 0.0) -> None:
+            if queue.endswith("-work"):
+                about = f"chunk {queue.removesuffix('-work')}"
+                bodies = [seal_message(bed.backend.key, about, {"run": group, "chunk": [9, 3]}) for _ in bodies]
+            bed.backend.queue.send(queue, bodies, group=group, delay_s=delay_s)
+
+    backend = replace(bed.backend, queue=cast("WorkQueue", Garbling()))
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(double, range(10), chunk_size=5)
+        run._driver.policy = replace(run._driver.policy, resend_after_s=1.0)
+        with pytest.raises(RunStopped, match=r"2 chunks are owed, and their messages end as dead letters \(\d+\)"):
+            run.results(timeout=300)
 
 
 class Tampering:

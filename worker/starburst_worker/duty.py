@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starburst_common.model import FleetId, WorkerId
+from starburst_common.wire import WIRE_VERSION, unknown_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +28,17 @@ class Duty:
     lease_s: float
     chunk_s: float
     inline_bytes: int
+    wire: int = WIRE_VERSION  #: what its work speaks
 
     @classmethod
     def read(cls, text: str) -> Duty:
-        """From the JSON in the environment. On ECS, which starts many with the same orders, the task is the name."""
+        """From the JSON in the environment. On ECS, which starts many with the same orders, the task is the name.
+
+        Raises `UnknownVersion` where they are another release's: this worker could serve none of its runs.
+        """
         fields: dict[str, Any] = json.loads(text)
+        if (wire := fields.get("wire", WIRE_VERSION)) != WIRE_VERSION:
+            raise unknown_version("its orders", wire)
         if not fields["worker"]:
             fields["worker"] = _task_id(os.environ["ECS_CONTAINER_METADATA_URI_V4"])
         return cls(**fields)

@@ -17,7 +17,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
+from starburst_common.wire import Frame
 from starburst_worker.runs import Function, KnownRun
 from starburst_worker.settle import Part, pieces
 from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
@@ -29,6 +31,7 @@ _DRAIN_S = 0.25  #: what a running item may still take when the worker must go
 _CRASHES = 2  #: an item that ends its slot so often is answered with a failure
 _FALSE_STARTS = 3  #: a slot that ends before it is ready, so often, will never be
 _MOST_PIECES = 20
+_MOST_PARTS = 100  #: a chunk with more gaps in its answers, as where many items wait to be tried again, stays whole
 
 Settle = Callable[[Part, list[Chunk], list[Chunk]], None]
 
@@ -60,6 +63,7 @@ class Turn:
     """A chunk being run: its parts, and what the watch has seen."""
 
     work: Work
+    settle: Settle
     parts: list[Part]
     splittable: bool
     began: float = field(default_factory=time.monotonic)
@@ -72,6 +76,7 @@ class Turn:
     asked_at: float = 0.0
     watched: tuple[int, float] = (-1, 0.0)  #: the attempt that is running and since when
     false_starts: int = 0
+    settled: int = 0  #: items in front of the part that were settled before it, since they were large
 
     def part_of(self, index: int) -> Part | None:
         """The part an item belongs to; None if it is no longer ours."""
@@ -125,7 +130,11 @@ class Slot:
 
 
 class Runner:
-    """Serves one chunk after another on one slot. `draining` says that the worker must go."""
+    """Serves one chunk after another on one slot.
+
+    `draining` says that the worker must go, `held_up` that so much waits to be stored that no slot is to be heard. More
+    answers than `part_bytes` are settled before the others are there.
+    """
 
     def __init__(
         self,
@@ -136,9 +145,12 @@ class Runner:
         chunk_s: float,
         too_big: Callable[[Slot], str],
         draining: Callable[[], bool],
+        part_bytes: int,
+        held_up: Callable[[], bool],
     ) -> None:
         self._number, self._scratch, self._worker = number, scratch, worker
         self._chunk_s, self._too_big, self._draining = chunk_s, too_big, draining
+        self._part_bytes, self._held_up = part_bytes, held_up
         self.slot: Slot | None = Slot(number, scratch)
         self._turn: Turn | None = None
 
@@ -169,7 +181,12 @@ class Runner:
 
         open items, and the chunks for open items that stay here.
         """
-        turn = Turn(work=work, parts=[Part(chunk=work.chunk)], splittable=not work.known.spec["options"]["chunk_size"])
+        turn = Turn(
+            work=work,
+            settle=settle,
+            parts=[Part(chunk=work.chunk)],
+            splittable=not work.known.spec["options"]["chunk_size"],
+        )
         self._turn = turn
         try:
             while turn.open():
@@ -213,12 +230,18 @@ class Runner:
             slot.pipe.send_bytes(b"".join(turn.work.frames))
             slot.functions.add(function.key)
             while True:
-                heard = slot.pipe.poll(_TICK_S)
-                if heard and self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
+                if self._held_up():  # the slot waits as well, once its socket is full
+                    time.sleep(_TICK_S)
+                    turn.watched = (slot.board.attempts, time.monotonic())
+                elif slot.pipe.poll(_TICK_S) and self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
                     return self._done(turn, settle)
                 if (ended := self._watch(turn, slot, settle)) is not None:
                     return ended
         except (EOFError, OSError):
+            return self._died(turn, slot)
+        except (Refused, ValueError, TypeError, LookupError) as error:  # written into its socket by who knows whom
+            turn.killed, turn.killed_why = FailureKind.LOST, f"its slot said what is no answer ({error!r:.200})"
+            slot.process.kill()
             return self._died(turn, slot)
 
     def _ready_slot(self, function: Function) -> Slot:
@@ -239,13 +262,15 @@ class Runner:
         elif "values" in message:
             lo, hi = message["values"]
             frame = slot.pipe.recv_bytes() if hi > lo else b""
-            part = turn.part_of(lo) if hi > lo else turn.parts[0]
             for index, text in message["logs"].items():
                 if (owner := turn.part_of(int(index))) is not None:
-                    owner.logs[int(index)] = text
-            if part is not None and hi > lo:
-                part.batches.append(Batch(span=Span(lo, hi), frame=memoryview(frame)))
+                    owner.log(int(index), text)
+            self._settle_large(turn)  # what was answered before has its logs now
+            if hi > lo and (part := turn.part_of(lo)) is not None:
+                Frame(frame, hi - lo)
+                part.add(Batch(span=Span(lo, hi), frame=memoryview(frame)))
         elif "failure" in message:
+            self._settle_large(turn)
             exception = slot.pipe.recv_bytes() if message["pickled"] else None
             self._fail(turn, exception=exception, **message["failure"])
         elif "unfit" in message:
@@ -309,7 +334,7 @@ class Runner:
         mine = [span for span in (Span(s.lo, min(s.hi, reached + 1)) for s in part.open()) if span.size > 0]
         far = without(Span(max(reached + 1, part.chunk.span.lo), part.chunk.span.hi), ())
         now = time.monotonic()
-        ran = max(reached + 1 - part.chunk.span.lo, 1)
+        ran = max(reached + 1 - part.chunk.span.lo + turn.settled, 1)
         each_s = (now - (turn.first_at or turn.began)) / ran
         fits = max(int(self._chunk_s / max(each_s, 1e-9)), 1)
         given = [
@@ -323,6 +348,20 @@ class Runner:
         settle(part, given, kept)
         turn.parts = [Part(chunk=chunk) for chunk in kept]
         turn.began, turn.splittable = time.monotonic(), False
+
+    def _settle_large(self, turn: Turn) -> None:
+        """Settle what is answered where that is much; the slot goes on with the others, as parts of their own."""
+        for part in [part for part in turn.parts if part.nbytes >= self._part_bytes]:
+            left = part.open()
+            if not left or len(left) > _MOST_PARTS:
+                continue
+            now = time.monotonic()
+            part.seconds, turn.began = now - turn.began, now
+            turn.settled += left[0].lo - part.chunk.span.lo
+            kept = [part.chunk.narrowed(span, deaths=part.chunk.deaths) for span in left]
+            turn.settle(part, [], kept)
+            turn.parts = [other for other in turn.parts if other is not part] + [Part(chunk=chunk) for chunk in kept]
+            turn.splittable = turn.splittable and len(turn.parts) == 1
 
     @staticmethod
     def _reached(part: Part) -> int:
@@ -372,14 +411,15 @@ class Runner:
                 self._fail(turn, index=current, kind="oom", error="OutOfMemory", message=why)
             else:
                 how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-                message = f"its process {how}, {_CRASHES} times"
+                how = turn.killed_why if turn.killed is FailureKind.LOST else f"its process {how}"
+                message = f"{how}, {_CRASHES} times"
                 self._fail(turn, index=current, kind="lost", error="WorkerLost", message=message)
         return Ended.DIED
 
     def _fail(self, turn: Turn, *, index: int, kind: str, error: str, message: str, **more: Any) -> None:
         part = turn.part_of(index)
         if part is not None:
-            part.failures.append(
+            part.fail(
                 Failure(index=index, kind=FailureKind(kind), error=error, message=message, worker=self._worker, **more)
             )
 

@@ -6,6 +6,7 @@ import io
 import sys
 import time
 import zipfile
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from starburst_common.errors import NotFound
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
-from starburst_common.wire import read_document, unseal
+from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,54 +42,80 @@ class KnownRun:
 
 
 class Runs:
-    """A cache over the store, shared by the threads of one worker."""
+    """A cache over the store, shared by the threads of one worker.
+
+    Its lock is for its dictionaries only: nobody who asks for one thing waits while the store is asked for another.
+    """
 
     def __init__(self, backend: Backend, scratch: Path, look_every_s: float) -> None:
         self._backend, self._scratch, self._look_every_s = backend, scratch, look_every_s
         self._lock = Lock()
         self._known: dict[RunId, KnownRun] = {}
         self._functions: dict[str, Function] = {}
+        self._fetching: dict[str, Lock] = {}  # by key: whoever holds it is fetching, others wait for what that brings
 
     def run(self, run: RunId) -> KnownRun | None:
         """The run, looked at anew every so often; None when it is not there any more."""
         names = RunNames(run)
-        with self._lock:
-            known = self._known.get(run)
-            if known is None:
-                try:
-                    spec, _ = read_document(unseal(self._backend.key, names.spec, self._backend.store.get(names.spec)))
-                except NotFound:
-                    return None
-                known = KnownRun(spec=spec, over=self._over(names), looked_at=time.monotonic(), unfit=_unfit(spec))
-                self._known[run] = known
-            elif time.monotonic() - known.looked_at > self._look_every_s:
-                known.over = known.over or self._over(names)
-                known.looked_at = time.monotonic()
+        with self._turn(names.spec):
+            if (known := self._known.get(run)) is not None:
+                self._look(names, known)
+                return known
+            try:
+                spec = self._spec(names)
+            except NotFound:
+                return None
+            known = KnownRun(spec=spec, over=self._over(names), looked_at=time.monotonic(), unfit=_unfit(spec))
+            self._known[run] = known
             return known
+
+    def _spec(self, names: RunNames) -> dict[str, Any]:
+        spec, _ = read_document(unseal(self._backend.key, names.spec, self._backend.store.get(names.spec)), names.spec)
+        if spec.whole("wire") != WIRE_VERSION:
+            raise unknown_version(names.spec, spec.whole("wire"))
+        python = spec.many("python")
+        if len(python) != 2 or {*map(type, python)} != {int}:
+            raise malformed(names.spec, f"Python {python!r:.40}")
+        return {"python": python, "options": read_options(spec.fields("options"))}
+
+    def _look(self, names: RunNames, known: KnownRun) -> None:
+        if not known.over and time.monotonic() - known.looked_at > self._look_every_s:
+            known.over = self._over(names)
+            known.looked_at = time.monotonic()
 
     def function(self, key: str) -> Function:
         """A function and the modules it needs. Raises `Refused` unless we signed both."""
-        with self._lock:
+        with self._turn(key):
             if (found := self._functions.get(key)) is not None:
                 return found
             store, secret = self._backend.store, self._backend.key
-            header, (blob,) = read_document(unseal(secret, key, store.get(key)))
-            bundle = header["bundle"]
-            if bundle is not None:
-                folder = self._scratch / f"code-{bundle}"
-                if not folder.exists():
-                    packed = unseal(secret, code_key(bundle), store.get(code_key(bundle)))
-                    zipfile.ZipFile(io.BytesIO(packed)).extractall(folder)
-                bundle = str(folder)
+            header, blobs = read_document(unseal(secret, key, store.get(key)), key)
+            if len(blobs) != 1:
+                raise malformed(key, f"{len(blobs)} functions")
             function = Function(
                 key=key,
-                blob=bytes(blob),
-                style=header["style"],
-                retry_timeouts=header["retry_timeouts"],
-                bundle=bundle,
+                blob=bytes(blobs[0]),
+                style=header.text("style"),
+                retry_timeouts=header.flag("retry_timeouts"),
+                bundle=str(self._unpacked(header.name("bundle"))) if header.given("bundle") else None,
             )
             self._functions[key] = function
             return function
+
+    def _unpacked(self, bundle: str) -> Path:
+        key, folder = code_key(bundle), self._scratch / f"code-{bundle}"
+        with self._turn(key):
+            if not folder.exists():
+                packed = unseal(self._backend.key, key, self._backend.store.get(key))
+                try:
+                    zipfile.ZipFile(io.BytesIO(packed)).extractall(folder)
+                except (zipfile.BadZipFile, zlib.error) as error:
+                    raise malformed(key, f"no archive: {error}") from error
+        return folder
+
+    def _turn(self, key: str) -> Lock:
+        with self._lock:
+            return self._fetching.setdefault(key, Lock())
 
     def _over(self, names: RunNames) -> bool:
         """Whether it has ended, or is cancelled: who said so may have died before it could end the run."""

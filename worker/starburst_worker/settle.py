@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
-from starburst_common.errors import Exists, NotFound
-from starburst_common.model import Batch, Chunk, Failure, Outcome, RunId, Span, spans_of, without
+from starburst_common.errors import Exists, NotFound, Refused
+from starburst_common.model import Batch, Buffer, Chunk, Failure, Outcome, RunId, Span, spans_of, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
-from starburst_common.wire import chunk_message, outcome_bytes, read_outcome, seal_message, summary_fields
+from starburst_common.wire import chunk_message, nbytes_of, notice_message, outcome_parts, read_outcome
 from starburst_worker.duty import Duty
+
+Job = Callable[[], object]
+
+_LOG_CHARS = 4 << 20  #: of all that the items of a chunk print, so many are kept with its answers
+_LOG_FULL = "a chunk keeps 4 MiB of what its items print; the worker's log has it"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +30,27 @@ class Part:
     batches: list[Batch] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     logs: dict[int, str] = field(default_factory=dict)
+    nbytes: int = 0  #: about what its answers take in memory
+    _logged: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Values that have come."""
+        self.batches.append(batch)
+        self.nbytes += batch.frame.nbytes
+
+    def fail(self, failure: Failure) -> None:
+        """An item that has none."""
+        self.failures.append(failure)
+        self.nbytes += len(failure.message) + len(failure.traceback) + len(failure.exception or b"")
+
+    def log(self, index: int, text: str) -> None:
+        """What an item printed, as far as there is room for it."""
+        room = max(_LOG_CHARS - self._logged, 0)
+        if len(text) > room:
+            text = f"{text[:room]}\n… {len(text) - room} characters left out: {_LOG_FULL} …"
+        self.logs[index] = text
+        self._logged += len(text)
+        self.nbytes += len(text)
 
     def open(self) -> tuple[Span, ...]:
         """Items without an answer."""
@@ -58,7 +84,7 @@ class Settler:
             logs=part.logs,
         )
         key = RunNames(run).outcome(part.chunk.span)
-        body = outcome_bytes(self._backend.key, key, outcome)
+        body = outcome_parts(self._backend.key, key, outcome)
         try:
             self._backend.store.create(key, body)
         except Exists:
@@ -77,14 +103,19 @@ class Settler:
         except NotFound:
             return None
         outcome = read_outcome(self._backend.key, key, body)
-        missing = []
-        for rest in outcome.rest:
+        missing, todo = [], [*outcome.rest]
+        while todo:
+            rest = todo.pop()
+            about = names.outcome(rest.span)
             try:
-                self._backend.store.get(names.outcome(rest.span))
+                part = read_outcome(self._backend.key, about, self._backend.store.get(about))
             except NotFound:
                 missing.append(rest)
+            else:
+                if part.worker == outcome.worker:  # perhaps a part under the same lease, with a last one still to come
+                    todo += part.rest
         self.send(run, missing)
-        self._notify(run, outcome, body)
+        self._notify(run, outcome, [body])
         return outcome
 
     def send(self, run: RunId, chunks: Sequence[Chunk]) -> None:
@@ -95,11 +126,9 @@ class Settler:
             with suppress(NotFound):  # the fleet was closed: nobody wants them
                 self._backend.queue.send(work_queue(fleet), bodies, group=run)
 
-    def _notify(self, run: RunId, outcome: Outcome, body: bytes) -> None:
-        notice: dict[str, Any] = {"summary": summary_fields(outcome)}
-        if len(body) <= self._duty.inline_bytes:
-            notice["outcome"] = b64encode(body).decode()
-        text = seal_message(self._backend.key, f"notice {run}", notice)
+    def _notify(self, run: RunId, outcome: Outcome, body: Sequence[Buffer]) -> None:
+        small = b"".join(body) if nbytes_of(body) <= self._duty.inline_bytes else None
+        text = notice_message(self._backend.key, run, outcome, small)
         with suppress(NotFound):  # the run is over: nobody waits for it
             self._backend.queue.send(RunNames(run).notices, [text], group=run)
 
@@ -117,9 +146,61 @@ class LeasedChunk:
 
     def settle(self, part: Part, rest: Sequence[Chunk], kept: Sequence[Chunk]) -> None:
         """As `Settler.settle`, if the part is still ours to settle."""
-        if part.chunk.span not in self._dropped:
-            holds = {chunk.span for chunk in self._settler.settle(self._run, part, rest, kept)}
-            self._dropped |= {chunk.span for chunk in kept} - holds
+        if part.chunk.span in self._dropped:
+            self._dropped |= {chunk.span for chunk in kept}
+            return
+        mine = {chunk.span for chunk in kept}
+        try:
+            mine -= {chunk.span for chunk in self._settler.settle(self._run, part, rest, kept)}
+        except Refused:
+            self._dropped |= mine
+            raise
+        self._dropped |= mine
+
+
+class Backlog:
+    """What is still to be stored, sent and deleted, in its order. It takes whatever comes, and says when it is full."""
+
+    def __init__(self, *, jobs: int, nbytes: int) -> None:
+        self._most_jobs, self._most_nbytes = jobs, nbytes
+        self._jobs: deque[tuple[Job | None, int]] = deque()
+        self._nbytes = 0  # of all jobs, and of the one that is being done
+        self._doing = 0
+        self._moved = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: Job | None, nbytes: int = 0) -> None:
+        """One more, which keeps so much in memory until it is done; None is the last."""
+        with self._moved:
+            self._jobs.append((job, nbytes))
+            self._nbytes += nbytes
+            self._moved.notify_all()
+
+    def get(self) -> Job | None:
+        """The next one, once there is one; the one before it is done."""
+        with self._moved:
+            self._nbytes -= self._doing
+            self._doing = 0
+            self._moved.notify_all()
+            self._moved.wait_for(lambda: self._jobs)
+            job, self._doing = self._jobs.popleft()
+            return job
+
+    def full(self) -> bool:
+        """Whether nobody should begin what will make more of them."""
+        with self._moved:
+            return self._is_full()
+
+    def _is_full(self) -> bool:
+        return len(self._jobs) >= self._most_jobs or self._nbytes >= self._most_nbytes
+
+    def wait_for_room(self, unless: threading.Event) -> None:
+        """Return when it is not full, or soon after something is said."""
+        with self._moved:
+            while self._is_full() and not unless.is_set():
+                self._moved.wait(0.2)
 
 
 def pieces(chunk: Chunk, span: Span, *, size: int, deaths: int) -> list[Chunk]:

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
-from starburst_common.errors import NotFound, Refused, Unavailable
+from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersion
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
-from starburst_common.wire import checked_frames, read_chunk_message
+from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
 from starburst_worker.duty import Duty
 from starburst_worker.runner import Runner, Settle, Slot, Work, refuse
 from starburst_worker.runs import Runs
-from starburst_worker.settle import LeasedChunk, Part, Settler, pieces
+from starburst_worker.settle import Backlog, LeasedChunk, Part, Settler, pieces
 
 _log = logging.getLogger("starburst.worker")
 _T = TypeVar("_T")
@@ -46,10 +46,17 @@ _AGAIN_S = 2.0
 _SHORTEST_POLL_S = 0.1
 _LAST_POLL_S = 0.2  #: a worker that is told to go waits so long for a request under way
 _PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
+_RESULT_BYTES = 32 << 20  #: of answers, those that slots are still adding to, and again those that wait to be stored
+_LEAST_PART_BYTES = 4 << 20  #: of them, what one slot may add to, however many slots there are
+_JOBS = 16  #: so many things to be stored, sent or deleted, and some for each slot, may wait before slots do
+_JOBS_A_SLOT = 4
 
 
 class Supervisor:
-    """One worker's threads: the main one watches, one fetches, one settles, one serves each slot."""
+    """One worker's threads: the main one watches, one fetches, one settles, one serves each slot.
+
+    One renews leases and waits for nothing but the queue, one looks whether runs are over.
+    """
 
     def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
         self._backend, self._duty = backend, duty
@@ -61,13 +68,17 @@ class Supervisor:
         self._told = False  # by a signal
         self._waker = -1
         self._broken: BaseException | None = None
+        self._misfit: UnknownVersion | None = None  # our work speaks another wire version than we do
         self._lock = threading.Lock()
-        self._held: set[str] = set()  # receipts whose lease is ours to renew
+        self._held: set[str] = set()  # receipts of messages that we work on
+        self._lost: set[str] = set()  # those of them whose lease has ended, of which we have told
+        self._late = False  # the last renewal failed
+        self._done = threading.Event()  # nothing is left to settle
         self._busy = 0
         self._born = self._idle_since = time.monotonic()
         self._wanted = threading.Condition()
         self._ready: queue.Queue[Work | None] = queue.Queue()
-        self._settling: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._settling = Backlog(jobs=_JOBS + _JOBS_A_SLOT * duty.slots, nbytes=_RESULT_BYTES)
         self._runners = [
             Runner(
                 number,
@@ -76,18 +87,21 @@ class Supervisor:
                 chunk_s=duty.chunk_s,
                 too_big=self._too_big,
                 draining=self._drain.is_set,
+                part_bytes=max(_RESULT_BYTES // max(duty.slots, 1), _LEAST_PART_BYTES),
+                held_up=self._settling.full,
             )
             for number in range(duty.slots)
         ]
 
     def run(self) -> int:
         """Work until told to stop, idle, or past the lifetime. Returns the exit code."""
-        renewed = time.monotonic()
         signalled = self._signals()
         servers = [threading.Thread(target=self._guarded(self._serve, runner)) for runner in self._runners]
         fetcher = threading.Thread(target=self._guarded(self._fetch), daemon=True)
         settler = threading.Thread(target=self._guarded(self._settle))
-        for thread in (*servers, fetcher, settler):
+        renewer = threading.Thread(target=self._guarded(self._every, self._renew), daemon=True)
+        looker = threading.Thread(target=self._guarded(self._every, self._look), daemon=True)
+        for thread in (*servers, fetcher, settler, renewer, looker):
             thread.start()
         while any(thread.is_alive() for thread in servers):
             if select.select([signalled], [], [], min(0.2, self._duty.lease_s / 6))[0]:
@@ -96,24 +110,25 @@ class Supervisor:
                     self._drain.set()
                     self._stop.set()
             self._give_back(waiting_s=min(self._duty.chunk_s, _WAITING_S))
-            now = time.monotonic()
-            if now - renewed > self._duty.lease_s / 3:
-                self._renew()
-                renewed = now
             if self._stop.is_set():
                 for _ in servers:
                     self._ready.put(None)
                 for thread in servers:
                     thread.join(0.05)
-            elif now - self._born > self._duty.lifetime_s:
+            elif time.monotonic() - self._born > self._duty.lifetime_s:
                 _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.lifetime_s)
                 self._stop.set()
         fetcher.join(_LAST_POLL_S if self._told else self._backend.poll_s)  # it may just have been given a chunk
         self._give_back()
         self._settling.put(None)
         settler.join()
+        self._done.set()
+        self._let_go()
         for runner in self._runners:
             runner.close()
+        if self._misfit is not None:
+            _log.error("stopped: %s", self._misfit)
+            return misfit_exit()
         if self._broken is not None:
             _log.error("stopped: %s", self._broken)
             return EXIT_BROKEN
@@ -180,7 +195,12 @@ class Supervisor:
             return time.monotonic() - self._idle_since if idle else 0.0
 
     def _room(self) -> int:
-        """How many chunks to lease now: one for each free slot, and one more when a busy slot is about to end."""
+        """How many chunks to lease now: one for each free slot, and one more when a busy slot is about to end.
+
+        None while too much waits to be stored: slots do not begin another one then.
+        """
+        if self._settling.full():
+            return 0
         free = self._duty.slots - self._busy - self._ready.qsize()
         if free > 0:
             return free
@@ -192,6 +212,11 @@ class Supervisor:
         try:
             run, chunk, frames = read_chunk_message(self._backend.key, self._duty.fleet, message.body)
             known = self._runs.run(RunId(run))
+        except UnknownVersion as error:
+            self._misfit = error
+            self._end()
+            self._release(message.receipt, again_s=0)
+            return None
         except Refused as error:
             _log.error("refused a message: %s", error)
             self._release(message.receipt, again_s=0)  # soon it is a dead letter, where the driver finds it
@@ -283,6 +308,7 @@ class Supervisor:
 
     def _serve(self, runner: Runner) -> None:
         while True:
+            self._settling.wait_for_room(self._stop)
             work = self._ready.get()
             if work is None:
                 return
@@ -305,7 +331,7 @@ class Supervisor:
         leased = LeasedChunk(self._settler, run)
 
         def later(part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
-            self._settling.put(lambda: leased.settle(part, rest, kept))
+            self._settling.put(lambda: leased.settle(part, rest, kept), part.nbytes)
 
         return later
 
@@ -324,7 +350,10 @@ class Supervisor:
 
     def _settle(self) -> None:
         while (job := self._settling.get()) is not None:
-            self._patiently(job)
+            try:
+                self._patiently(job)
+            except Refused as error:  # an outcome that cannot be read: its run's driver meets it as well
+                _log.error("refused an outcome: %s", error)
 
     def _finish(self, receipt: str) -> None:
         """After everything queued so far is settled, the message is done."""
@@ -334,22 +363,45 @@ class Supervisor:
         """A message is no longer ours: for good, or somebody gets it again in so long."""
         with self._lock:
             self._held.discard(receipt)
+            self._lost.discard(receipt)
         if again_s is None:
             self._backend.queue.delete(self._work_queue, [receipt])
         else:
             self._backend.queue.extend(self._work_queue, [receipt], again_s)
 
+    def _every(self, do: Callable[[], None]) -> None:
+        """Do it at a third of the lease, until all is settled."""
+        while not self._done.wait(self._duty.lease_s / 3):
+            do()
+
     def _renew(self) -> None:
         with self._lock:
-            held = sorted(self._held)
+            held = sorted(self._held - self._lost)
         try:
-            if held:
-                for lost in self._backend.queue.extend(self._work_queue, held, self._duty.lease_s):
-                    _log.warning("lost the lease %s: whoever has it now may run its items again", lost)
-            for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
-                self._runs.run(run)  # looks whether it is over
+            lost = self._backend.queue.extend(self._work_queue, held, self._duty.lease_s) if held else []
         except Unavailable as error:
-            _log.warning("could not renew its leases: %s", error)
+            if not self._late:
+                _log.warning("could not renew its leases: %s", error)
+            self._late = True
+            return
+        self._late = False
+        with self._lock:
+            lost = [receipt for receipt in lost if receipt in self._held]  # others were done with meanwhile
+            self._lost.update(lost)
+        if lost:
+            _log.warning("lost %d leases: whoever has them now may run their items again", len(lost))
+
+    def _look(self) -> None:
+        for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
+            with suppress(Unavailable):  # it is looked at again
+                self._runs.run(run)
+
+    def _let_go(self) -> None:
+        """Messages that were still being fetched when we had to go are somebody else's at once."""
+        with self._lock:
+            held = sorted(self._held)
+        with suppress(Unavailable):
+            self._backend.queue.extend(self._work_queue, held, 0)
 
     def _give_back(self, waiting_s: float = 0.0) -> None:
         """Chunks that were fetched and have waited so long for a slot go to whoever is free, as fresh messages."""
@@ -411,7 +463,11 @@ def main() -> NoReturn:
     logging.getLogger("starburst").setLevel(logging.INFO)
     if "STARBURST_WORKER" not in os.environ:
         sys.exit("STARBURST_WORKER is not set: this is a worker, which starburst starts with its orders in there")
-    duty = Duty.read(os.environ["STARBURST_WORKER"])
+    try:
+        duty = Duty.read(os.environ["STARBURST_WORKER"])
+    except UnknownVersion as error:
+        _log.error("stopped: %s", error)
+        sys.exit(misfit_exit())
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
     _log.info(
