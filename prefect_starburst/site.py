@@ -73,7 +73,7 @@ class StarburstSite(Block):
     image_settings: dict[str, Any] = Field(
         default_factory=dict, description="How images are made: the settings of [image], see docs/images.md."
     )
-    keep_days: float = Field(default=7, gt=0, description="Days for which a run is kept, from its start.")
+    keep_days: float = Field(default=7, gt=0, description="Days for which a run is kept, from its end.")
     role: str = Field(
         default="",
         pattern=r"^(arn:aws[a-z-]*:iam::\d{12}:role/.+)?$",

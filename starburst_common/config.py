@@ -93,7 +93,7 @@ class Settings:
 
     backend: str  #: auto, aws or local; auto is AWS where the file has a [site]
     home: Path  #: folder of the local backend's store and queue, which hold all its runs
-    keep_days: float  #: days for which a run is kept, from its start
+    keep_days: float  #: days for which a run is kept, from its end
     site: Site | None  #: where in AWS, if the file has a table of that name
     image: ImageSettings  #: how images are made there
     sources: dict[str, str]  #: setting to "argument", "environment", the file's path, or "default"

@@ -41,6 +41,7 @@ _LAST_LINES = 10
 _NOTICES_KEPT = 10  #: booked notices are deleted by so many
 _LISTING_SHARE = 0.03  #: of the driver's time goes into listings at most
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
+_TELL_S = 600.0  #: a driver says so often that it is there
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
@@ -81,6 +82,7 @@ class Driver:
         self._inline_bytes = 0
         self._quiet_since = time.monotonic()
         self._list_at = time.monotonic() + backend.look_s / 2
+        self._told_at = time.monotonic()
         self._unheard: frozenset[Span] = frozenset()  # outcomes of the last listing that no notice had told of yet
         self._resent = 0  # times, since something was settled
         self._dead = 0  # messages that ended as dead letters, as last seen
@@ -171,6 +173,19 @@ class Driver:
             )
         self._list_outcomes()
 
+    def tell(self) -> None:
+        """Say durably that somebody drives this run."""
+        self._told_at = time.monotonic()
+        self.backend.store.put(self._names.driven, b"")
+
+    def close(self, otherwise: str = "") -> bool:
+        """End a run that nobody drives, if it is due, or else stop it for this reason; whether it has ended."""
+        view = self.observe()
+        ends = [action for action in decide(view, self.policy) if isinstance(action, Finish)]
+        if otherwise:
+            ends = ends or [Finish(RunState.STOPPED, otherwise)]
+        return (self.ledger.complete or view.cancelled or bool(otherwise)) and self._carry_out(ends)
+
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def _drive(self) -> None:
@@ -211,6 +226,8 @@ class Driver:
             self.over(end)
             self._clean_up()
             return True
+        if time.monotonic() - self._told_at > _TELL_S:
+            self.tell()
         actions = decide(self.observe(), self.policy)
         if self._carry_out(actions):
             return True

@@ -73,10 +73,10 @@ class Feed:
             return key
         store, secret = self._backend.store, self._backend.key
         bundle = packed.bundle
-        with suppress(Exists):
-            if bundle is not None:
-                place = code_key(bundle.digest)
+        if bundle is not None and (place := code_key(key, bundle.digest)) not in self._stored:
+            with suppress(Exists):
                 store.create(place, seal(secret, place, [bundle.archive]))
+            self._stored.add(place)
         header = {
             "style": packed.style,
             "retry_timeouts": packed.retry_timeouts,

@@ -6,6 +6,7 @@ a run wait, end or be pruned early, blame an item, hold up a build, or change wh
 
 from __future__ import annotations
 
+import calendar
 import re
 import secrets
 import time
@@ -16,7 +17,6 @@ from starburst_common.model import FleetId, RunId, Span
 from starburst_common.phrases import told
 
 RUNS = "runs/"
-CODE = "code/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
@@ -49,6 +49,15 @@ def run_id(given: object) -> RunId:
 def new_run_id() -> RunId:
     """A fresh id; ids sort by the time they were made."""
     return RunId(f"run-{_stamp()}")
+
+
+def made_at(name: str) -> float:
+    """When an id was made, by the clock of whoever made it. Raises `ValueError` for what is no id.
+
+    >>> made_at("run-20270101-000000-0a1b2c3d")
+    1798761600.0
+    """
+    return float(calendar.timegm(time.strptime("-".join(name.split("-")[1:3]), "%Y%m%d-%H%M%S")))
 
 
 def new_fleet_id() -> FleetId:
@@ -137,8 +146,13 @@ class RunNames:
         return f"{self.folder}report.html"
 
     @property
+    def driven(self) -> str:
+        """Written now and then by whoever drives the run, to say so; empty, not sealed."""
+        return f"{self.folder}driven"
+
+    @property
     def expires(self) -> str:
-        """When the run may be pruned, if `extend` moved it; not sealed."""
+        """How much longer than usual the run is kept, if `extend` was asked for it; not sealed."""
         return f"{self.folder}expires"
 
     @property
@@ -147,9 +161,13 @@ class RunNames:
         return f"{self.run}-notices"
 
 
-def code_key(digest: str) -> str:
-    """A bundle of the user's own modules."""
-    return f"{CODE}{digest}"
+def code_key(function: str, digest: str) -> str:
+    """The bundle of the user's own modules that a function needs, from the function's key: each run has its own.
+
+    >>> code_key(RunNames(RunId("run-1")).function("0a1b"), "2c3d")
+    'runs/run-1/code/2c3d'
+    """
+    return f"{function.rsplit('/', 2)[0]}/code/{digest}"
 
 
 def fleet_folder(fleet: FleetId) -> str:

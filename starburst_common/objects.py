@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,10 @@ from shutil import rmtree
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 
+from starburst_common.clock import FolderClock
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, StarburstError, Unavailable
 from starburst_common.model import Buffer
+from starburst_common.ports import Entry
 
 EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
 _SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
@@ -68,22 +71,48 @@ class Objects:
         return  # a bucket has a lifecycle rule for it
 
     def list(self, prefix: str) -> Iterator[str]:
+        yield from (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
         with speaking_of(prefix):
-            keys = [meta["path"] for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]
-        yield from sorted(keys)
+            found = [meta for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]
+        return sorted(Entry(meta["path"], meta["size"], meta["last_modified"].timestamp()) for meta in found)
+
+    def written_at(self, key: str) -> float:
+        with speaking_of(key):
+            return obstore.head(self._store, key)["last_modified"].timestamp()
 
 
 class FolderObjects(Objects):
-    """The same in a folder, where empty folders and crashed writers' drafts lie about."""
+    """The same in a folder, where empty folders and crashed writers' drafts lie about.
+
+    Files bear the time of a clock that the folder keeps for itself.
+    """
 
     def __init__(self, folder: Path) -> None:
         from obstore.store import LocalStore
 
         super().__init__(LocalStore(str(folder), mkdir=True))
         self._folder = folder
+        self._clock = FolderClock(folder / "clock")
+
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
+        super().create(key, body)
+        self._date(key)
+
+    def put(self, key: str, body: Buffer) -> None:
+        super().put(key, body)
+        self._date(key)
+
+    def _date(self, key: str) -> None:
+        now = self._clock.now()
+        with suppress(FileNotFoundError):
+            os.utime(self._folder / key, (now, now))
 
     def folders(self, prefix: str) -> list[str]:
-        return [name for name in super().folders(prefix) if next(self.list(f"{prefix}{name}/"), None) is not None]
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._folder / prefix.strip("/")) as found:
+            return sorted(entry.name for entry in found if entry.is_dir() and _holds_keys(entry.path))
+        return []
 
     def publish(self, key: str, page: str) -> str:
         self.put(key, page.encode())
@@ -97,6 +126,13 @@ class FolderObjects(Objects):
             with suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime >= older_than_s:
                     draft.unlink()
+
+
+def _holds_keys(folder: str) -> bool:
+    """Whether there is any object below a folder; drafts are none."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        return any(_holds_keys(each.path) if each.is_dir() else "#" not in each.name for each in found)
+    return False
 
 
 def whole(body: Buffer | Sequence[Buffer]) -> Buffer:

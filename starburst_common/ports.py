@@ -14,6 +14,14 @@ from starburst_common.options import Resources
 from starburst_common.wire import WIRE_VERSION
 
 
+class Entry(NamedTuple):
+    """An object as a listing tells of it."""
+
+    key: str
+    size: int  #: bytes
+    written_at: float  #: see `ObjectStore.written_at`
+
+
 class ObjectStore(Protocol):
     """Named bytes. A reader sees an object whole or not at all, and at once after its write returned."""
 
@@ -49,6 +57,16 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key under the folder `prefix` (which ends in "/"), in the order of the text, however many."""
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
+        """The same, with what the listing tells of each."""
+
+    def written_at(self, key: str) -> float:
+        """When an object was last written, on the store's own clock, in seconds. Raises `NotFound`.
+
+        That clock may be wrong, but what passes on it has really passed: no writer's clock, nor a jump of it, matters.
+        It may tell whole seconds.
+        """
 
 
 class Leased(NamedTuple):

@@ -1,52 +1,49 @@
-"""Old runs in, free space out: what expired is removed, with what crashed drivers left of it."""
+"""Old runs in, free space out: what expired is removed, with what crashed drivers left of it.
+
+All ages are by the store's own clock, which no jump of this machine's clock moves.
+"""
 
 from __future__ import annotations
 
-import calendar
 import time
 from contextlib import suppress
 
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, RunId, WorkerPhase
-from starburst_common.names import CODE, FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, work_queue
+from starburst_common.names import FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, made_at, work_queue
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
-from starburst_common.spec import Spec, expires_at, read_end
-from starburst_common.wire import read_document, unseal
+from starburst_common.run import recovered
+from starburst_common.spec import Spec, kept_longer_s
 
 _log = our_log()
 _EVERY_S = 3600.0
-_ABANDONED_S = 3600.0  #: a fleet older than this may be closed if nobody needs it
+_ABANDONED_S = 3600.0  #: what nothing has happened to for so long may have nobody any more; drivers say more often
 
 
 def prune(backend: Backend, now: float | None = None) -> list[RunId]:
-    """Remove runs that have expired, fleets that crashed drivers left, and code no run refers to; the removed runs.
+    """Remove runs that have expired, and fleets that crashed drivers left; the removed runs.
 
-    A run's id tells when it was made, so that nothing is read of those that cannot have expired.
+    A run is kept for `keep_s` from its end. One that goes on is never removed: if nobody drives it any more, it is
+    ended here, as what it is if all its items are answered, or as stopped when nothing has happened to it for `keep_s`.
+    One that cannot be read is kept for `keep_s` after its last change. `now` is for what will be (wall clock).
     """
-    now = time.time() if now is None else now
-    runs = [RunId(name) for name in backend.store.folders(RUNS)]
-    removed = [run for run in runs if now - _made_at(run) >= backend.keep_s and _expired(backend, run, now)]
-    if removed:  # the code first: who dies after it still sees by the runs that there is something to remove
-        bundles = {bundle for run in set(runs) - set(removed) for bundle in _bundles(backend, RunNames(run))}
-        backend.store.delete([key for key in backend.store.list(CODE) if key.removeprefix(CODE) not in bundles])
-    for run in removed:
-        names = RunNames(run)
-        backend.queue.drop(names.notices)
-        backend.store.delete_folder(names.folder)
-    for fleet in sorted({*backend.store.folders(FLEETS), *backend.compute.fleets()}):
+    ahead = 0.0 if now is None else now - time.time()
+    now = _store_time(backend) + ahead
+    fleets = [FleetId(name) for name in sorted({*backend.store.folders(FLEETS), *backend.compute.fleets()})]
+    held_by = {key.rsplit("/", 1)[-1]: fleet for fleet in fleets for key in backend.store.list(holders(fleet))}
+    removed = []
+    for name in backend.store.folders(RUNS):  # an id tells when it was made: of those just made nothing is read
+        if not 0 <= now - _made_at(name) < backend.keep_s and _expired(backend, RunId(name), held_by, now):
+            backend.queue.drop(RunNames(RunId(name)).notices)
+            backend.store.delete_folder(RunNames(RunId(name)).folder)
+            removed.append(RunId(name))
+    for fleet in fleets:
         if now - _made_at(fleet) > _ABANDONED_S:
-            _close_if_abandoned(backend, FleetId(fleet))
+            _close_if_abandoned(backend, fleet)
     if removed:
         _log.info("pruned %d expired runs", len(removed))
     return removed
-
-
-def _expired(backend: Backend, run: RunId, now: float) -> bool:
-    try:
-        return now >= expires_at(backend, Spec.read(backend, run))
-    except (NotFound, Refused):  # a start that died, or a key that is gone
-        return True
 
 
 def prune_now_and_then(backend: Backend) -> None:
@@ -54,14 +51,39 @@ def prune_now_and_then(backend: Backend) -> None:
     last = 0.0
     with suppress(NotFound, ValueError):
         last = float(bytes(backend.store.get(PRUNED)))
-    if time.time() - last > _EVERY_S:
-        backend.store.put(PRUNED, str(time.time()).encode())
+    if not 0 <= time.time() - last < _EVERY_S:
         prune(backend)
+
+
+def _store_time(backend: Backend) -> float:
+    """What the store's clock shows, and a mark that pruning was done."""
+    backend.store.put(PRUNED, str(time.time()).encode())
+    return backend.store.written_at(PRUNED)
+
+
+def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: float) -> bool:
+    """Whether a run is to be removed; one without an end is given it, if it is due."""
+    names = RunNames(run)
+    written = {entry.key: entry.written_at for entry in backend.store.entries(names.folder)}
+    untouched_s = now - max(written.values(), default=0.0)
+    if names.end in written:
+        try:
+            return now - written[names.end] >= backend.keep_s + kept_longer_s(backend, run)
+        except Refused as error:
+            _log.warning("run %s is damaged: %s", run, error)
+            return untouched_s >= backend.keep_s
+    if untouched_s < max(backend.keep_s, _ABANDONED_S) or (run in held_by and _alive(backend, held_by[run])):
+        return False
+    try:
+        recovered(backend, Spec.read(backend, run)).close("abandoned: nobody drove it on, and no worker was left")
+    except (NotFound, Refused):  # of a start that died, or of a release that speaks otherwise
+        return True
+    return False
 
 
 def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
     """A fleet without a live worker and without a run that goes on was left by a driver that died."""
-    if any(worker.phase is not WorkerPhase.STOPPED for worker in backend.compute.workers(fleet)):
+    if _alive(backend, fleet):
         return
     held_by = [key.rsplit("/", 1)[-1] for key in backend.store.list(holders(fleet))]
     if any(_goes_on(backend, RunId(holder)) for holder in held_by if holder.startswith("run-")):
@@ -72,26 +94,23 @@ def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
 
 
 def _goes_on(backend: Backend, run: RunId) -> bool:
-    try:
-        Spec.read(backend, run)
-    except (NotFound, Refused):
+    """Whether a run is kept that has no end; one whose items are all answered is given it."""
+    kept = [*backend.store.list(RunNames(run).folder)]
+    if not kept or RunNames(run).end in kept:
         return False
-    return read_end(backend, run) is None
+    try:
+        return not recovered(backend, Spec.read(backend, run)).close()
+    except (NotFound, Refused):  # whoever can read it may drive it
+        return True
 
 
-def _bundles(backend: Backend, names: RunNames) -> set[str]:
-    found = set()
-    for key in backend.store.list(names.functions):
-        with suppress(Refused):
-            header, _ = read_document(unseal(backend.key, key, backend.store.get(key)))
-            if header["bundle"]:
-                found.add(header["bundle"])
-    return found
+def _alive(backend: Backend, fleet: FleetId) -> bool:
+    return any(worker.phase is not WorkerPhase.STOPPED for worker in backend.compute.workers(fleet))
 
 
 def _made_at(name: str) -> float:
-    """From the time in an id (wall clock)."""
+    """From the time in an id; what is none was made long ago."""
     try:
-        return calendar.timegm(time.strptime("-".join(name.split("-")[1:3]), "%Y%m%d-%H%M%S"))
+        return made_at(name)
     except ValueError:
-        return time.time()
+        return 0.0

@@ -41,7 +41,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     blob = backend.store.get(chunk.function)
     header, (packed,) = read_document(unseal(backend.key, chunk.function, blob))
     if scratch is not None and header["bundle"] is not None:
-        place = code_key(header["bundle"])
+        place = code_key(chunk.function, header["bundle"])
         archive = unseal(backend.key, place, backend.store.get(place))
         zipfile.ZipFile(io.BytesIO(archive)).extractall(scratch)
         sys.path.insert(0, str(scratch))

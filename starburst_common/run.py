@@ -1,17 +1,18 @@
-"""A run as its user holds it: status, results in order or as they come, failures, cancel, extend."""
+"""A run as its user holds it: status, results in order or as they come, failures, cancel, extend, remove."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any
 
 from starburst_common.answers import answers, exception_of
 from starburst_common.drive import Driver, mark_cancelled
 from starburst_common.errors import (
     BadInput,
+    Exists,
     InputLost,
     NotFound,
     Refused,
@@ -24,15 +25,15 @@ from starburst_common.estimate import Estimate, estimate_of
 from starburst_common.fleet import Fleet
 from starburst_common.follow import as_settled, in_order
 from starburst_common.ledger import Settled
-from starburst_common.model import Failure, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase
-from starburst_common.names import RUNS, RunNames
+from starburst_common.model import Failure, FleetId, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase, WorkerState
+from starburst_common.names import FLEETS, RUNS, RunNames, holders
 from starburst_common.names import run_id as run_id_of
 from starburst_common.options import Resources, Tolerance, is_number
 from starburst_common.phrases import told
 from starburst_common.ports import Backend
 from starburst_common.report import report_page
-from starburst_common.spec import Spec, expires_at, is_cancelled, read_end
-from starburst_common.wire import read_outcome
+from starburst_common.spec import Spec, expires_at, is_cancelled, keep_longer, kept_longer_s, read_end
+from starburst_common.wire import document, read_outcome, seal
 
 CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most
 _LONGEST_S = 36_500 * 86_400.0
@@ -80,9 +81,9 @@ class Run:
         return self._spec.resources
 
     @property
-    def expires_at(self) -> float:
-        """When it may be pruned (wall clock)."""
-        return expires_at(self._backend, self._spec)
+    def expires_at(self) -> float | None:
+        """When it may be pruned, once it has ended; None while it goes on. Raises `Refused` if that cannot be read."""
+        return expires_at(self._backend, self.id)
 
     def status(self) -> RunStatus:
         """How it stands, from this process's driver if it has one, else from the store."""
@@ -196,19 +197,59 @@ class Run:
         if self._driver is not None and not self._driver.closed:
             self._driver.cancel()
             self._driver.join(CLOSE_S)
+        elif self._spec.damage:
+            self._cancel_damaged()
         elif read_end(self._backend, self.id) is None:
             mark_cancelled(self._backend, self.id)
             self.wait(CLOSE_S)
 
     def extend(self, seconds: float) -> float:
-        """Keep the run `seconds` longer than it would be; returns when it may be pruned (wall clock)."""
+        """Keep the run `seconds` longer than it would be; returns until when at least (wall clock)."""
         if not is_number(seconds) or not 0 < seconds <= _LONGEST_S:
             raise BadInput(f"seconds={told(seconds)}: give seconds above 0, at most {_LONGEST_S:.0f}: a hundred years")
-        until = expires_at(self._backend, self._spec) + seconds
-        self._backend.store.put(self._names.expires, json.dumps(until).encode())
-        return until
+        keep_longer(self._backend, self.id, seconds)
+        until = self.expires_at
+        return time.time() + self._backend.keep_s + kept_longer_s(self._backend, self.id) if until is None else until
+
+    def remove(self) -> None:
+        """Remove the run and all that is kept of it. Raises `BadInput` while it goes on: cancel it first."""
+        if self._goes_on():
+            raise BadInput(f"run {self.id} goes on: cancel it first, as by `starburst cancel {self.id}`")
+        for fleet in self._fleets():
+            self._backend.store.delete([holders(fleet) + self.id])  # pruning closes it if nobody else needs it
+        self._backend.queue.drop(self._names.notices)
+        self._backend.store.delete_folder(self._names.folder)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _goes_on(self) -> bool:
+        """Whether it has not ended; a damaged one also has when it was cancelled, or no worker is there for it."""
+        if read_end(self._backend, self.id) is not None:
+            return False
+        if not self._spec.damage:
+            return True
+        if is_cancelled(self._backend, self.id):
+            return False
+        return any(worker.phase is not WorkerPhase.STOPPED for worker in self._workers())
+
+    def _fleets(self) -> list[FleetId]:
+        """The fleets that are held for it; found so, a damaged run need not say which."""
+        store = self._backend.store
+        fleets = [FleetId(name) for name in store.folders(FLEETS)]
+        return [fleet for fleet in fleets if holders(fleet) + self.id in store.list(holders(fleet))]
+
+    def _workers(self) -> list[WorkerState]:
+        """The workers of the fleets that are held for it."""
+        return [worker for fleet in self._fleets() for worker in self._backend.compute.workers(fleet)]
+
+    def _cancel_damaged(self) -> None:
+        """Nobody can drive it: workers are told to leave it alone, and if it has no end, it has one now."""
+        mark_cancelled(self._backend, self.id)
+        end: dict[str, Any] = {"state": RunState.CANCELLED, "reason": "cancelled", "ended_at": time.time()}
+        counts = {"items": 0, "answered": 0, "failed": 0, "slot_seconds": 0.0}
+        with suppress(Exists):
+            sealed = seal(self._backend.key, self._names.end, document({**end, **counts}))
+            self._backend.store.create(self._names.end, sealed)
 
     def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
         """Values, failures as exceptions in their places with `keep`, else the first one raised."""
@@ -225,10 +266,14 @@ class Run:
 
     def _driving(self) -> Driver:
         """Its driver; a new one where there is none, or where that has failed."""
+        if self._spec.damage:
+            self._spec = Spec.read(self._backend, self.id)  # says of which kind the damage is, if it still is there
         if self._driver is None or self._driver.error is not None:
             driver = recovered(self._backend, self._spec)
             end = self._end_or_hold(driver.fleet)
-            if end is not None:
+            if end is None:
+                driver.tell()
+            else:
                 if not driver.ledger.complete:
                     driver.recover()  # what was settled between our look and its end
                 driver.over(end)
@@ -331,24 +376,34 @@ def recovered(backend: Backend, spec: Spec) -> Driver:
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     """A run's status as the store tells it: its end, or its outcomes so far."""
     end = read_end(backend, spec.run)
-    fields: dict[str, Any]
+    fields: dict[str, Any] = {"items": None, "answered": 0, "failed": 0, "slot_seconds": 0.0, "ended_at": None}
+    state, workers, reason = RunState.DAMAGED, 0, spec.damage
     if end is not None:
-        fields = {name: end[name] for name in ("items", "answered", "failed", "slot_seconds", "ended_at", "reason")}
-        state = RunState(end["state"])
-        workers = 0
-    else:
-        driver = recovered(backend, spec)
-        ledger, state = driver.ledger, RunState.RUNNING
-        workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
-        fields = {
-            "items": ledger.items,
-            "answered": ledger.answered,
-            "failed": ledger.failed,
-            "slot_seconds": ledger.slot_seconds,
-            "ended_at": None,
-            "reason": _reason(driver, workers),
-        }
-    return RunStatus(id=spec.run, state=state, label=spec.label, workers=workers, created_at=spec.created_at, **fields)
+        fields |= {name: end[name] for name in fields if name in end}
+    if not reason and end is not None and "items" in end:
+        state, reason = RunState(end["state"]), end["reason"]
+    elif not reason:
+        try:
+            driver = recovered(backend, spec)
+        except Refused as error:
+            reason = str(error)
+        else:
+            fields |= {name: getattr(driver.ledger, name) for name in ("items", "answered", "failed", "slot_seconds")}
+            if end is not None:
+                reason = end["reason"]
+            else:
+                state = RunState.RUNNING
+                workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
+                reason = _reason(driver, workers)
+    return RunStatus(
+        id=spec.run,
+        state=state,
+        label=spec.label,
+        workers=workers,
+        created_at=spec.created_at,
+        reason=reason,
+        **fields,
+    )
 
 
 def _reason(driver: Driver, workers: int) -> str:
@@ -372,7 +427,7 @@ def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
 
     named = run_id_of(run_id)
     opened = open_backend(backend)
-    return Run(opened, Spec.read(opened, named), None)
+    return Run(opened, Spec.find(opened, named), None)
 
 
 def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:
@@ -383,9 +438,22 @@ def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None
     if not (isinstance(wanted, Mapping) and all(isinstance(text, str) for tag in wanted.items() for text in tag)):
         raise BadInput(f"tags={tags!r}: give a dictionary whose names and values are text, or None")
     opened = open_backend(backend)
-    found = []
-    for name in opened.store.folders(RUNS):
-        with suppress(NotFound):
-            found.append(Run(opened, Spec.read(opened, RunId(name)), None))
-    mine = (run for run in found if wanted.items() <= run.tags.items())
-    return sorted(mine, key=lambda run: run._spec.created_at, reverse=True)
+    return [run for run in read_runs(opened, run_ids(opened)) if wanted.items() <= run.tags.items()]
+
+
+def run_ids(backend: Backend) -> list[RunId]:
+    """The ids of all runs that are kept, newest first; none of them is read."""
+    return [RunId(name) for name in reversed(backend.store.folders(RUNS))]
+
+
+def read_runs(backend: Backend, ids: Sequence[RunId]) -> Iterator[Run]:
+    """The runs with these ids, which are in order, newest first; no more are read than are taken.
+
+    Ids tell the second in which they were made, and sort by it; those of one second are read together.
+    """
+    for _, together in groupby(ids, key=lambda name: name.rpartition("-")[0]):
+        specs = []
+        for name in together:
+            with suppress(NotFound):
+                specs.append(Spec.find(backend, name))
+        yield from (Run(backend, spec, None) for spec in sorted(specs, key=lambda spec: -spec.created_at))

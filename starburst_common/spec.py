@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.errors import NotFound, UnknownVersion
+from starburst_common.errors import NotFound, Refused, UnknownVersion
 from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunId, RunState
-from starburst_common.names import RunNames
+from starburst_common.names import RunNames, made_at
 from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
@@ -44,6 +44,7 @@ class Spec:
     workers: int
     resources: Resources
     options: dict[str, Any]
+    damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
     @classmethod
     def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
@@ -63,16 +64,7 @@ class Spec:
             created_at=time.time(),
             workers=fleet.workers,
             resources=fleet.spec.resources,
-            options={
-                "chunk_size": options.chunk_size,
-                "retries": options.retries,
-                "retry_delay_s": options.retry_delay_s,
-                "timeout_s": options.timeout_s,
-                "tolerate_count": tolerate.count,
-                "tolerate_percent": tolerate.percent,
-                "return_exceptions": options.return_exceptions,
-                "budget_usd": options.budget_usd,
-            },
+            options=_kept(options, tolerate),
         )
 
     def write(self, backend: Backend) -> None:
@@ -140,6 +132,38 @@ class Spec:
             options=read_options(fields.fields("options")),
         )
 
+    @classmethod
+    def find(cls, backend: Backend, run: RunId) -> Spec:
+        """As `read`, but of a run whose spec cannot be read says why. Raises `NotFound` where nothing is kept of it."""
+        try:
+            return cls.read(backend, run)
+        except NotFound:  # or its name is none
+            if not any(backend.store.list(RunNames(run).folder)):
+                raise
+            return cls._unknown(run, f"{RunNames(run).spec} is gone")
+        except Refused as error:
+            return cls._unknown(run, str(error))
+
+    @classmethod
+    def _unknown(cls, run: RunId, damage: str) -> Spec:
+        asked = Options.of()
+        try:
+            made = made_at(run)
+        except ValueError:
+            made = 0.0
+        return cls(
+            run=run,
+            fleet=FleetId(""),
+            label="",
+            tags={},
+            function="",
+            created_at=made,
+            workers=0,
+            resources=asked.resources,
+            options=_kept(asked, asked.tolerate),
+            damage=damage,
+        )
+
     @property
     def policy(self) -> Policy:
         """For the reconciler, with a tolerance as it was asked."""
@@ -152,22 +176,37 @@ class Spec:
         )
 
 
+def _kept(options: Options, tolerate: Tolerance) -> dict[str, Any]:
+    return {
+        "chunk_size": options.chunk_size,
+        "retries": options.retries,
+        "retry_delay_s": options.retry_delay_s,
+        "timeout_s": options.timeout_s,
+        "tolerate_count": tolerate.count,
+        "tolerate_percent": tolerate.percent,
+        "return_exceptions": options.return_exceptions,
+        "budget_usd": options.budget_usd,
+    }
+
+
 def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
-    """How a run ended; None while it has not."""
+    """How a run ended; None while it has not. Of an end that cannot be read, that and why is all that is known."""
     key = RunNames(run).end
     try:
         end, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+        if end.text("state") not in [*RunState]:
+            raise malformed(key, f"no state {end.text('state')!r:.40}")
+        return {
+            "state": end.text("state"),
+            "reason": end.text("reason"),
+            **{name: end.whole(name) for name in ("items", "answered", "failed")},
+            "slot_seconds": end.number("slot_seconds"),
+            "ended_at": end.number("ended_at"),
+        }
     except NotFound:
         return None
-    if end.text("state") not in [*RunState]:
-        raise malformed(key, f"no state {end.text('state')!r:.40}")
-    return {
-        "state": end.text("state"),
-        "reason": end.text("reason"),
-        **{name: end.whole(name) for name in ("items", "answered", "failed")},
-        "slot_seconds": end.number("slot_seconds"),
-        "ended_at": end.number("ended_at"),
-    }
+    except Refused as error:
+        return {"state": RunState.DAMAGED, "reason": str(error), "ended_at": None}
 
 
 def is_cancelled(backend: Backend, run: RunId) -> bool:
@@ -178,8 +217,32 @@ def is_cancelled(backend: Backend, run: RunId) -> bool:
     return False
 
 
-def expires_at(backend: Backend, spec: Spec) -> float:
-    """When a run may be pruned (wall clock)."""
-    with suppress(NotFound):
-        return float(json.loads(bytes(backend.store.get(RunNames(spec.run).expires))))
-    return spec.created_at + backend.keep_s
+def kept_longer_s(backend: Backend, run: RunId) -> float:
+    """How much longer than usual a run is kept after its end. Raises `Refused` where that cannot be read."""
+    key = RunNames(run).expires
+    try:
+        longer = float(bytes(backend.store.get(key)))
+    except NotFound:
+        return 0.0
+    except ValueError:
+        longer = math.nan
+    if not 0 <= longer < math.inf:
+        raise Refused(f"{key}: not a number of seconds")
+    return longer
+
+
+def expires_at(backend: Backend, run: RunId) -> float | None:
+    """When a run may be pruned (store clock), None without an end. Raises `Refused` if that is no time."""
+    try:
+        ended = backend.store.written_at(RunNames(run).end)
+    except NotFound:
+        return None
+    return ended + backend.keep_s + kept_longer_s(backend, run)
+
+
+def keep_longer(backend: Backend, run: RunId, seconds: float) -> None:
+    """Keep a run so much longer, after its end, than it would be."""
+    longer = seconds
+    with suppress(Refused):  # what cannot be read is replaced
+        longer += kept_longer_s(backend, run)
+    backend.store.put(RunNames(run).expires, repr(longer).encode())

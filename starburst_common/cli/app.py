@@ -55,6 +55,7 @@ for name, command in (
     ("replay", replay.replay),
     ("cancel", cancel.cancel),
     ("extend", runs.extend),
+    ("remove", runs.remove),
     ("prune", runs.prune_expired),
 ):
     app.command(name, epilog=EXIT_CODES)(command)

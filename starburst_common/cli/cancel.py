@@ -13,6 +13,7 @@ def cancel(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> N
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import run_fields
     from starburst_common.cli.which import find_run
+    from starburst_common.model import RunState
     from starburst_common.run import attach
 
     found = find_run(run, backend)
@@ -22,6 +23,8 @@ def cancel(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> N
     now = after.status()
     if json:
         print_json(run_fields(after, now))
+    elif now.state is RunState.DAMAGED:
+        print(f"{found.id} is damaged ({now.reason}): workers leave it alone; starburst remove {found.id}")
     elif before.state.over:
         print(f"{found.id} was over already: {before.state}")
     else:

@@ -1,8 +1,9 @@
-"""`starburst runs` lists, `extend` keeps longer, `prune` removes what has expired."""
+"""`starburst runs` lists, `extend` keeps longer, `remove` takes one away, `prune` what has expired."""
 
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -19,17 +20,23 @@ def runs(
     """List the runs that are kept, newest first; with --tag those that have it, of several all."""
     from rich.text import Text
 
+    from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import add_row, ago, columns, print_table, run_fields, say, state_text
-    from starburst_common.run import list_runs
+    from starburst_common.model import RunState
+    from starburst_common.run import list_runs, read_runs, run_ids
 
-    tags = tags_of(tag)
-    known = list_runs(backend=backend, tags=tags)
-    shown = known[: limit or None]
+    tags, opened = tags_of(tag), open_backend(backend)
+    if tags:
+        found = list_runs(backend=opened, tags=tags)
+        shown, known = found[: limit or None], len(found)
+    else:
+        ids = run_ids(opened)
+        shown, known = [*islice(read_runs(opened, ids), limit or None)], len(ids)
     if json:
         print_json([run_fields(run, run.status()) for run in shown])
         return
-    if not known:
+    if not shown:
         say("no run has these tags" if tags else "no runs yet: `starburst demo` makes one")
         return
     table = columns("run", "label", "state", "items", "failed", "started", right=("items", "failed"), flexible="label")
@@ -38,10 +45,11 @@ def runs(
         items = "?" if now.items is None else f"{now.items:,}"
         failed = Text(f"{now.failed:,}", style="red") if now.failed else ""
         started = ago(now.created_at, time.time())
-        add_row(table, run.id, run.label or run.function, state_text(now), items, failed, started)
+        label = f"damaged: {now.reason}" if now.state is RunState.DAMAGED else run.label or run.function
+        add_row(table, run.id, label, state_text(now), items, failed, started)
     print_table(table)
-    if len(shown) < len(known):
-        say(f"… and {len(known) - len(shown)} older: --limit 0")
+    if len(shown) < known:
+        say(f"… and {known - len(shown)} older: --limit 0")
 
 
 def extend(
@@ -50,7 +58,7 @@ def extend(
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
-    """Keep a run longer than it would be."""
+    """Keep a run longer than it would be: `keep_days` from its end, and so much more."""
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import ago, iso
     from starburst_common.cli.which import find_run
@@ -62,6 +70,22 @@ def extend(
     else:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
         print(f"{found.id} is kept until {when}, {ago(until, time.time())}")
+
+
+def remove(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> None:
+    """Remove a run and all that is kept of it, before it expires.
+
+    One that goes on must be cancelled first. Damaged ones can be removed too.
+    """
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.which import find_run
+
+    found = find_run(run, backend)
+    found.remove()
+    if json:
+        print_json({"id": found.id})
+    else:
+        print(f"{found.id} is removed")
 
 
 def prune_expired(backend: BackendWord = "auto", json: Json = False) -> None:

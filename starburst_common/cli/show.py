@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from starburst_common.errors import Refused
 from starburst_common.model import Failure, RunState, RunStatus
 from starburst_common.phrases import one_line, visible
 from starburst_common.report import duration, elapsed_s
@@ -23,6 +25,7 @@ _COLOURS = {
     RunState.FAILED: "yellow",
     RunState.STOPPED: "red",
     RunState.CANCELLED: "magenta",
+    RunState.DAMAGED: "red",
 }
 _PIPED_WIDTH = 200
 _TOLD = 120  # characters of a failure in a summary
@@ -115,7 +118,7 @@ def exit_code(run: Run, status: RunStatus) -> int:
     failed = status.failed > 0 and not run.tolerated(status)
     if status.state is RunState.CANCELLED:
         return 4
-    if status.state is RunState.STOPPED:  # for its failures, or because it could not go on
+    if status.state in (RunState.STOPPED, RunState.DAMAGED):  # for its failures, or because it could not go on
         return 4 if failed else 5
     return int(failed)
 
@@ -123,6 +126,13 @@ def exit_code(run: Run, status: RunStatus) -> int:
 def iso(moment: float | None) -> str | None:
     """A moment (wall clock) as ISO 8601 text, in UTC."""
     return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def kept_until(run: Run) -> float | None:
+    """When it may be pruned; None while it goes on, or where that cannot be read."""
+    with suppress(Refused):
+        return run.expires_at
+    return None
 
 
 def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
@@ -147,7 +157,7 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
         },
         "created_at": iso(status.created_at),
         "ended_at": iso(status.ended_at),
-        "expires_at": iso(run.expires_at),
+        "expires_at": iso(kept_until(run)),
         "elapsed_s": round(elapsed, 3),
         "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
         "slot_seconds": round(status.slot_seconds, 3),
@@ -191,7 +201,9 @@ def in_a_line(failure: Failure, most: int) -> str:
 
 def next_steps(status: RunStatus, here: str) -> list[str]:
     """Commands worth typing now, other than the one that was."""
-    if not status.state.over:
+    if status.state is RunState.DAMAGED:
+        verbs = ["remove"]
+    elif not status.state.over:
         verbs = ["attach", "logs", "cancel"]
     else:
         verbs = ["failures", "logs", "results"] if status.failed else ["results", "status"]

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from starburst_common.cli.words import BackendWord, Json, Quiet, RunWord
+from starburst_common.errors import Refused
 
 if TYPE_CHECKING:
+    from starburst_common.model import RunStatus
     from starburst_common.run import Run
 
 
@@ -27,7 +29,7 @@ def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> N
     if json:
         print_json(run_fields(found, now))
     else:
-        _show(found)
+        _show(found, now)
     raise typer.Exit(exit_code(found, now))
 
 
@@ -68,13 +70,20 @@ def stay(run: Run, *, quiet: bool) -> None:
         raise typer.Exit(130) from None
 
 
-def _show(run: Run) -> None:
+def _kept(run: Run) -> str:
+    try:
+        until = run.expires_at
+    except Refused as error:
+        return f"nobody knows until when: {error}: starburst extend {run.id} SECONDS says it anew"
+    return "while it goes on" if until is None else f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(until))}"
+
+
+def _show(run: Run, now: RunStatus) -> None:
     from rich.text import Text
 
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
     from starburst_common.report import duration, elapsed_s
 
-    now = run.status()
     elapsed = elapsed_s(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | list[str] | Text] = {
@@ -90,7 +99,7 @@ def _show(run: Run) -> None:
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
         "on AWS": f"about {run.estimate(now)}",
-        "kept": f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(run.expires_at))}",
+        "kept": _kept(run),
         "next": next_steps(now, "status"),
     }
     print_fields(rows)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput, NotFound
-from starburst_common.run import Run, attach, list_runs
+from starburst_common.run import Run, attach, read_runs, run_ids
 
 
 def find_run(word: str, backend: str) -> Run:
@@ -13,19 +14,20 @@ def find_run(word: str, backend: str) -> Run:
 
     Raises `NotFound`, or `BadInput` where several runs start so.
     """
+    opened = open_backend(backend)
     try:
-        return attach(word, backend=backend)
+        return attach(word, backend=opened)
     except NotFound:
-        known = {str(run.id): run for run in list_runs(backend=backend)}
+        known = run_ids(opened)
     if word == "last" and known:
-        return next(iter(known.values()))
-    found = matches(word, list(known))
+        return next(read_runs(opened, known))
+    found = matches(word, known)
     if not found:
         there = "`starburst runs` lists those there are" if known else "none is kept here"
         raise NotFound(f"no run {word!r}: {there}")
     if len(found) > 1:
         raise BadInput(f"{word!r} is the start of {len(found)} runs: {', '.join(found[:3])}{' …' * (len(found) > 3)}")
-    return known[found[0]]
+    return attach(found[0], backend=opened)
 
 
 def matches(word: str, ids: Sequence[str]) -> list[str]:

@@ -240,6 +240,20 @@ def test_folders_are_the_names_that_hold_keys(store: ObjectStore) -> None:
     assert store.folders("runs/") == ["b"]
 
 
+def test_a_listing_tells_sizes_and_times(stores: StoreBed) -> None:
+    """Of every object; a time is the store's, of the last write, and who writes later is never earlier."""
+    store, other = stores.store, stores.opener()
+    store.create("runs/a", b"123")
+    other.put("runs/b/c", b"12345")
+    first, second = store.entries("runs/")
+    assert (first.key, first.size, second.key, second.size) == ("runs/a", 3, "runs/b/c", 5)
+    assert first.written_at <= second.written_at == other.written_at("runs/b/c")
+    store.put("runs/a", b"")
+    assert other.written_at("runs/a") >= second.written_at
+    with pytest.raises(NotFound, match="runs/none"):
+        store.written_at("runs/none")
+
+
 # --- removing ---------------------------------------------------------------------------------------------------------
 
 

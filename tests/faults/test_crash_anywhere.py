@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from starburst_common import InputLost, Run, RunState, attach
-from starburst_common.names import CODE, RUNS
+from starburst_common.names import RUNS
 from starburst_common.ports import Backend
 from starburst_common.prune import prune
 from tests.faults.conftest import AwsBed, Bed, LocalBed
@@ -27,7 +27,7 @@ POINTS = {
     "before store.create runs/run/spec": NOTHING,
     "before queue.ensure run-notices": NO_ITEM,
     "before store.put fleets/fleet/held-by/run": NO_ITEM,
-    "before store.create code": NO_ITEM,
+    "before store.create runs/run/code": NO_ITEM,
     "before store.create runs/run/functions": NO_ITEM,
     "before store.create runs/run/packs": NO_ITEM,
     "before store.create runs/run/plan": NO_ITEM,
@@ -55,7 +55,7 @@ POINTS = {
 }
 #: The same of whoever prunes what a dead driver has left.
 PRUNING = [
-    "before store.delete code",
+    "before store.put pruned-at",
     "before queue.drop run-notices",
     "before store.delete_folder runs/run/",
     "before queue.drop fleet-work",
@@ -64,7 +64,16 @@ PRUNING = [
 ]
 #: Calls that change nothing.
 LOOKS = {
-    *("store.get", "store.get_range", "store.list", "store.folders", "queue.depth", "queue.dead"),
+    *(
+        "store.get",
+        "store.get_range",
+        "store.list",
+        "store.entries",
+        "store.written_at",
+        "store.folders",
+        "queue.depth",
+        "queue.dead",
+    ),
     *("compute.workers", "compute.ended", "compute.tail", "compute.fleets"),
 }
 #: Calls that may come or not: what a run waits for, where something is slow; a deletion of nothing.
@@ -113,7 +122,7 @@ def died_at(bed: Bed, point: str) -> None:
 
 def nothing_kept(backend: Backend) -> list[str]:
     """What is kept of runs, which should be nothing."""
-    return [*backend.store.list(RUNS), *backend.store.list(CODE)]
+    return [*backend.store.list(RUNS)]
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -72,7 +72,7 @@ def test_workers_of_another_release_end_the_run_at_once_and_say_so(bed: Bed, tmp
     assert "a worker speaks wire version 1 and was given work of another, this starburst speaks 2" in driver.stderr
     (run,) = bed.backend.store.folders("runs/")
     with pytest.raises(UnknownVersion, match=r"started by another starburst release.*wire version 2"):
-        attach(run, backend=bed.backend)
+        attach(run, backend=bed.backend).results()
 
 
 def test_a_worker_that_meets_work_of_another_release_ends(local_bed: LocalBed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ class Tampering:
         return getattr(self._store, name)
 
 
-@pytest.mark.parametrize("kind", ["/packs/", "/functions/", "code/"])
+@pytest.mark.parametrize("kind", ["/packs/", "/functions/", "/code/"])
 def test_a_changed_pack_function_or_bundle_fails_its_items(bed: Bed, kind: str) -> None:
     """The worker refuses to unpickle it; every item says so."""
     backend = replace(bed.backend, store=Tampering(bed.backend.store, kind), inline_bytes=0)  # type: ignore[arg-type]

@@ -97,14 +97,14 @@ class Runs:
                 blob=bytes(blobs[0]),
                 style=header.text("style"),
                 retry_timeouts=header.flag("retry_timeouts"),
-                bundle=str(self._unpacked(header.name("bundle"))) if header.given("bundle") else None,
+                bundle=str(self._unpacked(key, header.name("bundle"))) if header.given("bundle") else None,
             )
             self._functions[key] = function
             return function
 
-    def _unpacked(self, bundle: str) -> Path:
-        key, folder = code_key(bundle), self._scratch / f"code-{bundle}"
-        with self._turn(key):
+    def _unpacked(self, function: str, bundle: str) -> Path:
+        key, folder = code_key(function, bundle), self._scratch / f"code-{bundle}"
+        with self._turn(folder.name):
             if not folder.exists():
                 packed = unseal(self._backend.key, key, self._backend.store.get(key))
                 try:

@@ -1,0 +1,111 @@
+"""Pruning beside what goes on, and after what died: only what has ended goes, and nothing that anybody counts on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from starburst_common import Cluster, RunState, attach, starburst_map
+from starburst_common.names import RUNS
+from starburst_common.ports import ObjectStore
+from starburst_common.prune import prune
+from tests.calls import add
+from tests.faults.conftest import Bed, on_both
+from tests.faults.dying import IDLE_S, N, mapped
+
+DAY_S = 86400.0
+
+
+def later(days: float) -> float:
+    """The time in so many days."""
+    return time.time() + days * DAY_S
+
+
+def left_behind(bed: Bed, point: str) -> str:
+    """The run of a driver that died there, once its workers are gone too."""
+    assert mapped(bed.text, point).at == point
+    bed.until(lambda: not bed.workers())
+    (run,) = bed.backend.store.folders(RUNS)
+    return run
+
+
+@on_both
+def test_a_run_that_nobody_closed_is_ended_and_then_kept(bed: Bed) -> None:
+    """All its items are answered and its driver is dead: pruning ends it as what it is, and keeps it from then on."""
+    run = left_behind(bed, "before store.create runs/run/end")
+    assert prune(bed.backend, now=later(0.1)) == []
+    assert attach(run, backend=bed.backend).status().state is RunState.SUCCEEDED
+    assert bed.left() == []
+    assert prune(bed.backend, now=later(6.9)) == []
+    assert attach(run, backend=bed.backend).results() == [*range(N)]
+    assert prune(bed.backend, now=later(7.1)) == [run]
+    assert bed.objects() == []
+
+
+def test_a_run_that_nobody_drives_is_stopped_and_then_kept(bed: Bed) -> None:
+    """After a week without any change it is ended as abandoned, and a week later it goes; till then all can attach."""
+    run = left_behind(bed, "before compute.launch")
+    assert prune(bed.backend, now=later(6.9)) == []
+    assert attach(run, backend=bed.backend).status().state is RunState.RUNNING
+    assert prune(bed.backend, now=later(7.1)) == []
+    now = attach(run, backend=bed.backend).status()
+    assert now.state is RunState.STOPPED
+    assert now.reason.startswith("abandoned: ")
+    assert prune(bed.backend, now=later(6.9)) == []
+    assert prune(bed.backend, now=later(7.1)) == [run]
+    assert bed.objects() == []
+
+
+def test_a_run_that_goes_on_is_never_pruned(bed: Bed) -> None:
+    """However old it is, and however seldom it says anything."""
+    gate = Path(f"{bed.notes}.gate")
+
+    def held(item: int) -> int:
+        while not gate.exists():
+            time.sleep(0.02)
+        return -item
+
+    with Cluster(workers=1, backend=replace(bed.backend, idle_s=IDLE_S), progress=False) as cluster:
+        run = cluster.start(held, range(8), chunk_size=2)
+        bed.until(lambda: bool(bed.workers()))
+        assert prune(bed.backend, now=later(400)) == []
+        gate.touch()
+        assert run.results(timeout=120) == [-item for item in range(8)]
+
+
+class Between:
+    """A store in which something else happens before and after each write of a run's input."""
+
+    def __init__(self, store: ObjectStore, act: Callable[[], Any]) -> None:
+        self._store, self._act = store, act
+        self.written: list[str] = []
+
+    def create(self, key: str, body: Any) -> None:
+        """As asked."""
+        if key.endswith("/end"):
+            self._store.create(key, body)
+            return
+        self._act()
+        self._store.create(key, body)
+        self.written.append(key.split("/")[2])
+        self._act()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@on_both
+def test_pruning_takes_no_code_from_a_run_that_begins(bed: Bed) -> None:
+    """Unchanged code is run again while the earlier run of it expires, at any step of the start."""
+    assert starburst_map(add, range(N), workers=1, backend=bed.backend, progress=False) == [*range(N)]
+    (before,) = bed.backend.store.folders(RUNS)
+    assert any(bed.backend.store.list(f"{RUNS}{before}/code/"))
+    at_once = replace(bed.backend, keep_s=0.0)
+    store = Between(bed.backend.store, lambda: prune(at_once))
+    beside = replace(bed.backend, store=store)  # type: ignore[arg-type]
+    assert starburst_map(add, range(N), workers=1, backend=beside, progress=False) == [*range(N)]
+    assert {"spec", "code", "functions", "packs", "plan", "input"} <= set(store.written)
+    assert before not in bed.backend.store.folders(RUNS)

@@ -1,0 +1,203 @@
+"""What is kept of runs, and what goes: by the end, on a clock that no jump moves; damage harms its run only."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starburst_common import RunState, RunStopped, attach, list_runs
+from starburst_common.config import settings
+from starburst_common.errors import BadInput, Refused
+from starburst_common.fleet import Fleet
+from starburst_common.local import local_backend
+from starburst_common.model import RunId
+from starburst_common.names import RunNames, new_run_id
+from starburst_common.options import Options
+from starburst_common.ports import Backend
+from starburst_common.prune import prune
+from starburst_common.spec import Spec
+from starburst_common.wire import document, seal
+
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Backend:
+    """This machine, where runs are kept for a week."""
+    return local_backend(tmp_path / "home")
+
+
+def ended(backend: Backend, label: str = "") -> RunId:
+    """A run that has just ended."""
+    run = new_run_id()
+    options = Options.of(workers=1, label=label)
+    Spec.of(run, Fleet.of(backend, options.resources, 1), "work", options, stop_at_first=False).write(backend)
+    end = {"state": "succeeded", "reason": "", "items": 1, "answered": 1, "failed": 0, "slot_seconds": 0.0}
+    key = RunNames(run).end
+    backend.store.create(key, seal(backend.key, key, document({**end, "ended_at": time.time()})))
+    return run
+
+
+def kept(backend: Backend) -> list[str]:
+    """The runs that are kept, newest first."""
+    return [run.id for run in list_runs(backend=backend)]
+
+
+def in_another_time(home: Path, ahead_s: float, act: str) -> str:
+    """What a process does and prints whose clock is wrong."""
+    lines = [
+        f"import time; right = time.time; time.time = lambda: right() + {ahead_s}",
+        "from pathlib import Path; from tests.test_kept import ended, prune, local_backend",
+        f"backend = local_backend(Path({str(home)!r}))",
+        f"print({act})",
+    ]
+    return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("ahead_s", [10 * DAY_S, -10 * DAY_S])
+def test_a_jump_of_the_clock_removes_nothing(backend: Backend, tmp_path: Path, ahead_s: float) -> None:
+    """Be it the clock of who ends a run or of who prunes, and be it ahead or behind; what really passes counts."""
+    home = tmp_path / "home"
+    before = ended(backend)
+    after = in_another_time(home, ahead_s, "ended(backend)").strip()
+    assert in_another_time(home, ahead_s, "prune(backend)").strip() == "[]"
+    assert prune(backend) == []
+    assert sorted(kept(backend)) == sorted([before, after])
+    assert prune(backend, now=time.time() + 6.9 * DAY_S) == []
+    assert sorted(prune(backend, now=time.time() + 7.1 * DAY_S)) == sorted([before, after])
+
+
+def test_a_run_is_kept_from_its_end_and_as_much_longer_as_was_asked(backend: Backend) -> None:
+    """An extension counts from there too, and a second one adds to the first."""
+    extended, other = ended(backend), ended(backend)
+    run = attach(extended, backend=backend)
+    assert run.expires_at == pytest.approx(time.time() + 7 * DAY_S, abs=60)
+    run.extend(DAY_S)
+    assert run.extend(DAY_S) == pytest.approx(time.time() + 9 * DAY_S, abs=60)
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="give seconds above 0"):
+            run.extend(wrong)
+    assert prune(backend, now=time.time() + 8.9 * DAY_S) == [other]
+    assert prune(backend, now=time.time() + 9.1 * DAY_S) == [extended]
+
+
+def cut(body: bytes) -> bytes:
+    """As a power cut leaves it."""
+    return body[:20]
+
+
+def emptied(body: bytes) -> bytes:
+    """As a power cut leaves it, too."""
+    return b""
+
+
+def changed(body: bytes) -> bytes:
+    """As another key would have signed it."""
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+def versioned(body: bytes) -> bytes:
+    """As another release would have written it."""
+    return body[:3] + b"\x07" + body[4:]
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, changed, versioned])
+@pytest.mark.parametrize("part", ["spec", "end"])
+def test_damage_costs_its_own_run_only(backend: Backend, part: str, damage: Callable[[bytes], bytes]) -> None:
+    """It is listed with what is wrong, can be looked at, cancelled and removed; the others are as they were."""
+    older, broken, newer = (ended(backend, label) for label in ("older", "broken", "newer"))
+    key = RunNames(broken).folder + part
+    backend.store.put(key, damage(bytes(backend.store.get(key))))
+    found = {run.id: run for run in list_runs(backend=backend)}
+    assert set(found) == {older, broken, newer}
+    assert {str(run.status().state) for run in found.values()} == {"succeeded", "damaged"}
+    assert key in found[broken].status().reason
+    run = attach(broken, backend=backend)
+    run.cancel()
+    with pytest.raises(Refused if part == "spec" else RunStopped, match=key):
+        run.results(timeout=5)
+    assert prune(backend) == []
+    run.remove()
+    assert set(kept(backend)) == {older, newer}
+    assert list(backend.store.list(RunNames(broken).folder)) == []
+
+
+def test_damaged_runs_expire_by_themselves(backend: Backend) -> None:
+    """A week after their last change, as do those whose extension nobody can read; a readable one has its own time."""
+    whole, specless, endless, emptied_one = (ended(backend) for _ in range(4))
+    names = [RunNames(run) for run in (specless, endless, emptied_one)]
+    backend.store.put(names[0].spec, b"")
+    backend.store.delete([names[0].end])
+    backend.store.put(names[1].end, b"junk")
+    backend.store.put(names[2].expires, b"")
+    assert attach(emptied_one, backend=backend).status().state is RunState.SUCCEEDED
+    attach(whole, backend=backend).extend(DAY_S)
+    assert prune(backend, now=time.time() + 6.9 * DAY_S) == []
+    assert set(prune(backend, now=time.time() + 7.1 * DAY_S)) == {specless, endless, emptied_one}
+
+
+def test_another_key_hides_no_run(backend: Backend) -> None:
+    """Every run made with the one before is listed as damaged, and new ones are read."""
+    old = ended(backend)
+    other = replace(backend, key=b"another key that has its 32 bytes")
+    new = ended(other)
+    states = {run.id: run.status().state for run in list_runs(backend=other)}
+    assert states == {old: RunState.DAMAGED, new: RunState.SUCCEEDED}
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "1e400", "many"])
+def test_keep_days_is_a_number_of_days(days: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Anything else is refused before anything is kept or removed by it."""
+    monkeypatch.setenv("STARBURST_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(BadInput, match="give days from 0 to"):
+        settings(env={"STARBURST_KEEP_DAYS": days})
+
+
+class Counting:
+    """A store that counts what it is asked for."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            self.asked.append(name)
+            return real(*args, **kwargs)
+
+        return ask
+
+
+def test_the_newest_runs_are_read_and_no_others(backend: Backend) -> None:
+    """What a listing of two costs does not depend on how many are kept; nothing is listed but the runs' names."""
+    from starburst_common.run import read_runs, run_ids
+
+    old = ended(backend)
+    for number in range(50):
+        again = old[:4] + f"2020{number:04d}" + old[12:]
+        backend.store.put(RunNames(RunId(again)).spec, b"old")
+    store = Counting(backend.store)
+    counted = replace(backend, store=store)  # type: ignore[arg-type]
+    first = next(read_runs(counted, run_ids(counted)))
+    assert first.id == old
+    assert first.status().state is RunState.SUCCEEDED
+    assert store.asked == ["folders", "get", "get"]
+
+
+def test_remove_refuses_what_goes_on(backend: Backend) -> None:
+    """A run without an end is cancelled first."""
+    run = ended(backend)
+    backend.store.delete([RunNames(run).end])
+    with pytest.raises(BadInput, match=f"run {run} goes on: cancel it first"):
+        attach(run, backend=backend).remove()
+    assert json.dumps(kept(backend)) == json.dumps([run])
