@@ -21,6 +21,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
     PREFECT_RUNNER_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -120,6 +121,7 @@ def speaking_to(api: str) -> Iterator[None]:
         PREFECT_API_URL: api,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+        PREFECT_CLIENT_MAX_RETRIES: 7,  # a server of a busy machine may have no turn at its database for minutes
         PREFECT_RUNNER_HEARTBEAT_FREQUENCY: None,  # its thread makes each flow a second longer
     }
     with temporary_settings(settings):

@@ -209,11 +209,10 @@ def registry_now() -> str | None:
 
 def engine_now() -> str | None:
     """DOCKER_HOST of the engine that runs now; none is started."""
-    for address in _addresses():
-        if (client := _answering(address)) is not None:
-            client.close()
-            return address
-    return None
+    if (client := _answering(_SOCKET)) is None:
+        return None
+    client.close()
+    return _SOCKET
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------
@@ -239,27 +238,22 @@ def _install() -> None:
 
 
 def _engine_client() -> DockerClient:
-    """To the engine this machine has, else to ours, which is started unless it runs."""
-    for address in _addresses():
-        if (client := _answering(address)) is not None:
-            return client
+    """To our engine, which is started unless it runs; one that the machine has keeps containers from its loopback."""
+    if (client := _answering(_SOCKET)) is not None:
+        return client
     # containers use the machine's own network: the engine needs no bridge and leaves the firewall as it is
     network = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
     where = ["--data-root", str(_CACHE / "docker"), "--exec-root", str(_RUNNING / "exec"), "--host", _SOCKET]
-    own_pidfile = ["--pidfile", str(_RUNNING / "engine.pid")]  # else it refuses to be the machine's second
+    # else it refuses to be the machine's second, or takes the first one's containers for its own
+    apart = ["--pidfile", str(_RUNNING / "engine.pid"), "--containerd-namespace", "starburst-tests"]
     (_RUNNING / "engine.pid").unlink(missing_ok=True)
-    log = _start("dockerd", *where, *own_pidfile, *network)
+    log = _start("dockerd", *where, *apart, *network)
     return _soon(lambda: _answering(_SOCKET), "dockerd", log)
 
 
-def _addresses() -> tuple[str, str]:
-    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), _SOCKET
-
-
 def _answering(address: str) -> DockerClient | None:
-    scheme, _, path = address.partition("://")
     with socket.socket(socket.AF_UNIX) as probe:  # the client would leak its socket where nobody listens
-        if scheme == "unix" and probe.connect_ex(path) != 0:
+        if probe.connect_ex(address.removeprefix("unix://")) != 0:
             return None
     try:
         client = DockerClient(address, max_pool_size=64)
@@ -393,7 +387,7 @@ def main() -> None:
         _end()
     elif sys.argv[1:] == ["up"]:
         with running_engine(keep=True) as up:
-            print(f"DOCKER_HOST={_SOCKET if (_RUNNING / 'dockerd.pid').exists() else ''} registry={up.registry}")
+            print(f"DOCKER_HOST={_SOCKET} registry={up.registry}")
     else:
         sys.exit("usage: python -m tests.testbed.engine up|down")
 
