@@ -27,6 +27,7 @@ _BATCH_BYTES = 1 << 20  #: of all messages of a call together
 _LONGEST_POLL_S = 20
 _LONGEST_DELAY_S = 900
 _LONGEST_LEASE_S = 12 * 3600  #: from a message's receipt to its last second, renewals included
+_FORGOTTEN_S = 2 * _LONGEST_LEASE_S  #: a lease that is over is known as such so long, lest a renewal begin it anew
 _RETENTION_S = 14 * 86400
 _NEW_S = 2.0  #: a queue may be unknown for a moment after it was made. Source: Amazon SQS API reference, CreateQueue
 _TRIES = 8
@@ -106,7 +107,7 @@ class SqsQueue:
                 if self._clock() > until - 1:
                     break
         with self._lock:
-            over = takewhile(lambda lease: lease[1] < asked - _LONGEST_LEASE_S, self._leased_at.items())
+            over = takewhile(lambda lease: lease[1] < asked - _FORGOTTEN_S, self._leased_at.items())
             for receipt, _ in [*over]:
                 del self._leased_at[receipt]
             self._leased_at.update((message.receipt, asked) for message in leased)
@@ -152,9 +153,10 @@ class SqsQueue:
                 lost += [batch[int(entry["Id"])] for entry in entries]
                 continue
             lost += [batch[int(failure["Id"])] for failure in failed]
-        with self._lock:
-            for receipt in lost if lease_s else receipts:
-                self._leased_at.pop(receipt, None)
+        if not lease_s:
+            with self._lock:
+                for receipt in receipts:
+                    self._leased_at.pop(receipt, None)
         return [receipt for receipt in receipts if receipt in set(lost)]
 
     def delete(self, queue: str, receipts: Sequence[str]) -> None:
@@ -231,7 +233,7 @@ class SqsQueue:
             left_s = self._leased_at.get(receipt, now) + _LONGEST_LEASE_S - now
         if lease_s and left_s < 1:
             return None
-        return min(math.ceil(lease_s), int(left_s))
+        return max(min(math.ceil(lease_s), int(left_s)), 0)
 
     def _known(self, queue: str, call: Callable[[], Any]) -> Any:
         """A call to a queue; one that we have just made may not be known yet."""

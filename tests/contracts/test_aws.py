@@ -224,7 +224,7 @@ def queue(backend: Backend) -> Backend:
 def test_renewals_end_with_the_twelfth_hour(aws: Aws, clients: Clients) -> None:
     """Of a message's lease, all renewals included (SQS Developer Guide, "Visibility timeout").
 
-    A renewal that would go beyond is cut short; when the hours are over, the lease is no longer ours.
+    A renewal that would go beyond is cut short; when the hours are over, the lease is no longer ours, and stays so.
     """
     aws.stop_clock()
     clock = Clock()
@@ -241,6 +241,14 @@ def test_renewals_end_with_the_twelfth_hour(aws: Aws, clients: Clients) -> None:
     assert again.body == "a"
     clock.at = 12 * HOUR_S
     assert queue.extend("work", [message.receipt], 60) == [message.receipt]
+    asked: list[dict[str, Any]] = []
+    clients.sqs.meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibilityBatch", lambda params, **_: asked.append(params)
+    )
+    clock.at = 13 * HOUR_S
+    assert queue.receive("work", limit=1, lease_s=60, wait_s=0) == []
+    assert queue.extend("work", [message.receipt], 60) == [message.receipt]
+    assert asked == [], "the hours do not begin anew, whatever was asked in between"
 
 
 def test_what_sqs_cannot_do_is_refused_at_once(queue: Backend) -> None:

@@ -399,7 +399,7 @@ class Supervisor:
     def _let_go(self) -> None:
         """Messages that were still being fetched when we had to go are somebody else's at once."""
         with self._lock:
-            held = sorted(self._held)
+            held = sorted(self._held - self._lost)
         with suppress(Unavailable):
             self._backend.queue.extend(self._work_queue, held, 0)
 
