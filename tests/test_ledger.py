@@ -11,6 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from starburst_common import WorkerLost, starburst_map
 from starburst_common.answers import answers
+from starburst_common.drive import Driver
+from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
 from starburst_common.model import (
     Batch,
@@ -27,7 +29,9 @@ from starburst_common.model import (
     without,
 )
 from starburst_common.names import RunNames, work_queue
+from starburst_common.options import Options, Tolerance
 from starburst_common.ports import Backend
+from starburst_common.reconcile import Policy
 from starburst_common.wire import FrameWriter, outcome_bytes, read_outcome, summary_fields
 from starburst_worker.duty import Duty
 from starburst_worker.settle import LeasedChunk, Part, Settler
@@ -344,6 +348,21 @@ def test_who_has_lost_a_chunk_drops_what_the_winner_does_not_delegate(backend: B
         )
     assert not ledger.complete
     assert set(ledger.owed) == {Span(3, 5), *([] if cut == 3 else [Span(1, 3)])}
+
+
+def test_an_outcome_too_large_for_its_notice_is_read_and_booked(backend: Backend) -> None:
+    """A worker told to go while every other item waits to be tried again: thousands of chunks delegated at once."""
+    run, whole, settler = RunId("run-1"), chunk(0, 6000), settler_on(backend)
+    part = Part(chunk=whole)
+    for index in range(0, 6000, 2):
+        part.fail(Failure(index=index, kind=FailureKind.USER, error="E", message=""))
+    policy = Policy(workers=1, slots=1, tolerate=Tolerance.of(None), resend_after_s=10)
+    driver = Driver(backend, run, Fleet.of(backend, Options.of().resources, 1), policy)
+    driver.plan([whole])
+    backend.queue.ensure(RunNames(run).notices)
+    settler.settle(run, part, [whole.narrowed(span, deaths=0) for span in part.open()])
+    driver._hear(0.0)
+    assert (driver.ledger.answered, driver.ledger.failed, len(driver.ledger.owed)) == (3000, 3000, 3000)
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from starburst_common import (
     starburst_map,
 )
 from starburst_common.errors import EnvironmentMismatch, UnpicklableResult
-from tests.faults.conftest import Bed, on_both
+from tests.faults.conftest import Bed, LocalBed, on_both
 
 
 def one_bad(bed: Bed, fn: Any, items: Any = range(20), **options: Any) -> tuple[list[Any], Exception]:
@@ -80,6 +81,23 @@ def test_a_killed_slot_is_lost(bed: Bed) -> None:
     values, bad = one_bad(bed, misbehaves, [*NEIGHBOURS, -6])
     assert values == NEIGHBOURS
     assert isinstance(bad, WorkerLost) and "signal 9" in str(bad)
+
+
+@pytest.mark.parametrize(
+    "said", [b"[]", b"\xff", b'{"values": [5, 1], "logs": {}}', b'{"failure": {"index": "x"}, "pickled": 0}']
+)
+def test_an_item_that_writes_into_its_slots_socket_is_lost(local_bed: LocalBed, said: bytes) -> None:
+    """What nobody understands ends the slot, not the worker; the item in whose turn it came fails, and says why."""
+
+    def garble(item: int) -> int:
+        if item == -1:
+            Connection(os.dup(int(sys.argv[2]))).send_bytes(said)
+            time.sleep(60)
+        return item
+
+    values, bad = one_bad(local_bed, garble, [*NEIGHBOURS, -1])
+    assert values == NEIGHBOURS
+    assert isinstance(bad, WorkerLost) and "its slot said what is no answer" in str(bad)
 
 
 @on_both

@@ -261,6 +261,8 @@ class Runner:
             slot.ready = True
         elif "values" in message:
             lo, hi = message["values"]
+            if lo > hi:
+                raise ValueError(f"values of {lo} to {hi}")
             frame = slot.pipe.recv_bytes() if hi > lo else b""
             for index, text in message["logs"].items():
                 if (owner := turn.part_of(int(index))) is not None:
@@ -280,6 +282,8 @@ class Runner:
                 for index in range(span.lo, span.hi):
                     self._fail(turn, index=index, **fields)
             slot.functions.discard(turn.work.function.key)
+        elif "done" not in message:
+            raise ValueError(f"{message!r:.80}")
         return "done" in message
 
     def _done(self, turn: Turn, settle: Settle) -> Ended:
