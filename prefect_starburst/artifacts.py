@@ -16,7 +16,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from prefect_starburst.internals import before_events_end, client_settings, tls
 from starburst_common import Failure, Run, RunState, RunStatus
-from starburst_common.phrases import our_log
+from starburst_common.phrases import code, markdown, one_line, our_log
 from starburst_common.progress import rate_and_eta
 from starburst_common.report import duration, elapsed_s
 
@@ -206,7 +206,7 @@ def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: f
         parts += [f"{rate:,.0f}/s"] if rate else []
         parts += [f"about {duration(left)} left"] if left else []
     if status.reason:
-        parts.append(_one_line(status.reason))
+        parts.append(markdown(status.reason, _MESSAGE))
     return f"{' · '.join(parts)} · `{status.id}`"
 
 
@@ -219,12 +219,12 @@ def summary_text(
     failed = f", **{status.failed:,} failed**" if status.failed else ""
     rows = {
         "run": f"`{run.id}`",
-        "function": f"`{run.function}`" if run.function != "calls" else "",
-        "backend": backend,
+        "function": code(run.function, _MESSAGE) if run.function != "calls" else "",
+        "backend": markdown(backend),
         "workers": f"{run.workers:,} at most, each {run.resources.size}",
         "slot time": duration(status.slot_seconds),
         "estimated cost": str(run.estimate(status)),
-        "report": f"`{report}`" if report.startswith("file:") else f"[open]({report})" if report else "",
+        "report": code(report) if report.startswith("file:") else f"[open]({report})" if report else "",
     }
     verbs = [f"status {run.id}"]
     if status.failed:
@@ -236,9 +236,9 @@ def summary_text(
         f"### {what}: {_ending(status)}",
         "",
         f"{answered} items answered in {duration(elapsed_s(status))}{failed}.",
-        *([f"\n> {_one_line(status.reason)}"] if status.reason else []),
+        *([f"\n> {markdown(status.reason, _MESSAGE)}"] if status.reason else []),
         "",
-        *_table([(name, _cell(value)) for name, value in rows.items() if value]),
+        *_table([(name, value) for name, value in rows.items() if value]),
         "",
         "Look closer, in a shell:",
         "",
@@ -255,8 +255,8 @@ def failure_rows(failures: list[Failure]) -> list[dict[str, Any]]:
         {
             "item": failure.index,
             "kind": str(failure.kind),
-            "error": failure.error,
-            "message": _one_line(failure.message),
+            "error": one_line(failure.error, _MESSAGE),
+            "message": one_line(failure.message, _MESSAGE),
         }
         for failure in failures
     ]
@@ -265,15 +265,6 @@ def failure_rows(failures: list[Failure]) -> list[dict[str, Any]]:
 def _ending(status: RunStatus) -> str:
     """The state; a run that went on to its end although items failed has not failed as a whole."""
     return "ended" if status.state is RunState.FAILED else str(status.state)
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MESSAGE else f"{line[: _MESSAGE - 1]}…"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _table(rows: list[tuple[str, str]]) -> list[str]:

@@ -32,6 +32,7 @@ from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.options import Options
+from starburst_common.phrases import code
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.replay import stored_items
@@ -224,7 +225,7 @@ class _Burst:
     @contextmanager
     def _watched(self, run: Run, backend: Backend) -> Iterator[None]:
         """Show the run while it is waited for, and cancel it if that comes to a bad end."""
-        report = Report(run, backend.name, what=f"burst of `{_name_of(self.fn)}`")
+        report = Report(run, backend.name, what=f"burst of {code(_name_of(self.fn))}")
         report.start()
         try:
             with progress(run, self.options.get("progress")):

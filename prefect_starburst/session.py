@@ -17,6 +17,7 @@ from prefect_starburst.facts import CallContext
 from prefect_starburst.former import Former, told_anew
 from prefect_starburst.loop import EngineLoop
 from prefect_starburst.shared import Common, Sharing
+from starburst_common.phrases import code
 from starburst_common.ports import Backend
 from starburst_common.run import Run
 
@@ -39,7 +40,7 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.run is not None and self.flow_run is not None:
-            what = f"task runs of `{self.flow_run.name}`"
+            what = f"task runs of {code(self.flow_run.name)}"
             self.report = Report(self.run, self.backend.name, what=what, submitted=lambda: self.sent)
             self.report.start()
 

@@ -18,7 +18,7 @@ _HIDDEN = re.compile(
     r"\U000e0000-\U000e00ff]|(?<![^\x00-\u02ff])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u02ff\u200c\u200d])"
 )
 _BREAK = re.compile(r"\r\n?|\n")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
 
 
 def visible(text: str) -> str:
@@ -73,22 +73,22 @@ def json_escaped(text: str) -> str:
     return text if text.isascii() else _HIDDEN.sub(lambda found: _utf16(found[0]), text)
 
 
-def markdown(text: str) -> str:
+def markdown(text: str, most: int | None = None) -> str:
     r"""On one line, as markdown that shows just this; in a table's cell too.
 
     >>> print(markdown("a|b\n<b>*x*`"))
     a\|b \<b\>\*x\*\`
     """
-    return _MARKDOWN.sub(r"\\\1", one_line(text))
+    return _MARKDOWN.sub(r"\\\1", one_line(text, most))
 
 
-def code(text: str) -> str:
+def code(text: str, most: int | None = None) -> str:
     r"""On one line, as markdown code, in a table's cell too.
 
     >>> print(code("f"), code("a`|\n"))
     `f` `` a`\| ``
     """
-    line = one_line(text).replace("|", "\\|")
+    line = one_line(text, most).replace("|", "\\|")
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     return f"{fence}{line}{fence}" if "`" not in line else f"{fence} {line} {fence}"
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -164,6 +165,52 @@ def test_a_conda_file_is_refused_with_the_way_out(place: Path) -> None:
     """conda's builds are not PyPI's."""
     (place / "environment.yml").write_text("dependencies: [numpy]")
     with pytest.raises(BadInput, match=r"requirements\.txt.*image="):
+        find(place)
+
+
+HEADS = {
+    "uv.lock": 'version = 1\nrequires-python = ">=3.11"\n',
+    "pylock.toml": 'lock-version = "1.0"\n',
+    "poetry.lock": '[metadata]\nlock-version = "2.1"\npython-versions = ">=3.11"\n',
+    "pdm.lock": '[metadata]\nlock_version = "4.5"\nstrategy = ["inherit_metadata"]\n',
+}
+ODD = [
+    "{0} = 5",
+    "[[{0}]]",
+    "[[{0}]]\nversion = '1'\ngroups = ['main', 'default']",
+    "[[{0}]]\nname = 'a'\ngroups = ['main', 'default']",
+    "[[{0}]]\nname = 5\nversion = 1\ngroups = ['main', 'default']",
+    "[[{0}]]\nname = 'a'\nversion = '1'\ngroups = 5\nsource = 5",
+    "[[{0}]]\nname = 'a'\nversion = '1'\ngroups = ['main', 'default']\nfiles = [5]\nwheels = [5]\nsource = []",
+    "[[{0}]]\nname = 'a'\nversion = '1'\ngroups = ['main', 'default']\ndependencies = 5\nmarker = 5\nmarkers = 5",
+]
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("text", [*ODD, "\udcff", "[" * 5000, "metadata = 5"])
+def test_a_lock_that_no_program_wrote_is_refused(place: Path, name: str, text: str) -> None:
+    """It lacks a name or a version, has another type in its place, is no TOML or not UTF-8: its file is named."""
+    (place / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "1"\nrequires-python = ">=3.11"\n')
+    lines = text.format("packages" if name == "pylock.toml" else "package")
+    (place / name).write_bytes(f"{'' if '= 5' in text else HEADS[name]}{lines}\n".encode(errors="surrogateescape"))
+    refused = ""
+    try:
+        find(place)
+    except BadInput as error:
+        refused = str(error)
+    assert name in refused or (not refused and name == "pylock.toml" and text in (ODD[5], "metadata = 5"))
+    assert len(refused) < 2000
+    with suppress(BadInput):
+        index_settings(place / name)
+
+
+@pytest.mark.parametrize(
+    "line", ["==1", "a b c", "a=1", "\x1b[31m", "-r nope.txt", "-r .", "--nope", "a @ http://[", "a;"]
+)
+def test_a_requirements_line_that_is_none_is_refused(place: Path, index: Index, line: str) -> None:
+    """Or taken, where uv knows what it means."""
+    (place / "requirements.txt").write_text(f"{line}\n")
+    with suppress(BadInput, CannotBuild):
         find(place)
 
 

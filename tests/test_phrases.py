@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starburst_common import phrases
+from prefect_starburst import artifacts
+from starburst_common import Failure, FailureKind, RunState, RunStatus, phrases
+from starburst_common.model import RunId
 
 anything = st.text(
     st.one_of(
@@ -86,3 +88,18 @@ def test_our_log_is_fit_for_any_handler(caplog: pytest.LogCaptureFixture) -> Non
     assert "said: \\x1b]0;owned\\x07\nline" in caplog.text and "failed: \\u202e" in caplog.text
     assert set(hidden(caplog.text)) == {"\n"}
     assert all(record.levelno >= logging.WARNING for record in caplog.records)
+
+
+def test_artifacts_show_what_others_wrote_as_text() -> None:
+    """A failure, a function's name and a reason make no table, link, image or HTML in Prefect."""
+    evil = "a|b\n<img src=x> [x](y) `c` **d** \x1b[2J\u202e" + "e" * 5000
+    status = RunStatus(
+        id=RunId("run-1"), state=RunState.STOPPED, label=evil, items=2, answered=1, failed=1, workers=0,
+        created_at=0.0, ended_at=1.0, slot_seconds=1.0, reason=evil,
+    )  # fmt: skip
+    text = artifacts.progress_text(status, 2, f"burst of {phrases.code(evil, 50)}", 1.0, 0)
+    assert not hidden(text) and len(text) < 1000
+    assert r"\<img" in text and r"\[x\](y)" in text and r"a\|b" in text
+    failure = Failure(index=0, kind=FailureKind.USER, error=evil, message=evil, traceback="", worker="", exception=None)
+    (row,) = artifacts.failure_rows([failure])
+    assert not hidden(json.dumps(row, ensure_ascii=False)) and len(row["message"]) <= 200 and len(row["error"]) <= 200

@@ -84,9 +84,11 @@ def find_environment(
     _log.info("environment: %s", path)
     kind = kind_of(path)
     matters = "" if kind.frozen else freeze.fingerprint(packages)
+    with locks.well_formed(path):
+        files = kind.files(path)
     key = _key(
         kind.what,
-        *_contents(kind.files(path)),
+        *_contents(files),
         matters,
         repr(asked.groups),
         repr(asked.extras),
@@ -97,7 +99,8 @@ def find_environment(
     def resolved() -> Environment:
         if not kind.frozen:
             _warn_of_order(index_settings(path), asked)
-        return _environment(kind.read(path, _python(), asked), path)
+        with locks.well_formed(path):
+            return _environment(kind.read(path, _python(), asked), path)
 
     found = _cached(cache, key, None if kind.frozen else _UNPINNED_S, resolved)
     _warn_of_differences(found, freeze.versions(packages))
@@ -117,9 +120,10 @@ def kind_of(path: Path) -> Kind:
         content = locks.toml(path)
         if "lock-version" in content:
             return KINDS["pylock.toml"]
-        if "lock-version" in content.get("metadata", {}):
+        metadata = content.get("metadata")
+        if isinstance(metadata, dict) and "lock-version" in metadata:
             return KINDS["poetry.lock"]
-        if "lock_version" in content.get("metadata", {}):
+        if isinstance(metadata, dict) and "lock_version" in metadata:
             return KINDS["pdm.lock"]
         raise BadInput(f"{path}: not a lock file that we know; name it as the program that wrote it does (uv.lock, …)")
     return KINDS["requirements.txt"]
@@ -259,10 +263,14 @@ def _public(version: str) -> str:
 
 
 def _contents(files: list[Path]) -> list[str]:
+    return [f"{path}\n{_text(path)}" for path in files]
+
+
+def _text(path: Path) -> str:
     try:
-        return [f"{path}\n{path.read_text(encoding='utf-8')}" for path in files]
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read what the environment is made of: {error}") from None
+        raise BadInput(f"{path}: cannot read what the environment is made of: {error}") from None
 
 
 def _key(*parts: str) -> str:

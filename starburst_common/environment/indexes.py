@@ -34,7 +34,8 @@ def index_settings(path: Path | None) -> dict[str, str]:
     if path is None:
         return from_pip()
     if path.name.endswith(".lock") or path.name.startswith("pylock."):
-        urls = dict.fromkeys(_registries(path))
+        with locks.well_formed(path):
+            urls = dict.fromkeys(_registries(path))
         return uv_settings("", [url for url in urls if not PYPI.fullmatch(url)])
     files = [file for file in texts.files(path) if file.suffix not in (".toml", ".py", ".cfg")]
     found = [_OPTION.match(line) for file in files for line in logical_lines(file.read_text(encoding="utf-8-sig"))]

@@ -103,7 +103,10 @@ def project_name(folder: Path) -> str:
         content = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return folder.resolve().name
-    named = content.get("project", {}).get("name") or content.get("tool", {}).get("poetry", {}).get("name")
+    try:
+        named = content.get("project", {}).get("name") or content.get("tool", {}).get("poetry", {}).get("name")
+    except AttributeError:
+        named = None
     return canonicalize_name(str(named)) if named else folder.resolve().name
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from packaging.utils import canonicalize_name
 
 from starburst_common.environment.lines import OURS, logical_lines, requirement
 from starburst_common.environment.needs import Edges, Node, needed
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, StarburstError
+from starburst_common.phrases import one_line
 
 Table = dict[str, Any]
 _EVER, _NEVER = 'python_version >= "3"', 'python_version < "3"'
@@ -47,8 +49,22 @@ def toml(path: Path) -> Table:
     """Raises `BadInput`."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: {one_line(str(error), 300)}") from None
+
+
+@contextmanager
+def well_formed(path: Path) -> Iterator[None]:
+    """Raises `BadInput` where a file lacks what its program writes there, or has it of another type."""
+    try:
+        yield
+    except StarburstError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise BadInput(
+            f"{path}: not as the program that makes such files writes it ({one_line(what, 200)}): have it written anew"
+        ) from error
 
 
 def alone(path: Path) -> list[Path]:
@@ -189,6 +205,8 @@ def _decided(marker: str, *, extras: Iterable[str], groups: Iterable[str]) -> st
 
 
 def _line(name: str, what: str, marker: str, hashes: Iterable[str], subdirectory: str | None = None) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a package with the name {name!r}")
     inside = f"#subdirectory={subdirectory}" if subdirectory else ""
     where = what if what.startswith("==") else f" @ {what}{inside}"
     return " ".join(

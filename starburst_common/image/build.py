@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -128,20 +127,24 @@ class SiteImages:
         manifest = registry.manifest(repository, reference)
         if manifest is None:
             raise BadInput(f"image={image!r} is not in its registry: push it there, or correct the name")
-        have = oci.platforms(manifest.content) if "manifests" in manifest.content else []
+        with oci.well_formed():
+            have = oci.platforms(manifest.content) if "manifests" in manifest.content else []
         if self.platform in have:
-            manifest = registry.manifest(repository, str(oci.pick(manifest, self.platform)))
+            with oci.well_formed():
+                wanted = str(oci.pick(manifest, self.platform))
+            manifest = registry.manifest(repository, wanted)
             if manifest is None:
                 raise BadInput(f"image={image!r} lacks what it has for {self.platform}: push it again")
         config = {} if have and self.platform not in have else _config(registry, repository, manifest)
-        have = have or [oci.platform(config)]
+        with oci.well_formed():
+            have = have or [oci.platform(config)]
+            labels = (config.get("config") or {}).get("Labels") or {}
+            python = labels.get(PYTHON_LABEL)
         if self.platform not in have:
             raise BadInput(
                 f"image={image!r} is for {', '.join(have)}, the site's workers are {self.platform}: build it for that, "
                 "or correct the site's architecture"
             )
-        labels = config.get("config", {}).get("Labels") or {}
-        python = labels.get(PYTHON_LABEL)
         if python is None:
             raise BadInput(
                 f"image={image!r} does not hold the worker: build it with `starburst image build`, or on top of an "
@@ -234,5 +237,5 @@ class Turn:
 
 
 def _config(registry: Registry, repository: str, manifest: Manifest) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(registry.blob(repository, manifest.content["config"]["digest"]))
-    return config
+    with oci.well_formed():
+        return oci.parsed(registry.blob(repository, manifest.content["config"]["digest"]))

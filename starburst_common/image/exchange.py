@@ -21,6 +21,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout, make_h
 from urllib3.exceptions import HTTPError, SSLError
 
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
+from starburst_common.phrases import told
 
 _TRIES = 4
 _PAUSE_S = 0.5  #: before the second try; doubles
@@ -63,11 +64,15 @@ class Exchange:
         self._pools: dict[str, PoolManager] = {}  #: by proxy, "" for none
 
     def location(self, answer: BaseHTTPResponse) -> str:
-        """Where to go on: absolute or relative; behind a proxy, a registry may not know that it is spoken to by https.
+        """Where to go on. A location that names no host is our registry's own."""
+        return self.place(f"{self.url}/", answer.headers.get("Location", ""))
 
-        A location that names no host is our registry's own.
+    def place(self, base: str, to: str) -> str:
+        """Where a registry sends us; behind a proxy, it may not know that it is spoken to by https.
+
+        Raises `CannotBuild` where that is nowhere that HTTP goes.
         """
-        split = urlsplit(urljoin(f"{self.url}/", answer.headers.get("Location", "")))
+        split = urlsplit(_joined(base, to))
         if split.netloc == self.host:
             split = split._replace(scheme=urlsplit(self.url).scheme)
         return urlunsplit(split)
@@ -108,7 +113,7 @@ class Exchange:
         self, method: str, url: str, headers: dict[str, str], body: Path | bytes | None, scopes: tuple[str, ...]
     ) -> BaseHTTPResponse:
         for _ in range(_REDIRECTS):
-            own = urlsplit(url).netloc == self.host  # nobody else is shown our credentials
+            own = url.startswith(f"{self.url}/")  # nobody else is shown our credentials, nor anybody on the way
             authorization = self._authorization.get(" ".join(scopes), "") if own else ""
             sent = {**headers, "User-Agent": "starburst", **({"Authorization": authorization} if authorization else {})}
             if isinstance(body, Path):
@@ -119,7 +124,7 @@ class Exchange:
             if method not in ("GET", "HEAD") or (to := answer.get_redirect_location()) in (None, False):
                 return answer
             _let_go(answer)
-            url = urljoin(url, str(to))
+            url = self.place(url, str(to))
         raise Again(f"more than {_REDIRECTS} redirects")
 
     def _request(
@@ -153,7 +158,7 @@ class Exchange:
             self._denied(repository, HTTPStatus.UNAUTHORIZED, "")
 
     def _token(self, repository: str, asked: Mapping[str, str], scopes: tuple[str, ...]) -> str:
-        realm = asked["realm"]
+        realm = _joined(self.url, asked["realm"])
         split = urlsplit(realm)
         if split.scheme != "https" and not is_loopback(split.hostname or ""):
             raise CannotBuild(f"{self.named(repository)} wants credentials to go to {split.netloc} without encryption")
@@ -165,9 +170,12 @@ class Exchange:
             if answer.status != HTTPStatus.OK:
                 self._refused(repository, answer)
             said = json.loads(answer.read())
+            token = said.get("token") or said.get("access_token")
+        except (ValueError, AttributeError, RecursionError):
+            raise Again(f"{split.netloc} gives no token where the registry says that it does") from None
         finally:
             _let_go(answer)
-        return str(said.get("token") or said.get("access_token"))
+        return str(token)
 
     def _basic(self) -> str:
         return f"Basic {b64encode(f'{self._user}:{self._password}'.encode()).decode()}"
@@ -200,7 +208,9 @@ class Exchange:
         said = self._hidden(_said(answer))
         if answer.status in _BUSY or answer.status > HTTPStatus.INTERNAL_SERVER_ERROR:
             pause = answer.headers.get("Retry-After", "")
-            raise Again(f"it answers {answer.status} {said}".strip(), float(pause) if pause.isdigit() else 0.0)
+            raise Again(
+                f"it answers {answer.status} {said}".strip(), float(pause) if re.fullmatch("[0-9]{1,9}", pause) else 0.0
+            )
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             self._denied(repository, answer.status, said)
         raise RegistryRefused(
@@ -250,6 +260,22 @@ def _pool(proxy: str) -> PoolManager:
         ssl_context=context,
         maxsize=8,
     )
+
+
+def _joined(base: str, to: str) -> str:
+    """Where a registry sends us. Raises `CannotBuild` where that is nowhere that HTTP goes."""
+    try:
+        url = urljoin(base, to)
+        split = urlsplit(url)
+        if split.scheme in ("http", "https") and split.hostname and (split.port is None or split.port) and _plain(url):
+            return url
+    except ValueError:
+        pass
+    raise CannotBuild(f"{urlsplit(base).netloc.rpartition('@')[2]} sends us to {told(to)}, which is no address of HTTP")
+
+
+def _plain(url: str) -> bool:
+    return url.isascii() and url.isprintable() and " " not in url
 
 
 def _said(answer: BaseHTTPResponse) -> str:

@@ -261,21 +261,25 @@ def _base(recipe: Recipe, to: _Place) -> _Base:
     images = {}
     for platform in sorted(recipe.platforms):
         try:
-            digest = oci.pick(found, platform)
+            with oci.well_formed():
+                digest = oci.pick(found, platform)
         except CannotBuild as error:
             raise CannotBuild(
                 f"the base image {recipe.base}: {error}. Choose another base, or fewer platforms"
             ) from error
         images[platform] = _base_image(_manifest(recipe, place, digest) if digest else found, place)
     for platform, image in images.items():
-        image.check(recipe, platform)
+        with oci.well_formed():
+            image.check(recipe, platform)
     return _Base(place, images)
 
 
 def _base_image(found: Manifest, place: _Place) -> _BaseImage:
-    manifest = found.content
-    config = json.loads(place.registry.blob(place.repository, manifest["config"]["digest"]))
-    return _BaseImage(manifest, config)
+    with oci.well_formed():
+        manifest = found.content
+        config = oci.parsed(place.registry.blob(place.repository, manifest["config"]["digest"]))
+        oci.check_layers(manifest, config)
+        return _BaseImage(manifest, config)
 
 
 def _manifest(recipe: Recipe, place: _Place, digest: str) -> Manifest:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.errors import CannotBuild
+from starburst_common.errors import CannotBuild, StarburstError
+from starburst_common.phrases import one_line, told
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -39,8 +42,7 @@ class Manifest:
     @property
     def content(self) -> dict[str, Any]:
         """What it says."""
-        said: dict[str, Any] = json.loads(self.body)
-        return said
+        return parsed(self.body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,41 @@ class Layer:
     diff_id: str  #: digest of what it is uncompressed
     size: int  #: bytes, compressed
     by: str  #: what made it, for people
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """A manifest, index or config. Raises `CannotBuild` for what is none."""
+    with well_formed():
+        said = json.loads(body)
+        if not isinstance(said, dict):
+            raise TypeError(f"a {type(said).__name__} in place of an object")
+    return said
+
+
+@contextmanager
+def well_formed() -> Iterator[None]:
+    """Raises `CannotBuild` where what a registry gave lacks what every image has, or has it of another type."""
+    try:
+        yield
+    except StarburstError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CannotBuild(
+            f"what the registry gave is no image ({one_line(what, 200)}): look whether its name, and a proxy on the "
+            "way there, are right"
+        ) from error
+
+
+def check_layers(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raises `TypeError` or `LookupError` unless layers are told as every image tells them."""
+    if not all(isinstance(each, str) for each in config["rootfs"]["diff_ids"]):
+        raise TypeError("a diff_id is no text")
+    for layer in manifest["layers"]:
+        if not (isinstance(layer["size"], int) and isinstance(layer["mediaType"], str)):
+            raise TypeError(f"a layer as {told(layer)}")
+        if not re.fullmatch("sha256:[0-9a-f]{64}", layer["digest"]):  # a file here is named after it
+            raise TypeError(f"a layer with the digest {told(layer['digest'])}")
 
 
 def digest(body: bytes) -> str:

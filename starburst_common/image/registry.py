@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from starburst_common.errors import BadInput, Exists
+from starburst_common.errors import BadInput, CannotBuild, Exists
 from starburst_common.image import oci
 from starburst_common.image.exchange import Again, Exchange, RegistryRefused, is_loopback
 from starburst_common.image.oci import Manifest
@@ -172,9 +172,11 @@ class Registry:
         """Give up an upload that a mount became; where that is not known, it expires by itself."""
         if location:
             try:
-                with self._exchange.sent("DELETE", repository, urljoin(self.url, location), missing=True, push=True):
+                with self._exchange.sent(
+                    "DELETE", repository, self._exchange.place(self.url, location), missing=True, push=True
+                ):
                     pass
-            except (RegistryRefused, Again):
+            except (CannotBuild, Again):
                 pass
 
 
