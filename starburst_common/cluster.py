@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future
@@ -15,11 +17,11 @@ from weakref import WeakSet
 from starburst_common.backends import open_backend
 from starburst_common.code import pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, RunStopped
+from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.executor import StarburstExecutor
 from starburst_common.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.fleet import Fleet
-from starburst_common.model import RunState
+from starburst_common.model import FleetId, RunState
 from starburst_common.names import RunNames, new_run_id, work_queue
 from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.ports import Backend
@@ -124,6 +126,7 @@ class Cluster:
                 if driver.ending:
                     driver.join(until - time.monotonic())
         if self._fleet is not None:
+            _held.pop(self._fleet.id, None)
             self._fleet.release("cluster")
             self._fleet = None
         if self._backend is not None:
@@ -140,6 +143,7 @@ class Cluster:
             with steps_shown(self._options.progress):
                 fleet = Fleet.new(backend, self._options)
             fleet.hold("cluster")
+            _held[fleet.id] = fleet
             self._fleet = fleet
         return self._fleet
 
@@ -276,3 +280,15 @@ class _Reader:
 
         with driver.changed:
             driver.changed.wait_for(room)
+
+
+_held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed
+os.register_at_fork(after_in_child=_held.clear)
+
+
+@atexit.register
+def _let_go() -> None:
+    """Clusters that nobody closed let go of their workers, which a run that goes on keeps."""
+    for fleet in _held.values():
+        with suppress(StarburstError):
+            fleet.release("cluster")

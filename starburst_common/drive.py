@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -507,6 +508,7 @@ def mark_cancelled(backend: Backend, run: RunId) -> None:
 
 
 _live: WeakSet[Driver] = WeakSet()
+os.register_at_fork(after_in_child=_live.clear)
 
 
 @atexit.register

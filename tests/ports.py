@@ -40,11 +40,13 @@ def counting(backend: Backend) -> tuple[Backend, Counter[str]]:
     return replace(backend, **ports), calls
 
 
-def slow_to_write(backend: Backend, *keys: str, seconds: float) -> Backend:
-    """The backend; writes of keys that end so take a while."""
+def slow_to_write(backend: Backend, *keys: str, seconds: float, tell: bool = False) -> Backend:
+    """The backend; writes of keys that end so take a while, and are told on stdout when they begin."""
 
     def before(method: str, first: Any) -> None:
         if method in ("create", "put") and str(first).endswith(keys):
+            if tell:
+                print(f"writes {first}", flush=True)
             time.sleep(seconds)
 
     return replace(backend, store=Port(backend.store, before))

@@ -40,7 +40,7 @@ with Cluster(workers=2, backend=backend, progress=False) as cluster:
     assert len([next(answers) for _ in range(8)]) == 8
 """,
     "an attached reader, and an exit that nobody hears of": """
-cluster = Cluster(workers=2, backend=open_place(sys.argv[1]), progress=False)
+cluster = Cluster(workers=2, backend=backend, progress=False)
 run = cluster.start(noting(notes), range(8))
 cluster._fleet.release("cluster")
 assert attach(run.id, backend=backend).results() == [*range(0, 16, 2)]
@@ -55,10 +55,8 @@ try:
 except ValueError:
     os._exit(0)
 """,
-    "nothing but the wait for it": """
-cluster = Cluster(workers=2, backend=backend, progress=False)
-run = cluster.start(noting(notes), range(8))
-cluster._fleet.release("cluster")
+    "nothing but the wait for it, in a cluster that nobody closes": """
+run = Cluster(workers=2, backend=backend, progress=False).start(noting(notes), range(8))
 while run.status().answered < 8:
     time.sleep(0.001)
 """,
@@ -124,13 +122,15 @@ def test_what_nobody_cleaned_up_is_cleaned_up_by_who_takes_the_answers(local_bed
 def test_a_second_ctrl_c_loses_nothing(bed: Bed) -> None:
     """It comes while the first is being written down: that is written all the same, and who attaches finds it ended."""
     text = """
-backend = slow_to_write(open_place(sys.argv[1]), "/cancel", "/end", seconds=2.0)
+backend = slow_to_write(open_place(sys.argv[1]), "/cancel", "/end", seconds=2.0, tell=True)
 starburst_map(noting(notes, seconds=0.1), range(2000), workers=2, backend=backend, progress=False)
 """
-    with subprocess.Popen(script(bed, text), stderr=subprocess.DEVNULL) as process:
+    to, silent = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(script(bed, text), stdout=to, stderr=silent, text=True) as process:
         bed.until(lambda: sum(bed.calls().values()) > 4)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("writes ")
         process.send_signal(signal.SIGINT)
         process.wait(120)
     (name,) = bed.backend.store.folders(RUNS)
