@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
-from tests.calls import wait_for
+from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 
@@ -28,7 +28,7 @@ def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
         until = time.monotonic() + 300
         while len(list(notes.iterdir())) < 4 and time.monotonic() < until:
             time.sleep(0.005)
-        return os.getpid(), os.getppid(), os.environ["OMP_NUM_THREADS"]
+        return os.getpid(), its_worker(), os.environ["OMP_NUM_THREADS"]
 
     got = starburst_map(
         slot_and_worker, range(400), workers=1, cpu=4, chunk_size=1, backend=bed.backend, progress=False

@@ -7,10 +7,10 @@ import logging
 import math
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing.connection import Connection
@@ -20,6 +20,7 @@ from typing import Any
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
 from starburst_common.wire import Frame
+from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun
 from starburst_worker.settle import Part, pieces
 from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
@@ -90,31 +91,40 @@ class Turn:
 class Slot:
     """A slot process and the ways to talk to it."""
 
-    def __init__(self, number: int, scratch: Path) -> None:
+    def __init__(self, number: int, scratch: Path, guards: Guards) -> None:
+        self._guards = guards
         self.board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
         self.board = Board(self.board_file)
         ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
         with theirs:
-            self.process = subprocess.Popen(
+            self._process = guards.start(
                 [
                     *(sys.executable, "-P", "-m", "starburst_worker", "slot"),
-                    *(str(theirs.fileno()), str(self.board_file), str(os.getpid())),
+                    *(str(theirs.fileno()), str(self.board_file)),
                 ],
                 pass_fds=(theirs.fileno(),),
                 env=env,
-                stdin=subprocess.DEVNULL,
             )
+        self.pid = self._process.pid  #: its guard's, until it has told its own
         self.pipe = Connection(ours.detach())
         self.ready = False
         self.functions: set[str] = set()
         self.bundle: str | None = None
         self.ooms = 0  #: the kernel's count of memory kills when the slot got its chunk
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone. Its socket does not tell: what it forked may hold that."""
+        return self._process.poll() is not None
+
+    def end(self) -> int:
+        """End it with whatever it started, if they have not ended, and give its exit code."""
+        return self._guards.end(self._process)
+
     def close(self) -> int:
-        """End it, if it has not ended, and give its exit code."""
-        self.process.kill()
-        code = self.process.wait()
+        """End it, and what there is of it here; its exit code."""
+        code = self.end()
         self.pipe.close()
         self.board_file.unlink(missing_ok=True)
         return code
@@ -123,7 +133,7 @@ class Slot:
     def rss_mib(self) -> float:
         """Resident memory now; 0 where /proc does not tell."""
         try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):
             return 0.0
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -141,6 +151,7 @@ class Runner:
         number: int,
         scratch: Path,
         *,
+        guards: Guards,
         worker: str,
         chunk_s: float,
         too_big: Callable[[Slot], str],
@@ -148,10 +159,10 @@ class Runner:
         part_bytes: int,
         held_up: Callable[[], bool],
     ) -> None:
-        self._number, self._scratch, self._worker = number, scratch, worker
+        self._number, self._scratch, self._guards, self._worker = number, scratch, guards, worker
         self._chunk_s, self._too_big, self._draining = chunk_s, too_big, draining
         self._part_bytes, self._held_up = part_bytes, held_up
-        self.slot: Slot | None = Slot(number, scratch)
+        self.slot: Slot | None = Slot(number, scratch, guards)
         self._turn: Turn | None = None
 
     def close(self) -> None:
@@ -230,18 +241,21 @@ class Runner:
             slot.pipe.send_bytes(b"".join(turn.work.frames))
             slot.functions.add(function.key)
             while True:
+                gone = slot.ended  # asked first: then all that it has said is there to be heard
                 if self._held_up():  # the slot waits as well, once its socket is full
                     time.sleep(_TICK_S)
                     turn.watched = (slot.board.attempts, time.monotonic())
-                elif slot.pipe.poll(_TICK_S) and self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
-                    return self._done(turn, settle)
+                elif slot.pipe.poll(_TICK_S):
+                    if self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
+                        return self._done(turn, settle)
+                elif gone:
+                    return self._died(turn, slot)
                 if (ended := self._watch(turn, slot, settle)) is not None:
                     return ended
         except (EOFError, OSError):
             return self._died(turn, slot)
         except (Refused, ValueError, TypeError, LookupError) as error:  # written into its socket by who knows whom
             turn.killed, turn.killed_why = FailureKind.LOST, f"its slot said what is no answer ({error!r:.200})"
-            slot.process.kill()
             return self._died(turn, slot)
 
     def _ready_slot(self, function: Function) -> Slot:
@@ -250,7 +264,7 @@ class Runner:
             slot.close()  # other versions of the user's modules are loaded there
             slot = None
         if slot is None:
-            slot = Slot(self._number, self._scratch)
+            slot = Slot(self._number, self._scratch, self._guards)
         slot.bundle = function.bundle
         self.slot = slot
         return slot
@@ -258,7 +272,7 @@ class Runner:
     def _hear(self, turn: Turn, slot: Slot, message: dict[str, Any]) -> bool:
         """Take in what the slot says; True when it is done."""
         if "ready" in message:
-            slot.ready = True
+            slot.ready, slot.pid = True, message["ready"]
         elif "values" in message:
             lo, hi = message["values"]
             if lo > hi:
@@ -374,12 +388,11 @@ class Runner:
 
     def _kill(self, turn: Turn, slot: Slot, kind: FailureKind, why: str) -> Ended:
         turn.killed, turn.killed_why = kind, why
-        slot.process.kill()
-        try:
-            while True:  # what it had sent before counts
+        slot.end()
+        with suppress(EOFError, OSError):
+            while slot.pipe.poll():  # what it had sent before counts
                 self._hear(turn, slot, json.loads(slot.pipe.recv_bytes()))
-        except (EOFError, OSError):
-            return self._died(turn, slot)
+        return self._died(turn, slot)
 
     def _died(self, turn: Turn, slot: Slot) -> Ended:
         current, ready = slot.board.current, slot.ready

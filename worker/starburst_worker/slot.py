@@ -98,6 +98,7 @@ class Out:
         self._frame, self._first = FrameWriter(), 0
         self._logs: dict[int, str] = {}
         self._since = time.perf_counter()
+        self.left = False
 
     def value(self, index: int, value: Any) -> None:
         """Pickle a value now, send it soon. Raises what pickling raises."""
@@ -122,6 +123,11 @@ class Out:
         """Keep what an item printed."""
         with self._lock:
             self._logs[index] = text
+
+    def leave(self) -> None:
+        """This process is a fork of the slot: it has no part in this."""
+        self._pipe.close()
+        self.left = True
 
     def done(self, seconds: float) -> None:
         """Everything that was asked for and allowed has been answered."""
@@ -170,11 +176,15 @@ def run_chunk(
             try:
                 value = call(argument)
             except BaseException as error:
+                if out.left:
+                    raise
                 if tries < policy.retries and isinstance(error, policy.retry_on):
                     heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
                 else:
                     out.failure(*failure_of(index, error, kind="oom" if isinstance(error, MemoryError) else "user"))
             else:
+                if out.left:  # the function forked, and both returned
+                    sys.exit()
                 try:
                     out.value(index, value)
                 except Exception as error:
@@ -281,11 +291,11 @@ def _chunks(pipe: Connection) -> Iterator[dict[str, Any]]:
             return
 
 
-def _companion(out: Out, parent: int) -> None:
-    """Send results of a slow chunk while the next item runs; end the slot when its supervisor is gone."""
+def _companion(out: Out, guard: int) -> None:
+    """Send results of a slow chunk while the next item runs; end the slot when its guard is gone."""
     while True:
         time.sleep(_FLUSH_S * 2)
-        if os.getppid() != parent:
+        if os.getppid() != guard:
             os._exit(1)
         try:
             out.flush()
@@ -293,7 +303,7 @@ def _companion(out: Out, parent: int) -> None:
             os._exit(1)
 
 
-def main(handle: int, board_file: str, parent: int) -> None:
+def main(handle: int, board_file: str) -> None:
     """Serve chunks until the socket closes."""
     from starburst_common.wire import Frames
 
@@ -303,9 +313,10 @@ def main(handle: int, board_file: str, parent: int) -> None:
     board = Board(Path(board_file))
     out, capture = Out(pipe), Capture()
     capture.install()
-    threading.Thread(target=_companion, args=(out, parent), daemon=True).start()
+    threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
     functions: dict[str, tuple[Callable[..., Any], tuple[type[BaseException], ...]]] = {}
-    pipe.send_bytes(b'{"ready": true}')
+    os.register_at_fork(after_in_child=out.leave)
+    pipe.send_bytes(json.dumps({"ready": os.getpid()}).encode())
     for order in _chunks(pipe):
         blob = pipe.recv_bytes() if order["with_function"] else b""
         frames = pipe.recv_bytes()
