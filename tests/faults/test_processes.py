@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,19 +140,47 @@ def test_what_an_item_started_goes_with_a_killed_worker(bed: Bed) -> None:
 
 
 def test_what_an_item_leaves_lives_as_long_as_its_slot(bed: Bed) -> None:
-    """A pool that a function keeps serves the next item; when the worker goes, so does all that is left."""
+    """A pool that a function keeps serves the next item; when the worker goes, so does all that is left.
+
+    The slot is asked to end first, and does what a process does at its end.
+    """
 
     notes, pools = bed.notes, list[Any]()
 
     def pooled(item: int) -> int:
         if not pools:
             pools.append(start_all(notes))
+            atexit.register((notes / "asked").touch)
         return int(pools[0].apply(abs, (item,)))
 
     with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
         assert cluster.map(pooled, range(4), chunk_size=1) == [0, 1, 2, 3]
         assert len(started(notes)) == KINDS and all(map(alive, started(notes)))
     bed.until(lambda: not any(map(alive, started(notes))))
+    assert (notes / "asked").exists()
+
+
+def test_a_forked_child_of_a_process_that_has_mapped_is_told(tmp_path: Path) -> None:
+    """The store's threads are not in a fork: one clear error at once, with the way out, which works."""
+    (tmp_path / "maps.py").write_text(
+        "import multiprocessing, warnings\n"
+        "from starburst_common import starburst_map\n"
+        "def mapped(x):\n"
+        "    try: return starburst_map(abs, [x], workers=1, backend='local', progress=False)\n"
+        "    except Exception as error: return error\n"
+        "def in_a(how):\n"
+        "    with multiprocessing.get_context(how).Pool(1) as pool: print(pool.map(mapped, [-1]))\n"
+        "if __name__ == '__main__':\n"
+        "    warnings.simplefilter('ignore')\n"
+        "    in_a('fork'), print(mapped(-1)), in_a('fork'), in_a('spawn'), print(mapped(-1))\n"
+    )
+    env = {**os.environ, "STARBURST_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "maps.py"], env=env, timeout=120, capture_output=True, text=True, check=True
+    )
+    first, at_home, forked, spawned, last = done.stdout.splitlines()
+    assert first == spawned == "[[1]]" and at_home == last == "[1]"
+    assert "forked from one that had used starburst" in forked and "get_context('spawn')" in forked
 
 
 def test_a_fork_that_returns_from_the_function_answers_nothing(bed: Bed) -> None:

@@ -113,6 +113,8 @@ def _outlast(slot: int, woken: int) -> int:
             break
         os.read(woken, 512)
         status, left = _reap(slot, status)
+    if status is None:
+        _kill([slot])
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(slot, signal.SIGKILL)
     began = time.monotonic()

@@ -21,12 +21,15 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
 
+from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_worker.capture import Capture
+from starburst_worker.modules import fit
 
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
+FUNCTIONS_BYTES = 64 << 20  #: of functions are kept, the latest, here as in the supervisor
 _BOARD = Struct("=qqqq")
 _MESSAGE, _TRACEBACK, _NAME = 10_000, 20_000, 200  #: characters at most of what is told of a failure
 _PICKLED = 256 << 10  #: bytes at most of an exception that is sent itself
@@ -36,7 +39,7 @@ class Board:
     """A few numbers that slot and supervisor both see, in a mapped file: no message, no waiting.
 
     `current` is the item being run (-1: none), `reached` the last one started, `ask` what the supervisor wants,
-    `attempts` counts starts.
+    `steps` counts: odd while an item is unpickled, then even.
     """
 
     def __init__(self, file: Path) -> None:
@@ -71,12 +74,17 @@ class Board:
         self._cells[2] = what
 
     @property
-    def attempts(self) -> int:
+    def steps(self) -> int:
         return self._cells[3]
 
-    @attempts.setter
-    def attempts(self, count: int) -> None:
+    @steps.setter
+    def steps(self, count: int) -> None:
         self._cells[3] = count
+
+    @property
+    def attempt(self) -> int:
+        """Another number for each attempt at an item."""
+        return (self.steps - 1) // 2
 
 
 class Policy(NamedTuple):
@@ -167,12 +175,13 @@ def run_chunk(
 
     def attempt(index: int, tries: int) -> None:
         board.current = index
-        board.attempts += 1
+        board.steps = step = (board.steps | 1) + 2
         try:
             argument = item(index)
         except Exception as error:
             out.failure(*failure_of(index, error, kind="import"))
         else:
+            board.steps = step + 1
             try:
                 value = call(argument)
             except BaseException as error:
@@ -264,14 +273,23 @@ def _text(error: BaseException) -> str:
         return f"<{type(error).__name__} whose text cannot be had>"
 
 
-def load_function(blob: bytes, bundle: str | None) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
-    """The user's function and what to retry on, with the user's modules importable."""
+class Loaded(NamedTuple):
+    """A user's function, what to retry on, and how many bytes both had."""
+
+    function: Callable[..., Any]
+    retry_on: tuple[type[BaseException], ...]
+    nbytes: int
+
+
+def load_function(blob: bytes, bundle: str | None) -> Loaded:
+    """The user's function, with the user's modules importable."""
     import zlib
 
     if bundle is not None and bundle not in sys.path:
         sys.path.insert(0, bundle)
-    function, retry_on = pickle.loads(zlib.decompress(blob))
-    return function, retry_on
+    pickled = zlib.decompress(blob)
+    function, retry_on = pickle.loads(pickled)
+    return Loaded(function, retry_on, len(pickled))
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
@@ -314,7 +332,8 @@ def main(handle: int, board_file: str) -> None:
     out, capture = Out(pipe), Capture()
     capture.install()
     threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
-    functions: dict[str, tuple[Callable[..., Any], tuple[type[BaseException], ...]]] = {}
+    functions: dict[str, Loaded] = {}  # in the order of their last use
+    bundles: set[str] = set()
     os.register_at_fork(after_in_child=out.leave)
     pipe.send_bytes(json.dumps({"ready": os.getpid()}).encode())
     for order in _chunks(pipe):
@@ -323,15 +342,23 @@ def main(handle: int, board_file: str) -> None:
         began = time.perf_counter()
         name = order["function"]
         try:
-            if blob:
-                functions[name] = load_function(blob, order["bundle"])
-            function, retry_on = functions[name]
+            if (bundle := order["bundle"]) and bundle not in bundles and not fit([*bundles, bundle]):
+                pipe.send_bytes(b'{"crowded": true}')
+                out.done(time.perf_counter() - began)
+                continue
+            bundles |= {bundle} if bundle else set()
+            functions[name] = load_function(blob, bundle) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
             pipe.send_bytes(json.dumps({"unfit": fields}).encode())
             out.done(time.perf_counter() - began)
             continue
+        if gone := let_go(functions, FUNCTIONS_BYTES):
+            pipe.send_bytes(json.dumps({"forgot": gone}).encode())
+        del blob
+        function, retry_on, _ = functions[name]
         policy = Policy(order["retries"], order["retry_delay_s"], retry_on)
         items = Frames(frames)
         run_chunk(order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture)
+        del function, frames, items
         out.done(time.perf_counter() - began)

@@ -127,8 +127,9 @@ class Supervisor:
         settler.join()
         self._done.set()
         self._let_go()
-        for runner in self._runners:
-            runner.close()
+        for end in (Runner.dismiss, Runner.close):
+            for runner in self._runners:
+                end(runner)
         if self._misfit is not None:
             _log.error("stopped: %s", self._misfit)
             return misfit_exit()
