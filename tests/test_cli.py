@@ -724,6 +724,17 @@ def test_extend_keeps_a_run_and_prune_removes_the_others(shell: Shell) -> None:
     assert [fields["id"] for fields in json.loads(shell("runs", "--json").stdout)] == [extended]
 
 
+def test_a_listing_imports_only_what_it_needs(shell: Shell) -> None:
+    """Neither what typer checks values with, nor what colours tables where no terminal is: both take longer than it."""
+    shell("map", "work:double", "-i", "items.jsonl", "-q")
+    say = "print(sorted({'pydantic', 'rich.table', 'boto3'} & {*sys.modules}))"
+    line = f"import sys; from starburst_common.cli.app import run; run(['runs']); {say}"
+    environment = {**os.environ, "STARBURST_HOME": str(shell.home)}
+    done = subprocess.run([sys.executable, "-c", line], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "work:double" in done.stdout
+
+
 def test_the_demo_needs_nothing(tmp_path: Path) -> None:
     """In an empty folder: a few seconds of work, its result, time and price, and where to look next."""
     shell = Shell(tmp_path)

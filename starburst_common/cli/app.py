@@ -7,8 +7,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -100,7 +101,7 @@ def run(arguments: list[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="starburst", standalone_mode=False)
+        code = _spared(typer.main.get_command(app)).main(arguments, prog_name="starburst", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Abort:
         return 130
@@ -124,6 +125,35 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(f"{error}: call starburst from the folder of the function's module", 1)
     except Exception as error:
         return _fail(f"{type(error).__name__}: {error} (STARBURST_VERBOSE=1 shows where)", 1)
+
+
+def _spared(command: Any) -> Any:
+    """The command with parameters that take what is plainly right as it is.
+
+    Newer typers check every value with pydantic, even that there is none; importing it takes longer than most commands.
+    """
+    command.get_params = partial(_spared_params, command.get_params)
+    for below in getattr(command, "commands", {}).values():
+        _spared(below)
+    return command
+
+
+def _spared_params(get_params: Callable[[Any], list[Any]], context: Any) -> list[Any]:
+    parameters = get_params(context)
+    for parameter in parameters:
+        if hasattr(parameter, "type_descriptor") and "process_value" not in vars(parameter):
+            parameter.process_value = partial(_processed, parameter, parameter.process_value)
+    return parameters
+
+
+def _processed(parameter: Any, check: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    kind = parameter.type_descriptor.annotation
+    absent = value is None and not parameter.required
+    if not absent and not (kind in (bool, int, float, str) and type(value) is kind):
+        return check(context, value)
+    if absent and (parameter.multiple if hasattr(parameter, "multiple") else parameter.nargs == -1):
+        value = ()
+    return value if parameter.callback is None else parameter.callback(context, parameter, value)
 
 
 def _fail(error: BaseException | str, code: int) -> int:

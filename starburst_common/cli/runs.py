@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from starburst_common.cli.words import BackendWord, Json, RunWord, TagWords, tags_of
+
+if TYPE_CHECKING:
+    from starburst_common.model import RunStatus
 
 
 def runs(
@@ -18,11 +23,9 @@ def runs(
     json: Json = False,
 ) -> None:
     """List the runs that are kept, newest first; with --tag those that have it, of several all."""
-    from rich.text import Text
-
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import add_row, ago, columns, print_table, run_fields, say, state_text
+    from starburst_common.cli.show import ago, plain, plain_table, run_fields, say, state_words
     from starburst_common.model import RunState
     from starburst_common.run import list_runs, read_runs, run_ids
 
@@ -39,17 +42,32 @@ def runs(
     if not shown:
         say("no run has these tags" if tags else "no runs yet: `starburst demo` makes one")
         return
-    table = columns("run", "label", "state", "items", "failed", "started", right=("items", "failed"), flexible="label")
-    for run in shown:
-        now = run.status()
+    names, right = ("run", "label", "state", "items", "failed", "started"), ("items", "failed")
+    statuses, rows = [run.status() for run in shown], []
+    for run, now in zip(shown, statuses, strict=True):
         items = "?" if now.items is None else f"{now.items:,}"
-        failed = Text(f"{now.failed:,}", style="red") if now.failed else ""
-        started = ago(now.created_at, time.time())
+        failed = f"{now.failed:,}" if now.failed else ""
         label = f"damaged: {now.reason}" if now.state is RunState.DAMAGED else run.label or run.function
-        add_row(table, run.id, label, state_text(now), items, failed, started)
-    print_table(table)
+        rows.append((str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time())))
+    if plain(sys.stdout):
+        print(plain_table(names, rows, right=right, flexible="label"))
+    else:
+        _print_coloured(names, rows, statuses, right=right)
     if len(shown) < known:
         say(f"… and {known - len(shown)} older: --limit 0")
+
+
+def _print_coloured(
+    names: Sequence[str], rows: Sequence[Sequence[str]], statuses: Sequence[RunStatus], *, right: tuple[str, ...]
+) -> None:
+    from rich.text import Text
+
+    from starburst_common.cli.show import add_row, columns, print_table, state_text
+
+    table = columns(*names, right=right, flexible="label")
+    for (run, label, _, items, failed, started), now in zip(rows, statuses, strict=True):
+        add_row(table, run, label, state_text(now), items, Text(failed, style="red"), started)
+    print_table(table)
 
 
 def extend(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+from unicodedata import combining, east_asian_width
 
 from starburst_common.errors import Refused
 from starburst_common.model import Failure, RunState, RunStatus
@@ -41,7 +43,50 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str, *, style: str = "") -> None:
     """A line for people, on stderr."""
+    if plain(sys.stderr):
+        print(visible(text), file=sys.stderr)
+        return
     console(stderr=True).print(visible(text), style=style, markup=False, emoji=False, soft_wrap=True)
+
+
+def plain(stream: TextIO) -> bool:
+    """Whether nobody sees colours there, so that `rich` need not be imported, which takes longer than a listing."""
+    return not stream.isatty() and "FORCE_COLOR" not in os.environ
+
+
+def plain_table(names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str], flexible: str) -> str:
+    """What `print_table` prints of `columns` where there is no terminal.
+
+    >>> print(plain_table(["run", "n"], [["a", "1"], ["b", "20"]], right=["n"], flexible="run"))
+    run   n
+    a     1
+    b    20
+    """
+    table = [names, *([visible(each) for each in row] for row in rows)]
+    widths = [max(map(_cells, column)) for column in zip(*table, strict=True)]
+    give = sum(widths) + 2 * (len(widths) - 1) - _PIPED_WIDTH
+    if give > 0:
+        at = names.index(flexible)
+        widths[at] = max(widths[at] - give, 1)
+    lines = []
+    for row in table:
+        cells = []
+        for name, text, width in zip(names, row, widths, strict=True):
+            if _cells(text) > width:
+                while _cells(text) >= width:
+                    text = text[:-1]
+                text += "…"
+            blank = " " * (width - _cells(text))
+            cells.append(blank + text if name in right else text + blank)
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cells(text: str) -> int:
+    """How wide a text is on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def print_table(table: Table) -> None:
@@ -92,10 +137,14 @@ def state_text(status: RunStatus) -> Text:
     """The state in its colour, with how far a running one is."""
     from rich.text import Text
 
-    share = ""
+    return Text(state_words(status), style=_COLOURS[status.state])
+
+
+def state_words(status: RunStatus) -> str:
+    """The state, with how far a running one is."""
     if not status.state.over and status.items:
-        share = f" {100 * status.answered // status.items}%"
-    return Text(f"{status.state}{share}", style=_COLOURS[status.state])
+        return f"{status.state} {100 * status.answered // status.items}%"
+    return str(status.state)
 
 
 def ago(then: float, now: float) -> str:
