@@ -35,6 +35,7 @@ class PackedFunction:
     style: str  #: "one" argument, "star" for several, "call" for (args, kwargs)
     retry_timeouts: bool
     bundle: Bundle | None
+    nbytes: int = 0  #: of the pickle
 
 
 def pack_function(
@@ -65,6 +66,7 @@ def pack_function(
     return PackedFunction(
         digest=digest,
         blob=blob,
+        nbytes=len(pickled),
         style=style,
         retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
         bundle=bundle,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from starburst_common.answers import exception_of
@@ -20,6 +20,7 @@ from starburst_common.drive import Driver
 from starburst_common.errors import BadInput
 from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
+from starburst_common.latest import let_go
 from starburst_common.model import Failure
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
@@ -34,9 +35,16 @@ _AHEAD_CHUNKS = 3  #: chunks a slot sent ahead; calls beyond are pending and can
 _MOST_CALLS = 256  #: calls in a chunk
 _CHUNKS_AT_ONCE = 10  #: that are sent together: as many messages as a queue takes in a batch
 _WORTH = 1 / 40  #: of the work a chunk should hold: less costs more to send than it spreads over slots
-_FUNCTIONS = 128  #: functions whose stored form is remembered
+_FUNCTIONS_BYTES = 64 << 20  #: of functions whose stored form is remembered
+_FUNCTION_BYTES = 256 << 10  #: counted for each beside its pickle
 #: What is asked of a map as a whole. An executor's answers are futures, one a call.
 OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")
+
+
+class _Stored(NamedTuple):
+    fn: Callable[..., Any]  # held, so that its id stays its own
+    key: str
+    nbytes: int
 
 
 class StarburstExecutor(Executor):
@@ -76,7 +84,7 @@ class StarburstExecutor(Executor):
         self._moved = threading.Condition()
         self._pending: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = deque()
         self._sent: dict[int, Future[Any]] = {}
-        self._functions: OrderedDict[int, tuple[Callable[..., Any], str]] = OrderedDict()
+        self._functions: dict[int, _Stored] = {}  # by id, in the order of their last use
         self._shut = self._soon = False
         self._broken: str = ""
         self._run: Run | None = None
@@ -223,15 +231,13 @@ class StarburstExecutor(Executor):
         self._feed.flush()
 
     def _stored(self, fn: Callable[..., Any], first: Any) -> str:
-        known = self._functions.get(id(fn))
-        if known is not None:
-            self._functions.move_to_end(id(fn))
-            return known[1]
-        key = self._feed.function(pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first]))
-        self._functions[id(fn)] = (fn, key)  # holding fn keeps its id its own
-        if len(self._functions) > _FUNCTIONS:
-            self._functions.popitem(last=False)
-        return key
+        known = self._functions.pop(id(fn), None)
+        if known is None:
+            packed = pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first])
+            known = _Stored(fn, self._feed.function(packed), packed.nbytes + _FUNCTION_BYTES)
+            let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)
+        self._functions[id(fn)] = known
+        return known.key
 
     def _resolve(self) -> None:
         """Answers in, futures done."""

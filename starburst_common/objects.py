@@ -143,12 +143,27 @@ def whole(body: Buffer | Sequence[Buffer]) -> Buffer:
 @contextmanager
 def speaking_of(key: str) -> Iterator[None]:
     """Raises what obstore raises as one of our errors."""
+    _stay_in_one_process()
     try:
         yield
     except AlreadyExistsError:
         raise Exists(f"{key} is already there") from None
     except (BaseError, FileNotFoundError) as error:
         raise _meaning(error, key) from error
+
+
+_user: list[int] = []  # the process whose threads obstore has started
+
+
+def _stay_in_one_process() -> None:
+    """Raises rather than wait for ever for threads that a fork has not taken along."""
+    if not _user:
+        _user.append(os.getpid())
+    elif _user[0] != os.getpid():
+        raise StarburstError(
+            "this process was forked from one that had used starburst, whose threads it lacks: start it otherwise, as "
+            "with multiprocessing.get_context('spawn') or 'forkserver'"
+        )
 
 
 def _meaning(error: Exception, key: str) -> StarburstError:

@@ -62,6 +62,14 @@ def supervisors_in(folder: Path) -> list[int]:
     return [pid for pid, parent in parents.items() if parent not in parents]
 
 
+def alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def staging_files(folder: Path) -> list[Path]:
     """What writers killed in the middle of an object leave."""
     return [path for path in folder.rglob("*#*") if path.is_file()]

@@ -114,7 +114,7 @@ def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str
         bundle = repr(str(folder / "bundle"))
     script = (
         "from pathlib import Path\nfrom starburst_worker.slot import load_function\n"
-        f"function, _ = load_function(Path('function').read_bytes(), {bundle})\nprint(repr(function({argument})))"
+        f"function, *_ = load_function(Path('function').read_bytes(), {bundle})\nprint(repr(function({argument})))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=60
@@ -175,7 +175,7 @@ def test_what_to_retry_on_travels_too(tmp_path: Path, at_home: Callable[[Path], 
     packed = pack_function(len, style="one", retry_on=(flaky,))
     assert packed.bundle is not None
     assert packed.bundle.modules == ("single",)
-    assert load_function(packed.blob, None)[1] == (flaky,)
+    assert load_function(packed.blob, None).retry_on == (flaky,)
 
 
 @pytest.mark.parametrize("function", [len, os.path.join, importlib.import_module("numpy").mean, pytest.approx])
@@ -380,7 +380,7 @@ def test_callables_of_every_kind(tmp_path: Path) -> None:
         ("{}".format, "3"),
         (decorated, 4),
     ]:
-        got, _ = load_function(pack(function).blob, None)
+        got, *_ = load_function(pack(function).blob, None)
         assert got(3) == value
 
 
@@ -407,7 +407,7 @@ def test_a_recursive_function_travels() -> None:
     def factorial(n: int) -> int:
         return 1 if n == 0 else n * factorial(n - 1)
 
-    got, _ = load_function(pack(factorial).blob, None)
+    got, *_ = load_function(pack(factorial).blob, None)
     assert got(5) == 120
 
 

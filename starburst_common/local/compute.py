@@ -20,6 +20,7 @@ from starburst_common.wire import misfit
 
 _TAIL_BYTES = 4000
 _GOOD_ENDS = (0, 143, -15)  # idle or told to go, the last before it could say so
+_GUARDS_S = 5.0  #: for the guards of slots to end those
 _STARTING_S = 10.0  # a record without a process id is a launch under way, or one whose driver died in the middle
 
 
@@ -61,10 +62,14 @@ class LocalCompute:
         for pid in pids:
             _signal(pid, signal.SIGTERM)
         if not self._gone(pids, grace_s):
-            slots = [slot for pid in pids for slot in _session(pid)]  # one busy in C code would not notice by itself
-            for pid in (*pids, *slots):
+            for pid in pids:
                 _signal(pid, signal.SIGKILL)
-            self._gone([*pids, *slots], 5.0)
+            for number in (signal.SIGCONT, signal.SIGKILL):  # the slots' guards end what is left, if they can go on
+                left = [each for pid in pids for each in _session(pid)]
+                for pid in left:
+                    _signal(pid, number)
+                if self._gone([*pids, *left], _GUARDS_S):
+                    break
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         log = self._folder(fleet) / f"{int(worker.rsplit('-', 1)[-1]):06d}.log"
@@ -216,7 +221,7 @@ def _proc_stat(pid: int) -> list[str] | None:
 
 
 def _session(leader: int) -> list[int]:
-    """The other processes of a worker: its slots. None where /proc does not tell; they notice by themselves."""
+    """The other processes of a worker: its slots and their guards. None where /proc does not tell."""
     pids = (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
     return [pid for pid in pids if pid != leader and (stat := _proc_stat(pid)) is not None and int(stat[3]) == leader]
 

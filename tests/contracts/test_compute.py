@@ -231,7 +231,10 @@ def test_a_killed_worker_takes_its_slots_along(local_computes: ComputeBed, tmp_p
     """Killed after its grace, nothing of it is left: no slot goes on without its supervisor, however busy it is."""
     compute, spec, home = local_computes.backend.compute, open_fleet(local_computes.backend), tmp_path / "home"
     (worker,) = launched(local_computes, spec, 0)
-    assert len(processes_in(home)) == 2
+    until = time.monotonic() + 60.0
+    while len(processes_in(home)) < 3:  # itself, a slot, and that one's guard
+        assert time.monotonic() < until
+        time.sleep(0.01)
     local_computes.freeze(worker.id)
     compute.stop(spec.fleet, [worker.id], grace_s=0.1)
     until = time.monotonic() + 60.0

@@ -75,7 +75,9 @@ def test_a_container_that_dies_of_memory_costs_nobody_else_an_answer(
         from pathlib import Path
 
         Path("/proc/self/oom_score_adj").write_text("0")
-        Path(f"/proc/{os.getppid()}/oom_score_adj").write_text("1000")
+        guard = Path(f"/proc/{os.getppid()}/stat").read_text()
+        worker = guard.rpartition(")")[2].split()[1]
+        Path(f"/proc/{worker}/oom_score_adj").write_text("1000")
 
     backend = replace(bed.backend, lease_s=3.0)
     with (

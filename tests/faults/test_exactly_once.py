@@ -21,7 +21,7 @@ from starburst_common.ports import ObjectStore
 from starburst_common.reconcile import Finish, Resend
 from starburst_common.run import recovered
 from starburst_common.spec import Spec
-from tests.calls import wait_for
+from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 N = 10_000
@@ -167,7 +167,7 @@ def test_a_wrong_clock_loses_no_lease(local_bed: LocalBed, tmp_path: Path, monke
 def kills_its_worker(item: int) -> int:
     """Item 4321 takes the whole worker with it."""
     if item == 4321:
-        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(its_worker(), signal.SIGKILL)
         time.sleep(60)
     return item * 2
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
-from tests.calls import wait_for
+from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
+from starburst_common.errors import EnvironmentMismatch
+from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 
@@ -28,7 +29,7 @@ def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
         until = time.monotonic() + 300
         while len(list(notes.iterdir())) < 4 and time.monotonic() < until:
             time.sleep(0.005)
-        return os.getpid(), os.getppid(), os.environ["OMP_NUM_THREADS"]
+        return os.getpid(), its_worker(), os.environ["OMP_NUM_THREADS"]
 
     got = starburst_map(
         slot_and_worker, range(400), workers=1, cpu=4, chunk_size=1, backend=bed.backend, progress=False
@@ -65,14 +66,14 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
 
 
 class Fatal:
-    """Takes longer to arrive than a chunk may take, as a function with large imports does, notes that, and dies."""
+    """Takes longer to arrive than a chunk may take, as what has large imports does, notes that, and dies."""
 
     def __init__(self, notes: Path) -> None:
         self.notes = notes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        time.sleep(1.0)
+        time.sleep(0.3)
         (self.notes / f"load-{os.getpid()}").touch()
         os._exit(3)
 
@@ -85,23 +86,30 @@ def test_functions_that_load_slowly_are_all_run(
 ) -> None:
     """Three modules that take longer to import than a chunk may take, and one slot: none is given back unbegun.
 
-    The time for a chunk is counted from its first item.
+    The time for a chunk is counted from its first item, and the slot keeps what it has imported for others.
     """
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in (names := ("slow_one", "slow_two", "slow_three")):
-        (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(1.0)\ndef same(x): return x\n")
+        (tmp_path / f"{name}.py").write_text("import os, time\ntime.sleep(1.0)\ndef same(x): return x, os.getpid()\n")
     functions = [import_module(name).same for name in names]
-    with StarburstExecutor(workers=1, backend=replace(local_bed.backend, chunk_s=0.5)) as executor:
-        futures = [executor.submit(function, number) for number, function in enumerate(functions)]
-        assert [future.result(timeout=120) for future in futures] == [0, 1, 2]
+    with StarburstExecutor(workers=1, chunk_size=1, backend=replace(local_bed.backend, chunk_s=0.5)) as executor:
+        futures = [executor.submit(functions[number % 3], number) for number in range(9)]
+        got = [future.result(timeout=120) for future in futures]
+    assert [number for number, _ in got] == list(range(9))
+    assert len({slot for _, slot in got}) == 1
 
 
-def test_a_function_that_ends_its_process_while_it_loads_fails_its_items(bed: Bed) -> None:
-    """Each end counts, as that of an item does."""
+def test_what_ends_its_process_while_it_is_loaded_fails_as_an_import(bed: Bed) -> None:
+    """Each end counts. A function's fails all its items, after two tries, then one a chunk; an item's its own."""
     backend = replace(bed.backend, chunk_s=0.2)
-    got = starburst_map(Fatal(bed.notes), range(2), workers=1, return_exceptions=True, backend=backend, progress=False)
-    assert [type(value) for value in got] == [WorkerLost, WorkerLost]
-    assert len(list(bed.notes.glob("load-*"))) == 4, "two tries each"
+    with Cluster(workers=1, return_exceptions=True, backend=backend, progress=False) as cluster:
+        got = cluster.map(Fatal(bed.notes), range(100), chunk_size=50)
+        assert {type(value) for value in got} == {EnvironmentMismatch}
+        assert "exited with code 3 while the function was loaded, with what it imports, 2 times" in str(got[99])
+        assert len(list(bed.notes.glob("load-*"))) == 3
+        got = cluster.map(type, [Fatal(bed.notes), 0, 1])
+        assert got[1:] == [int, int] and isinstance(got[0], EnvironmentMismatch)
+        assert "exited with code 3 while the item was unpickled, 2 times" in str(got[0])
 
 
 def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> None:
@@ -156,3 +164,24 @@ def _moving(bed: Bed) -> bool:
     before: Any = sum(bed.calls().values())
     time.sleep(0.3)
     return sum(bed.calls().values()) != before
+
+
+def test_functions_are_let_go(local_bed: LocalBed) -> None:
+    """Of ten functions of 20 MB, a slot, its worker and the executor each hold a few; one let go is had again."""
+
+    def holding() -> Any:
+        data = os.urandom(20 << 20)
+
+        def held(_: int) -> tuple[float, float]:
+            return mib(os.getpid()), mib(its_worker(), len(data))
+
+        return held
+
+    def mib(pid: int, _: int = 0) -> float:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    functions = [holding() for _ in range(10)]
+    with StarburstExecutor(workers=1, backend=local_bed.backend) as executor:
+        got = [executor.submit(function, 0).result(timeout=300) for function in [*functions, functions[0]]]
+        assert sum(stored.nbytes for stored in executor._functions.values()) < 100 << 20
+    assert max(slot for slot, _ in got) < 250 and max(worker for _, worker in got) < 200

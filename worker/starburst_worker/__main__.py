@@ -1,4 +1,4 @@
-"""`python -m starburst_worker`: a supervisor, or with `slot` one of its slots."""
+"""`python -m starburst_worker`: a supervisor, or with `slot` one of its slots, and that one's guard."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import sys
 def main() -> None:
     """Run what the arguments name."""
     if sys.argv[1:2] == ["slot"]:
+        from starburst_worker.guard import guarded
+
+        guarded(int(sys.argv[2]))
         from starburst_worker.slot import main as slot
 
-        slot(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+        slot(int(sys.argv[2]), sys.argv[3])
     else:
         from starburst_worker.supervisor import main as supervisor
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing.connection import Connection
@@ -20,6 +21,7 @@ from typing import Any
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
 from starburst_common.wire import Frame
+from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun
 from starburst_worker.settle import Part, pieces
 from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
@@ -30,6 +32,7 @@ _TICK_S = 0.05  #: between two looks at a slot that says nothing
 _DRAIN_S = 0.25  #: what a running item may still take when the worker must go
 _CRASHES = 2  #: an item that ends its slot so often is answered with a failure
 _FALSE_STARTS = 3  #: a slot that ends before it is ready, so often, will never be
+_ENDING_S = 1.0  #: for a slot that was dismissed
 _MOST_PIECES = 20
 _MOST_PARTS = 100  #: a chunk with more gaps in its answers, as where many items wait to be tried again, stays whole
 
@@ -43,6 +46,7 @@ class Ended(StrEnum):
     DIED = "died"  #: its process is gone
     DRAINED = "drained"  #: the worker must go
     DROPPED = "dropped"  #: nobody wants the answers any more
+    CROWDED = "crowded"  #: it has loaded other versions of the user's modules
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,31 +94,50 @@ class Turn:
 class Slot:
     """A slot process and the ways to talk to it."""
 
-    def __init__(self, number: int, scratch: Path) -> None:
+    def __init__(self, number: int, scratch: Path, guards: Guards) -> None:
+        self._guards = guards
         self.board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
         self.board = Board(self.board_file)
         ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
         with theirs:
-            self.process = subprocess.Popen(
+            self._process = guards.start(
                 [
                     *(sys.executable, "-P", "-m", "starburst_worker", "slot"),
-                    *(str(theirs.fileno()), str(self.board_file), str(os.getpid())),
+                    *(str(theirs.fileno()), str(self.board_file)),
                 ],
                 pass_fds=(theirs.fileno(),),
                 env=env,
-                stdin=subprocess.DEVNULL,
             )
+        self.pid = self._process.pid  #: its guard's, until it has told its own
         self.pipe = Connection(ours.detach())
         self.ready = False
         self.functions: set[str] = set()
-        self.bundle: str | None = None
+        self.crowded = False
         self.ooms = 0  #: the kernel's count of memory kills when the slot got its chunk
 
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone. Its socket does not tell: what it forked may hold that."""
+        return self._process.poll() is not None
+
+    def dismiss(self) -> None:
+        """Let it end by itself: what it has opened is closed, and its functions at exit are called."""
+        self.pipe.close()
+
+    def close_soon(self) -> None:
+        """Close it, once it has had a moment to end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_S)
+        self.close()
+
+    def end(self) -> int:
+        """End it with whatever it started, if they have not ended, and give its exit code."""
+        return self._guards.end(self._process)
+
     def close(self) -> int:
-        """End it, if it has not ended, and give its exit code."""
-        self.process.kill()
-        code = self.process.wait()
+        """End it, and what there is of it here; its exit code."""
+        code = self.end()
         self.pipe.close()
         self.board_file.unlink(missing_ok=True)
         return code
@@ -123,7 +146,7 @@ class Slot:
     def rss_mib(self) -> float:
         """Resident memory now; 0 where /proc does not tell."""
         try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except (OSError, IndexError):
             return 0.0
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -141,6 +164,7 @@ class Runner:
         number: int,
         scratch: Path,
         *,
+        guards: Guards,
         worker: str,
         chunk_s: float,
         too_big: Callable[[Slot], str],
@@ -148,16 +172,22 @@ class Runner:
         part_bytes: int,
         held_up: Callable[[], bool],
     ) -> None:
-        self._number, self._scratch, self._worker = number, scratch, worker
+        self._number, self._scratch, self._guards, self._worker = number, scratch, guards, worker
         self._chunk_s, self._too_big, self._draining = chunk_s, too_big, draining
         self._part_bytes, self._held_up = part_bytes, held_up
-        self.slot: Slot | None = Slot(number, scratch)
+        self.slot: Slot | None = Slot(number, scratch, guards)
         self._turn: Turn | None = None
+        self._deadly: dict[str, int] = {}  # functions, and how many slots in a row each has ended as it was loaded
+
+    def dismiss(self) -> None:
+        """Tell the slot, which has nothing to do, to end."""
+        if self.slot is not None:
+            self.slot.dismiss()
 
     def close(self) -> None:
-        """End the slot."""
+        """End the slot, which was dismissed."""
         if self.slot is not None:
-            self.slot.close()
+            self.slot.close_soon()
             self.slot = None
 
     def remaining_s(self) -> float:
@@ -203,7 +233,7 @@ class Runner:
             self._turn = None
 
     def _attempt(self, turn: Turn, settle: Settle) -> Ended:
-        slot = self._ready_slot(turn.work.function)
+        slot = self.slot = self.slot or Slot(self._number, self._scratch, self._guards)
         turn.ask = slot.board.ask = GO
         turn.killed, turn.watched, slot.board.reached = None, (-1, 0.0), -1
         options = turn.work.known.spec["options"]
@@ -230,35 +260,27 @@ class Runner:
             slot.pipe.send_bytes(b"".join(turn.work.frames))
             slot.functions.add(function.key)
             while True:
+                gone = slot.ended  # asked first: then all that it has said is there to be heard
                 if self._held_up():  # the slot waits as well, once its socket is full
                     time.sleep(_TICK_S)
-                    turn.watched = (slot.board.attempts, time.monotonic())
-                elif slot.pipe.poll(_TICK_S) and self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
-                    return self._done(turn, settle)
+                    turn.watched = (slot.board.attempt, time.monotonic())
+                elif slot.pipe.poll(_TICK_S):
+                    if self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
+                        return self._done(turn, slot, settle)
+                elif gone:
+                    return self._died(turn, slot)
                 if (ended := self._watch(turn, slot, settle)) is not None:
                     return ended
         except (EOFError, OSError):
             return self._died(turn, slot)
         except (Refused, ValueError, TypeError, LookupError) as error:  # written into its socket by who knows whom
             turn.killed, turn.killed_why = FailureKind.LOST, f"its slot said what is no answer ({error!r:.200})"
-            slot.process.kill()
             return self._died(turn, slot)
-
-    def _ready_slot(self, function: Function) -> Slot:
-        slot = self.slot
-        if slot is not None and slot.functions and slot.bundle != function.bundle:
-            slot.close()  # other versions of the user's modules are loaded there
-            slot = None
-        if slot is None:
-            slot = Slot(self._number, self._scratch)
-        slot.bundle = function.bundle
-        self.slot = slot
-        return slot
 
     def _hear(self, turn: Turn, slot: Slot, message: dict[str, Any]) -> bool:
         """Take in what the slot says; True when it is done."""
         if "ready" in message:
-            slot.ready = True
+            slot.ready, slot.pid = True, message["ready"]
         elif "values" in message:
             lo, hi = message["values"]
             if lo > hi:
@@ -275,6 +297,10 @@ class Runner:
             self._settle_large(turn)
             exception = slot.pipe.recv_bytes() if message["pickled"] else None
             self._fail(turn, exception=exception, **message["failure"])
+        elif "crowded" in message:
+            slot.crowded = True
+        elif "forgot" in message:
+            slot.functions.difference_update(message["forgot"])
         elif "unfit" in message:
             fields = {**message["unfit"]}
             fields.pop("index")
@@ -286,9 +312,14 @@ class Runner:
             raise ValueError(f"{message!r:.80}")
         return "done" in message
 
-    def _done(self, turn: Turn, settle: Settle) -> Ended:
+    def _done(self, turn: Turn, slot: Slot, settle: Settle) -> Ended:
         if turn.ask == DRAIN:
             return Ended.DRAINED
+        if slot.crowded:
+            slot.close()
+            self.slot = None
+            return Ended.CROWDED
+        self._deadly.pop(turn.work.function.key, None)
         if turn.ask == NO_NEW and turn.splittable and turn.open():
             self._split(turn, settle)
         return Ended.DONE
@@ -296,8 +327,8 @@ class Runner:
     def _watch(self, turn: Turn, slot: Slot, settle: Settle) -> Ended | None:
         """Look after a slot that is at work."""
         now = time.monotonic()
-        if slot.board.attempts != turn.watched[0]:
-            turn.watched = (slot.board.attempts, now)
+        if slot.board.attempt != turn.watched[0]:
+            turn.watched = (slot.board.attempt, now)
         if turn.first_at is None and slot.board.reached >= 0:
             turn.first_at = now
         items_s = 0.0 if turn.first_at is None else now - turn.first_at
@@ -374,12 +405,11 @@ class Runner:
 
     def _kill(self, turn: Turn, slot: Slot, kind: FailureKind, why: str) -> Ended:
         turn.killed, turn.killed_why = kind, why
-        slot.process.kill()
-        try:
-            while True:  # what it had sent before counts
+        slot.end()
+        with suppress(EOFError, OSError):
+            while slot.pipe.poll():  # what it had sent before counts
                 self._hear(turn, slot, json.loads(slot.pipe.recv_bytes()))
-        except (EOFError, OSError):
-            return self._died(turn, slot)
+        return self._died(turn, slot)
 
     def _died(self, turn: Turn, slot: Slot) -> Ended:
         current, ready = slot.board.current, slot.ready
@@ -395,6 +425,8 @@ class Runner:
                     message = f"the slot process cannot start: exit code {code}; the worker's log says why"
                     self._fail(turn, index=index, kind="lost", error="WorkerLost", message=message)
             return Ended.DIED
+        if current < 0 and slot.board.reached < 0:
+            return self._died_loading(turn, slot, code)
         where = turn.part_of(current)
         if current < 0 or where is None or not any(s.lo <= current < s.hi for s in where.open()):
             current = turn.open()[0].lo if turn.open() else -1
@@ -408,17 +440,34 @@ class Runner:
             return Ended.DIED
         turn.crashes[current] = turn.crashes.get(current, 0) + 1
         if turn.crashes[current] >= _CRASHES:
-            if turn.killed is FailureKind.OOM:
-                self._fail(turn, index=current, kind="oom", error="OutOfMemory", message=turn.killed_why)
-            elif code == -9 and oom_kills() > slot.ooms:
-                why = "killed by the kernel for memory: give more memory, or fewer slots"
-                self._fail(turn, index=current, kind="oom", error="OutOfMemory", message=why)
-            else:
-                how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
-                how = turn.killed_why if turn.killed is FailureKind.LOST else f"its process {how}"
-                message = f"{how}, {_CRASHES} times"
-                self._fail(turn, index=current, kind="lost", error="WorkerLost", message=message)
+            loading = "while the item was unpickled" if slot.board.steps % 2 else ""
+            self._fail(turn, index=current, **self._how_died(turn, slot, code, loading=loading))
         return Ended.DIED
+
+    def _died_loading(self, turn: Turn, slot: Slot, code: int) -> Ended:
+        """Before its first item: what the function imports or holds has ended it, so none of its items can run."""
+        function = turn.work.function.key
+        self._deadly[function] = self._deadly.get(function, 0) + 1
+        if self._deadly[function] >= _CRASHES:
+            fields = self._how_died(turn, slot, code, loading="while the function was loaded, with what it imports")
+            for index in (index for span in turn.open() for index in range(span.lo, span.hi)):
+                self._fail(turn, index=index, **fields)
+        return Ended.DIED
+
+    @staticmethod
+    def _how_died(turn: Turn, slot: Slot, code: int, *, loading: str) -> dict[str, str]:
+        """A failure's fields for a slot that has died so often."""
+        if turn.killed is FailureKind.OOM:
+            return {"kind": "oom", "error": "OutOfMemory", "message": turn.killed_why}
+        if code == -9 and oom_kills() > slot.ooms:
+            why = "killed by the kernel for memory: give more memory, or fewer slots"
+            return {"kind": "oom", "error": "OutOfMemory", "message": why}
+        how = f"its process {f'was killed by signal {-code}' if code < 0 else f'exited with code {code}'}"
+        if turn.killed is FailureKind.LOST:
+            how, loading = turn.killed_why, ""
+        if loading:
+            return {"kind": "import", "error": "EnvironmentMismatch", "message": f"{how} {loading}, {_CRASHES} times"}
+        return {"kind": "lost", "error": "WorkerLost", "message": f"{how}, {_CRASHES} times"}
 
     def _fail(self, turn: Turn, *, index: int, kind: str, error: str, message: str, **more: Any) -> None:
         part = turn.part_of(index)

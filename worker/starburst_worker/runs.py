@@ -14,10 +14,12 @@ from threading import Lock
 from typing import Any
 
 from starburst_common.errors import NotFound
+from starburst_common.latest import let_go
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
+from starburst_worker.slot import FUNCTIONS_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,11 @@ class Function:
     style: str
     retry_timeouts: bool
     bundle: str | None  #: folder of the user's own modules, unpacked here
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes here."""
+        return len(self.blob)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +58,7 @@ class Runs:
         self._backend, self._scratch, self._look_every_s = backend, scratch, look_every_s
         self._lock = Lock()
         self._known: dict[RunId, KnownRun] = {}
-        self._functions: dict[str, Function] = {}
+        self._functions: dict[str, Function] = {}  # in the order of their last use
         self._fetching: dict[str, Lock] = {}  # by key: whoever holds it is fetching, others wait for what that brings
 
     def run(self, run: RunId) -> KnownRun | None:
@@ -86,7 +93,10 @@ class Runs:
     def function(self, key: str) -> Function:
         """A function and the modules it needs. Raises `Refused` unless we signed both."""
         with self._turn(key):
-            if (found := self._functions.get(key)) is not None:
+            with self._lock:
+                if (found := self._functions.pop(key, None)) is not None:
+                    self._functions[key] = found
+            if found is not None:
                 return found
             store, secret = self._backend.store, self._backend.key
             header, blobs = read_document(unseal(secret, key, store.get(key)), key)
@@ -99,7 +109,9 @@ class Runs:
                 retry_timeouts=header.flag("retry_timeouts"),
                 bundle=str(self._unpacked(key, header.name("bundle"))) if header.given("bundle") else None,
             )
-            self._functions[key] = function
+            with self._lock:
+                self._functions[key] = function
+                let_go(self._functions, FUNCTIONS_BYTES)
             return function
 
     def _unpacked(self, function: str, bundle: str) -> Path:

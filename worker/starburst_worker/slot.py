@@ -21,12 +21,15 @@ from pathlib import Path
 from struct import Struct
 from typing import Any, NamedTuple
 
+from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_worker.capture import Capture
+from starburst_worker.modules import fit
 
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
+FUNCTIONS_BYTES = 64 << 20  #: of functions are kept, the latest, here as in the supervisor
 _BOARD = Struct("=qqqq")
 _MESSAGE, _TRACEBACK, _NAME = 10_000, 20_000, 200  #: characters at most of what is told of a failure
 _PICKLED = 256 << 10  #: bytes at most of an exception that is sent itself
@@ -36,7 +39,7 @@ class Board:
     """A few numbers that slot and supervisor both see, in a mapped file: no message, no waiting.
 
     `current` is the item being run (-1: none), `reached` the last one started, `ask` what the supervisor wants,
-    `attempts` counts starts.
+    `steps` counts: odd while an item is unpickled, then even.
     """
 
     def __init__(self, file: Path) -> None:
@@ -71,12 +74,17 @@ class Board:
         self._cells[2] = what
 
     @property
-    def attempts(self) -> int:
+    def steps(self) -> int:
         return self._cells[3]
 
-    @attempts.setter
-    def attempts(self, count: int) -> None:
+    @steps.setter
+    def steps(self, count: int) -> None:
         self._cells[3] = count
+
+    @property
+    def attempt(self) -> int:
+        """Another number for each attempt at an item."""
+        return (self.steps - 1) // 2
 
 
 class Policy(NamedTuple):
@@ -98,6 +106,7 @@ class Out:
         self._frame, self._first = FrameWriter(), 0
         self._logs: dict[int, str] = {}
         self._since = time.perf_counter()
+        self.left = False
 
     def value(self, index: int, value: Any) -> None:
         """Pickle a value now, send it soon. Raises what pickling raises."""
@@ -122,6 +131,11 @@ class Out:
         """Keep what an item printed."""
         with self._lock:
             self._logs[index] = text
+
+    def leave(self) -> None:
+        """This process is a fork of the slot: it has no part in this."""
+        self._pipe.close()
+        self.left = True
 
     def done(self, seconds: float) -> None:
         """Everything that was asked for and allowed has been answered."""
@@ -161,20 +175,25 @@ def run_chunk(
 
     def attempt(index: int, tries: int) -> None:
         board.current = index
-        board.attempts += 1
+        board.steps = step = (board.steps | 1) + 2
         try:
             argument = item(index)
         except Exception as error:
             out.failure(*failure_of(index, error, kind="import"))
         else:
+            board.steps = step + 1
             try:
                 value = call(argument)
             except BaseException as error:
+                if out.left:
+                    raise
                 if tries < policy.retries and isinstance(error, policy.retry_on):
                     heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
                 else:
                     out.failure(*failure_of(index, error, kind="oom" if isinstance(error, MemoryError) else "user"))
             else:
+                if out.left:  # the function forked, and both returned
+                    sys.exit()
                 try:
                     out.value(index, value)
                 except Exception as error:
@@ -254,14 +273,23 @@ def _text(error: BaseException) -> str:
         return f"<{type(error).__name__} whose text cannot be had>"
 
 
-def load_function(blob: bytes, bundle: str | None) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
-    """The user's function and what to retry on, with the user's modules importable."""
+class Loaded(NamedTuple):
+    """A user's function, what to retry on, and how many bytes both had."""
+
+    function: Callable[..., Any]
+    retry_on: tuple[type[BaseException], ...]
+    nbytes: int
+
+
+def load_function(blob: bytes, bundle: str | None) -> Loaded:
+    """The user's function, with the user's modules importable."""
     import zlib
 
     if bundle is not None and bundle not in sys.path:
         sys.path.insert(0, bundle)
-    function, retry_on = pickle.loads(zlib.decompress(blob))
-    return function, retry_on
+    pickled = zlib.decompress(blob)
+    function, retry_on = pickle.loads(pickled)
+    return Loaded(function, retry_on, len(pickled))
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
@@ -281,11 +309,11 @@ def _chunks(pipe: Connection) -> Iterator[dict[str, Any]]:
             return
 
 
-def _companion(out: Out, parent: int) -> None:
-    """Send results of a slow chunk while the next item runs; end the slot when its supervisor is gone."""
+def _companion(out: Out, guard: int) -> None:
+    """Send results of a slow chunk while the next item runs; end the slot when its guard is gone."""
     while True:
         time.sleep(_FLUSH_S * 2)
-        if os.getppid() != parent:
+        if os.getppid() != guard:
             os._exit(1)
         try:
             out.flush()
@@ -293,7 +321,7 @@ def _companion(out: Out, parent: int) -> None:
             os._exit(1)
 
 
-def main(handle: int, board_file: str, parent: int) -> None:
+def main(handle: int, board_file: str) -> None:
     """Serve chunks until the socket closes."""
     from starburst_common.wire import Frames
 
@@ -303,24 +331,34 @@ def main(handle: int, board_file: str, parent: int) -> None:
     board = Board(Path(board_file))
     out, capture = Out(pipe), Capture()
     capture.install()
-    threading.Thread(target=_companion, args=(out, parent), daemon=True).start()
-    functions: dict[str, tuple[Callable[..., Any], tuple[type[BaseException], ...]]] = {}
-    pipe.send_bytes(b'{"ready": true}')
+    threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
+    functions: dict[str, Loaded] = {}  # in the order of their last use
+    bundles: set[str] = set()
+    os.register_at_fork(after_in_child=out.leave)
+    pipe.send_bytes(json.dumps({"ready": os.getpid()}).encode())
     for order in _chunks(pipe):
         blob = pipe.recv_bytes() if order["with_function"] else b""
         frames = pipe.recv_bytes()
         began = time.perf_counter()
         name = order["function"]
         try:
-            if blob:
-                functions[name] = load_function(blob, order["bundle"])
-            function, retry_on = functions[name]
+            if (bundle := order["bundle"]) and bundle not in bundles and not fit([*bundles, bundle]):
+                pipe.send_bytes(b'{"crowded": true}')
+                out.done(time.perf_counter() - began)
+                continue
+            bundles |= {bundle} if bundle else set()
+            functions[name] = load_function(blob, bundle) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
             pipe.send_bytes(json.dumps({"unfit": fields}).encode())
             out.done(time.perf_counter() - began)
             continue
+        if gone := let_go(functions, FUNCTIONS_BYTES):
+            pipe.send_bytes(json.dumps({"forgot": gone}).encode())
+        del blob
+        function, retry_on, _ = functions[name]
         policy = Policy(order["retries"], order["retry_delay_s"], retry_on)
         items = Frames(frames)
         run_chunk(order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture)
+        del function, frames, items
         out.done(time.perf_counter() - began)

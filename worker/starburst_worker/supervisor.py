@@ -24,6 +24,7 @@ from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
 from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
 from starburst_worker.duty import Duty
+from starburst_worker.guard import Guards, adopt_orphans
 from starburst_worker.runner import Runner, Settle, Slot, Work, refuse
 from starburst_worker.runs import Runs
 from starburst_worker.settle import Backlog, LeasedChunk, Part, Settler, pieces
@@ -79,10 +80,12 @@ class Supervisor:
         self._wanted = threading.Condition()
         self._ready: queue.Queue[Work | None] = queue.Queue()
         self._settling = Backlog(jobs=_JOBS + _JOBS_A_SLOT * duty.slots, nbytes=_RESULT_BYTES)
+        guards = Guards()
         self._runners = [
             Runner(
                 number,
                 scratch,
+                guards=guards,
                 worker=duty.worker,
                 chunk_s=duty.chunk_s,
                 too_big=self._too_big,
@@ -124,8 +127,9 @@ class Supervisor:
         settler.join()
         self._done.set()
         self._let_go()
-        for runner in self._runners:
-            runner.close()
+        for end in (Runner.dismiss, Runner.close):
+            for runner in self._runners:
+                end(runner)
         if self._misfit is not None:
             _log.error("stopped: %s", self._misfit)
             return misfit_exit()
@@ -463,6 +467,7 @@ def main() -> NoReturn:
     logging.getLogger("starburst").setLevel(logging.INFO)
     if "STARBURST_WORKER" not in os.environ:
         sys.exit("STARBURST_WORKER is not set: this is a worker, which starburst starts with its orders in there")
+    adopt_orphans()
     try:
         duty = Duty.read(os.environ["STARBURST_WORKER"])
     except UnknownVersion as error:

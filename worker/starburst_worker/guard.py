@@ -1,0 +1,187 @@
+"""A slot's guard: the process between a worker and its slot, with which all goes that the slot has started.
+
+The worker may be killed outright, the slot may hang in C code, and what it started may have left its session and lost
+its parent. So the slot's parent is a process that runs nobody's code. On Linux every orphan below it becomes its child,
+and it goes on killing until it has none. Elsewhere it ends the slot's process group; who leaves that, stays.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+_SUBREAPER, _PARENT_DEATH = 36, 1  # <linux/prctl.h>
+_QUIET = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  #: for a guard, the worker decides
+_TRACKERS_S = 0.5  #: multiprocessing's resource tracker removes shared memory when all others are gone
+_GIVE_UP_S = 10.0  #: a process that the kernel does not end, for a disk that does not answer, is left
+_WAIT_S = 15.0  #: for a guard that does not end, as it is frozen
+_AGAIN_S = 0.005
+
+
+def adopt_orphans() -> None:
+    """From now on whoever loses its parent below this process becomes its child. Linux only."""
+    _prctl(_SUBREAPER, 1)
+
+
+def guarded(handle: int) -> None:
+    """Come back as the slot, in a new process; this one stays its guard and ends as the slot does.
+
+    The worker holds the other end of this process's standard input: when that closes, all is to end. `handle` is the
+    slot's alone.
+    """
+    adopt_orphans()
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    before = [signal.signal(number, lambda *_: None) for number in _QUIET]
+    guard = os.getpid()
+    slot = os.fork()
+    if slot:
+        os.close(handle)
+        _end_as(_outlast(slot, woken))
+    signal.set_wakeup_fd(-1)
+    for number, handler in zip(_QUIET, before, strict=True):
+        signal.signal(number, handler)
+    os.close(woken)
+    os.close(waker)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.set_inheritable(handle, False)  # no program that it starts holds it
+    os.setpgid(0, 0)  # what it does to its group must not reach the worker
+    _prctl(_PARENT_DEATH, signal.SIGKILL)
+    if os.getppid() != guard:
+        os._exit(1)
+
+
+class Guards:
+    """The guards that this process has started."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pids: set[int] = set()
+
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """A new guard, with its slot. It ends when it is told to, or this process does."""
+        with self._lock:  # or a guard just born would be taken for a stray
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, **options)
+            self._pids.add(process.pid)
+        return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> int:
+        """End a guard with all that is below it, if it has not ended; the slot's exit code."""
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            code = process.wait(_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        with self._lock:
+            self._pids.discard(process.pid)
+            if code == -signal.SIGKILL:  # perhaps the guard itself: then what it guarded has come to us
+                self._end_strays()
+        return code
+
+    def _end_strays(self) -> None:
+        until = time.monotonic() + _GIVE_UP_S
+        while strays := list(_below(os.getpid(), spare=self._pids)):
+            _kill(strays)
+            for pid in strays:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            if time.monotonic() > until:
+                return
+            time.sleep(_AGAIN_S)
+
+
+def _outlast(slot: int, woken: int) -> int:
+    """Wait until the slot has ended, or is to; then end all that is left of it. Its wait status."""
+    status, left = None, True
+    while status is None:
+        told, _, _ = select.select([0, woken], [], [])
+        if 0 in told:  # it has closed
+            break
+        os.read(woken, 512)
+        status, left = _reap(slot, status)
+    if status is None:
+        _kill([slot])
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(slot, signal.SIGKILL)
+    began = time.monotonic()
+    while left and (since := time.monotonic() - began) < _GIVE_UP_S:
+        _kill(pid for pid in _below(os.getpid()) if since > _TRACKERS_S or not _tracks(pid))
+        status, left = _reap(slot, status)
+        if left:
+            time.sleep(_AGAIN_S)
+    return signal.SIGKILL if status is None else status
+
+
+def _reap(slot: int, status: int | None) -> tuple[int | None, bool]:
+    """How the slot ended, if it has; whether there is any child left."""
+    while True:
+        try:
+            pid, how = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return status, False
+        if pid == 0:
+            return status, True
+        if pid == slot:
+            status = how
+
+
+def _end_as(status: int) -> None:
+    """End as another process did."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _below(root: int, spare: Collection[int] = ()) -> Iterator[int]:
+    """All that descend from a process, but for those spared and what is below them. None where /proc does not tell."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    todo = [root]
+    while todo:
+        for pid in children.get(todo.pop(), ()):
+            if pid not in spare:
+                yield pid
+                todo.append(pid)
+
+
+def _tracks(pid: int) -> bool:
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _kill(pids: Iterator[int] | list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)
