@@ -137,6 +137,32 @@ def test_a_changed_pack_function_or_bundle_fails_its_items(bed: Bed, kind: str) 
         starburst_map(double, range(4), workers=1, backend=backend, progress=False)
 
 
+class Squatted:
+    """A store in which something lies where the first chunk's outcome belongs."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
+        """As asked; with a plan comes what lies in the way."""
+        if "/plan/" in key:
+            self._store.put(f"{key.partition('/plan/')[0]}/outcomes/{Span(0, 5)}", b"in the way")
+        self._store.create(key, body)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def test_a_worker_outlives_an_outcome_that_cannot_be_read(bed: Bed) -> None:
+    """It meets one where it would store its own: the run ends and says which, and the worker lives."""
+    squatted = cast("ObjectStore", Squatted(bed.backend.store))
+    with Cluster(workers=1, backend=replace(bed.backend, store=squatted), progress=False) as cluster:
+        run = cluster.start(double, range(10), chunk_size=5)
+        with pytest.raises(Refused, match=f"outcomes/{Span(0, 5)}: not a starburst payload"):
+            run.results(timeout=300)
+        assert [worker.end for worker in run._driver.fleet.states()] == [None]
+
+
 def test_a_changed_outcome_is_refused_at_home(bed: Bed) -> None:
     """The driver unpickles nothing of it, and says which object it is."""
     with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:

@@ -228,7 +228,7 @@ class Supervisor:
         if known is None or known.over:
             self._finish(message.receipt)
             return None
-        if message.receives > 1 and self._settler.adopt(RunId(run), chunk) is not None:
+        if message.receives > 1 and self._has_outcome(RunId(run), chunk):
             self._finish(message.receipt)
             return None
         deaths = chunk.deaths + message.receives - 1  # at most: one who died waiting for it counts too
@@ -272,6 +272,13 @@ class Supervisor:
             self._settling.put(lambda: self._settler.settle(RunId(run), settled, rest))
             self._finish(message.receipt)
         return None
+
+    def _has_outcome(self, run: RunId, chunk: Chunk) -> bool:
+        try:
+            return self._settler.adopt(run, chunk) is not None
+        except Refused as error:  # its run's driver meets it as well, and says so
+            _log.error("refused an outcome: %s", error)
+            return True
 
     def _last_alone(self, work: Work) -> WorkerId | None:
         """The last worker that ran this item alone, for which it is to blame if it died; None if none has."""
