@@ -15,14 +15,15 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from starburst_common.backends import open_backend
+from starburst_common.begin import begin, undo
 from starburst_common.code import pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, RunStopped, StarburstError
+from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
 from starburst_common.executor import StarburstExecutor
 from starburst_common.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunState
-from starburst_common.names import RunNames, new_run_id, work_queue
+from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
@@ -187,10 +188,7 @@ class Cluster:
         spec = Spec.of(run_id, fleet, getattr(fn, "__qualname__", repr(fn)), options, stop_at_first=stop_at_first)
         feed_ended = [False]
         driver = Driver(backend, run_id, fleet, spec.policy, expected=lambda: 0 if feed_ended[0] else 1)
-        feed = Feed(backend, run_id, fleet.id, driver.plan)
-        spec.write(backend)
-        backend.queue.ensure(RunNames(run_id).notices)
-        fleet.hold(run_id)
+        feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere)
         run = Run(backend, spec, driver)
         try:
             function = feed.function(packed)
@@ -204,24 +202,20 @@ class Cluster:
                 feed.end()
                 feed_ended[0] = True
                 driver.input_ended(feed.fed)
+        except (RunCancelled, RunStopped):
+            feed.stop()  # another process ended it, and what is kept of it is kept for that one
+            raise
         except BaseException:
-            self._undo(fleet, run_id)
+            undo(fleet, feed)
             raise
         driver.start()
         self._drivers.add(driver)
-        if not feed_ended[0]:
+        if feed_ended[0]:
+            feed.stop()
+        else:
             reader = _Reader(feed, run, driver, function, everything, options.chunk_size, fleet.slots)
             Thread(target=reader.read, name=f"starburst-feed-{run_id}", daemon=True).start()
         return run
-
-    @staticmethod
-    def _undo(fleet: Fleet, run_id: Any) -> None:
-        """Nothing was launched for this run: leave nothing of it."""
-        backend, names = fleet.backend, RunNames(run_id)
-        backend.queue.drop_group(work_queue(fleet.id), run_id)
-        backend.queue.drop(names.notices)
-        backend.store.delete_folder(names.folder)
-        fleet.release(run_id)
 
 
 class _Reader:
@@ -239,28 +233,46 @@ class _Reader:
     ) -> None:
         self._feed, self._run, self._driver, self._function, self._items = feed, run, driver, function, items
         self._chunk_size, self._slots = chunk_size, slots
+        self._failure: BaseException | None = None  # why the input is not whole
 
     def read(self) -> None:
         """To the end of the input, its first exception, or the end of the run."""
-        feed = self._feed
+        feed, driver = self._feed, self._driver
+        feed.waits = driver.input_waits
         try:
-            began = time.monotonic()
-            for item in self._items:
-                feed.add(self._function, item)
-                size = self._chunk_size or growing_chunk_items(feed.fed, self._slots)
-                late = self._chunk_size is None and time.monotonic() - began > _GATHER_S
-                if feed.open_items >= size or late or feed.open_items == 0:
-                    feed.flush()
-                    self._await_room(size)
-                    if self._driver.state.over or self._driver.closed:
-                        return
-                    began = time.monotonic()
-            feed.end()
-            self._driver.input_ended(feed.fed)
+            self._feed_all()
+            if self._failure is None and not (driver.state.over or driver.closed):
+                feed.end()
+                driver.input_ended(feed.fed)
+        except (RunCancelled, RunStopped):
+            driver.over_elsewhere()
         except BaseException as error:
+            self._failure = error
+        if self._failure is not None:
             with suppress(Exception):
                 feed.flush()  # the items before it are answered all the same
-            self._driver.input_failed(error)
+            driver.input_failed(self._failure)
+        feed.stop(driver.input_lost)
+
+    def _feed_all(self) -> None:
+        feed, began = self._feed, time.monotonic()
+        for item in self._given():
+            feed.add(self._function, item)
+            size = self._chunk_size or growing_chunk_items(feed.fed, self._slots)
+            late = self._chunk_size is None and time.monotonic() - began > _GATHER_S
+            if feed.open_items >= size or late or feed.open_items == 0:
+                feed.flush()
+                self._await_room(size)
+                if self._driver.state.over or self._driver.closed:
+                    return
+                began = time.monotonic()
+
+    def _given(self) -> Iterator[Any]:
+        """The items, up to what their iterator raises, whatever that is."""
+        try:
+            yield from self._items
+        except BaseException as error:
+            self._failure = error
 
     def _await_room(self, size: int) -> None:
         driver, run = self._driver, self._run

@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
-from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused, Unavailable
+from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused, RunStopped, Unavailable
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
 from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import RunNames, work_queue
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Depth
-from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide
+from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide, never_came
+from starburst_common.sign import Watch
 from starburst_common.spec import is_cancelled, read_end
 from starburst_common.wire import (
     chunk_message,
@@ -58,7 +59,8 @@ class Driver:
         *,
         expected: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.backend, self.run, self.fleet, self.policy = backend, run, fleet, policy
+        self.backend, self.run, self.fleet = backend, run, fleet
+        self.policy = replace(policy, feeder_lost_s=backend.feeder_lost_s)
         self.ledger = Ledger()
         self.changed = threading.Condition()  #: notified when anything below moves
         self.order: list[Span] = []  #: settled chunks as they came
@@ -74,7 +76,10 @@ class Driver:
         self._expected = expected
         self.refused = ""  #: an outcome that we did not sign, if there is one
         self._impossible = ""  # why no worker can ever start
-        self._silent = False  # the queue of notices is gone
+        self._silent = False  # another driver has ended the run, as far as can be told
+        self._watch: Watch | None = None  # where another process feeds the run
+        self._read_at = 0.0  # when its input was last looked for
+        self._feed_waits = ""  # the outage that whoever feeds it here waits for
         self._launch_at = 0.0
         self._launch_waits = ""  # for what the last launch was told to wait
         self._reported: set[WorkerId] = set()
@@ -114,6 +119,19 @@ class Driver:
         with self.changed:
             self.input_error = error
             self.input_lost = f"reading the input failed: {type(error).__name__}: {error}"
+            self.changed.notify_all()
+
+    def input_waits(self, error: OSError | None) -> None:
+        """Who feeds this run here waits for an outage (see `patience.Waits`), for as long as the run goes on."""
+        self._feed_waits = "" if error is None else str(error)
+        self._waits_for(self._launch_waits or self._feed_waits)
+        if error is not None and (self.state.over or self.closed):
+            raise RunStopped(f"run {self.run} takes no more input: it is over")
+
+    def over_elsewhere(self) -> None:
+        """Somebody else has ended the run: look how."""
+        with self.changed:
+            self._silent = True
             self.changed.notify_all()
 
     def input_ended(self, items: int) -> None:
@@ -158,20 +176,8 @@ class Driver:
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""
-        store, secret = self.backend.store, self.backend.key
-        with suppress(NotFound):
-            header, _ = read_document(
-                unseal(secret, self._names.input, store.get(self._names.input)), self._names.input
-            )
-            self.ledger.items = header.whole("items")
-        for key in store.list(self._names.plans):
-            header, _ = read_document(unseal(secret, key, store.get(key)), key)
-            self.ledger.plan(header.chunks("chunks"))
-        if self.ledger.items is None:
-            self.input_lost = (
-                f"the driver died while reading its input: {self.ledger.planned_items} items were stored and are "
-                "answered, later ones never came: start a new run for those"
-            )
+        self._watch = Watch(self.backend, self.run)
+        self._read_input()
         self._list_outcomes()
 
     def tell(self) -> None:
@@ -204,7 +210,7 @@ class Driver:
                     elif time.monotonic() - ticked >= self.backend.tick_s or hurry:
                         ticked = time.monotonic()
                         finished = self._tick()
-                    self._waits_for(self._launch_waits)
+                    self._waits_for(self._launch_waits or self._feed_waits)
                 except OSError as error:
                     self._waits_for(str(error))
                     time.sleep(_RETRY_S)
@@ -222,7 +228,10 @@ class Driver:
 
     def _tick(self) -> bool:
         """Look, decide, act; True once the run is finished."""
-        if self._silent and (end := read_end(self.backend, self.run)) is not None:
+        self._read_on()
+        if self._silent and (end := self._end_elsewhere()) is not None:
+            if self._watch is not None:
+                self._read_input()
             self._list_outcomes()  # there may be answers that only who ended it has heard of
             self.over(end)
             self._clean_up()
@@ -235,6 +244,47 @@ class Driver:
         if time.monotonic() >= self._launch_at and not any(isinstance(action, Launch) for action in actions):
             self._launch_must_wait_for("")  # what there is will do
         return False
+
+    def _read_on(self) -> None:
+        """Where another process feeds the run: what it has added, and whether it lives.
+
+        Its sign comes first: whoever is found lost has stored nothing that is not looked at here.
+        """
+        if self._watch is None or self.ledger.items is not None:
+            return
+        if self._read_at and time.monotonic() - self._read_at < self.backend.tick_s:
+            return
+        self._watch.look()
+        self._read_input()
+        self._read_at = time.monotonic()
+        if self.ledger.items is None and self._watch.ended:
+            self._silent = True  # perhaps the whole run was taken back
+            self.input_lost = never_came(self._watch.ended, self.ledger.planned_items)
+
+    def _read_input(self) -> None:
+        """What is stored of the input and was not known: parts of the plan follow each other, item by item."""
+        store, secret, known = self.backend.store, self.backend.key, -1
+        items: int | None = None
+        with suppress(NotFound):  # first: where it is there, the plan is whole
+            key = self._names.input
+            header, _ = read_document(unseal(secret, key, store.get(key)), key)
+            items = header.whole("items")
+        with suppress(NotFound):
+            while self.ledger.planned_items > known:
+                known = self.ledger.planned_items
+                key = self._names.plan(known)
+                header, _ = read_document(unseal(secret, key, store.get(key)), key)
+                self.plan(header.chunks("chunks"))
+        if items is not None:
+            self.input_ended(items)
+
+    def _end_elsewhere(self) -> dict[str, Any] | None:
+        """How another process ended the run; None if it has not."""
+        end = read_end(self.backend, self.run)
+        if end is None and not self._there(self._names.spec):
+            reason = "who began it gave it up before its input was whole, and nothing of it is kept"
+            return {"state": RunState.STOPPED, "reason": reason, "ended_at": time.time(), "input_lost": True}
+        return end
 
     def _decided(self) -> bool:
         """Whether the run is to end, as can be seen without asking anybody."""
@@ -366,6 +416,7 @@ class Driver:
                 cancelled=self._cancel.is_set(),
                 breaker=ledger.all_fail_alike() if self.policy.breaker else "",
                 input_lost=self.input_lost,
+                unheard_s=self._watch.unheard_s if self._watch is not None else 0.0,
                 launch_at=self._launch_at,
                 impossible=self._impossible,
                 refused=self.refused,
@@ -384,6 +435,13 @@ class Driver:
                 )
             self._dead = dead
         return self._dead
+
+    def _there(self, key: str) -> bool:
+        try:
+            self.backend.store.get(key)
+        except NotFound:
+            return False
+        return True
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -464,6 +522,7 @@ class Driver:
             "failed": ledger.failed,
             "slot_seconds": round(ledger.slot_seconds, 3),
             "ended_at": time.time(),
+            "input_lost": action.input_lost,
         }
         try:
             store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
@@ -476,6 +535,10 @@ class Driver:
         """The run has ended so."""
         with self.changed:
             self.state, self.reason, self.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
+            lost = end.get("input_lost")
+            if lost is None:
+                lost = self.ledger.items is None
+            self.input_lost = (self.input_lost or self.reason) if lost else ""
             self.changed.notify_all()
 
     def _clean_up(self) -> None:

@@ -52,7 +52,7 @@ class RunCancelled(StarburstError):
 
 
 class InputLost(RunStopped):
-    """The driver died before it had stored the whole input, so later items were never submitted."""
+    """The process that stored the input died, or stopped, before all was stored: later items were never submitted."""
 
 
 class ItemFailed(StarburstError):

@@ -15,14 +15,14 @@ from weakref import WeakSet
 
 from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
-from starburst_common.code import pack_function
+from starburst_common.begin import begin
+from starburst_common.code import PackedFunction, pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput
-from starburst_common.feed import Feed
+from starburst_common.errors import BadInput, RunCancelled, RunStopped
 from starburst_common.fleet import Fleet
 from starburst_common.latest import let_go
 from starburst_common.model import Failure
-from starburst_common.names import RunNames, new_run_id
+from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
@@ -86,6 +86,7 @@ class StarburstExecutor(Executor):
         self._sent: dict[int, Future[Any]] = {}
         self._functions: dict[int, _Stored] = {}  # by id, in the order of their last use
         self._shut = self._soon = False
+        self._beginning = False  # a thread begins the run, which may take as long as building an image
         self._broken: str = ""
         self._run: Run | None = None
         self._driver: Driver | None = None
@@ -102,11 +103,11 @@ class StarburstExecutor(Executor):
         No worker starts before the first call; with `soon`, one does, since calls are about to come.
         """
         with self._moved:
-            if self._run is None:
-                self._soon = soon
-                self._begin()
-            assert self._run is not None
-            return self._run
+            self._moved.wait_for(lambda: not self._beginning)
+            if self._run is not None:
+                return self._run
+            self._beginning, self._soon = True, soon
+        return self._begin()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call as a future."""
@@ -118,10 +119,12 @@ class StarburstExecutor(Executor):
                 raise BrokenExecutor(self._broken)
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._run is None:
-                self._begin()
+            begins = self._run is None and not self._beginning
+            self._beginning = self._beginning or begins
             self._pending.append((future, fn, args, kwargs))
             self._moved.notify_all()
+        if begins:
+            self._begin()
         return future
 
     def map(
@@ -144,13 +147,33 @@ class StarburstExecutor(Executor):
                 for future, *_ in self._pending:
                     future.cancel()
             self._moved.notify_all()
+            if wait:
+                self._moved.wait_for(lambda: not self._beginning)
         if wait:
             for thread in self._threads:
                 thread.join()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self) -> Run:
+        """Begin the run, in the thread that came first; the others' calls wait, and fail as this does."""
+        try:
+            run = self._begun()
+        except BaseException as error:
+            with self._moved:
+                waiting, self._pending = self._pending, deque()
+                self._beginning = False
+                self._moved.notify_all()
+            for future, *_ in waiting:
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            raise
+        with self._moved:
+            self._run, self._beginning = run, False
+            self._moved.notify_all()
+        return run
+
+    def _begun(self) -> Run:
         backend = open_backend(self._named)
         options = self._options
         fleet = self._fleet or Fleet.new(backend, options)
@@ -159,18 +182,20 @@ class StarburstExecutor(Executor):
         own = replace(options, return_exceptions=True, tolerate=Tolerance())
         spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False)
         driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
-        spec.write(backend)
-        fleet.hold(run_id)
-        backend.queue.ensure(RunNames(run_id).notices)
-        self._run, self._driver = Run(backend, spec, driver), driver
-        self._feed = Feed(backend, run_id, fleet.id, driver.plan)
-        self._slots = fleet.slots
+        self._feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere)
+        self._feed.waits = driver.input_waits
+        run = Run(backend, spec, driver)
+        self._driver, self._slots = driver, fleet.slots
         driver.start()
-        for body in (self._send, self._resolve):
-            thread = threading.Thread(target=body, name=f"starburst-{body.__name__}-{run_id}", daemon=True)
-            self._threads.append(thread)
+        threads = [
+            threading.Thread(target=body, args=(run, driver), name=f"starburst-{body.__name__}-{run_id}", daemon=True)
+            for body in (self._send, self._resolve)
+        ]
+        self._threads += threads
+        for thread in threads:
             thread.start()
         _live.add(self)
+        return run
 
     def _expected(self) -> int:
         """Chunks for which a worker starts before they are there: one, once."""
@@ -178,10 +203,8 @@ class StarburstExecutor(Executor):
         self._soon = self._soon and not self._driver.alive
         return int(self._soon)
 
-    def _send(self) -> None:
+    def _send(self, run: Run, driver: Driver) -> None:
         """Pending calls in, chunks out."""
-        driver = self._driver
-        assert driver is not None
         try:
             while True:
                 with self._moved:
@@ -191,21 +214,24 @@ class StarburstExecutor(Executor):
                 with driver.changed:
                     driver.changed.wait_for(lambda: self._room(driver) > 0 or driver.state.over or driver.closed)
                     room = self._room(driver)
-                self._send_some(max(1, min(room, _CHUNKS_AT_ONCE)))
-            if not self._broken:
+                    if driver.state.over or driver.closed:
+                        break
+                self._send_some(driver, max(1, min(room, _CHUNKS_AT_ONCE)))
+            if not (self._broken or driver.state.over or driver.closed):
                 self._feed.end()
                 driver.input_ended(self._feed.fed)
+        except (RunCancelled, RunStopped):
+            driver.over_elsewhere()
         except BaseException as error:
             driver.input_failed(error)
+        self._feed.stop(driver.input_lost)
 
     def _room(self, driver: Driver) -> int:
         """How many chunks may be sent ahead of those that are owed."""
         return _AHEAD_CHUNKS * self._slots + 2 - len(driver.ledger.owed)
 
-    def _send_some(self, chunks: int) -> None:
+    def _send_some(self, driver: Driver, chunks: int) -> None:
         """Send calls that wait, in so many chunks at most, which cost one write and one batch of messages."""
-        driver = self._driver
-        assert driver is not None
         for _ in range(chunks):
             with self._moved:
                 count = calls_together(
@@ -216,35 +242,56 @@ class StarburstExecutor(Executor):
                     worth_s=driver.backend.chunk_s * _WORTH,
                 )
                 count = min(count, self._options.chunk_size or count)
-                taken = [self._pending.popleft() for _ in range(min(count, len(self._pending)))]
-            for future, fn, args, kwargs in taken:
-                if not future.set_running_or_notify_cancel():
-                    continue
-                index = self._feed.fed
-                self._sent[index] = future
-                try:
-                    self._feed.add(self._stored(fn, (args, kwargs)), (args, kwargs))
-                except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
-                    del self._sent[index]
-                    future.set_exception(error)
+                taken = deque(self._pending.popleft() for _ in range(min(count, len(self._pending))))
+            try:
+                while taken:
+                    future, fn, args, kwargs = taken.popleft()
+                    if future.set_running_or_notify_cancel():
+                        self._send_one(future, fn, (args, kwargs))
+            finally:
+                with self._moved:  # what cannot be sent any more is told so with all that wait
+                    self._pending.extendleft(reversed(taken))
             self._feed.close_chunk()
         self._feed.flush()
 
-    def _stored(self, fn: Callable[..., Any], first: Any) -> str:
+    def _send_one(self, future: Future[Any], fn: Callable[..., Any], call: Any) -> None:
+        """A call that cannot be sent is its future's failure; that nothing can be sent is the run's."""
+        index = self._feed.fed
+        self._sent[index] = future
+        try:
+            packed = self._packed(fn, call)
+        except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
+            del self._sent[index]
+            future.set_exception(error)
+            return
+        key = packed if isinstance(packed, str) else self._stored(fn, packed)
+        try:
+            self._feed.add(key, call)
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, BadInput):
+                raise
+            del self._sent[index]
+            future.set_exception(error)
+
+    def _packed(self, fn: Callable[..., Any], first: Any) -> PackedFunction | str:
+        """A function to be stored, or the key of one that is."""
         known = self._functions.pop(id(fn), None)
         if known is None:
-            packed = pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first])
-            known = _Stored(fn, self._feed.function(packed), packed.nbytes + _FUNCTION_BYTES)
-            let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)
+            return pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first])
         self._functions[id(fn)] = known
         return known.key
 
-    def _resolve(self) -> None:
+    def _stored(self, fn: Callable[..., Any], packed: PackedFunction) -> str:
+        known = _Stored(fn, self._feed.function(packed), packed.nbytes + _FUNCTION_BYTES)
+        let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)
+        self._functions[id(fn)] = known
+        return known.key
+
+    def _resolve(self, run: Run, driver: Driver) -> None:
         """Answers in, futures done."""
-        assert self._run is not None and self._driver is not None
         why = "its run ended"
         try:
-            for index, value in self._run.answers():
+            for index, value in run.answers():
                 future = self._sent[index]
                 if isinstance(value, Failure):
                     future.set_exception(exception_of(value))
@@ -252,10 +299,10 @@ class StarburstExecutor(Executor):
                     future.set_result(value)
                 del self._sent[index]
         except BaseException as error:
-            why = self._driver.reason or str(error)
+            why = driver.reason or str(error)
         with self._moved:
             if self._sent or self._pending or not self._shut:
-                self._broken = f"the executor cannot go on: {why} (run {self._run.id})"
+                self._broken = f"the executor cannot go on: {why} (run {run.id})"
                 self._moved.notify_all()
         if self._broken:
             self._threads[0].join()  # the sender: after it, no call is on its way from pending to sent
@@ -268,13 +315,13 @@ class StarburstExecutor(Executor):
             self._sent.clear()
             self._pending.clear()
         try:
-            if self._driver.error is not None:
-                self._run.cancel()  # nobody waits for its answers any more
-            self._run.wait()
+            if driver.error is not None:
+                run.cancel()  # nobody waits for its answers any more
+            run.wait()
         except Exception as error:
-            _log.warning("run %s was left as it is: %s", self._run.id, error)
+            _log.warning("run %s was left as it is: %s", run.id, error)
         if self._own_backend and self._fleet is None:
-            self._driver.backend.close()
+            driver.backend.close()
         _live.discard(self)
 
 

@@ -1,4 +1,7 @@
-"""Items in; packs, plan and chunk messages out, in that order, so that a crash in between loses nothing."""
+"""Items in; packs, plan and chunk messages out, in that order, so that a crash in between loses nothing.
+
+Each step may be done twice: what an outage has left undone is done when it is tried again.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from starburst_common.code import PackedFunction
-from starburst_common.errors import BadInput, Exists
+from starburst_common.errors import BadInput, Exists, NotFound, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
+from starburst_common.patience import Waits, create_ours, patiently, raised
 from starburst_common.ports import Backend
+from starburst_common.sign import SignOfLife
 from starburst_common.wire import FrameWriter, chunk_fields, chunk_message, document, item_parts, nbytes_of, seal
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
@@ -53,9 +58,18 @@ class Feed:
     """Takes items in order and sends them off. One thread at a time."""
 
     def __init__(
-        self, backend: Backend, run: RunId, fleet: FleetId, planned: Callable[[Sequence[Chunk]], None]
+        self,
+        backend: Backend,
+        run: RunId,
+        fleet: FleetId,
+        planned: Callable[[Sequence[Chunk]], None],
+        *,
+        sign: SignOfLife | None = None,
+        waits: Waits = raised,
     ) -> None:
-        self._backend, self._run, self._fleet = backend, run, fleet
+        self.run = run
+        self.waits = waits  #: how outages are waited for
+        self._backend, self._fleet, self._sign = backend, fleet, sign
         self._names = RunNames(run)
         self._planned = planned
         self._stored: set[str] = set()
@@ -63,19 +77,21 @@ class Feed:
         self._function = ""
         self._frames: list[_Frame] = []
         self._frame_bytes = 0
+        self._parcel: list[_Frame] = []  # what is being sent, which does not grow when it is tried again
         self.fed = 0  #: items taken so far
         self._first = 0
 
     def function(self, packed: PackedFunction) -> str:
-        """Store a function, once; its key."""
+        """Store a function, once; its key. Raises as `flush`."""
         key = self._names.function(packed.digest)
         if key in self._stored:
             return key
         store, secret = self._backend.store, self._backend.key
         bundle = packed.bundle
         if bundle is not None and (place := code_key(key, bundle.digest)) not in self._stored:
+            archive = seal(secret, place, [bundle.archive])
             with suppress(Exists):
-                store.create(place, seal(secret, place, [bundle.archive]))
+                patiently(lambda: store.create(place, archive), self.waits)
             self._stored.add(place)
         header = {
             "style": packed.style,
@@ -83,12 +99,12 @@ class Feed:
             "bundle": bundle.digest if bundle else None,
         }
         with suppress(Exists):
-            store.create(key, seal(secret, key, document(header, [packed.blob])))
+            patiently(lambda: store.create(key, seal(secret, key, document(header, [packed.blob]))), self.waits)
         self._stored.add(key)
         return key
 
     def add(self, function: str, item: Any) -> None:
-        """Take one item. Raises `BadInput` if it cannot be pickled."""
+        """Take one item. Raises `BadInput` if it cannot be pickled, and is not taken; else as `flush`."""
         if function != self._function:
             self.close_chunk()
             self._function = function
@@ -112,7 +128,7 @@ class Feed:
         """The items since the last chunk are one."""
         if not len(self._writer):
             return
-        parts = item_parts(self._backend.key, self._run, self._first, self._writer)
+        parts = item_parts(self._backend.key, self.run, self._first, self._writer)
         frame = _Frame(Span(self._first, self.fed), self._function, parts, nbytes_of(parts))
         self._frames.append(frame)
         self._frame_bytes += frame.nbytes
@@ -121,33 +137,54 @@ class Feed:
             self.flush()
 
     def flush(self) -> None:
-        """Store what is gathered and send its chunks."""
+        """Store what is gathered and send its chunks.
+
+        Raises what ends the waiting for an outage, or `RunCancelled` or `RunStopped` where somebody has ended the run.
+        After any of them it may be called again, and goes on where it was.
+        """
         self.close_chunk()
-        if not self._frames:
-            return
-        store, secret, first = self._backend.store, self._backend.key, self._frames[0].span.lo
+        while self._parcel or self._frames:
+            if not self._parcel:
+                self._parcel, self._frames, self._frame_bytes = self._frames, [], 0
+            if self._sign is not None:
+                self._sign.check()
+            self._send(self._parcel)
+            self._parcel = []
+
+    def end(self) -> None:
+        """The input is whole: say how many items there are, before `stop`. Raises as `flush`."""
+        self.flush()
+        key = self._names.input
+        body = seal(self._backend.key, key, document({"items": self.fed}))
+        patiently(lambda: create_ours(self._backend.store, key, body), self.waits)
+
+    def stop(self, why: str = "") -> None:
+        """No more items come, and nobody need wait for any: the input is whole, or it is not, for this reason."""
+        if self._sign is not None:
+            self._sign.stop(why)
+
+    def _send(self, frames: Sequence[_Frame]) -> None:
+        store, secret, first = self._backend.store, self._backend.key, frames[0].span.lo
         pack, chunks, offset = self._names.pack(first), [], 0
-        for frame in self._frames:
+        for frame in frames:
             ref = PackRef(pack, offset, frame.nbytes)
             chunks.append(Chunk(span=frame.span, function=frame.function, ref=ref))
             offset += frame.nbytes
-        store.create(pack, [part for frame in self._frames for part in frame.parts])
         plan = self._names.plan(first)
-        store.create(plan, seal(secret, plan, document({"chunks": [chunk_fields(chunk) for chunk in chunks]})))
-        self._planned(chunks)
+        sealed = seal(secret, plan, document({"chunks": [chunk_fields(chunk) for chunk in chunks]}))
         small = self._backend.inline_bytes
         messages = [
             chunk_message(
-                secret, self._fleet, self._run, chunk, b"".join(frame.parts) if frame.nbytes <= small else None
+                secret, self._fleet, self.run, chunk, b"".join(frame.parts) if frame.nbytes <= small else None
             )
-            for chunk, frame in zip(chunks, self._frames, strict=True)
+            for chunk, frame in zip(chunks, frames, strict=True)
         ]
-        self._backend.queue.send(work_queue(self._fleet), messages, group=self._run)
-        self._frames, self._frame_bytes = [], 0
-
-    def end(self) -> None:
-        """The input is whole: say how many items there are."""
-        self.flush()
-        key = self._names.input
-        with suppress(Exists):
-            self._backend.store.create(key, seal(self._backend.key, key, document({"items": self.fed})))
+        patiently(lambda: create_ours(store, pack, [part for frame in frames for part in frame.parts]), self.waits)
+        patiently(lambda: create_ours(store, plan, sealed), self.waits)
+        self._planned(chunks)
+        try:
+            patiently(lambda: self._backend.queue.send(work_queue(self._fleet), messages, group=self.run), self.waits)
+        except NotFound:  # whoever ended the run was the last to need its fleet
+            if self._sign is not None:
+                self._sign.look()
+            raise RunStopped(f"run {self.run} takes no more input: its work queue is gone") from None

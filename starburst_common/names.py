@@ -82,7 +82,7 @@ class RunNames:
 
     @property
     def spec(self) -> str:
-        """What was asked, written first."""
+        """What was asked: a run is there from now on."""
         return f"{self.folder}spec"
 
     @property
@@ -111,6 +111,11 @@ class RunNames:
     def input(self) -> str:
         """How many items there are, written when all are stored."""
         return f"{self.folder}input"
+
+    @property
+    def feeding(self) -> str:
+        """The sign of life of who feeds the run, while its input is not whole; written first of all. Not sealed."""
+        return f"{self.folder}feeding"
 
     @property
     def outcomes(self) -> str:

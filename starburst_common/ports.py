@@ -277,6 +277,8 @@ class Backend:
     lifetime_s: float  #: how long a worker lives at most
     keep_s: float  #: how long an ended run is kept
     inline_bytes: int  #: items and outcomes up to so many bytes ride inside messages
+    feeder_lost_s: float = 30.0  #: who feeds a run, and has given no sign of life for so long, is dead
+    patience_s: float = 900.0  #: so long an outage is waited for where somebody waits for a run to begin
     images: Images | None = None  #: None where workers run in this very environment
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ Any process may look, decide and act, one after another or at once: every action
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starburst_common.model import RunState
 from starburst_common.options import Tolerance
@@ -20,6 +20,7 @@ class Policy:
     slots: int  #: of each worker
     tolerate: Tolerance
     resend_after_s: float  #: an empty queue for so long, with chunks owed, has lost them
+    feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
 
 
@@ -41,6 +42,7 @@ class View:
     cancelled: bool = False
     breaker: str = ""  #: what the first items all failed with
     input_lost: str = ""  #: why the rest of the input cannot come any more
+    unheard_s: float = 0.0  #: so long whoever feeds the run had given no sign of life; 0 where we do
     launch_at: float = 0.0  #: not before, since the last launch was told to wait
     impossible: str = ""  #: why no worker can ever start
     dead: int = 0  #: messages that no worker could read or was done with, however often it was given them
@@ -66,9 +68,12 @@ class Finish:
 
     state: RunState
     reason: str = ""
+    input_lost: bool = field(default=False, compare=False, repr=False)  #: because the rest of its input never came
 
 
 Action = Launch | Resend | Finish
+#: Why no more input comes where nobody has said why.
+DIED = "the driver died while reading its input"
 
 
 def decide(view: View, policy: Policy) -> list[Action]:
@@ -94,6 +99,11 @@ def decide(view: View, policy: Policy) -> list[Action]:
     [Finish(state=<RunState.SUCCEEDED: 'succeeded'>, reason='')]
     >>> decide(replace(view, answered=50, failed=1), policy)[0].reason
     '1 of 100 items failed, more than the 0 tolerated'
+    >>> reading = replace(view, items=None, answered=7, owed=0)  # all so far is answered, more is to come
+    >>> decide(replace(reading, unheard_s=20), policy)
+    []
+    >>> decide(replace(reading, unheard_s=40), policy)[0].state
+    <RunState.STOPPED: 'stopped'>
     """
     known = view.items if view.items is not None else max(view.answered, _LEAST_SHARE)
     if not policy.tolerate.allows(failed=view.failed, items=known):  # the reason why somebody may have cancelled
@@ -108,8 +118,9 @@ def decide(view: View, policy: Policy) -> list[Action]:
         return [Finish(RunState.STOPPED, view.impossible)]
     if view.breaker:
         return [Finish(RunState.STOPPED, view.breaker)]
-    if view.input_lost and view.owed == 0:
-        return [Finish(RunState.STOPPED, view.input_lost)]
+    unfed = view.input_lost or (never_came(DIED, view.answered) if view.unheard_s > policy.feeder_lost_s else "")
+    if unfed and view.items is None and view.owed == 0:
+        return [Finish(RunState.STOPPED, unfed, input_lost=True)]
     if view.barren > policy.workers + _BARREN:
         return [Finish(RunState.STOPPED, f"{view.barren} workers in a row ended badly and settled nothing")]
     actions: list[Action] = []
@@ -122,6 +133,11 @@ def decide(view: View, policy: Policy) -> list[Action]:
     if lost:
         actions.append(Resend())
     return actions
+
+
+def never_came(why: str, stored: int) -> str:
+    """The reason of a run whose input is lost but for so many items."""
+    return f"{why}: {stored} items were stored and are answered, later ones never came: start a new run for those"
 
 
 def launchable(view: View, policy: Policy) -> int:

@@ -32,11 +32,13 @@ from starburst_common.options import Resources, Tolerance, is_number
 from starburst_common.phrases import told
 from starburst_common.ports import Backend
 from starburst_common.report import report_page
+from starburst_common.sign import read_sign
 from starburst_common.spec import Spec, expires_at, is_cancelled, keep_longer, kept_longer_s, read_end
 from starburst_common.wire import document, read_outcome, seal
 
 CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most
 _LONGEST_S = 36_500 * 86_400.0
+READING = "its input is still being read"
 
 
 class Run:
@@ -92,6 +94,7 @@ class Run:
             return stored_status(self._backend, self._spec)
         with driver.changed:
             ledger = driver.ledger
+            reading = ledger.items is None and not driver.state.over and not driver.input_lost
             return RunStatus(
                 id=self.id,
                 state=driver.state,
@@ -103,7 +106,7 @@ class Run:
                 created_at=self._spec.created_at,
                 ended_at=driver.ended_at,
                 slot_seconds=ledger.slot_seconds,
-                reason=driver.reason,
+                reason=driver.reason or (READING if reading else ""),
             )
 
     def wait(self, timeout: float | None = None) -> RunStatus:
@@ -414,7 +417,20 @@ def _reason(driver: Driver, workers: int) -> str:
     with suppress(NotFound):
         if what := bytes(driver.backend.store.get(RunNames(driver.run).waits)).decode():
             return f"waiting for {what}"
+    if driver.ledger.items is None and (reading := _reading(driver.backend, driver.run)):
+        return reading
     return "" if workers else "no worker is alive: `starburst attach` goes on with it"
+
+
+def _reading(backend: Backend, run: RunId) -> str:
+    """What one look tells of whether the rest of the input will come."""
+    sign = read_sign(backend, run)
+    if sign is None or sign.ended:
+        return ""
+    heard_s = time.time() - sign.at
+    if heard_s < 2 * backend.feeder_lost_s:
+        return READING
+    return f"who reads its input was last heard of {heard_s:,.0f} s ago: `starburst attach` ends it if that died"
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:

@@ -14,6 +14,7 @@ from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunId, RunState
 from starburst_common.names import RunNames, made_at
 from starburst_common.options import Options, Resources, Tolerance
+from starburst_common.patience import create_ours
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.reconcile import Policy
@@ -68,7 +69,7 @@ class Spec:
         )
 
     def write(self, backend: Backend) -> None:
-        """Store it, and say what of it nothing keeps."""
+        """Store it, and say what of it nothing keeps. Twice is no error."""
         if self.options["budget_usd"] is not None:
             _log.warning(
                 "run %s: budget=%g is written down, but nothing stops there yet: bound the cost by workers and timeout",
@@ -95,7 +96,7 @@ class Spec:
             "options": self.options,
         }
         key = RunNames(self.run).spec
-        backend.store.create(key, seal(backend.key, key, document(fields)))
+        create_ours(backend.store, key, seal(backend.key, key, document(fields)))
 
     @classmethod
     def read(cls, backend: Backend, run: RunId) -> Spec:
@@ -138,7 +139,7 @@ class Spec:
         try:
             return cls.read(backend, run)
         except NotFound:  # or its name is none
-            if not any(backend.store.list(RunNames(run).folder)):
+            if {*backend.store.list(RunNames(run).folder)} <= {RunNames(run).feeding}:  # it is not begun yet
                 raise
             return cls._unknown(run, f"{RunNames(run).spec} is gone")
         except Refused as error:
@@ -202,6 +203,7 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
             **{name: end.whole(name) for name in ("items", "answered", "failed")},
             "slot_seconds": end.number("slot_seconds"),
             "ended_at": end.number("ended_at"),
+            "input_lost": end.flag("input_lost") if end.given("input_lost") else None,  # earlier releases do not tell
         }
     except NotFound:
         return None

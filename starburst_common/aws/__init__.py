@@ -58,6 +58,7 @@ def aws_backend(
         lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,
         inline_bytes=48 << 10,
+        feeder_lost_s=120.0,
         images=EcsImages(site, image or ImageSettings(), clients, store),
     )
 

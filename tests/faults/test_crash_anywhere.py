@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from starburst_common import InputLost, Run, RunState, attach
+from starburst_common import InputLost, NotFound, Run, RunState, attach
+from starburst_common.model import RunId
 from starburst_common.names import RUNS
 from starburst_common.ports import Backend
 from starburst_common.prune import prune
+from starburst_common.sign import unfed
 from tests.faults.conftest import AwsBed, Bed, LocalBed
 from tests.faults.dying import IDLE_S, MONTH_S, N, mapped, pruned
 
@@ -20,13 +22,18 @@ REST = pytest.mark.rest
 #: Points of a driver's way at which it dies, in their order, and what whoever comes then finds. Between two calls that
 #: change nothing a crash leaves what it leaves at the next one that does, so those have no points of their own.
 #: "Halfway" is for calls that do several things. What a driver hears or starts goes on without it: hence "after".
-NOTHING, NO_ITEM, ALL_ITEMS, WHOLE = "no run", "no item of the run", "the run's items, but not their end", "the run"
+NOTHING, NO_RUN, NO_ITEM, ALL_ITEMS, WHOLE = (
+    *("nothing", "a sign of life, but no run", "no item of the run", "the run's items, but not their end"),
+    "the run",
+)
+LOST_S = 1.0  #: a driver that is dead is known to be after so long
 POINTS = {
     "before store.put fleets/fleet/held-by/cluster": NOTHING,
     "before queue.ensure fleet-work": NOTHING,
-    "before store.create runs/run/spec": NOTHING,
-    "before queue.ensure run-notices": NO_ITEM,
-    "before store.put fleets/fleet/held-by/run": NO_ITEM,
+    "before store.put runs/run/feeding": NOTHING,
+    "before store.put fleets/fleet/held-by/run": NO_RUN,
+    "before queue.ensure run-notices": NO_RUN,
+    "before store.create runs/run/spec": NO_RUN,
     "before store.create runs/run/code": NO_ITEM,
     "before store.create runs/run/functions": NO_ITEM,
     "before store.create runs/run/packs": NO_ITEM,
@@ -34,6 +41,7 @@ POINTS = {
     "before queue.send fleet-work": ALL_ITEMS,
     "halfway queue.send fleet-work": ALL_ITEMS,
     "before store.create runs/run/input": ALL_ITEMS,
+    "before store.delete runs/run/feeding": WHOLE,
     "before compute.launch": WHOLE,
     "halfway compute.launch": WHOLE,
     "after compute.launch": WHOLE,
@@ -102,11 +110,16 @@ def died_at(bed: Bed, point: str) -> None:
     """A driver dies there; what comes of it."""
     died = mapped(bed.text, point)
     assert died.at == point, f"the driver never came there, but by {died.calls}"
-    backend = replace(bed.backend, idle_s=IDLE_S)
+    backend = replace(bed.backend, idle_s=IDLE_S, feeder_lost_s=LOST_S)
     found = POINTS[point]
-    names = backend.store.folders(RUNS)
+    names = [RunId(name) for name in backend.store.folders(RUNS)]
     assert len(names) == (found != NOTHING)
+    assert unfed(backend, names) == (set() if found == WHOLE else {*names})
     for name in names:
+        if found == NO_RUN:
+            with pytest.raises(NotFound):
+                attach(name, backend=backend)
+            continue
         run, items = attach(name, backend=backend), 0 if found == NO_ITEM else N
         if found == WHOLE:
             assert run.results(timeout=120) == [*range(N)]

@@ -1,0 +1,76 @@
+"""A call that an outage may meet in, the same call again out, for as long as that is worth it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from starburst_common.errors import Exists, NotFound
+from starburst_common.model import Buffer
+from starburst_common.ports import ObjectStore
+
+_log = logging.getLogger("starburst")
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.05, 1.0
+_T = TypeVar("_T")
+
+#: Told of an outage at each failed try, and raises what ends the waiting; told None once it is over.
+Waits = Callable[[OSError | None], None]
+
+
+def patiently(call: Callable[[], _T], waits: Waits) -> _T:
+    """What the call gives, once no outage meets it any more. The call must be safe to do twice."""
+    pause_s = 0.0
+    while True:
+        try:
+            value = call()
+        except OSError as error:
+            waits(error)
+            pause_s = min(2 * pause_s or _FIRST_PAUSE_S, _MOST_PAUSE_S)
+            time.sleep(pause_s)
+        else:
+            if pause_s:
+                waits(None)
+            return value
+
+
+def raised(error: OSError | None) -> None:
+    """Wait for no outage."""
+    if error is not None:
+        raise error
+
+
+def bounded(what: str, seconds: float) -> Waits:
+    """Wait out an outage, but none that lasts longer: that one is raised."""
+    since: float | None = None
+
+    def waits(error: OSError | None) -> None:
+        nonlocal since
+        if error is None:
+            _log.warning("%s: goes on", what)
+            since = None
+        elif since is None:
+            _log.warning("%s: waiting for %s", what, error)
+            since = time.monotonic()
+        elif time.monotonic() - since > seconds:
+            raise error
+
+    return waits
+
+
+def create_ours(store: ObjectStore, key: str, body: Buffer | Sequence[Buffer]) -> None:
+    """`create` that may be tried again: these very bytes, where they are there, were written by an earlier try.
+
+    Raises `Exists` if the key is taken by others.
+    """
+    try:
+        store.create(key, body)
+    except Exists:
+        ours = body if isinstance(body, bytes | bytearray | memoryview) else b"".join(body)
+        try:
+            found = store.get(key)
+        except NotFound:
+            found = b""
+        if found != ours:
+            raise
