@@ -22,6 +22,7 @@ from typing import BinaryIO, cast
 
 from starburst_common.errors import CannotBuild
 from starburst_common.image.oci import Layer
+from starburst_common.trust import CACHE_INSTEAD, own_folder
 
 _PIECE = 1 << 20
 _LEVEL = 6  #: of gzip: 9 takes thrice as long for one hundredth less
@@ -93,7 +94,7 @@ class LayerCache:
     @contextmanager
     def work_folder(self) -> Iterator[Path]:
         """A folder to make layers in; what crashed builds and old versions left goes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder, CACHE_INSTEAD)  # what is in it goes into images
         now = time.time()
         for path in self.folder.iterdir():
             old_s = now - _modified(path)

@@ -240,15 +240,15 @@ class _Base:
             missing = [digest for digest in sizes if not there[digest]]
             if missing:
                 tell(f"copying the base image's layers, {_mb(sum(sizes[one] for one in missing))}")
-            list(pool.map(lambda digest: self._copy(digest, to, work), missing))
+            list(pool.map(lambda digest: self._copy(digest, sizes[digest], to, work), missing))
 
-    def _copy(self, digest: str, to: _Place, work: Path) -> None:
+    def _copy(self, digest: str, size: int, to: _Place, work: Path) -> None:
         if to.registry.host == self.place.registry.host and to.registry.mount(
             to.repository, digest, self.place.repository
         ):
             return
         file = work / digest.rpartition(":")[2]
-        self.place.registry.fetch_blob(self.place.repository, digest, file)
+        self.place.registry.fetch_blob(self.place.repository, digest, file, size=size)
         to.registry.put_blob(to.repository, digest, file)
         file.unlink()
 
