@@ -108,22 +108,22 @@ class Registry:
 
         return self._exchange.tried(repository, look)
 
-    def blob(self, repository: str, digest: str) -> bytes:
-        """All of a small one, such as an image's configuration."""
+    def blob(self, repository: str, digest: str, *, most: int | None = None) -> bytes:
+        """All of one that is not larger than `most`, where that is said."""
 
         def read() -> bytes:
-            return b"".join(self._pieces(repository, digest, MANIFEST_BYTES))
+            return b"".join(self._pieces(repository, digest, most))
 
         return self._exchange.tried(repository, read)
 
-    def fetch_blob(self, repository: str, digest: str, file: Path, *, size: int) -> None:
-        """Into a file, which then has just what the digest says, and as many bytes as its manifest does."""
+    def fetch_blob(self, repository: str, digest: str, file: Path, *, size: int | None = None) -> None:
+        """Into a file, which then has just what the digest says, and as many bytes as its manifest does, if known."""
 
         def read() -> None:
             with file.open("wb") as into:
                 for piece in self._pieces(repository, digest, size):
                     into.write(piece)
-                if into.tell() != size:
+                if size is not None and into.tell() != size:
                     raise CannotBuild(
                         f"{self._exchange.named(repository)} has {into.tell():,} bytes as blob {digest}, and {size:,} "
                         "in its manifest"
@@ -154,13 +154,13 @@ class Registry:
 
         return self._exchange.tried(repository, mount)
 
-    def _pieces(self, repository: str, digest: str, most: int) -> Iterator[bytes]:
-        seen, left = hashlib.sha256(), most
+    def _pieces(self, repository: str, digest: str, most: int | None) -> Iterator[bytes]:
+        seen, came = hashlib.sha256(), 0
         with self._exchange.sent("GET", repository, f"blobs/{digest}") as answer:
             for piece in answer.stream(_PIECE, decode_content=False):
                 seen.update(piece)
-                left -= len(piece)
-                if left < 0:
+                came += len(piece)
+                if most is not None and came > most:
                     raise CannotBuild(
                         f"{self._exchange.named(repository)} sends more than the {most:,} bytes of blob {digest}"
                     )
