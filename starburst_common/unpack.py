@@ -28,7 +28,11 @@ def unpack_bundle(backend: Backend, key: str, folder: Path) -> None:
         found = _unpacked(archive, draft)
         if found != digest:
             raise Refused(f"{key}: its files are those of {found}; refused")
-        draft.rename(folder)
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else somebody unpacked the same meanwhile
+                raise
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise Refused(f"{key}: no zip of files that starburst makes: {error}; refused") from None
     finally:
