@@ -3,6 +3,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 SPREAD := -n 4 --dist loadfile # many tests wait: it takes four processes to keep two cores busy
 TEST := $(RUN) --group dev pytest $(SPREAD)
+SEEDS := 0:200# of the schedules that `make soak` tries
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # the same for Prefect's client, which otherwise has a word on it printed amid the demo's first lines
 export DO_NOT_TRACK := 1
@@ -36,8 +37,10 @@ test-pythons: uv ## The fast tests on the other Pythons, where there are some
 test-wheels: uv ## The wheel in empty environments of each Python, with each extra alone and the newest of what it needs
 	@$(RUN) --group dev python -m tests.wheels
 
-test-soak: uv ## Three minutes of what `make soak` does for half an hour
+test-soak: uv ## Three minutes of what `make soak` does for half an hour, and some schedules on each backend
 	@$(RUN) --group dev python -m tests.soak --minutes 3
+	@$(RUN) --group dev python -m tests.soak --schedules 0:20 --on local
+	@$(RUN) --group dev python -m tests.soak --schedules 0:10 --on bed --at-once 2
 
 check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev ruff format --check .
@@ -50,8 +53,10 @@ check: uv ## Format, lint, strict types, layers, doctests
 docs: uv ## The tables in docs/ that are made from the code
 	@$(RUN) --group dev python -m tests.docs_tables
 
-soak: uv ## Half an hour of maps on the test bed under random faults
+soak: uv ## Half an hour of maps on the test bed under random faults, then schedules of faults here and there (SEEDS=0:1000)
 	@$(RUN) --group dev python -m tests.soak --minutes 30
+	@$(RUN) --group dev python -m tests.soak --schedules $(SEEDS) --on local
+	@$(RUN) --group dev python -m tests.soak --schedules $(SEEDS) --on bed --at-once 2
 
 bench: uv ## Timings against peers, recorded in docs/performance.md
 	@$(RUN) --group dev --group bench python -m benchmarks

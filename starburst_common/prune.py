@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from starburst_common.errors import NotFound, Refused
+from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, made_at, work_queue
 from starburst_common.phrases import our_log
@@ -47,12 +47,15 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
 
 
 def prune_now_and_then(backend: Backend) -> None:
-    """`prune`, at most once an hour however many processes ask."""
+    """`prune`, at most once an hour however many processes ask; where it cannot be done now, the next one does it."""
     last = 0.0
-    with suppress(NotFound, ValueError):
-        last = float(bytes(backend.store.get(PRUNED)))
-    if not 0 <= time.time() - last < _EVERY_S:
-        prune(backend)
+    try:
+        with suppress(NotFound, ValueError):
+            last = float(bytes(backend.store.get(PRUNED)))
+        if not 0 <= time.time() - last < _EVERY_S:
+            prune(backend)
+    except (Unavailable, Denied) as error:
+        _log.warning("old runs are not removed now: %s", error)
 
 
 def _store_time(backend: Backend) -> float:

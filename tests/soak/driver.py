@@ -5,6 +5,7 @@ A process of its own, so that it can be killed, and another be told to attach to
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import sys
@@ -31,8 +32,8 @@ _said = threading.Lock()
 
 
 def soak_backend(text: str) -> Backend:
-    """The backend that a text names, at the pace of a soak."""
-    return replace(open_place(text), **PACE)  # type: ignore[arg-type]
+    """The backend that a text names, at the pace of a soak, or at one of its own."""
+    return replace(open_place(text), **{**PACE, **json.loads(text).get("pace", {})})
 
 
 def say(event: str, **fields: Any) -> None:
@@ -45,6 +46,11 @@ def rss_mib() -> float:
     """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / (1 << 20)
+
+
+def descriptors() -> int:
+    """Open ones of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def check(run: Run, job: Job) -> dict[str, int]:
@@ -110,6 +116,7 @@ def main() -> None:
     """Serve rounds until there are no more."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("starburst").setLevel(logging.INFO)
+    before = descriptors()
     backend = soak_backend(sys.argv[1])
     say("ready", rss_mib=rss_mib())
     for line in sys.stdin:
@@ -120,6 +127,10 @@ def main() -> None:
             say("failed", why=traceback.format_exc())
             return
         say("round", rss_mib=rss_mib(), seconds=time.monotonic() - began)
+    backend.close()
+    del backend
+    gc.collect()
+    say("closed", descriptors=descriptors() - before)
 
 
 if __name__ == "__main__":

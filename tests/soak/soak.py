@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,11 +60,12 @@ class Figures:
 class DriverProcess:
     """A driver, and what it says."""
 
-    def __init__(self, text: str, log: Path) -> None:
+    def __init__(self, text: str, log: Path, env: Mapping[str, str] | None = None) -> None:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.soak.driver", text],
                 cwd=REPOSITORY,
+                env={**os.environ, **(env or {})},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
@@ -78,6 +80,11 @@ class DriverProcess:
         assert self.process.stdin
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
+
+    def ask_no_more(self) -> None:
+        """It closes what it has, and ends."""
+        assert self.process.stdin
+        self.process.stdin.close()
 
     def end(self) -> None:
         """End it."""

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
-from starburst_common.trust import owner_only
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
 
@@ -45,8 +44,7 @@ class Board:
 
     def __init__(self, file: Path) -> None:
         if not file.exists():
-            with open(file, "wb", opener=owner_only) as new:
-                new.write(_BOARD.pack(-1, -1, GO, 0))
+            file.write_bytes(_BOARD.pack(-1, -1, GO, 0))
         with file.open("r+b") as handle:
             self._map = mmap(handle.fileno(), _BOARD.size)
         self._cells = memoryview(self._map).cast("q")
@@ -285,11 +283,11 @@ class Loaded(NamedTuple):
 
 def load_function(blob: bytes, bundle: str | None) -> Loaded:
     """The user's function, with the user's modules importable."""
-    from starburst_common.wire import inflated
+    import zlib
 
     if bundle is not None and bundle not in sys.path:
         sys.path.insert(0, bundle)
-    pickled = inflated(blob)
+    pickled = zlib.decompress(blob)
     function, retry_on = pickle.loads(pickled)
     return Loaded(function, retry_on, len(pickled))
 
