@@ -48,6 +48,8 @@ _SECRETS = (
 _is_secret = re.compile("|".join(map(translate, _SECRETS))).match
 _IMPORTABLE = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
 _OURS, _GITS = ".starburstignore", ".gitignore"
+BUNDLE_BYTES = 1 << 30  #: a bundle's files have together at most
+BUNDLE_FILES = 100_000
 _LARGE_BYTES = 50 << 20
 _RACY_S = 2.0  #: a file written so lately may change again without a trace in its times
 _NAMED = 10  #: so many files are named in a line
@@ -114,6 +116,14 @@ def bundle_of(modules: dict[str, Module]) -> Bundle | None:
         return None
     names = tuple(sorted(modules))
     files = tuple(file for name in names for file in modules[name].files)
+    nbytes = sum(file.stamp.size for file in files)
+    if len(files) > BUNDLE_FILES or nbytes > BUNDLE_BYTES:
+        largest = max(files, key=lambda file: file.stamp.size)
+        raise BadInput(
+            f"your modules {', '.join(names)} have {len(files):,} files with {nbytes / 1e6:,.0f} MB (the largest is "
+            f"{largest.inside}), and at most {BUNDLE_FILES:,} with {BUNDLE_BYTES / 1e6:,.0f} MB travel: name what "
+            f"workers do not need in {_OURS}, or have them read it from S3"
+        )
     newest_ns = max((max(file.stamp[:2]) for file in files), default=0)
     settled = newest_ns < time.time_ns() - _RACY_S * 1e9
     bundle = (_zipped if settled else _zipped.__wrapped__)(names, files)

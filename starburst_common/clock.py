@@ -10,6 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from starburst_common.trust import owner_only
+
 #: Seconds since the machine was started, sleep included; on macOS the monotonic clock is that.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -39,7 +41,8 @@ class FolderClock:
         if offset is None:
             offset = max(time.time(), *self._seen()) - since_boot()
             draft = file.with_name(f"{file.name}#{secrets.randbits(63)}")  # no store lists such names
-            draft.write_text(repr(offset))
+            with open(draft, "x", opener=owner_only) as out:
+                out.write(repr(offset))
             try:
                 os.link(draft, file)
             except FileExistsError:  # another was first, or a power cut left nothing in it

@@ -21,6 +21,7 @@ from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout
 from starburst_common.model import Buffer
 from starburst_common.phrases import our_log
+from starburst_common.wire import FUNCTION_BYTES
 
 _log = our_log()
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
@@ -54,6 +55,11 @@ def pack_function(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
             "open connections, files and locks inside it rather than capturing them"
         ) from error
+    if len(pickled) > FUNCTION_BYTES:
+        raise BadInput(
+            f"the function {getattr(function, '__qualname__', function)!r} and what it closes over have "
+            f"{len(pickled) / 1e6:,.0f} MB, at most {FUNCTION_BYTES / 1e6:,.0f} MB travel: have workers read large data"
+        )
     names = set(names_in(pickled))
     for sample in samples:
         try:

@@ -15,6 +15,7 @@ from platformdirs import user_cache_path, user_config_path
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line, told
 from starburst_common.site import Site
+from starburst_common.trust import what_others_may
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -109,7 +110,11 @@ def config_file() -> Path:
 def settings(*, backend: str | None = None, home: Path | None = None, env: Mapping[str, str] = os.environ) -> Settings:
     """Resolve every setting once. Raises `BadInput` for one that is unknown or wrong, saying where it came from."""
     file = config_file()
-    written = _read(file) if file.exists() else {}
+    written: dict[str, Any] = {}
+    if file.exists():
+        if why := what_others_may(file, whose="STARBURST_CONFIG" not in env):
+            raise BadInput(f"{file}: {why}, and settings say what is run: make it yours alone, or remove it")
+        written = _read(file)
     defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}
     table = written.pop("site", None)
     image = ImageSettings.of(written.pop("image", {}), f"{file}: [image]")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -17,8 +18,10 @@ from starburst_common.clock import FolderClock
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, StarburstError, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.ports import Entry
+from starburst_common.trust import owner_only
 
 EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
+_TRIES = 20
 _SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
 _FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
 
@@ -92,22 +95,16 @@ class FolderObjects(Objects):
     def __init__(self, folder: Path) -> None:
         from obstore.store import LocalStore
 
-        super().__init__(LocalStore(str(folder), mkdir=True))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(LocalStore(str(folder)))
         self._folder = folder
         self._clock = FolderClock(folder / "clock")
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
-        super().create(key, body)
-        self._date(key)
+        self._write(key, body, os.link)
 
     def put(self, key: str, body: Buffer) -> None:
-        super().put(key, body)
-        self._date(key)
-
-    def _date(self, key: str) -> None:
-        now = self._clock.now()
-        with suppress(FileNotFoundError):
-            os.utime(self._folder / key, (now, now))
+        self._write(key, body, os.replace)
 
     def folders(self, prefix: str) -> list[str]:
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._folder / prefix.strip("/")) as found:
@@ -126,6 +123,29 @@ class FolderObjects(Objects):
             with suppress(FileNotFoundError):
                 if time.time() - draft.stat().st_mtime >= older_than_s:
                     draft.unlink()
+
+    def _write(self, key: str, body: Buffer | Sequence[Buffer], take_its_name: Callable[[Path, Path], None]) -> None:
+        """Not through obstore: a file must be its owner's alone from the start, whatever the umask."""
+        place = self._folder / key
+        parts = (body,) if isinstance(body, bytes | bytearray | memoryview) else body
+        with speaking_of(key):
+            for tries_left in reversed(range(_TRIES)):
+                draft = place.with_name(f"{place.name}#{secrets.randbits(63)}")  # obstore lists no such names
+                try:
+                    with open(draft, "xb", opener=owner_only) as out:
+                        out.writelines(parts)
+                    now = self._clock.now()
+                    os.utime(draft, (now, now))
+                    take_its_name(draft, place)
+                    return
+                except FileNotFoundError:  # its folder is not there yet, or was removed meanwhile
+                    if not tries_left:
+                        raise
+                    with suppress(FileNotFoundError):
+                        for folder in reversed([each for each in place.parents if each.is_relative_to(self._folder)]):
+                            folder.mkdir(mode=0o700, exist_ok=True)
+                finally:
+                    draft.unlink(missing_ok=True)
 
 
 def _holds_keys(folder: str) -> bool:
@@ -146,9 +166,9 @@ def speaking_of(key: str) -> Iterator[None]:
     _stay_in_one_process()
     try:
         yield
-    except AlreadyExistsError:
+    except (AlreadyExistsError, FileExistsError):
         raise Exists(f"{key} is already there") from None
-    except (BaseError, FileNotFoundError) as error:
+    except (BaseError, OSError) as error:
         raise _meaning(error, key) from error
 
 

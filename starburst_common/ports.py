@@ -258,6 +258,9 @@ class Images(Protocol):
         """
 
 
+KEY_BYTES = 32  #: the least that a signing key has
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One place to run: its ports, the signing key, and the few numbers in which places differ."""

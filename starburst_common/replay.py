@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,8 @@ from starburst_common.errors import BadInput
 from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
-from starburst_common.wire import Frames, checked_frames, read_document, unseal
+from starburst_common.unpack import unpack_bundle
+from starburst_common.wire import Frames, checked_frames, inflated, read_document, unseal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +37,12 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     """
     chunk = _chunk_of(backend, run, item)
     blob = backend.store.get(chunk.function)
-    header, (packed,) = read_document(unseal(backend.key, chunk.function, blob))
+    header, (packed,) = read_document(unseal(backend.key, chunk.function, blob), chunk.function)
     if scratch is not None and header["bundle"] is not None:
-        place = code_key(chunk.function, header["bundle"])
-        archive = unseal(backend.key, place, backend.store.get(place))
-        zipfile.ZipFile(io.BytesIO(archive)).extractall(scratch)
-        sys.path.insert(0, str(scratch))
-    function, _ = pickle.loads(zlib.decompress(packed))
+        modules = scratch / "modules"
+        unpack_bundle(backend, code_key(chunk.function, header["bundle"]), modules)
+        sys.path.insert(0, str(modules))
+    function, _ = pickle.loads(inflated(packed))
     frames = backend.store.get_range(*chunk.ref)
     argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]
     if header["style"] == "call":

@@ -16,6 +16,7 @@ import json
 import pickle
 import re
 import struct
+import zlib
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -247,6 +248,23 @@ def _span(about: str, value: Any, within: Span | None = None) -> Span:
     if span.lo >= span.hi or (within is not None and not within.lo <= span.lo < span.hi <= within.hi):
         raise malformed(about, f"{value!r:.80} is no span" + (f" within {within}" if within is not None else ""))
     return span
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+FUNCTION_BYTES = 2 << 30  #: a pickled function has at most
+
+
+def inflated(blob: Buffer) -> bytes:
+    """A stored function's pickle. Raises `Refused` for one that is larger than any that is stored."""
+    inflater = zlib.decompressobj()
+    try:
+        pickled = inflater.decompress(blob, FUNCTION_BYTES)
+    except zlib.error as error:
+        raise Refused(f"a function that cannot be decompressed: {error}; refused") from None
+    if not inflater.eof:
+        raise Refused(f"a function that is cut off, or has more than {FUNCTION_BYTES:,} bytes; refused")
+    return pickled
 
 
 # --- frames: many pickled values --------------------------------------------------------------------------------------

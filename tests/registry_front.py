@@ -98,6 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, json.dumps({"token": "a-token"}).encode() if self._is_user() else b"{}")
             return
         body = self.rfile.read(size)
+        if how == "long":
+            self._answer(200, bytes(5 << 20))
+            return
         if how.isdigit():
             headers = {"Retry-After": "1"} if how == "429" else {}
             self._answer(int(how), b'{"errors":[{"code":"SCRIPTED","message":"as told"}]}', headers)

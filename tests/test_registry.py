@@ -13,7 +13,7 @@ import pytest
 
 from starburst_common.errors import BadInput, CannotBuild, Exists, Unavailable
 from starburst_common.image import oci
-from starburst_common.image.registry import Registry, parse_reference
+from starburst_common.image.registry import MANIFEST_BYTES, Registry, parse_reference
 from tests.places import environment
 from tests.registry_front import PASSWORD, Front, front_of
 from tests.testbed.engine import Engine
@@ -60,7 +60,7 @@ def test_blobs_and_manifests_come_back_as_they_were(
     registry.put_blob(repository, digest(body), body)
     assert front.count("^PATCH") == 1
     assert registry.has_blob(repository, digest(body)) and registry.blob(repository, digest(body)) == body
-    registry.fetch_blob(repository, digest(body), tmp_path / "came")
+    registry.fetch_blob(repository, digest(body), tmp_path / "came", size=len(body))
     assert (tmp_path / "came").read_bytes() == body
     assert registry.manifest(repository, "one") is None and registry.digest(repository, "one") is None
     made = stored(registry, repository, "one")
@@ -135,8 +135,26 @@ def test_a_download_that_breaks_is_begun_anew(front: Front, repository: str, how
     body = os.urandom(2 << 20)
     registry.put_blob(repository, digest(body), body)
     front.fail("^GET .*blobs", how)
-    registry.fetch_blob(repository, digest(body), tmp_path / "came")
+    registry.fetch_blob(repository, digest(body), tmp_path / "came", size=len(body))
     assert (tmp_path / "came").read_bytes() == body
+
+
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(front: Front, repository: str, tmp_path: Path) -> None:
+    """A manifest and a configuration have at most 4 MiB, a layer as many bytes as its manifest says; no try again."""
+    registry = Registry(front.url)
+    body = os.urandom(5 << 20)
+    registry.put_blob(repository, digest(body), body)
+    with pytest.raises(CannotBuild, match="sends more than the 4,194,304 bytes"):
+        registry.blob(repository, digest(body), most=MANIFEST_BYTES)
+    with pytest.raises(CannotBuild, match="sends more than the 1,000 bytes"):
+        registry.fetch_blob(repository, digest(body), tmp_path / "came", size=1000)
+    with pytest.raises(CannotBuild, match=r"has 5,242,880 bytes as blob .*, and 5,242,881 in its manifest"):
+        registry.fetch_blob(repository, digest(body), tmp_path / "came", size=len(body) + 1)
+    assert front.count("^GET .*blobs") == 3
+    front.fail("^GET .*manifests", "long")
+    with pytest.raises(CannotBuild, match="more than the 4,194,304 bytes"):
+        registry.manifest(repository, "one")
+    assert front.count("^GET .*manifests") == 1
 
 
 def test_a_registry_that_does_not_recover_is_unavailable(front: Front, repository: str) -> None:

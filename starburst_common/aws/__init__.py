@@ -13,7 +13,7 @@ from starburst_common.aws.requests import tags
 from starburst_common.aws.store import S3Objects
 from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput, NotFound
-from starburst_common.ports import Backend
+from starburst_common.ports import KEY_BYTES, Backend
 from starburst_common.site import Site
 
 if TYPE_CHECKING:
@@ -74,4 +74,9 @@ def _signing_key(clients: Clients, arn: str) -> bytes:
                 value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
     except NotFound as error:
         raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
-    return value.encode()
+    key = value.encode()
+    if len(key) < KEY_BYTES:
+        raise BadInput(
+            f"{arn} has {len(key)} bytes, and a signing key has {KEY_BYTES} at least: put a longer one there"
+        )
+    return key

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from starburst_common.environment.lines import Lines, project_name, requirement,
 from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
 from starburst_common.phrases import our_log
+from starburst_common.trust import CACHE_INSTEAD, own_folder, owner_only
 
 _log = our_log()
 _VERSION = 2  #: of what is cached
@@ -75,6 +77,8 @@ def find_environment(
     folder = folder.resolve()
     path = _named(requirements) if requirements is not None else _nearest(folder)
     cache = user_cache_path("starburst") / "environments" if cache is None else cache
+    with suppress(OSError):  # a cache that cannot be written costs time only
+        cache = own_folder(cache, CACHE_INSTEAD)
     packages = freeze.installed()
     asked = Asked(
         groups=tuple(sorted(groups)), extras=tuple(sorted(extras)), folder=folder, index_strategy=index_strategy
@@ -302,8 +306,8 @@ def _cached(cache: Path, key: str, good_for_s: float | None, find: Callable[[], 
 def _keep(path: Path, text: str) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=owner_only) as file:
+            file.write(text)
         temporary.replace(path)
         for old in path.parent.iterdir():
             if old.stat().st_mtime < time.time() - _KEPT_S:

@@ -22,6 +22,7 @@ from typing import BinaryIO, cast
 
 from starburst_common.errors import CannotBuild
 from starburst_common.image.oci import Layer
+from starburst_common.trust import CACHE_INSTEAD, own_folder
 
 _PIECE = 1 << 20
 _LEVEL = 6  #: of gzip: 9 takes thrice as long for one hundredth less
@@ -87,12 +88,15 @@ def pack(folder: Path, file: Path, *, by: str, owners: dict[str, tuple[int, int]
 class LayerCache:
     """Layers made before, by what they are made from; any number of processes share it, and may crash in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, own: bool = True) -> None:
         self.folder = folder
+        self._own = own  # nobody else may have a hand in it; one that the caller names is what the caller makes it
 
     @contextmanager
     def work_folder(self) -> Iterator[Path]:
         """A folder to make layers in; what crashed builds and old versions left goes."""
+        if self._own:
+            own_folder(self.folder, CACHE_INSTEAD)  # what is in it goes into images
         self.folder.mkdir(parents=True, exist_ok=True)
         now = time.time()
         for path in self.folder.iterdir():

@@ -18,7 +18,7 @@ from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput, CannotBuild, Exists, NotFound, StarburstError
 from starburst_common.image import oci, worker
 from starburst_common.image.recipe import PYTHON_LABEL, Recipe
-from starburst_common.image.registry import Manifest, Registry, parse_reference
+from starburst_common.image.registry import MANIFEST_BYTES, Manifest, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel
 from starburst_common.names import build_turns
 from starburst_common.phrases import our_log
@@ -238,4 +238,4 @@ class Turn:
 
 def _config(registry: Registry, repository: str, manifest: Manifest) -> dict[str, Any]:
     with oci.well_formed():
-        return oci.parsed(registry.blob(repository, manifest.content["config"]["digest"]))
+        return oci.parsed(registry.blob(repository, manifest.content["config"]["digest"], most=MANIFEST_BYTES))

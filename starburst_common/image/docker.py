@@ -25,6 +25,7 @@ from starburst_common.image import context, wheels
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.ports import Access
+from starburst_common.trust import CACHE_INSTEAD, own_folder, owner_only
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -84,10 +85,12 @@ class DockerBuilder:
             return there
         if why := self.lacking(recipe):
             raise CannotBuild(why)
-        self._logs.mkdir(parents=True, exist_ok=True)
+        own_folder(self._logs, CACHE_INSTEAD)
         log = self._logs / f"{recipe.tag}.log"
-        with tempfile.TemporaryDirectory(prefix="starburst-build-") as folder, log.open("w") as kept:
-            log.chmod(0o600)
+        with (
+            tempfile.TemporaryDirectory(prefix="starburst-build-") as folder,
+            open(log, "w", opener=owner_only) as kept,
+        ):
             context.prepare(Path(folder), recipe)
             told = _Told(kept.write, tell, log)
             with _engine(_PATIENCE_S) as client:

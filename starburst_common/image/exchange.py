@@ -29,6 +29,7 @@ _LONGEST_PAUSE_S = 30.0  #: however long a registry asks for
 _TIMEOUT = Timeout(connect=10, read=120)  # a registry checks a large upload before it answers
 _REDIRECTS = 5
 _ERROR_BYTES = 1 << 16
+_TOKEN_BYTES = 1 << 20
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")  # of SSL_CERT_FILE, OpenSSL knows itself
 Result = TypeVar("Result")
@@ -143,6 +144,13 @@ class Exchange:
             self._pools[proxy] = _pool(proxy)
         return self._pools[proxy]
 
+    def body(self, repository: str, answer: BaseHTTPResponse, most: int) -> bytes:
+        """All of an answer, which may not be longer than what is asked for ever is. Raises `CannotBuild`."""
+        body = answer.read(most + 1)
+        if len(body) > most:
+            raise CannotBuild(f"{self.named(repository)} answers with more than the {most:,} bytes that are read of it")
+        return body
+
     # --- who we are ---------------------------------------------------------------------------------------------------
 
     def _authorize(self, repository: str, challenge: str, scopes: tuple[str, ...]) -> None:
@@ -169,7 +177,7 @@ class Exchange:
         try:
             if answer.status != HTTPStatus.OK:
                 self._refused(repository, answer)
-            said = json.loads(answer.read())
+            said = json.loads(self.body(repository, answer, _TOKEN_BYTES))
             token = said.get("token") or said.get("access_token")
         except (ValueError, AttributeError, RecursionError):
             raise Again(f"{split.netloc} gives no token where the registry says that it does") from None

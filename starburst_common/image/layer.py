@@ -23,7 +23,7 @@ from starburst_common.image import recipe as layout
 from starburst_common.image.blob import LayerCache
 from starburst_common.image.oci import Layer, Manifest
 from starburst_common.image.recipe import Recipe
-from starburst_common.image.registry import Registry, parse_reference
+from starburst_common.image.registry import MANIFEST_BYTES, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel
 from starburst_common.ports import Access
 
@@ -40,7 +40,7 @@ class LayerBuilder:
     name = "layer"
 
     def __init__(self, *, cache: Path | None = None) -> None:
-        self._cache = LayerCache(cache or user_cache_path("starburst") / "layers")
+        self._cache = LayerCache(cache or user_cache_path("starburst") / "layers", own=cache is None)
 
     def lacking(self, recipe: Recipe) -> str:
         """Why this recipe cannot be built so; empty if it can, as far as one can say without asking for wheels."""
@@ -240,15 +240,15 @@ class _Base:
             missing = [digest for digest in sizes if not there[digest]]
             if missing:
                 tell(f"copying the base image's layers, {_mb(sum(sizes[one] for one in missing))}")
-            list(pool.map(lambda digest: self._copy(digest, to, work), missing))
+            list(pool.map(lambda digest: self._copy(digest, sizes[digest], to, work), missing))
 
-    def _copy(self, digest: str, to: _Place, work: Path) -> None:
+    def _copy(self, digest: str, size: int, to: _Place, work: Path) -> None:
         if to.registry.host == self.place.registry.host and to.registry.mount(
             to.repository, digest, self.place.repository
         ):
             return
         file = work / digest.rpartition(":")[2]
-        self.place.registry.fetch_blob(self.place.repository, digest, file)
+        self.place.registry.fetch_blob(self.place.repository, digest, file, size=size)
         to.registry.put_blob(to.repository, digest, file)
         file.unlink()
 
@@ -277,7 +277,7 @@ def _base(recipe: Recipe, to: _Place) -> _Base:
 def _base_image(found: Manifest, place: _Place) -> _BaseImage:
     with oci.well_formed():
         manifest = found.content
-        config = oci.parsed(place.registry.blob(place.repository, manifest["config"]["digest"]))
+        config = oci.parsed(place.registry.blob(place.repository, manifest["config"]["digest"], most=MANIFEST_BYTES))
         oci.check_layers(manifest, config)
         return _BaseImage(manifest, config)
 

@@ -19,6 +19,7 @@ __all__ = ["Manifest", "Registry", "parse_reference"]
 
 _HUB = "registry-1.docker.io"
 _PIECE = 1 << 20
+MANIFEST_BYTES = 4 << 20  #: a manifest, or an image's configuration, has at most
 _DIGEST = "Docker-Content-Digest"
 
 
@@ -50,7 +51,7 @@ class Registry:
             ) as answer:
                 if answer.status == HTTPStatus.NOT_FOUND:
                     return None
-                body = answer.read()
+                body = self._exchange.body(repository, answer, MANIFEST_BYTES)
                 found = Manifest(body, answer.headers.get("Content-Type", "").partition(";")[0], oci.digest(body))
             if ":" in reference and found.digest != reference:
                 raise Again(f"the manifest that came is {found.digest}")
@@ -107,21 +108,26 @@ class Registry:
 
         return self._exchange.tried(repository, look)
 
-    def blob(self, repository: str, digest: str) -> bytes:
-        """All of a small one."""
+    def blob(self, repository: str, digest: str, *, most: int | None = None) -> bytes:
+        """All of one that is not larger than `most`, where that is said."""
 
         def read() -> bytes:
-            return b"".join(self._pieces(repository, digest))
+            return b"".join(self._pieces(repository, digest, most))
 
         return self._exchange.tried(repository, read)
 
-    def fetch_blob(self, repository: str, digest: str, file: Path) -> None:
-        """Into a file, which then has just what the digest says."""
+    def fetch_blob(self, repository: str, digest: str, file: Path, *, size: int | None = None) -> None:
+        """Into a file, which then has just what the digest says, and as many bytes as its manifest does, if known."""
 
         def read() -> None:
             with file.open("wb") as into:
-                for piece in self._pieces(repository, digest):
+                for piece in self._pieces(repository, digest, size):
                     into.write(piece)
+                if size is not None and into.tell() != size:
+                    raise CannotBuild(
+                        f"{self._exchange.named(repository)} has {into.tell():,} bytes as blob {digest}, and {size:,} "
+                        "in its manifest"
+                    )
 
         self._exchange.tried(repository, read)
 
@@ -148,11 +154,16 @@ class Registry:
 
         return self._exchange.tried(repository, mount)
 
-    def _pieces(self, repository: str, digest: str) -> Iterator[bytes]:
-        seen = hashlib.sha256()
+    def _pieces(self, repository: str, digest: str, most: int | None) -> Iterator[bytes]:
+        seen, came = hashlib.sha256(), 0
         with self._exchange.sent("GET", repository, f"blobs/{digest}") as answer:
             for piece in answer.stream(_PIECE, decode_content=False):
                 seen.update(piece)
+                came += len(piece)
+                if most is not None and came > most:
+                    raise CannotBuild(
+                        f"{self._exchange.named(repository)} sends more than the {most:,} bytes of blob {digest}"
+                    )
                 yield piece
         if f"sha256:{seen.hexdigest()}" != digest:
             raise Again(f"what came as blob {digest} is something else")

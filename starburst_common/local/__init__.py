@@ -7,19 +7,27 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from starburst_common.errors import BadInput
 from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
 from starburst_common.objects import FolderObjects
-from starburst_common.ports import Backend
+from starburst_common.ports import KEY_BYTES, Backend
+from starburst_common.trust import open_own, own_folder
+
+_LONGEST_KEY = 4096
 
 
 def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
-    """The embedded backend, kept in the folder `home`, which is made if it is not there."""
-    home.mkdir(parents=True, exist_ok=True)
+    """The embedded backend, kept in the folder `home`, which is made if it is not there.
+
+    Raises `BadInput` where others could read, forge or replace what is kept there: see `starburst_common.trust`.
+    """
+    home = own_folder(home)
+    own_folder(home / "workers")
     return Backend(
         name="local",
-        store=FolderObjects(home / "store"),
-        queue=LocalQueue(home / "queue.sqlite3"),
+        store=FolderObjects(own_folder(home / "store")),
+        queue=LocalQueue(_own_database(home / "queue.sqlite3")),
         compute=LocalCompute(home),
         key=_signing_key(home / "signing.key"),
         default_workers=os.cpu_count() or 1,
@@ -35,13 +43,39 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
     )
 
 
+def _own_database(file: Path) -> Path:
+    """The file, ours alone: SQLite gives those beside it the same mode."""
+    os.close(open_own(file, os.O_RDWR | os.O_CREAT))
+    for beside in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.close(open_own(file.with_name(file.name + beside)))
+    return file
+
+
 def _signing_key(file: Path) -> bytes:
     """This folder's key, made at the first use, readable by its owner alone."""
-    if not file.exists():
-        draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(secrets.token_bytes(32))
-        with suppress(FileExistsError):
-            os.link(draft, file)  # of several processes that make the key together, one wins
-        draft.unlink()
-    return file.read_bytes()
+    try:
+        handle = open_own(file)
+    except FileNotFoundError:
+        _make_key(file)
+        handle = open_own(file)
+    with os.fdopen(handle, "rb") as kept:
+        key = kept.read(_LONGEST_KEY)
+    if len(key) < KEY_BYTES:
+        raise BadInput(
+            f"{file} has {len(key)} bytes, and a key has {KEY_BYTES} at least: put the right one back, or remove the "
+            "file, and a new one is made, with which the runs kept there cannot be read"
+        )
+    return key
+
+
+def _make_key(file: Path) -> None:
+    """Whole and on the disk before it has its name; of several processes that make it together, one wins."""
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+        out.write(secrets.token_bytes(KEY_BYTES))
+        out.flush()
+        os.fsync(out.fileno())
+    with suppress(FileExistsError):
+        os.link(draft, file)
+    draft.unlink()

@@ -16,6 +16,7 @@ from threading import Lock
 
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Wait, WorkerSpec
+from starburst_common.trust import owner_only
 from starburst_common.wire import misfit
 
 _TAIL_BYTES = 4000
@@ -34,11 +35,11 @@ class LocalCompute:
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         folder = self._folder(spec.fleet)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for ordinal in ordinals:
             record = folder / f"{ordinal:06d}.json"
             try:
-                record.touch(exist_ok=False)
+                record.touch(mode=0o600, exist_ok=False)
             except FileExistsError:
                 continue
             self._start(spec, ordinal, record)
@@ -100,8 +101,8 @@ class LocalCompute:
             "memory_mib": resources.memory_mib if resources.memory_given else None,
         }
         scratch = record.with_suffix("")
-        scratch.mkdir()
-        with record.with_suffix(".log").open("ab") as log:
+        scratch.mkdir(mode=0o700)
+        with open(record.with_suffix(".log"), "ab", opener=owner_only) as log:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "starburst_worker"],
                 env={**os.environ, "STARBURST_WORKER": json.dumps(duty)},
@@ -115,7 +116,8 @@ class LocalCompute:
         with self._lock:
             self._children[child.pid] = None
         born = record.with_suffix(".new")
-        born.write_text(json.dumps({"pid": child.pid, "born": _born(child.pid), "started_at": time.time()}))
+        with open(born, "w", opener=owner_only) as file:
+            json.dump({"pid": child.pid, "born": _born(child.pid), "started_at": time.time()}, file)
         born.replace(record)
 
     def _state(self, fleet: FleetId, record: Path) -> WorkerState:

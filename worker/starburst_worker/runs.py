@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
-import zipfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from starburst_common.latest import let_go
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
+from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
 from starburst_worker.slot import FUNCTIONS_BYTES
 
@@ -118,11 +116,7 @@ class Runs:
         key, folder = code_key(function, bundle), self._scratch / f"code-{bundle}"
         with self._turn(folder.name):
             if not folder.exists():
-                packed = unseal(self._backend.key, key, self._backend.store.get(key))
-                try:
-                    zipfile.ZipFile(io.BytesIO(packed)).extractall(folder)
-                except (zipfile.BadZipFile, zlib.error) as error:
-                    raise malformed(key, f"no archive: {error}") from error
+                unpack_bundle(self._backend, key, folder)
         return folder
 
     def _turn(self, key: str) -> Lock:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
+from starburst_common.trust import owner_only
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
 
@@ -44,7 +45,8 @@ class Board:
 
     def __init__(self, file: Path) -> None:
         if not file.exists():
-            file.write_bytes(_BOARD.pack(-1, -1, GO, 0))
+            with open(file, "wb", opener=owner_only) as new:
+                new.write(_BOARD.pack(-1, -1, GO, 0))
         with file.open("r+b") as handle:
             self._map = mmap(handle.fileno(), _BOARD.size)
         self._cells = memoryview(self._map).cast("q")
@@ -283,11 +285,11 @@ class Loaded(NamedTuple):
 
 def load_function(blob: bytes, bundle: str | None) -> Loaded:
     """The user's function, with the user's modules importable."""
-    import zlib
+    from starburst_common.wire import inflated
 
     if bundle is not None and bundle not in sys.path:
         sys.path.insert(0, bundle)
-    pickled = zlib.decompress(blob)
+    pickled = inflated(blob)
     function, retry_on = pickle.loads(pickled)
     return Loaded(function, retry_on, len(pickled))
 

@@ -1,0 +1,157 @@
+"""A path in; a folder or file out that nobody but this user, and root, can replace. What others may change is refused.
+
+Modes and owners are looked at, as `lstat` and `fstat` tell them. Where a POSIX ACL lets others write, Linux shows that
+as the group's right, and `chmod` ends it. The ACLs of macOS and of NFS version 4 show nowhere here.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from starburst_common.errors import BadInput
+from starburst_common.phrases import our_log
+
+_log = our_log()
+_MOST_LINKS = 40
+HOME_INSTEAD = "set STARBURST_HOME to a folder of your own"
+CACHE_INSTEAD = "set XDG_CACHE_HOME to a folder of your own"
+
+
+def owner_only(path: str, flags: int) -> int:
+    """An `opener` for `open`: a file that it makes is its owner's alone from the start, whatever the umask."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def own_folder(folder: Path, instead: str = HOME_INSTEAD) -> Path:
+    """The folder without links on its way; made where it is not there, and this user's alone from then on.
+
+    Raises `BadInput` where another owns it or could put another in its place, or where others may write there;
+    `instead` is the way out.
+    """
+    place = _way(folder.absolute(), instead)
+    handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _make_own(handle, place, "-R ", instead)
+    finally:
+        os.close(handle)
+    return place
+
+
+def open_own(file: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a file in an `own_folder`, this user's alone from then on.
+
+    Raises `BadInput` as that does, and where it is no plain file; and `FileNotFoundError`.
+    """
+    try:
+        handle = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise BadInput(f"{file} is a link: put the file itself there, or {HOME_INSTEAD}") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise BadInput(f"{file} is no file: remove it, or {HOME_INSTEAD}")
+        _make_own(handle, file, "", HOME_INSTEAD)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def what_others_may(file: Path, *, whose: bool = True) -> str:
+    """Why a file is not to be believed: another owns it (if `whose` counts), or others may write it; or nothing."""
+    found = file.stat()
+    if whose and found.st_uid not in _trusted():
+        return f"it belongs to {_user(found.st_uid)}"
+    return _writers(found)
+
+
+def _make_own(handle: int, place: Path, option: str, instead: str) -> None:
+    found = os.fstat(handle)
+    if found.st_uid != os.geteuid():
+        raise BadInput(f"{place} belongs to {_user(found.st_uid)}, not to {_user(os.geteuid())}: {instead}")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        who = "everybody" if found.st_mode & stat.S_IWOTH else f"the group {_group(found.st_gid)}"
+        raise BadInput(
+            f"{place} may be written by {who}: look that nothing there is of another's making, then "
+            f"`chmod {option}go-rwx {place}`, or {instead}"
+        )
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        os.fchmod(handle, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
+        _log.warning("%s could be read by others: it is now yours alone (mode %o)", place, 0o700 if option else 0o600)
+
+
+def _way(path: Path, instead: str) -> Path:
+    """Where a path leads, each folder on the way and each link looked at; what is not there is made."""
+    at, todo, links = Path(path.anchor), list(reversed(path.parts[1:])), 0
+    while todo:
+        _nobody_else_replaces_in(at, instead)
+        part = todo.pop()
+        step = at.parent if part == ".." else at / part
+        try:
+            found = os.lstat(step)
+        except FileNotFoundError:
+            step.mkdir(mode=0o700, exist_ok=True)
+            found = os.lstat(step)
+        if not stat.S_ISLNK(found.st_mode):
+            at = step
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        if found.st_uid not in _trusted():
+            raise BadInput(f"{step} is a link that {_user(found.st_uid)} made: {instead}")
+        target = step.readlink()
+        at = Path(target.anchor) if target.is_absolute() else at
+        todo.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
+    return at
+
+
+def _nobody_else_replaces_in(folder: Path, instead: str) -> None:
+    found = os.lstat(folder)
+    if found.st_uid not in _trusted():
+        raise BadInput(f"{folder} belongs to {_user(found.st_uid)}, who can replace what is in it: {instead}")
+    if not found.st_mode & stat.S_ISVTX and (who := _writers(found)):  # as in /tmp, where each has his own
+        raise BadInput(f"{folder}: {who}, and so replace what is in it: `chmod go-w {folder}`, or {instead}")
+
+
+def _writers(found: os.stat_result) -> str:
+    if found.st_mode & stat.S_IWOTH:
+        return "everybody may write it"
+    if found.st_mode & stat.S_IWGRP and not _of_one(found.st_gid):
+        return f"the group {_group(found.st_gid)} may write it"
+    return ""
+
+
+def _trusted() -> tuple[int, ...]:
+    """This user, root, and whoever root is called here: in a container, root may have another number, or none."""
+    return (os.geteuid(), 0, Path("/").stat().st_uid)
+
+
+def _of_one(group: int) -> bool:
+    """Whether a group is its user's own, as where every user has one and the umask is 002; or root's."""
+    me = _user(os.geteuid())
+    try:
+        found = grp.getgrgid(group)
+    except KeyError:
+        return False
+    return found.gr_name in (me, "root") and set(found.gr_mem) <= {me, "root"}
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
