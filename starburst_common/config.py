@@ -93,7 +93,7 @@ class Settings:
     """Where to run and where to keep things."""
 
     backend: str  #: auto, aws or local; auto is AWS where the file has a [site]
-    home: Path  #: folder of the local backend's store and queue, which hold all its runs
+    home: Path  #: folder of the local backend's store and queue, which hold all its runs; a file's is relative to it
     keep_days: float  #: days for which a run is kept, from its end
     site: Site | None  #: where in AWS, if the file has a table of that name
     image: ImageSettings  #: how images are made there
@@ -152,7 +152,7 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
         raise BadInput(f"home={told(values['home'])} (from {sources['home']}): give a folder") from None
     return Settings(
         backend=values["backend"],
-        home=home,
+        home=file.absolute().parent / home if sources["home"] == str(file) else home,
         keep_days=keep_days,
         site=site,
         image=image,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -16,10 +17,24 @@ from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refu
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
 from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import RunNames, work_queue
-from starburst_common.phrases import our_log
+from starburst_common.names import RunNames, made_at, work_queue
+from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth
-from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide, never_came
+from starburst_common.reconcile import (
+    BAD_ENDS,
+    Action,
+    Barren,
+    Finish,
+    Launch,
+    Policy,
+    Resend,
+    View,
+    barren,
+    decide,
+    never_came,
+    tried_since,
+    waits_for,
+)
 from starburst_common.sign import Watch
 from starburst_common.spec import is_cancelled, read_end
 from starburst_common.wire import (
@@ -37,9 +52,10 @@ _log = our_log()
 
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
 _RETRY_S = 1.0
-_BAD_ENDS = (WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.UNSTARTABLE)
 _REPORTED = 3  #: so many workers' bad ends are told in full
 _LAST_LINES = 10
+_LINE_MOST = 200  #: characters of a worker's last line
+_PATIENCE_LEASES = 2
 _NOTICES_KEPT = 10  #: booked notices are deleted by so many
 _LISTING_SHARE = 0.03  #: of the driver's time goes into listings at most
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
@@ -60,7 +76,10 @@ class Driver:
         expected: Callable[[], int] = lambda: 0,
     ) -> None:
         self.backend, self.run, self.fleet = backend, run, fleet
-        self.policy = replace(policy, feeder_lost_s=backend.feeder_lost_s)
+        # what a worker that died had leased comes back within a lease, to be cut up or to fail
+        self.policy = replace(
+            policy, feeder_lost_s=backend.feeder_lost_s, patience_s=_PATIENCE_LEASES * backend.lease_s
+        )
         self.ledger = Ledger()
         self.changed = threading.Condition()  #: notified when anything below moves
         self.order: list[Span] = []  #: settled chunks as they came
@@ -93,7 +112,9 @@ class Driver:
         self._resent = 0  # times, since something was settled
         self._dead = 0  # messages that ended as dead letters, as last seen
         self._dead_at = time.monotonic()
-        self._productive = -1  # workers that had ended when something was last settled; -1: count them anew
+        self._recovered = False
+        self._first_worker = -1  # ordinal; who was launched before cannot have failed this run; -1: to be seen
+        self._barren: tuple[WorkerId, Barren] | None = None  # the last one of those; its end was seen by this clock
         self._cancel = threading.Event()
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
 
@@ -178,6 +199,7 @@ class Driver:
         """Learn from the store what was planned, answered and decided before us."""
         self._watch = Watch(self.backend, self.run)
         self._read_input()
+        self._recovered = True
         self._list_outcomes()
 
     def tell(self) -> None:
@@ -238,11 +260,11 @@ class Driver:
             return True
         if time.monotonic() - self._told_at > _TELL_S:
             self.tell()
-        actions = decide(self.observe(), self.policy)
-        if self._carry_out(actions):
+        view = self.observe()
+        if self._carry_out(decide(view, self.policy)):
             return True
-        if time.monotonic() >= self._launch_at and not any(isinstance(action, Launch) for action in actions):
-            self._launch_must_wait_for("")  # what there is will do
+        if time.monotonic() >= self._launch_at:  # else it waits for that
+            self._launch_must_wait_for(waits_for(view, self.policy))
         return False
 
     def _read_on(self) -> None:
@@ -335,7 +357,6 @@ class Driver:
             self.order += [settled.span for settled in booked]
             self._quiet_since = time.monotonic()
             self._resent = 0
-            self._productive = -1
             self.changed.notify_all()
 
     def _list_outcomes(self, *, but_new: bool = False) -> None:
@@ -374,10 +395,7 @@ class Driver:
         workers = self.fleet.states()
         alive = [worker for worker in workers if worker.phase is not WorkerPhase.STOPPED]
         launched = max((worker.ordinal for worker in workers), default=-1) + 1
-        if self._productive < 0:
-            self._productive = sum(worker.phase is WorkerPhase.STOPPED for worker in workers)
-        ended = [worker for worker in workers if worker.end in _BAD_ENDS]
-        self._report(ended)
+        row = self._barren_of(workers)
         with self.changed:
             self.alive = len(alive)
         known = self._known()
@@ -388,7 +406,7 @@ class Driver:
             expected=self._expected(),
             depth=depth or known.depth,
             launched=launched,
-            barren=max(len(ended) - self._productive, 0),
+            barren=row,
             dead=self._dead_letters(known.now, quiet=quiet) if known.owed else 0,
             resent=self._resent,
         )
@@ -412,7 +430,6 @@ class Driver:
                 quiet_since=self._quiet_since,
                 alive=self.alive,
                 launched=0,
-                barren=0,
                 cancelled=self._cancel.is_set(),
                 breaker=ledger.all_fail_alike() if self.policy.breaker else "",
                 input_lost=self.input_lost,
@@ -443,6 +460,40 @@ class Driver:
             return False
         return True
 
+    def _barren_of(self, workers: Sequence[WorkerState]) -> Barren:
+        """Those that ended for nothing, reported; how the last one did is asked once."""
+        if self._first_worker < 0:
+            began = made_at(self.run) if self._recovered else math.inf
+            before = (worker.ordinal for worker in workers if worker.started_at < began)
+            self._first_worker = max(before, default=-1) + 1
+        row = barren(
+            workers,
+            productive=self.ledger.workers,
+            first=self._first_worker,
+            soon_s=min(self.fleet.spec.idle_s, self.fleet.spec.lifetime_s),
+            now=time.time(),
+        )
+        self._report([worker for worker in workers if worker.end in BAD_ENDS], "badly")
+        self._report(row, "soon")
+        if not row:
+            self._barren = None
+            return Barren()
+        if self._barren is None or self._barren[0] != row[-1].id:
+            said = self._tail(row[-1].id).splitlines()
+            last = next((line for line in reversed(said) if line.strip() and " ends with " not in line), "")
+            ended = f"exit code {row[-1].exit_code}" if row[-1].end is WorkerEnd.DONE else row[-1].reason
+            why = ": ".join(filter(None, [ended, one_line(last.strip(), _LINE_MOST)]))
+            self._barren = row[-1].id, Barren(seen_at=time.monotonic(), why=why or "no word")
+        seen = self._barren[1]
+        tried = tried_since(row, workers, patience_s=self.policy.patience_s, now=time.time())
+        return Barren.of(row, seen_at=seen.seen_at, why=seen.why, tried=tried)
+
+    def _tail(self, worker: WorkerId) -> str:
+        try:
+            return self.backend.compute.tail(self.fleet.id, worker)
+        except (Denied, OSError) as error:  # no reason to stop the run, nor to wait
+            return f"(its log cannot be read: {error})"
+
     # --- actions ------------------------------------------------------------------------------------------------------
 
     def _carry_out(self, actions: Sequence[Action]) -> bool:
@@ -467,7 +518,7 @@ class Driver:
             return
         if wait is not None:
             self._launch_at = time.monotonic() + wait.seconds
-        self._launch_must_wait_for("" if wait is None else wait.reason)
+            self._launch_must_wait_for(wait.reason)
 
     def _launch_must_wait_for(self, what: str) -> None:
         """Remember it, for other processes too."""
@@ -484,8 +535,8 @@ class Driver:
                 self.reason = reason
                 self.changed.notify_all()
 
-    def _report(self, ended: Sequence[WorkerState]) -> None:
-        """Tell of workers that ended badly, with what they printed last; one that no other can better ends the run."""
+    def _report(self, ended: Sequence[WorkerState], how: str) -> None:
+        """Tell of workers that ended so, with what they printed last; one that no other can better ends the run."""
         for worker in ended:
             if worker.id in self._reported:
                 continue
@@ -493,14 +544,11 @@ class Driver:
             if worker.end is WorkerEnd.UNSTARTABLE and not self._impossible:
                 self._impossible = worker.reason
             if len(self._reported) <= _REPORTED:
-                try:
-                    said = self.backend.compute.tail(self.fleet.id, worker.id)
-                except (Denied, Unavailable) as error:  # no reason to stop the run
-                    said = f"(its log cannot be read: {error})"
-                last = "\n".join(said.splitlines()[-_LAST_LINES:])
+                last = "\n".join(self._tail(worker.id).splitlines()[-_LAST_LINES:])
+                why = worker.reason or "nobody knows why"
                 _log.warning(
-                    "run %s: worker %s ended badly (%s): %s%s",
-                    *(self.run, worker.id, worker.end, worker.reason or "nobody knows why", last and f"\n{last}"),
+                    "run %s: worker %s ended %s (%s): %s%s",
+                    *(self.run, worker.id, how, worker.end, why, last and f"\n{last}"),
                 )
 
     def _resend(self) -> None:

@@ -40,6 +40,7 @@ class Ledger:
         self.first_failure: int | None = None
         self.alike: Counter[tuple[str, str]] = Counter()
         self.owed: dict[Span, Chunk] = {}  #: planned and not settled
+        self.workers: set[str] = set()  #: that settled something
         self._settled: dict[Span, Settled] = {}
         self._early: dict[Span, dict[str, Any]] = {}  # outcomes of chunks that nobody owes yet, if ever anybody will
         self._by_first: dict[int, tuple[Span, Span]] = {}  # first item of an answered span: that span, the outcome's
@@ -97,6 +98,7 @@ class Ledger:
             self.answered += part.size
         self.failed += settled.failed
         self.slot_seconds += summary["seconds"]
+        self.workers.add(settled.worker)
         if settled.first_failure is not None:
             known = self.first_failure
             self.first_failure = settled.first_failure if known is None else min(known, settled.first_failure)

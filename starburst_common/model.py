@@ -182,6 +182,7 @@ class WorkerState:
     reason: str = ""  #: in words
     started_at: float = 0.0  #: wall clock, seconds
     stopped_at: float = 0.0
+    ran_s: float = 0.0  #: for how long its program ran, once it has stopped
 
 
 class RunState(StrEnum):

@@ -7,9 +7,11 @@ a run wait, end or be pruned early, blame an item, hold up a build, or change wh
 from __future__ import annotations
 
 import calendar
+import hashlib
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starburst_common.errors import BadInput, NotFound
@@ -185,9 +187,15 @@ def worker_records(fleet: FleetId) -> str:
     return f"{fleet_folder(fleet)}workers/"
 
 
-def launch_record(fleet: FleetId, lo: int) -> str:
-    """The one launch of workers from this ordinal on."""
-    return f"{worker_records(fleet)}launch-{lo:06d}"
+def launch_record(fleet: FleetId, lo: int, attempt: int) -> str:
+    """The launch of workers from this ordinal on, at the how-many-th attempt; one driver's."""
+    return f"{worker_records(fleet)}launch-{lo:06d}-{attempt:04d}"
+
+
+def granted_record(fleet: FleetId, lo: int, attempt: int, tasks: Sequence[str]) -> str:
+    """Which tasks a launch was granted, perhaps none; whoever was granted others has another key."""
+    digest = hashlib.sha256(" ".join(tasks).encode()).hexdigest()[:16]
+    return f"{worker_records(fleet)}granted-{lo:06d}-{attempt:04d}-{digest}"
 
 
 def new_stops_record(fleet: FleetId) -> str:

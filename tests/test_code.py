@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import pytest
 from starburst_common import BadInput, ItemTimeout
 from starburst_common.bundle import Bundle
 from starburst_common.code import PackedFunction, pack_function
-from starburst_worker.slot import load_function
+from starburst_worker.slot import failure_of, load_function
 
 #: A project as people have them: every way to import that there is.
 PROJECT = {
@@ -113,7 +114,7 @@ def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str
         zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).extractall(folder / "bundle")
         bundle = repr(str(folder / "bundle"))
     script = (
-        "from pathlib import Path\nfrom starburst_worker.slot import load_function\n"
+        "from pathlib import Path\nfrom starburst_worker.slot import failure_of, load_function\n"
         f"function, *_ = load_function(Path('function').read_bytes(), {bundle})\nprint(repr(function({argument})))"
     )
     done = subprocess.run(
@@ -399,6 +400,15 @@ for each in code, outer, inner:
     assert back == each and back.co_filename == file
 """
     subprocess.run([sys.executable, "-bb", "-c", program], check=True, timeout=60)
+
+
+def test_an_exception_by_value_keeps_the_names_of_its_files() -> None:
+    """One whose class only the user's program has comes home with its code, as functions go out with theirs."""
+    made: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("class Own(Exception):\n    def told(self): return 1", "/home/me/mine.py", "exec"), made)
+    _, pickled = failure_of(0, made["Own"]("as asked"), kind="user")
+    assert pickled is not None
+    assert pickle.loads(pickled).told.__code__.co_filename == "/home/me/mine.py"
 
 
 def test_a_recursive_function_travels() -> None:

@@ -9,10 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starburst_common.model import RunState
+from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.options import Tolerance
 from starburst_common.ports import Depth
-from starburst_common.reconcile import Action, Finish, Launch, Policy, Resend, View, decide, launchable
+from starburst_common.reconcile import (
+    Action,
+    Barren,
+    Finish,
+    Launch,
+    Policy,
+    Resend,
+    View,
+    barren,
+    decide,
+    launchable,
+    tried_since,
+    waits_for,
+)
 
 counts = st.integers(0, 200)
 tolerances = st.sampled_from([None, 0, 3, "2%", "100%"]).map(Tolerance.of)
@@ -22,6 +35,11 @@ policies = st.builds(
     slots=st.integers(1, 8),
     tolerate=tolerances,
     resend_after_s=st.just(10.0),
+)
+
+
+rows = st.builds(
+    Barren, count=counts, lasted_s=st.floats(0, 100), seen_at=st.floats(0, 100), why=st.just("exit code 0: no disk")
 )
 
 
@@ -42,7 +60,7 @@ def views(draw: st.DrawFn) -> View:
         quiet_since=draw(st.floats(0, 100)),
         alive=alive,
         launched=alive + draw(counts),
-        barren=draw(st.integers(0, 100)),
+        barren=draw(rows),
         cancelled=draw(st.booleans()),
         breaker=draw(st.sampled_from(["", "the first 20 items all failed alike"])),
         input_lost=draw(st.sampled_from(["", "the driver died"])),
@@ -111,7 +129,8 @@ def test_what_is_launched_is_not_launched_again(view: View, policy: Policy) -> N
     launched = [action for action in decide(view, policy) if isinstance(action, Launch)]
     if launched:
         more = len(launched[0].ordinals)
-        after = decide(replace(view, alive=view.alive + more, launched=view.launched + more), policy)
+        row = replace(view.barren, tried=view.barren.tried + more)
+        after = decide(replace(view, alive=view.alive + more, launched=view.launched + more, barren=row), policy)
         assert not [action for action in after if isinstance(action, Launch)]
 
 
@@ -129,7 +148,7 @@ def test_the_limit_of_failures_is_the_same_on_the_way_and_at_the_end(view: View,
     """A run of known length that is allowed to go on is not stopped for the same failures when it is complete."""
     if view.items is None:
         return
-    under_way = replace(view, answered=max(view.items - 1, 0), cancelled=False, barren=0)
+    under_way = replace(view, answered=max(view.items - 1, 0), cancelled=False, barren=Barren())
     under_way = replace(under_way, breaker="", input_lost="", refused="")
     complete = replace(under_way, answered=view.items)
     stopped = [[a.state for a in decide(v, policy) if isinstance(a, Finish)] for v in (under_way, complete)]
@@ -180,13 +199,13 @@ FRESH = View(
     quiet_since=0,
     alive=0,
     launched=0,
-    barren=0,
 )
 
 
 # --- whole runs, simulated --------------------------------------------------------------------------------------------
 
 LEASE_TICKS, START_TICKS, IDLE_TICKS, TICK_S = 5, 2, 8, 1.0
+_SPARED = 4  # so many may die in a row whatever the run has left to do
 
 
 @dataclass
@@ -196,6 +215,8 @@ class SimulatedWorker:
     starts_at: int
     idle_since: int
     exit_code: int | None = None
+    ended_at: int = 0
+    settled: bool = False
     holds: dict[int, int] = field(default_factory=dict)  # chunk to the tick at which it is done
 
 
@@ -215,7 +236,8 @@ class World:
     settled: set[int] = field(default_factory=set)
     workers: dict[int, SimulatedWorker] = field(default_factory=dict)
     quiet_since: int = 0
-    ended_when_settled: int = 0
+    lives_ticks: int | None = None  # each worker ends by itself so soon, with this exit code
+    ends_with: int = 0
 
     @property
     def alive(self) -> list[SimulatedWorker]:
@@ -226,7 +248,7 @@ class World:
         """A worker dies; its messages come back when their leases end."""
         if self.alive:
             victim = self.chance.choice(self.alive)
-            victim.exit_code = -9
+            victim.exit_code, victim.ended_at = -9, self.tick
             self.returning += [(self.tick + LEASE_TICKS, held) for held in victim.holds]
 
     def lose(self) -> None:
@@ -252,23 +274,47 @@ class World:
         for worker in self.alive:
             if self.tick < worker.starts_at:
                 continue
+            if self.lives_ticks is not None:
+                if self.tick >= worker.starts_at + self.lives_ticks:
+                    worker.exit_code, worker.ended_at = self.ends_with, self.tick
+                continue
             for held in [held for held, at in worker.holds.items() if at <= self.tick]:
                 del worker.holds[held]
                 if held not in self.settled:
                     self.settled.add(held)
                     self.quiet_since = self.tick
-                    self.ended_when_settled = self.ended_badly
+                    worker.settled = True
             while self.waiting and len(worker.holds) < self.policy.slots:
                 worker.holds[self.waiting.pop(0)] = self.tick + self.chunk_ticks
             if worker.holds:
                 worker.idle_since = self.tick
             elif self.tick - worker.idle_since > IDLE_TICKS:
-                worker.exit_code = 0
+                worker.exit_code, worker.ended_at = 0, self.tick
 
-    @property
-    def ended_badly(self) -> int:
-        """Workers that died."""
-        return sum(worker.exit_code not in (None, 0) for worker in self.workers.values())
+    def states(self) -> list[WorkerState]:
+        """The workers as their compute tells them."""
+        return [
+            WorkerState(
+                id=WorkerId(str(ordinal)),
+                ordinal=ordinal,
+                phase=WorkerPhase.RUNNING if worker.exit_code is None else WorkerPhase.STOPPED,
+                end=None if worker.exit_code is None else WorkerEnd.CRASHED if worker.exit_code else WorkerEnd.DONE,
+                exit_code=worker.exit_code,
+                started_at=float(worker.starts_at),
+                stopped_at=float(worker.ended_at),
+                ran_s=float(worker.ended_at - worker.starts_at),
+            )
+            for ordinal, worker in self.workers.items()
+        ]
+
+    def row(self) -> Barren:
+        """Those that ended for nothing, seen at once."""
+        settled = {str(ordinal) for ordinal, worker in self.workers.items() if worker.settled}
+        row = barren(self.states(), productive=settled, first=0, soon_s=IDLE_TICKS, now=self.tick)
+        if not row:
+            return Barren()
+        tried = tried_since(row, self.states(), patience_s=self.policy.patience_s, now=self.tick)
+        return Barren.of(row, seen_at=max(worker.stopped_at for worker in row), why="exit code 0", tried=tried)
 
     def view(self) -> View:
         """What a driver sees."""
@@ -283,7 +329,7 @@ class World:
             quiet_since=self.quiet_since * TICK_S,
             alive=len(self.alive),
             launched=len(self.workers),
-            barren=self.ended_badly - self.ended_when_settled,
+            barren=self.row(),
         )
 
     def act(self, actions: list[Action]) -> Finish | None:
@@ -322,12 +368,12 @@ def test_every_run_ends_with_everything_answered(data: st.DataObject) -> None:
     )
     kinds = st.sampled_from(["lose", "duplicate", "kill"])
     mishaps = data.draw(st.lists(st.tuples(st.integers(0, 60), kinds), max_size=15), "mishaps")
-    kills = [mishap for mishap in mishaps if mishap[1] == "kill"][: policy.workers + 5]
+    kills = [mishap for mishap in mishaps if mishap[1] == "kill"][:_SPARED]
     mishaps = [mishap for mishap in mishaps if mishap[1] != "kill"] + kills
     second_driver_lag = data.draw(st.none() | st.integers(0, 6), "second_driver_lag")
     feeding = -(-world.chunks // world.fed_a_tick)
     working = -(-world.chunks // (policy.workers * policy.slots)) * (world.chunk_ticks + 1)
-    each_mishap = policy.resend_after_s + LEASE_TICKS + START_TICKS + world.chunk_ticks + working
+    each_mishap = policy.patience_s + policy.resend_after_s + LEASE_TICKS + START_TICKS + world.chunk_ticks + working
     most_ticks = 2 * (feeding + working + START_TICKS) + 60 + len(mishaps) * each_mishap
     seen: list[View] = []
     finish = None
@@ -347,19 +393,101 @@ def test_every_run_ends_with_everything_answered(data: st.DataObject) -> None:
     assert world.settled == set(range(world.chunks))
 
 
-@given(policies)
-def test_workers_that_never_work_end_the_run(policy: Policy) -> None:
-    """Each dies before it settles anything: the run stops and says so, after a bounded number of launches."""
-    policy = replace(policy, tolerate=Tolerance())
-    launched = 0
-    for _ in range(policy.workers + 20):
-        view = replace(FRESH, items=1000, owed=1000, depth=Depth(1000, 0), launched=launched, barren=launched)
-        (action,) = decide(view, policy)
-        if isinstance(action, Finish):
-            break
-        assert isinstance(action, Launch)
-        launched += len(action.ordinals)
-    assert isinstance(action, Finish)
-    assert action.state is RunState.STOPPED
-    assert "ended badly and settled nothing" in action.reason
-    assert launched <= 2 * policy.workers + 6
+@settings(max_examples=60, deadline=None)
+@given(policies, st.integers(0, 3), st.sampled_from([0, 1]), st.none() | st.integers(0, 4))
+def test_workers_that_never_work_end_the_run(
+    policy: Policy, lives: int, code: int, second_driver_lag: int | None
+) -> None:
+    """Each ends at once, well or badly: ever fewer are started, ever later, and the run stops and says so.
+
+    That is so for two drivers, too, of which one acts on what it saw some ticks ago.
+    """
+    policy = replace(policy, tolerate=Tolerance(), patience_s=40.0)
+    world = World(
+        policy=policy,
+        chunks=1000,
+        fed_a_tick=1000,
+        chunk_ticks=1,
+        chance=random.Random(0),
+        lives_ticks=lives,
+        ends_with=code,
+    )
+    seen: list[View] = []
+    starts: list[int] = []
+    finish = None
+    while finish is None:
+        world.step()
+        before = len(world.workers)
+        seen.append(world.view())
+        finish = world.act(decide(seen[-1], policy))
+        if second_driver_lag is not None and len(seen) > second_driver_lag and finish is None:
+            world.act(decide(seen[-1 - second_driver_lag], policy))
+        if len(world.workers) > before:
+            starts.append(world.tick)
+        assert world.tick < 500, "the run does not end"
+    assert finish.state is RunState.STOPPED
+    assert "workers in a row settled nothing" in finish.reason
+    assert "exit code 0" in finish.reason
+    assert seen[-1].now >= policy.patience_s
+    assert len(world.workers) <= 2 * policy.workers + 20
+    assert starts[-1] - starts[-2] > starts[1] - starts[0]
+    assert waits_for(seen[-1], policy).startswith(f"workers: the last {seen[-1].barren.count} ended within")
+
+
+def test_one_that_works_among_many_that_do_not_keeps_the_run_going() -> None:
+    """Others are tried ever later, not at each look, and nothing is stopped."""
+    policy = Policy(workers=4, slots=1, tolerate=Tolerance(), resend_after_s=1e9)
+    world = World(
+        policy=policy, chunks=10, fed_a_tick=10, chunk_ticks=1, chance=random.Random(0), lives_ticks=1, ends_with=1
+    )
+    world.workers[0] = SimulatedWorker(starts_at=10**6, idle_since=0)
+    for _ in range(1000):
+        world.step()
+        assert world.act(decide(world.view(), policy)) is None
+    assert len(world.workers) < 60
+
+
+def gone(ordinal: int, end: WorkerEnd, code: int | None, *, ran_s: float) -> WorkerState:
+    """A worker that has ended, one after another."""
+    return WorkerState(
+        id=WorkerId(str(ordinal)),
+        ordinal=ordinal,
+        phase=WorkerPhase.STOPPED,
+        end=end,
+        exit_code=code,
+        started_at=1000.0 + ordinal,
+        stopped_at=1000.0 + ordinal + ran_s,
+        ran_s=ran_s,
+    )
+
+
+def test_what_ended_before_something_was_settled_does_not_count() -> None:
+    """After a hundred that idled out, and as many that crashed and were made good, each crash is one of a row."""
+    good = [gone(ordinal, WorkerEnd.DONE, 0, ran_s=20.5) for ordinal in range(100)]
+    bad = [gone(ordinal, WorkerEnd.CRASHED, 1, ran_s=0.2) for ordinal in range(100, 200)]
+    settled = gone(200, WorkerEnd.DONE, 0, ran_s=9.0)
+    for crashed in range(9):
+        row = [gone(201 + ordinal, WorkerEnd.CRASHED, 1, ran_s=0.2) for ordinal in range(crashed)]
+        workers = [*good, *bad, settled, *row]
+        assert barren(workers, productive={"7", "200"}, first=0, soon_s=20, now=1300) == row
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "ran_s", "counts"),
+    [
+        (WorkerEnd.DONE, 0, 1.0, True),  # whoever ends so soon has not waited for work
+        (WorkerEnd.DONE, 0, 20.1, False),  # idle
+        (WorkerEnd.DONE, 143, 1.0, False),  # told to
+        (WorkerEnd.DONE, -15, 0.1, False),  # told to, before it could say so
+        (WorkerEnd.DONE, None, 0.0, False),  # nobody knows any more
+        (WorkerEnd.SPOT, 143, 1.0, False),
+        (WorkerEnd.CRASHED, 1, 500.0, True),
+        (WorkerEnd.OOM, 137, 500.0, True),
+        (WorkerEnd.UNSTARTED, None, 0.0, True),
+    ],
+)
+def test_which_ends_are_for_nothing(end: WorkerEnd, code: int | None, ran_s: float, counts: bool) -> None:
+    """Never what was told to go, nor what was there before the run began."""
+    worker = gone(3, end, code, ran_s=ran_s)
+    assert barren([worker], productive=(), first=0, soon_s=20, now=1600) == ([worker] if counts else [])
+    assert barren([worker], productive=(), first=4, soon_s=20, now=1600) == []

@@ -17,7 +17,7 @@ from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task, task_definition
 from starburst_common.aws.tasks import task_id, worker_state
-from starburst_common.errors import CannotLaunch, NotFound, StarburstError, Unavailable
+from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
@@ -93,8 +93,8 @@ class EcsCompute:
                     self._ask(fleet, launch)
             if launch.tasks is None:
                 states += [
-                    WorkerState(id=WorkerId(f"{fleet}-{ordinal}"), ordinal=ordinal, phase=WorkerPhase.STARTING)
-                    for ordinal in range(launch.lo, launch.hi)
+                    WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
+                    for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
                 ]
                 continue
             ordinals.update(zip(launch.tasks, range(launch.lo, launch.hi), strict=True))
@@ -114,6 +114,8 @@ class EcsCompute:
         launches, stops = self._launches.read(fleet)
         arns = [arn for launch in launches for arn in launch.tasks or ()]
         alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
+        if any(wanted.intersection(_unanswered(fleet, launch)) for launch in launches):
+            alive += [arn for arn in self._living(fleet) if arn not in arns]
         abreast(self._stop, alive, at_once=_STOPS_AT_ONCE)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
@@ -130,6 +132,8 @@ class EcsCompute:
         return "\n".join(event["message"] for event in found["events"])
 
     def forget(self, fleet: FleetId) -> None:
+        """What ECS itself still knows to run for the fleet is stopped: nobody would find it any more."""
+        abreast(self._stop, self._living(fleet), at_once=_STOPS_AT_ONCE)
         self._launches.forget(fleet)
 
     def fleets(self) -> list[FleetId]:
@@ -182,7 +186,12 @@ class EcsCompute:
                 continue
             asked = launch.count - len(tasks)
             while asked:
-                more, said = self._run_task(launch, way, asked, on_spot, subnets)
+                try:
+                    more, said = self._run_task(launch, way, asked, on_spot, subnets)
+                except BaseException:
+                    if tasks:  # asking anew, with quota freed meanwhile, might go another way
+                        self._launches.answer(fleet, launch, tasks)
+                    raise
                 tasks += more
                 refused = said or refused
                 if more or said is None or said[0] is not Refusal.QUOTA:
@@ -261,9 +270,29 @@ class EcsCompute:
                     reason="it stopped so long ago that ECS has forgotten it" if gone else "",
                 )
 
+    def _living(self, fleet: FleetId) -> list[str]:
+        """Tasks of a fleet that are not about to end, as ECS lists them: also those that no record knows."""
+        self._looks.wait()
+        try:
+            with speaking("ecs:ListTasks"):
+                pages = self._clients.ecs.get_paginator("list_tasks").paginate(
+                    cluster=self._site.cluster, startedBy=fleet
+                )
+                return [arn for page in pages for arn in page["taskArns"]]
+        except Denied as error:  # a policy from before this was asked for
+            _log.warning("workers that no record knows of end by themselves, when they are idle: %s", error)
+        except NotFound:  # the cluster
+            pass
+        return []
+
     def _stop(self, arn: str) -> None:
         try:
             with speaking("ecs:StopTask"), suppress(self._clients.ecs.exceptions.InvalidParameterException):
                 self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")
         except NotFound:
             return
+
+
+def _unanswered(fleet: FleetId, launch: Launch) -> list[WorkerId]:
+    """What the workers of a launch are called until it is known which tasks they are; none once it is."""
+    return [WorkerId(f"{fleet}-{ordinal}") for ordinal in range(launch.lo, launch.hi)] if launch.tasks is None else []

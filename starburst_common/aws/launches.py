@@ -1,8 +1,11 @@
 """Which workers of a fleet were asked for, granted and seen to stop: its records in the store, signed.
 
 A launch is written down before ECS is asked, under a key that only one driver can take. Whoever finds one without an
-answer asks again with the same token, to which ECS gives the same tasks; so a driver may die between any two calls.
+answer asks again with the same tokens, to which ECS gives the same tasks; so a driver may die between any two calls.
 None begins while another is unanswered, so that all drivers agree on which ordinals are free.
+
+No record is ever written over: what ECS granted is one more, and if two who asked for one launch were granted different
+tasks, both count. Only a launch that was granted none is removed, and not before the next but one attempt at it.
 ECS itself forgets a stopped task after an hour, so what became of it is written down as soon as it is seen.
 """
 
@@ -18,9 +21,11 @@ from typing import Any
 
 from starburst_common.errors import Exists, NotFound
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import FLEETS, launch_record, new_stops_record, worker_records
+from starburst_common.names import FLEETS, granted_record, launch_record, new_stops_record, worker_records
 from starburst_common.ports import ObjectStore
 from starburst_common.wire import document, read_document, seal, unseal
+
+_STATE = frozenset(WorkerState.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +33,12 @@ class Launch:
     """One step: consecutive ordinals asked for together."""
 
     lo: int
+    attempt: int = 0  #: at these ordinals: one more than were refused before
     count: int  #: asked for; once answered, granted
     token: str  #: makes asking again harmless
     spot: bool  #: on Spot capacity, as far as there is some
     request: dict[str, Any]  #: what RunTask is sent, but for where the tasks run
-    at: float  #: wall clock
+    at: float  #: when it was asked for; once answered, granted (wall clock)
     tasks: tuple[str, ...] | None = None  #: ARNs, by ordinal; None while unanswered
 
     @property
@@ -43,13 +49,13 @@ class Launch:
 
 @dataclass(slots=True)
 class _Known:
-    launches: dict[str, Launch]
+    launches: dict[str, Launch]  # as asked for and as granted, by key
     stops: dict[WorkerId, WorkerState]
-    read: set[str]  #: keys that will not change any more
+    read: set[str]  # keys
 
 
 class Launches:
-    """The records of all fleets; what cannot change is read once."""
+    """The records of all fleets; each is read once, since none changes."""
 
     def __init__(self, store: ObjectStore, key: bytes, *, clock: Callable[[], float] = time.time) -> None:
         self._store, self._key, self._clock = store, key, clock
@@ -58,27 +64,30 @@ class Launches:
 
     def claim(self, fleet: FleetId, lo: int, count: int, request: dict[str, Any], *, spot: bool) -> Launch | None:
         """Write down that these workers are about to be asked for; None if another driver has done so."""
-        token = secrets.token_hex(16)
-        launch = Launch(lo=lo, count=count, token=token, spot=spot, request=request, at=self._clock())
-        key = launch_record(fleet, lo)
+        before = self._attempts(fleet, lo)
+        launch = Launch(
+            lo=lo,
+            attempt=max(before, default=-1) + 1,
+            count=count,
+            token=secrets.token_hex(16),
+            spot=spot,
+            request=request,
+            at=self._clock(),
+        )
         try:
-            self._store.create(key, self._sealed(key, asdict(launch)))
+            self._write(fleet, launch_record(fleet, lo, launch.attempt), launch)
         except Exists:
             return None
+        old = [key for attempt, keys in before.items() if attempt < launch.attempt - 1 for key in keys]
+        if old:
+            self._store.delete(old)
         return launch
 
     def answer(self, fleet: FleetId, launch: Launch, tasks: Sequence[str]) -> None:
         """Write down what ECS granted; ordinals that it did not grant are free again."""
-        key = launch_record(fleet, launch.lo)
-        if not tasks:
-            self._store.delete([key])
-            return
-        answered = replace(launch, count=len(tasks), tasks=tuple(tasks))
-        self._store.put(key, self._sealed(key, asdict(answered)))
-        with self._lock:
-            known = self._of(fleet)
-            known.launches[key] = answered
-            known.read.add(key)
+        answered = replace(launch, count=len(tasks), tasks=tuple(tasks), request={}, at=self._clock())
+        with suppress(Exists):  # another driver was told the same
+            self._write(fleet, granted_record(fleet, launch.lo, launch.attempt, tasks), answered)
 
     def stopped(self, fleet: FleetId, states: Sequence[WorkerState]) -> None:
         """Write down how workers ended."""
@@ -92,19 +101,20 @@ class Launches:
 
     def read(self, fleet: FleetId) -> tuple[list[Launch], dict[WorkerId, WorkerState]]:
         """Every launch, by ordinal, and every end written down so far."""
-        keys = list(self._store.list(worker_records(fleet)))
         with self._lock:
-            known = self._of(fleet)
-            fresh = [key for key in keys if key not in known.read]
-        for key in fresh:
+            before = set(self._of(fleet).read)
+        keys = set(self._store.list(worker_records(fleet)))
+        for key in sorted(keys - before):
             with suppress(NotFound):
                 fields, _ = read_document(unseal(self._key, key, self._store.get(key)))
                 with self._lock:
-                    _book(known, key, fields.raw)
+                    _book(self._of(fleet), key, fields.raw)
         with self._lock:
-            for key in [key for key in known.launches if key not in keys]:
-                del known.launches[key]
-            return sorted(known.launches.values(), key=lambda launch: launch.lo), dict(known.stops)
+            known = self._of(fleet)
+            for key in before - keys:  # what came since the listing began may well be missing in it
+                known.launches.pop(key, None)
+                known.read.discard(key)
+            return merged(known.launches.values()), dict(known.stops)
 
     def forget(self, fleet: FleetId) -> None:
         """Remove a fleet's records."""
@@ -115,6 +125,24 @@ class Launches:
     def fleets(self) -> list[FleetId]:
         """Every fleet with records."""
         return [FleetId(name) for name in self._store.folders(FLEETS)]
+
+    def _attempts(self, fleet: FleetId, lo: int) -> dict[int, list[str]]:
+        """The keys of the attempts at a launch, as far as they are known; those that were granted tasks have none."""
+        found: dict[int, list[str]] = {}
+        with self._lock:
+            mine = {key: launch for key, launch in self._of(fleet).launches.items() if launch.lo == lo}
+        for key, launch in mine.items():
+            found.setdefault(launch.attempt, []).append(key)
+        for attempt in {launch.attempt for launch in mine.values() if launch.tasks}:
+            found[attempt] = []
+        return found
+
+    def _write(self, fleet: FleetId, key: str, launch: Launch) -> None:
+        self._store.create(key, self._sealed(key, asdict(launch)))
+        with self._lock:
+            known = self._of(fleet)
+            known.launches[key] = launch
+            known.read.add(key)
 
     def _of(self, fleet: FleetId) -> _Known:
         return self._known.setdefault(fleet, _Known({}, {}, set()))
@@ -140,16 +168,34 @@ def free_steps(ordinals: Iterable[int], launches: Iterable[Launch], *, most: int
     return steps
 
 
+def merged(records: Iterable[Launch]) -> list[Launch]:
+    """Launches as far as they are answered, by ordinal: with all tasks that anybody who asked for one was granted.
+
+    >>> asked = Launch(lo=3, count=2, token="t", spot=False, request={}, at=0)
+    >>> some, other = replace(asked, count=1, tasks=("a",)), replace(asked, tasks=("a", "b"))
+    >>> [(launch.count, launch.tasks) for launch in merged([asked, other, some])]
+    [(2, ('a', 'b'))]
+    >>> merged([asked]) == [asked]
+    True
+    """
+    launches: dict[str, Launch] = {}
+    for launch in sorted(records, key=lambda launch: launch.tasks or ()):
+        known = launches.get(launch.token)
+        if known is None or known.tasks is None:
+            launches[launch.token] = launch
+        elif launch.tasks is not None:
+            tasks = tuple(dict.fromkeys((*known.tasks, *launch.tasks)))
+            launches[launch.token] = replace(launch, count=len(tasks), tasks=tasks, at=max(known.at, launch.at))
+    return sorted(launches.values(), key=lambda launch: (launch.lo, launch.attempt))
+
+
 def _book(known: _Known, key: str, fields: dict[str, Any]) -> None:
     fields.pop("blobs", None)
-    if "stops" in fields:
-        known.read.add(key)
-        for stop in fields["stops"]:
-            end = WorkerEnd(stop.pop("end"))
-            state = WorkerState(**{**stop, "phase": WorkerPhase(stop["phase"]), "end": end})
-            known.stops[state.id] = state
-    else:
+    known.read.add(key)
+    for stop in fields.get("stops", ()):
+        told = {name: value for name, value in stop.items() if name in _STATE}
+        state = WorkerState(**{**told, "phase": WorkerPhase(stop["phase"]), "end": WorkerEnd(stop["end"])})
+        known.stops[state.id] = state
+    if "stops" not in fields:
         tasks = fields.pop("tasks")
         known.launches[key] = Launch(**fields, tasks=None if tasks is None else tuple(tasks))
-        if tasks is not None:
-            known.read.add(key)

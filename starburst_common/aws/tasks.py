@@ -43,7 +43,14 @@ def worker_state(task: dict[str, Any], ordinal: int) -> WorkerState:
         reason=reason,
         started_at=_seconds(task.get("pullStartedAt") or task.get("createdAt")),
         stopped_at=_seconds(task.get("stoppedAt")) if end is not None else 0.0,
+        ran_s=_ran_s(task),
     )
+
+
+def _ran_s(task: dict[str, Any]) -> float:
+    """Without the pull before and what ECS takes down after."""
+    began, ended = task.get("startedAt"), task.get("executionStoppedAt")
+    return max((ended - began).total_seconds(), 0.0) if began and ended else 0.0
 
 
 def _phase(status: str) -> WorkerPhase:

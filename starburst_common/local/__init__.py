@@ -20,9 +20,10 @@ _LONGEST_KEY = 4096
 def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
     """The embedded backend, kept in the folder `home`, which is made if it is not there.
 
+    A relative one lies in the working directory as it is now: workers have another, and it may change.
     Raises `BadInput` where others could read, forge or replace what is kept there: see `starburst_common.trust`.
     """
-    home = own_folder(home)
+    home = own_folder(home.expanduser())
     own_folder(home / "workers")
     return Backend(
         name="local",

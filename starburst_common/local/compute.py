@@ -29,7 +29,7 @@ class LocalCompute:
     """`Compute` with processes; see `starburst_common.ports` for what it promises."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self._home = home.absolute()  # workers are started elsewhere
         self._children: dict[int, int | None] = {}  # process id to exit code, once it has one
         self._lock = Lock()
 
@@ -105,7 +105,7 @@ class LocalCompute:
         with open(record.with_suffix(".log"), "ab", opener=owner_only) as log:
             child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "starburst_worker"],
-                env={**os.environ, "STARBURST_WORKER": json.dumps(duty)},
+                env={**os.environ, **_absolute("PYTHONPATH"), "STARBURST_WORKER": json.dumps(duty)},
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -139,7 +139,9 @@ class LocalCompute:
         pid = int(fields["pid"])
         if self._there(pid) and _born(pid) in (0, fields["born"]):
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
-        code = self._children.get(pid)
+        code, seen_at = self._children.get(pid), _changed_at(record.with_suffix(".log"))
+        if code is None and (own := _read(record.with_suffix(".end"))) is not None:  # of another's child
+            code, seen_at = int(own["code"]), own["at"]
         reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerState(
             id=name,
@@ -149,7 +151,8 @@ class LocalCompute:
             exit_code=code,
             reason=misfit(code) or reason,
             started_at=started_at,
-            stopped_at=record.with_suffix(".log").stat().st_mtime if record.with_suffix(".log").exists() else 0.0,
+            stopped_at=seen_at,
+            ran_s=max(seen_at - started_at, 0.0),
         )
 
     def _reap(self) -> None:
@@ -183,6 +186,30 @@ class LocalCompute:
 def worker_id(fleet: FleetId, ordinal: int) -> WorkerId:
     """The name of a fleet's worker."""
     return WorkerId(f"{fleet}-{ordinal:06d}")
+
+
+def note_end(scratch: Path, code: int) -> None:
+    """A worker's last word: how it ends, for processes whose child it is not."""
+    end = scratch.with_suffix(".end")
+    with suppress(OSError):  # its fleet may be forgotten, the disk full
+        draft = end.with_suffix(".ending")
+        draft.write_text(json.dumps({"code": code, "at": time.time()}))
+        draft.replace(end)
+
+
+def _changed_at(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _absolute(variable: str) -> dict[str, str]:
+    """A list of folders in the environment, as it is from any working directory."""
+    folders = os.environ.get(variable, "").split(os.pathsep)
+    with suppress(FileNotFoundError):  # the working directory is gone, and what lay in it
+        return {variable: os.pathsep.join(map(os.path.abspath, folders))} if any(folders) else {}
+    return {}
 
 
 def _read(record: Path) -> dict[str, float] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Unav
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, new_fleet_id, work_queue
 from starburst_common.options import Resources
-from starburst_common.ports import Backend, Depth, WorkerSpec
+from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.site import Site
 from tests.contracts.conftest import obeys
 from tests.contracts.rivals import at_once, launch
@@ -393,11 +393,11 @@ def test_a_task_definition_is_registered_once(aws: Aws, clients: Clients, backen
 
 @pytest.mark.usefixtures("unborn")
 def test_workers_are_launched_in_tens(aws: Aws, backend: Backend) -> None:
-    """As many as a call takes (ECS API reference, RunTask), with one record each, and looked at in one call."""
+    """As many as a call takes (ECS API reference, RunTask), with two records each, and looked at in one call."""
     spec = fleet_of(backend)
     assert backend.compute.launch(spec, range(30)) is None
     assert aws.requests()["ecs", "RunTask"] == 3
-    assert len(list(backend.store.list(FLEETS))) == 3
+    assert len(list(backend.store.list(FLEETS))) == 6
     assert ordinals(backend.compute.workers(spec.fleet)) == [*range(30)]
     assert aws.requests()["ecs", "DescribeTasks"] == 1
 
@@ -471,6 +471,118 @@ def test_looking_is_no_place_to_be_told_that_a_launch_is_impossible(aws: Aws, ba
     assert backend.compute.workers(spec.fleet) == []
     with pytest.raises(CannotLaunch, match="BlockedException"):
         backend.compute.launch(spec, range(3))
+
+
+class Held:
+    """A store whose holder stands still once, just before its calls of one kind from the how-many-th on."""
+
+    def __init__(self, store: ObjectStore, kinds: Sequence[str], meanwhile: Callable[[], object], *, skip: int) -> None:
+        self._store, self._kinds, self._meanwhile, self._skip = store, kinds, meanwhile, skip
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = [*real(*args, **kwargs)] if name == "list" else None  # what it was told may be old by now
+            if name in self._kinds:
+                self._skip -= 1
+                if self._skip == -1:
+                    self._meanwhile()
+            return real(*args, **kwargs) if given is None else iter(given)
+
+        return call if name in (*self._kinds, "list") else real
+
+
+WRITES = ("create", "put", "delete")
+
+
+@pytest.mark.usefixtures("unborn")
+@pytest.mark.parametrize("first", [0, 5])
+def test_a_launch_that_two_were_answered_differently_is_never_lost(
+    aws: Aws, clients: Clients, backend: Backend, first: int
+) -> None:
+    """A driver stands still between ECS's answer and writing it down; another asks again, when there is more quota.
+
+    Every task that anybody was granted is listed by each of them and by a third, and `stop` finds them all.
+    """
+    spec = fleet_of(backend)
+    later = another(aws, clients, backend, clock=lambda: time.time() + 60)
+
+    def meanwhile() -> None:
+        aws.quota(on_demand_vcpu=100)
+        later.workers(spec.fleet)
+
+    aws.quota(on_demand_vcpu=first)
+    said = "You've reached the limit on the number of vCPUs you can run concurrently"
+    aws.fault(service="ecs", operation="RunTask", code="ClientException", status=400, message=said)
+    store: Any = Held(backend.store, WRITES, meanwhile, skip=1)  # the first write is the claim
+    driver = EcsCompute(Site.of(aws.site, "the test"), clients, store, backend.key)
+    driver.launch(spec, range(10))
+    live = {task["id"] for task in aws.tasks()}
+    assert len(live) == first + 10
+    for compute in (driver, later, another(aws, clients, backend)):
+        assert {state.id for state in compute.workers(spec.fleet)} == live
+    driver.stop(spec.fleet, [state.id for state in later.workers(spec.fleet)], grace_s=0.0)
+    aws.until(lambda: {task["last_status"] for task in aws.tasks()} == {"STOPPED"})
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_launch_that_was_written_down_during_a_look_is_known_at_the_next(aws: Aws, backend: Backend) -> None:
+    """One thread lists the records, another launches, the first goes on with its old list."""
+    spec = fleet_of(backend)
+    request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 3)
+
+    def meanwhile() -> None:
+        claimed = launches.claim(spec.fleet, 0, 3, request, spot=False)
+        assert claimed is not None
+        launches.answer(spec.fleet, claimed, ["a", "b", "c"])
+
+    store: Any = Held(backend.store, ("list",), meanwhile, skip=0)
+    launches = Launches(store, backend.key)
+    launches.read(spec.fleet)
+    (launch,), _ = launches.read(spec.fleet)
+    assert launch.tasks == ("a", "b", "c")
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_closed_fleet_leaves_no_task_that_no_record_knows(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """Its driver died between ECS's answer and writing it down; another closes the fleet before anybody asks again.
+
+    ECS itself is asked which tasks it started for the fleet: `stop` finds them, and so does `forget`.
+    """
+
+    class Died(Exception):
+        pass
+
+    def die() -> None:
+        raise Died
+
+    for closed_by in ("stop", "forget"):
+        spec = fleet_of(backend)
+        store: Any = Held(backend.store, WRITES, die, skip=1)
+        driver = EcsCompute(Site.of(aws.site, "the test"), clients, store, backend.key)
+        with pytest.raises(Died):
+            driver.launch(spec, range(3))
+        other = another(aws, clients, backend)
+        if closed_by == "stop":
+            other.stop(spec.fleet, [state.id for state in other.workers(spec.fleet)], grace_s=0.0)
+        else:
+            other.forget(spec.fleet)
+        aws.until(lambda: [task["last_status"] for task in aws.tasks()].count("STOPPED") == len(aws.tasks()))
+    assert len(aws.tasks()) == 6
+
+
+@pytest.mark.usefixtures("unborn")
+def test_refused_attempts_leave_few_records(aws: Aws, backend: Backend) -> None:
+    """A quota may be full for days: what was refused before is removed, but for the last attempts."""
+    spec = fleet_of(backend)
+    aws.quota(on_demand_vcpu=0)
+    for _ in range(6):
+        assert backend.compute.launch(spec, range(3)) is not None
+    assert len(list(backend.store.list(FLEETS))) <= 4
+    aws.quota(on_demand_vcpu=3)
+    assert backend.compute.launch(spec, range(3)) is None
+    assert ordinals(backend.compute.workers(spec.fleet)) == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("unborn")

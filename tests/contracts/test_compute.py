@@ -190,11 +190,12 @@ def test_a_worker_of_a_closed_fleet_ends_by_itself(computes: ComputeBed, spec: W
 
 @pytest.mark.parametrize("limits", [{"idle_s": 0.2}, {"lifetime_s": 0.5}])
 def test_a_worker_ends_when_idle_or_too_old(computes: ComputeBed, limits: dict[str, float]) -> None:
-    """Whoever launched it may be dead: nothing keeps running for ever."""
+    """Whoever launched it may be dead: nothing runs for ever, and everybody sees that it ended in good order."""
     spec = open_fleet(computes.backend, **limits)
-    computes.backend.compute.launch(spec, [0])
+    at_once(launch, (computes.opener, spec, [0]))
     (ended,) = until(computes, spec.fleet, lambda states: phases(states) == {0: STOPPED})
-    assert ended.exit_code == 0
+    assert (ended.end, ended.exit_code) == (WorkerEnd.DONE, 0)
+    assert ended.ran_s >= min(limits.values())
     assert computes.alive() == 0
 
 
@@ -244,7 +245,7 @@ def test_a_killed_worker_takes_its_slots_along(local_computes: ComputeBed, tmp_p
 
 
 def test_a_worker_that_somebody_else_waited_for_is_stopped(local_computes: ComputeBed, tmp_path: Path) -> None:
-    """A program may wait for all its children: then nobody knows the exit code, and still the worker is gone."""
+    """A program may wait for all its children: a worker writes down how it ends; one that is killed cannot."""
     backend = local_computes.backend
     spec = open_fleet(backend)
     (worker,) = launched(local_computes, spec, 0)
@@ -252,7 +253,14 @@ def test_a_worker_that_somebody_else_waited_for_is_stopped(local_computes: Compu
     backend.queue.drop(work_queue(spec.fleet))
     os.waitpid(pid, 0)
     (ended,) = backend.compute.workers(spec.fleet)
-    assert (ended.id, ended.phase, ended.exit_code) == (worker.id, STOPPED, None)
+    assert (ended.id, ended.phase, ended.end, ended.exit_code) == (worker.id, STOPPED, WorkerEnd.DONE, 0)
+    other = open_fleet(backend)
+    launched(local_computes, other, 0)
+    (pid,) = supervisors_in(tmp_path / "home")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    (killed,) = backend.compute.workers(other.fleet)
+    assert (killed.end, killed.exit_code) == (WorkerEnd.CRASHED, None)
 
 
 def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:

@@ -37,6 +37,18 @@ class Bed:
         """Signal the first process of so many workers."""
         raise NotImplementedError
 
+    def spoil_workers(self, patch: pytest.MonkeyPatch, say: str, code: int) -> None:
+        """From now on a worker's program only says something and ends with a code."""
+        raise NotImplementedError
+
+    def mend_workers(self) -> None:
+        """From now on it is a worker again."""
+        raise NotImplementedError
+
+    def hide_logs(self) -> None:
+        """From now on nobody can read what the workers there are print."""
+        raise NotImplementedError
+
     def left(self) -> list[str]:
         """What is there that should not be once all runs are over."""
         raise NotImplementedError
@@ -75,6 +87,25 @@ class LocalBed(Bed):
         for pid in self.workers()[:count]:
             os.kill(pid, number)
 
+    def spoil_workers(self, patch: pytest.MonkeyPatch, say: str, code: int) -> None:
+        folder = self.home.parent / "spoiled"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(
+            "import os, sys\n"
+            "if 'STARBURST_WORKER' in os.environ:\n"
+            f"    os.write(1, {say.encode()!r})\n"
+            f"    os._exit({code})\n"
+        )
+        patch.setenv("PYTHONPATH", str(folder))
+
+    def mend_workers(self) -> None:
+        (self.home.parent / "spoiled" / "sitecustomize.py").unlink()
+
+    def hide_logs(self) -> None:
+        for log in (self.home / "workers").glob("*/*.log"):
+            log.unlink()
+            log.mkdir()  # may not be read by the superuser either
+
     def left(self) -> list[str]:
         queue = self.backend.queue
         assert isinstance(queue, LocalQueue)
@@ -107,6 +138,18 @@ class AwsBed(Bed):
 
     def signal_workers(self, number: int, count: int) -> None:
         self.aws.signal(number, count=count)
+
+    def spoil_workers(self, patch: pytest.MonkeyPatch, say: str, code: int) -> None:
+        program = f"import os; os.write(1, {say.encode()!r}); os._exit({code})"
+        self.aws.set(command=["python", "-c", program])
+
+    def mend_workers(self) -> None:
+        self.aws.set(command=[])
+
+    def hide_logs(self) -> None:
+        self.aws.fault(
+            service="logs", operation="GetLogEvents", code="AccessDeniedException", status=400, probability=1.0
+        )
 
     def left(self) -> list[str]:
         found = self.aws.leftovers()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import signal
 import time
 from dataclasses import replace
 from importlib import import_module
@@ -185,3 +188,45 @@ def test_functions_are_let_go(local_bed: LocalBed) -> None:
         got = [executor.submit(function, 0).result(timeout=300) for function in [*functions, functions[0]]]
         assert sum(stored.nbytes for stored in executor._functions.values()) < 100 << 20
     assert max(slot for slot, _ in got) < 250 and max(worker for _, worker in got) < 200
+
+
+@on_both
+@pytest.mark.parametrize("code", [0, pytest.param(1, marks=pytest.mark.rest)])
+def test_workers_that_end_at_once_are_started_ever_later_and_end_the_run(
+    bed: Bed, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with an image that holds no worker: what the run waits for, and why it ended, are the workers' own words.
+
+    A run that is started on the same fleet afterwards is none the worse for it.
+    """
+    with Cluster(workers=2, backend=replace(bed.backend, lease_s=2.0), progress=False) as cluster:
+        bed.spoil_workers(monkeypatch, "no disk\x1b[31m is left", code)
+        run = cluster.start(abs, range(100))
+        said = f"ended within .* s without an answer: (.*: )?exit code {code}: no disk.*31m is left"
+        bed.until(lambda: re.search(f"^waiting for workers: the last . {said}", run.status().reason) is not None)
+        assert re.search(said, attach(run.id, backend=bed.backend).status().reason)
+        assert run.wait(300).state is RunState.STOPPED
+        assert re.search(rf"workers in a row .*exit code {code}: no disk.*mend that, and start", run.status().reason)
+        launched = run._driver.fleet.states()  # type: ignore[union-attr]
+        assert 6 <= len(launched) <= 16
+        bed.mend_workers()
+        began = len(launched)
+        again = cluster.start(abs, range(-3, 0))
+        assert again.results(timeout=300) == [3, 2, 1]
+        again.wait()
+        assert len(again._driver.fleet.states()) <= began + 2  # type: ignore[union-attr]
+
+
+@on_both
+def test_a_log_that_may_not_be_read_stops_no_run(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    """What a worker that died said last is only told; that it cannot be is told instead."""
+    caplog.set_level(logging.WARNING, "starburst")
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(bed.notes, seconds=0.01), range(300), chunk_size=10)
+        bed.until(lambda: run.status().answered > 0)
+        bed.hide_logs()
+        bed.signal_workers(signal.SIGKILL, 1)
+        assert run.results(timeout=300) == [2 * item for item in range(300)]
+        assert run.wait().state is RunState.SUCCEEDED
+    (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
+    assert "its log cannot be read" in told

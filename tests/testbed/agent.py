@@ -148,7 +148,12 @@ class Agent:
         order = Order(
             task_id=task.id,
             image=image,
-            command=tuple(task.container_override.get("command") or task.container.get("command") or ()),
+            command=tuple(
+                self._conditions.command
+                or task.container_override.get("command")
+                or task.container.get("command")
+                or ()
+            ),
             environment=environment,
             cpu_units=task.cpu_units,
             memory_mib=task.memory_mib,

@@ -29,6 +29,7 @@ class Conditions:
     zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
     images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull
+    command: list[str] = field(default_factory=list)  #: what every container runs, in place of what its image does
     #: whether an immutable tag may be put again with the image that it names. The API reference does not say;
     #: github.com/aws/containers-roadmap/issues/2179 has ECR refuse that too
     same_image_again: bool = True

@@ -243,11 +243,11 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
         "traceback": shortened(text, _TRACEBACK),
     }
     try:
-        import cloudpickle
+        from starburst_common import byvalue
 
         if not isinstance(error, Exception):
             return fields, None  # SystemExit and the like must not end whoever raises them again
-        pickled = cloudpickle.dumps(error.with_traceback(None), 5)
+        pickled = byvalue.dumps(error.with_traceback(None))
         if len(pickled) > _PICKLED:
             return fields, None  # who asks for the answers holds all that failed
         pickle.loads(pickled)

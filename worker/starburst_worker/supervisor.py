@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
 from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersion
+from starburst_common.local.compute import note_end
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
@@ -485,11 +486,13 @@ def main() -> NoReturn:
     _log.info(
         "worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine()
     )
-    code = EXIT_BROKEN
+    code, scratch = EXIT_BROKEN, Path.cwd()
     try:
-        code = Supervisor(_backend_of(duty), duty, Path.cwd()).run()
+        code = Supervisor(_backend_of(duty), duty, scratch).run()
         _log.info("worker %s ends with %d", duty.worker, code)
     except Exception:
         _log.exception("worker %s failed", duty.worker)
     logging.shutdown()
+    if duty.backend == "local":
+        note_end(scratch, code)
     os._exit(code)  # whatever thread still waits for something, waits in vain
