@@ -114,7 +114,7 @@ def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str
         zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).extractall(folder / "bundle")
         bundle = repr(str(folder / "bundle"))
     script = (
-        "from pathlib import Path\nfrom starburst_worker.slot import failure_of, load_function\n"
+        "from pathlib import Path\nfrom starburst_worker.slot import load_function\n"
         f"function, *_ = load_function(Path('function').read_bytes(), {bundle})\nprint(repr(function({argument})))"
     )
     done = subprocess.run(
