@@ -36,10 +36,19 @@ def own_folder(folder: Path, instead: str = HOME_INSTEAD) -> Path:
     place = _way(folder.absolute(), instead)
     handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _make_own(handle, place, "-R ", instead)
+        if mode := _own_mode(os.fstat(handle), place, "-R ", instead):
+            os.fchmod(handle, mode)
     finally:
         os.close(handle)
     return place
+
+
+def own_file(file: Path) -> None:
+    """As `open_own`, by the file's name alone: for one that must not be opened and closed."""
+    found = os.lstat(file)
+    _plain(found, file)
+    if mode := _own_mode(found, file, "", HOME_INSTEAD):
+        file.chmod(mode)
 
 
 def open_own(file: Path, flags: int = os.O_RDONLY) -> int:
@@ -51,12 +60,13 @@ def open_own(file: Path, flags: int = os.O_RDONLY) -> int:
         handle = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise BadInput(f"{file} is a link: put the file itself there, or {HOME_INSTEAD}") from None
+            _plain(os.lstat(file), file)
         raise
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BadInput(f"{file} is no file: remove it, or {HOME_INSTEAD}")
-        _make_own(handle, file, "", HOME_INSTEAD)
+        found = os.fstat(handle)
+        _plain(found, file)
+        if mode := _own_mode(found, file, "", HOME_INSTEAD):
+            os.fchmod(handle, mode)
     except BaseException:
         os.close(handle)
         raise
@@ -71,8 +81,15 @@ def what_others_may(file: Path, *, whose: bool = True) -> str:
     return _writers(found)
 
 
-def _make_own(handle: int, place: Path, option: str, instead: str) -> None:
-    found = os.fstat(handle)
+def _plain(found: os.stat_result, file: Path) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise BadInput(f"{file} is a link: put the file itself there, or {HOME_INSTEAD}")
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"{file} is no file: remove it, or {HOME_INSTEAD}")
+
+
+def _own_mode(found: os.stat_result, place: Path, option: str, instead: str) -> int:
+    """The mode that keeps others out, where what was found lets them read; 0 where it needs no other."""
     if found.st_uid != os.geteuid():
         raise BadInput(f"{place} belongs to {_user(found.st_uid)}, not to {_user(os.geteuid())}: {instead}")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -81,9 +98,10 @@ def _make_own(handle: int, place: Path, option: str, instead: str) -> None:
             f"{place} may be written by {who}: look that nothing there is of another's making, then "
             f"`chmod {option}go-rwx {place}`, or {instead}"
         )
-    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        os.fchmod(handle, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
-        _log.warning("%s could be read by others: it is now yours alone (mode %o)", place, 0o700 if option else 0o600)
+    if not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return 0
+    _log.warning("%s could be read by others: it is now yours alone (mode %o)", place, 0o700 if option else 0o600)
+    return stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO)
 
 
 def _way(path: Path, instead: str) -> Path:

@@ -20,10 +20,10 @@ import pytest
 from obstore.store import MemoryStore
 
 from starburst_common.answers import answers
+from starburst_common.begin import begin
 from starburst_common.code import pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import NotFound
-from starburst_common.feed import Feed
+from starburst_common.errors import NotFound, RunCancelled, RunStopped
 from starburst_common.fleet import Fleet
 from starburst_common.local.queue import LocalQueue
 from starburst_common.model import (
@@ -232,31 +232,34 @@ class World:
             lifetime_s=math.inf,
             keep_s=math.inf,
             inline_bytes=65536,
+            feeder_lost_s=3600.0,
         )
         self.fleet = Fleet.new(self.backend, Options.of(workers=2, slots=1))
         self.run = new_run_id()
         self.spec = Spec.of(self.run, self.fleet, "double", Options.of(), stop_at_first=False)
         self.drivers: list[Driver] = []
-        self.fed = False
-        self.spec.write(self.backend)
-        self.fleet.hold(self.run)
-        self.backend.queue.ensure(RunNames(self.run).notices)
+        self.fed = self.cancelled = False
         self.stage.add("feeder", self.feed)
 
     def feed(self) -> None:
-        """Who started the run: plans and sends its chunks, and drives it."""
+        """Who started the run: plans and sends its chunks, and drives it. A reader comes before the input is whole."""
         driver = Driver(self.backend, self.run, self.fleet, self.spec.policy)
         self.drivers.append(driver)
-        feed = Feed(self.backend, self.run, self.fleet.id, driver.plan)
-        function = feed.function(pack_function(double, style="one", retry_on=(), samples=[]))
-        for item in range(ITEMS):
-            feed.add(function, item)
-            if feed.open_items == ITEMS // 2:
-                feed.close_chunk()
-        feed.end()
-        driver.input_ended(feed.fed)
-        self.fed = True
+        feed = begin(self.fleet, self.spec, planned=driver.plan, over=lambda: None)
         self.stage.add("reader", self.read)
+        try:
+            function = feed.function(pack_function(double, style="one", retry_on=(), samples=[]))
+            for item in range(ITEMS):
+                feed.add(function, item)
+                if feed.open_items == ITEMS // 2:
+                    feed.flush()
+            feed.end()
+            feed.stop()
+            driver.input_ended(feed.fed)
+        except (RunCancelled, RunStopped):
+            assert self.cancelled, "a reader ended what still came"
+            feed.stop()
+        self.fed = True
         driver._drive()
 
     def read(self) -> None:
@@ -268,6 +271,7 @@ class World:
 
     def cancel(self) -> None:
         """Somebody else cancels."""
+        self.cancelled = True
         self.backend.store.put(RunNames(self.run).cancel, b"")
 
     def may_die(self, actor: Actor) -> bool:
@@ -289,6 +293,7 @@ class World:
             assert driver.error is None or isinstance(driver.error, Died), driver.error
         end = read_end(self.backend, self.run)
         assert end is not None, "nobody ended it"
+        assert self.cancelled or end["state"] != RunState.CANCELLED
         anew = recovered(self.backend, self.spec)
         told = Counter(index for index, value in self._answers(anew) if value == double(index))
         assert set(told.values()) <= {1}

@@ -290,3 +290,22 @@ def test_a_cache_that_others_could_have_filled_is_refused(tmp_path: Path) -> Non
     folder.chmod(0o777)
     with pytest.raises(BadInput, match="XDG_CACHE_HOME"), LayerCache(folder).work_folder():
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells which locks there are")
+def test_a_second_opening_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """To close a file ends all locks that a process has on it: others would then take away what SQLite has mapped."""
+    first = local_backend(tmp_path / "home")
+    first.queue.ensure("q")
+
+    def locks() -> list[str]:
+        inodes = {str(file.stat().st_ino) for file in (tmp_path / "home").glob("queue.sqlite3*")}
+        lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+        return [" ".join(line[1:]) for line in lines if line[5].rpartition(":")[2] in inodes]
+
+    before = locks()
+    assert before
+    second = local_backend(tmp_path / "home")
+    assert locks() == before
+    second.close()
+    first.close()

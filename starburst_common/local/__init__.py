@@ -12,7 +12,7 @@ from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
 from starburst_common.objects import FolderObjects
 from starburst_common.ports import KEY_BYTES, Backend
-from starburst_common.trust import open_own, own_folder
+from starburst_common.trust import open_own, own_file, own_folder
 
 _LONGEST_KEY = 4096
 
@@ -45,11 +45,15 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
 
 
 def _own_database(file: Path) -> Path:
-    """The file, ours alone: SQLite gives those beside it the same mode."""
-    os.close(open_own(file, os.O_RDWR | os.O_CREAT))
-    for beside in ("-wal", "-shm"):
+    """The file, ours alone: SQLite gives those beside it the same mode.
+
+    Nothing of it is opened here: closing it would end the locks of every connection that this process has.
+    """
+    for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
         with suppress(FileNotFoundError):
-            os.close(open_own(file.with_name(file.name + beside)))
+            own_file(file.with_name(name))
+    if not file.exists():
+        _make(file, b"")
     return file
 
 
@@ -58,7 +62,7 @@ def _signing_key(file: Path) -> bytes:
     try:
         handle = open_own(file)
     except FileNotFoundError:
-        _make_key(file)
+        _make(file, secrets.token_bytes(KEY_BYTES))
         handle = open_own(file)
     with os.fdopen(handle, "rb") as kept:
         key = kept.read(_LONGEST_KEY)
@@ -70,11 +74,11 @@ def _signing_key(file: Path) -> bytes:
     return key
 
 
-def _make_key(file: Path) -> None:
+def _make(file: Path, content: bytes) -> None:
     """Whole and on the disk before it has its name; of several processes that make it together, one wins."""
     draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
-        out.write(secrets.token_bytes(KEY_BYTES))
+        out.write(content)
         out.flush()
         os.fsync(out.fileno())
     with suppress(FileExistsError):
