@@ -7,9 +7,11 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from starburst_common.names import FLEETS
 from starburst_common.ports import Backend
@@ -68,7 +70,8 @@ class Cloud:
             bed.signal(signal.SIGSTOP, tasks=one)
             return lambda: bed.signal(signal.SIGCONT, tasks=one)
         elif kind == "task told to go":
-            bed.boto("ecs").stop_task(cluster=bed.site["cluster"], task=one[0], reason="a trouble")
+            with suppress(ClientError, BotoCoreError):  # another trouble hits us too
+                bed.boto("ecs").stop_task(cluster=bed.site["cluster"], task=one[0], reason="a trouble")
         else:
             bed.interrupt_spot(tasks=one)
         return None

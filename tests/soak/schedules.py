@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -326,6 +327,8 @@ def tried(schedule: Schedule, name: str) -> str:
             Trial(schedule, place, folder).run()
     except Broken as error:
         return f"{error}\nlogs in {folder}"
+    except Exception:
+        return f"seed {schedule.seed} could not be tried: {traceback.format_exc()}\nlogs in {folder}"
     shutil.rmtree(folder, ignore_errors=True)
     return ""
 
