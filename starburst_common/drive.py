@@ -37,14 +37,13 @@ from starburst_common.reconcile import (
 )
 from starburst_common.sign import Watch
 from starburst_common.spec import is_cancelled, read_end
+from starburst_common.stored import stored_summary
 from starburst_common.wire import (
     chunk_message,
     document,
     read_document,
     read_notice,
-    read_outcome,
     seal,
-    summary_fields,
     unseal,
 )
 
@@ -366,26 +365,26 @@ class Driver:
         not: in half of `look_s`, or later where listings are long.
         """
         began = time.monotonic()
-        spans = (Span.parse(key.rsplit("/", 1)[-1]) for key in self.backend.store.list(self._names.outcomes))
-        unheard = frozenset(span for span in spans if not self.ledger.settled(span))
+        entries = self.backend.store.entries(self._names.outcomes)
+        sizes = {Span.parse(entry.key.rsplit("/", 1)[-1]): entry.size for entry in entries}
+        unheard = frozenset(span for span in sizes if not self.ledger.settled(span))
         now = time.monotonic()
         self._list_at = now + max(self.backend.look_s / 2, (now - began) / _LISTING_SHARE)
         wanted = unheard & self._unheard if but_new else unheard
         self._unheard = unheard
         for span in sorted(wanted):
-            self._look_at(span)
+            self._look_at(span, sizes[span])
 
-    def _look_at(self, span: Span) -> None:
+    def _look_at(self, span: Span, size: int | None = None) -> None:
         """Book an outcome as the store has it."""
-        key = self._names.outcome(span)
         try:
-            outcome = read_outcome(self.backend.key, key, self.backend.store.get(key))
+            summary = stored_summary(self.backend, self._names.outcome(span), size)
         except NotFound:
             return
         except Refused as error:
             self.refused = str(error)
             return
-        self._book(summary_fields(outcome), None)
+        self._book(summary, None)
 
     def observe(self) -> View:
         """Look at everything the decision needs."""

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 _MAGIC = b"SBW"
 _HEAD = struct.Struct(">3sB32s")
 _LENGTH = struct.Struct(">I")
@@ -91,7 +91,7 @@ def misfit(exit_code: int | None) -> str:
     >>> misfit(0)
     ''
     >>> misfit(209).partition(":")[0]
-    'a worker speaks wire version 9 and was given work of another, this starburst speaks 1'
+    'a worker speaks wire version 9 and was given work of another, this starburst speaks 2'
     """
     if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
         return ""
@@ -504,7 +504,10 @@ def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
 
 
 def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
-    """The same without joining the parts, which may be large."""
+    """The same without joining the parts, which may be large.
+
+    Its summary comes first, under a seal of its own: who wants no more need read no more.
+    """
     failures: list[dict[str, Any]] = []
     pickled: list[bytes] = []
     for failure in outcome.failures:
@@ -515,37 +518,31 @@ def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
             fields["pickled"] = len(pickled)
             pickled.append(exception)
         failures.append(fields)
-    header = {
-        "span": outcome.span,
-        "worker": outcome.worker,
-        "seconds": round(outcome.seconds, 6),
-        "batches": [batch.span for batch in outcome.batches],
-        "failures": failures,
-        "rest": [chunk_fields(chunk) for chunk in outcome.rest],
-    }
+    summary = seal(key, _summary_about(about), document(summary_fields(outcome)))
+    header = {"batches": [batch.span for batch in outcome.batches], "failures": failures}
     logs = [json.dumps(outcome.logs, separators=(",", ":")).encode()] if outcome.logs else []
     blobs: list[Buffer] = [*(batch.frame for batch in outcome.batches), *pickled, *logs]
-    return sealed_parts(key, about, document(header, blobs))
+    return sealed_parts(key, about, [_LENGTH.pack(len(summary)), summary, *document(header, blobs)])
 
 
 def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
     """The inverse of `outcome_bytes`; values stay pickled until `load`. Raises `Refused`."""
-    header, blobs = read_document(unseal(key, about, blob), about)
-    span = header.span("span")
+    summary, body = _read_summary(key, about, unseal(key, about, blob))
+    header, blobs = read_document(body, about)
+    span, rest = summary["span"], [read_chunk(fields, about) for fields in summary["rest"]]
     spans = [_span(about, each, span) for each in header.many("batches")]
-    rest = header.chunks("rest", span)
     frames, others = blobs[: len(spans)], blobs[len(spans) :]
     failures = [_failure(Fields(f"{about}: a failure", each), span, others) for each in header.many("failures")]
     pickled = sum(failure.exception is not None for failure in failures)
-    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1:
+    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1 or len(failures) != summary["failed"]:
         raise malformed(about, "it does not hold what its header tells")
     failed = spans_of(sorted(failure.index for failure in failures))
     if left := without(span, [*spans, *failed, *(chunk.span for chunk in rest)]):
         raise malformed(about, f"no word on the items {left[0]}")
     return Outcome(
         span=span,
-        worker=header.text("worker"),
-        seconds=header.number("seconds"),
+        worker=summary["worker"],
+        seconds=summary["seconds"],
         batches=tuple(Batch(span=span, frame=frame) for span, frame in zip(spans, frames, strict=True)),
         failures=tuple(failures),
         rest=tuple(rest),
@@ -586,6 +583,47 @@ def summary_fields(outcome: Outcome) -> dict[str, Any]:
         "first_failure": outcome.failures[0].index if outcome.failures else None,
         "rest": [chunk_fields(chunk) for chunk in outcome.rest],
     }
+
+
+SUMMARY_BYTES = 4 << 10  #: of an outcome hold its summary, unless that tells of many chunks, or many kinds of failure
+_SUMMARY_AT = _HEAD.size + _LENGTH.size
+
+
+def summary_nbytes(start: Buffer) -> int:
+    """So many of an outcome's bytes hold its summary, as the first of them say; all of what this release did not write.
+
+    Nothing vouches for that yet, so it is no more than what to read next.
+    """
+    view = memoryview(start)
+    if len(view) < _SUMMARY_AT or view[: len(_MAGIC) + 1] != _MAGIC + bytes([WIRE_VERSION]):
+        return _MOST
+    return _SUMMARY_AT + int(_LENGTH.unpack_from(view, _HEAD.size)[0])
+
+
+def read_summary(key: bytes, about: str, start: Buffer) -> dict[str, Any]:
+    """The summary of an outcome, of which so much is given as `summary_nbytes` says, or all there is.
+
+    What comes after it is not looked at. Raises `UnknownVersion` or `Refused`.
+    """
+    view = memoryview(start)
+    if len(view) < summary_nbytes(view):
+        unseal(key, about, view)  # says what is wrong with it
+        raise malformed(about, "it ends within its summary")
+    return _read_summary(key, about, view[_HEAD.size :])[0]
+
+
+def _read_summary(key: bytes, about: str, body: memoryview) -> tuple[dict[str, Any], memoryview]:
+    """An outcome's summary, and what comes after it."""
+    if len(body) < _LENGTH.size:
+        raise malformed(about, "it has no summary")
+    at = _LENGTH.size + int(_LENGTH.unpack_from(body)[0])
+    about = _summary_about(about)
+    fields, _ = read_document(unseal(key, about, body[_LENGTH.size : at]), about)
+    return _summary(fields, fields.span("span")), body[at:]
+
+
+def _summary_about(about: str) -> str:
+    return f"{about} summary"
 
 
 # --- notices ----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from starburst_common.wire import (
     read_chunk_message,
     read_document,
     read_outcome,
+    read_summary,
     seal,
     seal_message,
     summary_fields,
@@ -389,7 +390,7 @@ def test_a_refusal_names_what_was_refused() -> None:
         unseal(KEY, "runs/r/outcomes/7", b"\x80\x05.")
 
 
-@pytest.mark.parametrize("version", [0, 2, 255])
+@pytest.mark.parametrize("version", [0, wire.WIRE_VERSION - 1, wire.WIRE_VERSION + 1, 255])
 def test_another_wire_version_says_what_to_do(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """`UnknownVersion` names both versions and the remedy, for payloads and messages of ours; anybody's are refused."""
     said = rf"a: wire version {version}, this starburst speaks {wire.WIRE_VERSION}: use the same starburst release"
@@ -409,7 +410,7 @@ def test_another_wire_version_says_what_to_do(version: int, monkeypatch: pytest.
 
 def test_a_version_cannot_be_talked_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload of another version with this version's number written over it is refused."""
-    monkeypatch.setattr(wire, "WIRE_VERSION", 2)
+    monkeypatch.setattr(wire, "WIRE_VERSION", wire.WIRE_VERSION + 1)
     sealed = bytearray(seal(KEY, "a", [b"body"]))
     message = seal_message(KEY, "a", {})
     monkeypatch.undo()
@@ -513,6 +514,28 @@ def test_an_outcome_under_another_name_is_refused() -> None:
     assert read_outcome(KEY, "runs/r/outcomes/0", body).span == Span(0, 1)
 
 
+@given(st.integers(0, 400), st.integers(0, 300), st.data())
+def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.DataObject) -> None:
+    """It is signed by itself: what comes after it need not be there, and what is changed in it is refused."""
+    chunks = tuple(A_CHUNK.narrowed(Span(failed + at, failed + at + 1), deaths=0) for at in range(rest))
+    failures = tuple(Failure(index=at, kind=FailureKind.USER, error=f"E{at}", message="m" * 99) for at in range(failed))
+    last = Span(failed + rest, failed + rest + 1)
+    values = Batch(span=last, frame=memoryview(frame_of(b"v" * 999)))
+    outcome = Outcome(span=Span(0, last.hi), worker="w", seconds=1.0, batches=(values,), failures=failures, rest=chunks)
+    body = outcome_bytes(KEY, "o", outcome)
+    nbytes = wire.summary_nbytes(body[: data.draw(st.integers(40, 200))])
+    told = json.dumps(summary_fields(outcome))
+    assert json.dumps(read_summary(KEY, "o", body[:nbytes])) == told
+    changed = bytearray(body)
+    changed[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(Refused):
+        read_outcome(KEY, "o", changed)
+    with pytest.raises(Refused):
+        read_summary(KEY, "o", body[: data.draw(st.integers(0, nbytes - 1))])
+    with suppress(Refused):
+        assert json.dumps(read_summary(KEY, "o", changed)) == told
+
+
 # --- ours, but not as it should be ------------------------------------------------------------------------------------
 
 odd = st.recursive(
@@ -567,7 +590,7 @@ AN_OUTCOME = Outcome(
     logs={2: "printed"},
 )
 A_SPEC = {
-    "wire": 1,
+    "wire": wire.WIRE_VERSION,
     "python": [3, 11],
     "run": RUN,
     "fleet": FLEET,
@@ -652,16 +675,15 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
 @given(st.data())
 def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObject) -> None:
     """In its header, its frames or its logs; where it is taken, every item of it that it claims has an answer."""
-    body = unseal(KEY, "o", outcome_bytes(KEY, "o", AN_OUTCOME))
-    length = int.from_bytes(body[:4])
-    header = data.draw(
-        spoilt(json.loads(bytes(body[4 : 4 + length]))) | st.just(json.loads(bytes(body[4 : 4 + length])))
-    )
-    blobs = bytearray(body[4 + length :])
+    body = bytes(unseal(KEY, "o", outcome_bytes(KEY, "o", AN_OUTCOME)))
+    summary, body = body[4 + 36 :][: int.from_bytes(body[:4]) - 36], body[4 + int.from_bytes(body[:4]) :]
+    told, header = (json.loads(each[4 : 4 + int.from_bytes(each[:4])]) for each in (summary, body))
+    blobs = bytearray(body[4 + int.from_bytes(body[:4]) :])
     for _ in range(data.draw(st.integers(0, 2))):
         blobs[data.draw(st.integers(0, 100))] = data.draw(st.integers(0, 255))
-    head = json.dumps(header).encode()
-    sealed = seal(KEY, "o", [len(head).to_bytes(4), head, blobs])
+    heads = [json.dumps(data.draw(spoilt(each) | st.just(each))).encode() for each in (told, header)]
+    start = seal(KEY, "o summary", [len(heads[0]).to_bytes(4), heads[0]])
+    sealed = seal(KEY, "o", [len(start).to_bytes(4), start, len(heads[1]).to_bytes(4), heads[1], blobs])
 
     def read() -> None:
         outcome = read_outcome(KEY, "o", sealed)
@@ -673,13 +695,19 @@ def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObje
         assert ledger_takes(outcome)
 
     only_refused(read)
+    only_refused(lambda: booked(read_summary(KEY, "o", sealed)))
 
 
 def ledger_takes(outcome: Outcome) -> bool:
     """Whether it can be booked."""
+    return booked(summary_fields(outcome))
+
+
+def booked(summary: dict[str, Any]) -> bool:
+    """Whether a summary can be booked."""
     ledger = Ledger()
-    ledger.plan([Chunk(span=outcome.span, function="f", ref=PackRef("p", 0, 1))])
-    return bool(ledger.settle(summary_fields(outcome)))
+    ledger.plan([Chunk(span=summary["span"], function="f", ref=PackRef("p", 0, 1))])
+    return bool(ledger.settle(summary))
 
 
 @settings(max_examples=20)

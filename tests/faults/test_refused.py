@@ -59,7 +59,8 @@ def test_workers_of_another_release_end_the_run_at_once_and_say_so(bed: Bed, tmp
     release = tmp_path / "release"
     shutil.copytree(Path(starburst_common.__file__).parent, release / "starburst_common")
     source = release / "starburst_common" / "wire.py"
-    source.write_text(source.read_text().replace("\nWIRE_VERSION = 1\n", "\nWIRE_VERSION = 2\n"))
+    ours, other = wire.WIRE_VERSION, wire.WIRE_VERSION + 1
+    source.write_text(source.read_text().replace(f"\nWIRE_VERSION = {ours}\n", f"\nWIRE_VERSION = {other}\n"))
     driver = subprocess.run(
         [sys.executable, "-P", "-c", OTHER_RELEASE, bed.text],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(release), str(Path.cwd())])},
@@ -69,9 +70,10 @@ def test_workers_of_another_release_end_the_run_at_once_and_say_so(bed: Bed, tmp
         check=False,
     )
     assert "RunStopped" in driver.stderr
-    assert "a worker speaks wire version 1 and was given work of another, this starburst speaks 2" in driver.stderr
+    said = f"a worker speaks wire version {ours} and was given work of another, this starburst speaks {other}"
+    assert said in driver.stderr
     (run,) = bed.backend.store.folders("runs/")
-    with pytest.raises(UnknownVersion, match=r"started by another starburst release.*wire version 2"):
+    with pytest.raises(UnknownVersion, match=rf"started by another starburst release.*wire version {other}"):
         attach(run, backend=bed.backend).results()
 
 
@@ -80,11 +82,13 @@ def test_a_worker_that_meets_work_of_another_release_ends(local_bed: LocalBed, m
     with Cluster(workers=1, backend=local_bed.backend, progress=False) as cluster:
         fleet = cluster._opened()
         chunk = Chunk(span=Span(0, 1), function="runs/x/functions/y", ref=PackRef("runs/x/packs/0", 0, 10))
-        monkeypatch.setattr(wire, "WIRE_VERSION", 2)
+        monkeypatch.setattr(wire, "WIRE_VERSION", wire.WIRE_VERSION + 1)
         newer = chunk_message(local_bed.backend.key, fleet.id, "run-x", chunk)
         monkeypatch.undo()
         local_bed.backend.queue.send(work_queue(fleet.id), [newer], group="run-x")
-        with pytest.raises(RunStopped, match="a worker speaks wire version 1 and was given work of another"):
+        with pytest.raises(
+            RunStopped, match=f"a worker speaks wire version {wire.WIRE_VERSION} and was given work of another"
+        ):
             cluster.map(noting(local_bed.notes, seconds=0.01), range(10_000))
         (worker,) = fleet.states()
         assert worker.end is WorkerEnd.UNSTARTABLE

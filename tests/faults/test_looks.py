@@ -1,0 +1,84 @@
+"""Looking at a run reads what it shows, not the values that its items gave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from starburst_common import Cluster, attach
+from starburst_common.errors import Refused
+from starburst_common.model import RunState
+from starburst_common.names import RunNames
+from starburst_common.ports import ObjectStore
+from starburst_common.run import recovered
+from starburst_common.spec import Spec
+from tests.calls import wait_for
+from tests.faults.conftest import Bed, on_both
+
+
+def double(item: int) -> int:
+    """Twice as much."""
+    return 2 * item
+
+
+class Counting:
+    """A store that counts what is asked of it, and the bytes of what it answers."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.asked: Counter[str] = Counter()
+        self.read = 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._store, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            answer = call(*args, **options)
+            self.asked[name] += 1
+            self.read += len(answer) if isinstance(answer, bytes | memoryview) else 0
+            return answer
+
+        return counted
+
+
+@pytest.mark.parametrize(("at", "seen"), [(60, True), (-9, False)])
+def test_what_is_changed_in_an_outcome_is_refused_where_it_is_read(bed: Bed, at: int, seen: bool) -> None:
+    """In its summary by who looks at the run, among its values by who wants these."""
+    store = bed.backend.store
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(double, range(20), chunk_size=10)
+        assert run.wait().state is RunState.SUCCEEDED
+    key = max(store.list(RunNames(run.id).outcomes))
+    body = bytearray(store.get(key))
+    body[at] ^= 1
+    store.put(key, bytes(body))
+    assert (key in recovered(bed.backend, Spec.read(bed.backend, run.id)).refused) is seen
+    with pytest.raises(Refused, match="not signed with this site's key"):
+        attach(run.id, backend=bed.backend).results()
+
+
+@on_both
+def test_a_look_at_a_run_reads_no_values(bed: Bed, tmp_path: Path) -> None:
+    """Fifty megabytes of answers: status, and another driver that catches up, read less than one, in a call each."""
+    go = tmp_path / "go"
+
+    def large(item: int) -> bytes:
+        return bytes(wait_for(str(go), b"") if item == 10 else b"x" * 5_000_000)
+
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(large, range(11), chunk_size=1)
+        bed.until(lambda: run.status().answered == 10)
+        counting = Counting(bed.backend.store)
+        looked = replace(bed.backend, store=cast("ObjectStore", counting))
+        status = attach(run.id, backend=looked).status()
+        assert (status.state, status.items, status.answered) == (RunState.RUNNING, 11, 10)
+        ledger = recovered(looked, Spec.read(looked, run.id)).ledger
+        assert (ledger.answered, len(ledger.owed)) == (10, 1)
+        assert counting.read < 1_000_000
+        assert counting.asked["get_range"] == 2 * len([*bed.backend.store.list(RunNames(run.id).outcomes)])
+        go.touch()
+        assert run.wait().state is RunState.SUCCEEDED
