@@ -271,6 +271,8 @@ class _Reader:
         """The items, up to what their iterator raises, whatever that is."""
         try:
             yield from self._items
+        except GeneratorExit:  # no more are wanted
+            raise
         except BaseException as error:
             self._failure = error
 

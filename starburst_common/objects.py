@@ -89,16 +89,16 @@ class Objects:
 class FolderObjects(Objects):
     """The same in a folder, where empty folders and crashed writers' drafts lie about.
 
-    Files bear the time of a clock that the folder keeps for itself.
+    Files bear the time of a clock of their own, which has a folder beside theirs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Path) -> None:
         from obstore.store import LocalStore
 
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(LocalStore(str(folder)))
         self._folder = folder
-        self._clock = FolderClock(folder / "clock")
+        self._clock = FolderClock(clock)
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         self._write(key, body, os.link)

@@ -64,9 +64,9 @@ def test_what_a_run_leaves_is_its_users_alone(umask: int, tmp_path: Path) -> Non
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether group or others have any right; not if it has gone meanwhile."""
+    """Whether group or others have any right; not if it has gone meanwhile, or is Python's own, in a folder of ours."""
     try:
-        return bool(mode(path) & 0o077)
+        return bool(mode(path) & 0o077) and "__pycache__" not in path.parts
     except FileNotFoundError:
         return False
 

@@ -27,7 +27,7 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
     own_folder(home / "workers")
     return Backend(
         name="local",
-        store=FolderObjects(own_folder(home / "store")),
+        store=FolderObjects(own_folder(home / "store"), own_folder(home / "clock")),
         queue=LocalQueue(_own_database(home / "queue.sqlite3")),
         compute=LocalCompute(home),
         key=_signing_key(home / "signing.key"),

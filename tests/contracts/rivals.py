@@ -23,7 +23,7 @@ _BUSY_S = 60.0
 
 def local_store(folder: Path) -> ObjectStore:
     """The store in a folder."""
-    return FolderObjects(folder)
+    return FolderObjects(folder, folder.with_name(f"{folder.name}-clock"))
 
 
 def at_once(body: Callable[..., Any], *given: Sequence[Any]) -> list[Any]:
