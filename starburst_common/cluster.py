@@ -18,13 +18,15 @@ from starburst_common.backends import open_backend
 from starburst_common.begin import begin, undo
 from starburst_common.code import pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
+from starburst_common.errors import BadInput, Denied, RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.executor import StarburstExecutor
 from starburst_common.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunState
 from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, refuse_unknown
+from starburst_common.patience import bounded, patiently
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.prune import prune_now_and_then
@@ -32,6 +34,7 @@ from starburst_common.run import CLOSE_S, Run
 from starburst_common.spec import Spec
 from starburst_common.steps import steps_shown
 
+_log = our_log()
 _GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
 _AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
 _UNREAD_CHUNKS = 16  #: answered chunks a slot that nobody has consumed, before reading pauses
@@ -127,8 +130,7 @@ class Cluster:
                 if driver.ending:
                     driver.join(until - time.monotonic())
         if self._fleet is not None:
-            _held.pop(self._fleet.id, None)
-            self._fleet.release("cluster")
+            self._release(self._fleet)
             self._fleet = None
         if self._backend is not None:
             prune_now_and_then(self._backend)
@@ -137,6 +139,15 @@ class Cluster:
             self._backend = None
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _release(fleet: Fleet) -> None:
+        """What the calls gave is not lost because an outage meets the end."""
+        _held.pop(fleet.id, None)
+        try:
+            patiently(lambda: fleet.release("cluster"), bounded(f"fleet {fleet.id}", CLOSE_S))
+        except (Unavailable, Denied) as error:
+            _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
 
     def _opened(self) -> Fleet:
         if self._fleet is None:

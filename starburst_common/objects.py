@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -20,6 +21,7 @@ from starburst_common.model import Buffer
 from starburst_common.ports import Entry
 from starburst_common.trust import owner_only
 
+_TRIES = 100  #: at the removal of a folder; each but the last was undone by somebody else
 EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
 _TRIES = 20
 _SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
@@ -116,7 +118,7 @@ class FolderObjects(Objects):
         return (self._folder / key).resolve().as_uri()
 
     def delete_folder(self, prefix: str) -> None:
-        rmtree(self._folder / prefix, ignore_errors=True)
+        remove_folder(self._folder / prefix)
 
     def sweep(self, prefix: str, *, older_than_s: float) -> None:
         for draft in (self._folder / prefix).rglob("*#*"):  # how obstore names a file that is being written
@@ -153,6 +155,22 @@ def _holds_keys(folder: str) -> bool:
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
         return any(_holds_keys(each.path) if each.is_dir() else "#" not in each.name for each in found)
     return False
+
+
+def remove_folder(folder: Path) -> None:
+    """A folder and all in it, which others may remove, or still write to, at the same time. Raises `Unavailable`."""
+    for _ in range(_TRIES):
+        try:
+            rmtree(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise Unavailable(f"{folder} cannot be removed: {error}") from error
+        else:
+            return
+    raise Unavailable(f"{folder} cannot be removed: others write there")
 
 
 def whole(body: Buffer | Sequence[Buffer]) -> Buffer:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
 from threading import Lock
 
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.objects import remove_folder
 from starburst_common.ports import Wait, WorkerSpec
 from starburst_common.trust import owner_only
 from starburst_common.wire import misfit
@@ -81,8 +81,7 @@ class LocalCompute:
             return file.read().decode(errors="replace")
 
     def forget(self, fleet: FleetId) -> None:
-        folder = self._folder(fleet)
-        rmtree(folder, ignore_errors=True)
+        remove_folder(self._folder(fleet))
 
     def fleets(self) -> list[FleetId]:
         """Every fleet with records."""

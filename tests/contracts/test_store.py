@@ -10,7 +10,8 @@ from urllib.parse import unquote, unquote_plus
 
 import pytest
 
-from starburst_common.errors import Exists, NotFound
+from starburst_common.errors import Exists, NotFound, Unavailable
+from starburst_common.objects import remove_folder
 from starburst_common.ports import ObjectStore
 from tests.contracts.conftest import StoreBed
 from tests.contracts.rivals import at_once, create_keys, is_whole, killed_after, local_store, signed, write_for_ever
@@ -320,3 +321,11 @@ def test_what_a_killed_writer_staged_is_neither_seen_nor_in_the_way(tmp_path: Pa
     store.delete_folder("run/")
     store.delete_folder("gone/")
     assert staging_files(tmp_path) == []
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
+    """A folder that stays is no success; one that is not there is."""
+    remove_folder(tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match="cannot be removed"):
+        remove_folder(tmp_path / "file")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach
+from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach, starburst_map
 from starburst_common.drive import Driver
 from starburst_common.errors import Unavailable
 from starburst_common.fleet import Fleet
@@ -312,3 +312,16 @@ futures = [executor.submit(add, item) for item in range(20)]
     (run,) = bed.backend.store.folders(RUNS)
     assert attach(run, backend=bed.backend).status().state is RunState.SUCCEEDED
     assert [*bed.backend.store.list(FLEETS)] == []
+
+
+def test_an_outage_at_the_end_takes_no_answers_along(bed: Bed) -> None:
+    """The fleet cannot be let go of at first: that is tried again, and what was answered is returned."""
+    outages = iter(range(3))
+
+    def before(method: str, first: Any) -> None:
+        if method == "delete" and first and first[0].endswith("/cluster") and next(outages, None) is not None:
+            raise Unavailable("the store is away")
+
+    away = replace(bed.backend, store=Port(bed.backend.store, before))
+    assert starburst_map(abs, [-1, 2], workers=1, backend=away, progress=False) == [1, 2]
+    assert next(outages, None) is None
