@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo fresh test test-all test-rest test-prefect-oldest test-pythons test-wheels test-soak check docs soak bench testbed format uv
+.PHONY: demo fresh test test-all test-rest test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes, whatever the settings name
 	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
@@ -52,6 +52,9 @@ check: uv ## Format, lint, strict types, layers, doctests
 
 docs: uv ## The tables in docs/ that are made from the code
 	@$(RUN) --group dev python -m tests.docs_tables
+
+fuzz: uv ## 100,000 inputs that are nearly valid, unsigned and signed, to all that reads what others wrote (SEED=7)
+	@$(RUN) --group dev python -m tests.fuzz $(if $(SEED),--seed $(SEED))
 
 soak: uv ## Half an hour of maps on the test bed under random faults, then schedules of faults here and there (SEEDS=0:1000)
 	@$(RUN) --group dev python -m tests.soak --minutes 30

@@ -23,6 +23,7 @@ import os
 import re
 import stat
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,6 +53,7 @@ BUNDLE_BYTES = 1 << 30  #: a bundle's files have together at most
 BUNDLE_FILES = 100_000
 _LARGE_BYTES = 50 << 20
 _RACY_S = 2.0  #: a file written so lately may change again without a trace in its times
+_STARS = 4  #: in a name of a pattern: each lets its time grow by the name's length once more
 _NAMED = 10  #: so many files are named in a line
 
 
@@ -207,8 +209,11 @@ class _Rules:
         patterns = []
         for number, line in enumerate(self._file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
             try:
-                patterns += list(GitIgnoreSpec.from_lines([line]).patterns)
-            except (ValueError, re.error) as error:
+                if any(len(re.findall(r"\*+", part)) > _STARS for part in line.split("/")):
+                    raise ValueError(f"more than {_STARS} stars in a name take too long to match")
+                with warnings.catch_warnings(action="ignore"):
+                    patterns += list(GitIgnoreSpec.from_lines([line]).patterns)
+            except (ValueError, re.error, OverflowError, RecursionError) as error:
                 if self._file.name == _OURS:  # Git passes over a line that is no pattern
                     raise BadInput(f"{self._file}, line {number}: {told(line)} is no pattern: {error}") from None
         return GitIgnoreSpec(patterns)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from starburst_common.trust import owner_only
+from starburst_common.wire import LAST_MOMENT
 
 #: Seconds since the machine was started, sleep included; on macOS the monotonic clock is that.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -85,6 +86,7 @@ def boot_id() -> str:
 
 def _offset_in(file: Path) -> float | None:
     try:
-        return float(file.read_text())
+        offset = float(file.read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return offset if abs(offset) <= LAST_MOMENT else None

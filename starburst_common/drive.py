@@ -366,7 +366,8 @@ class Driver:
         """
         began = time.monotonic()
         entries = self.backend.store.entries(self._names.outcomes)
-        sizes = {Span.parse(entry.key.rsplit("/", 1)[-1]): entry.size for entry in entries}
+        found = ((self._names.settled(entry.key), entry.size) for entry in entries)
+        sizes = {span: size for span, size in found if span is not None}
         unheard = frozenset(span for span in sizes if not self.ledger.settled(span))
         now = time.monotonic()
         self._list_at = now + max(self.backend.look_s / 2, (now - began) / _LISTING_SHARE)

@@ -33,7 +33,7 @@ class Span(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Span:
-        """The inverse of `str`."""
+        """The inverse of `str`. Raises `ValueError` for what is none."""
         lo, hi = text.split("-")
         return cls(int(lo), int(hi))
 

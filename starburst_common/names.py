@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from starburst_common.errors import BadInput, NotFound
@@ -127,6 +128,14 @@ class RunNames:
     def outcome(self, span: Span) -> str:
         """The one outcome of the chunk with this span."""
         return f"{self.outcomes}{span}"
+
+    def settled(self, key: str) -> Span | None:
+        """The span of an outcome, from its key; None for what is no key of ours."""
+        with suppress(ValueError):
+            span = Span.parse(key.rsplit("/", 1)[-1])
+            if key == self.outcome(span):
+                return span
+        return None
 
     def suspect(self, index: int) -> str:
         """Which worker ran an item alone, because it may take its worker along; not sealed."""

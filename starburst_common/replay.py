@@ -14,7 +14,7 @@ from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.unpack import unpack_bundle
-from starburst_common.wire import Frames, checked_frames, inflated, read_document, unseal
+from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_document, unseal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +37,20 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     """
     chunk = _chunk_of(backend, run, item)
     blob = backend.store.get(chunk.function)
-    header, (packed,) = read_document(unseal(backend.key, chunk.function, blob), chunk.function)
-    if scratch is not None and header["bundle"] is not None:
+    header, blobs = read_document(unseal(backend.key, chunk.function, blob), chunk.function)
+    if len(blobs) != 1:
+        raise malformed(chunk.function, f"{len(blobs)} functions")
+    style = header.text("style")
+    if scratch is not None and header.given("bundle"):
         modules = scratch / "modules"
-        unpack_bundle(backend, code_key(chunk.function, header["bundle"]), modules)
+        unpack_bundle(backend, code_key(chunk.function, header.name("bundle")), modules)
         sys.path.insert(0, str(modules))
-    function, _ = pickle.loads(inflated(packed))
+    function, _ = pickle.loads(inflated(blobs[0]))
     frames = backend.store.get_range(*chunk.ref)
     argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]
-    if header["style"] == "call":
+    if style == "call":
         return Call(function=function, args=tuple(argument[0]), kwargs=argument[1])
-    args = tuple(argument) if header["style"] == "star" else (argument,)
+    args = tuple(argument) if style == "star" else (argument,)
     return Call(function=function, args=args, kwargs={})
 
 

@@ -324,8 +324,8 @@ class Run:
 
     def _stored_outcomes(self, item: int | None = None) -> Iterator[Outcome]:
         for key in self._backend.store.list(self._names.outcomes):
-            span = Span.parse(key.rsplit("/", 1)[-1])
-            if item is None or span.lo <= item < span.hi:
+            span = self._names.settled(key)
+            if span is not None and (item is None or span.lo <= item < span.hi):
                 yield read_outcome(self._backend.key, key, self._backend.store.get(key))
 
     def _iterate(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
@@ -415,7 +415,7 @@ def _reason(driver: Driver, workers: int) -> str:
         why = "every item is answered" if driver.ledger.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"
     with suppress(NotFound):
-        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits)).decode():
+        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits)).decode(errors="replace"):
             return f"waiting for {what}"
     if driver.ledger.items is None and (reading := _reading(driver.backend, driver.run)):
         return reading

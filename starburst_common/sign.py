@@ -20,6 +20,7 @@ from starburst_common.patience import Waits, patiently
 from starburst_common.ports import Backend
 from starburst_common.reconcile import DIED
 from starburst_common.spec import read_end
+from starburst_common.wire import LAST_MOMENT
 
 _BEATS = 6  #: so many signs are given in the time after which a feeder counts as lost
 _LOOKS = 10  #: so many looks are taken in that time by who does nothing but watch
@@ -42,13 +43,13 @@ def read_sign(backend: Backend, run: RunId) -> Sign | None:
     except NotFound:
         return None
     fields: object = None
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         fields = json.loads(body)
     known = fields if isinstance(fields, dict) else {}
     at, ended = known.get("at"), known.get("ended")
     return Sign(
         body=body,
-        at=float(at) if isinstance(at, int | float) else 0.0,
+        at=float(at) if isinstance(at, int | float) and abs(at) <= LAST_MOMENT else 0.0,
         ended=ended if isinstance(ended, str) else "",
     )
 

@@ -30,6 +30,7 @@ from starburst_common.wire import (
 )
 
 _log = our_log()
+_LONGEST_S = 1e11  #: three thousand years: no date is much later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class Spec:
             label=fields.text("label"),
             tags=fields.texts("tags"),
             function=fields.text("function"),
-            created_at=fields.number("created_at"),
+            created_at=fields.moment("created_at"),
             workers=fields.whole("workers", least=1),
             resources=Resources(
                 cpu=fields.number("cpu"),
@@ -202,7 +203,7 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
             "reason": end.text("reason"),
             **{name: end.whole(name) for name in ("items", "answered", "failed")},
             "slot_seconds": end.number("slot_seconds"),
-            "ended_at": end.number("ended_at"),
+            "ended_at": end.moment("ended_at"),
             "input_lost": end.flag("input_lost") if end.given("input_lost") else None,  # earlier releases do not tell
         }
     except NotFound:
@@ -228,7 +229,7 @@ def kept_longer_s(backend: Backend, run: RunId) -> float:
         return 0.0
     except ValueError:
         longer = math.nan
-    if not 0 <= longer < math.inf:
+    if not 0 <= longer <= _LONGEST_S:
         raise Refused(f"{key}: not a number of seconds")
     return longer
 
@@ -247,4 +248,4 @@ def keep_longer(backend: Backend, run: RunId, seconds: float) -> None:
     longer = seconds
     with suppress(Refused):  # what cannot be read is replaced
         longer += kept_longer_s(backend, run)
-    backend.store.put(RunNames(run).expires, repr(longer).encode())
+    backend.store.put(RunNames(run).expires, repr(min(longer, _LONGEST_S)).encode())

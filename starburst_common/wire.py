@@ -142,6 +142,7 @@ def _parsed(about: str, text: str | bytes) -> Any:
 
 
 _MOST = 2**62
+LAST_MOMENT = 253_402_300_799.0  #: of the year 9999, after which no date is
 _NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
 
 
@@ -191,6 +192,12 @@ class Fields:
         if not (isfinite(value) if isinstance(value, float) else abs(value) < _MOST) or value < least:
             raise malformed(self._about, f"{name!r} is {value!r:.40}, not a number from {least:g}")
         return float(value)
+
+    def moment(self, name: str) -> float:
+        """Seconds on the wall clock, of a year that a date can show."""
+        if (value := self.number(name)) > LAST_MOMENT:
+            raise malformed(self._about, f"{name!r} is {value!r:.40}, no time before the year 10000")
+        return value
 
     def many(self, name: str) -> list[Any]:
         """A list of anything."""
@@ -401,6 +408,8 @@ class Frames:
         view, at = memoryview(frames), 0
         self._frames: list[tuple[int, int, Frame]] = []
         while at < len(view):
+            if len(view) - at < _FRAME.size:
+                raise malformed("items", f"{len(view) - at} bytes more than its frames have")
             first, count, size = _FRAME.unpack_from(view, at)
             at += _FRAME.size
             self._frames.append((first, first + count, Frame(view[at : at + size])))

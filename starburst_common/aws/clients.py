@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
@@ -23,9 +24,12 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from botocore.parsers import ResponseParserError
 
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.objects import EXPIRED
+from starburst_common.phrases import one_line, told
 
 if TYPE_CHECKING:
     from mypy_boto3_codebuild import CodeBuildClient
@@ -73,6 +77,13 @@ _LATER = {
     "InternalServiceError",
     "ServerException",
 }
+#: How botocore gives what a service's model calls so.
+_KINDS: dict[str, Any] = {
+    "structure": dict, "map": dict, "list": list, "string": str, "integer": int, "long": int, "boolean": bool,
+    "float": (int, float), "double": (int, float), "timestamp": datetime,
+}  # fmt: skip
+#: What botocore raises, and our reading, where an answer lacks something, or has it of another kind.
+_MISSHAPEN = (ResponseParserError, LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError)
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _FORBIDDEN = {
     "AccessDenied",
@@ -170,8 +181,10 @@ class Clients:
             session = self.session
             client = session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]
 
-        def answered(parsed: dict[str, Any], **_: Any) -> None:
-            if parsed.get("Error", {}).get("Code") in _EXPIRED:
+        def answered(parsed: dict[str, Any], model: OperationModel, **_: Any) -> None:
+            if "Error" not in parsed and model.output_shape is not None:
+                check(parsed, model.output_shape)
+            elif parsed.get("Error", {}).get("Code") in _EXPIRED:
                 self.renew(session)
 
         client.meta.events.register("after-call", answered)
@@ -183,8 +196,39 @@ def speaking(doing: str) -> Iterator[None]:
     """Raises what botocore raises as one of our errors; `doing` says what was tried, as in "sqs:SendMessage"."""
     try:
         yield
+    except StarburstError:
+        raise
     except (ClientError, BotoCoreError) as error:
         raise meaning(error, doing) from error
+    except _MISSHAPEN as error:
+        raise misshapen(doing, error) from error
+
+
+def check(value: Any, shape: Shape) -> None:
+    """Raises `TypeError` where what AWS answered is of another kind than its own model of the service says."""
+    kind = _KINDS.get(shape.type_name)
+    if kind is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+        raise TypeError(f"{shape.name} is {told(value, 40)}")
+    match shape:
+        case StructureShape():
+            for name, member in shape.members.items():
+                if value.get(name) is not None:
+                    check(value[name], member)
+        case ListShape():
+            for each in value:
+                check(each, shape.member)
+        case MapShape():
+            for each in value.values():
+                check(each, shape.value)
+
+
+def misshapen(doing: str, error: Exception) -> Unavailable:
+    """What came is not as AWS answers; read within `speaking`, it is told so."""
+    what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return Unavailable(
+        f"{doing}: what came back is no answer of AWS ({one_line(what, 200)}): look whether a proxy on the way there "
+        "answers in its place"
+    )
 
 
 def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:

@@ -115,7 +115,7 @@ class CodeBuildBuilder:
                 started = self._clients.codebuild.start_build(
                     **request(self._project, f"{self._store.bucket}/{key}", platform)
                 )
-            build = started["build"]["id"]
+                build = started["build"]["id"]
             with self._stopped_unless_over(build):
                 tell(f"CodeBuild for {platform}: {build}")
                 self._follow(build, platform, tell, over)
@@ -147,11 +147,12 @@ class CodeBuildBuilder:
                 raise CannotBuild(f"CodeBuild's build {build} for {platform} is not over after {_MOST_MINUTES} minutes")
             if over.wait(self._look_s):
                 raise CannotBuild(f"the build for {platform} was ended")
-        if found["buildStatus"] != "SUCCEEDED":
+        if found.get("buildStatus") != "SUCCEEDED":
             over.wait(self._look_s)
             with suppress(Unavailable):  # the last lines may come late
                 last = [*last, *log.lines(found)][-_LAST_LINES:]
-            raise CannotBuild(explained(found, platform, last))
+            with speaking(f"codebuild:BatchGetBuilds {build}"):
+                raise CannotBuild(explained(found, platform, last))
 
     def _look(self, build: str) -> dict[str, Any]:
         with speaking(f"codebuild:BatchGetBuilds {build}"):
@@ -225,10 +226,12 @@ class _Log:
             try:
                 with speaking("logs:GetLogEvents"):
                     page = self._clients.logs.get_log_events(**asked, startFromHead=True, **since)
+                    lines = [_COLOUR.sub("", event["message"]).rstrip() for event in page["events"]]
+                    token = page["nextForwardToken"]
             except NotFound:  # it has not begun to print
                 return
-            yield from (_COLOUR.sub("", event["message"]).rstrip() for event in page["events"])
-            ended, self._token = self._token == page["nextForwardToken"], page["nextForwardToken"]
+            yield from lines
+            ended, self._token = self._token == token, token
             if ended:
                 return
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from starburst_common.aws.abreast import abreast
-from starburst_common.aws.clients import Clients, error_code, meaning, speaking
+from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.launches import Launch, Launches, free_steps
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
@@ -127,9 +127,9 @@ class EcsCompute:
                     limit=_TAIL_LINES,
                     startFromHead=False,
                 )
+                return "\n".join(event["message"] for event in found["events"])
         except NotFound:
             return ""
-        return "\n".join(event["message"] for event in found["events"])
 
     def forget(self, fleet: FleetId) -> None:
         """What ECS itself still knows to run for the fleet is stopped: nobody would find it any more."""
@@ -150,20 +150,21 @@ class EcsCompute:
     # --- task definitions ---------------------------------------------------------------------------------------------
 
     def _registered(self, family: str) -> str:
-        try:
-            found = self._clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
-        except ClientError as error:
-            if error_code(error) == "ClientException":  # how ECS says that there is none
-                return ""
-            raise meaning(error, "ecs:DescribeTaskDefinition") from error
-        return found["taskDefinitionArn"] if found["status"] == "ACTIVE" else ""
+        with speaking("ecs:DescribeTaskDefinition"):
+            try:
+                found = self._clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+            except ClientError as error:
+                if error_code(error) == "ClientException":  # how ECS says that there is none
+                    return ""
+                raise
+            return found["taskDefinitionArn"] if found["status"] == "ACTIVE" else ""
 
     def _register(self, wanted: dict[str, Any], image: str) -> str:
         self._ensure_log_group()
         with speaking("ecs:RegisterTaskDefinition"):
-            made = self._clients.ecs.register_task_definition(**wanted)
+            made = self._clients.ecs.register_task_definition(**wanted)["taskDefinition"]["taskDefinitionArn"]
         _log.info("registered the task definition %s for %s", wanted["family"], image)
-        return made["taskDefinition"]["taskDefinitionArn"]
+        return made
 
     def _ensure_log_group(self) -> None:
         logs, group = self._clients.logs, self._site.log_group
@@ -228,17 +229,19 @@ class EcsCompute:
         request = placed({**launch.request, "count": count}, self._site, spot=spot, subnets=subnets)
         self._calls.wait()
         try:
-            answer = self._clients.ecs.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
-        except ClientError as error:
+            with speaking("ecs:RunTask"):
+                answer = self._clients.ecs.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
+                started = [task["taskArn"] for task in answer["tasks"]]
+        except StarburstError as ours:
+            error = ours.__cause__
+            if not isinstance(error, ClientError):
+                raise
             code, text = error_code(error), str(error.response.get("Error", {}).get("Message", ""))
-            why, ours = refusal(code, text), meaning(error, "ecs:RunTask")
+            why = refusal(code, text)
             if why is Refusal.FATAL and isinstance(ours, Unavailable):  # as with credentials that have expired
-                raise ours from error
+                raise
             return [], (why, code, text)
-        except BotoCoreError as error:
-            raise meaning(error, "ecs:RunTask") from error
-        started = [task["taskArn"] for task in answer["tasks"]]
-        if answer["failures"]:
+        if answer.get("failures"):
             failure = answer["failures"][0]
             code, text = failure.get("reason", ""), failure.get("detail", "")
             return started, (refusal(code, text), code, text)
@@ -257,10 +260,10 @@ class EcsCompute:
                 found = self._clients.ecs.describe_tasks(
                     cluster=self._site.cluster, tasks=arns[at : at + _DESCRIBE_MOST]
                 )
-            for task in found["tasks"]:
-                yield worker_state(task, ordinals[task["taskArn"]])  # type: ignore[arg-type]
-            for failure in found["failures"]:
-                arn = failure["arn"]
+                states = [worker_state(task, ordinals[task["taskArn"]]) for task in found["tasks"]]  # type: ignore[arg-type]
+                gone_arns = [failure["arn"] for failure in found["failures"] if failure["arn"] in ordinals]
+            yield from states
+            for arn in gone_arns:
                 gone = self._clock() - launched_at[arn] > _UNSEEN_S
                 yield WorkerState(
                     id=task_id(arn),

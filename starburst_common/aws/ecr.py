@@ -58,7 +58,7 @@ class EcrRepository:
         """What task definitions call it. Raises `NotFound` before `ensure`."""
         with speaking(f"ecr:DescribeRepositories {self._name}"):
             found = self._clients.ecr.describe_repositories(repositoryNames=[self._name])
-        return found["repositories"][0]["repositoryUri"]
+            return found["repositories"][0]["repositoryUri"]
 
     def ensure(self) -> None:
         try:
@@ -72,9 +72,9 @@ class EcrRepository:
             if self._token is None or self._clock() > self._token[1] - _TOKEN_LEFT_S:
                 with speaking("ecr:GetAuthorizationToken"):
                     (given,) = self._clients.ecr.get_authorization_token()["authorizationData"]
-                user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
-                access = Access(url=given["proxyEndpoint"], repository=self._name, user=user, password=password)
-                self._token = access, given["expiresAt"].timestamp()
+                    user, _, password = base64.b64decode(given["authorizationToken"]).decode().partition(":")
+                    access = Access(url=given["proxyEndpoint"], repository=self._name, user=user, password=password)
+                    self._token = access, given["expiresAt"].timestamp()
             return self._token[0]
 
     def images(self) -> list[StoredImage]:
@@ -159,8 +159,9 @@ class EcrRepository:
                 answer = self._clients.ecr.batch_get_image(
                     repositoryName=self._name, imageIds=ids, acceptedMediaTypes=_LAYERED
                 )
-            for image in answer["images"]:
-                found.update(each["digest"] for each in json.loads(image["imageManifest"]).get("manifests", []))
+                for image in answer["images"]:
+                    said = json.loads(image["imageManifest"]).get("manifests", [])
+                    found.update(str(each["digest"]) for each in said)
         return found
 
     def _untagged(self) -> Iterator[str]:
@@ -217,14 +218,17 @@ def is_ours(policy: str) -> bool:
     """
     try:
         days = json.loads(policy)["rules"][0]["selection"]["countNumber"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return False
     return isinstance(days, int) and is_same(policy, lifecycle(days))
 
 
 def is_same(policy: str, other: str) -> bool:
     """Whether two policies say the same, however they are laid out."""
-    return bool(json.loads(policy) == json.loads(other))
+    try:
+        return bool(json.loads(policy) == json.loads(other))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _stored(detail: ImageDetailTypeDef) -> Iterator[StoredImage]:

@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from typing import Any
 
+from starburst_common.aws.requests import RUN_TASK_MOST
 from starburst_common.errors import Exists, NotFound
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, granted_record, launch_record, new_stops_record, worker_records
 from starburst_common.ports import ObjectStore
-from starburst_common.wire import document, read_document, seal, unseal
+from starburst_common.wire import Fields, document, malformed, read_document, seal, unseal
 
-_STATE = frozenset(WorkerState.__dataclass_fields__)
+_MOST_ORDINALS = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +107,15 @@ class Launches:
         keys = set(self._store.list(worker_records(fleet)))
         for key in sorted(keys - before):
             with suppress(NotFound):
-                fields, _ = read_document(unseal(self._key, key, self._store.get(key)))
+                fields, _ = read_document(unseal(self._key, key, self._store.get(key)), key)
+                states = [_stop(Fields(key, each)) for each in fields.many("stops")] if fields.given("stops") else []
+                launch = None if fields.given("stops") else _launch(fields)
                 with self._lock:
-                    _book(self._of(fleet), key, fields.raw)
+                    known = self._of(fleet)
+                    known.read.add(key)
+                    known.stops.update((state.id, state) for state in states)
+                    if launch is not None:
+                        known.launches[key] = launch
         with self._lock:
             known = self._of(fleet)
             for key in before - keys:  # what came since the listing began may well be missing in it
@@ -189,13 +196,42 @@ def merged(records: Iterable[Launch]) -> list[Launch]:
     return sorted(launches.values(), key=lambda launch: (launch.lo, launch.attempt))
 
 
-def _book(known: _Known, key: str, fields: dict[str, Any]) -> None:
-    fields.pop("blobs", None)
-    known.read.add(key)
-    for stop in fields.get("stops", ()):
-        told = {name: value for name, value in stop.items() if name in _STATE}
-        state = WorkerState(**{**told, "phase": WorkerPhase(stop["phase"]), "end": WorkerEnd(stop["end"])})
-        known.stops[state.id] = state
-    if "stops" not in fields:
-        tasks = fields.pop("tasks")
-        known.launches[key] = Launch(**fields, tasks=None if tasks is None else tuple(tasks))
+def _launch(fields: Fields) -> Launch:
+    """As `claim` or `answer` wrote it. Raises `Refused`."""
+    lo, count, tasks = fields.whole("lo"), fields.whole("count"), None
+    if count > RUN_TASK_MOST or lo + count > _MOST_ORDINALS:
+        raise malformed("a launch", f"{count} workers from number {lo} on")
+    if fields.given("tasks"):
+        tasks = tuple(fields.many("tasks"))
+        if len(tasks) != count or not all(isinstance(arn, str) for arn in tasks):
+            raise malformed("a launch", f"it has other than {count} tasks")
+    request = fields.fields("request")
+    if tasks is None and not request.fields("overrides").text("cpu").isdecimal():
+        raise malformed("a launch", "of workers without a size")
+    return Launch(
+        lo=lo,
+        attempt=fields.whole("attempt"),
+        count=count,
+        token=fields.text("token"),
+        spot=fields.flag("spot"),
+        request=request.raw,
+        at=fields.moment("at"),
+        tasks=tasks,
+    )
+
+
+def _stop(fields: Fields) -> WorkerState:
+    """How a worker ended. Raises `Refused`."""
+    if fields.text("phase") not in [*WorkerPhase] or fields.text("end") not in [*WorkerEnd]:
+        raise malformed("a worker's end", f"{fields['phase']!r:.40}, {fields['end']!r:.40}")
+    return WorkerState(
+        id=WorkerId(fields.text("id")),
+        ordinal=fields.whole("ordinal"),
+        phase=WorkerPhase(fields.text("phase")),
+        end=WorkerEnd(fields.text("end")),
+        exit_code=fields.whole("exit_code") if fields.given("exit_code") else None,
+        reason=fields.text("reason"),
+        started_at=fields.moment("started_at"),
+        stopped_at=fields.moment("stopped_at"),
+        ran_s=fields.number("ran_s") if fields.given("ran_s") else 0.0,
+    )

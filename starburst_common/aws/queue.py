@@ -91,7 +91,7 @@ class SqsQueue:
             with self._speaking_of(queue, "sqs:SendMessage"):
                 failed = self._all("sqs:SendMessage", send, entries)
             if failed:
-                raise StarburstError(f"sqs:SendMessage: {failed[0]['Code']}: {failed[0].get('Message', '')}")
+                raise StarburstError(f"sqs:SendMessage: {failed[0].get('Code', '')}: {failed[0].get('Message', '')}")
 
     def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
         if not 1 <= limit <= _BATCH:
@@ -183,10 +183,10 @@ class SqsQueue:
                         "ApproximateNumberOfMessagesDelayed",
                     ],
                 )["Attributes"]
+                waiting = int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesDelayed"])
+                return Depth(waiting, int(found["ApproximateNumberOfMessagesNotVisible"]))
         except NotFound:
             return Depth(0, 0)
-        waiting = int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesDelayed"])
-        return Depth(waiting, int(found["ApproximateNumberOfMessagesNotVisible"]))
 
     def drop(self, queue: str) -> None:
         for name in (queue, self.dead(queue)):

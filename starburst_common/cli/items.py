@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from shutil import copyfileobj
@@ -123,7 +124,7 @@ def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
         for row in rows:
             if row and not header:
                 header = row
-                if twice := {column for column in header if header.count(column) > 1}:
+                if twice := [column for column, count in Counter(header).items() if count > 1]:
                     raise BadInput(f"{name}, line {rows.line_num}: two columns are called {min(twice)!r}")
             elif row:
                 if len(row) != len(header):

@@ -293,10 +293,11 @@ def _cached(cache: Path, key: str, good_for_s: float | None, find: Callable[[], 
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if good_for_s is None or 0 <= time.time() - path.stat().st_mtime < good_for_s:
             kept = {**fields, "requirements": tuple(fields["requirements"]), "local": tuple(fields["local"])}
-            return Environment(**kept)
+            if all(isinstance(each, str) for each in (*kept["requirements"], *kept["local"], fields["source"])):
+                return Environment(**kept)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         path.unlink(missing_ok=True)
     found = find()
     _keep(path, json.dumps(asdict(found)))

@@ -17,7 +17,7 @@ from starburst_common.environment.lines import OURS, without_credentials
 from starburst_common.environment.needs import Node, needed, reach
 from starburst_common.environment.resolve import compile_text, pin
 from starburst_common.errors import CannotBuild, StarburstError, Unavailable
-from starburst_common.phrases import our_log
+from starburst_common.phrases import one_line, our_log
 
 _log = our_log()
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one
@@ -34,7 +34,7 @@ class Package:
     def read(self, name: str) -> str:
         """One of its metadata files; "" where it lacks that."""
         try:
-            return (self.metadata / name).read_text(encoding="utf-8")
+            return (self.metadata / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 
@@ -74,7 +74,7 @@ def versions(packages: dict[str, Package]) -> dict[str, str]:
 
 def copied(packages: dict[str, Package]) -> set[str]:
     """Names of those installed from a folder here as a copy: what is imported is not what is in the folder."""
-    origins = {name: json.loads(_origin_text(each) or "{}") for name, each in packages.items()}
+    origins = {name: _origin(each) for name, each in packages.items()}
     return {name for name, origin in origins.items() if not origin.get("dir_info", {"editable": True}).get("editable")}
 
 
@@ -86,7 +86,7 @@ def freeze(packages: dict[str, Package]) -> Frozen:
     pins, local, lost = dict[str, str](), list[str](), list[str]()
     for name in sorted(kept):
         package = packages[name]
-        origin: dict[str, Any] = json.loads(_origin_text(package) or "{}")
+        origin = _origin(package)
         if "dir_info" in origin:
             local.append(name)
         elif line := _line(package, origin):
@@ -132,6 +132,28 @@ def _origin_text(package: Package) -> str:
     return "" if text and package.read("INSTALLER").strip() == "conda" else text
 
 
+def _origin(package: Package) -> dict[str, Any]:
+    """The same, empty for what came from an index. Raises `CannotBuild` for what is not as PEP 610 has it."""
+    if not (text := _origin_text(package)):
+        return {}
+    try:
+        origin = json.loads(text)
+        tables = [origin[name] for name in ("dir_info", "vcs_info", "archive_info") if name in origin]
+        texts = [origin["url"], origin.get("subdirectory", "")]
+        if "vcs_info" in origin:
+            texts += [origin["vcs_info"]["vcs"], origin["vcs_info"].get("commit_id", "")]
+        archive = origin.get("archive_info", {})
+        texts += [archive.get("hash", "="), *archive.get("hashes", {}).values()]
+        if not all(isinstance(each, dict) for each in tables) or not all(isinstance(each, str) for each in texts):
+            raise TypeError("something of the wrong type")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise CannotBuild(
+            f"{package.metadata / 'direct_url.json'} does not say where {package.name} came from "
+            f"({one_line(str(error), 200)}): install it anew"
+        ) from None
+    return dict(origin)
+
+
 def _line(package: Package, origin: dict[str, Any]) -> str:
     if not origin:
         return f"{package.name}=={package.version}"
@@ -151,7 +173,7 @@ def _line(package: Package, origin: dict[str, Any]) -> str:
 def _edges(packages: dict[str, Package]) -> dict[Node, list[Node]]:
     """What each package needs here, and each extra of it that somebody asks for."""
     edges: dict[Node, list[Node]] = {}
-    texts = {name: Distribution.at(each.metadata).requires or [] for name, each in packages.items()}
+    texts = {name: _requires(each) for name, each in packages.items()}
     parsed = {name: list(_parsed(lines)) for name, lines in texts.items()}
     wanted = {(name, "") for name in packages}
     while wanted:
@@ -164,6 +186,16 @@ def _edges(packages: dict[str, Package]) -> dict[Node, list[Node]]:
         edges[name, extra] = nodes
         wanted |= set(nodes) - set(edges)
     return edges
+
+
+def _requires(package: Package) -> list[str]:
+    """Its requirements as written. Raises `CannotBuild` where its metadata cannot be read."""
+    try:
+        return Distribution.at(package.metadata).requires or []
+    except (OSError, ValueError) as error:
+        raise CannotBuild(
+            f"{package.metadata} does not say what {package.name} needs ({one_line(str(error), 200)}): install it anew"
+        ) from None
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:

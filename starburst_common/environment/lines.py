@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from starburst_common.errors import BadInput
 
 OURS = "starburst-ecs"  #: never among the requirements: its part of an image comes by itself
-_USERINFO = re.compile(r"(\w[\w+.-]*://)((?:[^/\s@]+@)+)")
+_USERINFO = re.compile(r"(\w[\w+.-]{0,40}://)((?:[^/\s@]+@)+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

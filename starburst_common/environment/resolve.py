@@ -38,7 +38,9 @@ def run_uv(arguments: Sequence[str], *, folder: Path, settings: Mapping[str, str
     Raises `Unsatisfiable` where no versions fit, `Unavailable` where an index cannot be reached, `BadInput` otherwise.
     """
     variables = {**environ, **(settings or {}), **_LEFT_TO_US}
-    done = subprocess.run([uv.find_uv_bin(), *arguments], cwd=folder, env=variables, capture_output=True, text=True)
+    done = subprocess.run(
+        [uv.find_uv_bin(), *arguments], cwd=folder, env=variables, capture_output=True, text=True, errors="replace"
+    )
     if done.returncode:
         lines = without_credentials(done.stderr.strip()).splitlines()
         raise _error("\n".join(line for line in lines if not line.startswith("warning: ")).removeprefix("error: "))

@@ -198,7 +198,8 @@ class Turn:
         while True:
             keys = list(self._store.list(self._folder))
             if not keys or (seen is not None and time.monotonic() - since > self._lost_s):
-                number = 1 + int(keys[-1].rpartition("/")[2]) if keys else 0
+                last = keys[-1].rpartition("/")[2] if keys else ""
+                number = 1 + int(last) if last.isdecimal() and len(last) < 20 else 0
                 self._key = f"{self._folder}{number:06d}"
                 try:
                     self._store.create(self._key, token_hex(8).encode())

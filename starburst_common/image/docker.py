@@ -35,6 +35,7 @@ _LAST_LINES = 20
 _STEP_LINES = 500  #: of the step that fails, where known troubles are looked for: its errors need not come last
 _ANSWER_S, _PATIENCE_S = 5, 3600  #: until an engine that works says anything; until its next word while it builds
 _DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|authentication required", re.IGNORECASE)
+_LOGINS = ("auths", "credHelpers")  #: of docker's settings, which get ours beside them
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NOISE = (" --->", "Removing intermediate container", "Successfully ")  #: of the engine about its own doings
 _MOVES = ("Pull complete", "Pushed", "Mounted from", "Layer already exists")  #: of an engine's, those worth a line
@@ -183,7 +184,9 @@ def _settings(target: Access) -> Iterator[dict[str, str]]:
     file = own / "config.json"
     try:
         settings = json.loads(file.read_text()) if file.is_file() else {}
-    except (OSError, ValueError) as error:
+        if not (isinstance(settings, dict) and all(isinstance(settings.get(name) or {}, dict) for name in _LOGINS)):
+            raise ValueError(f"no object, or none in {' and '.join(_LOGINS)}")
+    except (OSError, ValueError, RecursionError) as error:
         raise CannotBuild(
             f"docker's settings in {file} cannot be read ({error}): correct them, or name another in DOCKER_CONFIG"
         ) from error
@@ -232,13 +235,15 @@ class _Told:
         unfinished = why = ""
         with closing(steps):  # an engine works while its connection is open, as a kept exception would leave it
             for step in steps:  # to their end, which follows on an error: else the connection is not given back
-                *lines, unfinished = (unfinished + step.get("stream", "")).replace("\r", "\n").split("\n")
-                status = step.get("status", "")
+                if not isinstance(step, dict):
+                    continue
+                *lines, unfinished = (unfinished + str(step.get("stream", ""))).replace("\r", "\n").split("\n")
+                status = str(step.get("status", ""))
                 if status.startswith(_MOVES):
                     lines.append(f"{step.get('id', '')} {status}")
                 for line in lines:
                     self.line(line)
-                why = why or step.get("error", "")
+                why = why or str(step.get("error", ""))
         self.line(unfinished)
         if why:
             raise _EngineFailed(why)

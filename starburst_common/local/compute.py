@@ -10,16 +10,19 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from starburst_common.errors import Refused
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.objects import remove_folder
 from starburst_common.ports import Wait, WorkerSpec
 from starburst_common.trust import owner_only
-from starburst_common.wire import misfit
+from starburst_common.wire import Fields, misfit
 
 _TAIL_BYTES = 4000
+_MOST_PID = 2**31 - 1
 _GOOD_ENDS = (0, 143, -15)  # idle or told to go, the last before it could say so
 _GUARDS_S = 5.0  #: for the guards of slots to end those
 _STARTING_S = 10.0  # a record without a process id is a launch under way, or one whose driver died in the middle
@@ -47,7 +50,7 @@ class LocalCompute:
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         self._reap()
-        return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("*.json"))]
+        return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("[0-9]*.json"))]
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         states = (state for state in self.workers(fleet) if state.id == worker)
@@ -56,10 +59,10 @@ class LocalCompute:
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
         wanted = set(ids)
         pids = []
-        for record in sorted(self._folder(fleet).glob("*.json")):
+        for record in sorted(self._folder(fleet).glob("[0-9]*.json")):
             fields = _read(record)
             if fields and worker_id(fleet, int(record.stem)) in wanted and _alive(fields):
-                pids.append(int(fields["pid"]))
+                pids.append(fields.pid)
         for pid in pids:
             _signal(pid, signal.SIGTERM)
         if not self._gone(pids, grace_s):
@@ -134,13 +137,12 @@ class LocalCompute:
                 end=WorkerEnd.UNSTARTED,
                 reason="its launch did not finish",
             )
-        started_at = float(fields["started_at"])
-        pid = int(fields["pid"])
-        if self._there(pid) and _born(pid) in (0, fields["born"]):
+        started_at, pid = fields.started_at, fields.pid
+        if self._there(pid) and _born(pid) in (0, fields.born):
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
         code, seen_at = self._children.get(pid), _changed_at(record.with_suffix(".log"))
-        if code is None and (own := _read(record.with_suffix(".end"))) is not None:  # of another's child
-            code, seen_at = int(own["code"]), own["at"]
+        if code is None and (own := _read_end(record.with_suffix(".end"))) is not None:  # of another's child
+            code, seen_at = own
         reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerState(
             id=name,
@@ -211,17 +213,34 @@ def _absolute(variable: str) -> dict[str, str]:
     return {}
 
 
-def _read(record: Path) -> dict[str, float] | None:
-    try:
-        text = record.read_text()
-    except FileNotFoundError:
-        return None
-    return json.loads(text) if text else None
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is written down of a worker."""
+
+    pid: int
+    born: int
+    started_at: float
 
 
-def _alive(fields: dict[str, float]) -> bool:
-    pid = int(fields["pid"])
-    return _exists(pid) and _born(pid) in (0, fields["born"])
+def _read(record: Path) -> _Record | None:
+    """None where its launch did not finish, or what is there cannot be read: no signal goes to a wrong process."""
+    with suppress(FileNotFoundError, ValueError, RecursionError, Refused):
+        fields = Fields(str(record), json.loads(record.read_text()))
+        if (pid := fields.whole("pid", least=2)) <= _MOST_PID:
+            return _Record(pid, fields.whole("born"), fields.moment("started_at"))
+    return None
+
+
+def _read_end(record: Path) -> tuple[int, float] | None:
+    """A worker's exit code and when it ended, if it could say so."""
+    with suppress(FileNotFoundError, ValueError, RecursionError, Refused):
+        fields = Fields(str(record), json.loads(record.read_text()))
+        return fields.whole("code", least=-255), fields.moment("at")
+    return None
+
+
+def _alive(fields: _Record) -> bool:
+    return _exists(fields.pid) and _born(fields.pid) in (0, fields.born)
 
 
 def _exists(pid: int) -> bool:

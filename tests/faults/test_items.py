@@ -6,11 +6,11 @@ import ctypes
 import logging
 import os
 import signal
+import struct
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -83,16 +83,36 @@ def test_a_killed_slot_is_lost(bed: Bed) -> None:
     assert isinstance(bad, WorkerLost) and "signal 9" in str(bad)
 
 
+def framed(text: bytes, blob_bytes: int = 0) -> bytes:
+    """As a slot frames what it says."""
+    return struct.pack(">4sIQ", b"SBS1", len(text), blob_bytes) + text
+
+
 @pytest.mark.parametrize(
-    "said", [b"[]", b"\xff", b'{"values": [5, 1], "logs": {}}', b'{"failure": {"index": "x"}, "pickled": 0}']
+    "said",
+    [
+        b"junk",
+        b"\x00\x00\x10\x00[]",  # the rest of which never comes
+        b"\x7f\xff\xff\xff" * 1000,
+        framed(b"[]"),
+        framed(b"\xff"),
+        framed(b"[" * 100_000),
+        framed(b"{}", 2**60),
+        framed(b'{"first": 19, "values": 5, "logs": {}}'),
+        framed(b'{"failure": {"index": "x"}, "pickled": 0}'),
+    ],
+    ids=lambda said: repr(said[:20]),
 )
 def test_an_item_that_writes_into_its_slots_socket_is_lost(local_bed: LocalBed, said: bytes) -> None:
-    """What nobody understands ends the slot, not the worker; the item in whose turn it came fails, and says why."""
+    """What nobody understands ends the slot, not the worker; the item in whose turn it came fails, and says why.
+
+    Nor does anybody wait for what it promises.
+    """
 
     def garble(item: int) -> int:
         if item == -1:
-            Connection(os.dup(int(sys.argv[2]))).send_bytes(said)
-            time.sleep(60)
+            os.write(int(sys.argv[2]), said)
+            time.sleep(600)
         return item
 
     values, bad = one_bad(local_bed, garble, [*NEIGHBOURS, -1])

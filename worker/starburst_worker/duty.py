@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starburst_common.model import FleetId, WorkerId
-from starburst_common.wire import WIRE_VERSION, unknown_version
+from starburst_common.wire import WIRE_VERSION, Fields, malformed, unknown_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,30 @@ class Duty:
     def read(cls, text: str) -> Duty:
         """From the JSON in the environment. On ECS, which starts many with the same orders, the task is the name.
 
-        Raises `UnknownVersion` where they are another release's: this worker could serve none of its runs.
+        Raises `UnknownVersion` where they are another release's: this worker could serve none of its runs. Raises
+        `Refused` where they are malformed.
         """
-        fields: dict[str, Any] = json.loads(text)
-        if (wire := fields.get("wire", WIRE_VERSION)) != WIRE_VERSION:
+        try:
+            orders = Fields("its orders", json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise malformed("its orders", f"no JSON: {error}") from None
+        if orders.given("wire") and (wire := orders.whole("wire")) != WIRE_VERSION:
             raise unknown_version("its orders", wire)
-        if not fields["worker"]:
-            fields["worker"] = _task_id(os.environ["ECS_CONTAINER_METADATA_URI_V4"])
-        return cls(**fields)
+        return cls(
+            fleet=FleetId(orders.name("fleet")),
+            worker=WorkerId(orders.text("worker") or _task_id(os.environ["ECS_CONTAINER_METADATA_URI_V4"])),
+            backend=orders.text("backend"),
+            home=orders.text("home") if orders.given("home") else "",
+            site=orders.fields("site").raw if orders.given("site") else {},
+            cpu=orders.number("cpu") if orders.given("cpu") else 1.0,
+            slots=orders.whole("slots", least=1),
+            memory_mib=orders.whole("memory_mib", least=1) if orders.given("memory_mib") else None,
+            idle_s=orders.number("idle_s"),
+            lifetime_s=orders.number("lifetime_s"),
+            lease_s=orders.number("lease_s"),
+            chunk_s=orders.number("chunk_s"),
+            inline_bytes=orders.whole("inline_bytes"),
+        )
 
 
 def _task_id(metadata: str) -> str:

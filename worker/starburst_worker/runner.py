@@ -20,9 +20,10 @@ from typing import Any
 
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
-from starburst_common.wire import Frame
+from starburst_common.wire import Fields, Frame
 from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun
+from starburst_worker.said import Ear, Said
 from starburst_worker.settle import Part, pieces
 from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
 
@@ -110,7 +111,9 @@ class Slot:
                 env=env,
             )
         self.pid = self._process.pid  #: its guard's, until it has told its own
-        self.pipe = Connection(ours.detach())
+        self.pipe = Connection(os.dup(ours.fileno()))
+        self._socket = ours
+        self.ear = Ear(ours)
         self.ready = False
         self.functions: set[str] = set()
         self.crowded = False
@@ -123,7 +126,7 @@ class Slot:
 
     def dismiss(self) -> None:
         """Let it end by itself: what it has opened is closed, and its functions at exit are called."""
-        self.pipe.close()
+        self._hang_up()
 
     def close_soon(self) -> None:
         """Close it, once it has had a moment to end by itself."""
@@ -138,9 +141,13 @@ class Slot:
     def close(self) -> int:
         """End it, and what there is of it here; its exit code."""
         code = self.end()
-        self.pipe.close()
+        self._hang_up()
         self.board_file.unlink(missing_ok=True)
         return code
+
+    def _hang_up(self) -> None:
+        self.pipe.close()
+        self._socket.close()
 
     @property
     def rss_mib(self) -> float:
@@ -264,8 +271,8 @@ class Runner:
                 if self._held_up():  # the slot waits as well, once its socket is full
                     time.sleep(_TICK_S)
                     turn.watched = (slot.board.attempt, time.monotonic())
-                elif slot.pipe.poll(_TICK_S):
-                    if self._hear(turn, slot, json.loads(slot.pipe.recv_bytes())):
+                elif (said := slot.ear.hear(_TICK_S)) is not None:
+                    if self._hear(turn, slot, said):
                         return self._done(turn, slot, settle)
                 elif gone:
                     return self._died(turn, slot)
@@ -273,44 +280,50 @@ class Runner:
                     return ended
         except (EOFError, OSError):
             return self._died(turn, slot)
-        except (Refused, ValueError, TypeError, LookupError) as error:  # written into its socket by who knows whom
+        except (Refused, ValueError) as error:  # written into its socket by who knows whom
             turn.killed, turn.killed_why = FailureKind.LOST, f"its slot said what is no answer ({error!r:.200})"
             return self._died(turn, slot)
 
-    def _hear(self, turn: Turn, slot: Slot, message: dict[str, Any]) -> bool:
-        """Take in what the slot says; True when it is done."""
-        if "ready" in message:
-            slot.ready, slot.pid = True, message["ready"]
-        elif "values" in message:
-            lo, hi = message["values"]
-            if lo > hi:
-                raise ValueError(f"values of {lo} to {hi}")
-            frame = slot.pipe.recv_bytes() if hi > lo else b""
-            for index, text in message["logs"].items():
-                if (owner := turn.part_of(int(index))) is not None:
-                    owner.log(int(index), text)
-            self._settle_large(turn)  # what was answered before has its logs now
-            if hi > lo and (part := turn.part_of(lo)) is not None:
-                Frame(frame, hi - lo)
-                part.add(Batch(span=Span(lo, hi), frame=memoryview(frame)))
-        elif "failure" in message:
+    def _hear(self, turn: Turn, slot: Slot, said: Said) -> bool:
+        """Take in what the slot says; True when it is done. Raises `Refused` for what is not as we write it."""
+        message = said.fields
+        if message.given("ready"):
+            slot.ready, slot.pid = True, message.whole("ready", least=1)
+        elif message.given("values"):
+            self._take(turn, message, said.blob)
+        elif message.given("failure"):
             self._settle_large(turn)
-            exception = slot.pipe.recv_bytes() if message["pickled"] else None
-            self._fail(turn, exception=exception, **message["failure"])
-        elif "crowded" in message:
+            failure = message.fields("failure")
+            exception = said.blob if message.flag("pickled") else None
+            self._fail(turn, index=failure.whole("index"), exception=exception, **_told(failure))
+        elif message.given("crowded"):
             slot.crowded = True
-        elif "forgot" in message:
-            slot.functions.difference_update(message["forgot"])
-        elif "unfit" in message:
-            fields = {**message["unfit"]}
-            fields.pop("index")
+        elif message.given("forgot"):
+            slot.functions.difference_update(map(str, message.many("forgot")))
+        elif message.given("unfit"):
+            fields = _told(message.fields("unfit"))
             for span in turn.open():
                 for index in range(span.lo, span.hi):
                     self._fail(turn, index=index, **fields)
             slot.functions.discard(turn.work.function.key)
-        elif "done" not in message:
-            raise ValueError(f"{message!r:.80}")
-        return "done" in message
+        else:
+            message.number("done")
+            return True
+        return False
+
+    def _take(self, turn: Turn, message: Fields, frame: bytes) -> None:
+        """Values of consecutive items, and what items printed until then."""
+        first, count = message.whole("first"), message.whole("values")
+        for name, text in message.texts("logs").items():
+            index = int(name) if name.isdecimal() and len(name) < 20 else -1
+            if (owner := turn.part_of(index)) is not None:
+                owner.log(index, text)
+        self._settle_large(turn)  # what was answered before has its logs now
+        if count and (part := turn.part_of(first)) is not None:
+            if first + count > part.chunk.span.hi:
+                raise Refused(f"values of the items {first} to {first + count - 1}, of {part.chunk.span}")
+            Frame(frame, count)
+            part.add(Batch(span=Span(first, first + count), frame=memoryview(frame)))
 
     def _done(self, turn: Turn, slot: Slot, settle: Settle) -> Ended:
         if turn.ask == DRAIN:
@@ -406,9 +419,9 @@ class Runner:
     def _kill(self, turn: Turn, slot: Slot, kind: FailureKind, why: str) -> Ended:
         turn.killed, turn.killed_why = kind, why
         slot.end()
-        with suppress(EOFError, OSError):
-            while slot.pipe.poll():  # what it had sent before counts
-                self._hear(turn, slot, json.loads(slot.pipe.recv_bytes()))
+        with suppress(EOFError, OSError, Refused, ValueError):
+            while (said := slot.ear.hear(0.0)) is not None:  # what it had sent before counts
+                self._hear(turn, slot, said)
         return self._died(turn, slot)
 
     def _died(self, turn: Turn, slot: Slot) -> Ended:
@@ -475,6 +488,13 @@ class Runner:
             part.fail(
                 Failure(index=index, kind=FailureKind(kind), error=error, message=message, worker=self._worker, **more)
             )
+
+
+def _told(failure: Fields) -> dict[str, str]:
+    """A failure's fields as a slot tells them. Raises `Refused`."""
+    if failure.text("kind") not in [*FailureKind]:
+        raise Refused(f"a failure of kind {failure.text('kind')!r:.40}")
+    return {name: failure.text(name) for name in ("kind", "error", "message", "traceback")}
 
 
 def refuse(chunk: Chunk, kind: FailureKind, error: str, message: str, worker: str) -> Part:

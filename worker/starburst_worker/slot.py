@@ -26,6 +26,7 @@ from starburst_common.phrases import shortened
 from starburst_common.trust import owner_only
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
+from starburst_worker.said import say
 
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _FLUSH_S = 0.05
@@ -125,9 +126,7 @@ class Out:
         """Send a failure."""
         with self._lock:
             self._send()
-            self._pipe.send_bytes(json.dumps({"failure": fields, "pickled": exception is not None}).encode())
-            if exception is not None:
-                self._pipe.send_bytes(exception)
+            say(self._pipe.fileno(), {"failure": fields, "pickled": exception is not None}, exception or b"")
 
     def log(self, index: int, text: str) -> None:
         """Keep what an item printed."""
@@ -143,7 +142,7 @@ class Out:
         """Everything that was asked for and allowed has been answered."""
         with self._lock:
             self._send()
-            self._pipe.send_bytes(json.dumps({"done": seconds}).encode())
+            say(self._pipe.fileno(), {"done": seconds})
 
     def flush(self) -> None:
         """Send what has waited long enough."""
@@ -154,11 +153,8 @@ class Out:
     def _send(self) -> None:
         if len(self._frame) or self._logs:
             count = len(self._frame)
-            self._pipe.send_bytes(
-                json.dumps({"values": [self._first, self._first + count], "logs": self._logs}).encode()
-            )
-            if count:
-                self._pipe.send_bytes(b"".join(self._frame.parts()))
+            values = b"".join(self._frame.parts()) if count else b""
+            say(self._pipe.fileno(), {"first": self._first, "values": count, "logs": self._logs}, values)
             self._frame, self._logs = self._writer(), {}
         self._since = time.perf_counter()
 
@@ -337,7 +333,7 @@ def main(handle: int, board_file: str) -> None:
     functions: dict[str, Loaded] = {}  # in the order of their last use
     bundles: set[str] = set()
     os.register_at_fork(after_in_child=out.leave)
-    pipe.send_bytes(json.dumps({"ready": os.getpid()}).encode())
+    say(handle, {"ready": os.getpid()})
     for order in _chunks(pipe):
         blob = pipe.recv_bytes() if order["with_function"] else b""
         frames = pipe.recv_bytes()
@@ -345,18 +341,18 @@ def main(handle: int, board_file: str) -> None:
         name = order["function"]
         try:
             if (bundle := order["bundle"]) and bundle not in bundles and not fit([*bundles, bundle]):
-                pipe.send_bytes(b'{"crowded": true}')
+                say(handle, {"crowded": True})
                 out.done(time.perf_counter() - began)
                 continue
             bundles |= {bundle} if bundle else set()
             functions[name] = load_function(blob, bundle) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
-            pipe.send_bytes(json.dumps({"unfit": fields}).encode())
+            say(handle, {"unfit": fields})
             out.done(time.perf_counter() - began)
             continue
         if gone := let_go(functions, FUNCTIONS_BYTES):
-            pipe.send_bytes(json.dumps({"forgot": gone}).encode())
+            say(handle, {"forgot": gone})
         del blob
         function, retry_on, _ = functions[name]
         policy = Policy(order["retries"], order["retry_delay_s"], retry_on)

@@ -284,7 +284,9 @@ class Supervisor:
     def _last_alone(self, work: Work) -> WorkerId | None:
         """The last worker that ran this item alone, for which it is to blame if it died; None if none has."""
         with suppress(NotFound):
-            return WorkerId(bytes(self._backend.store.get(RunNames(work.run).suspect(work.chunk.span.lo))).decode())
+            return WorkerId(
+                bytes(self._backend.store.get(RunNames(work.run).suspect(work.chunk.span.lo))).decode(errors="replace")
+            )
         return None
 
     def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
