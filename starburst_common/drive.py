@@ -211,7 +211,7 @@ class Driver:
         view = self.observe()
         ends = [action for action in decide(view, self.policy) if isinstance(action, Finish)]
         if otherwise:
-            ends = ends or [Finish(RunState.STOPPED, otherwise)]
+            ends = ends or [Finish(RunState.STOPPED, otherwise, input_lost=self.ledger.items is None)]
         return (self.ledger.complete or view.cancelled or bool(otherwise)) and self._carry_out(ends)
 
     # --- the loop -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, made_at, work_queue
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
+from starburst_common.reconcile import DIED
 from starburst_common.run import recovered
 from starburst_common.spec import Spec, kept_longer_s
 
@@ -25,16 +26,21 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     """Remove runs that have expired, and fleets that crashed drivers left; the removed runs.
 
     A run is kept for `keep_s` from its end. One that goes on is never removed: if nobody drives it any more, it is
-    ended here, as what it is if all its items are answered, or as stopped when nothing has happened to it for `keep_s`.
-    One that cannot be read is kept for `keep_s` after its last change. `now` is for what will be (wall clock).
+    ended here, as what it is if all its items are answered, or as stopped when nothing has happened to it for `keep_s`;
+    for an hour, if its input is not whole, since who feeds it would have given signs. One that cannot be read is kept
+    for `keep_s` after its last change. `now` is for what will be (wall clock).
     """
     ahead = 0.0 if now is None else now - time.time()
+    last = _last_pruned(backend)
     now = _store_time(backend) + ahead
     fleets = [FleetId(name) for name in sorted({*backend.store.folders(FLEETS), *backend.compute.fleets()})]
     held_by = {key.rsplit("/", 1)[-1]: fleet for fleet in fleets for key in backend.store.list(holders(fleet))}
     removed = []
-    for name in backend.store.folders(RUNS):  # an id tells when it was made: of those just made nothing is read
-        if not 0 <= now - _made_at(name) < backend.keep_s and _expired(backend, RunId(name), held_by, now):
+    for name in backend.store.folders(RUNS):  # an id tells when it was made: of most nothing is read
+        age_s = now - _made_at(name)
+        new = _made_at(name) > last - 2 * _ABANDONED_S or name in held_by  # else it was looked at when it was old enough
+        look = new and age_s >= _ABANDONED_S or not 0 <= age_s < backend.keep_s
+        if look and _expired(backend, RunId(name), held_by, now):
             backend.queue.drop(RunNames(RunId(name)).notices)
             backend.store.delete_folder(RunNames(RunId(name)).folder)
             removed.append(RunId(name))
@@ -58,6 +64,13 @@ def prune_now_and_then(backend: Backend) -> None:
         _log.warning("old runs are not removed now: %s", error)
 
 
+def _last_pruned(backend: Backend) -> float:
+    """When that was, by the store's clock."""
+    with suppress(NotFound):
+        return backend.store.written_at(PRUNED)
+    return 0.0
+
+
 def _store_time(backend: Backend) -> float:
     """What the store's clock shows, and a mark that pruning was done."""
     backend.store.put(PRUNED, str(time.time()).encode())
@@ -75,12 +88,16 @@ def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: flo
         except Refused as error:
             _log.warning("run %s is damaged: %s", run, error)
             return untouched_s >= backend.keep_s
-    if untouched_s < max(backend.keep_s, _ABANDONED_S) or (run in held_by and _alive(backend, held_by[run])):
+    unfed = names.input not in written
+    if untouched_s < (_ABANDONED_S if unfed else max(backend.keep_s, _ABANDONED_S)):
         return False
+    if run in held_by and _alive(backend, held_by[run]):
+        return False
+    why = f"abandoned: {DIED}, and" if unfed else "abandoned:"
     try:
-        recovered(backend, Spec.read(backend, run)).close("abandoned: nobody drove it on, and no worker was left")
-    except (NotFound, Refused):  # of a start that died, or of a release that speaks otherwise
-        return True
+        recovered(backend, Spec.read(backend, run)).close(f"{why} nobody drove it on, and no worker was left")
+    except (NotFound, Refused):  # of a start that died, damaged, or of a release that speaks otherwise
+        return untouched_s >= backend.keep_s or written.keys() <= {names.feeding}
     return False
 
 

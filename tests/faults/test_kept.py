@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from starburst_common import Cluster, RunState, attach, starburst_map
+import pytest
+
+from starburst_common import Cluster, InputLost, RunState, attach, starburst_map
 from starburst_common.names import RUNS
 from starburst_common.ports import ObjectStore
 from starburst_common.prune import prune
@@ -56,6 +58,37 @@ def test_a_run_that_nobody_drives_is_stopped_and_then_kept(bed: Bed) -> None:
     assert now.reason.startswith("abandoned: ")
     assert prune(bed.backend, now=later(6.9)) == []
     assert prune(bed.backend, now=later(7.1)) == [run]
+    assert bed.objects() == []
+
+
+@on_both
+def test_a_run_whose_feeder_died_is_ended_in_hours(bed: Bed) -> None:
+    """Its input is not whole and nobody gives signs: with neither driver nor worker it ends as one of lost input."""
+    run = left_behind(bed, "before store.create runs/run/input")
+    assert prune(bed.backend, now=later(0.5 / 24)) == []
+    assert attach(run, backend=bed.backend).status().state is RunState.RUNNING
+    assert prune(bed.backend, now=later(2 / 24)) == []
+    now = attach(run, backend=bed.backend).status()
+    assert now.state is RunState.STOPPED
+    assert now.reason.startswith("abandoned: the driver died while reading its input")
+    with pytest.raises(InputLost):
+        attach(run, backend=bed.backend).results()
+    assert bed.left() == []
+    assert prune(bed.backend, now=later(6.9)) == []
+    assert prune(bed.backend, now=later(7.1)) == [run]
+    assert bed.objects() == []
+
+
+def test_what_a_crashed_start_left_goes_in_hours(bed: Bed) -> None:
+    """A sign of life and no run: it goes with the first pruning after an hour, unless something is there beside it."""
+    run = left_behind(bed, "before store.create runs/run/spec")
+    assert prune(bed.backend, now=later(0.5 / 24)) == []
+    strange = f"{RUNS}{run}/packs/000000000000"
+    bed.backend.store.put(strange, b"of a run whose spec is gone")
+    assert prune(bed.backend, now=later(2 / 24)) == []
+    bed.backend.store.delete([strange])
+    assert prune(bed.backend, now=later(2 / 24)) == [run]
+    assert bed.left() == []
     assert bed.objects() == []
 
 
