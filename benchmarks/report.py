@@ -13,7 +13,16 @@ from benchmarks.scenario import Column, Record, Scenario, Spread
 from benchmarks.timing import RESULTS, find
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
-SCENARIOS = ("noop_map", "round_trip", "prefect_map", "aws_calls", "aws_arrays", "container_start", "image_build")
+SCENARIOS = (
+    "noop_map",
+    "round_trip",
+    "prefect_map",
+    "aws_calls",
+    "aws_arrays",
+    "container_start",
+    "image_build",
+    "looks",
+)
 HEAD = """\
 # Performance
 

@@ -100,6 +100,7 @@ class Driver:
         self._feed_waits = ""  # the outage that whoever feeds it here waits for
         self._launch_at = 0.0
         self._launch_waits = ""  # for what the last launch was told to wait
+        self._remembered_waits = ""  # as other processes are told
         self._reported: set[WorkerId] = set()
         self._heard: list[str] = []  # receipts of booked notices
         self._inline: dict[Span, bytes] = {}
@@ -144,7 +145,7 @@ class Driver:
     def input_waits(self, error: OSError | None) -> None:
         """Who feeds this run here waits for an outage (see `patience.Waits`), for as long as the run goes on."""
         self._feed_waits = "" if error is None else str(error)
-        self._waits_for(self._launch_waits or self._feed_waits)
+        self._waits_for(self._waits)
         if error is not None and (self.state.over or self.closed):
             raise RunStopped(f"run {self.run} takes no more input: it is over")
 
@@ -231,7 +232,8 @@ class Driver:
                     elif time.monotonic() - ticked >= self.backend.tick_s or hurry:
                         ticked = time.monotonic()
                         finished = self._tick()
-                    self._waits_for(self._launch_waits or self._feed_waits)
+                    self._waits_for(self._waits)
+                    self._remember_waits()
                 except OSError as error:
                     self._waits_for(str(error))
                     time.sleep(_RETRY_S)
@@ -263,7 +265,7 @@ class Driver:
         if self._carry_out(decide(view, self.policy)):
             return True
         if time.monotonic() >= self._launch_at:  # else it waits for that
-            self._launch_must_wait_for(waits_for(view, self.policy))
+            self._launch_waits = waits_for(view, self.policy)
         return False
 
     def _read_on(self) -> None:
@@ -440,17 +442,11 @@ class Driver:
             )
 
     def _dead_letters(self, now: float, *, quiet: bool) -> int:
-        """How many there are, asked now and then; more of them are told of."""
+        """How many there are, asked now and then."""
         if now - self._dead_at > (self.policy.resend_after_s if quiet else self.backend.look_s):
             self._dead_at = now
             name = self.backend.queue.dead(work_queue(self.fleet.id))
-            dead = sum(self.backend.queue.depth(name, group=self.run))
-            if dead > self._dead:
-                _log.warning(
-                    "run %s: %d messages that no worker could read or finish are in %s: the workers' logs say why",
-                    *(self.run, dead, name),
-                )
-            self._dead = dead
+            self._dead = sum(self.backend.queue.depth(name, group=self.run))
         return self._dead
 
     def _there(self, key: str) -> bool:
@@ -518,13 +514,23 @@ class Driver:
             return
         if wait is not None:
             self._launch_at = time.monotonic() + wait.seconds
-            self._launch_must_wait_for(wait.reason)
+            self._launch_waits = wait.reason
 
-    def _launch_must_wait_for(self, what: str) -> None:
-        """Remember it, for other processes too."""
-        if what != self._launch_waits:
-            self._launch_waits = what
+    @property
+    def _waits(self) -> str:
+        """What the run waits for as far as is known; empty when for nothing."""
+        dead = ""
+        if self._dead and self.ledger.owed:
+            queue = self.backend.queue.dead(work_queue(self.fleet.id))
+            dead = f"{self._dead} messages that no worker could read or finish, in {queue}: the workers' logs say why"
+        return self._launch_waits or self._feed_waits or dead
+
+    def _remember_waits(self) -> None:
+        """For other processes, when it changes."""
+        what = self._waits
+        if what != self._remembered_waits:
             self.backend.store.put(self._names.waits, what.encode())
+            self._remembered_waits = what
 
     def _waits_for(self, what: str) -> None:
         """Tell what the run waits for, when that changes."""

@@ -148,7 +148,7 @@ class RunNames:
 
     @property
     def waits(self) -> str:
-        """What the run waits for before it can have more workers; empty when for nothing. Not sealed."""
+        """What the run waits for, in words; empty when for nothing. Not sealed."""
         return f"{self.folder}waits"
 
     @property

@@ -38,8 +38,9 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     removed = []
     for name in backend.store.folders(RUNS):  # an id tells when it was made: of most nothing is read
         age_s = now - _made_at(name)
-        new = _made_at(name) > last - 2 * _ABANDONED_S or name in held_by  # else it was looked at when it was old enough
-        look = new and age_s >= _ABANDONED_S or not 0 <= age_s < backend.keep_s
+        look = not 0 <= age_s < backend.keep_s
+        if _made_at(name) > last - 2 * _ABANDONED_S or name in held_by:  # others were looked at by an earlier pruning
+            look |= age_s >= _ABANDONED_S
         if look and _expired(backend, RunId(name), held_by, now):
             backend.queue.drop(RunNames(RunId(name)).notices)
             backend.store.delete_folder(RunNames(RunId(name)).folder)

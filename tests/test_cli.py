@@ -25,6 +25,8 @@ from starburst_common import RunState, list_runs
 from starburst_common.cli.app import app
 from starburst_common.cli.lines import json_text
 from starburst_common.local import local_backend
+from starburst_common.model import RunId
+from starburst_common.names import RUNS, RunNames
 from tests.leftovers import nothing_left, processes_in
 
 WORK = """
@@ -722,6 +724,26 @@ def test_extend_keeps_a_run_and_prune_removes_the_others(shell: Shell) -> None:
     assert json.loads(shell("prune", "--json", STARBURST_KEEP_DAYS="0").stdout) == [expired]
     assert "nothing has expired" in shell("prune", STARBURST_KEEP_DAYS="0").stderr
     assert [fields["id"] for fields in json.loads(shell("runs", "--json").stdout)] == [extended]
+
+
+def test_remove_takes_an_ended_or_damaged_run_and_none_that_goes_on(shell: Shell) -> None:
+    """What goes on is named with the command that ends it; nothing of it is touched."""
+    for _ in range(2):
+        shell("map", "work:double", "-i", "items.jsonl", "-q")
+    store = local_backend(shell.home).store
+    damaged, ended = store.folders(RUNS)
+    store.put(RunNames(RunId(damaged)).spec, b"")
+    shell("map", "work:held", "-i", "items.jsonl", "--detach", "--workers", "1")
+    going = json.loads(shell("status", "last", "--json").stdout)["id"]
+    refused = shell("remove", going)
+    assert refused.returncode == 2
+    assert one_error(refused) == f"error: run {going} goes on: cancel it first, as by `starburst cancel {going}`"
+    assert shell("remove", damaged).stdout == f"{damaged} is removed\n"
+    assert json.loads(shell("remove", ended, "--json").stdout) == {"id": ended}
+    assert shell("remove", ended).returncode == 3
+    assert store.folders(RUNS) == [going]
+    (shell.folder / "gate").touch()
+    assert shell("attach", going, "-q").returncode == 0
 
 
 def test_a_listing_imports_only_what_it_needs(shell: Shell) -> None:

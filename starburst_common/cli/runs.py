@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from starburst_common.cli.words import BackendWord, Json, RunWord, TagWords, tags_of
-
-if TYPE_CHECKING:
-    from starburst_common.model import RunStatus
 
 
 def runs(
@@ -25,17 +21,18 @@ def runs(
     """List the runs that are kept, newest first; with --tag those that have it, of several all."""
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import ago, plain, plain_table, run_fields, say, state_words
+    from starburst_common.cli.show import ago, colour, painted, run_fields, say, simple_table, state_words, width_of
     from starburst_common.model import RunState
-    from starburst_common.run import list_runs, read_runs, run_ids
+    from starburst_common.run import read_runs, run_ids
 
     tags, opened = tags_of(tag), open_backend(backend)
+    ids = run_ids(opened)
+    found = (run for run in read_runs(opened, ids) if tags.items() <= run.tags.items())
+    shown = [*islice(found, limit or None)]
     if tags:
-        found = list_runs(backend=opened, tags=tags)
-        shown, known = found[: limit or None], len(found)
+        older = "" if limit == 0 or next(found, None) is None else "older ones"
     else:
-        ids = run_ids(opened)
-        shown, known = [*islice(read_runs(opened, ids), limit or None)], len(ids)
+        older = f"{len(ids) - len(shown)} older" if len(shown) < len(ids) else ""
     if json:
         print_json([run_fields(run, run.status()) for run in shown])
         return
@@ -49,25 +46,14 @@ def runs(
         failed = f"{now.failed:,}" if now.failed else ""
         label = f"damaged: {now.reason}" if now.state is RunState.DAMAGED else run.label or run.function
         rows.append((str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time())))
-    if plain(sys.stdout):
-        print(plain_table(names, rows, right=right, flexible="label"))
-    else:
-        _print_coloured(names, rows, statuses, right=right)
-    if len(shown) < known:
-        say(f"… and {known - len(shown)} older: --limit 0")
 
+    def paint(row: int, name: str, cell: str) -> str:
+        style = "bold" if row < 0 else {"state": colour(statuses[row]), "failed": "red"}.get(name, "")
+        return painted(cell, style, sys.stdout)
 
-def _print_coloured(
-    names: Sequence[str], rows: Sequence[Sequence[str]], statuses: Sequence[RunStatus], *, right: tuple[str, ...]
-) -> None:
-    from rich.text import Text
-
-    from starburst_common.cli.show import add_row, columns, print_table, state_text
-
-    table = columns(*names, right=right, flexible="label")
-    for (run, label, _, items, failed, started), now in zip(rows, statuses, strict=True):
-        add_row(table, run, label, state_text(now), items, Text(failed, style="red"), started)
-    print_table(table)
+    print(simple_table(names, rows, right=right, flexible="label", width=width_of(sys.stdout), paint=paint))
+    if older:
+        say(f"… and {older}: --limit 0")
 
 
 def extend(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 from unicodedata import combining, east_asian_width
 
@@ -29,6 +30,7 @@ _COLOURS = {
     RunState.CANCELLED: "magenta",
     RunState.DAMAGED: "red",
 }
+_CODES = {"red": 31, "green": 32, "yellow": 33, "magenta": 35, "cyan": 36, "bold": 1, "dim": 2}
 _PIPED_WIDTH = 200
 _TOLD = 120  # characters of a failure in a summary
 
@@ -43,42 +45,52 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str, *, style: str = "") -> None:
     """A line for people, on stderr."""
-    if plain(sys.stderr):
-        print(visible(text), file=sys.stderr)
-        return
-    console(stderr=True).print(visible(text), style=style, markup=False, emoji=False, soft_wrap=True)
+    print(painted(visible(text), style, sys.stderr), file=sys.stderr)
 
 
-def plain(stream: TextIO) -> bool:
-    """Whether nobody sees colours there, so that `rich` need not be imported, which takes longer than a listing."""
-    return not stream.isatty() and "FORCE_COLOR" not in os.environ
+def painted(text: str, style: str, stream: TextIO) -> str:
+    """A text in a colour where somebody sees it. Not by `rich`, whose import takes longer than a listing."""
+    if not style or not text or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    if not stream.isatty() and "FORCE_COLOR" not in os.environ:
+        return text
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
-def plain_table(names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str], flexible: str) -> str:
-    """What `print_table` prints of `columns` where there is no terminal.
+def simple_table(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str],
+    flexible: str,
+    width: int = _PIPED_WIDTH,
+    paint: Callable[[int, str, str], str] = lambda row, name, cell: cell,
+) -> str:
+    """What `print_table` prints of `columns`, painted cell by cell; -1 is the row of the names.
 
-    >>> print(plain_table(["run", "n"], [["a", "1"], ["b", "20"]], right=["n"], flexible="run"))
-    run   n
-    a     1
-    b    20
+    >>> print(simple_table(["a", "n"], [["bcd", "1"], ["e", "20"]], right=["n"], flexible="a", width=6))
+    a    n
+    b…   1
+    e   20
     """
     table = [names, *([visible(each) for each in row] for row in rows)]
     widths = [max(map(_cells, column)) for column in zip(*table, strict=True)]
-    give = sum(widths) + 2 * (len(widths) - 1) - _PIPED_WIDTH
+    give = sum(widths) + 2 * (len(widths) - 1) - width
     if give > 0:
         at = names.index(flexible)
         widths[at] = max(widths[at] - give, 1)
     lines = []
-    for row in table:
-        cells = []
-        for name, text, width in zip(names, row, widths, strict=True):
-            if _cells(text) > width:
-                while _cells(text) >= width:
+    for number, row in enumerate(table, -1):
+        line = ""
+        for name, text, most in zip(names, row, widths, strict=True):
+            if _cells(text) > most:
+                while _cells(text) >= most and text:
                     text = text[:-1]
                 text += "…"
-            blank = " " * (width - _cells(text))
-            cells.append(blank + text if name in right else text + blank)
-        lines.append("  ".join(cells).rstrip())
+            blank = " " * (most - _cells(text))
+            cell = paint(number, name, text)
+            line += (blank + cell if name in right else cell + blank) + "  "
+        lines.append(line.rstrip())
     return "\n".join(lines)
 
 
@@ -131,6 +143,16 @@ def print_fields(fields: Mapping[str, str | Sequence[str] | Text]) -> None:
                 value = Text("\n".join(map(visible, [value] if isinstance(value, str) else value)))
             table.add_row(name, value)
     print_table(table)
+
+
+def width_of(stream: TextIO) -> int:
+    """How wide a table may be there."""
+    return get_terminal_size().columns if stream.isatty() else _PIPED_WIDTH
+
+
+def colour(status: RunStatus) -> str:
+    """Of a run's state."""
+    return _COLOURS[status.state]
 
 
 def state_text(status: RunStatus) -> Text:

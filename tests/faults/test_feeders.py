@@ -367,7 +367,7 @@ def test_an_outage_is_waited_for_by_who_feeds(bed: Bed, kind: str, done: bool) -
 
 
 def test_status_names_the_outage_that_a_feeder_waits_for(local_bed: LocalBed) -> None:
-    """For as long as it lasts; then the run goes on."""
+    """To every process, for as long as it lasts; then the run goes on."""
     down = [True]
 
     def outage(method: str, key: Any) -> None:
@@ -378,10 +378,13 @@ def test_status_names_the_outage_that_a_feeder_waits_for(local_bed: LocalBed) ->
     with StarburstExecutor(1, backend=backend) as executor:
         run = executor.start()
         future = executor.submit(add, 1, 1)
+        elsewhere = attach(run.id, backend=local_bed.backend)
         local_bed.until(lambda: run.status().reason == "waiting for the disk is away")
+        local_bed.until(lambda: elsewhere.status().reason == "waiting for the disk is away")
         down[0] = False
         assert future.result(PATIENCE_S) == 2
         local_bed.until(lambda: run.status().reason == "its input is still being read")
+        local_bed.until(lambda: elsewhere.status().reason == "its input is still being read")
 
 
 @pytest.mark.parametrize("kind", ["executor", "generator", "list"])

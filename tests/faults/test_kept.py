@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from starburst_common import Cluster, InputLost, RunState, attach, starburst_map
 from starburst_common.names import RUNS
-from starburst_common.ports import ObjectStore
+from starburst_common.ports import Backend, Compute, ObjectStore, Wait
 from starburst_common.prune import prune
 from tests.calls import add
-from tests.faults.conftest import Bed, on_both
+from tests.faults.conftest import Bed, LocalBed, on_both
 from tests.faults.dying import IDLE_S, N, mapped
+from tests.places import open_place
 
 DAY_S = 86400.0
 
@@ -107,6 +109,42 @@ def test_a_run_that_goes_on_is_never_pruned(bed: Bed) -> None:
         assert prune(bed.backend, now=later(400)) == []
         gate.touch()
         assert run.results(timeout=120) == [-item for item in range(8)]
+
+
+class Nobody:
+    """A compute that has no worker yet."""
+
+    def __init__(self, compute: Compute) -> None:
+        self._compute = compute
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compute, name)
+
+    def launch(self, spec: Any, ordinals: Any) -> Wait:
+        """As where the account's quota is used up."""
+        return Wait("a quota", 3600.0)
+
+
+def test_a_run_that_is_driven_is_never_pruned(local_bed: LocalBed) -> None:
+    """Though it has had no worker for weeks: its driver says that it is there. Once nobody says so, it is abandoned."""
+    run = left_behind(local_bed, "before compute.launch")
+
+    def in_a_week() -> Backend:
+        """The backend as other processes see it when so much more has passed."""
+        (clock,) = (local_bed.home / "clock").iterdir()
+        clock.write_text(repr(float(clock.read_text()) + 8 * DAY_S))
+        return open_place(local_bed.text)
+
+    with closing(in_a_week()) as backend:
+        driven = attach(run, backend=replace(backend, compute=cast("Compute", Nobody(backend.compute))))
+        with pytest.raises(TimeoutError):
+            driven.results(timeout=0.0)
+        assert prune(backend) == []
+        assert driven.status().state is RunState.RUNNING
+    with closing(in_a_week()) as backend:
+        assert prune(backend) == []
+        assert attach(run, backend=backend).status().reason.startswith("abandoned: nobody drove it on")
+    driven.wait(60)
 
 
 class Between:

@@ -96,7 +96,7 @@ def test_a_worker_that_meets_work_of_another_release_ends(local_bed: LocalBed, m
 
 @on_both
 def test_a_run_whose_messages_nobody_can_read_ends_with_the_cause(bed: Bed) -> None:
-    """Signed, but malformed: they end as dead letters, are sent again a few times, and then the run says why."""
+    """Signed, but malformed: they end as dead letters, which `status` names; after a few more the run ends."""
 
     class Garbling:
         """A queue whose sender writes chunks that are none."""
@@ -114,6 +114,8 @@ def test_a_run_whose_messages_nobody_can_read_ends_with_the_cause(bed: Bed) -> N
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         run = cluster.start(double, range(10), chunk_size=5)
         run._driver.policy = replace(run._driver.policy, resend_after_s=1.0)
+        elsewhere = attach(run.id, backend=bed.backend)
+        bed.until(lambda: "messages that no worker could read or finish, in" in elsewhere.status().reason)
         with pytest.raises(RunStopped, match=r"2 chunks are owed, and their messages end as dead letters \(\d+\)"):
             run.results(timeout=300)
 
