@@ -13,11 +13,32 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
-from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Refused, RunStopped, Unavailable
+from starburst_common.errors import (
+    CannotLaunch,
+    Denied,
+    Exists,
+    NotFound,
+    Refused,
+    RunStopped,
+    Unavailable,
+    UnknownVersion,
+)
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
-from starburst_common.model import Chunk, RunId, RunState, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import RunNames, made_at, work_queue
+from starburst_common.model import (
+    Chunk,
+    Outcome,
+    RunId,
+    RunState,
+    Span,
+    WorkerEnd,
+    WorkerId,
+    WorkerPhase,
+    WorkerState,
+    told_spans,
+    without,
+)
+from starburst_common.names import GENERATIONS, RunNames, made_at, work_queue
 from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth
 from starburst_common.reconcile import (
@@ -27,7 +48,6 @@ from starburst_common.reconcile import (
     Finish,
     Launch,
     Policy,
-    Resend,
     View,
     barren,
     decide,
@@ -37,14 +57,15 @@ from starburst_common.reconcile import (
 )
 from starburst_common.sign import Watch
 from starburst_common.spec import is_cancelled, read_end
-from starburst_common.stored import stored_summary
+from starburst_common.stored import find_outcome, items_stored, planned_chunk, planned_chunks, stored_summary
 from starburst_common.wire import (
+    Notice,
     chunk_message,
     document,
-    read_document,
     read_notice,
+    read_outcome,
     seal,
-    unseal,
+    summary_fields,
 )
 
 _log = our_log()
@@ -92,7 +113,13 @@ class Driver:
         self.closed = False  #: cleaned up as well
         self._names = RunNames(run)
         self._expected = expected
-        self.refused = ""  #: an outcome that we did not sign, if there is one
+        self.refused = ""  #: an outcome that was damaged so often that it is given up, if there is one
+        self.damaged: dict[Span, str] = {}  #: outcomes none of whose generations is whole, and why
+        self._generations: dict[Span, int] = {}  # so many were looked at, where it was not the first that was booked
+        self._sent_again: dict[Span, int] = {}  # after so many of its generations were found to be damaged
+        self._finishing = False  # the run's end is being written
+        self._damage_told = False
+        self._plan_torn = False  # a part of it is lost
         self._impossible = ""  # why no worker can ever start
         self._silent = False  # another driver has ended the run, as far as can be told
         self._watch: Watch | None = None  # where another process feeds the run
@@ -173,19 +200,21 @@ class Driver:
         """Whether nothing but its end is left to come, and that soon."""
         return self.state.over or self.ledger.complete or self._cancel.is_set()
 
-    def outcome_bytes(self, span: Span, deadline: float | None = None) -> Any:
-        """A settled chunk's outcome, from memory or the store: an outage is waited out, since the answer is there.
+    def outcome(self, span: Span, deadline: float | None = None) -> Outcome | None:
+        """A booked outcome, from memory or the store: an outage is waited out, since the answer is there.
 
-        `deadline` is on the monotonic clock. Raises TimeoutError.
+        None where it was damaged since: while the run goes on, its items will be answered again; after that they are
+        `lost`. `deadline` is on the monotonic clock. Raises TimeoutError.
         """
         with self.changed:
             body = self._inline.pop(span, None)
             if body is not None:
                 self._inline_bytes -= len(body)
-                return body
+        if body is not None:
+            return read_outcome(self.backend.key, self._names.outcome(span), body)
         while True:
             try:
-                return self.backend.store.get(self._names.outcome(span))
+                return self._stored_outcome(span)
             except Unavailable as error:
                 left = _RETRY_S if deadline is None else deadline - time.monotonic()
                 if left <= 0:
@@ -252,6 +281,7 @@ class Driver:
     def _tick(self) -> bool:
         """Look, decide, act; True once the run is finished."""
         self._read_on()
+        self._send_again()
         if self._silent and (end := self._end_elsewhere()) is not None:
             if self._watch is not None:
                 self._read_input()
@@ -282,24 +312,40 @@ class Driver:
         self._read_at = time.monotonic()
         if self.ledger.items is None and self._watch.ended:
             self._silent = True  # perhaps the whole run was taken back
-            self.input_lost = never_came(self._watch.ended, self.ledger.planned_items)
+            self.input_lost = self.input_lost or never_came(self._watch.ended, self.ledger.planned_items)
 
     def _read_input(self) -> None:
         """What is stored of the input and was not known: parts of the plan follow each other, item by item."""
-        store, secret, known = self.backend.store, self.backend.key, -1
         items: int | None = None
-        with suppress(NotFound):  # first: where it is there, the plan is whole
-            key = self._names.input
-            header, _ = read_document(unseal(secret, key, store.get(key)), key)
-            items = header.whole("items")
-        with suppress(NotFound):
-            while self.ledger.planned_items > known:
-                known = self.ledger.planned_items
-                key = self._names.plan(known)
-                header, _ = read_document(unseal(secret, key, store.get(key)), key)
-                self.plan(header.chunks("chunks"))
+        try:
+            items = items_stored(self.backend, self.run)  # first: where it is there, the plan is whole
+        except UnknownVersion:
+            raise
+        except Refused as error:
+            self.input_lost = f"how many items there are is lost: {error}"
+        self._read_plan()
         if items is not None:
+            if self.ledger.planned_items < items and not self.input_lost:
+                self.input_lost = f"items are lost: {self.ledger.planned_items} of {items} are in the plan"
             self.input_ended(items)
+
+    def _read_plan(self) -> None:
+        known = -1
+        try:
+            while self.ledger.planned_items > known and not self._plan_torn:
+                known = self.ledger.planned_items
+                self.plan(planned_chunks(self.backend, self.run, self._names.plan(known)))
+        except NotFound:
+            pass
+        except UnknownVersion:
+            raise
+        except Refused as error:
+            self._plan_torn = True
+            self.input_lost = f"items are lost: {error}"
+        if self._plan_torn:
+            for key in self.backend.store.list(self._names.plans):
+                with suppress(Refused):
+                    self.plan(planned_chunks(self.backend, self.run, key))
 
     def _end_elsewhere(self) -> dict[str, Any] | None:
         """How another process ended the run; None if it has not."""
@@ -337,10 +383,10 @@ class Driver:
             except Refused as error:
                 _log.error("run %s: refused a notice: %s", self.run, error)
                 continue
-            if notice.summary is None:
-                self._look_at(notice.span)
-            else:
+            if notice.summary is not None and self._fits(notice):
                 self._book(notice.summary, notice.outcome)
+            else:
+                self._look_at(notice.span)
         if leased:
             self._heard += [message.receipt for message in leased]
             if len(self._heard) >= _NOTICES_KEPT:  # the others go with the queue; one that comes again changes nothing
@@ -352,6 +398,8 @@ class Driver:
             booked = self.ledger.settle(summary)
             if not booked:
                 return
+            for settled in booked:
+                self.damaged.pop(settled.span, None)
             if body is not None and self._inline_bytes + len(body) <= _INLINE_KEPT:
                 self._inline[booked[0].span] = body
                 self._inline_bytes += len(body)
@@ -367,27 +415,154 @@ class Driver:
         not: in half of `look_s`, or later where listings are long.
         """
         began = time.monotonic()
-        entries = self.backend.store.entries(self._names.outcomes)
-        found = ((self._names.settled(entry.key), entry.size) for entry in entries)
-        sizes = {span: size for span, size in found if span is not None}
-        unheard = frozenset(span for span in sizes if not self.ledger.settled(span))
+        listed: dict[Span, tuple[int, int]] = {}  # how many generations, and the size of the first
+        for entry in self.backend.store.entries(self._names.outcomes):
+            span = self._names.settled(entry.key)
+            if span is None:
+                continue
+            generations, size = listed.get(span, (0, entry.size))
+            listed[span] = (generations + 1, size)
+        unheard = frozenset(
+            span
+            for span, (generations, _) in listed.items()
+            if generations > self._generations.get(span, int(self.ledger.settled(span)))
+        )
         now = time.monotonic()
         self._list_at = now + max(self.backend.look_s / 2, (now - began) / _LISTING_SHARE)
         wanted = unheard & self._unheard if but_new else unheard
         self._unheard = unheard
+        reopened = self.ledger.reopened
         for span in sorted(wanted):
-            self._look_at(span, sizes[span])
+            self._look_at(span, *listed[span])
+        if self.ledger.reopened > reopened:  # and what is delegated otherwise now
+            self._list_outcomes()
 
-    def _look_at(self, span: Span, size: int | None = None) -> None:
-        """Book an outcome as the store has it."""
+    def _look_at(self, span: Span, generations: int = 1, size: int | None = None) -> None:
+        """Book an outcome as the store has it, in so many generations; if need be, in place of an earlier one.
+
+        Values are read only where there was damage, which does not show in the summary alone.
+        """
         try:
-            summary = stored_summary(self.backend, self._names.outcome(span), size)
+            if generations == 1 and size != 0 and span not in self._generations:
+                summary = stored_summary(self.backend, self._names.outcome(span), size)
+            else:
+                summary = summary_fields(find_outcome(self.backend, self.run, span)[0])
         except NotFound:
             return
-        except Refused as error:
+        except UnknownVersion as error:
             self.refused = str(error)
             return
-        self._book(summary, None)
+        except Refused as error:
+            self._found_damaged(span, str(error), generations)
+            return
+        if generations > 1:
+            self._generations[span] = generations
+        if self._as_told(summary) or self._unbook(span) is not None:
+            self._book(summary, None)
+
+    def _stored_outcome(self, span: Span) -> Outcome | None:
+        try:
+            outcome, _ = find_outcome(self.backend, self.run, span)
+        except UnknownVersion:
+            raise
+        except Refused as error:
+            self._found_damaged(span, str(error))
+            return None
+        if not self._as_told(summary_fields(outcome)):
+            self._look_at(span, 2)  # the one that was booked is damaged, and somebody has answered it again
+            return None
+        return outcome if self.ledger.booked(span) is not None else None
+
+    def _fits(self, notice: Notice) -> bool:
+        """Whether it tells nothing else of its chunk than is booked, if anything is."""
+        if notice.summary is None or notice.span in self.damaged:
+            return False
+        return self._as_told(notice.summary)
+
+    def _as_told(self, summary: dict[str, Any]) -> bool:
+        """Whether what is booked of a chunk, if anything is, is what a summary says."""
+        span = Span(*summary["span"])
+        with self.changed:
+            booked = self.ledger.booked(span)
+            if booked is None:
+                return True
+            rest = [Span(*fields[:2]) for fields in summary["rest"]]
+            return booked.answered == without(span, rest) and booked.failed == summary["failed"]
+
+    def _found_damaged(self, span: Span, error: str, generations: int = 1) -> None:
+        """An outcome is as good as none, so its chunk is owed and is sent again; not for ever."""
+        with self.changed:
+            self._generations[span] = max(self._generations.get(span, 0), generations)
+            self.damaged[span] = error
+            booked = self.ledger.booked(span) is not None
+            if not self._damage_told:
+                what = "and the run is over" if self._ended else "its items run again"
+                _log.warning("run %s: an answer that was stored is damaged, %s: %s", self.run, what, error)
+                self._damage_told = True
+            if self._ended:
+                return
+            if generations >= GENERATIONS:
+                self.refused = error
+        if booked:
+            self._sent_again.pop(span, None)
+            self._unbook(span)
+
+    def _unbook(self, span: Span) -> Chunk | None:
+        """Take a damaged outcome out of the books; its chunk, which is owed now. None where that is too late."""
+        try:
+            chunk = planned_chunk(self.backend, self.run, span)
+        except (NotFound, Refused) as error:
+            self.refused = f"{self._names.outcome(span)} is damaged, and {error}"
+            chunk = None
+        with self.changed:
+            if chunk is None or self._ended:
+                self.damaged.setdefault(span, f"{self._names.outcome(span)}: damaged, and answered again too late")
+                return None
+            if self.ledger.booked(span) is not None:
+                for inner in [inner for inner in self._inline if inner.within(span)]:
+                    self._inline_bytes -= len(self._inline.pop(inner))
+                self.ledger.reopen(chunk)
+                self._list_at = 0.0  # what it delegated to may be settled
+                self._quiet_since = time.monotonic()
+                self.changed.notify_all()
+            return chunk
+
+    @property
+    def _ended(self) -> bool:
+        """Whether it is too late to have anything answered again."""
+        return self._finishing or self.state.over or self.closed
+
+    def lost(self) -> list[Span]:
+        """Items that were answered, and whose answers are damaged: for good where the run is over."""
+        with self.changed:
+            if not self.damaged and (self.ledger.complete or not self.state.over):
+                return []
+            answered = [part for part, _ in self.ledger.answers_from(0)]
+            found: set[Span] = set()
+            if self.state in (RunState.SUCCEEDED, RunState.FAILED):  # so all were answered
+                found.update(without(Span(0, self.ledger.items or 0), answered))
+            for span in self.damaged:
+                booked = self.ledger.booked(span)
+                if booked is not None:
+                    found.update(booked.answered)
+                elif span in self.ledger.owed:
+                    found.update(without(span, answered))
+            return sorted(found)
+
+    def damage(self) -> str:
+        """Which items were answered, and are not any more."""
+        lost = self.lost()
+        return f"the stored answers of items {told_spans(lost)} are damaged" if lost else ""
+
+    def _send_again(self) -> None:
+        """Chunks whose outcomes are damaged, once for each that is."""
+        with self.changed:
+            again = {span: self._generations[span] for span in self.damaged if span in self.ledger.owed}
+            again = {span: seen for span, seen in again.items() if seen > self._sent_again.get(span, 0)}
+            chunks = [self.ledger.owed[span] for span in again]
+        if chunks:
+            self._send(chunks)
+            self._sent_again.update(again)
 
     def observe(self) -> View:
         """Look at everything the decision needs."""
@@ -493,17 +668,17 @@ class Driver:
     # --- actions ------------------------------------------------------------------------------------------------------
 
     def _carry_out(self, actions: Sequence[Action]) -> bool:
-        for action in actions:
-            self._act(action)
-        return any(isinstance(action, Finish) for action in actions)
+        return any(self._act(action) for action in actions)
 
-    def _act(self, action: Action) -> None:
+    def _act(self, action: Action) -> bool:
+        """Do it; whether that has ended the run."""
+        if isinstance(action, Finish):
+            return self._finish(action)
         if isinstance(action, Launch):
             self._launch(action)
-        elif isinstance(action, Resend):
-            self._resend()
         else:
-            self._finish(action)
+            self._resend()
+        return False
 
     def _launch(self, action: Launch) -> None:
         _log.info("run %s: launching %d workers", self.run, len(action.ordinals))
@@ -563,11 +738,18 @@ class Driver:
             self._quiet_since = time.monotonic()
             self._resent += 1
         _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self.run, len(owed))
-        bodies = [chunk_message(self.backend.key, self.fleet.id, self.run, chunk) for chunk in owed]
+        self._send(owed)
+
+    def _send(self, chunks: Sequence[Chunk]) -> None:
+        bodies = [chunk_message(self.backend.key, self.fleet.id, self.run, chunk) for chunk in chunks]
         self.backend.queue.send(work_queue(self.fleet.id), bodies, group=self.run)
 
-    def _finish(self, action: Finish) -> None:
+    def _finish(self, action: Finish) -> bool:
         ledger, store = self.ledger, self.backend.store
+        with self.changed:
+            if action.state in (RunState.SUCCEEDED, RunState.FAILED) and not ledger.complete:
+                return False  # an answer was found to be damaged meanwhile
+            self._finishing = True
         end: dict[str, Any] = {
             "state": action.state,
             "reason": action.reason,
@@ -584,6 +766,7 @@ class Driver:
             end = read_end(self.backend, self.run) or end
         self.over(end)
         self._clean_up()
+        return True
 
     def over(self, end: dict[str, Any]) -> None:
         """The run has ended so."""
@@ -593,6 +776,7 @@ class Driver:
             if lost is None:
                 lost = self.ledger.items is None
             self.input_lost = (self.input_lost or self.reason) if lost else ""
+            self.order += [settled.span for settled in self.ledger.salvage(self.damaged)]
             self.changed.notify_all()
 
     def _clean_up(self) -> None:

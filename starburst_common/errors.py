@@ -27,6 +27,10 @@ class Refused(StarburstError):
     """A payload or message that we did not sign. Nothing in it was unpickled."""
 
 
+class AnswersLost(Refused):
+    """Answers were stored, are damaged since, and the run is over: start a new one for the items that it names."""
+
+
 class UnknownVersion(Refused):
     """A payload written by another wire version: use the same starburst release on both ends."""
 

@@ -24,7 +24,9 @@ def in_order(driver: Driver, deadline: float | None, *, stop_early: bool) -> Ite
             break
         part, outcome = found
         yield outcome, part
-        index = part.hi
+        with driver.changed:
+            if driver.ledger.answer_at(index) == found:  # else it was found to be damaged, and another one is to come
+                index = part.hi
     with driver.changed:
         beyond = driver.ledger.answers_from(index)  # nothing more will come
     yield from ((outcome, part) for part, outcome in beyond)

@@ -41,6 +41,7 @@ class Ledger:
         self.alike: Counter[tuple[str, str]] = Counter()
         self.owed: dict[Span, Chunk] = {}  #: planned and not settled
         self.workers: set[str] = set()  #: that settled something
+        self.reopened = 0  #: how often an outcome was taken out of the books again
         self._settled: dict[Span, Settled] = {}
         self._early: dict[Span, dict[str, Any]] = {}  # outcomes of chunks that nobody owes yet, if ever anybody will
         self._by_first: dict[int, tuple[Span, Span]] = {}  # first item of an answered span: that span, the outcome's
@@ -105,9 +106,50 @@ class Ledger:
         self.alike.update((kind, error) for kind, error in summary["alike"])
         return settled
 
+    def reopen(self, chunk: Chunk) -> None:
+        """The outcome that was booked for a chunk is lost: the chunk is owed again.
+
+        What that delegated to was booked, or owed, because of it, and is so no longer; it may be settled again.
+        """
+        for span in [span for span in (*self._settled, *self.owed) if span.within(chunk.span)]:
+            self.owed.pop(span, None)
+            settled = self._settled.pop(span, None)
+            if settled is not None:
+                self.answered -= sum(part.size for part in settled.answered)
+                self.failed -= settled.failed
+                self.slot_seconds -= settled.seconds
+                for part in settled.answered:
+                    del self._by_first[part.lo]
+        first = (settled.first_failure for settled in self._settled.values() if settled.first_failure is not None)
+        self.first_failure = min(first, default=None)
+        self.reopened += 1
+        self.owed[chunk.span] = chunk
+
+    def salvage(self, lost: Iterable[Span]) -> list[Settled]:
+        """Book what outcomes delegated that are lost for good, as far as it answers nothing twice; what is new."""
+        booked: list[Settled] = []
+        for chunk in [self.owed[span] for span in lost if span in self.owed]:
+            for span in sorted(self._early, key=lambda span: (span.lo, -span.hi)):
+                if span in self._early and span.within(chunk.span) and without(span, self._by_answer()) == (span,):
+                    booked += self._owe([chunk.narrowed(span, deaths=0)])
+        return booked
+
+    def _by_answer(self) -> list[Span]:
+        return [part for part, _ in self._by_first.values()]
+
+    def booked(self, span: Span) -> Settled | None:
+        """What is booked for a chunk."""
+        return self._settled.get(span)
+
     def answer_at(self, index: int) -> tuple[Span, Span] | None:
-        """The answered span that begins at an item and the span of its outcome; None while there is no answer."""
-        return self._by_first.get(index)
+        """The answered span from an item on and the span of its outcome; None while there is no answer."""
+        found = self._by_first.get(index)
+        if found is None and self.reopened:  # answers may be cut otherwise than they were
+            return next(
+                ((Span(index, part.hi), span) for part, span in self._by_first.values() if part.lo < index < part.hi),
+                None,
+            )
+        return found
 
     def answers_from(self, index: int) -> list[tuple[Span, Span]]:
         """The same of every answered span that begins there or later, in the order of the items."""

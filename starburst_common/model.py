@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, NewType
@@ -28,6 +28,10 @@ class Span(NamedTuple):
         """How many items."""
         return self.hi - self.lo
 
+    def within(self, other: Span) -> bool:
+        """Whether the other holds all of these items."""
+        return other.lo <= self.lo and self.hi <= other.hi
+
     def __str__(self) -> str:
         return f"{self.lo:012d}-{self.hi:012d}"
 
@@ -51,6 +55,17 @@ def spans_of(indices: Iterable[int]) -> tuple[Span, ...]:
         else:
             spans.append(Span(index, index + 1))
     return tuple(spans)
+
+
+def told_spans(spans: Sequence[Span], most: int = 5) -> str:
+    """Items for people, the last included; not endlessly many.
+
+    >>> told_spans([Span(0, 10), Span(12, 13)]), told_spans([Span(i, i + 1) for i in range(0, 20, 2)])
+    ('0-9, 12', '0, 2, 4, 6, 8 and 5 more')
+    """
+    told = [f"{span.lo}-{span.hi - 1}" if span.size > 1 else f"{span.lo}" for span in spans[:most]]
+    more = sum(span.size for span in spans[most:])
+    return ", ".join(told) + (f" and {more} more" if more else "")
 
 
 def without(whole: Span, parts: Iterable[Span]) -> tuple[Span, ...]:
@@ -134,7 +149,7 @@ class Batch:
 class Outcome:
     """What became of one chunk: values and failures for some of its items, new chunks for the rest.
 
-    Exactly one outcome is ever stored for a chunk, so every item has exactly one answer, whoever runs it twice.
+    Exactly one outcome holds for a chunk, so every item has exactly one answer, whoever runs it twice.
     """
 
     span: Span
@@ -144,6 +159,11 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     rest: tuple[Chunk, ...] = ()
     logs: dict[int, str] = field(default_factory=dict)  #: what each item printed or logged, bounded
+
+    @property
+    def answered(self) -> tuple[Span, ...]:
+        """The items that it answers itself."""
+        return without(self.span, [chunk.span for chunk in self.rest])
 
     @property
     def values(self) -> int:

@@ -22,6 +22,7 @@ from starburst_common.phrases import told
 RUNS = "runs/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
+GENERATIONS = 10  #: of an outcome, the first included
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 
 
@@ -99,7 +100,12 @@ class RunNames:
 
     def pack(self, first: int) -> str:
         """Item frames, from item `first` on."""
-        return f"{self.folder}packs/{first:012d}"
+        return f"{self.packs}{first:012d}"
+
+    @property
+    def packs(self) -> str:
+        """The folder of the packs."""
+        return f"{self.folder}packs/"
 
     @property
     def plans(self) -> str:
@@ -125,15 +131,16 @@ class RunNames:
         """The folder of the outcomes."""
         return f"{self.folder}outcomes/"
 
-    def outcome(self, span: Span) -> str:
-        """The one outcome of the chunk with this span."""
-        return f"{self.outcomes}{span}"
+    def outcome(self, span: Span, generation: int = 0) -> str:
+        """The one outcome of the chunk with this span; a later generation where those before it are damaged."""
+        return f"{self.outcomes}{span}.{generation}" if generation else f"{self.outcomes}{span}"
 
     def settled(self, key: str) -> Span | None:
-        """The span of an outcome, from its key; None for what is no key of ours."""
+        """The span of an outcome of whichever generation, from its key; None for what is no key of ours."""
         with suppress(ValueError):
-            span = Span.parse(key.rsplit("/", 1)[-1])
-            if key == self.outcome(span):
+            text, _, generation = key.rsplit("/", 1)[-1].partition(".")
+            span = Span.parse(text)
+            if key == self.outcome(span, int(generation or 0)):
                 return span
         return None
 

@@ -151,7 +151,7 @@ def decide(view: View, policy: Policy) -> list[Action]:
     if view.breaker:
         return [Finish(RunState.STOPPED, view.breaker)]
     unfed = view.input_lost or (never_came(DIED, view.answered) if view.unheard_s > policy.feeder_lost_s else "")
-    if unfed and view.items is None and view.owed == 0:
+    if unfed and (view.items is None or view.input_lost) and view.owed == 0:
         return [Finish(RunState.STOPPED, unfed, input_lost=True)]
     if _hopeless(view, policy):
         return [Finish(RunState.STOPPED, _too_barren(view.barren))]

@@ -13,6 +13,7 @@ from starburst_common.errors import BadInput
 from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
+from starburst_common.stored import planned_chunks
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_document, unseal
 
@@ -68,8 +69,7 @@ def stored_items(backend: Backend, run: RunId) -> Iterator[tuple[int, Any]]:
 def _chunks(backend: Backend, run: RunId) -> Iterator[Chunk]:
     """Every planned chunk."""
     for key in backend.store.list(RunNames(run).plans):
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
-        yield from header.chunks("chunks")
+        yield from planned_chunks(backend, run, key)
 
 
 def _chunk_of(backend: Backend, run: RunId, item: int) -> Chunk:

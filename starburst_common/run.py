@@ -11,6 +11,7 @@ from typing import Any
 from starburst_common.answers import answers, exception_of
 from starburst_common.drive import Driver, mark_cancelled
 from starburst_common.errors import (
+    AnswersLost,
     BadInput,
     Exists,
     InputLost,
@@ -25,17 +26,31 @@ from starburst_common.estimate import Estimate, estimate_of
 from starburst_common.fleet import Fleet
 from starburst_common.follow import as_settled, in_order
 from starburst_common.ledger import Settled
-from starburst_common.model import Failure, FleetId, Outcome, RunId, RunState, RunStatus, Span, WorkerPhase, WorkerState
+from starburst_common.model import (
+    Failure,
+    FleetId,
+    Outcome,
+    RunId,
+    RunState,
+    RunStatus,
+    Span,
+    WorkerPhase,
+    WorkerState,
+    told_spans,
+    without,
+)
 from starburst_common.names import FLEETS, RUNS, RunNames, holders
 from starburst_common.names import run_id as run_id_of
 from starburst_common.options import Resources, Tolerance, is_number
-from starburst_common.phrases import told
+from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
 from starburst_common.report import report_page
 from starburst_common.sign import read_sign
 from starburst_common.spec import Spec, expires_at, is_cancelled, keep_longer, kept_longer_s, read_end
-from starburst_common.wire import document, read_outcome, seal
+from starburst_common.stored import find_outcome
+from starburst_common.wire import document, seal
 
+_log = our_log()
 CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most
 _LONGEST_S = 36_500 * 86_400.0
 READING = "its input is still being read"
@@ -106,7 +121,7 @@ class Run:
                 created_at=self._spec.created_at,
                 ended_at=driver.ended_at,
                 slot_seconds=ledger.slot_seconds,
-                reason=driver.reason or (READING if reading else ""),
+                reason="; ".join(filter(None, [driver.reason, driver.damage()])) or (READING if reading else ""),
             )
 
     def wait(self, timeout: float | None = None) -> RunStatus:
@@ -156,7 +171,8 @@ class Run:
             )
         with self._driver.changed:
             spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
-        return sorted((f for span in spans for f in self._outcome(span).failures), key=lambda f: f.index)
+        found = [outcome for span in spans if (outcome := self._driver.outcome(span)) is not None]
+        return sorted((failure for outcome in found for failure in outcome.failures), key=lambda f: f.index)
 
     def estimate(self, status: RunStatus) -> Estimate:
         """What its work so far costs on Fargate, or would."""
@@ -317,26 +333,39 @@ class Run:
         if driver.error is not None:
             raise driver.error
 
-    def _outcome(self, span: Span, deadline: float | None = None) -> Outcome:
-        assert self._driver is not None
-        key = self._names.outcome(span)
-        return read_outcome(self._backend.key, key, self._driver.outcome_bytes(span, deadline))
-
     def _stored_outcomes(self, item: int | None = None) -> Iterator[Outcome]:
-        for key in self._backend.store.list(self._names.outcomes):
-            span = self._names.settled(key)
-            if span is not None and (item is None or span.lo <= item < span.hi):
-                yield read_outcome(self._backend.key, key, self._backend.store.get(key))
+        keys = map(self._names.settled, self._backend.store.list(self._names.outcomes))
+        found = [span for span in keys if span is not None]
+        spans = [*dict.fromkeys(found)]
+        if len(spans) < len(found):  # some were answered again, and nobody may delegate to others any more
+            driver = recovered(self._backend, self._spec)
+            driver.ledger.salvage(driver.damaged)
+            spans = [span for span in spans if driver.ledger.booked(span) is not None]
+        for span in spans:
+            if item is None or span.lo <= item < span.hi:
+                try:
+                    yield find_outcome(self._backend, self.id, span)[0]
+                except (NotFound, Refused) as error:
+                    _log.warning(
+                        "run %s: what is known of items %s is left out: %s", self.id, told_spans([span]), error
+                    )
 
     def _iterate(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
         driver = self._driving()
         self.consumed = self.consumed or 0
         follow = in_order(driver, deadline, stop_early=stop_early) if ordered else as_settled(driver, deadline)
-        for outcome_span, part in follow:
-            for index, value in answers(self._outcome(outcome_span, deadline)):
-                if part.lo <= index < part.hi:
-                    yield index, value
-                    self.consumed += 1
+        given: list[Span] = []
+        for settled, part in follow:
+            outcome = driver.outcome(settled, deadline)
+            if outcome is None:
+                continue
+            parts = without(part, given) if driver.ledger.reopened else (part,)
+            given += without(part, [chunk.span for chunk in outcome.rest])
+            for left in parts:
+                for index, value in answers(outcome):
+                    if left.lo <= index < left.hi:
+                        yield index, value
+                        self.consumed += 1
             with driver.changed:
                 driver.changed.notify_all()  # a feed may wait for its consumer
         self._await_end(deadline)
@@ -344,6 +373,13 @@ class Run:
             raise driver.error
         if driver.input_error is not None:
             raise driver.input_error
+        if lost := driver.lost():
+            why = next(iter(driver.damaged.values()), "they were to be answered again")
+            raise AnswersLost(
+                f"run {self.id}: {driver.damage()}: {why}. It is over, so they are not run again: start a new run for "
+                f"them, or make one call here with `starburst replay {self.id} {lost[0].lo}`; "
+                "iter_completed() gives the others"
+            )
         if driver.refused:
             raise Refused(driver.refused)
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
@@ -362,7 +398,8 @@ class Run:
             spans = [
                 settled.span for settled in driver.ledger.spans() if settled.failed and settled.first_failure == first
             ]
-        return self._outcome(spans[0], deadline).failures[0] if spans else None
+        outcome = driver.outcome(spans[0], deadline) if spans else None
+        return outcome.failures[0] if outcome is not None else None
 
 
 def _deadline(timeout: float | None) -> float | None:
@@ -411,6 +448,8 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
 
 def _reason(driver: Driver, workers: int) -> str:
     """What a run without an end waits for."""
+    if damage := driver.damage():
+        return f"{damage}; {'they run' if workers else '`starburst attach` runs them'} again"
     if driver.ledger.complete or is_cancelled(driver.backend, driver.run):
         why = "every item is answered" if driver.ledger.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"

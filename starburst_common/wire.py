@@ -401,6 +401,20 @@ def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buf
     return parts
 
 
+def frames_in(key: bytes, run: str, pack: Buffer) -> list[tuple[Span, int, int]]:
+    """The items of each frame in a pack, its offset and its length. Raises `Refused` unless the pack is whole."""
+    view, at = memoryview(pack), 0
+    found = []
+    while at < len(view):
+        if len(view) - at < _FRAME.size:
+            raise Refused(f"a pack of {run} is cut off; refused")
+        first, count, size = _FRAME.unpack_from(view, at)
+        unseal(key, items_about(run, first, count), view[at + _FRAME.size : at + _FRAME.size + size])
+        found.append((Span(first, first + count), at, _FRAME.size + size))
+        at += _FRAME.size + size
+    return found
+
+
 class Frames:
     """Items out of checked frames, by their index in the run."""
 

@@ -26,6 +26,7 @@ from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.site import Site
+from starburst_common.stored import create_outcome, find_outcome
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
@@ -356,6 +357,7 @@ def test_the_policies_allow_what_the_sources_call() -> None:
 def test_a_workers_role_allows_what_workers_call() -> None:
     """Each method of the ports that the worker's sources use, what it needs on AWS; and nothing more."""
     text = "\n".join(file.read_text() for file in (ROOT / "worker").rglob("*.py"))
+    text += inspect.getsource(find_outcome) + inspect.getsource(create_outcome)
     used = {".".join(use) for use in re.findall(r"_?backend\.(store|queue|compute)\.(\w+)\(", text)}
     used |= {f"store.{name}" for name in re.findall(r"(?<![.\w])store\.(\w+)\(", text)}
     used |= {f"queue.{name}" for name in re.findall(r"(?<![.\w])queue\.(receive|send|extend|delete)\(", text)}

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from starburst_common.errors import Exists, NotFound, Refused
+from starburst_common.errors import NotFound, Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, Outcome, RunId, Span, spans_of, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
-from starburst_common.wire import chunk_message, nbytes_of, notice_message, outcome_parts, read_outcome
+from starburst_common.stored import create_outcome, find_outcome
+from starburst_common.wire import chunk_message, nbytes_of, notice_message, outcome_parts
 from starburst_worker.duty import Duty
 
 Job = Callable[[], object]
@@ -83,11 +84,8 @@ class Settler:
             rest=(*rest, *kept),
             logs=part.logs,
         )
-        key = RunNames(run).outcome(part.chunk.span)
-        body = outcome_parts(self._backend.key, key, outcome)
-        try:
-            self._backend.store.create(key, body)
-        except Exists:
+        body = outcome_parts(self._backend.key, RunNames(run).outcome(part.chunk.span), outcome)
+        if not create_outcome(self._backend, run, outcome.span, body):
             winner = self.adopt(run, part.chunk)
             return () if winner is None else winner.rest
         self.send(run, rest)
@@ -95,21 +93,20 @@ class Settler:
         return outcome.rest
 
     def adopt(self, run: RunId, chunk: Chunk) -> Outcome | None:
-        """If the chunk has an outcome, do what its writer may have died before doing. Returns that outcome."""
-        names = RunNames(run)
-        key = names.outcome(chunk.span)
+        """If the chunk has an outcome, do what its writer may have died before doing. Returns that outcome.
+
+        One that is damaged is none: the chunk is to be run again.
+        """
         try:
-            body = bytes(self._backend.store.get(key))
-        except NotFound:
+            outcome, body = find_outcome(self._backend, run, chunk.span)
+        except (NotFound, Refused):
             return None
-        outcome = read_outcome(self._backend.key, key, body)
         missing, todo = [], [*outcome.rest]
         while todo:
             rest = todo.pop()
-            about = names.outcome(rest.span)
             try:
-                part = read_outcome(self._backend.key, about, self._backend.store.get(about))
-            except NotFound:
+                part, _ = find_outcome(self._backend, run, rest.span)
+            except (NotFound, Refused):
                 missing.append(rest)
             else:
                 if part.worker == outcome.worker:  # perhaps a part under the same lease, with a last one still to come
