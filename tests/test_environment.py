@@ -704,6 +704,17 @@ def test_packages_that_do_not_fit_are_taken_as_they_are(interpreter: Interpreter
     assert found["bare"] == ["alpha==1.0", "beta==1.5", "old==1.0"] and "do not fit together" in said
 
 
+def test_requirements_without_sense_are_passed_over(interpreter: Interpreter, place: Path) -> None:
+    """What a package asks for under a marker that means nothing, it does not ask for here."""
+    interpreter.install("beta==1.0")
+    info = next(interpreter.folder.glob("lib/*/site-packages/beta-*.dist-info"))
+    metadata = (info / "METADATA").read_text()
+    (info / "METADATA").unlink()
+    (info / "METADATA").write_text(f"""{metadata.rstrip()}\nRequires-Dist: other (>1) ; "" == ""\n""")
+    found, _ = interpreter.find(place)
+    assert found["bare"] == ["beta==1.0"]
+
+
 def test_in_a_conda_environment_its_limits_are_said(interpreter: Interpreter, place: Path, index: Index) -> None:
     """Python's packages come from an index in the same versions, whatever folder conda built them in; no others do."""
     interpreter.install("beta==1.0")

@@ -10,6 +10,7 @@ from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -205,12 +206,18 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker.evaluate({"extra": extra}) and not plain if extra else plain
 
 
+#: What requirements raise that were written before there was a grammar, or ask for what no environment has.
+_SENSELESS = (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName)
+
+
 def _parsed(lines: Iterable[str]) -> Iterable[Requirement]:
     for line in lines:
         try:
-            yield Requirement(line)
-        except InvalidRequirement:  # metadata from before there was a grammar
+            requirement = Requirement(line)
+            _applies(requirement, "")
+        except _SENSELESS:
             continue
+        yield requirement
 
 
 def _roots(names: set[str], edges: dict[Node, list[Node]]) -> list[str]:
