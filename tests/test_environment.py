@@ -704,7 +704,7 @@ def test_packages_that_do_not_fit_are_taken_as_they_are(interpreter: Interpreter
     assert found["bare"] == ["alpha==1.0", "beta==1.5", "old==1.0"] and "do not fit together" in said
 
 
-def test_requirements_without_sense_are_passed_over(interpreter: Interpreter, place: Path) -> None:
+def test_requirements_without_sense_are_passed_over(interpreter: Interpreter, place: Path, index: Index) -> None:
     """What a package asks for under a marker that means nothing, it does not ask for here."""
     interpreter.install("beta==1.0")
     info = next(interpreter.folder.glob("lib/*/site-packages/beta-*.dist-info"))
