@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starburst_common.errors import BadInput, NotFound, Unavailable
 from starburst_common.model import FleetId
-from starburst_common.names import FLEETS, holders
+from starburst_common.names import FLEETS, holders, ids
 from starburst_common.phrases import one_line, our_log, told
 from starburst_common.ports import Backend, Repository
 
@@ -53,7 +53,7 @@ def open_images() -> tuple[Repository, frozenset[str]]:
     """The configured site's repository, and the tags that open fleets use."""
     backend, images = open_site_images()
     used = set()
-    for fleet in backend.store.folders(FLEETS):
+    for fleet in ids(backend.store.folders(FLEETS)):
         for key in backend.store.list(holders(FleetId(fleet))):
             with suppress(NotFound):
                 used.add(bytes(backend.store.get(key)).decode())

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from starburst_common.errors import BadInput
 from starburst_common.phrases import our_log, told
+from starburst_common.trust import believed
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -240,6 +241,8 @@ def _rules_above(place: Path) -> _All:
     rules = _All()
     for folder in reversed(place.parents):
         if folder.is_relative_to(root):
+            if (ours := folder / _OURS).is_file():
+                believed(ours, "remove it")  # it can bring along what would stay here
             rules = rules.with_those_in(folder, [name for name in (_OURS, _GITS) if (folder / name).is_file()])
     return rules
 

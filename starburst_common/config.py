@@ -15,7 +15,7 @@ from platformdirs import user_cache_path, user_config_path
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line, told
 from starburst_common.site import Site
-from starburst_common.trust import what_others_may
+from starburst_common.trust import believed, own_place, what_others_may
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -74,7 +74,13 @@ class ImageSettings:
         return made
 
     def in_project(self, folder: Path) -> Self:
-        """With what the nearest project from a folder upwards says in place of what the settings say."""
+        """With what the nearest project from a folder upwards says in place of what the settings say.
+
+        Raises `BadInput` where a file up there, of which uv reads others too, is another's: it could say what is run.
+        """
+        for file in (place / name for place in (folder, *folder.parents) for name in ("uv.toml", "pyproject.toml")):
+            if file.is_file():
+                believed(file, "remove it, or work in a folder of your own that does not lie below it")
         for place in (folder, *folder.parents):
             file = place / "pyproject.toml"
             if file.is_file():
@@ -112,7 +118,9 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     file = config_file()
     written: dict[str, Any] = {}
     if file.exists():
-        if why := what_others_may(file, whose="STARBURST_CONFIG" not in env):
+        if not (named := bool(env.get("STARBURST_CONFIG"))):
+            own_place(file, "name a file of your own in STARBURST_CONFIG")
+        if why := what_others_may(file, whose=not named):
             raise BadInput(f"{file}: {why}, and settings say what is run: make it yours alone, or remove it")
         written = _read(file)
     defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}

@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ RUNS = "runs/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
 GENERATIONS = 10  #: of an outcome, the first included
+_ID = re.compile("[A-Za-z0-9-]{1,100}")
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 
 
@@ -45,9 +46,23 @@ def run_id(given: object) -> RunId:
     """
     if not isinstance(given, str):
         raise BadInput(f"run_id={told(given)}: give a run's id, as `run.id` gives it")
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", given):
+    if not _ID.fullmatch(given):
         raise NotFound(f"no run {told(given)}: `starburst runs` lists those there are")
     return RunId(given)
+
+
+def ids(names: Iterable[str]) -> list[str]:
+    """Those that runs, fleets and clusters may have: what else lies beside them is of somebody else's making.
+
+    >>> ids(["run-1", "..", "\\x1b[2J"])
+    ['run-1']
+    """
+    return [name for name in names if _ID.fullmatch(name)]
+
+
+def held_for(keys: Iterable[str]) -> list[str]:
+    """The runs and clusters that a fleet's markers name."""
+    return ids(key.rpartition("/")[2] for key in keys)
 
 
 def new_run_id() -> RunId:

@@ -10,7 +10,18 @@ from contextlib import suppress
 
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.model import FleetId, RunId, WorkerPhase
-from starburst_common.names import FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, made_at, work_queue
+from starburst_common.names import (
+    FLEETS,
+    PRUNED,
+    RUNS,
+    RunNames,
+    fleet_folder,
+    held_for,
+    holders,
+    ids,
+    made_at,
+    work_queue,
+)
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.reconcile import DIED
@@ -33,10 +44,10 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     ahead = 0.0 if now is None else now - time.time()
     last = _last_pruned(backend)
     now = _store_time(backend) + ahead
-    fleets = [FleetId(name) for name in sorted({*backend.store.folders(FLEETS), *backend.compute.fleets()})]
-    held_by = {key.rsplit("/", 1)[-1]: fleet for fleet in fleets for key in backend.store.list(holders(fleet))}
+    fleets = [FleetId(name) for name in sorted({*ids(backend.store.folders(FLEETS)), *backend.compute.fleets()})]
+    held_by = {name: fleet for fleet in fleets for name in held_for(backend.store.list(holders(fleet)))}
     removed = []
-    for name in backend.store.folders(RUNS):  # an id tells when it was made: of most nothing is read
+    for name in ids(backend.store.folders(RUNS)):  # an id tells when it was made: of most nothing is read
         age_s = now - _made_at(name)
         look = not 0 <= age_s < backend.keep_s
         if _made_at(name) > last - 2 * _ABANDONED_S or name in held_by:  # others were looked at by an earlier pruning
@@ -106,7 +117,7 @@ def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
     """A fleet without a live worker and without a run that goes on was left by a driver that died."""
     if _alive(backend, fleet):
         return
-    held_by = [key.rsplit("/", 1)[-1] for key in backend.store.list(holders(fleet))]
+    held_by = held_for(backend.store.list(holders(fleet)))
     if any(_goes_on(backend, RunId(holder)) for holder in held_by if holder.startswith("run-")):
         return
     backend.queue.drop(work_queue(fleet))

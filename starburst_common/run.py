@@ -39,7 +39,7 @@ from starburst_common.model import (
     told_spans,
     without,
 )
-from starburst_common.names import FLEETS, RUNS, RunNames, holders
+from starburst_common.names import FLEETS, RUNS, RunNames, holders, ids
 from starburst_common.names import run_id as run_id_of
 from starburst_common.options import Resources, Tolerance, is_number
 from starburst_common.phrases import our_log, told
@@ -254,7 +254,7 @@ class Run:
     def _fleets(self) -> list[FleetId]:
         """The fleets that are held for it; found so, a damaged run need not say which."""
         store = self._backend.store
-        fleets = [FleetId(name) for name in store.folders(FLEETS)]
+        fleets = [FleetId(name) for name in ids(store.folders(FLEETS))]
         return [fleet for fleet in fleets if holders(fleet) + self.id in store.list(holders(fleet))]
 
     def _workers(self) -> list[WorkerState]:
@@ -498,7 +498,7 @@ def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None
 
 def run_ids(backend: Backend) -> list[RunId]:
     """The ids of all runs that are kept, newest first; none of them is read."""
-    return [RunId(name) for name in reversed(backend.store.folders(RUNS))]
+    return [RunId(name) for name in reversed(ids(backend.store.folders(RUNS)))]
 
 
 def read_runs(backend: Backend, ids: Sequence[RunId]) -> Iterator[Run]:

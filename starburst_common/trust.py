@@ -1,7 +1,8 @@
 """A path in; a folder or file out that nobody but this user, and root, can replace. What others may change is refused.
 
 Modes and owners are looked at, as `lstat` and `fstat` tell them. Where a POSIX ACL lets others write, Linux shows that
-as the group's right, and `chmod` ends it. The ACLs of macOS and of NFS version 4 show nowhere here.
+as the group's right, and `chmod` ends it; where that group is the user's own, the ACL itself is read. The ACLs of macOS
+and of NFS version 4 show nowhere here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import grp
 import os
 import pwd
 import stat
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from starburst_common.errors import BadInput
@@ -18,6 +23,9 @@ from starburst_common.phrases import our_log
 
 _log = our_log()
 _MOST_LINKS = 40
+_ACL = "system.posix_acl_access"
+_ACL_ENTRY = struct.Struct("<HHI")  #: tag, rights and id; a version goes before them
+_ACL_USER, _ACL_GROUP, _ACL_WRITE = 2, 8, 2
 HOME_INSTEAD = "set STARBURST_HOME to a folder of your own"
 CACHE_INSTEAD = "set XDG_CACHE_HOME to a folder of your own"
 
@@ -78,7 +86,39 @@ def what_others_may(file: Path, *, whose: bool = True) -> str:
     found = file.stat()
     if whose and found.st_uid not in _trusted():
         return f"it belongs to {_user(found.st_uid)}"
-    return _writers(found)
+    return _writers(found, file)
+
+
+def own_place(file: Path, instead: str) -> Path:
+    """Where a file is that is there, without links on its way. Raises `BadInput` where another could replace it."""
+    return _way(file.absolute(), instead)
+
+
+def believed(file: Path, instead: str) -> None:
+    """Raises `BadInput` for a file that was looked for, as in the folders above, and that another has a hand in.
+
+    Who can write where this process imports from is no other: he runs here already.
+    """
+    found, imported = file.stat(), [*_imported_from()]
+    owners = {*_trusted(), *(each.st_uid for each in imported)}
+    if strangers := {found.st_uid, file.lstat().st_uid} - owners:
+        raise BadInput(f"{file} belongs to {_user(strangers.pop())}, and it says what is run: {instead}")
+    if (who := _writers(found, file)) and not any(_lets_in(folder, found) for folder in imported):
+        raise BadInput(f"{file}: {who}, and it says what is run: `chmod go-w {file}`, or {instead}")
+
+
+def _imported_from() -> Iterator[os.stat_result]:
+    for folder in sys.path:
+        with suppress(OSError):
+            yield Path(folder).stat()
+
+
+def _lets_in(folder: os.stat_result, found: os.stat_result) -> bool:
+    """Whether all that can write a file can write in a folder, which is imported from, too."""
+    if folder.st_mode & stat.S_ISVTX:
+        return False
+    group = folder.st_mode & stat.S_IWGRP and folder.st_gid == found.st_gid and not found.st_mode & stat.S_IWOTH
+    return bool(folder.st_mode & stat.S_IWOTH or group)
 
 
 def _plain(found: os.stat_result, file: Path) -> None:
@@ -134,16 +174,33 @@ def _nobody_else_replaces_in(folder: Path, instead: str) -> None:
     found = os.lstat(folder)
     if found.st_uid not in _trusted():
         raise BadInput(f"{folder} belongs to {_user(found.st_uid)}, who can replace what is in it: {instead}")
-    if not found.st_mode & stat.S_ISVTX and (who := _writers(found)):  # as in /tmp, where each has his own
+    if not found.st_mode & stat.S_ISVTX and (who := _writers(found, folder)):  # as in /tmp, where each has his own
         raise BadInput(f"{folder}: {who}, and so replace what is in it: `chmod go-w {folder}`, or {instead}")
 
 
-def _writers(found: os.stat_result) -> str:
+def _writers(found: os.stat_result, place: Path) -> str:
     if found.st_mode & stat.S_IWOTH:
         return "everybody may write it"
-    if found.st_mode & stat.S_IWGRP and not _of_one(found.st_gid):
+    if not found.st_mode & stat.S_IWGRP:
+        return ""
+    if not _of_one(found.st_gid):
         return f"the group {_group(found.st_gid)} may write it"
-    return ""
+    return next((f"{who} may write it, by its ACL" for who in _named_in_acl(place)), "")
+
+
+def _named_in_acl(place: Path) -> Iterator[str]:
+    """Others whom a POSIX ACL names as those who may write."""
+    if sys.platform != "linux":
+        return
+    try:
+        entries = os.getxattr(place, _ACL)[4:]
+    except OSError:  # it has none
+        return
+    for tag, rights, number in _ACL_ENTRY.iter_unpack(entries):
+        if rights & _ACL_WRITE and tag == _ACL_USER and number not in _trusted():
+            yield _user(number)
+        if rights & _ACL_WRITE and tag == _ACL_GROUP and not _of_one(number):
+            yield f"the group {_group(number)}"
 
 
 def _trusted() -> tuple[int, ...]:

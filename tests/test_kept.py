@@ -144,6 +144,21 @@ def test_damaged_runs_expire_by_themselves(backend: Backend) -> None:
     assert set(prune(backend, now=time.time() + 7.1 * DAY_S)) == {specless, endless, emptied_one}
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "a b", "x" * 101, "run.1"])
+def test_what_is_nobodys_id_hides_no_run(backend: Backend, name: str) -> None:
+    """Who may write to the store may put anything beside runs and fleets: it is passed over, and pruning goes on."""
+    run = ended(backend)
+    holder = name.lstrip("\x1b")  # a folder with such a key cannot be listed at all
+    for key in (
+        f"runs/{name}/spec",
+        f"fleets/{name}/held-by/{run}",
+        f"fleets/fleet-20260101-000000-0/held-by/{holder}",
+    ):
+        backend.store.put(key, b"x")
+    assert [found.id for found in list_runs(backend=backend)] == [run]
+    assert prune(backend, now=time.time() + 7.1 * DAY_S) == [run]
+
+
 def test_another_key_hides_no_run(backend: Backend) -> None:
     """Every run made with the one before is listed as damaged, and new ones are read."""
     old = ended(backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from starburst_common import Cluster
-from starburst_common.config import settings
+from starburst_common.bundle import module_at
+from starburst_common.config import ImageSettings, config_file, settings
+from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput
 from starburst_common.image.blob import LayerCache
 from starburst_common.local import local_backend
@@ -290,6 +293,115 @@ def test_a_cache_that_others_could_have_filled_is_refused(tmp_path: Path) -> Non
     folder.chmod(0o777)
     with pytest.raises(BadInput, match="XDG_CACHE_HOME"), LayerCache(folder).work_folder():
         pass
+
+
+def planted_requirements(above: Path) -> Path:
+    (above / "evil").mkdir()
+    (above / "evil" / "setup.py").write_text(f"open({str(above / 'marker')!r}, 'w').close()")
+    return written(above / "requirements.txt", "./evil")
+
+
+def planted_lock(above: Path) -> Path:
+    return written(above / "uv.lock", "version = 1")
+
+
+def planted_build_steps(above: Path) -> Path:
+    return written(above / "pyproject.toml", '[tool.starburst.image]\nbuild_steps = ["true"]')
+
+
+def planted_index(above: Path) -> Path:
+    return written(above / "uv.toml", 'index-url = "http://127.0.0.1:9/simple"')
+
+
+def planted_rules(above: Path) -> Path:
+    (above / ".git").mkdir()
+    return written(above / ".starburstignore", "!.env")
+
+
+def written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
+def all_that_is_looked_for(folder: Path) -> None:
+    """As one does who maps a function of a module there."""
+    ImageSettings().in_project(folder)
+    module_at(folder / "mine.py")
+    find_environment(folder, cache=folder / "cache")
+
+
+@pytest.mark.parametrize(
+    "plant", [planted_requirements, planted_lock, planted_build_steps, planted_index, planted_rules]
+)
+@pytest.mark.parametrize(
+    "whose", ["everybody's", pytest.param("nobody's", marks=as_root), pytest.param("nobody's link", marks=as_root)]
+)
+def test_what_another_put_above_a_project_says_nothing(
+    plant: Callable[[Path], Path], whose: str, tmp_path: Path
+) -> None:
+    """What is looked for upwards says what is run, here too: whoever may write in /tmp could put it there."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "mine.py").touch()
+    file = plant(tmp_path)
+    if whose == "everybody's":
+        file.chmod(0o666)
+    elif whose == "nobody's":
+        os.chown(file, _NOBODY, -1)
+    else:
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to("elsewhere")
+        os.chown(file, _NOBODY, -1, follow_symlinks=False)
+    with pytest.raises(BadInput, match=f"{file.name}.* says what is run"):
+        all_that_is_looked_for(folder)
+    assert not (tmp_path / "marker").exists()
+
+
+@as_root
+def test_whose_modules_are_imported_may_say_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container, where the project belongs to a user of the machine, and root works in it."""
+    steps = planted_build_steps(tmp_path)
+    for path in (tmp_path, steps):
+        os.chown(path, _NOBODY, -1)
+        path.chmod(0o777)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert ImageSettings().in_project(tmp_path).build_steps == ("true",)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(BadInput, match="everybody may write it"):
+        ImageSettings().in_project(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["", "config.toml"])
+def test_settings_that_others_could_replace_are_refused(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody named the file, the folders on its way count, whatever an empty variable says."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
+    monkeypatch.delenv("STARBURST_CONFIG", raising=False)
+    folder = config_file().parent
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text("keep_days = 1")
+    folder.chmod(0o777)
+    monkeypatch.setenv("STARBURST_CONFIG", named and str(folder / named))
+    if named:
+        assert settings().keep_days == 1
+        return
+    with pytest.raises(BadInput, match="everybody may write it, and so replace what is in it"):
+        settings()
+
+
+def test_a_right_that_only_an_acl_tells_is_seen(tmp_path: Path) -> None:
+    """Where the group is the user's own, its right is none of another; the ACL behind it is."""
+    opened(tmp_path / "home")
+    entries = [(1, 7, 2**32 - 1), (2, 7, _NOBODY), (4, 5, 2**32 - 1), (16, 7, 2**32 - 1), (32, 5, 2**32 - 1)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+    try:
+        os.setxattr(tmp_path, "system.posix_acl_access", acl)
+    except (OSError, AttributeError):
+        pytest.skip("no POSIX ACLs here")
+    with pytest.raises(BadInput, match="may write it"):
+        opened(tmp_path / "home")
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells which locks there are")

@@ -22,7 +22,7 @@ from typing import Any
 from starburst_common.aws.requests import RUN_TASK_MOST
 from starburst_common.errors import Exists, NotFound
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import FLEETS, granted_record, launch_record, new_stops_record, worker_records
+from starburst_common.names import FLEETS, granted_record, ids, launch_record, new_stops_record, worker_records
 from starburst_common.ports import ObjectStore
 from starburst_common.wire import Fields, document, malformed, read_document, seal, unseal
 
@@ -131,7 +131,7 @@ class Launches:
 
     def fleets(self) -> list[FleetId]:
         """Every fleet with records."""
-        return [FleetId(name) for name in self._store.folders(FLEETS)]
+        return [FleetId(name) for name in ids(self._store.folders(FLEETS))]
 
     def _attempts(self, fleet: FleetId, lo: int) -> dict[int, list[str]]:
         """The keys of the attempts at a launch, as far as they are known; those that were granted tasks have none."""

@@ -22,7 +22,7 @@ from starburst_common.environment.lines import Lines, project_name, requirement,
 from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
 from starburst_common.phrases import our_log
-from starburst_common.trust import CACHE_INSTEAD, own_folder, owner_only
+from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only
 
 _log = our_log()
 _VERSION = 2  #: of what is cached
@@ -72,7 +72,8 @@ def find_environment(
     they matter, groups, extras, uv's version and settings. What an index chose freely (a requirements file's lines that
     are not exact) is asked for anew after a day.
 
-    Raises `BadInput` and `CannotBuild` with the way out, `Unavailable` where an index cannot be reached.
+    Raises `BadInput` and `CannotBuild` with the way out, `Unavailable` where an index cannot be reached; `BadInput` too
+    where what was found so is another's, since a package that it names may have to be built here, by code of its own.
     """
     folder = folder.resolve()
     path = _named(requirements) if requirements is not None else _nearest(folder)
@@ -90,6 +91,8 @@ def find_environment(
     matters = "" if kind.frozen else freeze.fingerprint(packages)
     with locks.well_formed(path):
         files = kind.files(path)
+    for file in files if requirements is None else ():
+        believed(file, "name the file that counts, with requirements=… (--requirements FILE)")
     key = _key(
         kind.what,
         *_contents(files),

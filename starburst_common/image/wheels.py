@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
+from starburst_common.environment.lines import without_credentials
 from starburst_common.errors import CannotBuild
 
 #: as uv names them: for systems with glibc 2.28 of 2018, as Debian 10 and Red Hat 8 have it, or a later one
@@ -54,7 +55,7 @@ def install(
             f"{len(names)} package{'s' if len(names) > 1 else ''} without a wheel for Python {python} on {platform}: "
             f"{', '.join(names)}"
         )
-    raise CannotBuild(f"uv cannot install packages for {platform}:\n{said}")
+    raise CannotBuild(f"uv cannot install packages for {platform}:\n{without_credentials(said)}")
 
 
 def move_scripts(packages: Path, scripts: Path) -> None:

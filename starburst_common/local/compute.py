@@ -194,7 +194,8 @@ def note_end(scratch: Path, code: int) -> None:
     end = scratch.with_suffix(".end")
     with suppress(OSError):  # its fleet may be forgotten, the disk full
         draft = end.with_suffix(".ending")
-        draft.write_text(json.dumps({"code": code, "at": time.time()}))
+        with open(draft, "w", opener=owner_only) as file:
+            json.dump({"code": code, "at": time.time()}, file)
         draft.replace(end)
 
 
