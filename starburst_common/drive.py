@@ -35,6 +35,7 @@ from starburst_common.model import (
     WorkerId,
     WorkerPhase,
     WorkerState,
+    joined,
     told_spans,
     without,
 )
@@ -547,7 +548,7 @@ class Driver:
                     found.update(booked.answered)
                 elif span in self.ledger.owed:
                     found.update(without(span, answered))
-            return sorted(found)
+            return joined(found)
 
     def damage(self) -> str:
         """Which items were answered, and are not any more."""

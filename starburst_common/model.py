@@ -68,6 +68,21 @@ def told_spans(spans: Sequence[Span], most: int = 5) -> str:
     return ", ".join(told) + (f" and {more} more" if more else "")
 
 
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Spans that may overlap as the fewest that hold the same items, in their order.
+
+    >>> joined([Span(4, 6), Span(1, 2), Span(4, 5), Span(6, 7)])
+    [Span(lo=1, hi=2), Span(lo=4, hi=7)]
+    """
+    found: list[Span] = []
+    for span in sorted(spans):
+        if found and span.lo <= found[-1].hi:
+            found[-1] = Span(found[-1].lo, max(found[-1].hi, span.hi))
+        else:
+            found.append(span)
+    return found
+
+
 def without(whole: Span, parts: Iterable[Span]) -> tuple[Span, ...]:
     """What is left of a span when others are taken out, which may lie beside it.
 

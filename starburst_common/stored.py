@@ -53,11 +53,12 @@ def find_outcome(backend: Backend, run: RunId, span: Span) -> tuple[Outcome, Buf
 def stored_summary(backend: Backend, key: str, size: int | None = None) -> dict[str, Any]:
     """What an outcome answers. Where its `size` is known, its values are not read. Raises `NotFound`, `Refused`."""
     if size is None:
-        return read_summary(backend.key, key, backend.store.get(key))
+        body = backend.store.get(key)
+        return read_summary(backend.key, key, body, len(body))
     start = backend.store.get_range(key, 0, min(size, SUMMARY_BYTES))
     if len(start) < (wanted := min(size, summary_nbytes(start))):
         start = backend.store.get_range(key, 0, wanted)
-    return read_summary(backend.key, key, start)
+    return read_summary(backend.key, key, start, size)
 
 
 def create_outcome(backend: Backend, run: RunId, span: Span, body: Buffer | Sequence[Buffer]) -> bool:

@@ -541,16 +541,19 @@ def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
             fields["pickled"] = len(pickled)
             pickled.append(exception)
         failures.append(fields)
-    summary = seal(key, _summary_about(about), document(summary_fields(outcome)))
     header = {"batches": [batch.span for batch in outcome.batches], "failures": failures}
     logs = [json.dumps(outcome.logs, separators=(",", ":")).encode()] if outcome.logs else []
     blobs: list[Buffer] = [*(batch.frame for batch in outcome.batches), *pickled, *logs]
-    return sealed_parts(key, about, [_LENGTH.pack(len(summary)), summary, *document(header, blobs)])
+    body = document(header, blobs)
+    told = {**summary_fields(outcome), "after": nbytes_of(body)}
+    summary = seal(key, _summary_about(about), document(told))
+    return sealed_parts(key, about, [_LENGTH.pack(len(summary)), summary, *body])
 
 
 def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
     """The inverse of `outcome_bytes`; values stay pickled until `load`. Raises `Refused`."""
-    summary, body = _read_summary(key, about, unseal(key, about, blob))
+    whole = unseal(key, about, blob)
+    summary, body = _read_summary(key, about, whole, len(whole))
     header, blobs = read_document(body, about)
     span, rest = summary["span"], [read_chunk(fields, about) for fields in summary["rest"]]
     spans = [_span(about, each, span) for each in header.many("batches")]
@@ -623,25 +626,27 @@ def summary_nbytes(start: Buffer) -> int:
     return _SUMMARY_AT + int(_LENGTH.unpack_from(view, _HEAD.size)[0])
 
 
-def read_summary(key: bytes, about: str, start: Buffer) -> dict[str, Any]:
-    """The summary of an outcome, of which so much is given as `summary_nbytes` says, or all there is.
+def read_summary(key: bytes, about: str, start: Buffer, size: int) -> dict[str, Any]:
+    """The summary of an outcome of `size` bytes, of which so much is given as `summary_nbytes` says, or all there is.
 
-    What comes after it is not looked at. Raises `UnknownVersion` or `Refused`.
+    Of what comes after it, nothing but its length is looked at. Raises `UnknownVersion` or `Refused`.
     """
     view = memoryview(start)
     if len(view) < summary_nbytes(view):
         unseal(key, about, view)  # says what is wrong with it
         raise malformed(about, "it ends within its summary")
-    return _read_summary(key, about, view[_HEAD.size :])[0]
+    return _read_summary(key, about, view[_HEAD.size :], size - _HEAD.size)[0]
 
 
-def _read_summary(key: bytes, about: str, body: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """An outcome's summary, and what comes after it."""
+def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[dict[str, Any], memoryview]:
+    """An outcome's summary, and what is given of that which comes after it; of `size` bytes together."""
     if len(body) < _LENGTH.size:
         raise malformed(about, "it has no summary")
     at = _LENGTH.size + int(_LENGTH.unpack_from(body)[0])
     about = _summary_about(about)
     fields, _ = read_document(unseal(key, about, body[_LENGTH.size : at]), about)
+    if size != at + (after := fields.whole("after")):
+        raise malformed(about, f"{size - at} bytes come after it, and should be {after}")
     return _summary(fields, fields.span("span")), body[at:]
 
 

@@ -162,6 +162,16 @@ def test_wrong_settings_are_one_line(
     assert aws.tasks() == []
 
 
+def test_a_key_that_can_be_guessed_is_refused(shell: Shell, aws: Aws) -> None:
+    """It signs all that is unpickled: one that is too short is told, with what to do."""
+    secret = aws.boto("secretsmanager").create_secret(Name="short", SecretString="k" * 31)
+    config = shell.folder / "config.toml"
+    config.write_text(aws.settings(signing_secret=secret["ARN"]))
+    done = shell("runs", STARBURST_CONFIG=str(config))
+    assert "has 31 bytes, and a signing key has 32 at least" in one_error(done)
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize(
     ("service", "error", "what"),
     [

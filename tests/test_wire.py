@@ -516,7 +516,7 @@ def test_an_outcome_under_another_name_is_refused() -> None:
 
 @given(st.integers(0, 400), st.integers(0, 300), st.data())
 def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.DataObject) -> None:
-    """It is signed by itself: what comes after it need not be there, and what is changed in it is refused."""
+    """It is signed by itself: what comes after it need not be read, but must be as long as it was."""
     chunks = tuple(A_CHUNK.narrowed(Span(failed + at, failed + at + 1), deaths=0) for at in range(rest))
     failures = tuple(Failure(index=at, kind=FailureKind.USER, error=f"E{at}", message="m" * 99) for at in range(failed))
     last = Span(failed + rest, failed + rest + 1)
@@ -525,15 +525,17 @@ def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.D
     body = outcome_bytes(KEY, "o", outcome)
     nbytes = wire.summary_nbytes(body[: data.draw(st.integers(40, 200))])
     told = json.dumps(summary_fields(outcome))
-    assert json.dumps(read_summary(KEY, "o", body[:nbytes])) == told
+    assert json.dumps(read_summary(KEY, "o", body[:nbytes], len(body))) == told
     changed = bytearray(body)
     changed[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Refused):
         read_outcome(KEY, "o", changed)
     with pytest.raises(Refused):
-        read_summary(KEY, "o", body[: data.draw(st.integers(0, nbytes - 1))])
+        read_summary(KEY, "o", body[: data.draw(st.integers(0, nbytes - 1))], len(body))
+    with pytest.raises(Refused, match="come after it"):
+        read_summary(KEY, "o", body[:nbytes], data.draw(st.integers(nbytes, len(body) - 1)))
     with suppress(Refused):
-        assert json.dumps(read_summary(KEY, "o", changed)) == told
+        assert json.dumps(read_summary(KEY, "o", changed, len(body))) == told
 
 
 # --- ours, but not as it should be ------------------------------------------------------------------------------------
@@ -681,7 +683,9 @@ def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObje
     blobs = bytearray(body[4 + int.from_bytes(body[:4]) :])
     for _ in range(data.draw(st.integers(0, 2))):
         blobs[data.draw(st.integers(0, 100))] = data.draw(st.integers(0, 255))
-    heads = [json.dumps(data.draw(spoilt(each) | st.just(each))).encode() for each in (told, header)]
+    head = json.dumps(data.draw(spoilt(header) | st.just(header))).encode()
+    told["after"] = 4 + len(head) + len(blobs)
+    heads = [json.dumps(data.draw(spoilt(told) | st.just(told))).encode(), head]
     start = seal(KEY, "o summary", [len(heads[0]).to_bytes(4), heads[0]])
     sealed = seal(KEY, "o", [len(start).to_bytes(4), start, len(heads[1]).to_bytes(4), heads[1], blobs])
 
@@ -695,7 +699,7 @@ def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObje
         assert ledger_takes(outcome)
 
     only_refused(read)
-    only_refused(lambda: booked(read_summary(KEY, "o", sealed)))
+    only_refused(lambda: booked(read_summary(KEY, "o", sealed, len(sealed))))
 
 
 def ledger_takes(outcome: Outcome) -> bool:

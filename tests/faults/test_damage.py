@@ -96,7 +96,7 @@ def damage(bed: Bed, key: str, how: Callable[[bytes], bytes]) -> None:
     bed.backend.store.put(key, how(bytes(bed.backend.store.get(key))))
 
 
-@pytest.mark.parametrize("how", [emptied, torn, zeroed])
+@pytest.mark.parametrize("how", [torn, *(pytest.param(how, marks=pytest.mark.rest) for how in (emptied, zeroed))])
 def test_a_damaged_outcome_is_answered_again(
     alone: LocalBed, how: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_generation_counts_once_the_one_before_it_is_damaged(bed: Bed) -> None
         store.delete_folder(names.folder)
 
 
-@pytest.mark.parametrize("how", [emptied, torn])
+@pytest.mark.parametrize("how", [torn, pytest.param(emptied, marks=pytest.mark.rest)])
 def test_a_damaged_part_of_the_plan_is_made_anew(alone: LocalBed, how: Callable[[bytes], bytes]) -> None:
     """The packs, stored before it, say which items there are."""
     run = abandoned(alone)

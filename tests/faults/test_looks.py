@@ -11,7 +11,7 @@ import pytest
 
 from starburst_common import Cluster, attach
 from starburst_common.errors import Refused
-from starburst_common.model import RunState
+from starburst_common.model import RunState, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import ObjectStore
 from starburst_common.run import recovered
@@ -56,8 +56,9 @@ def test_what_is_changed_in_an_outcome_is_refused_where_it_is_read(bed: Bed, at:
     body = bytearray(store.get(key))
     body[at] ^= 1
     store.put(key, bytes(body))
-    assert (key in recovered(bed.backend, Spec.read(bed.backend, run.id)).refused) is seen
-    with pytest.raises(Refused, match="not signed with this site's key"):
+    damaged = recovered(bed.backend, Spec.read(bed.backend, run.id)).damaged
+    assert [*damaged] == ([Span(10, 20)] if seen else [])
+    with pytest.raises(Refused, match="items 10-19"):
         attach(run.id, backend=bed.backend).results()
 
 
