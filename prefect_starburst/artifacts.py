@@ -16,7 +16,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from prefect_starburst.internals import before_events_end, client_settings, tls
 from starburst_common import Failure, Run, RunState, RunStatus
-from starburst_common.phrases import code, markdown, one_line, our_log
+from starburst_common.phrases import code, markdown, our_log
 from starburst_common.progress import rate_and_eta
 from starburst_common.report import duration, elapsed_s
 
@@ -250,13 +250,13 @@ def summary_text(
 
 
 def failure_rows(failures: list[Failure]) -> list[dict[str, Any]]:
-    """Failures as the rows of a table."""
+    """Failures as the rows of a table, whose cells Prefect shows as markdown."""
     return [
         {
             "item": failure.index,
             "kind": str(failure.kind),
-            "error": one_line(failure.error, _MESSAGE),
-            "message": one_line(failure.message, _MESSAGE),
+            "error": markdown(failure.error, _MESSAGE),
+            "message": markdown(failure.message, _MESSAGE),
         }
         for failure in failures
     ]

@@ -478,7 +478,7 @@ def test_a_table_of_failures() -> None:
         "item": 3,
         "kind": "user",
         "error": "ValueError",
-        "message": "no | 3 " + "x" * (200 - len("no | 3 ") - 1) + "…",
+        "message": r"no \| 3 " + "x" * (200 - len("no | 3 ") - 1) + "…",
     }
     summary = found[f"starburst-summary-{run.id}"].data
     assert "1,000 items answered in " in summary
