@@ -15,7 +15,7 @@ from platformdirs import user_cache_path, user_config_path
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line, told
 from starburst_common.site import Site
-from starburst_common.trust import believed, own_place, what_others_may
+from starburst_common.trust import own_place, uv_believed, what_others_may
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -78,9 +78,7 @@ class ImageSettings:
 
         Raises `BadInput` where a file up there, of which uv reads others too, is another's: it could say what is run.
         """
-        for file in (place / name for place in (folder, *folder.parents) for name in ("uv.toml", "pyproject.toml")):
-            if file.is_file():
-                believed(file, "remove it, or work in a folder of your own that does not lie below it")
+        uv_believed(folder)
         for place in (folder, *folder.parents):
             file = place / "pyproject.toml"
             if file.is_file():

@@ -107,6 +107,13 @@ def believed(file: Path, instead: str) -> None:
         raise BadInput(f"{file}: {who}, and it says what is run: `chmod go-w {file}`, or {instead}")
 
 
+def uv_believed(folder: Path) -> None:
+    """Raises `BadInput` where uv, called in a folder, would read settings that another has a hand in, there or above."""
+    for file in (place / name for place in (folder, *folder.parents) for name in ("uv.toml", "pyproject.toml")):
+        if file.is_file():
+            believed(file, "remove it, or work in a folder of your own that does not lie below it")
+
+
 def _imported_from() -> Iterator[os.stat_result]:
     for folder in sys.path:
         with suppress(OSError):

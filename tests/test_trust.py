@@ -357,6 +357,18 @@ def test_what_another_put_above_a_project_says_nothing(
     assert not (tmp_path / "marker").exists()
 
 
+def test_a_file_that_is_named_is_believed_and_what_lies_above_it_is_not(tmp_path: Path) -> None:
+    """To name it is to say whom one believes; uv would read settings further up all the same."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    named = written(folder / "requirements.txt", "")
+    named.chmod(0o666)
+    assert find_environment(tmp_path, requirements=named, cache=tmp_path / "cache").requirements == ()
+    planted_index(tmp_path).chmod(0o666)
+    with pytest.raises(BadInput, match=r"uv.toml.* says what is run"):
+        find_environment(tmp_path, requirements=named, cache=tmp_path / "cache")
+
+
 @as_root
 def test_whose_modules_are_imported_may_say_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container, where the project belongs to a user of the machine, and root works in it."""

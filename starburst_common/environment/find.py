@@ -22,7 +22,7 @@ from starburst_common.environment.lines import Lines, project_name, requirement,
 from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
 from starburst_common.phrases import our_log
-from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only
+from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only, uv_believed
 
 _log = our_log()
 _VERSION = 2  #: of what is cached
@@ -91,6 +91,8 @@ def find_environment(
     matters = "" if kind.frozen else freeze.fingerprint(packages)
     with locks.well_formed(path):
         files = kind.files(path)
+    if requirements is not None:
+        uv_believed(path.parent.parent)  # what lies beside a file that was named is believed with it
     for file in files if requirements is None else ():
         believed(file, "name the file that counts, with requirements=… (--requirements FILE)")
     key = _key(
