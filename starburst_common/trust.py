@@ -108,7 +108,7 @@ def believed(file: Path, instead: str) -> None:
 
 
 def uv_believed(folder: Path) -> None:
-    """Raises `BadInput` where uv, called in a folder, would read settings that another has a hand in, there or above."""
+    """Raises `BadInput` where uv, called in a folder, would read settings in which another has a hand."""
     for file in (place / name for place in (folder, *folder.parents) for name in ("uv.toml", "pyproject.toml")):
         if file.is_file():
             believed(file, "remove it, or work in a folder of your own that does not lie below it")
