@@ -138,6 +138,9 @@ def estimate_of(status: RunStatus, resources: Resources, workers: int = 1, regio
     return fargate_usd(resources, status.slot_seconds / resources.slots, min(workers, useful), region)
 
 
+_WRITTEN_OUT = 15  #: digits of an amount; one that is larger, of a spec that nobody meant, is told by its size
+
+
 def usd_text(usd: Decimal) -> str:
     """Dollars as printed: cents, or two digits that count where there are fewer.
 
@@ -146,5 +149,7 @@ def usd_text(usd: Decimal) -> str:
     """
     if usd == 0:
         return "$0.00"
+    if usd.adjusted() >= _WRITTEN_OUT:
+        return f"${usd:.2E}"
     digits = max(2, 1 - usd.adjusted())
     return f"${usd.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,f}"

@@ -22,7 +22,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import accumulate, pairwise
-from math import isfinite
 from typing import Any, NamedTuple
 
 from starburst_common.errors import Refused, UnknownVersion
@@ -142,6 +141,7 @@ def _parsed(about: str, text: str | bytes) -> Any:
 
 
 _MOST = 2**62
+_LARGEST = 1e15  #: in seconds, longer than there is life
 LAST_MOMENT = 253_402_300_799.0  #: of the year 9999, after which no date is
 _NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
 
@@ -187,10 +187,10 @@ class Fields:
         return _whole(self._about, name, self[name], least)
 
     def number(self, name: str, *, least: float = 0.0) -> float:
-        """A finite number."""
+        """A number of a size that things have."""
         value = self._kind(name, (int, float), "a number")
-        if not (isfinite(value) if isinstance(value, float) else abs(value) < _MOST) or value < least:
-            raise malformed(self._about, f"{name!r} is {value!r:.40}, not a number from {least:g}")
+        if not least <= value <= _LARGEST:
+            raise malformed(self._about, f"{name!r} is {value!r:.40}, not a number from {least:g} to {_LARGEST:g}")
         return float(value)
 
     def moment(self, name: str) -> float:

@@ -233,9 +233,9 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
         "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
         "slot_seconds": round(status.slot_seconds, 3),
         "aws_estimate": {
-            "usd": float(round(price.usd, 6)),
-            "vcpu_hours": float(round(price.vcpu_hours, 6)),
-            "gb_hours": float(round(price.gb_hours, 6)),
+            "usd": round(float(price.usd), 6),
+            "vcpu_hours": round(float(price.vcpu_hours), 6),
+            "gb_hours": round(float(price.gb_hours), 6),
             "region": price.region,
             "prices_as_of": price.as_of,
             "source": price.source,
