@@ -82,6 +82,7 @@ class Cluster:
         self._named = backend
         self._backend: Backend | None = None
         self._fleet: Fleet | None = None
+        self._opened_in = os.getpid()
         self._executor: StarburstExecutor | None = None
         self._drivers: WeakSet[Driver] = WeakSet()  # of the runs begun on this fleet
 
@@ -120,7 +121,9 @@ class Cluster:
         return self._start(fn, items, "one", self._merged(options), stop_at_first=False)
 
     def close(self, *, cancel_futures: bool = False) -> None:
-        """Wait for submitted calls, and let go of the workers."""
+        """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""
+        if self._opened_in != os.getpid():
+            return
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=cancel_futures)
             self._executor = None
@@ -157,6 +160,7 @@ class Cluster:
             fleet.hold("cluster")
             _held[fleet.id] = fleet
             self._fleet = fleet
+            self._opened_in = os.getpid()
         return self._fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
@@ -178,7 +182,10 @@ class Cluster:
                 if ended.state is RunState.STOPPED:  # decided after its last answer
                     raise RunStopped(f"run {run.id}: {ended.reason}")
         except BaseException:
-            run.cancel()
+            try:
+                run.cancel()
+            except StarburstError as error:  # what went wrong first is what is raised
+                _log.warning("run %s is not cancelled: %s", run.id, error)
             raise
         return values
 

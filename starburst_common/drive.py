@@ -352,7 +352,8 @@ class Driver:
         """How another process ended the run; None if it has not."""
         end = read_end(self.backend, self.run)
         if end is None and not self._there(self._names.spec):
-            reason = "who began it gave it up before its input was whole, and nothing of it is kept"
+            self.backend.store.delete_folder(self._names.folder)  # what we have written since
+            reason = "it was removed, or who began it gave it up before its input was whole: nothing of it is kept"
             return {"state": RunState.STOPPED, "reason": reason, "ended_at": time.time(), "input_lost": True}
         return end
 

@@ -188,6 +188,11 @@ class RunNames:
         """Written now and then by whoever drives the run, to say so; empty, not sealed."""
         return f"{self.folder}driven"
 
+    def comes_late(self, key: str) -> bool:
+        """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
+        late = (self.feeding, self.waits, self.driven, self.cancel, self.expires, self.report)
+        return key in late or key.startswith((self.outcomes, f"{self.folder}suspects/"))
+
     @property
     def expires(self) -> str:
         """How much longer than usual the run is kept, if `extend` was asked for it; not sealed."""

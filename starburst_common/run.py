@@ -188,6 +188,7 @@ class Run:
 
         It is kept as long as the run: a file, or an object that AWS's console shows to who may read the site's bucket.
         """
+        self._must_be_kept()
         status = self.status()
         page = report_page(
             status,
@@ -219,6 +220,7 @@ class Run:
         elif self._spec.damage:
             self._cancel_damaged()
         elif read_end(self._backend, self.id) is None:
+            self._must_be_kept()
             mark_cancelled(self._backend, self.id)
             self.wait(CLOSE_S)
 
@@ -226,12 +228,14 @@ class Run:
         """Keep the run `seconds` longer than it would be; returns until when at least (wall clock)."""
         if not is_number(seconds) or not 0 < seconds <= _LONGEST_S:
             raise BadInput(f"seconds={told(seconds)}: give seconds above 0, at most {_LONGEST_S:.0f}: a hundred years")
+        self._must_be_kept()
         keep_longer(self._backend, self.id, seconds)
         until = self.expires_at
         return time.time() + self._backend.keep_s + kept_longer_s(self._backend, self.id) if until is None else until
 
     def remove(self) -> None:
         """Remove the run and all that is kept of it. Raises `BadInput` while it goes on: cancel it first."""
+        self._must_be_kept()
         if self._goes_on():
             raise BadInput(f"run {self.id} goes on: cancel it first, as by `starburst cancel {self.id}`")
         for fleet in self._fleets():
@@ -240,6 +244,10 @@ class Run:
         self._backend.store.delete_folder(self._names.folder)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _must_be_kept(self) -> None:
+        """Raises `NotFound` where the run was removed, or has expired, since we have this handle."""
+        Spec.find(self._backend, self.id)
 
     def _goes_on(self) -> bool:
         """Whether it has not ended; a damaged one also has when it was cancelled, or no worker is there for it."""
@@ -288,6 +296,7 @@ class Run:
         if self._spec.damage:
             self._spec = Spec.read(self._backend, self.id)  # says of which kind the damage is, if it still is there
         if self._driver is None or self._driver.error is not None:
+            self._must_be_kept()
             driver = recovered(self._backend, self._spec)
             end = self._end_or_hold(driver.fleet)
             if end is None:
@@ -416,6 +425,8 @@ def recovered(backend: Backend, spec: Spec) -> Driver:
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     """A run's status as the store tells it: its end, or its outcomes so far."""
     end = read_end(backend, spec.run)
+    if end is None:
+        Spec.find(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
     fields: dict[str, Any] = {"items": None, "answered": 0, "failed": 0, "slot_seconds": 0.0, "ended_at": None}
     state, workers, reason = RunState.DAMAGED, 0, spec.damage
     if end is not None:

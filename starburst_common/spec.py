@@ -140,7 +140,8 @@ class Spec:
         try:
             return cls.read(backend, run)
         except NotFound:  # or its name is none
-            if {*backend.store.list(RunNames(run).folder)} <= {RunNames(run).feeding}:  # it is not begun yet
+            names = RunNames(run)
+            if all(names.comes_late(key) for key in backend.store.list(names.folder)):  # not begun yet, or removed
                 raise
             return cls._unknown(run, f"{RunNames(run).spec} is gone")
         except Refused as error:

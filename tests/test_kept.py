@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from starburst_common import RunState, RunStopped, attach, list_runs
+from starburst_common.cli.which import find_run
 from starburst_common.config import settings
-from starburst_common.errors import BadInput, Refused
+from starburst_common.errors import BadInput, NotFound, Refused
 from starburst_common.fleet import Fleet
 from starburst_common.local import local_backend
-from starburst_common.model import RunId
+from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
@@ -166,6 +167,25 @@ def test_another_key_hides_no_run(backend: Backend) -> None:
     new = ended(other)
     states = {run.id: run.status().state for run in list_runs(backend=other)}
     assert states == {old: RunState.DAMAGED, new: RunState.SUCCEEDED}
+
+
+def test_a_removed_run_stays_removed_whatever_is_done_to_it(backend: Backend) -> None:
+    """Whoever still holds it is told that it is there no more; no word of theirs makes a damaged run of it."""
+    run = ended(backend)
+    held = attach(run, backend=backend)
+    attach(run, backend=backend).remove()
+    calls: list[Callable[[], Any]] = [held.status, held.results, held.wait, held.cancel, held.report, held.remove]
+    for call in [*calls, lambda: held.extend(DAY_S), lambda: find_run("last", backend)]:
+        with pytest.raises(NotFound, match="no run"):
+            call()
+    assert list(backend.store.list(RunNames(run).folder)) == []
+    names = RunNames(run)
+    for key in (names.driven, names.cancel, names.outcome(Span(0, 1))):  # of who wrote just before hearing of it
+        backend.store.put(key, b"")
+    assert kept(backend) == []
+    with pytest.raises(NotFound, match="no run"):
+        find_run("last", backend)
+    assert prune(backend, now=time.time() + 7.1 * DAY_S) == [run]
 
 
 @pytest.mark.parametrize("days", ["nan", "inf", "-1", "1e400", "many"])

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput, NotFound
+from starburst_common.ports import Backend
 from starburst_common.run import Run, attach, read_runs, run_ids
 
 
-def find_run(word: str, backend: str) -> Run:
+def find_run(word: str, backend: str | Backend) -> Run:
     """The run with this id, the only one that starts so, or the newest for `last`.
 
     Raises `NotFound`, or `BadInput` where several runs start so.
@@ -19,8 +20,8 @@ def find_run(word: str, backend: str) -> Run:
         return attach(word, backend=opened)
     except NotFound:
         known = run_ids(opened)
-    if word == "last" and known:
-        return next(read_runs(opened, known))
+    if word == "last" and (newest := next(read_runs(opened, known), None)):
+        return newest
     found = matches(word, known)
     if not found:
         there = "`starburst runs` lists those there are" if known else "none is kept here"

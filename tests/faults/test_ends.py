@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach, starburst_map
+from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach, list_runs, starburst_map
 from starburst_common.drive import Driver
 from starburst_common.errors import Unavailable
 from starburst_common.fleet import Fleet
@@ -25,7 +25,7 @@ from starburst_common.options import Options, Tolerance
 from starburst_common.reconcile import Policy
 from starburst_common.spec import read_end
 from starburst_common.wire import open_message
-from tests.calls import add
+from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 from tests.ports import Port, counting, slow_to_write
 
@@ -325,3 +325,18 @@ def test_an_outage_at_the_end_takes_no_answers_along(bed: Bed) -> None:
     away = replace(bed.backend, store=Port(bed.backend.store, before))
     assert starburst_map(abs, [-1, 2], workers=1, backend=away, progress=False) == [1, 2]
     assert next(outages, None) is None
+
+
+@on_both
+def test_a_run_that_is_removed_at_once_is_worked_on_no_more(bed: Bed) -> None:
+    """However soon after it was cancelled, on workers that stay for others; what they still store of it goes, too."""
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(bed.notes, seconds=0.2), range(300), chunk_size=150)
+        bed.until(lambda: bool(bed.calls()))
+        run.cancel()
+        run.remove()
+        assert cluster.map(abs, [-1] * 20, chunk_size=1) == [1] * 20
+        before = sum(bed.calls().values())
+        assert cluster.map(after, [0.5] * 6, chunk_size=1) == [None] * 6
+        assert sum(bed.calls().values()) == before
+        assert run.id not in [kept.id for kept in list_runs(backend=bed.backend)]

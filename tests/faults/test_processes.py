@@ -186,6 +186,23 @@ def test_a_forked_child_of_a_process_that_has_mapped_is_told(tmp_path: Path) -> 
     assert "forked from one that had used starburst" in forked and "get_context('spawn')" in forked
 
 
+def test_a_fork_leaves_the_cluster_to_the_process_that_opened_it(tmp_path: Path) -> None:
+    """It may leave the `with` block as it likes: it ends as it wanted, and the workers go on for the other."""
+    (tmp_path / "forks.py").write_text(
+        "import os, sys\n"
+        "from starburst_common import Cluster\n"
+        "with Cluster(workers=1, backend='local', progress=False) as cluster:\n"
+        "    future = cluster.submit(abs, -1)\n"
+        "    if (child := os.fork()) == 0: sys.exit(3)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), future.result(), cluster.map(abs, [-2]))\n"
+    )
+    env = {**os.environ, "STARBURST_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "forks.py"], env=env, timeout=120, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("3 1 [2]\n", "")
+
+
 def test_a_fork_that_returns_from_the_function_answers_nothing(bed: Bed) -> None:
     """Both processes come back from the function; only the slot goes on."""
 

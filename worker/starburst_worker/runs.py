@@ -124,11 +124,13 @@ class Runs:
             return self._fetching.setdefault(key, Lock())
 
     def _over(self, names: RunNames) -> bool:
-        """Whether it has ended, or is cancelled: who said so may have died before it could end the run."""
-        for key in (names.end, names.cancel):
-            with suppress(NotFound):
-                self._backend.store.get(key)
-                return True
+        """Whether it has ended, is cancelled (who said so may have died before it could end it), or was removed."""
+        return any(map(self._there, (names.end, names.cancel))) or not self._there(names.spec)
+
+    def _there(self, key: str) -> bool:
+        with suppress(NotFound):
+            self._backend.store.get(key)
+            return True
         return False
 
 
