@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from starburst_common import InputLost, NotFound, Run, RunState, attach
-from starburst_common.model import RunId
+from starburst_common.model import RunId, WorkerPhase, WorkerState
 from starburst_common.names import RUNS
 from starburst_common.ports import Backend
 from starburst_common.prune import prune
@@ -128,9 +128,15 @@ def died_at(bed: Bed, point: str) -> None:
                 run.results(timeout=120)
         assert run.wait(60).state is (RunState.SUCCEEDED if found == WHOLE else RunState.STOPPED)
         assert answered(attach(name, backend=backend)) == [(item, item) for item in range(items)]
-    bed.until(lambda: not bed.workers())  # they stop by themselves when nobody needs them
+    bed.until(lambda: not bed.workers() and not running(backend))  # they stop by themselves when nobody needs them
     prune(backend, now=time.time() + MONTH_S)
     assert nothing_kept(backend) == []
+
+
+def running(backend: Backend) -> list[WorkerState]:
+    """Workers that are not known to have stopped yet."""
+    states = (state for fleet in backend.compute.fleets() for state in backend.compute.workers(fleet))
+    return [state for state in states if state.phase is not WorkerPhase.STOPPED]
 
 
 def nothing_kept(backend: Backend) -> list[str]:

@@ -19,7 +19,6 @@ from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
 from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersion
-from starburst_common.local.compute import note_end
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
@@ -496,5 +495,7 @@ def main() -> NoReturn:
         _log.exception("worker %s failed", duty.worker)
     logging.shutdown()
     if duty.backend == "local":
+        from starburst_common.local.compute import note_end  # with the store's library, which others need not load
+
         note_end(scratch, code)
     os._exit(code)  # whatever thread still waits for something, waits in vain
