@@ -54,7 +54,7 @@ BUNDLE_BYTES = 1 << 30  #: a bundle's files have together at most
 BUNDLE_FILES = 100_000
 _LARGE_BYTES = 50 << 20
 _RACY_S = 2.0  #: a file written so lately may change again without a trace in its times
-_STARS = 4  #: in a name of a pattern: each lets its time grow by the name's length once more
+_STARS = 4  #: in a name of a pattern, and names that are two: each lets its time grow by the length once more
 _NAMED = 10  #: so many files are named in a line
 
 
@@ -210,14 +210,32 @@ class _Rules:
         patterns = []
         for number, line in enumerate(self._file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
             try:
-                if any(len(re.findall(r"\*+", part)) > _STARS for part in line.split("/")):
-                    raise ValueError(f"more than {_STARS} stars in a name take too long to match")
+                line = _few_stars(line)
                 with warnings.catch_warnings(action="ignore"):
                     patterns += list(GitIgnoreSpec.from_lines([line]).patterns)
             except (ValueError, re.error, OverflowError, RecursionError) as error:
                 if self._file.name == _OURS:  # Git passes over a line that is no pattern
                     raise BadInput(f"{self._file}, line {number}: {told(line)} is no pattern: {error}") from None
         return GitIgnoreSpec(patterns)
+
+
+def _few_stars(line: str) -> str:
+    """The pattern with each run of stars as one, which means the same. Raises `ValueError` where many are left.
+
+    >>> _few_stars("!**/a***b/\\\\**/**")
+    '!**/a*b/\\\\**/**'
+    """
+    if line.startswith("#"):
+        return line
+    parts = [
+        part if part.strip() == "**" else re.sub(r"(\\.)|\*+", lambda found: found[1] or "*", part)
+        for part in line.removeprefix("!").split("/")
+    ]
+    if any(part.count("*") > _STARS for part in parts):
+        raise ValueError(f"more than {_STARS} stars in a name take too long to match")
+    if sum(part.strip() == "**" for part in parts) > _STARS:
+        raise ValueError(f"more than {_STARS} times ** takes too long to match")
+    return "!" * line.startswith("!") + "/".join(parts)
 
 
 class _All(NamedTuple):

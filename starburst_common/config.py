@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,14 +12,17 @@ from typing import Any, Self
 from platformdirs import user_cache_path, user_config_path
 
 from starburst_common.errors import BadInput
-from starburst_common.phrases import one_line, told
+from starburst_common.phrases import told
 from starburst_common.site import Site
+from starburst_common.toml import toml
 from starburst_common.trust import own_place, uv_believed, what_others_may
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")
 PLATFORMS = ("linux/amd64", "linux/arm64")
 STRATEGIES = ("", "first-index", "unsafe-first-match", "unsafe-best-match")
 MOST_DAYS = 36_500
+_NAME_BYTES = 255  #: of a file or folder, as good as everywhere
+_OURS_BYTES = 400  #: of the longest path that is written below `home`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ class ImageSettings:
         for place in (folder, *folder.parents):
             file = place / "pyproject.toml"
             if file.is_file():
-                table: Any = _read(file)
+                table: Any = toml(file)
                 for name in ("tool", "starburst", "image"):
                     table = table.get(name, {})
                     if not isinstance(table, Mapping):
@@ -120,7 +122,7 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
             own_place(file, "name a file of your own in STARBURST_CONFIG")
         if why := what_others_may(file, whose=not named):
             raise BadInput(f"{file}: {why}, and settings say what is run: make it yours alone, or remove it")
-        written = _read(file)
+        written = toml(file)
     defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}
     table = written.pop("site", None)
     image = ImageSettings.of(written.pop("image", {}), f"{file}: [image]")
@@ -156,9 +158,15 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
         home = Path(values["home"]).expanduser()
     except (TypeError, RuntimeError):
         raise BadInput(f"home={told(values['home'])} (from {sources['home']}): give a folder") from None
+    if sources["home"] == str(file):
+        home = file.absolute().parent / home
+    if longest := _too_long(home):
+        raise BadInput(
+            f"home={told(values['home'])} (from {sources['home']}): too long a {longest}: give a shorter one"
+        )
     return Settings(
         backend=values["backend"],
-        home=file.absolute().parent / home if sources["home"] == str(file) else home,
+        home=home,
         keep_days=keep_days,
         site=site,
         image=image,
@@ -166,12 +174,9 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file}: not UTF-8, as TOML has to be: {error}: save it so") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadInput(f"{file}: not TOML: {one_line(str(error), 300)}") from None
-    except OSError as error:
-        raise BadInput(f"{file}: cannot be read: {error.strerror}") from None
+def _too_long(folder: Path) -> str:
+    """What of it no file system takes with our files below: a name or the path; empty if it can be."""
+    sizes = [len(part.encode(errors="surrogatepass")) for part in folder.parts]
+    if max(sizes, default=0) > _NAME_BYTES:
+        return "name"
+    return "path" if sum(sizes) + len(sizes) + _OURS_BYTES > os.pathconf("/", "PC_PATH_MAX") else ""

@@ -91,7 +91,11 @@ SITE = (
 @pytest.mark.parametrize(
     "text",
     [
-        *(f"keep_days = {days}" for days in ("nan", "inf", "-1", "true", "[]", '"x"', "1e300", "1" * 400, "{}")),
+        *(
+            f"keep_days = {days}"
+            for days in ("nan", "inf", "-1", "true", "[]", '"x"', "1e300", "1" * 400, "{}", "9" * 5000)
+        ),
+        *(f'home = "{name}"' for name in ("a" * 300, "missing/" + "é" * 150, "/".join("a" * 5000))),
         *(f"[image]\nkeep_days = {days}" for days in ("0", "-1", "999999999999", "nan", "true")),
         *("home = 5", "home = []", 'home = "~nobody-has-this-name/x"', "image = 3", "site = 3", "site = []"),
         *(
@@ -124,7 +128,15 @@ def test_wrong_variables_are_told_with_their_name(tmp_path: Path, days: str) -> 
 
 @pytest.mark.parametrize(
     "text",
-    [b"\xff", "tool = 3", "[tool]\nstarburst = 3", "[tool.starburst]\nimage = 3", "[tool.starburst.image]\ngroups = 3"],
+    [
+        b"\xff",
+        "x = " + "9" * 5000,
+        "x = " + "[" * 5000,
+        "tool = 3",
+        "[tool]\nstarburst = 3",
+        "[tool.starburst]\nimage = 3",
+        "[tool.starburst.image]\ngroups = 3",
+    ],
 )
 def test_a_wrong_project_is_told_with_its_file(tmp_path: Path, text: str | bytes) -> None:
     """Where its own images' settings are looked for."""
@@ -133,7 +145,7 @@ def test_a_wrong_project_is_told_with_its_file(tmp_path: Path, text: str | bytes
         ImageSettings().in_project(tmp_path)
 
 
-@pytest.mark.parametrize("pattern", ["[a-_]", "[z-a]"])
+@pytest.mark.parametrize("pattern", ["[a-_]", "[z-a]", "*a*b*c*d*e*", "**/a/" * 5])
 def test_a_pattern_that_is_none_is_told_with_its_line(tmp_path: Path, pattern: str) -> None:
     """Of our own file."""
     module = tmp_path / "mine"

@@ -86,8 +86,9 @@ class _Parquet:
             self._file = ParquetFile(path)
         except (ArrowException, OSError) as error:
             raise BadInput(f"{path}: not Parquet: {error}") from None
-        for _ in self._batches():  # to its end, as other files
-            pass
+        had = sum(batch.num_rows for batch in self._batches())  # to its end, as other files
+        if had != len(self):
+            raise BadInput(f"{path}: broken Parquet: it says that it has {len(self):,} rows, and has {had:,}")
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)

@@ -18,10 +18,11 @@ from platformdirs import user_cache_path
 
 from starburst_common.environment import Environment, freeze, locks, texts, uvlock
 from starburst_common.environment.indexes import index_settings
-from starburst_common.environment.lines import Lines, project_name, requirement, sort_out, without_credentials
+from starburst_common.environment.lines import Lines, is_file, project_name, requirement, sort_out, without_credentials
 from starburst_common.environment.locks import Asked
 from starburst_common.errors import BadInput, CannotBuild
-from starburst_common.phrases import our_log
+from starburst_common.phrases import one_line, our_log
+from starburst_common.toml import toml
 from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only, uv_believed
 
 _log = our_log()
@@ -126,7 +127,7 @@ def kind_of(path: Path) -> Kind:
     if path.suffix in (".yml", ".yaml"):
         return KINDS["environment.yml"]
     if path.suffix in (".toml", ".lock") and path.name != "pyproject.toml":
-        content = locks.toml(path)
+        content = toml(path)
         if "lock-version" in content:
             return KINDS["pylock.toml"]
         metadata = content.get("metadata")
@@ -145,14 +146,14 @@ def _python() -> str:
 def _named(path: Path) -> Path:
     path = path.expanduser()
     path = path.parent.resolve() / path.name  # a link stays where it is
-    if path.is_dir():
-        inside = _known_in(path)
-        if inside is None:
-            raise BadInput(f"{path}: no lock file and no requirements*.txt in this folder")
-        return inside
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
-    return path
+    if is_file(path):
+        return path
+    with suppress(OSError):  # too long a name
+        if path.is_dir():
+            if (inside := _known_in(path)) is None:
+                raise BadInput(f"{path}: no lock file and no requirements*.txt in this folder")
+            return inside
+    raise BadInput(f"{one_line(str(path), 300)}: no such file")
 
 
 def _nearest(folder: Path) -> Path | None:

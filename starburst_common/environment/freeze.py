@@ -142,15 +142,16 @@ def _origin(package: Package) -> dict[str, Any]:
         tables = [origin[name] for name in ("dir_info", "vcs_info", "archive_info") if name in origin]
         texts = [origin["url"], origin.get("subdirectory", "")]
         if "vcs_info" in origin:
-            texts += [origin["vcs_info"]["vcs"], origin["vcs_info"].get("commit_id", "")]
+            texts += [origin["vcs_info"]["vcs"], origin["vcs_info"]["commit_id"]]
         archive = origin.get("archive_info", {})
         texts += [archive.get("hash", "="), *archive.get("hashes", {}).values()]
         if not all(isinstance(each, dict) for each in tables) or not all(isinstance(each, str) for each in texts):
             raise TypeError("something of the wrong type")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CannotBuild(
             f"{package.metadata / 'direct_url.json'} does not say where {package.name} came from "
-            f"({one_line(str(error), 200)}): install it anew"
+            f"({one_line(what, 200)}): install it anew"
         ) from None
     return dict(origin)
 

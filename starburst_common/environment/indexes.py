@@ -13,6 +13,7 @@ from pathlib import Path
 from starburst_common.environment import Environment, locks, texts
 from starburst_common.environment.lines import logical_lines
 from starburst_common.environment.pipconfig import PYPI, from_pip, uv_settings
+from starburst_common.toml import toml
 
 _OPTION = re.compile(r"(-i|--index-url|--extra-index-url)[\s=]+(\S+)")
 
@@ -47,9 +48,9 @@ def index_settings(path: Path | None) -> dict[str, str]:
 
 
 def _registries(path: Path) -> Iterable[str]:
-    content = locks.toml(path)
+    content = toml(path)
     project = path.parent / "pyproject.toml"
-    named = locks.toml(project).get("tool", {}).get("uv", {}).get("index", []) if project.is_file() else []
+    named = toml(project).get("tool", {}).get("uv", {}).get("index", []) if project.is_file() else []
     names = {each["url"].rstrip("/"): each.get("name", "") for each in named if "url" in each}
     for package in [*content.get("package", []), *content.get("packages", [])]:
         source = package.get("source", {})

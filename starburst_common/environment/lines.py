@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from starburst_common.errors import BadInput
+from starburst_common.toml import toml
 
 OURS = "starburst-ecs"  #: never among the requirements: its part of an image comes by itself
 _USERINFO = re.compile(r"(\w[\w+.-]{0,40}://)((?:[^/\s@]+@)+)")
@@ -100,14 +100,22 @@ def counts(marker: Marker | None, python: str) -> bool:
 def project_name(folder: Path) -> str:
     """What the project in a folder is called."""
     try:
-        content = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = toml(folder / "pyproject.toml")
+    except BadInput:
         return folder.resolve().name
     try:
         named = content.get("project", {}).get("name") or content.get("tool", {}).get("poetry", {}).get("name")
     except AttributeError:
         named = None
     return canonicalize_name(str(named)) if named else folder.resolve().name
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path of others' is one; what has a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def without_credentials(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from starburst_common.environment.lines import OURS, logical_lines, requirement
 from starburst_common.environment.needs import Edges, Node, needed
 from starburst_common.errors import BadInput, StarburstError
 from starburst_common.phrases import one_line
+from starburst_common.toml import toml
 
 Table = dict[str, Any]
 _EVER, _NEVER = 'python_version >= "3"', 'python_version < "3"'
@@ -43,14 +43,6 @@ class Asked:
             return self.folder.relative_to(lock.parent.resolve()).as_posix()
         except ValueError:
             return "."
-
-
-def toml(path: Path) -> Table:
-    """Raises `BadInput`."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: {one_line(str(error), 300)}") from None
 
 
 @contextmanager

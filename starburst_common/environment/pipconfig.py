@@ -12,6 +12,7 @@ from pathlib import Path
 from platformdirs import user_config_path
 
 PYPI = re.compile(r"https://pypi\.org/simple/?")
+_BLANKS = re.compile(r"(?<=\S)[^\S\n]{2,}")  #: but indents: the parser takes the square of their number
 _OF_UV = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 
 
@@ -26,8 +27,8 @@ def from_pip() -> dict[str, str]:
     for file in _pip_files():
         parser = configparser.RawConfigParser()
         try:
-            parser.read(file, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
+            parser.read_string(_BLANKS.sub(" ", file.read_text(encoding="utf-8")))
+        except (configparser.Error, UnicodeDecodeError, OSError):
             continue
         for section in ("global", "install"):
             settings |= dict(parser.items(section)) if parser.has_section(section) else {}

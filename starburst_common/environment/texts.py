@@ -9,11 +9,12 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from starburst_common.environment import freeze, locks
-from starburst_common.environment.lines import OURS, logical_lines, requirement, sort_out
+from starburst_common.environment import freeze
+from starburst_common.environment.lines import OURS, is_file, logical_lines, requirement, sort_out
 from starburst_common.environment.locks import Asked
 from starburst_common.environment.resolve import Unsatisfiable, compile_near
 from starburst_common.errors import BadInput
+from starburst_common.toml import toml
 
 _INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[\s=]*(.+)")
 _PROJECT = ("pyproject.toml", "setup.cfg", "setup.py")
@@ -33,7 +34,7 @@ def files(path: Path) -> list[Path]:
         left += [(each.parent / target).resolve() for target in _included(lines)]
         folders = sort_out("\n".join(_named_paths(lines)), python="3").folders
         projects = ((each.parent / folder.split("[")[0]).resolve() for folder in folders)
-        found |= dict.fromkeys(file for folder in projects for name in _PROJECT if (file := folder / name).is_file())
+        found |= dict.fromkeys(file for folder in projects for name in _PROJECT if is_file(file := folder / name))
     return list(found)
 
 
@@ -80,7 +81,7 @@ def refuse_conda(path: Path, python: str, asked: Asked) -> str:
 def _own_extras(path: Path) -> list[str]:
     """What the extras of ours that were asked for need: the user's code may, too."""
     if path.name == "pyproject.toml":
-        texts = locks.toml(path).get("project", {}).get("dependencies", [])
+        texts = toml(path).get("project", {}).get("dependencies", [])
     else:
         texts = [line.split(" --")[0] for line in _lines(path) if not line.startswith("-")]
     asked = {

@@ -8,18 +8,19 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from starburst_common.environment.lines import OURS
-from starburst_common.environment.locks import Asked, Table, admit, toml, without_ours
+from starburst_common.environment.lines import OURS, is_file
+from starburst_common.environment.locks import Asked, Table, admit, without_ours
 from starburst_common.environment.needs import Node
 from starburst_common.environment.resolve import run_uv
 from starburst_common.errors import BadInput
+from starburst_common.toml import toml
 
 
 def files(path: Path) -> list[Path]:
     """The lock, the project it was made for, and all projects in folders that it names."""
     folders = dict.fromkeys((path.parent / where).resolve() for _, where in _folders(toml(path)))
     known = [path, path.parent / "pyproject.toml", *(folder / "pyproject.toml" for folder in folders)]
-    return [file for file in dict.fromkeys(known) if file.is_file()]
+    return [file for file in dict.fromkeys(known) if is_file(file)]
 
 
 def read(path: Path, python: str, asked: Asked) -> str:

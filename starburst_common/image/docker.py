@@ -301,7 +301,8 @@ def _trouble() -> tuple[type[Exception], ...]:
     from docker.errors import DockerException
     from requests import RequestException
 
-    return _EngineFailed, DockerException, StoreError, RequestException, HTTPError
+    # the last two: the engine's JSON is none, or more than Python takes
+    return _EngineFailed, DockerException, StoreError, RequestException, HTTPError, ValueError, RecursionError
 
 
 # --- the engine -------------------------------------------------------------------------------------------------------

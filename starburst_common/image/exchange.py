@@ -292,7 +292,7 @@ def _said(answer: BaseHTTPResponse) -> str:
     try:
         errors = json.loads(body)["errors"]
         return "; ".join(f"{error.get('code', '')}: {error.get('message', '')}" for error in errors)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
 
 

@@ -25,12 +25,12 @@ from starburst_common.environment.locks import Asked
 from starburst_common.environment.pipconfig import from_pip
 from starburst_common.environment.resolve import _error as uv_error
 from starburst_common.environment.resolve import blamed
-from starburst_common.errors import StarburstError
-from starburst_common.image.docker import _EngineFailed, _Told
 from starburst_common.image.docker import _settings as docker_settings
+from starburst_common.image.docker import _Told
 from starburst_common.local.compute import LocalCompute, worker_id
 from starburst_common.model import FleetId
 from starburst_common.ports import Access
+from starburst_common.toml import toml
 from starburst_worker.duty import Duty
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
@@ -174,12 +174,19 @@ def _settings(folder: Path) -> list[Target]:
             project_name(file.parent)
 
     return [
-        Target(name="settings", kind=Kind.TEXT, samples=[SETTINGS], feed=_written(folder, "config.toml", of_user)),
+        Target(
+            name="settings",
+            kind=Kind.TEXT,
+            samples=[SETTINGS],
+            feed=_written(folder, "config.toml", of_user),
+            always=[b'home = "%s"' % (b"a" * 300), b"keep_days = " + b"9" * 5000],
+        ),
         Target(
             name="pyproject",
             kind=Kind.TEXT,
             samples=[PROJECT],
             feed=_written(folder / "project", "pyproject.toml", of_project),
+            always=[b"x = " + b"9" * 5000, b"x = " + b"[" * 5000],
         ),
     ]
 
@@ -202,7 +209,7 @@ def _environments(folder: Path) -> list[Target]:
         index_settings(file)
         with locks.well_formed(file):
             uvlock.files(file)
-            lock = locks.toml(file)
+            lock = toml(file)
             locks.admit(file, lock.get("requires-python", ""), PYTHON)
             uvlock._member(lock, "lib")
             packages = lock.get("package", [])
@@ -282,6 +289,7 @@ def _environments(folder: Path) -> list[Target]:
             kind=Kind.TEXT,
             samples=[REQUIREMENTS],
             feed=_written(folder / "requirements", "requirements.txt", required),
+            always=[b"./" + b"1" * 300, b"-e ./" + b"1/" * 4000],
         ),
         Target(name="uv's requirements", kind=Kind.TEXT, samples=[REQUIREMENTS], feed=exported),
         Target(
@@ -290,12 +298,19 @@ def _environments(folder: Path) -> list[Target]:
             samples=[b"error: No solution found when resolving: Because attrs==1 and you require idna>=2 \xe2\x80\xa6"],
             feed=uv_said,
         ),
-        Target(name="installed packages", kind=Kind.TEXT, samples=samples, feed=installed),
+        Target(
+            name="installed packages",
+            kind=Kind.TEXT,
+            samples=samples,
+            feed=installed,
+            always=[b'{"url": "", "vcs_info": {"vcs": "git"}}'],
+        ),
         Target(
             name="pip.conf",
             kind=Kind.TEXT,
             samples=[b"[global]\nindex-url = https://host/simple\nextra-index-url =\n  https://a/b\n  https://c/d\n"],
             feed=_written(folder, "pip.conf", pip),
+            always=[b"[global]\nextra" + b" " * 20_000 + b"x\n"],
         ),
         Target(
             name="kept environments",
@@ -304,7 +319,13 @@ def _environments(folder: Path) -> list[Target]:
             feed=_written(folder / "kept", "0a1b.json", kept),
         ),
         *(
-            Target(name=name, kind=Kind.TEXT, samples=[IGNORED], feed=_written(package, name, ignoring(name)))
+            Target(
+                name=name,
+                kind=Kind.TEXT,
+                samples=[IGNORED],
+                feed=_written(package, name, ignoring(name)),
+                always=[b"**:***********/logs/\n" + b"*" * 20 + b"x\n"],
+            )
             for name in (".starburstignore", ".gitignore")
         ),
     ]
@@ -395,7 +416,13 @@ def _records(world: World, folder: Path) -> list[Target]:
             feed=_written(place, "000001.end", ended),
         ),
         Target(name="the clock's file", kind=Kind.TEXT, samples=[b"1790000000.25"], feed=clock),
-        Target(name="a worker's orders", kind=Kind.JSON, samples=[json.dumps(orders).encode()], feed=duty),
+        Target(
+            name="a worker's orders",
+            kind=Kind.JSON,
+            samples=[json.dumps(orders).encode()],
+            feed=duty,
+            always=[json.dumps({**orders, "worker": ""}).encode()],
+        ),
     ]
 
 
@@ -425,6 +452,6 @@ def _said(folder: Path) -> list[Target]:
         ),
         Target(
             name="an engine's steps", kind=Kind.JSON, samples=[json.dumps(engine).encode()], feed=steps,
-            allowed=(StarburstError, _EngineFailed, json.JSONDecodeError, UnicodeDecodeError, RecursionError),
+            always=[b"9" * 5000, b"[" * 100_000],
         ),
     ]  # fmt: skip

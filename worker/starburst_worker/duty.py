@@ -45,7 +45,7 @@ class Duty:
             raise unknown_version("its orders", wire)
         return cls(
             fleet=FleetId(orders.name("fleet")),
-            worker=WorkerId(orders.text("worker") or _task_id(os.environ["ECS_CONTAINER_METADATA_URI_V4"])),
+            worker=WorkerId(orders.text("worker") or _task_id()),
             backend=orders.text("backend"),
             home=orders.text("home") if orders.given("home") else "",
             site=orders.fields("site").raw if orders.given("site") else {},
@@ -60,8 +60,10 @@ class Duty:
         )
 
 
-def _task_id(metadata: str) -> str:
+def _task_id() -> str:
     """From ECS's task metadata endpoint, version 4."""
+    if not (metadata := os.environ.get("ECS_CONTAINER_METADATA_URI_V4")):
+        raise malformed("its orders", "they name no worker, and this is no task of ECS, which would")
     import urllib.request  # a sixth of what a worker's start takes, which others do not need
 
     with urllib.request.urlopen(f"{metadata}/task", timeout=5) as answer:
