@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from starburst_common.errors import Denied, NotFound, Refused
+from starburst_common.errors import NotFound, Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, Outcome, RunId, Span, spans_of, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
@@ -126,18 +126,8 @@ class Settler:
     def _notify(self, run: RunId, outcome: Outcome, body: Sequence[Buffer]) -> None:
         small = b"".join(body) if nbytes_of(body) <= self._duty.inline_bytes else None
         text = notice_message(self._backend.key, run, outcome, small)
-        try:
+        with suppress(NotFound):  # the run is over, or was removed: nobody waits for it
             self._backend.queue.send(RunNames(run).notices, [text], group=run)
-        except NotFound:  # the run is over: nobody waits for it
-            self._leave_nothing_of_what_was_removed(RunNames(run))
-
-    def _leave_nothing_of_what_was_removed(self, names: RunNames) -> None:
-        """A run that was removed while its items ran stays removed; where we may delete nothing, pruning does."""
-        try:
-            self._backend.store.get(names.spec)
-        except NotFound:
-            with suppress(Denied):
-                self._backend.store.delete_folder(names.folder)
 
 
 class LeasedChunk:
