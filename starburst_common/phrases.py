@@ -9,6 +9,10 @@ from __future__ import annotations
 import logging
 import re
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starburst_common.errors import StarburstError
 
 #: What steers a terminal, turns or hides text, or breaks a line: C0 and C1, bidirectional marks, separators, what has
 #: no width, surrogates, tags. A joiner between letters that need one (emoji, Persian, Hindi) is part of the text.
@@ -48,6 +52,31 @@ def one_line(text: str, most: int | None = None) -> str:
     head = text if most is None else text[: 8 * most]  # whatever is beyond is cut anyway
     line = visible(" ".join(head.split()))
     return line if most is None or (len(line) <= most and len(head) == len(text)) else f"{line[: most - 1]}…"
+
+
+#: What is raised by reading what another program wrote, where it is not as that program writes it.
+ODD = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+_ODD_MOST = 200
+
+
+def oddity(error: Exception) -> str:
+    """What is wrong with such a document, in a few words.
+
+    >>> oddity(KeyError("name")), oddity(TypeError("a list in place of an object"))
+    ("it lacks 'name'", 'a list in place of an object')
+    """
+    return one_line(f"it lacks {error}" if isinstance(error, KeyError) else str(error), _ODD_MOST)
+
+
+@contextmanager
+def well_formed(refused: Callable[[str], StarburstError]) -> Iterator[None]:
+    """Raises what `refused` makes of the `oddity`, where what is read here is not as it should be."""
+    try:
+        yield
+    except StarburstError:
+        raise
+    except ODD as error:
+        raise refused(oddity(error)) from error
 
 
 def shortened(text: str, most: int) -> str:

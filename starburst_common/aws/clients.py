@@ -29,7 +29,7 @@ from botocore.parsers import ResponseParserError
 
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.objects import EXPIRED
-from starburst_common.phrases import one_line, told
+from starburst_common.phrases import oddity, told
 
 if TYPE_CHECKING:
     from mypy_boto3_codebuild import CodeBuildClient
@@ -224,9 +224,8 @@ def check(value: Any, shape: Shape) -> None:
 
 def misshapen(doing: str, error: Exception) -> Unavailable:
     """What came is not as AWS answers; read within `speaking`, it is told so."""
-    what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
     return Unavailable(
-        f"{doing}: what came back is no answer of AWS ({one_line(what, 200)}): look whether a proxy on the way there "
+        f"{doing}: what came back is no answer of AWS ({oddity(error)}): look whether a proxy on the way there "
         "answers in its place"
     )
 

@@ -18,7 +18,7 @@ from starburst_common.environment.lines import OURS, without_credentials
 from starburst_common.environment.needs import Node, needed, reach
 from starburst_common.environment.resolve import compile_text, pin
 from starburst_common.errors import CannotBuild, StarburstError, Unavailable
-from starburst_common.phrases import one_line, our_log
+from starburst_common.phrases import ODD, oddity, one_line, our_log
 
 _log = our_log()
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one
@@ -147,11 +147,10 @@ def _origin(package: Package) -> dict[str, Any]:
         texts += [archive.get("hash", "="), *archive.get("hashes", {}).values()]
         if not all(isinstance(each, dict) for each in tables) or not all(isinstance(each, str) for each in texts):
             raise TypeError("something of the wrong type")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    except ODD as error:
         raise CannotBuild(
             f"{package.metadata / 'direct_url.json'} does not say where {package.name} came from "
-            f"({one_line(what, 200)}): install it anew"
+            f"({oddity(error)}): install it anew"
         ) from None
     return dict(origin)
 

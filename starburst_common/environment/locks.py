@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from starburst_common import phrases
 from starburst_common.environment.lines import OURS, logical_lines, requirement
 from starburst_common.environment.needs import Edges, Node, needed
-from starburst_common.errors import BadInput, StarburstError
-from starburst_common.phrases import one_line
+from starburst_common.errors import BadInput
 from starburst_common.toml import toml
 
 Table = dict[str, Any]
@@ -45,18 +45,13 @@ class Asked:
             return "."
 
 
-@contextmanager
-def well_formed(path: Path) -> Iterator[None]:
+def well_formed(path: Path) -> AbstractContextManager[None]:
     """Raises `BadInput` where a file lacks what its program writes there, or has it of another type."""
-    try:
-        yield
-    except StarburstError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise BadInput(
-            f"{path}: not as the program that makes such files writes it ({one_line(what, 200)}): have it written anew"
-        ) from error
+    return phrases.well_formed(
+        lambda what: BadInput(
+            f"{path}: not as the program that makes such files writes it ({what}): have it written anew"
+        )
+    )
 
 
 def alone(path: Path) -> list[Path]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.errors import CannotBuild, StarburstError
-from starburst_common.phrases import one_line, told
+from starburst_common import phrases
+from starburst_common.errors import CannotBuild
+from starburst_common.phrases import told
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -64,19 +65,14 @@ def parsed(body: bytes) -> dict[str, Any]:
     return said
 
 
-@contextmanager
-def well_formed() -> Iterator[None]:
+def well_formed() -> AbstractContextManager[None]:
     """Raises `CannotBuild` where what a registry gave lacks what every image has, or has it of another type."""
-    try:
-        yield
-    except StarburstError:
-        raise
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise CannotBuild(
-            f"what the registry gave is no image ({one_line(what, 200)}): look whether its name, and a proxy on the "
-            "way there, are right"
-        ) from error
+    return phrases.well_formed(
+        lambda what: CannotBuild(
+            f"what the registry gave is no image ({what}): look whether its name, and a proxy on the way there, "
+            "are right"
+        )
+    )
 
 
 def check_layers(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> None:

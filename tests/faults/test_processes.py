@@ -177,10 +177,7 @@ def test_a_forked_child_of_a_process_that_has_mapped_is_told(tmp_path: Path) -> 
         "    warnings.simplefilter('ignore')\n"
         "    in_a('fork'), print(mapped(-1)), in_a('fork'), in_a('spawn'), print(mapped(-1))\n"
     )
-    env = {**os.environ, "STARBURST_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, tmp_path / "maps.py"], env=env, timeout=120, capture_output=True, text=True, check=True
-    )
+    done = run_script(tmp_path / "maps.py")
     first, at_home, forked, spawned, last = done.stdout.splitlines()
     assert first == spawned == "[[1]]" and at_home == last == "[1]"
     assert "forked from one that had used starburst" in forked and "get_context('spawn')" in forked
@@ -196,10 +193,7 @@ def test_a_fork_leaves_the_cluster_to_the_process_that_opened_it(tmp_path: Path)
         "    if (child := os.fork()) == 0: sys.exit(3)\n"
         "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), future.result(), cluster.map(abs, [-2]))\n"
     )
-    env = {**os.environ, "STARBURST_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, tmp_path / "forks.py"], env=env, timeout=120, capture_output=True, text=True, check=True
-    )
+    done = run_script(tmp_path / "forks.py")
     assert (done.stdout, done.stderr) == ("3 1 [2]\n", "")
 
 
@@ -213,3 +207,9 @@ def test_a_fork_that_returns_from_the_function_answers_nothing(bed: Bed) -> None
 
     got = starburst_map(twice, range(30), workers=1, backend=bed.backend, progress=False)
     assert len(set(got)) == 1
+
+
+def run_script(script: Path) -> subprocess.CompletedProcess[str]:
+    """It ran to its end, with a home beside it."""
+    env = {**os.environ, "STARBURST_HOME": str(script.with_name("home"))}
+    return subprocess.run([sys.executable, script], env=env, timeout=120, capture_output=True, text=True, check=True)
