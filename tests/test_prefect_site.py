@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -399,7 +400,7 @@ def on_workers(server: Around, client: SyncPrefectClient, run: FlowRun, shops: i
 
 @pytest.mark.contract
 def test_the_served_example_runs_on_workers(server: Around) -> None:
-    """It has its schedule; a run that is asked for completes; Ctrl-C ends the serving process."""
+    """It is scheduled for six; a run that is asked for completes; Ctrl-C ends the serving process."""
     process = server.start(EXAMPLE)
     try:
         with get_client(sync_client=True) as client:
@@ -412,6 +413,12 @@ def test_the_served_example_runs_on_workers(server: Around) -> None:
             until(served, f"{name} is served")
             (schedule,) = client.read_deployment_by_name(name).schedules
             assert getattr(schedule.schedule, "cron", None) == "0 6 * * *"
+
+            def awaited() -> list[datetime]:
+                runs = client.get_scheduled_flow_runs_for_deployments([client.read_deployment_by_name(name).id])
+                return [each.next_scheduled_start_time for each in runs if each.next_scheduled_start_time]
+
+            assert all((at.hour, at.minute) == (6, 0) for at in until(awaited, "runs are planned"))
             run = run_deployment(name, parameters={"shops": 5}, timeout=PATIENCE_S, poll_interval=1)
             assert run.state is not None and run.state.is_completed(), run.state
             on_workers(server, client, run, 5)
