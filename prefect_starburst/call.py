@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import pickle
 import sys
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ import cloudpickle
 
 from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
+from starburst_common.raised import printed
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
@@ -88,7 +88,7 @@ class RemoteCall:
                     stack.enter_context(_when_prefect_is_imported(enter))
                     value = call_with(self.fn, parameters)
             except Exception as exc:
-                error, text = exc, _told(exc)
+                error, text = exc, printed(exc)
                 for each in worked:
                     error = each.failed(exc)
                 return Reply(error=_portable(error), traceback=text, records=records, transactions=_changed(worked))
@@ -175,16 +175,6 @@ class _Loaded:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
-
-
-def _told(exc: Exception) -> str:
-    """The traceback from the user's function on, without the calls of ours and Prefect's that led to it."""
-    frames = exc.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(
-        ("prefect_starburst.", "prefect.")
-    ):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(exc), exc, frames or exc.__traceback__)).rstrip()
 
 
 def _portable(exc: Exception) -> Exception:

@@ -16,6 +16,8 @@ from starburst_common.errors import (
     WorkerLost,
 )
 from starburst_common.model import Failure, FailureKind, Outcome
+from starburst_common.raised import named, printed
+from starburst_common.unpickled import is_interrupt
 from starburst_common.wire import Frame
 
 _TYPES: dict[FailureKind, type[ItemFailed]] = {
@@ -37,15 +39,38 @@ class RemoteTraceback(Exception):
         return f"\n\n{self.args[0]}"
 
 
-def answers(outcome: Outcome) -> Iterator[tuple[int, Any]]:
-    """Index and value, or `Failure`, of every item the outcome answers, in the order of the items."""
+def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Iterator[tuple[int, Any]]:
+    """Index and value, or `Failure`, of every item the outcome answers, in the order of the items.
+
+    A value that does not unpickle here is a failure too, and is put down in `unread`.
+    """
+    unread = {} if unread is None else unread
     failures = {failure.index: failure for failure in outcome.failures}
     starts = sorted([(batch.span.lo, batch) for batch in outcome.batches] + [(i, None) for i in failures])
     for first, batch in starts:
         if batch is None:
             yield first, failures[first]
         else:
-            yield from enumerate(Frame(batch.frame, batch.span.size), first)
+            frame = Frame(batch.frame, batch.span.size)
+            for at in range(batch.span.size):
+                try:
+                    value = frame[at]
+                except BaseException as error:
+                    if is_interrupt(error):
+                        raise
+                    value = unread[first + at] = _unreadable(first + at, error)
+                yield first + at, value
+
+
+def _unreadable(index: int, error: BaseException) -> Failure:
+    """A value that the worker could unpickle, and this process cannot: it lacks a class, say."""
+    return Failure(
+        index=index,
+        kind=FailureKind.USER,
+        error="UnpicklableResult",
+        message=f"the result does not unpickle in this process: {named(error)}",
+        traceback=printed(error),
+    )
 
 
 def exception_of(failure: Failure) -> Exception:
@@ -67,7 +92,9 @@ def _unpickled(failure: Failure) -> Exception | None:
     if failure.exception is None or failure.kind not in (FailureKind.USER, FailureKind.OOM):
         return None
     try:
-        error = pickle.loads(failure.exception)
-    except Exception:
+        found = pickle.loads(failure.exception)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         return None
-    return error if isinstance(error, Exception) else None
+    return found if isinstance(found, Exception) else None

@@ -26,6 +26,7 @@ from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
+from starburst_common.raised import named
 from starburst_common.run import Run
 from starburst_common.spec import Spec
 
@@ -212,12 +213,12 @@ class StarburstExecutor(Executor):
                     if not self._pending or self._broken:
                         break
                 with driver.changed:
-                    driver.changed.wait_for(lambda: self._room(driver) > 0 or driver.state.over or driver.closed)
+                    driver.changed.wait_for(lambda: self._room(driver) > 0 or self._in_vain(driver))
                     room = self._room(driver)
-                    if driver.state.over or driver.closed:
+                    if self._in_vain(driver):
                         break
                 self._send_some(driver, max(1, min(room, _CHUNKS_AT_ONCE)))
-            if not (self._broken or driver.state.over or driver.closed):
+            if not self._in_vain(driver):
                 self._feed.end()
                 driver.input_ended(self._feed.fed)
         except (RunCancelled, RunStopped):
@@ -225,6 +226,10 @@ class StarburstExecutor(Executor):
         except BaseException as error:
             driver.input_failed(error)
         self._feed.stop(driver.input_lost)
+
+    def _in_vain(self, driver: Driver) -> bool:
+        """Whether nobody takes more calls."""
+        return bool(self._broken) or driver.state.over or driver.closed
 
     def _room(self, driver: Driver) -> int:
         """How many chunks may be sent ahead of those that are owed."""
@@ -292,12 +297,16 @@ class StarburstExecutor(Executor):
         why = "its run ended"
         try:
             for index, value in run.answers():
-                future = self._sent[index]
-                if isinstance(value, Failure):
-                    future.set_exception(exception_of(value))
-                else:
-                    future.set_result(value)
-                del self._sent[index]
+                future = self._sent.pop(index)
+                try:
+                    if isinstance(value, Failure):
+                        future.set_exception(exception_of(value))
+                    else:
+                        future.set_result(value)
+                except (
+                    BaseException
+                ) as error:  # somebody else has set it, or a callback raised SystemExit: others go on
+                    _log.error("run %s: the future of call %d: %s", run.id, index, named(error))
         except BaseException as error:
             why = driver.reason or str(error)
         with self._moved:
@@ -305,6 +314,13 @@ class StarburstExecutor(Executor):
                 self._broken = f"the executor cannot go on: {why} (run {run.id})"
                 self._moved.notify_all()
         if self._broken:
+            try:
+                if not driver.state.over:
+                    run.cancel()  # no more input comes, so it would not end; nobody waits for its answers any more
+            except Exception as error:
+                _log.warning("run %s is not cancelled: %s", run.id, error)
+            with driver.changed:
+                driver.changed.notify_all()
             self._threads[0].join()  # the sender: after it, no call is on its way from pending to sent
             for future in self._sent.values():
                 if not future.done():
@@ -315,8 +331,6 @@ class StarburstExecutor(Executor):
             self._sent.clear()
             self._pending.clear()
         try:
-            if driver.error is not None:
-                run.cancel()  # nobody waits for its answers any more
             run.wait()
         except Exception as error:
             _log.warning("run %s was left as it is: %s", run.id, error)

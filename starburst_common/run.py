@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -63,6 +64,7 @@ class Run:
         self._backend, self._spec, self._driver = backend, spec, driver
         self._names = RunNames(spec.run)
         self.consumed: int | None = None  #: items handed out, once somebody iterates
+        self._unread: dict[int, Failure] = {}  # values that this process was found unable to unpickle
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.status().state}>"
@@ -104,6 +106,13 @@ class Run:
 
     def status(self) -> RunStatus:
         """How it stands, from this process's driver if it has one, else from the store."""
+        status = self._status()
+        if not self._unread:
+            return status
+        state = RunState.FAILED if status.state is RunState.SUCCEEDED else status.state
+        return replace(status, state=state, failed=status.failed + len(self._unread))
+
+    def _status(self) -> RunStatus:
         driver = self._driver
         if driver is None or driver.error is not None:
             return stored_status(self._backend, self._spec)
@@ -165,14 +174,15 @@ class Run:
 
     def failures(self) -> list[Failure]:
         """The failures so far, in the order of the items."""
+        found: Iterable[Outcome]
         if self._driver is None:
-            return sorted(
-                (failure for outcome in self._stored_outcomes() for failure in outcome.failures), key=lambda f: f.index
-            )
-        with self._driver.changed:
-            spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
-        found = [outcome for span in spans if (outcome := self._driver.outcome(span)) is not None]
-        return sorted((failure for outcome in found for failure in outcome.failures), key=lambda f: f.index)
+            found = self._stored_outcomes()
+        else:
+            with self._driver.changed:
+                spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
+            found = [outcome for span in spans if (outcome := self._driver.outcome(span)) is not None]
+        told = [failure for outcome in found for failure in outcome.failures]
+        return sorted([*told, *self._unread.values()], key=lambda failure: failure.index)
 
     def estimate(self, status: RunStatus) -> Estimate:
         """What its work so far costs on Fargate, or would."""
@@ -371,7 +381,7 @@ class Run:
             parts = without(part, given) if driver.ledger.reopened else (part,)
             given += without(part, [chunk.span for chunk in outcome.rest])
             for left in parts:
-                for index, value in answers(outcome):
+                for index, value in answers(outcome, self._unread):
                     if left.lo <= index < left.hi:
                         yield index, value
                         self.consumed += 1

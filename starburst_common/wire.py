@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
+from starburst_common.unpickled import loads_beside
 
 WIRE_VERSION = 2
 _MAGIC = b"SBW"
@@ -277,10 +278,21 @@ def inflated(blob: Buffer) -> bytes:
 # --- frames: many pickled values --------------------------------------------------------------------------------------
 
 
-class FrameWriter:
-    """Collects values, each pickled by itself at once: one that cannot be sent, or changes later, harms no other."""
+_CHECKED_BYTES = 16 << 20  #: of a pickle, at most: a larger one would be held twice
 
-    def __init__(self) -> None:
+
+class Unreadable(Exception):
+    """What was pickled does not unpickle; from the exception that says why."""
+
+
+class FrameWriter:
+    """Collects values, each pickled by itself at once: one that cannot be sent, or changes later, harms no other.
+
+    With `checked` each is unpickled as well, but plain data and large ones: one that nobody could read harms no other.
+    """
+
+    def __init__(self, *, checked: bool = False) -> None:
+        self._checked = checked
         self._pickles: list[bytes] = []
         self._sizes = array("Q")
         self._counts = array("Q")
@@ -293,7 +305,8 @@ class FrameWriter:
     def add(self, value: Any) -> None:
         """Pickle a value; its large buffers (numpy, pandas, Arrow) stay out of band. Raises what pickling raises.
 
-        What plain pickle cannot send, or would send as a name in `__main__`, goes by value through cloudpickle.
+        Raises `Unreadable` from what unpickling raises. What plain pickle cannot send, or would send as a name in
+        `__main__`, goes by value through cloudpickle.
         """
         buffers: list[pickle.PickleBuffer] = []
         try:
@@ -305,14 +318,18 @@ class FrameWriter:
 
             buffers.clear()
             data = byvalue.dumps(value, buffer_callback=buffers.append)
+        # whoever made the value may fill the same memory with the next one
+        copies = [buffer.raw().tobytes() for buffer in buffers]
+        if self._checked and pickle.STACK_GLOBAL in data and len(data) <= _CHECKED_BYTES:
+            try:
+                loads_beside(data, buffers)
+            except BaseException as error:
+                raise Unreadable(type(error).__name__) from error
         self._pickles.append(data)
         self._sizes.append(len(data))
-        self._counts.append(len(buffers))
-        self.nbytes += len(data)
-        for buffer in buffers:
-            copy = buffer.raw().tobytes()  # whoever made the value may fill the same memory with the next one
-            self._buffers.append(copy)
-            self.nbytes += len(copy)
+        self._counts.append(len(copies))
+        self._buffers += copies
+        self.nbytes += len(data) + sum(map(len, copies))
 
     def parts(self) -> list[Buffer]:
         """The frame, as parts to be joined or sealed."""

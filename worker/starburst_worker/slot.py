@@ -12,9 +12,9 @@ import pickle
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
+from starburst_common.raised import named, printed, text_of
 from starburst_common.trust import owner_only
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
@@ -104,15 +105,15 @@ class Out:
     def __init__(self, pipe: Connection) -> None:
         from starburst_common.wire import FrameWriter
 
-        self._pipe, self._writer = pipe, FrameWriter
+        self._pipe, self._writer = pipe, partial(FrameWriter, checked=True)
         self._lock = threading.Lock()
-        self._frame, self._first = FrameWriter(), 0
+        self._frame, self._first = self._writer(), 0
         self._logs: dict[int, str] = {}
         self._since = time.perf_counter()
         self.left = False
 
     def value(self, index: int, value: Any) -> None:
-        """Pickle a value now, send it soon. Raises what pickling raises."""
+        """Pickle a value now, send it soon. Raises what pickling raises, and `Unreadable`."""
         with self._lock:
             if len(self._frame) and index != self._first + len(self._frame):
                 self._send()
@@ -194,7 +195,7 @@ def run_chunk(
                     sys.exit()
                 try:
                     out.value(index, value)
-                except Exception as error:
+                except BaseException as error:  # of the user's own code, which may well raise SystemExit
                     out.failure(*_unpicklable(index, value, error))
         board.current = -1
         if capture.dirty:
@@ -226,17 +227,13 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
     lacking = isinstance(error, ImportError | AttributeError)
     if isinstance(error, ModuleNotFoundError) and _LACKING not in getattr(error, "__notes__", ()):
         error.add_note(_LACKING)
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next  # the user's frames only
-    text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-    message = shortened(_text(error), _MESSAGE)
+    message = shortened(text_of(error), _MESSAGE)
     fields = {
         "index": index,
         "kind": kind,
         "error": shortened(type(error).__name__, _NAME),
         "message": f"{message}: {_LACKING}" if kind == "import" and lacking else message,
-        "traceback": shortened(text, _TRACEBACK),
+        "traceback": shortened(printed(error), _TRACEBACK),
     }
     try:
         from starburst_common import byvalue
@@ -252,23 +249,21 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
     return fields, pickled
 
 
-def _unpicklable(index: int, value: Any, error: Exception) -> tuple[dict[str, Any], None]:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+def _unpicklable(index: int, value: Any, error: BaseException) -> tuple[dict[str, Any], None]:
+    from starburst_common.wire import Unreadable
+
+    kind = shortened(f"{type(value).__module__}.{type(value).__qualname__}", _NAME)
+    cannot = "cannot be pickled"
+    if isinstance(error, Unreadable) and error.__cause__ is not None:
+        cannot, error = "is pickled, but does not unpickle", error.__cause__
     return {
         "index": index,
         "kind": "user",
         "error": "UnpicklableResult",
-        "message": f"the result, a {shortened(kind, _NAME)}, cannot be pickled: {shortened(_text(error), _MESSAGE)}: "
+        "message": f"the result, a {kind}, {cannot}: {shortened(named(error), _MESSAGE)}: "
         "return plain data, or a name for it",
-        "traceback": "",
+        "traceback": shortened(printed(error), _TRACEBACK),
     }, None
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return f"<{type(error).__name__} whose text cannot be had>"
 
 
 class Loaded(NamedTuple):

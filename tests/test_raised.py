@@ -1,0 +1,159 @@
+"""What an item raises, or returns and nobody can read: it comes home as it was, or as a failure of that item alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster, RunState, StarburstExecutor
+from starburst_common.errors import UnpicklableResult
+from starburst_common.ports import Backend
+
+
+class TwoArguments(Exception):
+    """Its pickle calls it with one."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+class ReducesTo:
+    """An object whose pickle calls this when it is read, or whose pickling does."""
+
+    def __init__(self, then: Callable[[], Any], *, at_once: bool = False) -> None:
+        self.then, self.at_once = then, at_once
+
+    def __reduce__(self) -> Any:
+        return self.then() if self.at_once else (self.then, ())
+
+
+class Contrary:
+    """Nothing can be asked of it."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("neither")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no word")
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+class Stateful:
+    """Takes no state back."""
+
+    def __init__(self) -> None:
+        self.x = 1
+
+    def __setstate__(self, state: Any) -> None:
+        raise KeyboardInterrupt("no state")
+
+
+def leaves() -> None:
+    """Ends who calls it."""
+    raise SystemExit("bye")
+
+
+def interrupts() -> None:
+    """As Ctrl-C would."""
+    raise KeyboardInterrupt
+
+
+def recurses() -> None:
+    """Never comes back."""
+    recurses()
+
+
+#: Results that cannot be sent, or read again, and a word of why.
+UNREADABLE: dict[str, tuple[Callable[[], Any], str]] = {
+    "two arguments": (lambda: TwoArguments(1, 2), "does not unpickle: TypeError"),
+    "nested": (lambda: {"deep": [TwoArguments(1, 2)]}, "does not unpickle: TypeError"),
+    "read: SystemExit": (lambda: ReducesTo(leaves), "does not unpickle: SystemExit: bye"),
+    "read: KeyboardInterrupt": (lambda: ReducesTo(interrupts), "does not unpickle: KeyboardInterrupt"),
+    "read: RecursionError": (lambda: ReducesTo(recurses), "does not unpickle: RecursionError"),
+    "written: SystemExit": (lambda: ReducesTo(leaves, at_once=True), "cannot be pickled: SystemExit: bye"),
+    "written: KeyboardInterrupt": (lambda: ReducesTo(interrupts, at_once=True), "cannot be pickled: KeyboardInterrupt"),
+    "written: RecursionError": (lambda: ReducesTo(recurses, at_once=True), "recursion required"),
+    "state": (Stateful, "does not unpickle: KeyboardInterrupt: no state"),
+}
+
+
+def returns(what: str) -> Any:
+    """What a test asks for."""
+    return Contrary() if what == "contrary" else UNREADABLE[what][0]() if what in UNREADABLE else what
+
+
+def test_a_value_that_nobody_can_read_is_the_failure_of_its_item_alone(backend: Backend) -> None:
+    """In a map's values, as they come, in the counts of each who looks, and as futures; the others are answered."""
+    items = ["before", *UNREADABLE, "contrary", "after"]
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(returns, items, return_exceptions=True)
+        values = dict(run.iter_completed())
+        assert run.wait().state is RunState.FAILED
+        assert run.status().failed == len(UNREADABLE)
+        assert [failure.index for failure in run.failures()] == list(range(1, len(UNREADABLE) + 1))
+        assert (values[0], values[len(items) - 1]) == ("before", "after")
+        assert type(values[len(items) - 2]) is Contrary
+        for index, (what, (_, why)) in enumerate(UNREADABLE.items(), 1):
+            assert isinstance(values[index], UnpicklableResult), what
+            assert why in str(values[index]), what
+        with pytest.raises(UnpicklableResult, match="item 0"):
+            cluster.map(returns, ["two arguments"])
+    with StarburstExecutor(workers=1, backend=backend) as executor:
+        futures = [executor.submit(returns, what) for what in items]
+        assert [isinstance(future.exception(), UnpicklableResult) for future in futures] == [
+            what in UNREADABLE for what in items
+        ]
+
+
+class OnlyThere:
+    """Its pickle can be read by every process but one."""
+
+    home = 0
+
+    def __init__(self, home: int) -> None:
+        self.home = home
+
+    def __reduce__(self) -> Any:
+        return only_there, (self.home,)
+
+
+def only_there(home: int) -> OnlyThere:
+    """An object, wherever it may be."""
+    if os.getpid() == home:
+        raise ModuleNotFoundError("No module named 'only_there'")
+    return OnlyThere(home)
+
+
+def test_a_value_that_this_process_lacks_the_class_of_is_a_failure_here(backend: Backend) -> None:
+    """The others are given, this handle counts it, and an executor goes on; another process may well read it.
+
+    An executor goes on whatever the end of a future does.
+    """
+
+    def make(item: int, home: int = os.getpid()) -> Any:
+        return OnlyThere(home) if item == 3 else item
+
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(make, range(8))
+        values = run.results(return_exceptions=True)
+        assert [*values[:3], *values[4:]] == [0, 1, 2, 4, 5, 6, 7]
+        assert isinstance(values[3], UnpicklableResult)
+        assert "item 3" in str(values[3]) and "ModuleNotFoundError: No module named" in str(values[3])
+        assert (run.status().state, run.status().failed) == (RunState.FAILED, 1)
+        assert [failure.index for failure in run.failures()] == [3]
+    with StarburstExecutor(workers=1, backend=backend) as executor:
+        futures = [executor.submit(make, item) for item in range(8)]
+        futures[5].add_done_callback(lambda _: leaves())
+        assert isinstance(futures[3].exception(), UnpicklableResult)
+        assert futures[7].result() == 7
+        assert executor.submit(make, 9).result() == 9
