@@ -24,6 +24,7 @@ import cloudpickle
 from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
 from starburst_common.raised import printed
+from starburst_common.within import explain
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
@@ -88,6 +89,7 @@ class RemoteCall:
                     stack.enter_context(_when_prefect_is_imported(enter))
                     value = call_with(self.fn, parameters)
             except Exception as exc:
+                explain(exc)
                 error, text = exc, printed(exc)
                 for each in worked:
                     error = each.failed(exc)

@@ -16,6 +16,7 @@ from starburst_common.names import RunNames, made_at
 from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.patience import create_ours
 from starburst_common.phrases import our_log
+from starburst_common.place import Place
 from starburst_common.ports import Backend
 from starburst_common.reconcile import Policy
 from starburst_common.wire import (
@@ -46,6 +47,7 @@ class Spec:
     workers: int
     resources: Resources
     options: dict[str, Any]
+    place: Place
     damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
     @classmethod
@@ -67,6 +69,7 @@ class Spec:
             workers=fleet.workers,
             resources=fleet.spec.resources,
             options=_kept(options, tolerate),
+            place=Place.of(shared=fleet.backend.shares_files),
         )
 
     def write(self, backend: Backend) -> None:
@@ -95,6 +98,7 @@ class Spec:
             "spot": resources.spot,
             "image": resources.image,
             "options": self.options,
+            "place": self.place.fields,
         }
         key = RunNames(self.run).spec
         create_ours(backend.store, key, seal(backend.key, key, document(fields)))
@@ -132,6 +136,7 @@ class Spec:
                 image=fields.text("image"),
             ),
             options=read_options(fields.fields("options")),
+            place=Place.read(fields.fields("place")),
         )
 
     @classmethod
@@ -164,6 +169,7 @@ class Spec:
             workers=0,
             resources=asked.resources,
             options=_kept(asked, asked.tolerate),
+            place=Place(),
             damage=damage,
         )
 

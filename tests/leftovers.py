@@ -38,15 +38,20 @@ def nothing_left(backend: Backend, *, within_s: float = 60.0) -> None:
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Live processes whose working directory is in the folder: workers, slots, and whatever functions started there."""
+    """Live processes of the workers whose scratch is in the folder, and whatever else stands there.
+
+    Slots, and what is forked from them, stand where the run was started, but their command line names their scratch.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 where = str((entry / "cwd").readlink()).removesuffix(" (deleted)")
+                words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if Path(where).is_relative_to(folder):
+            of_worker = b"starburst_worker" in words and any(word.startswith(b"%b/" % bytes(folder)) for word in words)
+            if of_worker or Path(where).is_relative_to(folder):
                 found.append(int(entry.name))
     return sorted(found)
 

@@ -617,6 +617,7 @@ A_SPEC = {
         "return_exceptions": False,
         "budget_usd": None,
     },
+    "place": {"folder": "/home/me", "argv": ["mine.py"]},
 }
 
 

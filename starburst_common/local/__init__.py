@@ -41,6 +41,7 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
         lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,
         inline_bytes=65536,
+        shares_files=True,
     )
 
 

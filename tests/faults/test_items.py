@@ -111,7 +111,7 @@ def test_an_item_that_writes_into_its_slots_socket_is_lost(local_bed: LocalBed, 
 
     def garble(item: int) -> int:
         if item == -1:
-            os.write(int(sys.argv[2]), said)
+            os.write(int(sys.orig_argv[-2]), said)
             time.sleep(600)
         return item
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _KEPT = 64 << 10  #: characters kept of one item: the last ones
 
@@ -20,10 +25,8 @@ class Capture:
 
     def install(self) -> None:
         """Take over stdout, stderr and, at INFO, the root logger."""
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # or a slot that is killed takes its last lines with it
-        sys.stdout = _Tee(self, sys.stdout)
-        sys.stderr = _Tee(self, sys.stderr)
+        sys.stdout = _stand_in(self.write, sys.stdout)
+        sys.stderr = _stand_in(self.write, sys.stderr)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -44,28 +47,48 @@ class Capture:
         return text if len(text) <= _KEPT else f"… {len(text) - _KEPT} characters left out …\n{text[-_KEPT:]}"
 
 
-class _Tee(io.TextIOBase):
-    def __init__(self, capture: Capture, onward: TextIO | None) -> None:
-        self._capture, self._onward = capture, onward
+def _stand_in(keep: Callable[[str], None], stream: TextIO) -> io.TextIOWrapper:
+    """A text stream as it was, but what goes through it is kept too; nothing that is printed fails to be."""
+    over = io.TextIOWrapper(
+        cast("BinaryIO", _Tee(keep, stream.buffer)), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+    over.mode = "w"  # type: ignore[misc]  # as the interpreter says of its own
+    return over
+
+
+class _Tee(io.BufferedIOBase):
+    """The bytes below a text stream: on their way, and kept as text."""
+
+    mode = "wb"
+
+    def __init__(self, keep: Callable[[str], None], onward: BinaryIO) -> None:
+        self._keep, self._onward = keep, onward
+        self._text = codecs.getincrementaldecoder("utf-8")("replace")
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return "utf-8"
+    def name(self) -> str:
+        return str(self._onward.name)
 
-    def write(self, text: str) -> int:
-        self._capture.write(text)
-        if self._onward is not None:
-            self._onward.write(text)
-        return len(text)
+    @property
+    def raw(self) -> io.RawIOBase:
+        return getattr(self._onward, "raw", cast("io.RawIOBase", self._onward))  # PYTHONUNBUFFERED: it is that itself
+
+    def write(self, data: ReadableBuffer) -> int:
+        taken = bytes(data)
+        self._keep(self._text.decode(taken))
+        self._onward.write(taken)
+        if b"\n" in taken:
+            self._onward.flush()  # or a slot that is killed takes its last lines with it
+        return len(taken)
 
     def flush(self) -> None:
-        if self._onward is not None:
-            self._onward.flush()
+        self._onward.flush()
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        if self._onward is None:
-            raise OSError("no file behind it")
         return self._onward.fileno()
+
+    def isatty(self) -> bool:
+        return self._onward.isatty()

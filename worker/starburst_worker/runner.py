@@ -101,6 +101,7 @@ class Slot:
         self.board = Board(self.board_file)
         ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
+        env.setdefault("PYTHONHASHSEED", "0")  # or a set has another order on each worker
         with theirs:
             self._process = guards.start(
                 [
@@ -243,7 +244,7 @@ class Runner:
         slot = self.slot = self.slot or Slot(self._number, self._scratch, self._guards)
         turn.ask = slot.board.ask = GO
         turn.killed, turn.watched, slot.board.reached = None, (-1, 0.0), -1
-        options = turn.work.known.spec["options"]
+        options, place = turn.work.known.spec["options"], turn.work.known.spec["place"]
         suspects = set(turn.crashes) | set(turn.timeouts)
         todo = turn.open()
         # items that ended a slot run last, each after the others are safe
@@ -258,6 +259,8 @@ class Runner:
             "with_function": function.key not in slot.functions,
             "retries": options["retries"],
             "retry_delay_s": options["retry_delay_s"],
+            "folder": place.folder,
+            "argv": place.argv,
         }
         slot.ooms = oom_kills()
         try:
@@ -329,7 +332,8 @@ class Runner:
         if turn.ask == DRAIN:
             return Ended.DRAINED
         if slot.crowded:
-            slot.close()
+            slot.dismiss()
+            slot.close_soon()
             self.slot = None
             return Ended.CROWDED
         self._deadly.pop(turn.work.function.key, None)

@@ -14,6 +14,7 @@ from starburst_common.errors import NotFound
 from starburst_common.latest import let_go
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
+from starburst_common.place import Place
 from starburst_common.ports import Backend
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
@@ -81,7 +82,11 @@ class Runs:
         python = spec.many("python")
         if len(python) != 2 or {*map(type, python)} != {int}:
             raise malformed(names.spec, f"Python {python!r:.40}")
-        return {"python": python, "options": read_options(spec.fields("options"))}
+        return {
+            "python": python,
+            "options": read_options(spec.fields("options")),
+            "place": Place.read(spec.fields("place")),
+        }
 
     def _look(self, names: RunNames, known: KnownRun) -> None:
         if not known.over and time.monotonic() - known.looked_at > self._look_every_s:

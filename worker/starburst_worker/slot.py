@@ -5,6 +5,7 @@ The slot holds no key and no connection to store or queue. It dies with its supe
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import json
 import os
@@ -14,20 +15,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
 from struct import Struct
-from typing import Any, NamedTuple
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_common.raised import named, printed, text_of
 from starburst_common.trust import owner_only
+from starburst_common.within import explain
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
 from starburst_worker.said import say
+from starburst_worker.stand import Stand
+
+if TYPE_CHECKING:
+    import asyncio
 
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _FLUSH_S = 0.05
@@ -168,11 +175,13 @@ def run_chunk(
     board: Board,
     out: Out,
     capture: Capture,
+    stand: Stand,
 ) -> None:
     """Run every item of the spans, then the retries that are due, while the supervisor lets us."""
     waiting: list[tuple[float, int, int]] = []  # when, which item, how many tries it had
 
     def attempt(index: int, tries: int) -> None:
+        stand.take()
         board.current = index
         board.steps = step = (board.steps | 1) + 2
         try:
@@ -183,9 +192,12 @@ def run_chunk(
             board.steps = step + 1
             try:
                 value = call(argument)
+                if type(value) is CoroutineType:
+                    value = awaited(value)
             except BaseException as error:
                 if out.left:
                     raise
+                explain(error)
                 if tries < policy.retries and isinstance(error, policy.retry_on):
                     heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
                 else:
@@ -214,6 +226,21 @@ def run_chunk(
         else:
             heapq.heappop(waiting)
             attempt(index, tries)
+
+
+@cache
+def _loop() -> asyncio.Runner:
+    """One for all items, as a client that is kept between them is its loop's."""
+    import asyncio
+
+    runner = asyncio.Runner()
+    atexit.register(runner.close)
+    return runner
+
+
+def awaited(value: CoroutineType[Any, Any, Any]) -> Any:
+    """What a coroutine gives in the end."""
+    return _loop().run(value)
 
 
 _LACKING = (
@@ -322,7 +349,7 @@ def main(handle: int, board_file: str) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker
     pipe = Connection(handle)
     board = Board(Path(board_file))
-    out, capture = Out(pipe), Capture()
+    out, capture, stand = Out(pipe), Capture(), Stand(Path(board_file).with_suffix(""))
     capture.install()
     threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
     functions: dict[str, Loaded] = {}  # in the order of their last use
@@ -340,6 +367,7 @@ def main(handle: int, board_file: str) -> None:
                 out.done(time.perf_counter() - began)
                 continue
             bundles |= {bundle} if bundle else set()
+            stand.move(order["folder"], order["argv"])
             functions[name] = load_function(blob, bundle) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
@@ -352,6 +380,8 @@ def main(handle: int, board_file: str) -> None:
         function, retry_on, _ = functions[name]
         policy = Policy(order["retries"], order["retry_delay_s"], retry_on)
         items = Frames(frames)
-        run_chunk(order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture)
+        run_chunk(
+            order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture, stand
+        )
         del function, frames, items
         out.done(time.perf_counter() - began)

@@ -1,0 +1,137 @@
+"""What an item finds around it: where it stands, its streams, its arguments; and what is left of it at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster, starburst_map
+from tests.faults.conftest import Bed, LocalBed, on_both
+
+
+@on_both
+def test_each_item_begins_in_the_same_folder(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine the caller's, as it is when the run begins; on AWS one of the slot's own, where files stay."""
+    (here := bed.notes / "here").mkdir()
+    monkeypatch.chdir(here)
+
+    def wander(item: int) -> tuple[str, int]:
+        stood, mask = str(Path.cwd()), os.umask(0)
+        with Path("visits.txt").open("a") as file:
+            file.write(f"{item} ")
+        os.chdir("/")
+        return stood, mask
+
+    def vanish(item: int) -> None:
+        Path("new").touch()
+        shutil.rmtree(Path.cwd())
+
+    def told(item: int) -> None:
+        Path("data/nothing.csv").read_text()
+
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        stood = cluster.map(wander, range(4))
+        assert len(set(stood)) == 1 and stood[0][1] != 0
+        local = bed.backend.name == "local"
+        assert (stood[0][0] == str(here)) is local
+        assert not local or (here / "visits.txt").read_text() == "0 1 2 3 "
+        assert cluster.map(vanish, range(4)) == 4 * [None]
+        here.mkdir(exist_ok=True)
+        monkeypatch.chdir(here)
+        (error,) = cluster.map(told, [0], return_exceptions=True)
+    says = f"stands in {here}" if local else "a folder of its own"
+    assert isinstance(error, FileNotFoundError) and says in "".join(error.__notes__)
+
+
+def test_a_slot_has_the_callers_arguments_and_whole_streams(
+    local_bed: LocalBed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sys.argv` is as at home; stdout and stderr do what a text stream does, and what they are given is kept."""
+    monkeypatch.setattr(sys, "argv", ["mine.py", "--fast", "ä\udcff"])
+
+    def facts(item: int) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            stream.write("é\ud800 ")
+            stream.buffer.write("ü\n".encode())
+            stream.writelines(["one ", "two\n"])
+            stream.flush()
+            stream.reconfigure(line_buffering=True)
+            assert stream.writable() and not stream.readable() and not stream.closed and not stream.isatty()
+            assert stream.name in ("<stdout>", "<stderr>") and os.fstat(stream.fileno())
+            assert stream.buffer.name == stream.name and stream.buffer.raw.fileno() == stream.fileno()
+            assert (stream.mode, stream.encoding, stream.errors) == ("w", "utf-8", "backslashreplace")
+            assert stream.newlines is None
+        with contextlib.redirect_stdout(sys.stderr):
+            print("three")
+        subprocess.run(["true"], stdout=sys.stdout, stderr=sys.stderr, check=True)
+        return sys.argv
+
+    with Cluster(workers=1, backend=local_bed.backend, progress=False) as cluster:
+        run = cluster.start(facts, [0])
+        assert run.results() == [["mine.py", "--fast", "ä\udcff"]]
+        assert dict(run.logs()) == {0: 2 * "é\\ud800 ü\none two\n" + "three\n"}
+
+
+def test_hashes_are_alike_on_all_workers(local_bed: LocalBed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that sets have one order, unless the user wants another seed."""
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    code = "print(hash('a'))"
+    for seed in ("0", "7"):
+        wanted = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, stdout=-1)
+        with Cluster(workers=2, slots=2, backend=local_bed.backend, progress=False) as cluster:
+            assert set(cluster.map(hash, ["a"] * 8, chunk_size=1)) == {int(wanted.stdout)}
+        monkeypatch.setenv("PYTHONHASHSEED", "7")
+
+
+class Asks:
+    """Something that is called, and awaited then."""
+
+    async def __call__(self, item: int) -> int:
+        return item
+
+
+def test_coroutine_functions_are_awaited(local_bed: LocalBed) -> None:
+    """In one loop a slot, so that what belongs to a loop can be kept; by whichever way a coroutine comes."""
+    loops: list[int] = []
+
+    async def awaits(item: int) -> int:
+        await asyncio.sleep(0)
+        loops.append(id(asyncio.get_running_loop()))
+        return len(set(loops))
+
+    async def more(base: int, item: int) -> int:
+        return base + await asyncio.to_thread(abs, item)
+
+    async def fails(item: int) -> None:
+        raise LookupError(item)
+
+    with Cluster(workers=1, backend=local_bed.backend, progress=False, return_exceptions=True) as cluster:
+        assert cluster.map(awaits, range(4)) == [1, 1, 1, 1]
+        assert cluster.map(functools.partial(more, 10), [-1, -2]) == [11, 12]
+        assert cluster.map(Asks(), [3]) == [3]
+        assert repr(cluster.map(fails, [4])) == "[LookupError(4)]"
+        assert cluster.submit(more, 1, -1).result() == 2
+
+
+def test_an_idle_slot_ends_in_order(local_bed: LocalBed) -> None:
+    """What it has open is flushed and what it has registered is called, by the time that the map gives its values."""
+    notes, files = local_bed.notes, list[Any]()
+
+    def write(item: int) -> None:
+        if not files:
+            files.append((notes / "kept").open("w"))
+            atexit.register((notes / "asked").write_text, "yes")
+        files[0].write(f"{item} ")
+
+    starburst_map(write, range(4), workers=1, backend=local_bed.backend, progress=False)
+    assert (notes / "kept").read_text() == "0 1 2 3 " and (notes / "asked").read_text() == "yes"
