@@ -33,7 +33,6 @@ from tests.testbed.bed import REPOSITORY
 
 _WHOLE_S = 180.0  #: a schedule that takes longer hangs
 _GONE_S = 45.0  #: what it leaves is gone after so long
-_DESCRIPTORS = 3  #: that a driver keeps: those of the store's threads
 _MOST_TROUBLES = 6
 _WITHIN_S = 6.0  #: troubles begin within so long of the run
 _SHELL = (["runs"], ["runs", "--json"], ["status", "last"], ["logs", "last"], ["failures", "last"])
@@ -270,8 +269,8 @@ class Trial:
         """A driver that has nothing more to do has let go of all it opened."""
         self._driver.ask_no_more()
         while (said := self._driver.said.get(timeout=_GONE_S)) is not None:
-            if said["event"] == "closed" and said["descriptors"] > _DESCRIPTORS:
-                raise Broken(f"the driver keeps {said['descriptors']} descriptors")
+            if said["event"] == "closed" and said["kept"]:
+                raise Broken(f"the driver keeps descriptors: {', '.join(sorted(said['kept']))}")
 
     def _gone(self, backend: Backend, *, pruned: bool) -> None:
         until = time.monotonic() + _GONE_S
