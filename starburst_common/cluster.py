@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -25,7 +24,7 @@ from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunState
 from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, refuse_unknown
-from starburst_common.patience import bounded, patiently
+from starburst_common.patience import at_exit, bounded, patiently
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
@@ -318,7 +317,7 @@ _held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not clo
 os.register_at_fork(after_in_child=_held.clear)
 
 
-@atexit.register
+@at_exit
 def _let_go() -> None:
     """Clusters that nobody closed let go of their workers, which a run that goes on keeps."""
     for fleet in _held.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import threading
@@ -40,6 +39,7 @@ from starburst_common.model import (
     without,
 )
 from starburst_common.names import GENERATIONS, RunNames, made_at, work_queue
+from starburst_common.patience import at_exit
 from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth
 from starburst_common.reconcile import (
@@ -814,7 +814,7 @@ _live: WeakSet[Driver] = WeakSet()
 os.register_at_fork(after_in_child=_live.clear)
 
 
-@atexit.register
+@at_exit
 def _close_books() -> None:
     """Runs of this process that are about to end do so before it does; others go on without it."""
     until = time.monotonic() + _EXIT_S

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -15,19 +16,20 @@ from weakref import WeakSet
 
 from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
-from starburst_common.begin import begin
+from starburst_common.begin import begin, undo
 from starburst_common.code import PackedFunction, pack_function
 from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, RunCancelled, RunStopped
+from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleet import Fleet
 from starburst_common.latest import let_go
 from starburst_common.model import Failure
 from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
+from starburst_common.patience import at_exit
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.raised import named
-from starburst_common.run import Run
+from starburst_common.run import CLOSE_S, Run
 from starburst_common.spec import Spec
 
 _log = our_log()
@@ -89,6 +91,7 @@ class StarburstExecutor(Executor):
         self._shut = self._soon = False
         self._beginning = False  # a thread begins the run, which may take as long as building an image
         self._broken: str = ""
+        self._left = False  # who waited for its end was interrupted
         self._run: Run | None = None
         self._driver: Driver | None = None
         self._threads: list[threading.Thread] = []
@@ -141,18 +144,25 @@ class StarburstExecutor(Executor):
         return chain.from_iterable(super().map(partial(_call_each, fn), groups, timeout=timeout))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """No more calls; with `wait`, return when every future is done and the workers are gone."""
+        """No more calls; with `wait`, return when every future is done and the workers are gone.
+
+        Where that wait is interrupted, as by Ctrl-C, the calls go on until the process ends, which then cancels them.
+        """
         with self._moved:
             self._shut = True
             if cancel_futures:
                 for future, *_ in self._pending:
                     future.cancel()
             self._moved.notify_all()
-            if wait:
-                self._moved.wait_for(lambda: not self._beginning)
         if wait:
-            for thread in self._threads:
-                thread.join()
+            try:
+                with self._moved:
+                    self._moved.wait_for(lambda: not self._beginning)
+                for thread in self._threads:
+                    thread.join()
+            except BaseException:
+                self._left = True
+                raise
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -184,19 +194,30 @@ class StarburstExecutor(Executor):
         spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False)
         driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
         self._feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere)
-        self._feed.waits = driver.input_waits
+        self._feed.waits = self._input_waits
         run = Run(backend, spec, driver)
         self._driver, self._slots = driver, fleet.slots
-        driver.start()
         threads = [
             threading.Thread(target=body, args=(run, driver), name=f"starburst-{body.__name__}-{run_id}", daemon=True)
             for body in (self._send, self._resolve)
         ]
-        self._threads += threads
-        for thread in threads:
-            thread.start()
+        try:
+            driver.start()
+            for thread in threads:
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:  # as where the system allows no more threads
+            undo(fleet, self._feed)
+            raise
         _live.add(self)
         return run
+
+    def _input_waits(self, error: OSError | None) -> None:
+        """As long as there is somebody to send to."""
+        assert self._driver is not None
+        if error is not None and self._broken:
+            raise RunStopped(self._broken)
+        self._driver.input_waits(error)
 
     def _expected(self) -> int:
         """Chunks for which a worker starts before they are there: one, once."""
@@ -331,7 +352,7 @@ class StarburstExecutor(Executor):
             self._sent.clear()
             self._pending.clear()
         try:
-            run.wait()
+            run.wait(CLOSE_S)
         except Exception as error:
             _log.warning("run %s was left as it is: %s", run.id, error)
         if self._own_backend and self._fleet is None:
@@ -363,8 +384,17 @@ def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list
 _live: WeakSet[StarburstExecutor] = WeakSet()
 
 
-@atexit.register
+os.register_at_fork(after_in_child=_live.clear)
+
+
+@at_exit
 def _shut_down_all() -> None:
-    """As the standard executors: the interpreter waits for what was submitted."""
+    """As the standard executors: the interpreter waits for what was submitted; once it is interrupted, for no more."""
+    with suppress(KeyboardInterrupt):
+        for executor in list(_live):
+            if not executor._left:
+                executor.shutdown()
     for executor in list(_live):
-        executor.shutdown()
+        if executor._driver is not None:
+            with suppress(StarburstError, OSError):
+                executor._driver.cancel()  # it ends its run while the process waits for its books to be closed

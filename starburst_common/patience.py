@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from starburst_common.errors import Exists, NotFound
@@ -57,6 +59,17 @@ def bounded(what: str, seconds: float) -> Waits:
             raise error
 
     return waits
+
+
+def at_exit(call: Callable[[], None]) -> Callable[[], None]:
+    """Have the interpreter make a call at its end, which may wait: Ctrl-C ends that, and nothing is printed of it."""
+
+    def made() -> None:
+        with suppress(KeyboardInterrupt, SystemExit):
+            call()
+
+    atexit.register(made)
+    return call
 
 
 def create_ours(store: ObjectStore, key: str, body: Buffer | Sequence[Buffer]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import time
@@ -16,7 +15,7 @@ from weakref import WeakSet
 from starburst_common.errors import NotFound, Refused, RunCancelled, RunStopped, StarburstError
 from starburst_common.model import RunId, RunState
 from starburst_common.names import RunNames
-from starburst_common.patience import Waits, patiently
+from starburst_common.patience import Waits, at_exit, patiently
 from starburst_common.ports import Backend
 from starburst_common.reconcile import DIED
 from starburst_common.spec import read_end
@@ -190,7 +189,7 @@ def _whole(backend: Backend, run: RunId) -> bool:
 _given: WeakSet[SignOfLife] = WeakSet()
 
 
-@atexit.register
+@at_exit
 def _say_so() -> None:
     """Who exits while it feeds says so, and nobody waits for it."""
     for sign in list(_given):

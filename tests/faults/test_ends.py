@@ -314,6 +314,73 @@ futures = [executor.submit(add, item) for item in range(20)]
     assert [*bed.backend.store.list(FLEETS)] == []
 
 
+EXECUTORS = {
+    "in a with block": """
+with Told(2, backend=backend) as executor:
+    [executor.submit(double, item) for item in range(400)][-1].result()
+""",
+    "that nobody shut down": """
+executor = Told(2, backend=backend)
+[executor.submit(double, item) for item in range(400)][-1].result()
+""",
+    "of a cluster": """
+with Cluster(workers=2, backend=backend, progress=False) as cluster:
+    futures = [cluster.submit(double, item) for item in range(400)]
+    cluster._executor.__class__ = Told
+    futures[-1].result()
+""",
+}
+
+
+@pytest.mark.parametrize("way", [*EXECUTORS][:1] + [pytest.param(way, marks=pytest.mark.rest) for way in EXECUTORS][1:])
+def test_ctrl_c_ends_an_executor_and_the_next_one_its_process(local_bed: LocalBed, way: str) -> None:
+    """The first comes to the caller, whose calls are waited for; the second cancels their run, and the process ends."""
+    bed = local_bed
+    text = f"""
+class Told(StarburstExecutor):
+    def shutdown(self, *args, **kwargs):
+        print("waits", flush=True)
+        super().shutdown(*args, **kwargs)
+double = noting(notes, seconds=0.5)
+{EXECUTORS[way]}
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(script(bed, text), stdout=pipe, stderr=pipe, text=True) as process:
+        bed.until(lambda: len(bed.calls()) > 2)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None and process.stdout.readline() == "waits\n"
+        before = len(bed.calls())
+        bed.until(lambda: len(bed.calls()) > before + 2)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert "KeyboardInterrupt" in said and "Exception ignored" not in said
+    (run,) = bed.backend.store.folders(RUNS)
+    assert attach(run, backend=bed.backend).status().state is RunState.CANCELLED
+    assert len(bed.calls()) < 400
+
+
+@pytest.mark.rest
+def test_many_ctrl_c_end_a_process_at_once(local_bed: LocalBed) -> None:
+    """Whatever the end of the process waits for, another one ends it; the run ends by itself, and nothing is said."""
+    bed = local_bed
+    text = """
+backend = slow_to_write(open_place(sys.argv[1]), "/end", seconds=600.0, tell=True)
+with StarburstExecutor(2, backend=backend) as executor:
+    [executor.submit(noting(notes, seconds=0.5), item) for item in range(400)][-1].result()
+"""
+    with subprocess.Popen(script(bed, text), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        bed.until(lambda: len(bed.calls()) > 2)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        said = process.communicate()[1]
+    assert "Exception ignored" not in said
+    (run,) = bed.backend.store.folders(RUNS)
+    with pytest.raises(RunCancelled):
+        attach(run, backend=bed.backend).results(timeout=60)
+    assert len(bed.calls()) < 400
+
+
 def test_an_outage_at_the_end_takes_no_answers_along(bed: Bed) -> None:
     """The fleet cannot be let go of at first: that is tried again, and what was answered is returned."""
     outages = iter(range(3))
