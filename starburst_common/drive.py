@@ -112,6 +112,7 @@ class Driver:
         self.input_error: BaseException | None = None
         self.error: BaseException | None = None
         self.closed = False  #: cleaned up as well
+        self.gone = False  #: somebody removed what says that there is such a run
         self._names = RunNames(run)
         self._expected = expected
         self.refused = ""  #: an outcome that was damaged so often that it is given up, if there is one
@@ -267,6 +268,10 @@ class Driver:
                 except OSError as error:
                     self._waits_for(str(error))
                     time.sleep(_RETRY_S)
+                except NotFound:
+                    finished = self._ended_elsewhere()
+                    if not finished:
+                        raise
                 except Denied as error:
                     self._impossible = str(error)
                     finished = self._carry_out([Finish(RunState.STOPPED, self._impossible)])
@@ -283,12 +288,7 @@ class Driver:
         """Look, decide, act; True once the run is finished."""
         self._read_on()
         self._send_again()
-        if self._silent and (end := self._end_elsewhere()) is not None:
-            if self._watch is not None:
-                self._read_input()
-            self._list_outcomes()  # there may be answers that only who ended it has heard of
-            self.over(end)
-            self._clean_up()
+        if (self._silent or not self._there(self._names.spec)) and self._ended_elsewhere():
             return True
         if time.monotonic() - self._told_at > _TELL_S:
             self.tell()
@@ -348,14 +348,37 @@ class Driver:
                 with suppress(Refused):
                     self.plan(planned_chunks(self.backend, self.run, key))
 
+    def _ended_elsewhere(self) -> bool:
+        """Whether another process has ended the run, or removed it; then it is over for us, too."""
+        end = self._end_elsewhere()
+        if end is None:
+            return False
+        if not self.gone:
+            if self._watch is not None:
+                self._read_input()
+            self._list_outcomes()  # there may be answers that only who ended it has heard of
+        self.over(end)
+        self._clean_up()
+        return True
+
     def _end_elsewhere(self) -> dict[str, Any] | None:
         """How another process ended the run; None if it has not."""
         end = read_end(self.backend, self.run)
         if end is None and not self._there(self._names.spec):
-            self.backend.store.delete_folder(self._names.folder)  # what we have written since
-            reason = "it was removed, or who began it gave it up before its input was whole: nothing of it is kept"
-            return {"state": RunState.STOPPED, "reason": reason, "ended_at": time.time(), "input_lost": True}
+            self.gone = True
+            place, lacks = self.backend.store.place, self.ledger.items is None
+            if self._kept:
+                state, reason = RunState.DAMAGED, f"{self._names.spec} is gone from {place}"
+            else:
+                state, by = RunState.STOPPED, ", or who began it gave it up before its input was whole" * lacks
+                reason = f"its store is gone: somebody removed it{by}: nothing of it is kept in {place}"
+            return {"state": state, "reason": reason, "ended_at": time.time(), "input_lost": lacks}
         return end
+
+    @property
+    def _kept(self) -> bool:
+        """Whether anything is kept of it but what comes late."""
+        return not all(map(self._names.comes_late, self.backend.store.list(self._names.folder)))
 
     def _decided(self) -> bool:
         """Whether the run is to end, as can be seen without asking anybody."""
@@ -467,7 +490,7 @@ class Driver:
             outcome, _ = find_outcome(self.backend, self.run, span)
         except UnknownVersion:
             raise
-        except Refused as error:
+        except (NotFound, Refused) as error:
             self._found_damaged(span, str(error))
             return None
         if not self._as_told(summary_fields(outcome)):
@@ -748,6 +771,8 @@ class Driver:
 
     def _finish(self, action: Finish) -> bool:
         ledger, store = self.ledger, self.backend.store
+        if not self._there(self._names.spec) and self._ended_elsewhere():
+            return True
         with self.changed:
             if action.state in (RunState.SUCCEEDED, RunState.FAILED) and not ledger.complete:
                 return False  # an answer was found to be damaged meanwhile

@@ -31,8 +31,8 @@ _FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Al
 class Objects:
     """`ObjectStore` over any obstore store; see `starburst_common.ports` for what it promises."""
 
-    def __init__(self, store: obstore.store.ObjectStore) -> None:
-        self._store = store
+    def __init__(self, store: obstore.store.ObjectStore, place: str) -> None:
+        self._store, self.place = store, place
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         with speaking_of(key):
@@ -98,7 +98,7 @@ class FolderObjects(Objects):
         from obstore.store import LocalStore
 
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        super().__init__(LocalStore(str(folder)))
+        super().__init__(LocalStore(str(folder)), str(folder))
         self._folder = folder
         self._clock = FolderClock(clock)
 
@@ -142,7 +142,9 @@ class FolderObjects(Objects):
                     return
                 except FileNotFoundError:  # its folder is not there yet, or was removed meanwhile
                     if not tries_left:
-                        raise
+                        raise Unavailable(
+                            f"{self.place} is gone: put it back, or stop what uses it and start again"
+                        ) from None
                     with suppress(FileNotFoundError):
                         for folder in reversed([each for each in place.parents if each.is_relative_to(self._folder)]):
                             folder.mkdir(mode=0o700, exist_ok=True)

@@ -25,6 +25,8 @@ class Entry(NamedTuple):
 class ObjectStore(Protocol):
     """Named bytes. A reader sees an object whole or not at all, and at once after its write returned."""
 
+    place: str  #: where it is, for people: a folder or a bucket
+
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         """Write a new object, whole or from parts. If the key is taken, raises `Exists` and leaves it as it was.
 

@@ -304,7 +304,11 @@ class Run:
     def _driving(self) -> Driver:
         """Its driver; a new one where there is none, or where that has failed."""
         if self._spec.damage:
-            self._spec = Spec.read(self._backend, self.id)  # says of which kind the damage is, if it still is there
+            self._must_be_kept()
+            try:
+                self._spec = Spec.read(self._backend, self.id)  # says of which kind the damage is, if it still is there
+            except NotFound as error:
+                raise Refused(f"run {self.id}: {self._spec.damage}") from error
         if self._driver is None or self._driver.error is not None:
             self._must_be_kept()
             driver = recovered(self._backend, self._spec)
@@ -392,24 +396,31 @@ class Run:
             raise driver.error
         if driver.input_error is not None:
             raise driver.input_error
-        if lost := driver.lost():
+        if not driver.gone and (lost := driver.lost()):
+            self._must_be_kept()
             why = next(iter(driver.damaged.values()), "they were to be answered again")
             raise AnswersLost(
                 f"run {self.id}: {driver.damage()}: {why}. It is over, so they are not run again: start a new run for "
                 f"them, or make one call here with `starburst replay {self.id} {lost[0].lo}`; "
                 "iter_completed() gives the others"
             )
-        if driver.refused:
+        if driver.refused and not driver.gone:
             raise Refused(driver.refused)
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
             if stop_early and (first := self._first_failure(driver, deadline)) is not None:
                 raise exception_of(first)
             ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
             kind = ended.get(driver.state, InputLost if driver.input_lost else RunStopped)
-            raise kind(
-                f"run {self.id}: {driver.reason}; {driver.ledger.answered} items were answered: "
-                f"attach({self.id!r}).iter_completed() gives them"
-            )
+            raise kind(f"run {self.id}: {driver.reason}; {self._what_is_kept(driver)}")
+
+    def _what_is_kept(self, driver: Driver) -> str:
+        """How many items were answered, and where the answers are: in the store, if whoever attaches can read them."""
+        answered = f"{driver.ledger.answered} items were answered"
+        try:
+            Spec.read(self._backend, self.id)
+        except (NotFound, Refused):
+            return f"{answered}: start a new run for the others"
+        return f"{answered}: attach({self.id!r}).iter_completed() gives them"
 
     def _first_failure(self, driver: Driver, deadline: float | None) -> Failure | None:
         with driver.changed:

@@ -71,7 +71,7 @@ class S3Objects(Objects):
             client_options={"allow_http": True},  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
             retry_config={"backoff": _BACKOFF, "max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
         )
-        super().__init__(store)
+        super().__init__(store, f"s3://{bucket}")
         self.bucket, self._clients = bucket, clients
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from starburst_common import Cluster, ItemFailed, RunState, attach
+from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach
 from starburst_common.errors import AnswersLost, InputLost, Refused
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
@@ -35,7 +35,7 @@ from starburst_common.stored import create_outcome, find_outcome
 from starburst_common.wire import outcome_bytes, summary_fields
 from starburst_worker.duty import Duty
 from starburst_worker.settle import Part, Settler
-from tests.faults.conftest import Bed, LocalBed
+from tests.faults.conftest import Bed, LocalBed, noting
 
 _START = """
 import os, sys
@@ -240,6 +240,42 @@ def test_an_outcome_that_is_damaged_while_the_run_goes_on_is_answered_again(
         assert sorted(run.logs()) == [(item, f"this is {item}\n") for item in range(8)]
         assert run.wait().answered == 8
     assert bed.calls() == {0: 1, 1: 1, 2: 2, 3: 2, 4: 2, 5: 2, 6: 1, 7: 1}
+
+
+REMOVED = {
+    "runs/{run}/spec": r"runs/{run}/spec is gone from {store}; \d+ items were answered: start a new run",
+    "runs/{run}": r"its store is gone: somebody removed it: nothing of it is kept in {store}; \d+ items were answered",
+    ".": r"its store is gone: somebody removed it: nothing of it is kept in {store}; \d+ items were answered",
+    "..": r"its store is gone: somebody removed it: nothing of it is kept in {store}; \d+ items were answered",
+}
+
+
+@pytest.mark.parametrize(
+    "what", [*[*REMOVED][:2], *(pytest.param(what, marks=pytest.mark.rest) for what in [*REMOVED][2:])]
+)
+@pytest.mark.parametrize("inline", [True, pytest.param(False, marks=pytest.mark.rest)])
+def test_who_removes_what_a_run_needs_ends_it(alone: LocalBed, what: str, *, inline: bool) -> None:
+    """No item fails: the run stops at once and says what is gone, and where. Nothing else of it is removed by us."""
+    backend = alone.backend if inline else replace(alone.backend, inline_bytes=0)
+    alone.notes.mkdir()
+    with Cluster(workers=2, backend=backend, progress=False) as cluster:
+        run = cluster.start(noting(alone.notes, seconds=0.1), range(1000), chunk_size=2)
+        alone.until(lambda: run.status().answered > 10)
+        store = alone.home / "store"
+        gone = store / what.format(run=run.id)
+        gone.resolve().rename(alone.home.parent / "gone")
+        with pytest.raises(RunStopped, match=REMOVED[what].format(run=run.id, store=store)) as raised:
+            run.results(timeout=60)
+        assert not isinstance(raised.value, InputLost)
+    if what.endswith("spec"):
+        held = attach(run.id, backend=alone.backend)
+        assert held.status().state is run.status().state is RunState.DAMAGED
+        assert len([*alone.backend.store.list(RunNames(run.id).outcomes)]) > 5
+        with pytest.raises(Refused, match="spec is gone"):
+            held.results()
+        held.cancel()
+        held.remove()
+        assert [*alone.backend.store.list(RunNames(run.id).folder)] == []
 
 
 def test_two_that_answer_a_damaged_outcome_again_agree(bed: Bed) -> None:

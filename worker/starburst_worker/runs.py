@@ -75,6 +75,10 @@ class Runs:
             self._known[run] = known
             return known
 
+    def over(self, run: RunId) -> bool:
+        """Whether nobody wants its items any more, looked at now."""
+        return self._over(RunNames(run))
+
     def _spec(self, names: RunNames) -> dict[str, Any]:
         spec, _ = read_document(unseal(self._backend.key, names.spec, self._backend.store.get(names.spec)), names.spec)
         if spec.whole("wire") != WIRE_VERSION:

@@ -243,6 +243,9 @@ class Supervisor:
                 receipt=message.receipt,
             )
         except (Refused, NotFound) as error:
+            if self._runs.over(RunId(run)):  # so it may have been removed
+                self._finish(message.receipt)
+                return None
             _log.error("cannot run items %s of %s: %s", chunk.span, run, error)
             failed = refuse(chunk, FailureKind.IMPORT, type(error).__name__, str(error), self._duty.worker)
             self._settling.put(lambda: self._settler.settle(RunId(run), failed))
