@@ -19,11 +19,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-import cloudpickle
-
 from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
-from starburst_common.raised import printed
+from starburst_common.raised import named, packed, printed
 from starburst_common.within import explain
 
 if TYPE_CHECKING:
@@ -42,10 +40,22 @@ class Reply:
     """
 
     value: Any = None
-    error: Exception | None = None
+    error: bytes | None = None  #: pickled
     traceback: str = ""
     records: list[logs.Record] = field(default_factory=list)
     transactions: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def exception(self) -> Exception:
+        """The error, with its traceback."""
+        from starburst_common.answers import with_traceback
+
+        assert self.error is not None, "there is one"
+        try:
+            found = pickle.loads(self.error)
+        except Exception as why:
+            found = UnpicklableResult(f"the task raised an exception that does not unpickle here: {named(why)}")
+        return with_traceback(found, self.traceback)
 
 
 class RemoteCall:
@@ -179,13 +189,11 @@ class _Loaded:
         return getattr(self._loader, name)
 
 
-def _portable(exc: Exception) -> Exception:
-    """The exception, or one of ours that names it where it would not survive the way home."""
-    try:
-        cloudpickle.loads(cloudpickle.dumps(exc))
-    except Exception as reason:
-        return UnpicklableResult(
-            f"the task raised {type(exc).__module__}.{type(exc).__qualname__}: {exc}; that exception cannot be sent "
-            f"back ({reason}): give it picklable arguments, or raise another one from it"
+def _portable(exc: Exception) -> bytes:
+    """The exception pickled, or one of ours that names it where it would not survive the way home."""
+    return packed(exc) or pickle.dumps(
+        UnpicklableResult(
+            f"the task raised {type(exc).__module__}.{named(exc)}; that exception cannot be sent back: "
+            "give it picklable arguments, or raise another one from it"
         )
-    return exc
+    )

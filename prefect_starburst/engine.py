@@ -30,7 +30,6 @@ from prefect_starburst.call import Reply
 from prefect_starburst.facts import CallContext
 from prefect_starburst.internals import run_coro_as_sync, run_task_async, should_log_prints, task_run_logger
 from prefect_starburst.loop import EngineLoop
-from starburst_common.answers import RemoteTraceback
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
 
 R = TypeVar("R")
@@ -144,7 +143,7 @@ class Stub:
         if reply.records:
             logs.replay(reply.records, task_run_logger(context.task_run, self._task).extra or {})
         if reply.error is not None:
-            raise reply.error from RemoteTraceback(reply.traceback)
+            raise reply.exception
         return reply.value
 
     def crashed(self, crash: BaseException) -> State[Any]:

@@ -76,15 +76,27 @@ def _unreadable(index: int, error: BaseException) -> Failure:
 def exception_of(failure: Failure) -> Exception:
     """A failure as the exception to raise: the user's own where it could be sent, else an `ItemFailed`.
 
-    Its `__cause__` shows the remote traceback.
+    Its `__cause__` shows the remote traceback; where it has a cause of its own, the last cause does.
     """
     error = _unpickled(failure)
     if error is None:
         kind = UnpicklableResult if failure.error == "UnpicklableResult" else _TYPES[failure.kind]
-        name = "" if kind is not ItemFailed or not failure.error else f"{failure.error}: "
-        error = kind(f"item {failure.index}: {name}{failure.message}")
-    if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
+        name = failure.error if kind is ItemFailed or not failure.message else ""
+        error = kind(": ".join(filter(None, [f"item {failure.index}", name, failure.message])))
+    return with_traceback(error, failure.traceback)
+
+
+def with_traceback(error: Exception, text: str) -> Exception:
+    """The exception, with the worker's traceback as its cause, or as that of the last that it came from."""
+    last: BaseException = error
+    seen = {id(last)}
+    while (origin := last.__cause__ or (None if last.__suppress_context__ else last.__context__)) is not None:
+        if id(origin) in seen:
+            break
+        seen.add(id(origin))
+        last = origin
+    if text:
+        last.__cause__ = RemoteTraceback(text)
     return error
 
 

@@ -23,11 +23,13 @@ def dumps(value: Any, *, buffer_callback: Callable[[PickleBuffer], Any] | None =
     '/home/me/mine.py'
     """
     out = io.BytesIO()
-    _Pickler(out, 5, buffer_callback=buffer_callback).dump(value)
+    Pickler(out, 5, buffer_callback=buffer_callback).dump(value)
     return out.getvalue()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, with that difference."""
+
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is not CodeType:
             return super().reducer_override(obj)

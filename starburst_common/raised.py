@@ -1,8 +1,14 @@
-"""An exception in; what it says, as text that travels, out."""
+"""An exception in; out what travels: its text, and itself, whatever its constructor asks for."""
 
 from __future__ import annotations
 
+import copyreg
+import io
 import traceback
+from contextlib import suppress
+from typing import Any
+
+from starburst_common.unpickled import loads_beside
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
 
@@ -26,3 +32,136 @@ def printed(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+
+
+# --- the exception itself ---------------------------------------------------------------------------------------------
+
+PACKED_BYTES = 256 << 10  #: at most of an exception that is sent itself: who asks for answers holds all that failed
+
+
+def packed(error: BaseException) -> bytes | None:
+    """Pickled with class, arguments, state and notes, and what it came from where that can be; None if it cannot be.
+
+    It comes back without its constructor being called: many take other arguments than they hand on, or reshape them.
+    """
+    if not isinstance(error, Exception):
+        return None  # SystemExit and the like must not end whoever raises them again
+    for chained in (True, False):
+        try:
+            pickled = _dumps(error, chained=chained)
+            if len(pickled) <= PACKED_BYTES and type(loads_beside(pickled)) is type(error):
+                return pickled
+        except BaseException:
+            continue
+    return None
+
+
+def _dumps(error: Exception, *, chained: bool) -> bytes:
+    from starburst_common import byvalue  # cloudpickle takes its time
+
+    class Pickler(byvalue.Pickler):
+        def reducer_override(self, value: Any) -> Any:
+            return (
+                _reduced(value, chained=chained)
+                if isinstance(value, BaseException)
+                else super().reducer_override(value)
+            )
+
+    out = io.BytesIO()
+    Pickler(out, 5).dump(error)
+    return out.getvalue()
+
+
+def _reduced(error: BaseException, *, chained: bool) -> Any:
+    """As `__reduce_ex__` has it."""
+    told = _as_it_says(error) or _as_it_is(error)
+    origin = (error.__cause__, error.__context__) if chained else (None, None)
+    state = (told[2], getattr(error, "__notes__", None), *origin, error.__suppress_context__)
+    return *told[:2], state, None, None, _complete
+
+
+def _as_it_says(error: BaseException) -> tuple[Any, ...] | None:
+    """By its own word, if it has any that is not Python's, and if that makes such an exception."""
+    kind = type(error)
+    words = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+    own = any(word in vars(each) for each in kind.__mro__ if each.__module__ != "builtins" for word in words)
+    if not own and kind not in copyreg.dispatch_table:
+        return None
+    try:
+        told = copyreg.dispatch_table[kind](error) if kind in copyreg.dispatch_table else error.__reduce_ex__(5)
+        make, args, state, *more = (*told, None, None, None, None)[:6]
+        copy = make(*args)
+        _take(copy, state)
+    except Exception:
+        return None
+    if type(copy) is not kind or any(more) or text_of(copy) != text_of(error):
+        return None
+    return make, args, state
+
+
+def _as_it_is(error: BaseException) -> tuple[Any, ...]:
+    """Class, arguments and state, whatever its constructor did to get there."""
+    base = _base(type(error))
+    told: Any = base.__reduce__(error)
+    _, given, *rest = told
+    if isinstance(error, BaseExceptionGroup):
+        given = (error.message, list(error.exceptions))
+    state = {**(rest[0] if rest else {}), **_slots(error)}
+    return _remade, (type(error), given, error.args), _State(state)
+
+
+class _State(dict[str, Any]):
+    """What an exception has, to be put down as it is."""
+
+
+def _slots(error: BaseException) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in type(error).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            name = f"_{kind.__name__.lstrip('_')}{slot}" if slot[:2] == "__" and slot[-2:] != "__" else slot
+            with suppress(AttributeError):
+                found[name] = object.__getattribute__(error, name)
+    return {name: value for name, value in found.items() if name not in ("__dict__", "__weakref__")}
+
+
+def _base(kind: type[BaseException]) -> type[BaseException]:
+    """The class of Python's own that says how its objects lie in memory."""
+    while kind.__module__ != "builtins":
+        kind = kind.__base__  # type: ignore[assignment]
+    return kind
+
+
+def _remade(kind: type[BaseException], given: tuple[Any, ...], args: tuple[Any, ...]) -> BaseException:
+    """An exception of a class, without its constructor; Python's own takes what it keeps: `errno`, the encoding …"""
+    base = _base(kind)
+    error = base.__new__(kind, *given)
+    with suppress(Exception):
+        base.__init__(error, *given)
+    _put(error, args=args)
+    return error
+
+
+def _complete(error: BaseException, state: Any) -> None:
+    own, notes, cause, context, suppressed = state
+    _take(error, own)
+    if notes is not None:
+        _put(error, __notes__=notes)
+    _put(error, __cause__=cause, __context__=context)
+    _put(error, __suppress_context__=suppressed)  # a cause has set it
+
+
+def _put(error: BaseException, **values: Any) -> None:
+    for name, value in values.items():
+        object.__setattr__(error, name, value)  # a frozen dataclass lets nobody else
+
+
+def _take(error: BaseException, state: Any) -> None:
+    if isinstance(state, _State):
+        for name, value in state.items():
+            try:
+                object.__setattr__(error, name, value)
+            except AttributeError:  # of a property, say, whose name is taken in its dictionary
+                vars(error)[name] = value
+    elif state is not None:
+        error.__setstate__(state)

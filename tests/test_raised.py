@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
 from starburst_common import Cluster, RunState, StarburstExecutor
+from starburst_common.answers import RemoteTraceback
 from starburst_common.errors import UnpicklableResult
 from starburst_common.ports import Backend
+from tests import raised_types
+from tests.raised_types import EXCEPTIONS, OF_LIBRARIES
 
 
 class TwoArguments(Exception):
@@ -157,3 +161,26 @@ def test_a_value_that_this_process_lacks_the_class_of_is_a_failure_here(backend:
         assert isinstance(futures[3].exception(), UnpicklableResult)
         assert futures[7].result() == 7
         assert executor.submit(make, 9).result() == 9
+
+
+@pytest.mark.parametrize("those", [EXCEPTIONS, pytest.param(OF_LIBRARIES, marks=pytest.mark.rest)])
+def test_an_exception_comes_home_as_it_was(backend: Backend, those: dict[str, Any]) -> None:
+    """Class, text, arguments, state, notes, cause and context: of users and of libraries, whatever constructors want.
+
+    Nothing is lost on the way, as it would not be in a loop; the worker's traceback ends the chain.
+    """
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        got = cluster.map(raised_types.raises, those, return_exceptions=True)
+    for (what, (make, same)), error in zip(those.items(), got, strict=True):
+        made = make()
+        assert type(error) is type(made), (what, error)
+        assert str(error) == str(made), what
+        assert what == "pydantic" or [*map(repr, error.args)] == [*map(repr, made.args)], what
+        for name in same:
+            assert attrgetter(name)(error) == attrgetter(name)(made), (what, name)
+        if what != "frozen dataclass":
+            assert error.__notes__[0] == f"of {what}"
+        assert isinstance(error.__cause__, raised_types.Reshapes) and str(error.__cause__) == "no peace here", what
+        assert isinstance(error.__context__, KeyError), what
+        assert isinstance(error.__cause__.__cause__, RemoteTraceback), what
+        assert "raise error from Reshapes" in str(error.__cause__.__cause__), what

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
-from starburst_common.raised import named, printed, text_of
+from starburst_common.raised import named, packed, printed, text_of
 from starburst_common.trust import owner_only
 from starburst_common.within import explain
 from starburst_worker.capture import Capture
@@ -42,7 +42,6 @@ _FLUSH_BYTES = 8 << 20
 FUNCTIONS_BYTES = 64 << 20  #: of functions are kept, the latest, here as in the supervisor
 _BOARD = Struct("=qqqq")
 _MESSAGE, _TRACEBACK, _NAME = 10_000, 20_000, 200  #: characters at most of what is told of a failure
-_PICKLED = 256 << 10  #: bytes at most of an exception that is sent itself
 
 
 class Board:
@@ -262,18 +261,7 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
         "message": f"{message}: {_LACKING}" if kind == "import" and lacking else message,
         "traceback": shortened(printed(error), _TRACEBACK),
     }
-    try:
-        from starburst_common import byvalue
-
-        if not isinstance(error, Exception):
-            return fields, None  # SystemExit and the like must not end whoever raises them again
-        pickled = byvalue.dumps(error.with_traceback(None))
-        if len(pickled) > _PICKLED:
-            return fields, None  # who asks for the answers holds all that failed
-        pickle.loads(pickled)
-    except Exception:
-        return fields, None
-    return fields, pickled
+    return fields, packed(error.with_traceback(None))
 
 
 def _unpicklable(index: int, value: Any, error: BaseException) -> tuple[dict[str, Any], None]:
