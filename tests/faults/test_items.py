@@ -20,6 +20,7 @@ from starburst_common import (
     BadInput,
     Cluster,
     FailureKind,
+    ItemFailed,
     ItemTimeout,
     OutOfMemory,
     RunState,
@@ -155,14 +156,15 @@ def test_sys_exit_fails_the_item_and_ends_nothing_at_home(bed: Bed) -> None:
 
 
 class Awkward(Exception):
-    """Cannot be rebuilt from its arguments."""
+    """Holds what cannot be sent."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} and {two}")
+        self.lock = threading.Lock()
 
 
 def returns_odd_things(item: int) -> Any:
-    """None, an exception as a value, what cannot be pickled, an exception that cannot be rebuilt."""
+    """None, an exception as a value, what cannot be pickled, an exception that cannot be sent."""
     if item == 0:
         return None
     if item == 1:
@@ -182,7 +184,7 @@ def test_odd_results_keep_their_places(bed: Bed) -> None:
     assert got[0] is None
     assert isinstance(got[1], ValueError) and got[1].args == ("as a value",)
     assert isinstance(got[2], UnpicklableResult) and "_thread.lock, cannot be pickled" in str(got[2])
-    assert "Awkward: this and that" in str(got[3])
+    assert type(got[3]) is ItemFailed and str(got[3]) == "item 3: Awkward: this and that"
     assert got[4:] == [4, 5]
 
 
