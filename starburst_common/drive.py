@@ -81,6 +81,8 @@ _NOTICES_KEPT = 10  #: booked notices are deleted by so many
 _LISTING_SHARE = 0.03  #: of the driver's time goes into listings at most
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
 _TELL_S = 600.0  #: a driver says so often that it is there
+READ_S = 600.0  #: a run is kept for so long after somebody read its answers
+_READS = 3  #: so often a reader says in that time that it reads on
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
@@ -137,6 +139,7 @@ class Driver:
         self._quiet_since = time.monotonic()
         self._list_at = time.monotonic() + backend.look_s / 2
         self._told_at = time.monotonic()
+        self._read_told_at = -math.inf
         self._unheard: frozenset[Span] = frozenset()  # outcomes of the last listing that no notice had told of yet
         self._resent = 0  # times, since something was settled
         self._dead = 0  # messages that ended as dead letters, as last seen
@@ -237,6 +240,13 @@ class Driver:
         """Say durably that somebody drives this run."""
         self._told_at = time.monotonic()
         self.backend.store.put(self._names.driven, b"")
+
+    def reads_on(self) -> None:
+        """Say now and then, once it is over, that somebody reads its answers; where that cannot be, nothing is lost."""
+        if self.state.over and not self.gone and time.monotonic() - self._read_told_at > READ_S / _READS:
+            self._read_told_at = time.monotonic()
+            with suppress(Unavailable, Denied):
+                self.tell()
 
     def close(self, otherwise: str = "") -> bool:
         """End a run that nobody drives, if it is due, or else stop it for this reason; whether it has ended."""
@@ -789,6 +799,7 @@ class Driver:
         }
         try:
             store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
+            self._read_told_at = time.monotonic()  # it is kept for as long after its end
         except Exists:  # another driver was first: its word holds
             end = read_end(self.backend, self.run) or end
         self.over(end)

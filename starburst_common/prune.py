@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from starburst_common.drive import READ_S
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import (
@@ -36,10 +37,11 @@ _ABANDONED_S = 3600.0  #: what nothing has happened to for so long may have nobo
 def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     """Remove runs that have expired, and fleets that crashed drivers left; the removed runs.
 
-    A run is kept for `keep_s` from its end. One that goes on is never removed: if nobody drives it any more, it is
-    ended here, as what it is if all its items are answered, or as stopped when nothing has happened to it for `keep_s`;
-    for an hour, if its input is not whole, since who feeds it would have given signs. One that cannot be read is kept
-    for `keep_s` after its last change. `now` is for what will be (wall clock).
+    A run is kept for `keep_s` from its end, and for ten minutes from that and from when somebody last read on in it.
+    One that goes on is never removed: if nobody drives it any more, it is ended here, as what it is if all its items
+    are answered, or as stopped when nothing has happened to it for `keep_s`; for an hour, if its input is not whole,
+    since who feeds it would have given signs. One that cannot be read is kept for `keep_s` after its last change. `now`
+    is for what will be (wall clock).
     """
     ahead = 0.0 if now is None else now - time.time()
     last = _last_pruned(backend)
@@ -95,8 +97,9 @@ def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: flo
     written = {entry.key: entry.written_at for entry in backend.store.entries(names.folder)}
     untouched_s = now - max(written.values(), default=0.0)
     if names.end in written:
+        read_s = now - max(written[names.end], written.get(names.driven, 0.0))
         try:
-            return now - written[names.end] >= backend.keep_s + kept_longer_s(backend, run)
+            return read_s >= READ_S and now - written[names.end] >= backend.keep_s + kept_longer_s(backend, run)
         except Refused as error:
             _log.warning("run %s is damaged: %s", run, error)
             return untouched_s >= backend.keep_s

@@ -379,6 +379,7 @@ class Run:
         follow = in_order(driver, deadline, stop_early=stop_early) if ordered else as_settled(driver, deadline)
         given: list[Span] = []
         for settled, part in follow:
+            driver.reads_on()
             outcome = driver.outcome(settled, deadline)
             if outcome is None:
                 continue

@@ -721,6 +721,10 @@ def test_extend_keeps_a_run_and_prune_removes_the_others(shell: Shell) -> None:
     extended, expired = [run.id for run in list_runs(backend=local_backend(shell.home))]
     assert f"{extended} is kept until " in shell("extend", extended, "3600").stdout
     assert shell("extend", extended, "0").returncode == 2
+    assert "nothing has expired" in shell("prune", STARBURST_KEEP_DAYS="0").stderr
+    for run in (extended, expired):  # it was read ten minutes ago, for so long it would be kept
+        end = shell.home / "store" / "runs" / run / "end"
+        os.utime(end, (end.stat().st_mtime - 600,) * 2)
     assert json.loads(shell("prune", "--json", STARBURST_KEEP_DAYS="0").stdout) == [expired]
     assert "nothing has expired" in shell("prune", STARBURST_KEEP_DAYS="0").stderr
     assert [fields["id"] for fields in json.loads(shell("runs", "--json").stdout)] == [extended]

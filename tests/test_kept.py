@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from starburst_common import RunState, RunStopped, attach, list_runs
+from starburst_common import RunState, RunStopped, attach, list_runs, starburst_map
 from starburst_common.cli.which import find_run
 from starburst_common.config import settings
 from starburst_common.errors import BadInput, NotFound, Refused
@@ -24,6 +26,7 @@ from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.prune import prune
+from starburst_common.run import run_ids
 from starburst_common.spec import Spec
 from starburst_common.wire import document, seal
 
@@ -88,6 +91,26 @@ def test_a_run_is_kept_from_its_end_and_as_much_longer_as_was_asked(backend: Bac
             run.extend(wrong)
     assert prune(backend, now=time.time() + 8.9 * DAY_S) == [other]
     assert prune(backend, now=time.time() + 9.1 * DAY_S) == [extended]
+
+
+def test_a_run_that_is_read_stays(backend: Backend, tmp_path: Path) -> None:
+    """Even where none is to be kept: for ten minutes from its end, and from when somebody last read on."""
+    at_once = replace(backend, keep_s=0.0)
+    add = partial(starburst_map, abs, backend=backend, workers=1, progress=False)
+    for _ in range(3):
+        assert add([-1, 2, -3], chunk_size=1) == [1, 2, 3]
+    young, read, old = run_ids(backend)
+    for run in (read, old):
+        at = backend.store.written_at(RunNames(run).end) - 700
+        for name in ("end", "driven"):
+            if (file := tmp_path / "home" / "store" / RunNames(run).folder / name).exists():
+                os.utime(file, (at, at))
+    answers = attach(read, backend=backend).iter_completed(ordered=True)
+    assert next(answers) == (0, 1)
+    assert prune(at_once) == [old]
+    assert [*answers] == [(1, 2), (2, 3)]
+    assert prune(at_once, now=time.time() + 500) == []
+    assert sorted(prune(at_once, now=time.time() + 700)) == sorted([young, read])
 
 
 def cut(body: bytes) -> bytes:

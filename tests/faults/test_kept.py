@@ -175,7 +175,7 @@ def test_pruning_takes_no_code_from_a_run_that_begins(bed: Bed) -> None:
     (before,) = bed.backend.store.folders(RUNS)
     assert any(bed.backend.store.list(f"{RUNS}{before}/code/"))
     at_once = replace(bed.backend, keep_s=0.0)
-    store = Between(bed.backend.store, lambda: prune(at_once))
+    store = Between(bed.backend.store, lambda: prune(at_once, now=later(0.01)))
     beside = replace(bed.backend, store=store)  # type: ignore[arg-type]
     assert starburst_map(add, range(N), workers=1, backend=beside, progress=False) == [*range(N)]
     assert {"spec", "code", "functions", "packs", "plan", "input"} <= set(store.written)
