@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starburst_common.errors import BadInput, NotFound, Unavailable
+from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
 from starburst_common.model import FleetId
 from starburst_common.names import FLEETS, holders, ids
 from starburst_common.phrases import one_line, our_log, told
-from starburst_common.ports import Backend, Repository
+from starburst_common.ports import SMALL_BYTES, Backend, Repository
 
 if TYPE_CHECKING:
     from starburst_common.image.build import SiteImages
@@ -55,8 +55,8 @@ def open_images() -> tuple[Repository, frozenset[str]]:
     used = set()
     for fleet in ids(backend.store.folders(FLEETS)):
         for key in backend.store.list(holders(FleetId(fleet))):
-            with suppress(NotFound):
-                used.add(bytes(backend.store.get(key)).decode())
+            with suppress(NotFound, Refused, ValueError):
+                used.add(bytes(backend.store.get(key, SMALL_BYTES)).decode())
     try:
         prefix = f"{images.repository.uri}:"
     except NotFound:  # nobody has built one yet

@@ -41,7 +41,7 @@ from starburst_common.model import (
 from starburst_common.names import GENERATIONS, RunNames, made_at, work_queue
 from starburst_common.patience import at_exit
 from starburst_common.phrases import one_line, our_log
-from starburst_common.ports import Backend, Depth
+from starburst_common.ports import Backend, Depth, is_there
 from starburst_common.reconcile import (
     BAD_ENDS,
     Action,
@@ -298,7 +298,7 @@ class Driver:
         """Look, decide, act; True once the run is finished."""
         self._read_on()
         self._send_again()
-        if (self._silent or not self._there(self._names.spec)) and self._ended_elsewhere():
+        if (self._silent or not is_there(self.backend.store, self._names.spec)) and self._ended_elsewhere():
             return True
         if time.monotonic() - self._told_at > _TELL_S:
             self.tell()
@@ -374,7 +374,7 @@ class Driver:
     def _end_elsewhere(self) -> dict[str, Any] | None:
         """How another process ended the run; None if it has not."""
         end = read_end(self.backend, self.run)
-        if end is None and not self._there(self._names.spec):
+        if end is None and not is_there(self.backend.store, self._names.spec):
             self.gone = True
             place, lacks = self.backend.store.place, self.ledger.items is None
             if self._kept:
@@ -659,13 +659,6 @@ class Driver:
             self._dead = sum(self.backend.queue.depth(name, group=self.run))
         return self._dead
 
-    def _there(self, key: str) -> bool:
-        try:
-            self.backend.store.get(key)
-        except NotFound:
-            return False
-        return True
-
     def _barren_of(self, workers: Sequence[WorkerState]) -> Barren:
         """Those that ended for nothing, reported; how the last one did is asked once."""
         if self._first_worker < 0:
@@ -781,7 +774,7 @@ class Driver:
 
     def _finish(self, action: Finish) -> bool:
         ledger, store = self.ledger, self.backend.store
-        if not self._there(self._names.spec) and self._ended_elsewhere():
+        if not is_there(self.backend.store, self._names.spec) and self._ended_elsewhere():
             return True
         with self.changed:
             if action.state in (RunState.SUCCEEDED, RunState.FAILED) and not ledger.complete:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from starburst_common.errors import NotFound
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, new_fleet_id, work_queue
 from starburst_common.options import Options, Resources
-from starburst_common.ports import Backend, Wait, WorkerSpec
+from starburst_common.ports import Backend, Wait, WorkerSpec, is_there
 
 _MAX_RECEIVES = 12
 _GRACE_S = 5.0
@@ -68,10 +66,7 @@ class Fleet:
 
     def held_by(self, holder: str) -> bool:
         """Whether it is held by that name."""
-        with suppress(NotFound):
-            self.backend.store.get(holders(self.id) + holder)
-            return True
-        return False
+        return is_there(self.backend.store, holders(self.id) + holder)
 
     def release(self, holder: str) -> bool:
         """Let go; the last to do so closes the fleet. Returns whether it is closed."""

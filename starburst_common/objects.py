@@ -13,19 +13,31 @@ from pathlib import Path
 from shutil import rmtree
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    InvalidPathError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
 from starburst_common.clock import FolderClock
-from starburst_common.errors import BadInput, Denied, Exists, NotFound, StarburstError, Unavailable
+from starburst_common.errors import BadInput, Denied, Exists, NotFound, Refused, StarburstError, Unavailable
 from starburst_common.model import Buffer
-from starburst_common.ports import Entry
+from starburst_common.phrases import one_line
+from starburst_common.ports import MEMORY_BYTES, Entry
 from starburst_common.trust import owner_only
 
-_TRIES = 100  #: at the removal of a folder; each but the last was undone by somebody else
 EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
-_TRIES = 20
+_TRIES = 20  #: where others write or remove what we do; each but the last was undone by somebody else
 _SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
+_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 _FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
+
+
+class InvalidPath(Unavailable):
+    """A listing met a key that obstore cannot name, and tells of none then."""
 
 
 class Objects:
@@ -42,9 +54,12 @@ class Objects:
         with speaking_of(key):
             obstore.put(self._store, key, body)
 
-    def get(self, key: str) -> Buffer:
+    def get(self, key: str, most: int = MEMORY_BYTES) -> Buffer:
         with speaking_of(key):
-            return memoryview(obstore.get(self._store, key).bytes())
+            found = obstore.get(self._store, key)
+            if found.meta["size"] > most:
+                raise Refused(f"{key} has {found.meta['size']:,} bytes, more than the {most:,} that are read; refused")
+            return memoryview(found.bytes())
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         with speaking_of(key):
@@ -81,7 +96,11 @@ class Objects:
     def entries(self, prefix: str) -> Sequence[Entry]:
         with speaking_of(prefix):
             found = [meta for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]
-        return sorted(Entry(meta["path"], meta["size"], meta["last_modified"].timestamp()) for meta in found)
+        return sorted(
+            Entry(meta["path"], meta["size"], meta["last_modified"].timestamp())
+            for meta in found
+            if meta["path"].startswith(prefix.lstrip("/"))  # else it is the folder itself, as consoles make it
+        )
 
     def written_at(self, key: str) -> float:
         with speaking_of(key):
@@ -116,6 +135,11 @@ class FolderObjects(Objects):
     def publish(self, key: str, page: str) -> str:
         self.put(key, page.encode())
         return (self._folder / key).resolve().as_uri()
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
+        """Not through obstore, which lists nothing where one name is odd."""
+        with speaking_of(prefix):
+            return sorted(_entries_in(str(self._folder / prefix.strip("/")), prefix.rstrip("/")))
 
     def delete_folder(self, prefix: str) -> None:
         remove_folder(self._folder / prefix)
@@ -152,11 +176,34 @@ class FolderObjects(Objects):
                     draft.unlink(missing_ok=True)
 
 
+def _entries_in(folder: str, key: str) -> Iterator[Entry]:
+    """The objects below a folder that has this key."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+        for each in found:
+            if "#" in each.name or not is_key(each.name):
+                continue
+            if each.is_dir(follow_symlinks=False):
+                yield from _entries_in(each.path, f"{key}/{each.name}")
+            elif each.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):  # it was removed meanwhile
+                    told = each.stat()
+                    yield Entry(f"{key}/{each.name}", told.st_size, told.st_mtime_ns // 1000 / 1e6)  # as `written_at`
+
+
 def _holds_keys(folder: str) -> bool:
     """Whether there is any object below a folder; drafts are none."""
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
         return any(_holds_keys(each.path) if each.is_dir() else "#" not in each.name for each in found)
     return False
+
+
+def is_key(name: str) -> bool:
+    """Whether a key may be called so. Nobody of ours writes others, and obstore reads none of them.
+
+    >>> [name for name in ("a/b", "a/", "/a", "a//b", "a/../b", "a\\n", "\\udcff", "a\\x7f") if is_key(name)]
+    ['a/b']
+    """
+    return not _CONTROLS.search(name) and not {"", ".", ".."} & {*name.split("/")}
 
 
 def remove_folder(folder: Path) -> None:
@@ -212,6 +259,8 @@ def _meaning(error: Exception, key: str) -> StarburstError:
     >>> _meaning(BaseError("<Error><Code>NoSuchBucket</Code><Message>No bucket</Message></Error>"), "runs/")
     BadInput("runs/: NoSuchBucket: No bucket: make the site's bucket, or correct its name in the settings")
     """
+    if isinstance(error, InvalidPathError):
+        return InvalidPath(f"{key}: {one_line(str(error), 200)}")
     found = _SAID.search(str(error))
     code = found[1] if found else ""
     said = f"{code}: {found[2]}" if found else " ".join(str(error).partition("Debug source:")[0].split())

@@ -28,6 +28,7 @@ _NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
 MOST_WORKERS = 5000
 _MOST_ITEMS = 10**12 - 1  # an index has twelve digits
 _LONGEST_S = 10 * 365 * 86400.0
+_TEXTS = 100_000  #: characters; whoever looks at a run reads them
 
 
 def memory_mib(size: str | float) -> int:
@@ -266,6 +267,9 @@ class Options:
             isinstance(tags, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in tags.items())
         ):
             raise BadInput(f"tags={told(tags)}: give a dictionary whose names and values are text")
+        texts = len(label or "") + sum(len(name) + len(value) for name, value in (tags or {}).items())
+        if texts > _TEXTS:
+            raise BadInput(f"label and tags have {texts:,} characters: give {_TEXTS:,} at most, all together")
         tolerance = Tolerance.of(tolerate)
         return cls(
             workers=workers,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from starburst_common.errors import Exists, NotFound
+from starburst_common.errors import Exists, NotFound, Refused
 from starburst_common.model import Buffer
 from starburst_common.ports import ObjectStore
 
@@ -82,8 +82,8 @@ def create_ours(store: ObjectStore, key: str, body: Buffer | Sequence[Buffer]) -
     except Exists:
         ours = body if isinstance(body, bytes | bytearray | memoryview) else b"".join(body)
         try:
-            found = store.get(key)
-        except NotFound:
+            found = store.get(key, most=len(ours))
+        except (NotFound, Refused):
             found = b""
         if found != ours:
             raise

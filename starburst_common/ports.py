@@ -5,13 +5,21 @@ Every adapter is held to these sentences by one contract suite.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from starburst_common.errors import NotFound
 from starburst_common.model import Buffer, FleetId, WorkerId, WorkerState
 from starburst_common.options import Resources
 from starburst_common.wire import WIRE_VERSION
+
+#: An object that has more than this machine's memory is not read.
+MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+#: Whatever has no items, functions, modules, plans or values in it has fewer: more of it is of somebody else's making.
+SMALL_BYTES = 16 << 20
 
 
 class Entry(NamedTuple):
@@ -39,20 +47,24 @@ class ObjectStore(Protocol):
     def publish(self, key: str, page: str) -> str:
         """`put` a page of HTML for people; the URL at which a person with access to the store finds it."""
 
-    def get(self, key: str) -> Buffer:
-        """The whole object. Raises `NotFound`."""
+    def get(self, key: str, most: int = MEMORY_BYTES) -> Buffer:
+        """The whole object. Raises `NotFound`; `Refused` where it has more than `most` bytes: none is read then."""
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         """`length` bytes from `offset`. Raises `NotFound`, also where the object ends before them."""
 
     def folders(self, prefix: str) -> list[str]:
-        """The names directly under the folder `prefix` that hold keys of their own, in the order of the text."""
+        """The names directly under the folder `prefix` that hold keys of their own, in the order of the text.
+
+        What others have put there under a name that is none of ours (`objects.is_key`) may be told of or not, here and
+        in other listings, and costs only itself.
+        """
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there is no error."""
 
     def delete_folder(self, prefix: str) -> None:
-        """Remove everything under the folder `prefix`, with what crashed writers left there."""
+        """Remove everything under the folder `prefix`, with what crashed writers, or others, left there."""
 
     def sweep(self, prefix: str, *, older_than_s: float) -> None:
         """Remove what writers that crashed so long ago left half-written under the folder `prefix`."""
@@ -69,6 +81,14 @@ class ObjectStore(Protocol):
         That clock may be wrong, but what passes on it has really passed: no writer's clock, nor a jump of it, matters.
         It may tell whole seconds.
         """
+
+
+def is_there(store: ObjectStore, key: str) -> bool:
+    """Whether there is such an object; none of it is read."""
+    with suppress(NotFound):
+        store.written_at(key)
+        return True
+    return False
 
 
 class Leased(NamedTuple):

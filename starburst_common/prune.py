@@ -24,7 +24,7 @@ from starburst_common.names import (
     work_queue,
 )
 from starburst_common.phrases import our_log
-from starburst_common.ports import Backend
+from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.reconcile import DIED
 from starburst_common.run import recovered
 from starburst_common.spec import Spec, kept_longer_s
@@ -70,8 +70,8 @@ def prune_now_and_then(backend: Backend) -> None:
     """`prune`, at most once an hour however many processes ask; where it cannot be done now, the next one does it."""
     last = 0.0
     try:
-        with suppress(NotFound, ValueError):
-            last = float(bytes(backend.store.get(PRUNED)))
+        with suppress(NotFound, Refused, ValueError):
+            last = float(bytes(backend.store.get(PRUNED, SMALL_BYTES)))
         if not 0 <= time.time() - last < _EVERY_S:
             prune(backend)
     except (Unavailable, Denied) as error:

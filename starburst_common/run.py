@@ -44,7 +44,7 @@ from starburst_common.names import FLEETS, RUNS, RunNames, holders, ids
 from starburst_common.names import run_id as run_id_of
 from starburst_common.options import Resources, Tolerance, is_number
 from starburst_common.phrases import our_log, told
-from starburst_common.ports import Backend
+from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.report import report_page
 from starburst_common.sign import read_sign
 from starburst_common.spec import Spec, expires_at, is_cancelled, keep_longer, kept_longer_s, read_end
@@ -486,8 +486,8 @@ def _reason(driver: Driver, workers: int) -> str:
     if driver.ledger.complete or is_cancelled(driver.backend, driver.run):
         why = "every item is answered" if driver.ledger.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"
-    with suppress(NotFound):
-        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits)).decode(errors="replace"):
+    with suppress(NotFound, Refused):
+        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES)).decode(errors="replace"):
             return f"waiting for {what}"
     if driver.ledger.items is None and (reading := _reading(driver.backend, driver.run)):
         return reading

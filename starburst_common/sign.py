@@ -16,7 +16,7 @@ from starburst_common.errors import NotFound, Refused, RunCancelled, RunStopped,
 from starburst_common.model import RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.patience import Waits, at_exit, patiently
-from starburst_common.ports import Backend
+from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.reconcile import DIED
 from starburst_common.spec import read_end
 from starburst_common.wire import LAST_MOMENT
@@ -38,9 +38,11 @@ class Sign:
 def read_sign(backend: Backend, run: RunId) -> Sign | None:
     """The feeder's sign; None where the input is whole, or nobody feeds."""
     try:
-        body = bytes(backend.store.get(RunNames(run).feeding))
+        body = bytes(backend.store.get(RunNames(run).feeding, SMALL_BYTES))
     except NotFound:
         return None
+    except Refused:  # another's: it does not change
+        body = b""
     fields: object = None
     with suppress(ValueError, RecursionError):
         fields = json.loads(body)
@@ -161,7 +163,7 @@ def unfed(backend: Backend, runs: Iterable[RunId]) -> set[RunId]:
     while watches:
         for run, watch in list(watches.items()):
             watch.look()
-            if watch.moved or _whole(backend, run):
+            if watch.moved or is_there(backend.store, RunNames(run).input):
                 del watches[run]
             elif watch.lost:
                 found.add(run)
@@ -176,14 +178,6 @@ def _open(backend: Backend, run: RunId) -> bool:
         return read_end(backend, run) is None
     except Refused:  # damaged, which is not for us to tell
         return False
-
-
-def _whole(backend: Backend, run: RunId) -> bool:
-    try:
-        backend.store.get(RunNames(run).input)
-    except NotFound:
-        return False
-    return True
 
 
 _given: WeakSet[SignOfLife] = WeakSet()

@@ -17,7 +17,7 @@ from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.patience import create_ours
 from starburst_common.phrases import our_log
 from starburst_common.place import Place
-from starburst_common.ports import Backend
+from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.reconcile import Policy
 from starburst_common.wire import (
     WIRE_VERSION,
@@ -108,7 +108,7 @@ class Spec:
         """From the store. Raises `NotFound`."""
         key = RunNames(run).spec
         try:
-            blob = backend.store.get(key)
+            blob = backend.store.get(key, SMALL_BYTES)
         except NotFound:
             raise NotFound(
                 f"no run {run!r} on the {backend.name} backend: `starburst runs` lists those there are"
@@ -202,7 +202,7 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
     """How a run ended; None while it has not. Of an end that cannot be read, that and why is all that is known."""
     key = RunNames(run).end
     try:
-        end, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+        end, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
         if end.text("state") not in [*RunState]:
             raise malformed(key, f"no state {end.text('state')!r:.40}")
         return {
@@ -221,17 +221,14 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
 
 def is_cancelled(backend: Backend, run: RunId) -> bool:
     """Whether somebody said so; it has ended once a driver has seen it."""
-    with suppress(NotFound):
-        backend.store.get(RunNames(run).cancel)
-        return True
-    return False
+    return is_there(backend.store, RunNames(run).cancel)
 
 
 def kept_longer_s(backend: Backend, run: RunId) -> float:
     """How much longer than usual a run is kept after its end. Raises `Refused` where that cannot be read."""
     key = RunNames(run).expires
     try:
-        longer = float(bytes(backend.store.get(key)))
+        longer = float(bytes(backend.store.get(key, SMALL_BYTES)))
     except NotFound:
         return 0.0
     except ValueError:

@@ -13,7 +13,7 @@ from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
 from starburst_common.model import Buffer, Chunk, Outcome, PackRef, RunId, Span
 from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
-from starburst_common.ports import Backend
+from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.wire import (
     SUMMARY_BYTES,
     frames_in,
@@ -89,7 +89,7 @@ def items_stored(backend: Backend, run: RunId) -> int | None:
     """
     key = RunNames(run).input
     try:
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+        header, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
         return header.whole("items")
     except NotFound:
         return None

@@ -754,7 +754,8 @@ def test_a_listing_imports_only_what_it_needs(shell: Shell) -> None:
     """Neither what typer checks values with, nor what colours tables where no terminal is: both take longer than it."""
     shell("map", "work:double", "-i", "items.jsonl", "-q")
     say = "print(sorted({'pydantic', 'rich.table', 'boto3'} & {*sys.modules}))"
-    line = f"import sys; from starburst_common.cli.app import run; run(['runs']); {say}"
+    calls = "run(['runs']); run(['runs', '-n', '9']); run(['runs', '--tag', 'a=b'])"
+    line = f"import sys; from starburst_common.cli.app import run; {calls}; {say}"
     environment = {**os.environ, "STARBURST_HOME": str(shell.home)}
     done = subprocess.run([sys.executable, "-c", line], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

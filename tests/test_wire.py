@@ -627,7 +627,7 @@ class Holding:
     def __init__(self, body: bytes) -> None:
         self.body = body
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most: int = 0) -> bytes:
         return self.body
 
 

@@ -23,7 +23,7 @@ from starburst_common.aws.requests import RUN_TASK_MOST
 from starburst_common.errors import Exists, NotFound
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, granted_record, ids, launch_record, new_stops_record, worker_records
-from starburst_common.ports import ObjectStore
+from starburst_common.ports import SMALL_BYTES, ObjectStore
 from starburst_common.wire import Fields, document, malformed, read_document, seal, unseal
 
 _MOST_ORDINALS = 10**9
@@ -107,7 +107,7 @@ class Launches:
         keys = set(self._store.list(worker_records(fleet)))
         for key in sorted(keys - before):
             with suppress(NotFound):
-                fields, _ = read_document(unseal(self._key, key, self._store.get(key)), key)
+                fields, _ = read_document(unseal(self._key, key, self._store.get(key, SMALL_BYTES)), key)
                 states = [_stop(Fields(key, each)) for each in fields.many("stops")] if fields.given("stops") else []
                 launch = None if fields.given("stops") else _launch(fields)
                 with self._lock:

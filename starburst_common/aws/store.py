@@ -22,7 +22,8 @@ from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
-from starburst_common.objects import EXPIRED, Objects, speaking_of, whole
+from starburst_common.objects import EXPIRED, InvalidPath, Objects, is_key, speaking_of, whole
+from starburst_common.ports import MEMORY_BYTES, Entry
 
 if TYPE_CHECKING:
     from obstore.store import BackoffConfig, S3Credential
@@ -84,11 +85,42 @@ class S3Objects(Objects):
         self._renewing(lambda: self._put(key, page.encode(), {"Content-Type": "text/html; charset=utf-8"}))
         return console_url(self._clients.region, self.bucket, key)
 
-    def get(self, key: str) -> Buffer:
-        return self._renewing(lambda: super(S3Objects, self).get(key))
+    def get(self, key: str, most: int = MEMORY_BYTES) -> Buffer:
+        return self._renewing(lambda: super(S3Objects, self).get(key, most))
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         return self._renewing(lambda: super(S3Objects, self).get_range(key, offset, length))
+
+    def folders(self, prefix: str) -> list[str]:
+        with suppress(InvalidPath):
+            return super().folders(prefix)
+        under = f"{folder}/" if (folder := prefix.strip("/")) else ""
+        found = [each["Prefix"] for page in self._pages(under, "/") for each in page.get("CommonPrefixes", ())]
+        return sorted(key[len(under) : -1] for key in found if is_key(key[:-1]))
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
+        with suppress(InvalidPath):
+            return super().entries(prefix)
+        found = [
+            Entry(each["Key"], each["Size"], each["LastModified"].timestamp())
+            for page in self._pages(prefix)
+            for each in page.get("Contents", ())
+        ]
+        return sorted(entry for entry in found if is_key(entry.key))
+
+    def delete_folder(self, prefix: str) -> None:
+        found = [each["Key"] for page in self._pages(prefix) for each in page.get("Contents", ())]
+        self.delete([key for key in found if is_key(key)])
+        for key in found:
+            if not is_key(key):  # others made it, and obstore cannot name it
+                with speaking(f"s3:DeleteObject {key}"):
+                    self._clients.s3.delete_object(Bucket=self.bucket, Key=key)
+
+    def _pages(self, prefix: str, delimiter: str = "") -> Iterator[Any]:
+        """A listing of whatever keys there are, from boto3, which is several times slower than obstore."""
+        with speaking(f"s3:ListObjectsV2 {prefix}"):
+            lists = self._clients.s3.get_paginator("list_objects_v2")
+            yield from lists.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter=delimiter)
 
     def _renewing(self, ask: Callable[[], T]) -> T:
         """What a call gives; asked once more, with a new session, where its credentials were refused as expired."""

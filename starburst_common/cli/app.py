@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -34,6 +35,7 @@ EXIT_CODES = (
     "this machine failed; 130 Ctrl-C."
 )
 _MOST = 4000  # characters of an error
+_PLAIN = re.compile("[0-9]{1,9}")
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # which package it lives in depends on typer's version
 
 app = typer.Typer(
@@ -147,9 +149,14 @@ def _spared_params(get_params: Callable[[Any], list[Any]], context: Any) -> list
 
 
 def _processed(parameter: Any, check: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
-    kind = parameter.type_descriptor.annotation
+    kind, bounds = parameter.type_descriptor.annotation, parameter.type_descriptor.parameter_info
     absent = value is None and not parameter.required
-    if not absent and not (kind in (bool, int, float, str) and type(value) is kind):
+    plain = int(value) if kind is int and isinstance(value, str) and _PLAIN.fullmatch(value) else -1
+    if max(bounds.min or 0, 0) <= plain <= (10**9 if bounds.max is None else bounds.max):
+        value = plain
+    if kind == list[str] and value and all(type(each) is str for each in value):
+        value = [*value]
+    elif not absent and not (kind in (bool, int, float, str) and type(value) is kind):
         return check(context, value)
     if absent and (parameter.multiple if hasattr(parameter, "multiple") else parameter.nargs == -1):
         value = ()

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 from starburst_common.config import ImageSettings
 from starburst_common.environment import Environment
 from starburst_common.environment.find import find_environment
-from starburst_common.errors import BadInput, CannotBuild, Exists, NotFound, StarburstError
+from starburst_common.errors import BadInput, CannotBuild, Exists, NotFound, Refused, StarburstError
 from starburst_common.image import oci, worker
 from starburst_common.image.recipe import PYTHON_LABEL, Recipe
 from starburst_common.image.registry import MANIFEST_BYTES, Manifest, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel
 from starburst_common.names import build_turns
 from starburst_common.phrases import our_log
-from starburst_common.ports import ObjectStore, Repository
+from starburst_common.ports import SMALL_BYTES, ObjectStore, Repository
 from starburst_common.steps import STEPS
 
 _log = our_log(STEPS)
@@ -207,7 +207,10 @@ class Turn:
                     return False
                 return True
             with suppress(NotFound):
-                now = (keys[-1], bytes(self._store.get(keys[-1])))
+                try:
+                    now = (keys[-1], bytes(self._store.get(keys[-1], SMALL_BYTES)))
+                except Refused:  # another's: it does not change
+                    now = (keys[-1], b"")
                 if seen is None:
                     seen = now
                     waiting()

@@ -53,6 +53,8 @@ class StoreBed:
 
     store: ObjectStore
     opener: Callable[[], ObjectStore]
+    foreign: Callable[[str], None]  #: another program writes an object, under whatever name the place takes
+    odd: tuple[str, ...]  #: names that it takes, and that are none of ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +104,20 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBed:
     """Every `ObjectStore` adapter."""
     if request.param == "aws":
         opener = partial(_aws_store, request.getfixturevalue("aws").site)
-        return StoreBed(store=opener(), opener=opener)
+        store = opener()
+
+        def upload(key: str) -> None:
+            store._clients.s3.put_object(Bucket=store.bucket, Key=key, Body=b"x")
+
+        return StoreBed(store=store, opener=opener, foreign=upload, odd=("/x", "", "a//b", "../b", "\x01", "é\x1b[2J"))
     opener = partial(local_store, tmp_path / "store")
-    return StoreBed(store=opener(), opener=opener)
+
+    def write(key: str) -> None:
+        file = Path(os.fsdecode(tmp_path / "store"), key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+    return StoreBed(store=opener(), opener=opener, foreign=write, odd=("\n", "\udcff", "\x1b[2J", "\x01/b"))
 
 
 def _sqs(aws: Aws) -> QueueBed:

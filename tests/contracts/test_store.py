@@ -10,9 +10,9 @@ from urllib.parse import unquote, unquote_plus
 
 import pytest
 
-from starburst_common.errors import Exists, NotFound, Unavailable
+from starburst_common.errors import Exists, NotFound, Refused, Unavailable
 from starburst_common.objects import remove_folder
-from starburst_common.ports import ObjectStore
+from starburst_common.ports import ObjectStore, is_there
 from tests.contracts.conftest import StoreBed
 from tests.contracts.rivals import at_once, create_keys, is_whole, killed_after, local_store, signed, write_for_ever
 from tests.leftovers import staging_files
@@ -83,6 +83,15 @@ def test_a_missing_object_is_not_found(store: ObjectStore) -> None:
         store.get_range("runs/none", 0, 10)
     with pytest.raises(NotFound, match="runs/none"):
         store.get_range("runs/none", 0, 0)
+
+
+def test_an_object_that_is_too_large_is_refused(store: ObjectStore) -> None:
+    """By its key, its size and the bound; up to the bound it is read, and that it is there can be asked in any case."""
+    store.create("a/b", b"0123456789")
+    assert bytes(store.get("a/b", 10)) == b"0123456789"
+    with pytest.raises(Refused, match="a/b has 10 bytes, more than the 9"):
+        store.get("a/b", 9)
+    assert is_there(store, "a/b") and not is_there(store, "a/c")
 
 
 def test_a_range_is_exactly_those_bytes(store: ObjectStore) -> None:
@@ -239,6 +248,19 @@ def test_folders_are_the_names_that_hold_keys(store: ObjectStore) -> None:
     store.delete(["runs/a/spec", "runs/b/spec"])
     store.delete_folder("runs/c/")
     assert store.folders("runs/") == ["b"]
+
+
+def test_names_that_are_none_of_ours_cost_only_themselves(stores: StoreBed) -> None:
+    """What lies beside them is listed as ever, and a folder goes with them in it."""
+    store = stores.store
+    store.put("fleets/a/held-by/ours", b"")
+    for odd in stores.odd:
+        stores.foreign(f"fleets/a/held-by/{odd}")
+        assert "fleets/a/held-by/ours" in store.list("fleets/a/"), odd
+        assert list(store.list("fleets/a/held-by/")) == ["fleets/a/held-by/ours"], odd
+        assert "a" in store.folders("fleets/") and "held-by" in store.folders("fleets/a/"), odd
+    store.delete_folder("fleets/a/")
+    assert list(store.list("fleets/")) == store.folders("fleets/") == []
 
 
 def test_a_listing_tells_sizes_and_times(stores: StoreBed) -> None:

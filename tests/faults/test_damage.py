@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach
+from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach, list_runs
 from starburst_common.errors import AnswersLost, InputLost, Refused
 from starburst_common.fleet import Fleet
 from starburst_common.ledger import Ledger
@@ -28,9 +28,10 @@ from starburst_common.model import (
     Span,
     WorkerId,
 )
-from starburst_common.names import GENERATIONS, RunNames
+from starburst_common.names import GENERATIONS, PRUNED, RunNames
 from starburst_common.options import Options
 from starburst_common.ports import ObjectStore
+from starburst_common.prune import prune, prune_now_and_then
 from starburst_common.stored import create_outcome, find_outcome
 from starburst_common.wire import outcome_bytes, summary_fields
 from starburst_worker.duty import Duty
@@ -94,6 +95,24 @@ def abandoned(bed: LocalBed) -> RunId:
 def damage(bed: Bed, key: str, how: Callable[[bytes], bytes]) -> None:
     """Leave of an object what a power cut may."""
     bed.backend.store.put(key, how(bytes(bed.backend.store.get(key))))
+
+
+def test_objects_that_are_too_large_to_be_ours_are_not_read(alone: LocalBed) -> None:
+    """One of a terabyte of each kind that a run keeps: to look, go on and prune costs what it did."""
+    run = abandoned(alone)
+    names, folder = RunNames(run), alone.home / "store"
+    for key in (names.waits, names.feeding, names.expires, names.suspect(0), names.outcome(Span(0, 1), 1), PRUNED):
+        (folder / key).parent.mkdir(exist_ok=True)
+        with (folder / key).open("wb") as file:
+            file.truncate(1 << 40)
+    assert attach(run, backend=alone.backend).status().state is RunState.RUNNING
+    assert attach(run, backend=alone.backend).results() == [2 * item for item in range(40)]
+    for key in (names.cancel, names.spec, names.end, next(alone.backend.store.list(names.outcomes))):
+        with (folder / key).open("wb") as file:
+            file.truncate(1 << 40)
+    assert [each.status().state for each in list_runs(backend=alone.backend)] == [RunState.DAMAGED]
+    prune_now_and_then(alone.backend)
+    assert prune(alone.backend, now=time.time() + 8 * 86400.0) == [run]
 
 
 @pytest.mark.parametrize("how", [torn, *(pytest.param(how, marks=pytest.mark.rest) for how in (emptied, zeroed))])
@@ -299,7 +318,7 @@ def test_two_that_answer_a_damaged_outcome_again_agree(bed: Bed) -> None:
     class Meanwhile:
         """A store; once it has shown the damage, somebody else is quicker."""
 
-        def get(self, key: str) -> Buffer:
+        def get(self, key: str, *most: int) -> Buffer:
             """As asked, and then the other answers."""
             body = store.get(key)
             if key == names.outcome(chunk.span) and not others:

@@ -257,7 +257,7 @@ def test_a_run_that_ends_while_another_process_attaches_is_over_for_both(bed: Be
         def __getattr__(self, name: str) -> Any:
             return getattr(bed.backend.store, name)
 
-        def get(self, key: str) -> Buffer:
+        def get(self, key: str, *most: int) -> Buffer:
             try:
                 return bed.backend.store.get(key)
             except NotFound:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,27 @@ def test_an_item_that_writes_into_its_slots_socket_is_lost(local_bed: LocalBed, 
     values, bad = one_bad(local_bed, garble, [*NEIGHBOURS, -1])
     assert values == NEIGHBOURS
     assert isinstance(bad, WorkerLost) and "its slot said what is no answer" in str(bad)
+
+
+def test_an_item_that_spoils_what_its_slot_shares_with_the_worker_is_lost_alone(local_bed: LocalBed) -> None:
+    """Cut, it ends the slot, not the worker; nonsense in it harms nobody; nor does it that the file is gone."""
+
+    def spoil(item: int) -> int:
+        if item < 0:
+            with Path(sys.orig_argv[-1]).open("r+b") as board:
+                if item == -1:
+                    board.truncate(0)
+                    time.sleep(600)
+                board.write(b"\x7f" * 16 if item == -2 else b"\x81" * 32)
+            if item == -3:
+                Path(sys.orig_argv[-1]).unlink()
+            time.sleep(0.3)
+        return item
+
+    options: dict[str, Any] = {"backend": local_bed.backend, "chunk_size": 1, "return_exceptions": True}
+    got = starburst_map(spoil, [0, -1, 2, -2, 4, -3], workers=1, **options)
+    assert [*got[:1], *got[2:]] == [0, 2, -2, 4, -3]
+    assert isinstance(got[1], WorkerLost) and "was cut, 2 times" in str(got[1])
 
 
 @on_both

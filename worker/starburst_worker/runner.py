@@ -21,11 +21,11 @@ from typing import Any
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
 from starburst_common.wire import Fields, Frame
+from starburst_worker.board import DRAIN, GO, NO_NEW, Board
 from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun
 from starburst_worker.said import Ear, Said
 from starburst_worker.settle import Part, pieces
-from starburst_worker.slot import DRAIN, GO, NO_NEW, Board
 
 _log = logging.getLogger("starburst.worker")
 
@@ -97,8 +97,8 @@ class Slot:
 
     def __init__(self, number: int, scratch: Path, guards: Guards) -> None:
         self._guards = guards
-        self.board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
-        self.board = Board(self.board_file)
+        board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
+        self.board = Board(board_file)
         ours, theirs = socket.socketpair()
         env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
         env.setdefault("PYTHONHASHSEED", "0")  # or a set has another order on each worker
@@ -106,7 +106,7 @@ class Slot:
             self._process = guards.start(
                 [
                     *(sys.executable, "-P", "-m", "starburst_worker", "slot"),
-                    *(str(theirs.fileno()), str(self.board_file)),
+                    *(str(theirs.fileno()), str(board_file)),
                 ],
                 pass_fds=(theirs.fileno(),),
                 env=env,
@@ -143,7 +143,7 @@ class Slot:
         """End it, and what there is of it here; its exit code."""
         code = self.end()
         self._hang_up()
-        self.board_file.unlink(missing_ok=True)
+        self.board.close()
         return code
 
     def _hang_up(self) -> None:
@@ -242,8 +242,8 @@ class Runner:
 
     def _attempt(self, turn: Turn, settle: Settle) -> Ended:
         slot = self.slot = self.slot or Slot(self._number, self._scratch, self._guards)
-        turn.ask = slot.board.ask = GO
-        turn.killed, turn.watched, slot.board.reached = None, (-1, 0.0), -1
+        slot.board.begin()
+        turn.ask, turn.killed, turn.watched = GO, None, (-1, 0.0)
         options, place = turn.work.known.spec["options"], turn.work.known.spec["place"]
         suspects = set(turn.crashes) | set(turn.timeouts)
         todo = turn.open()
@@ -344,6 +344,8 @@ class Runner:
     def _watch(self, turn: Turn, slot: Slot, settle: Settle) -> Ended | None:
         """Look after a slot that is at work."""
         now = time.monotonic()
+        if slot.board.cut:
+            return self._kill(turn, slot, FailureKind.LOST, "the file it shares with its worker was cut")
         if slot.board.attempt != turn.watched[0]:
             turn.watched = (slot.board.attempt, now)
         if turn.first_at is None and slot.board.reached >= 0:
@@ -360,14 +362,16 @@ class Runner:
             return Ended.DROPPED
         if self._draining():
             if turn.ask != DRAIN:
-                turn.ask = slot.board.ask = DRAIN
+                turn.ask = DRAIN
+                slot.board.ask(DRAIN)
                 turn.asked_at = now
             elif now - turn.asked_at > _DRAIN_S:
                 slot.close()
                 self.slot = None
                 return Ended.DRAINED
         elif turn.splittable and turn.ask == GO and items_s > self._chunk_s and self._unstarted(turn, slot):
-            turn.ask = slot.board.ask = NO_NEW
+            turn.ask = NO_NEW
+            slot.board.ask(NO_NEW)
             turn.asked_at = now
         elif turn.ask == NO_NEW and turn.splittable and now - turn.asked_at > 2 * _TICK_S:
             self._split(turn, settle, reached=slot.board.reached)
@@ -382,7 +386,7 @@ class Runner:
         With `reached` the slot is still busy with an item; without, it has stopped.
         """
         (part,) = turn.parts
-        reached = self._reached(part) if reached is None else reached
+        reached = self._reached(part) if reached is None else min(reached, part.chunk.span.hi - 1)
         mine = [span for span in (Span(s.lo, min(s.hi, reached + 1)) for s in part.open()) if span.size > 0]
         far = without(Span(max(reached + 1, part.chunk.span.lo), part.chunk.span.hi), ())
         now = time.monotonic()

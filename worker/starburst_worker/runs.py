@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,7 +14,7 @@ from starburst_common.latest import let_go
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.place import Place
-from starburst_common.ports import Backend
+from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
 from starburst_worker.slot import FUNCTIONS_BYTES
@@ -80,7 +79,8 @@ class Runs:
         return self._over(RunNames(run))
 
     def _spec(self, names: RunNames) -> dict[str, Any]:
-        spec, _ = read_document(unseal(self._backend.key, names.spec, self._backend.store.get(names.spec)), names.spec)
+        store = self._backend.store
+        spec, _ = read_document(unseal(self._backend.key, names.spec, store.get(names.spec, SMALL_BYTES)), names.spec)
         if spec.whole("wire") != WIRE_VERSION:
             raise unknown_version(names.spec, spec.whole("wire"))
         python = spec.many("python")
@@ -134,13 +134,8 @@ class Runs:
 
     def _over(self, names: RunNames) -> bool:
         """Whether it has ended, is cancelled (who said so may have died before it could end it), or was removed."""
-        return any(map(self._there, (names.end, names.cancel))) or not self._there(names.spec)
-
-    def _there(self, key: str) -> bool:
-        with suppress(NotFound):
-            self._backend.store.get(key)
-            return True
-        return False
+        store = self._backend.store
+        return is_there(store, names.end) or is_there(store, names.cancel) or not is_there(store, names.spec)
 
 
 def _unfit(spec: dict[str, Any]) -> str:

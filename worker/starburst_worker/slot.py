@@ -16,18 +16,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache, partial
-from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
-from struct import Struct
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_common.raised import named, packed, printed, text_of
-from starburst_common.trust import owner_only
 from starburst_common.within import explain
+from starburst_worker.board import DRAIN, GO, SlotBoard
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
 from starburst_worker.said import say
@@ -36,65 +34,10 @@ from starburst_worker.stand import Stand
 if TYPE_CHECKING:
     import asyncio
 
-GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
 FUNCTIONS_BYTES = 64 << 20  #: of functions are kept, the latest, here as in the supervisor
-_BOARD = Struct("=qqqq")
 _MESSAGE, _TRACEBACK, _NAME = 10_000, 20_000, 200  #: characters at most of what is told of a failure
-
-
-class Board:
-    """A few numbers that slot and supervisor both see, in a mapped file: no message, no waiting.
-
-    `current` is the item being run (-1: none), `reached` the last one started, `ask` what the supervisor wants,
-    `steps` counts: odd while an item is unpickled, then even.
-    """
-
-    def __init__(self, file: Path) -> None:
-        if not file.exists():
-            with open(file, "wb", opener=owner_only) as new:
-                new.write(_BOARD.pack(-1, -1, GO, 0))
-        with file.open("r+b") as handle:
-            self._map = mmap(handle.fileno(), _BOARD.size)
-        self._cells = memoryview(self._map).cast("q")
-
-    @property
-    def current(self) -> int:
-        return self._cells[0]
-
-    @current.setter
-    def current(self, index: int) -> None:
-        self._cells[0] = index
-
-    @property
-    def reached(self) -> int:
-        return self._cells[1]
-
-    @reached.setter
-    def reached(self, index: int) -> None:
-        self._cells[1] = index
-
-    @property
-    def ask(self) -> int:
-        return self._cells[2]
-
-    @ask.setter
-    def ask(self, what: int) -> None:
-        self._cells[2] = what
-
-    @property
-    def steps(self) -> int:
-        return self._cells[3]
-
-    @steps.setter
-    def steps(self, count: int) -> None:
-        self._cells[3] = count
-
-    @property
-    def attempt(self) -> int:
-        """Another number for each attempt at an item."""
-        return (self.steps - 1) // 2
 
 
 class Policy(NamedTuple):
@@ -171,7 +114,7 @@ def run_chunk(
     item: Callable[[int], Any],
     call: Callable[[Any], Any],
     policy: Policy,
-    board: Board,
+    board: SlotBoard,
     out: Out,
     capture: Capture,
     stand: Stand,
@@ -336,7 +279,7 @@ def main(handle: int, board_file: str) -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker
     pipe = Connection(handle)
-    board = Board(Path(board_file))
+    board = SlotBoard(Path(board_file))
     out, capture, stand = Out(pipe), Capture(), Stand(Path(board_file).with_suffix(""))
     capture.install()
     threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()

@@ -21,7 +21,7 @@ from starburst_common.backends import local_at
 from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersion
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId
 from starburst_common.names import RunNames, work_queue
-from starburst_common.ports import Backend, Leased
+from starburst_common.ports import SMALL_BYTES, Backend, Leased
 from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
 from starburst_worker.duty import Duty
 from starburst_worker.guard import Guards, adopt_orphans
@@ -285,10 +285,9 @@ class Supervisor:
 
     def _last_alone(self, work: Work) -> WorkerId | None:
         """The last worker that ran this item alone, for which it is to blame if it died; None if none has."""
-        with suppress(NotFound):
-            return WorkerId(
-                bytes(self._backend.store.get(RunNames(work.run).suspect(work.chunk.span.lo))).decode(errors="replace")
-            )
+        name = RunNames(work.run).suspect(work.chunk.span.lo)
+        with suppress(NotFound, Refused):
+            return WorkerId(bytes(self._backend.store.get(name, SMALL_BYTES)).decode(errors="replace"))
         return None
 
     def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
