@@ -714,6 +714,36 @@ def test_cancel_ends_a_run(shell: Shell) -> None:
     nothing_left(local_backend(shell.home))
 
 
+def test_output_that_takes_no_more_costs_no_answer(shell: Shell) -> None:
+    """A full disk where stdout or --output goes: one error names it, the run goes on to its end and is named."""
+    with Path("/dev/full").open("w") as full:
+        for command in (
+            ("map", "work:double", "-i", "items.jsonl", "-q"),
+            ("results", "last", "-q"),
+            ("results", "last", "-q", "--output", "/dev/full"),
+            ("runs",),
+        ):
+            done = subprocess.run(
+                [*COMMAND, *command],
+                cwd=shell.folder,
+                env=shell.environment(),
+                stdout=full,
+                stderr=-1,
+                text=True,
+                check=False,
+            )
+            (run,) = list_runs(backend=local_backend(shell.home))
+            line = [line for line in done.stderr.splitlines() if line != "work is imported"]
+            where = "--output /dev/full" if "--output" in command else "standard output"
+            what = (
+                ""
+                if command == ("runs",)
+                else f": run {run.id} keeps its answers: make room, then `starburst results {run.id}`"
+            )
+            assert (done.returncode, line) == (5, [f"error: {where}: No space left on device{what}"])
+            assert run.status().state is RunState.SUCCEEDED
+
+
 def test_extend_keeps_a_run_and_prune_removes_the_others(shell: Shell) -> None:
     """With nothing kept longer than no days, only the extended run stays."""
     for _ in range(2):

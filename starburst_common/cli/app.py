@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -122,7 +123,8 @@ def run(arguments: list[str] | None = None) -> int:
     except StarburstError as error:
         return _fail(error, 1)
     except OSError as error:
-        return _fail(error, 5)
+        nameless = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        return _fail(f"standard output: {error.strerror}" if nameless else error, 5)
     except ImportError as error:
         return _fail(f"{error}: call starburst from the folder of the function's module", 1)
     except Exception as error:

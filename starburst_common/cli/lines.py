@@ -7,17 +7,21 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 from uuid import UUID
 
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, Unavailable
 from starburst_common.model import Failure
 from starburst_common.phrases import json_escaped
+
+if TYPE_CHECKING:
+    from starburst_common.run import Run
 
 
 def plain(value: Any) -> Any:
@@ -88,6 +92,15 @@ def failure_fields(failure: Failure) -> dict[str, Any]:
     }
 
 
+class CannotWrite(Unavailable):
+    """Where answers are written takes no more of them, and somebody may yet want them."""
+
+
+def kept(error: CannotWrite, run: Run) -> CannotWrite:
+    """The same, with what to do."""
+    return CannotWrite(f"{error}: run {run.id} keeps its answers: make room, then `starburst results {run.id}`")
+
+
 class Answers:
     """Writes a line an item, to a file or to stdout, and remembers the first failures.
 
@@ -99,6 +112,7 @@ class Answers:
         self.first: list[Failure] = []
         self.failed = 0
         self._tagged = tagged
+        self._name = "standard output" if output is None else f"--output {output}"
         self._file: TextIO | None = None
         try:
             if output is not None:
@@ -113,10 +127,17 @@ class Answers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError) if error is not None else self._writing():
+                self._file.close()
 
     def write(self, answers: Iterator[tuple[int, Any]]) -> None:
-        """Answers in the order of the items."""
+        """Answers in the order of the items. Raises `CannotWrite`, but where nobody reads on (a closed pipe)."""
+        self._lines(answers)
+        if self._file is not None:
+            with self._writing():
+                self._file.flush()
+
+    def _lines(self, answers: Iterator[tuple[int, Any]]) -> None:
         following = 0
         for index, answer in answers:
             failure = answer if isinstance(answer, Failure) else None
@@ -133,4 +154,15 @@ class Answers:
             following = index + 1
 
     def _line(self, value: Any) -> None:
-        print(json_text(value), file=self._file or self._piped or sys.stdout, flush=self._file is None)
+        text = json_text(value)
+        with self._writing():
+            print(text, file=self._file or self._piped or sys.stdout, flush=self._file is None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CannotWrite(f"{self._name}: {error.strerror}") from None

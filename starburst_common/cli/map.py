@@ -135,6 +135,7 @@ def map_items(
 
 def drive(run: Run, out: Answers, *, quiet: bool) -> None:
     """To the end, with progress and a summary on stderr; whatever stops us cancels the run."""
+    from starburst_common.cli.lines import CannotWrite, kept
     from starburst_common.cli.show import exit_code, summary
     from starburst_common.progress import progress
 
@@ -144,6 +145,9 @@ def drive(run: Run, out: Answers, *, quiet: bool) -> None:
             run.wait()
         except (RunStopped, RunCancelled):
             pass  # the summary tells
+        except CannotWrite as error:  # its items are paid for: it goes on
+            run.wait()
+            raise kept(error, run) from None
         except BaseException:
             run.cancel()
             raise

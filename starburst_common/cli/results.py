@@ -16,7 +16,7 @@ def results(
     A run that is not over is driven on until it is; Ctrl-C then only detaches.
     """
     from starburst_common.cli.function import look_here
-    from starburst_common.cli.lines import Answers
+    from starburst_common.cli.lines import Answers, CannotWrite, kept
     from starburst_common.cli.show import exit_code, say, summary
     from starburst_common.cli.which import find_run
     from starburst_common.progress import progress
@@ -32,6 +32,8 @@ def results(
                 found.wait()
         except (RunStopped, RunCancelled):
             pass  # the summary tells
+        except CannotWrite as error:
+            raise kept(error, found) from None
         except KeyboardInterrupt:
             say(f"detached; the run goes on: starburst attach {found.id}")
             raise typer.Exit(130) from None
