@@ -228,7 +228,9 @@ class RunState(StrEnum):
     FAILED = "failed"  #: every item is answered, some with failures
     STOPPED = "stopped"  #: ended by starburst: more failures than tolerated, the first all alike, or it could not go on
     CANCELLED = "cancelled"  #: ended because somebody said so
-    DAMAGED = "damaged"  #: what says what it is, or how it ended, cannot be read; the reason says why
+    DAMAGED = (
+        "damaged"  #: what says what it is, or how it ended or what it answered, cannot be read; the reason says why
+    )
 
     @property
     def over(self) -> bool:

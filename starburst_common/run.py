@@ -118,10 +118,12 @@ class Run:
             return stored_status(self._backend, self._spec)
         with driver.changed:
             ledger = driver.ledger
+            damage = driver.damage()
+            ended_well = driver.state in (RunState.SUCCEEDED, RunState.FAILED)
             reading = ledger.items is None and not driver.state.over and not driver.input_lost
             return RunStatus(
                 id=self.id,
-                state=driver.state,
+                state=RunState.DAMAGED if damage and ended_well else driver.state,
                 label=self._spec.label,
                 items=ledger.items,
                 answered=ledger.answered,
@@ -130,7 +132,7 @@ class Run:
                 created_at=self._spec.created_at,
                 ended_at=driver.ended_at,
                 slot_seconds=ledger.slot_seconds,
-                reason="; ".join(filter(None, [driver.reason, driver.damage()])) or (READING if reading else ""),
+                reason="; ".join(filter(None, [driver.reason, damage])) or (READING if reading else ""),
             )
 
     def wait(self, timeout: float | None = None) -> RunStatus:

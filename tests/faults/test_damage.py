@@ -370,4 +370,5 @@ def test_an_answer_that_is_damaged_after_the_end_is_named(local_bed: LocalBed, t
             assert found == {0, 1, 4, 5, 6, 7}
             assert [failure.index for failure in held.failures()] == [5]
             assert {item for item, _ in held.logs()} == {0, 1, 4, 5, 6, 7}
+            assert held.status().state is RunState.DAMAGED
             assert "the stored answers of items 2-3 are damaged" in held.status().reason

@@ -8,14 +8,17 @@ import re
 import signal
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
-from starburst_common.errors import EnvironmentMismatch
+from starburst_common.errors import EnvironmentMismatch, Unavailable
+from starburst_worker.duty import task_id
 from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
@@ -230,3 +233,32 @@ def test_a_log_that_may_not_be_read_stops_no_run(bed: Bed, caplog: pytest.LogCap
         assert run.wait().state is RunState.SUCCEEDED
     (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
     assert "its log cannot be read" in told
+
+
+def test_a_task_whose_name_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ECS's metadata fails for a moment: it is asked again. Where it goes on, that is one clear error."""
+    answers = [
+        (500, b""),
+        (200, b"<html>"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (200, b'{"TaskARN": "arn:aws:ecs:task/c/abc"}'),
+    ]
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            code, body = answers.pop(0) if len(answers) > 1 else answers[0]
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Metadata) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", f"http://127.0.0.1:{server.server_port}")
+        assert task_id() == "abc"
+        answers[:] = [(500, b"")]
+        with pytest.raises(Unavailable, match=r"ECS's task metadata at .*/task: HTTPError: .*500"):
+            task_id(patience_s=0.0)
+        server.shutdown()

@@ -7,7 +7,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from starburst_common.errors import Unavailable
 from starburst_common.model import FleetId, WorkerId
+from starburst_common.patience import bounded, patiently
 from starburst_common.wire import WIRE_VERSION, Fields, malformed, unknown_version
 
 
@@ -45,7 +47,7 @@ class Duty:
             raise unknown_version("its orders", wire)
         return cls(
             fleet=FleetId(orders.name("fleet")),
-            worker=WorkerId(orders.text("worker") or _task_id()),
+            worker=WorkerId(orders.text("worker") or task_id()),
             backend=orders.text("backend"),
             home=orders.text("home") if orders.given("home") else "",
             site=orders.fields("site").raw if orders.given("site") else {},
@@ -60,12 +62,21 @@ class Duty:
         )
 
 
-def _task_id() -> str:
-    """From ECS's task metadata endpoint, version 4."""
+def task_id(patience_s: float = 15.0) -> str:
+    """From ECS's task metadata endpoint, version 4. Raises `Refused`, or `Unavailable` where it gives none in time."""
     if not (metadata := os.environ.get("ECS_CONTAINER_METADATA_URI_V4")):
         raise malformed("its orders", "they name no worker, and this is no task of ECS, which would")
+    import urllib.error
     import urllib.request  # a sixth of what a worker's start takes, which others do not need
+    from http.client import HTTPException
 
-    with urllib.request.urlopen(f"{metadata}/task", timeout=5) as answer:
-        task: dict[str, Any] = json.load(answer)
-    return str(task["TaskARN"]).rsplit("/", 1)[-1]
+    def ask() -> str:
+        try:
+            with urllib.request.urlopen(f"{metadata}/task", timeout=5) as answer:
+                return str(json.load(answer)["TaskARN"]).rsplit("/", 1)[-1]
+        except (OSError, ValueError, TypeError, LookupError, HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise Unavailable(f"ECS's task metadata at {metadata}/task: {type(error).__name__}: {error}") from error
+
+    return patiently(ask, bounded("this task's name", patience_s))

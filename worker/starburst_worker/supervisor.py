@@ -484,7 +484,7 @@ def main() -> NoReturn:
     except UnknownVersion as error:
         _log.error("stopped: %s", error)
         sys.exit(misfit_exit())
-    except Refused as error:
+    except (Refused, Unavailable) as error:
         sys.exit(f"stopped: {error}")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
