@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from pickle import PickleBuffer
 from types import CodeType
@@ -22,6 +23,8 @@ def dumps(value: Any, *, buffer_callback: Callable[[PickleBuffer], Any] | None =
     >>> pickle.loads(dumps(code)).co_filename
     '/home/me/mine.py'
     """
+    if (main := sys.modules.get("__mp_main__")) is not None:  # what multiprocessing calls the script in a spawned child
+        cloudpickle.register_pickle_by_value(main)
     out = io.BytesIO()
     Pickler(out, 5, buffer_callback=buffer_callback).dump(value)
     return out.getvalue()

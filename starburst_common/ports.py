@@ -6,6 +6,7 @@ Every adapter is held to these sentences by one contract suite.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from starburst_common.wire import WIRE_VERSION
 MEMORY_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 #: Whatever has no items, functions, modules, plans or values in it has fewer: more of it is of somebody else's making.
 SMALL_BYTES = 16 << 20
+_CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 
 
 class Entry(NamedTuple):
@@ -56,7 +58,7 @@ class ObjectStore(Protocol):
     def folders(self, prefix: str) -> list[str]:
         """The names directly under the folder `prefix` that hold keys of their own, in the order of the text.
 
-        What others have put there under a name that is none of ours (`objects.is_key`) may be told of or not, here and
+        What others have put there under a name that is none of ours (`is_key`) may be told of or not, here and
         in other listings, and costs only itself.
         """
 
@@ -81,6 +83,15 @@ class ObjectStore(Protocol):
         That clock may be wrong, but what passes on it has really passed: no writer's clock, nor a jump of it, matters.
         It may tell whole seconds.
         """
+
+
+def is_key(name: str) -> bool:
+    """Whether a key may be called so. Nobody of ours writes others, and obstore reads none of them.
+
+    >>> [name for name in ("a/b", "a/", "/a", "a//b", "a/../b", "a\\n", "\\udcff", "a\\x7f") if is_key(name)]
+    ['a/b']
+    """
+    return not _CONTROLS.search(name) and not {"", ".", ".."} & {*name.split("/")}
 
 
 def is_there(store: ObjectStore, key: str) -> bool:

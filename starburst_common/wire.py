@@ -313,7 +313,7 @@ class FrameWriter:
             data = pickle.dumps(value, 5, buffer_callback=buffers.append)
         except Exception:
             data = b"__main__"
-        if b"__main__" in data:
+        if b"_main__" in data:  # or in `__mp_main__`
             from starburst_common import byvalue
 
             buffers.clear()

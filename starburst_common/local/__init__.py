@@ -10,7 +10,7 @@ from pathlib import Path
 from starburst_common.errors import BadInput
 from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
-from starburst_common.objects import FolderObjects
+from starburst_common.local.store import FolderObjects
 from starburst_common.ports import KEY_BYTES, Backend
 from starburst_common.trust import open_own, own_file, own_folder
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from threading import Lock
 
 from starburst_common.errors import Refused
+from starburst_common.local.store import remove_folder
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.objects import remove_folder
 from starburst_common.ports import Wait, WorkerSpec
 from starburst_common.trust import owner_only
 from starburst_common.wire import Fields, misfit

@@ -6,16 +6,17 @@ jumping wall clock neither loses nor doubles a lease. After a reboot that clock 
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from weakref import finalize
+from threading import Condition, Lock
+from weakref import WeakSet, finalize
 
-from starburst_common.errors import BadInput, NotFound, Unavailable
+from starburst_common.errors import BadInput, NotFound, StarburstError, Unavailable
 from starburst_common.ports import Depth, Leased
 
 _SCHEMA = """
@@ -40,7 +41,61 @@ ORDER BY (SELECT count(*) FROM messages m
 LIMIT 1
 """
 _LEAST_POLL_S, _MOST_POLL_S, _RECHECK_S = 0.002, 0.01, 0.1
+_FORK_S = 2.0  #: a fork waits at most so long for those who use a connection
 _LATER = 0.05  #: a message is met later than it came by at most this part of the time since the one before it
+
+
+class _Forks:
+    """No connection is open while this process is forked: SQLite would take its locks for the child's own.
+
+    In the child `unfit` is true if somebody could not let go in time; nothing may be opened there then.
+    """
+
+    def __init__(self) -> None:
+        self._moved = Condition()
+        self._used = self._forking = 0
+        self.unfit = False
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """A connection is open."""
+        with self._moved:
+            self._moved.wait_for(lambda: not self._forking)
+            self._used += 1
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._used -= 1
+                self._moved.notify_all()
+
+    @property
+    def waits(self) -> bool:
+        """Whoever only waits for a message lets go now."""
+        return self._forking > 0
+
+    def begin(self) -> None:
+        """This process is about to be forked."""
+        with self._moved:
+            self._forking += 1
+            self._moved.wait_for(lambda: not self._used, _FORK_S)
+        for queue in list(_queues):
+            queue.close()
+
+    def end(self) -> None:
+        """It was."""
+        with self._moved:
+            self._forking -= 1
+            self._moved.notify_all()
+
+    def begin_anew(self) -> None:
+        """This is the fork."""
+        unfit = self._used > 0
+        self.__init__()  # type: ignore[misc]  # whoever held its lock is not here
+        self.unfit = unfit
+
+
+_forks = _Forks()
 
 
 class LocalQueue:
@@ -51,6 +106,7 @@ class LocalQueue:
         self._clock = clock
         self._lock = Lock()
         self._idle: list[sqlite3.Connection] = []
+        _queues.add(self)
         finalize(self, _close, self._lock, self._idle)  # who only looks, by `attach` or `list_runs`, closes nothing
         self._met: dict[str, float] = {}  # when each queue had a message for us, or was first asked for one
         self._forget_leases_of_last_boot()
@@ -88,7 +144,7 @@ class LocalQueue:
                 while True:
                     now = self._clock()
                     left = wait_s - (now - start)
-                    if left <= 0:
+                    if left <= 0 or _forks.waits:
                         return []
                     time.sleep(min(max(_LEAST_POLL_S, _LATER * (now - met)), _MOST_POLL_S, left))
                     if db.execute("PRAGMA data_version").fetchone() != (version,) or now - looked > _RECHECK_S:
@@ -197,10 +253,20 @@ class LocalQueue:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
+        with _forks.using(), self._opened() as db:
+            yield db
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
         """Raises `Unavailable` where the disk is full or the file cannot be had: that may pass, so it is waited for.
 
         `BadInput` where the file is no database.
         """
+        if _forks.unfit:
+            raise StarburstError(
+                "this process was forked from one that was busy with starburst: start it otherwise, as with "
+                "multiprocessing.get_context('spawn') or 'forkserver', or while no run is under way"
+            )
         with self._lock:
             db = self._idle.pop() if self._idle else None
         try:
@@ -267,3 +333,7 @@ def _into_wal(db: sqlite3.Connection) -> None:
             if attempt == 99:
                 raise
             time.sleep(0.02)
+
+
+_queues: WeakSet[LocalQueue] = WeakSet()
+os.register_at_fork(before=_forks.begin, after_in_parent=_forks.end, after_in_child=_forks.begin_anew)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.errors import Exists
-from starburst_common.objects import FolderObjects
+from starburst_common.local.store import FolderObjects
 from starburst_common.ports import Backend, ObjectStore, WorkerSpec, WorkQueue
 
 _FRESH = multiprocessing.get_context("spawn")  # a fork would share open connections

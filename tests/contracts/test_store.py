@@ -11,7 +11,7 @@ from urllib.parse import unquote, unquote_plus
 import pytest
 
 from starburst_common.errors import Exists, NotFound, Refused, Unavailable
-from starburst_common.objects import remove_folder
+from starburst_common.local.store import remove_folder
 from starburst_common.ports import ObjectStore, is_there
 from tests.contracts.conftest import StoreBed
 from tests.contracts.rivals import at_once, create_keys, is_whole, killed_after, local_store, signed, write_for_ever

@@ -163,24 +163,35 @@ def test_what_an_item_leaves_lives_as_long_as_its_slot(bed: Bed) -> None:
     assert (notes / "asked").exists()
 
 
-def test_a_forked_child_of_a_process_that_has_mapped_is_told(tmp_path: Path) -> None:
-    """The store's threads are not in a fork: one clear error at once, with the way out, which works."""
+def test_a_child_of_a_process_that_has_mapped_maps_too(tmp_path: Path) -> None:
+    """However it was started, in the midst of the parent's own work too, with the script's functions and classes."""
     (tmp_path / "maps.py").write_text(
-        "import multiprocessing, warnings\n"
-        "from starburst_common import starburst_map\n"
+        "import multiprocessing, time, warnings\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from starburst_common import Cluster, StarburstExecutor, starburst_map\n"
+        "class Own:\n"
+        "    def __init__(self, x): self.x = x\n"
+        "def doubled(own): return Own(2 * own.x)\n"
         "def mapped(x):\n"
-        "    try: return starburst_map(abs, [x], workers=1, backend='local', progress=False)\n"
+        "    try:\n"
+        "        (got,) = starburst_map(doubled, [Own(x)], workers=1, backend='local', progress=False)\n"
+        "        with StarburstExecutor(1, backend='local') as pool: more = pool.submit(doubled, got).result()\n"
         "    except Exception as error: return error\n"
+        "    return type(got) is Own, got.x, more.x\n"
         "def in_a(how):\n"
-        "    with multiprocessing.get_context(how).Pool(1) as pool: print(pool.map(mapped, [-1]))\n"
+        "    with multiprocessing.get_context(how).Pool(1) as pool: print(pool.map(mapped, [1]))\n"
         "if __name__ == '__main__':\n"
         "    warnings.simplefilter('ignore')\n"
-        "    in_a('fork'), print(mapped(-1)), in_a('fork'), in_a('spawn'), print(mapped(-1))\n"
+        "    in_a('fork'), print([mapped(1)]), in_a('fork'), in_a('spawn')\n"
+        "    with ProcessPoolExecutor(1, multiprocessing.get_context('fork')) as pool:\n"
+        "        print([pool.submit(mapped, 1).result()])\n"
+        "    with Cluster(workers=1, backend='local', progress=False) as cluster:\n"
+        "        run = cluster.start(time.sleep, [0.1] * 20, chunk_size=1)\n"
+        "        in_a('fork'), in_a('fork')\n"
+        "        print([mapped(1)], len(run.results()))\n"
     )
     done = run_script(tmp_path / "maps.py")
-    first, at_home, forked, spawned, last = done.stdout.splitlines()
-    assert first == spawned == "[[1]]" and at_home == last == "[1]"
-    assert "forked from one that had used starburst" in forked and "get_context('spawn')" in forked
+    assert done.stdout.splitlines() == [*7 * ["[(True, 2, 4)]"], "[(True, 2, 4)] 20"]
 
 
 def test_a_fork_leaves_the_cluster_to_the_process_that_opened_it(tmp_path: Path) -> None:
