@@ -211,14 +211,14 @@ def _unpicklable(index: int, value: Any, error: BaseException) -> tuple[dict[str
     from starburst_common.wire import Unreadable
 
     kind = shortened(f"{type(value).__module__}.{type(value).__qualname__}", _NAME)
-    cannot = "cannot be pickled"
+    cannot = ", cannot be pickled:"
     if isinstance(error, Unreadable) and error.__cause__ is not None:
-        cannot, error = "is pickled, but does not unpickle", error.__cause__
+        cannot, error = ", is pickled, but does not unpickle:", error.__cause__
     return {
         "index": index,
         "kind": "user",
         "error": "UnpicklableResult",
-        "message": f"the result, a {kind}, {cannot}: {shortened(named(error), _MESSAGE)}: "
+        "message": f"the result, a {kind}{cannot} {shortened(named(error), _MESSAGE)}: "
         "return plain data, or a name for it",
         "traceback": shortened(printed(error), _TRACEBACK),
     }, None
