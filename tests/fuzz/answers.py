@@ -93,7 +93,9 @@ def _aws() -> list[Target]:
 
     def compute() -> EcsCompute:
         clock = iter(range(10**9))
-        return EcsCompute(site, to.clients, InMemory(MemoryStore()), b"k" * 32, pace=lambda: 1000.0 * next(clock))
+        return EcsCompute(
+            site, to.clients, InMemory(MemoryStore(), "memory"), b"k" * 32, pace=lambda: 1000.0 * next(clock)
+        )
 
     def define(blob: bytes) -> None:
         to.say(blob)

@@ -114,7 +114,7 @@ def made(folder: Path) -> World:
     finally:
         sys.path.remove(str(modules))
         real.close()
-    memory = InMemory(MemoryStore())
+    memory = InMemory(MemoryStore(), "memory")
     for key, body in bodies.items():
         memory.put(key, body)
     return World(replace(real, store=memory), home, run.id, bodies)
