@@ -96,9 +96,10 @@ class Driver:
         fleet: Fleet,
         policy: Policy,
         *,
+        leg: int = 0,
         expected: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.backend, self.run, self.fleet = backend, run, fleet
+        self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
         # what a worker that died had leased comes back within a lease, to be cut up or to fail
         self.policy = replace(
             policy, feeder_lost_s=backend.feeder_lost_s, patience_s=_PATIENCE_LEASES * backend.lease_s
@@ -115,7 +116,7 @@ class Driver:
         self.error: BaseException | None = None
         self.closed = False  #: cleaned up as well
         self.gone = False  #: somebody removed what says that there is such a run
-        self._names = RunNames(run)
+        self._names = RunNames(run, leg)
         self._expected = expected
         self.refused = ""  #: an outcome that was damaged so often that it is given up, if there is one
         self.damaged: dict[Span, str] = {}  #: outcomes none of whose generations is whole, and why
@@ -198,7 +199,7 @@ class Driver:
         with self.changed:
             self._cancel.set()
             self.changed.notify_all()
-        mark_cancelled(self.backend, self.run)
+        mark_cancelled(self.backend, self.run, self.leg)
 
     @property
     def ending(self) -> bool:
@@ -373,7 +374,7 @@ class Driver:
 
     def _end_elsewhere(self) -> dict[str, Any] | None:
         """How another process ended the run; None if it has not."""
-        end = read_end(self.backend, self.run)
+        end = read_end(self.backend, self.run, self.leg)
         if end is None and not is_there(self.backend.store, self._names.spec):
             self.gone = True
             place, lacks = self.backend.store.place, self.ledger.items is None
@@ -584,6 +585,10 @@ class Driver:
                     found.update(without(span, answered))
             return joined(found)
 
+    def unanswered(self) -> tuple[Span, ...]:
+        """The items that are stored and have no answer; `changed` held."""
+        return without(Span(0, self.ledger.planned_items), [part for part, _ in self.ledger.answers_from(0)])
+
     def damage(self) -> str:
         """Which items were answered, and are not any more."""
         lost = self.lost()
@@ -625,7 +630,7 @@ class Driver:
 
     def _marked(self, view: View) -> View:
         """The same, with what others have said of it."""
-        return view if view.cancelled else replace(view, cancelled=is_cancelled(self.backend, self.run))
+        return view if view.cancelled else replace(view, cancelled=is_cancelled(self.backend, self.run, self.leg))
 
     def _known(self) -> View:
         """What the decision needs as far as we know it without asking anybody."""
@@ -762,10 +767,16 @@ class Driver:
 
     def _resend(self) -> None:
         with self.changed:
+            self._resent += 1
+        owed = len(self.ledger.owed)
+        _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self.run, owed)
+        self.send_owed()
+
+    def send_owed(self) -> None:
+        """Send a message for every chunk that is owed; those that are there already do no harm."""
+        with self.changed:
             owed = list(self.ledger.owed.values())
             self._quiet_since = time.monotonic()
-            self._resent += 1
-        _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self.run, len(owed))
         self._send(owed)
 
     def _send(self, chunks: Sequence[Chunk]) -> None:
@@ -794,7 +805,7 @@ class Driver:
             store.create(self._names.end, seal(self.backend.key, self._names.end, document(end)))
             self._read_told_at = time.monotonic()  # it is kept for as long after its end
         except Exists:  # another driver was first: its word holds
-            end = read_end(self.backend, self.run) or end
+            end = read_end(self.backend, self.run, self.leg) or end
         self.over(end)
         self._clean_up()
         return True
@@ -818,13 +829,13 @@ class Driver:
         self.backend.store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)
 
 
-def mark_cancelled(backend: Backend, run: RunId) -> None:
+def mark_cancelled(backend: Backend, run: RunId, leg: int) -> None:
     """Tell everybody that a run is cancelled; whoever is interrupted here has told it all the same."""
     failed: list[Exception] = []
 
     def mark() -> None:
         try:
-            backend.store.put(RunNames(run).cancel, b"")
+            backend.store.put(RunNames(run, leg).cancel, b"")
         except Exception as error:
             failed.append(error)
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -93,6 +93,7 @@ class RunNames:
     """The keys and queues of one run."""
 
     run: RunId
+    leg: int = 0  #: 0 from its start to its first end; one more each time it was resumed
 
     @property
     def folder(self) -> str:
@@ -165,8 +166,23 @@ class RunNames:
 
     @property
     def cancel(self) -> str:
-        """There when somebody cancelled the run; empty, not sealed."""
-        return f"{self.folder}cancel"
+        """There when somebody cancelled the run, in this leg; empty, not sealed."""
+        return self._of_leg(f"{self.folder}cancel")
+
+    @property
+    def resumed(self) -> str:
+        """What a later leg began with."""
+        return self._of_leg(f"{self.folder}resumed")
+
+    def _of_leg(self, name: str) -> str:
+        return f"{name}.{self.leg}" if self.leg else name
+
+    def newest(self, keys: Container[str]) -> RunNames:
+        """The names of its newest leg, from all the keys in its folder."""
+        names = self
+        while (later := RunNames(self.run, names.leg + 1)).resumed in keys:
+            names = later
+        return names
 
     @property
     def waits(self) -> str:
@@ -175,8 +191,8 @@ class RunNames:
 
     @property
     def end(self) -> str:
-        """How the run ended."""
-        return f"{self.folder}end"
+        """How the run ended, in this leg."""
+        return self._of_leg(f"{self.folder}end")
 
     @property
     def report(self) -> str:
@@ -190,8 +206,8 @@ class RunNames:
 
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
-        late = (self.feeding, self.waits, self.driven, self.cancel, self.expires, self.report)
-        return key in late or key.startswith((self.outcomes, f"{self.folder}suspects/"))
+        late = (self.feeding, self.waits, self.driven, self.expires, self.report)
+        return key in late or key.startswith((self.outcomes, f"{self.folder}suspects/", f"{self.folder}cancel"))
 
     @property
     def expires(self) -> str:
@@ -200,8 +216,8 @@ class RunNames:
 
     @property
     def notices(self) -> str:
-        """The queue on which workers tell of settled chunks."""
-        return f"{self.run}-notices"
+        """The queue on which workers tell of settled chunks, in this leg: dropped names are not to be had at once."""
+        return self._of_leg(f"{self.run}-notices").replace(".", "-")
 
 
 def code_key(function: str, digest: str) -> str:

@@ -55,7 +55,9 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
         if _made_at(name) > last - 2 * _ABANDONED_S or name in held_by:  # others were looked at by an earlier pruning
             look |= age_s >= _ABANDONED_S
         if look and _expired(backend, RunId(name), held_by, now):
-            backend.queue.drop(RunNames(RunId(name)).notices)
+            names = RunNames(RunId(name))
+            for leg in range(names.newest({*backend.store.list(names.folder)}).leg + 1):
+                backend.queue.drop(RunNames(names.run, leg).notices)
             backend.store.delete_folder(RunNames(RunId(name)).folder)
             removed.append(RunId(name))
     for fleet in fleets:
@@ -95,6 +97,7 @@ def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: flo
     """Whether a run is to be removed; one without an end is given it, if it is due."""
     names = RunNames(run)
     written = {entry.key: entry.written_at for entry in backend.store.entries(names.folder)}
+    names = names.newest(written)
     untouched_s = now - max(written.values(), default=0.0)
     if names.end in written:
         read_s = now - max(written[names.end], written.get(names.driven, 0.0))
@@ -131,7 +134,7 @@ def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
 def _goes_on(backend: Backend, run: RunId) -> bool:
     """Whether a run is kept that has no end; one whose items are all answered is given it."""
     kept = [*backend.store.list(RunNames(run).folder)]
-    if not kept or RunNames(run).end in kept:
+    if not kept or RunNames(run).newest(kept).end in kept:
         return False
     try:
         return not recovered(backend, Spec.read(backend, run)).close()

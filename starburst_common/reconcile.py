@@ -23,6 +23,7 @@ class Policy:
     resend_after_s: float  #: an empty queue for so long, with chunks owed, has lost them
     feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
+    forgiven: int = 0  #: of the failures: they were known when the run was resumed
     patience_s: float = 10.0  #: workers that end for nothing, one after another, are put up with for so long at least
 
 
@@ -138,7 +139,9 @@ def decide(view: View, policy: Policy) -> list[Action]:
     <RunState.STOPPED: 'stopped'>
     """
     known = view.items if view.items is not None else max(view.answered, _LEAST_SHARE)
-    if not policy.tolerate.allows(failed=view.failed, items=known):  # the reason why somebody may have cancelled
+    if not policy.tolerate.allows(
+        failed=max(view.failed - policy.forgiven, 0), items=known
+    ):  # the reason why somebody may have cancelled
         return [Finish(RunState.STOPPED, _too_many(view, policy))]
     if view.cancelled:
         return [Finish(RunState.CANCELLED, "cancelled")]
@@ -288,4 +291,5 @@ def _too_many(view: View, policy: Policy) -> str:
     limit = policy.tolerate
     allowed = f"{limit.percent:g}%" if limit.percent is not None else str(limit.count)
     of = f" of {view.items}" if view.items is not None else ""
-    return f"{view.failed}{of} items failed, more than the {allowed} tolerated"
+    since = " since it was resumed" if policy.forgiven else ""
+    return f"{view.failed - policy.forgiven}{of} items failed{since}, more than the {allowed} tolerated"

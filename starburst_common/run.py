@@ -47,7 +47,18 @@ from starburst_common.phrases import our_log, told
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.report import report_page
 from starburst_common.sign import read_sign
-from starburst_common.spec import Spec, expires_at, is_cancelled, keep_longer, kept_longer_s, read_end
+from starburst_common.spec import (
+    WHOLE,
+    Leg,
+    Spec,
+    begin_leg,
+    expires_at,
+    find_leg,
+    is_cancelled,
+    keep_longer,
+    kept_longer_s,
+    read_end,
+)
 from starburst_common.stored import find_outcome
 from starburst_common.wire import document, seal
 
@@ -102,7 +113,7 @@ class Run:
     @property
     def expires_at(self) -> float | None:
         """When it may be pruned, once it has ended; None while it goes on. Raises `Refused` if that cannot be read."""
-        return expires_at(self._backend, self.id)
+        return expires_at(self._backend, self.id, find_leg(self._backend, self._spec).number)
 
     def status(self) -> RunStatus:
         """How it stands, from this process's driver if it has one, else from the store."""
@@ -231,10 +242,37 @@ class Run:
             self._driver.join(CLOSE_S)
         elif self._spec.damage:
             self._cancel_damaged()
-        elif read_end(self._backend, self.id) is None:
+        elif (leg := find_leg(self._backend, self._spec)).end is None:
             self._must_be_kept()
-            mark_cancelled(self._backend, self.id)
+            mark_cancelled(self._backend, self.id, leg.number)
             self.wait(CLOSE_S)
+
+    def resume(self) -> None:
+        """Go on with the items that have no answer, in this process: the run is cancelled, stopped, or has no driver.
+
+        It keeps its id. Answers stay as they are, failures too (`retry_failed` runs those again), and what had failed
+        before no longer counts as not tolerated. A run that goes on is driven from here as well; one whose items are
+        all answered stays as it is. Raises `BadInput` where what is missing is input that was never stored.
+        """
+        self._must_be_kept()
+        if self._driver is not None and self._driver.closed:
+            self._driver = None  # somebody may have resumed it since
+        driver = self._driving()
+        if driver.ending or is_cancelled(self._backend, self.id, driver.leg):
+            driver.join(CLOSE_S)
+        if not driver.state.over or driver.state in WHOLE:
+            return
+        with driver.changed:
+            ledger, missing = driver.ledger, driver.unanswered()
+        if not missing:
+            if ledger.items is None:
+                raise BadInput(f"run {self.id}: {driver.reason}: nothing that was stored is left to be run")
+            return
+        begin_leg(self._backend, self.id, driver.leg, forgiven=ledger.failed)
+        self._driver = None
+        driver = self._driving()
+        with suppress(Unavailable, NotFound):  # its driver does so, in a while
+            driver.send_owed()
 
     def extend(self, seconds: float) -> float:
         """Keep the run `seconds` longer than it would be; returns until when at least (wall clock)."""
@@ -252,7 +290,8 @@ class Run:
             raise BadInput(f"run {self.id} goes on: cancel it first, as by `starburst cancel {self.id}`")
         for fleet in self._fleets():
             self._backend.store.delete([holders(fleet) + self.id])  # pruning closes it if nobody else needs it
-        self._backend.queue.drop(self._names.notices)
+        for leg in range(self._leg().number + 1):
+            self._backend.queue.drop(RunNames(self.id, leg).notices)
         self._backend.store.delete_folder(self._names.folder)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -261,13 +300,22 @@ class Run:
         """Raises `NotFound` where the run was removed, or has expired, since we have this handle."""
         Spec.find(self._backend, self.id)
 
+    def _leg(self) -> Leg:
+        """Its last leg, also where nobody can read how that began."""
+        try:
+            return find_leg(self._backend, self._spec)
+        except Refused:
+            last = self._names.newest({*self._backend.store.list(self._names.folder)}).leg
+            return Leg(number=last, fleet=FleetId(""), end=read_end(self._backend, self.id, last))
+
     def _goes_on(self) -> bool:
         """Whether it has not ended; a damaged one also has when it was cancelled, or no worker is there for it."""
-        if read_end(self._backend, self.id) is not None:
+        leg = self._leg()
+        if leg.end is not None:
             return False
-        if not self._spec.damage:
+        if not self._spec.damage and leg.fleet:
             return True
-        if is_cancelled(self._backend, self.id):
+        if is_cancelled(self._backend, self.id, leg.number):
             return False
         return any(worker.phase is not WorkerPhase.STOPPED for worker in self._workers())
 
@@ -283,12 +331,13 @@ class Run:
 
     def _cancel_damaged(self) -> None:
         """Nobody can drive it: workers are told to leave it alone, and if it has no end, it has one now."""
-        mark_cancelled(self._backend, self.id)
+        names = RunNames(self.id, self._leg().number)
+        mark_cancelled(self._backend, self.id, names.leg)
         end: dict[str, Any] = {"state": RunState.CANCELLED, "reason": "cancelled", "ended_at": time.time()}
         counts = {"items": 0, "answered": 0, "failed": 0, "slot_seconds": 0.0}
         with suppress(Exists):
-            sealed = seal(self._backend.key, self._names.end, document({**end, **counts}))
-            self._backend.store.create(self._names.end, sealed)
+            sealed = seal(self._backend.key, names.end, document({**end, **counts}))
+            self._backend.store.create(names.end, sealed)
 
     def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
         """Values, failures as exceptions in their places with `keep`, else the first one raised."""
@@ -314,7 +363,7 @@ class Run:
         if self._driver is None or self._driver.error is not None:
             self._must_be_kept()
             driver = recovered(self._backend, self._spec)
-            end = self._end_or_hold(driver.fleet)
+            end = self._end_or_hold(driver)
             if end is None:
                 driver.tell()
             else:
@@ -333,15 +382,15 @@ class Run:
         if self._driver is not None and self._driver.ending:
             self._driver.join(CLOSE_S if deadline is None else min(deadline - time.monotonic(), CLOSE_S))
 
-    def _end_or_hold(self, fleet: Fleet) -> dict[str, Any] | None:
+    def _end_or_hold(self, driver: Driver) -> dict[str, Any] | None:
         """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
-        end = read_end(self._backend, self.id)
+        fleet, end = driver.fleet, read_end(self._backend, self.id, driver.leg)
         if end is None:
             try:
                 fleet.hold(self.id)
-                self._backend.queue.ensure(self._names.notices)
+                self._backend.queue.ensure(RunNames(self.id, driver.leg).notices)
             except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it
-                end = read_end(self._backend, self.id)
+                end = read_end(self._backend, self.id, driver.leg)
                 if end is None:
                     raise
                 fleet.release(self.id)
@@ -440,19 +489,25 @@ def _deadline(timeout: float | None) -> float | None:
 
 
 def recovered(backend: Backend, spec: Spec) -> Driver:
-    """A driver that knows what the store tells of a run; it is not started."""
-    driver = Driver(backend, spec.run, Fleet.of(backend, spec.resources, spec.workers, spec.fleet), spec.policy)
+    """A driver that knows what the store tells of a run, in its last leg; it is not started."""
+    leg = find_leg(backend, spec)
+    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
+    policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number)
     driver.recover()
     return driver
 
 
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     """A run's status as the store tells it: its end, or its outcomes so far."""
-    end = read_end(backend, spec.run)
+    try:
+        end, damage = find_leg(backend, spec).end, spec.damage
+    except Refused as error:
+        end, damage = None, spec.damage or str(error)
     if end is None:
         Spec.find(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
     fields: dict[str, Any] = {"items": None, "answered": 0, "failed": 0, "slot_seconds": 0.0, "ended_at": None}
-    state, workers, reason = RunState.DAMAGED, 0, spec.damage
+    state, workers, reason = RunState.DAMAGED, 0, damage
     if end is not None:
         fields |= {name: end[name] for name in fields if name in end}
     if not reason and end is not None and "items" in end:
@@ -485,7 +540,7 @@ def _reason(driver: Driver, workers: int) -> str:
     """What a run without an end waits for."""
     if damage := driver.damage():
         return f"{damage}; {'they run' if workers else '`starburst attach` runs them'} again"
-    if driver.ledger.complete or is_cancelled(driver.backend, driver.run):
+    if driver.ledger.complete or is_cancelled(driver.backend, driver.run, driver.leg):
         why = "every item is answered" if driver.ledger.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"
     with suppress(NotFound, Refused):

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.errors import NotFound, Refused, UnknownVersion
+from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
 from starburst_common.fleet import Fleet
 from starburst_common.model import FleetId, RunId, RunState
-from starburst_common.names import RunNames, made_at
+from starburst_common.names import RunNames, made_at, new_fleet_id
 from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.patience import create_ours
 from starburst_common.phrases import our_log
@@ -31,6 +31,7 @@ from starburst_common.wire import (
 )
 
 _log = our_log()
+WHOLE = (RunState.SUCCEEDED, RunState.FAILED)  #: every item had its answer: nothing is there to be resumed
 _LONGEST_S = 1e11  #: three thousand years: no date is much later
 
 
@@ -198,9 +199,48 @@ def _kept(options: Options, tolerate: Tolerance) -> dict[str, Any]:
     }
 
 
-def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
-    """How a run ended; None while it has not. Of an end that cannot be read, that and why is all that is known."""
-    key = RunNames(run).end
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """A stretch of a run: from its start, or from where it was resumed, to its end. Only the last may have none."""
+
+    number: int
+    fleet: FleetId
+    forgiven: int = 0  #: items that had failed when it began: whoever resumed the run knew of them
+    end: dict[str, Any] | None = None  #: as `read_end` gives it
+
+
+def find_leg(backend: Backend, spec: Spec) -> Leg:
+    """A run's last leg. Each of its objects is written once: so nobody who is late can end, or cancel, a later leg.
+
+    Raises `Refused` where it cannot be read how one began.
+    """
+    leg = Leg(number=0, fleet=spec.fleet, end=read_end(backend, spec.run))
+    while leg.end is not None and leg.end["state"] not in WHOLE:
+        key = RunNames(spec.run, leg.number + 1).resumed
+        try:
+            begun, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
+        except NotFound:
+            break
+        leg = Leg(
+            number=leg.number + 1,
+            fleet=FleetId(begun.name("fleet")),
+            forgiven=begun.whole("forgiven"),
+            end=read_end(backend, spec.run, leg.number + 1),
+        )
+    return leg
+
+
+def begin_leg(backend: Backend, run: RunId, after: int, *, forgiven: int) -> None:
+    """Resume a run after that leg has ended, on a fleet of its own; if somebody else did so first, theirs holds."""
+    key = RunNames(run, after + 1).resumed
+    begun = {"fleet": new_fleet_id(), "forgiven": forgiven}
+    with suppress(Exists):
+        backend.store.create(key, seal(backend.key, key, document(begun)))
+
+
+def read_end(backend: Backend, run: RunId, leg: int = 0) -> dict[str, Any] | None:
+    """How a leg ended; None while it has not. Of an end that cannot be read, that and why is all that is known."""
+    key = RunNames(run, leg).end
     try:
         end, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
         if end.text("state") not in [*RunState]:
@@ -219,9 +259,9 @@ def read_end(backend: Backend, run: RunId) -> dict[str, Any] | None:
         return {"state": RunState.DAMAGED, "reason": str(error), "ended_at": None}
 
 
-def is_cancelled(backend: Backend, run: RunId) -> bool:
-    """Whether somebody said so; it has ended once a driver has seen it."""
-    return is_there(backend.store, RunNames(run).cancel)
+def is_cancelled(backend: Backend, run: RunId, leg: int = 0) -> bool:
+    """Whether somebody said so in that leg; it has ended once a driver has seen it."""
+    return is_there(backend.store, RunNames(run, leg).cancel)
 
 
 def kept_longer_s(backend: Backend, run: RunId) -> float:
@@ -238,10 +278,10 @@ def kept_longer_s(backend: Backend, run: RunId) -> float:
     return longer
 
 
-def expires_at(backend: Backend, run: RunId) -> float | None:
-    """When a run may be pruned (store clock), None without an end. Raises `Refused` if that is no time."""
+def expires_at(backend: Backend, run: RunId, leg: int) -> float | None:
+    """When a run may be pruned (store clock), None where that leg has no end. Raises `Refused` if that is no time."""
     try:
-        ended = backend.store.written_at(RunNames(run).end)
+        ended = backend.store.written_at(RunNames(run, leg).end)
     except NotFound:
         return None
     return ended + backend.keep_s + kept_longer_s(backend, run)

@@ -1,4 +1,4 @@
-"""Chunk, lease, settle, rest, notice, end and cancel: in whatever order, and whoever dies between two of them.
+"""Chunk, lease, settle, rest, notice, end, cancel and resume: in whatever order, and whoever dies between two of them.
 
 The code is the real one: feed, worker, settler, runner, ledger and driver, over a store in memory and the local queue.
 Only the slot is played, since what it answers, and how fast, is part of what is searched.
@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from starburst_common.objects import Objects
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Wait, WorkerSpec
 from starburst_common.run import Run, recovered
-from starburst_common.spec import Spec, read_end
+from starburst_common.spec import Spec, begin_leg, find_leg, read_end
 from starburst_common.wire import FrameWriter
 from starburst_worker.duty import Duty
 from starburst_worker.runner import Ended, Runner, Settle, Turn
@@ -74,36 +75,34 @@ class Crew:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._launched: dict[int, Any] = {}
-        self._told: set[int] = set()
+        self._launched: dict[WorkerId, Any] = {}
+        self._told: set[WorkerId] = set()
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         for ordinal in ordinals:
-            if ordinal not in self._launched:
-                name = f"worker {ordinal}"
-                self._launched[ordinal] = self._world.stage.add(name, Worker(self._world, spec, ordinal).work)
+            name = WorkerId(f"worker-{spec.fleet}-{ordinal:06d}")
+            if name not in self._launched:
+                self._launched[name] = self._world.stage.add(name, Worker(self._world, spec, name).work)
         return None
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
-        return [self._state(ordinal) for ordinal in sorted(self._launched)]
+        return [self._state(name) for name in sorted(self._launched) if name.startswith(f"worker-{fleet}-")]
 
-    def _state(self, ordinal: int) -> WorkerState:
-        actor = self._launched[ordinal]
-        name = WorkerId(f"worker-{ordinal:06d}")
+    def _state(self, name: WorkerId) -> WorkerState:
+        actor, ordinal = self._launched[name], int(name.rsplit("-", 1)[-1])
         if not actor.over:
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING)
-        end = WorkerEnd.CRASHED if actor.dead and ordinal not in self._told else WorkerEnd.DONE
+        end = WorkerEnd.CRASHED if actor.dead and name not in self._told else WorkerEnd.DONE
         return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STOPPED, end=end)
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
-        state = self._state(int(worker.rsplit("-", 1)[-1]))
+        state = self._state(worker)
         return None if state.end is None else state
 
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> None:
         for name in ids:
-            ordinal = int(name.rsplit("-", 1)[-1])
-            self._told.add(ordinal)
-            self._launched[ordinal].dead = True
+            self._told.add(name)
+            self._launched[name].dead = True
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         return ""
@@ -153,9 +152,9 @@ class PlayedRunner(Runner):
 class Worker:
     """The real supervisor's steps, in one thread: its settler falls behind as is chosen."""
 
-    def __init__(self, world: World, spec: WorkerSpec, ordinal: int) -> None:
+    def __init__(self, world: World, spec: WorkerSpec, name: WorkerId) -> None:
         self._world = world
-        self.name = WorkerId(f"worker-{ordinal:06d}")
+        self.name = name
         duty = Duty(
             worker=self.name, backend="local", memory_mib=None, **{**spec.orders(), "slots": 0, "lease_s": LEASE_S}
         )
@@ -238,7 +237,7 @@ class World:
         self.run = new_run_id()
         self.spec = Spec.of(self.run, self.fleet, "double", Options.of(), stop_at_first=False)
         self.drivers: list[Driver] = []
-        self.fed = self.cancelled = self.damaged = False
+        self.fed = self.cancelled = self.damaged = self.resumed = False
         self.stage.add("feeder", self.feed)
 
     def feed(self) -> None:
@@ -266,13 +265,23 @@ class World:
         """Who attaches, and drives it on."""
         driver = recovered(self.backend, self.spec)
         self.drivers.append(driver)
-        if Run(self.backend, self.spec, None)._end_or_hold(driver.fleet) is None:
+        if driver.leg:  # whoever resumed it may have died before its chunks were sent
+            driver.policy = replace(driver.policy, resend_after_s=0.05)
+        if Run(self.backend, self.spec, None)._end_or_hold(driver) is None:
             driver._drive()
 
     def cancel(self) -> None:
         """Somebody else cancels."""
         self.cancelled = True
-        self.backend.store.put(RunNames(self.run).cancel, b"")
+        self.backend.store.put(RunNames(self.run, find_leg(self.backend, self.spec).number).cancel, b"")
+
+    def resume(self) -> None:
+        """Somebody goes on with a run that has ended early, as `Run.resume` does once it has."""
+        leg = find_leg(self.backend, self.spec)
+        if leg.end is not None and self.fed:
+            begin_leg(self.backend, self.run, leg.number, forgiven=0)
+            self.resumed = True
+            self.read()
 
     def damage(self, chosen: int) -> None:
         """What a disk may do to an outcome, between any two calls."""
@@ -289,8 +298,8 @@ class World:
     @property
     def driven(self) -> bool:
         """It is over, or somebody will see to that."""
-        return read_end(self.backend, self.run) is not None or any(
-            actor.name in ("feeder", "reader") for actor in self.stage.living
+        return find_leg(self.backend, self.spec).end is not None or any(
+            actor.name in ("feeder", "reader", "resumer") for actor in self.stage.living
         )
 
     def check(self) -> None:
@@ -299,7 +308,7 @@ class World:
             assert actor.error is None, actor.error
         for driver in self.drivers:
             assert driver.error is None or isinstance(driver.error, Died), driver.error
-        end = read_end(self.backend, self.run)
+        end = find_leg(self.backend, self.spec).end
         assert end is not None, "nobody ended it"
         assert self.cancelled or end["state"] != RunState.CANCELLED
         anew = recovered(self.backend, self.spec)
@@ -326,7 +335,7 @@ class World:
                     yield index, value
 
 
-def played(choices: Sequence[int], damages: bool = False) -> None:
+def played(choices: Sequence[int], damages: bool = False, resumes: bool = False) -> None:
     """One run, in the order that the choices say; when those are used up, all go on by turns until it is over."""
     with tempfile.TemporaryDirectory() as folder:
         run = World(Path(folder))
@@ -342,6 +351,8 @@ def played(choices: Sequence[int], damages: bool = False) -> None:
                     move = move if deaths <= _DEATHS and run.may_die(actor) else Move.GO
                 if choice % 4096 == 4095 and "canceller" not in (each.name for each in stage.actors):
                     stage.add("canceller", run.cancel)
+                if resumes and choice % 32 == 31:
+                    stage.add(*(("resumer", run.resume) if choice % 64 == 63 else ("canceller", run.cancel)))
                 if damages and choice % 64 == 63 and read_end(run.backend, run.run) is None:
                     run.damage(choice // 64)
                 stage.step(actor, move, choice // 8 % 8, sleep_s=LEASE_S + 1)
@@ -361,36 +372,36 @@ def played(choices: Sequence[int], damages: bool = False) -> None:
             run.queue.close()
 
 
-def reduced(choices: list[int], damages: bool, tries: int = 200) -> list[int]:
+def reduced(choices: list[int], *more: bool, tries: int = 200) -> list[int]:
     """Fewer choices that fail as well: halves, quarters and so on are left to the turn of the first actor."""
     size = len(choices)
     while size:
         for lo in range(0, len(choices), size):
             fewer = [*choices[:lo], *[0] * min(size, len(choices) - lo), *choices[lo + size :]]
-            if fewer != choices and tries and fails(fewer, damages):
+            if fewer != choices and tries and fails(fewer, *more):
                 choices = fewer
             tries = max(tries - 1, 0)
         size //= 2
     return choices
 
 
-def fails(choices: list[int], damages: bool) -> bool:
+def fails(choices: list[int], *more: bool) -> bool:
     """Whether something does not hold."""
     try:
-        played(choices, damages)
+        played(choices, *more)
     except AssertionError:
         return True
     return False
 
 
-def search(seeds: Iterable[int], *, damages: bool = False) -> None:
+def search(seeds: Iterable[int], *, damages: bool = False, resumes: bool = False) -> None:
     """Raises the reduced story of the first seed that fails."""
     for seed in seeds:
         chance = random.Random(seed)
         choices = [chance.randrange(1 << 16) for _ in range(chance.randrange(20, 300))]
-        if fails(choices, damages):
+        if fails(choices, damages, resumes):
             try:
-                played(reduced(choices, damages), damages)
+                played(reduced(choices, damages, resumes), damages, resumes)
             except AssertionError as error:
                 error.add_note(f"seed {seed}")
                 raise
@@ -406,8 +417,14 @@ def test_a_damaged_outcome_is_answered_again_in_any_order() -> None:
     search(range(30), damages=True)
 
 
+def test_a_run_is_cancelled_and_resumed_in_any_order() -> None:
+    """Whoever cancels, resumes or is late: no item has two answers, and the last leg has an end."""
+    search(range(30), resumes=True)
+
+
 @pytest.mark.rest
 def test_every_item_is_answered_once_in_many_more_orders() -> None:
     """The same, longer."""
     search(range(60, 600))
     search(range(60, 400), damages=True)
+    search(range(60, 400), resumes=True)

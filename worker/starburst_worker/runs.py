@@ -41,6 +41,7 @@ class KnownRun:
     """A run as this worker sees it."""
 
     spec: dict[str, Any]
+    leg: int  #: the last one when we met it; whoever resumes it has another fleet
     over: bool
     looked_at: float
     unfit: str = ""  #: why this worker cannot serve it
@@ -64,19 +65,29 @@ class Runs:
         names = RunNames(run)
         with self._turn(names.spec):
             if (known := self._known.get(run)) is not None:
-                self._look(names, known)
+                self._look(RunNames(run, known.leg), known)
                 return known
             try:
                 spec = self._spec(names)
             except NotFound:
                 return None
-            known = KnownRun(spec=spec, over=self._over(names), looked_at=time.monotonic(), unfit=_unfit(spec))
+            store = self._backend.store
+            while is_there(store, names.end) and is_there(store, (later := RunNames(run, names.leg + 1)).resumed):
+                names = later
+            known = KnownRun(
+                spec=spec, leg=names.leg, over=self._over(names), looked_at=time.monotonic(), unfit=_unfit(spec)
+            )
             self._known[run] = known
             return known
 
     def over(self, run: RunId) -> bool:
         """Whether nobody wants its items any more, looked at now."""
-        return self._over(RunNames(run))
+        return self._over(RunNames(run, self.leg(run)))
+
+    def leg(self, run: RunId) -> int:
+        """In which leg it is served here."""
+        known = self._known.get(run)
+        return 0 if known is None else known.leg
 
     def _spec(self, names: RunNames) -> dict[str, Any]:
         store = self._backend.store

@@ -62,8 +62,8 @@ class Part:
 class Settler:
     """Stores outcomes and tells of them."""
 
-    def __init__(self, backend: Backend, duty: Duty) -> None:
-        self._backend, self._duty = backend, duty
+    def __init__(self, backend: Backend, duty: Duty, leg_of: Callable[[RunId], int] = lambda run: 0) -> None:
+        self._backend, self._duty, self._leg_of = backend, duty, leg_of
 
     def settle(self, run: RunId, part: Part, rest: Sequence[Chunk] = (), kept: Sequence[Chunk] = ()) -> Sequence[Chunk]:
         """Store the part's outcome, its open items delegated to `rest` and `kept`; send `rest`; give notice.
@@ -127,7 +127,7 @@ class Settler:
         small = b"".join(body) if nbytes_of(body) <= self._duty.inline_bytes else None
         text = notice_message(self._backend.key, run, outcome, small)
         with suppress(NotFound):  # the run is over, or was removed: nobody waits for it
-            self._backend.queue.send(RunNames(run).notices, [text], group=run)
+            self._backend.queue.send(RunNames(run, self._leg_of(run)).notices, [text], group=run)
 
 
 class LeasedChunk:

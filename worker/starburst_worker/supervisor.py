@@ -62,7 +62,7 @@ class Supervisor:
     def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
         self._backend, self._duty = backend, duty
         self._runs = Runs(backend, scratch, look_every_s=duty.lease_s / 3)
-        self._settler = Settler(backend, duty)
+        self._settler = Settler(backend, duty, self._runs.leg)
         self._work_queue = work_queue(duty.fleet)
         self._stop = threading.Event()  # no more work; what is under way ends in good order
         self._drain = threading.Event()  # and at once
