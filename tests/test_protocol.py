@@ -214,7 +214,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder, self.stage = folder, Stage()
         self.queue = LocalQueue(folder / "queue.sqlite3", clock=lambda: self.stage.now)
-        self.store = Store(MemoryStore())
+        self.store = Store(MemoryStore(), "memory")
         self.backend = Backend(
             name="local",
             store=Staged(self.stage, self.store, STORE_CALLS),
