@@ -14,7 +14,7 @@ import cloudpickle
 
 from prefect_starburst.call import RemoteCall
 from prefect_starburst.internals import BaseAnnotation, hash_objects, isiterable, unmapped
-from starburst_common.code import names_in
+from starburst_common.modules import imported, names_in
 
 #: A parameter whose pickle is larger is stored once for all calls that have it.
 LARGE = 64 * 1024
@@ -92,7 +92,7 @@ class Sharing:
         name = id(call), tuple((name, blob.digest) for name, blob in held.items())  # `Calls` keeps the call: its id
         known = self._calls.get(name)
         if known is None:
-            modules = {each for blob in held.values() for each in names_in(blob.pickled)}
+            modules = {each for blob in held.values() for each in imported(names_in(blob.pickled))}
             known = call.holding({name: blob.pickled for name, blob in held.items()}, sorted(modules))
             self._calls[name] = known
             if len(self._calls) > _CALLS:

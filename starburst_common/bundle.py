@@ -25,7 +25,7 @@ import stat
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
@@ -83,6 +83,13 @@ class File(NamedTuple):
     stamp: Stamp
 
 
+class Piece(NamedTuple):
+    """A file, or a folder with all below it, of a module."""
+
+    place: Path
+    inside: str  #: its name in the zip
+
+
 class Module(NamedTuple):
     """A top-level module: what of it travels and what does not."""
 
@@ -91,26 +98,29 @@ class Module(NamedTuple):
     secrets: tuple[str, ...] = ()
 
 
-def module_at(place: Path) -> Module:
+def module_at(pieces: Iterable[Piece]) -> Module:
     """What of a module travels. Raises `BadInput` for a pattern that is none in a `.starburstignore`."""
-    place = place.absolute()
-    files: list[File] = []
+    files: dict[str, File] = {}
     ignored: list[str] = []
     secrets: list[str] = []
-    for path, rules, in_package in _walk(place):
-        parts = path.relative_to(place.parent).parts
-        inside = "/".join(parts)
-        match _fate(path, parts[1:] or parts, place, rules, in_package=in_package):
-            case "travels":
-                with suppress(FileNotFoundError):  # gone meanwhile, or a link to nothing
-                    found = path.stat()
-                    if stat.S_ISREG(found.st_mode):
-                        files.append(File(path, inside, _stamp(found)))
-            case "ignored":
-                ignored.append(inside)
-            case "secret":
-                secrets.append(inside)
-    return Module(tuple(files), tuple(ignored), tuple(secrets))
+    for place, name in pieces:
+        place = place.absolute()
+        for path, rules, in_package in _walk(place):
+            parts = path.relative_to(place).parts
+            inside = "/".join((name, *parts))
+            if inside in files:  # of several folders, the first has it, as when it is imported
+                continue
+            match _fate(path, parts or (path.name,), place, rules, in_package=in_package):
+                case "travels":
+                    with suppress(FileNotFoundError):  # gone meanwhile, or a link to nothing
+                        found = path.stat()
+                        if stat.S_ISREG(found.st_mode):
+                            files[inside] = File(path, inside, _stamp(found))
+                case "ignored":
+                    ignored.append(inside)
+                case "secret":
+                    secrets.append(inside)
+    return Module(tuple(files.values()), tuple(ignored), tuple(secrets))
 
 
 def bundle_of(modules: dict[str, Module]) -> Bundle | None:
@@ -127,6 +137,7 @@ def bundle_of(modules: dict[str, Module]) -> Bundle | None:
             f"{largest.inside}), and at most {BUNDLE_FILES:,} with {BUNDLE_BYTES / 1e6:,.0f} MB travel: name what "
             f"workers do not need in {_OURS}, or have them read it from S3"
         )
+    files = tuple({file.inside: file for file in files}.values())  # modules of one project have its metadata each
     newest_ns = max((max(file.stamp[:2]) for file in files), default=0)
     settled = newest_ns < time.time_ns() - _RACY_S * 1e9
     bundle = (_zipped if settled else _zipped.__wrapped__)(names, files)
@@ -290,6 +301,8 @@ def _walk(place: Path) -> Iterator[tuple[Path, _All, bool]]:
         rules = known[folder] = known[folder.parent].with_those_in(folder, names)
         if folder.parent in packages or "__init__.py" in names:
             packages.add(folder)
+        if folder not in packages and not rules.ours:  # which may be a folder of a great many files
+            names = [name for name in names if name.endswith(_IMPORTABLE)]
         back = any(each.brings_back for each in rules.ours)
         passed_by = [] if back else [name for name in folders if name.startswith(".")]
         folders[:] = sorted(name for name in folders if name not in _NEVER and name not in passed_by)
@@ -305,7 +318,7 @@ def _fate(path: Path, parts: tuple[str, ...], module: Path, rules: _All, *, in_p
     if said is not None:
         return "ignored" if said else "travels"
     hidden = any(part.startswith(".") for part in parts)
-    if not hidden and path.name.endswith(_IMPORTABLE):
+    if not hidden and (path.name.endswith(_IMPORTABLE) or path == module):
         return "travels"
     if not in_package:
         return "stays"

@@ -5,19 +5,32 @@ Each step may be done twice: what an outage has left undone is done when it is t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from starburst_common.bundle import Bundle, bundle_of
 from starburst_common.code import PackedFunction
 from starburst_common.errors import BadInput, Exists, NotFound, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
+from starburst_common.modules import imported, names_in, own_modules
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.patience import Waits, create_ours, patiently, raised
 from starburst_common.ports import Backend
 from starburst_common.sign import SignOfLife
-from starburst_common.wire import FrameWriter, chunk_fields, chunk_message, document, item_parts, nbytes_of, seal
+from starburst_common.wire import (
+    FrameWriter,
+    chunk_fields,
+    chunk_message,
+    document,
+    item_parts,
+    nbytes_of,
+    read_document,
+    seal,
+    unseal,
+)
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
 PACK_BYTES = 16 << 20
@@ -54,6 +67,17 @@ class _Frame:
     nbytes: int
 
 
+@dataclass(slots=True)
+class _Code:
+    """A function as it is stored, and what is known of the user's modules that its items refer to."""
+
+    key: str
+    needs: frozenset[str]  #: those that it, or an item, names
+    modules: frozenset[str]  #: those that travel
+    known: set[str] = field(default_factory=set)  #: names that were looked up
+    grown: Bundle | None = None  #: with more modules than it is stored with
+
+
 class Feed:
     """Takes items in order and sends them off. One thread at a time."""
 
@@ -73,7 +97,8 @@ class Feed:
         self._names = RunNames(run)
         self._planned = planned
         self._stored: set[str] = set()
-        self._writer = FrameWriter()
+        self._codes: dict[str, _Code] = {}  # of functions, by the keys that they were given
+        self._writer = FrameWriter(look=self._look)
         self._function = ""
         self._frames: list[_Frame] = []
         self._frame_bytes = 0
@@ -84,24 +109,22 @@ class Feed:
     def function(self, packed: PackedFunction) -> str:
         """Store a function, once; its key. Raises as `flush`."""
         key = self._names.function(packed.digest)
-        if key in self._stored:
-            return key
+        if key not in self._codes:
+            header = {"style": packed.style, "retry_timeouts": packed.retry_timeouts}
+            self._store(key, header, packed.blob, packed.bundle)
+            self._codes[key] = _Code(key, packed.needs, frozenset(packed.bundle.modules if packed.bundle else ()))
+        return key
+
+    def _store(self, key: str, header: dict[str, Any], blob: Buffer, bundle: Bundle | None) -> None:
         store, secret = self._backend.store, self._backend.key
-        bundle = packed.bundle
         if bundle is not None and (place := code_key(key, bundle.digest)) not in self._stored:
             archive = seal(secret, place, [bundle.archive])
             with suppress(Exists):
                 patiently(lambda: store.create(place, archive), self.waits)
             self._stored.add(place)
-        header = {
-            "style": packed.style,
-            "retry_timeouts": packed.retry_timeouts,
-            "bundle": bundle.digest if bundle else None,
-        }
+        body = document({**header, "bundle": bundle.digest if bundle else None}, [blob])
         with suppress(Exists):
-            patiently(lambda: store.create(key, seal(secret, key, document(header, [packed.blob]))), self.waits)
-        self._stored.add(key)
-        return key
+            patiently(lambda: store.create(key, seal(secret, key, body)), self.waits)
 
     def add(self, function: str, item: Any) -> None:
         """Take one item. Raises `BadInput` if it cannot be pickled, and is not taken; else as `flush`."""
@@ -110,6 +133,8 @@ class Feed:
             self._function = function
         try:
             self._writer.add(item)
+        except BadInput:
+            raise
         except Exception as error:
             raise BadInput(
                 f"item {self.fed} ({type(item).__name__}) cannot be pickled: {error}: "
@@ -129,10 +154,10 @@ class Feed:
         if not len(self._writer):
             return
         parts = item_parts(self._backend.key, self.run, self._first, self._writer)
-        frame = _Frame(Span(self._first, self.fed), self._function, parts, nbytes_of(parts))
+        frame = _Frame(Span(self._first, self.fed), self._with_modules(), parts, nbytes_of(parts))
         self._frames.append(frame)
         self._frame_bytes += frame.nbytes
-        self._first, self._writer = self.fed, FrameWriter()
+        self._first, self._writer = self.fed, FrameWriter(look=self._look)
         if self._frame_bytes >= PACK_BYTES:
             self.flush()
 
@@ -162,6 +187,33 @@ class Feed:
         """No more items come, and nobody need wait for any: the input is whole, or it is not, for this reason."""
         if self._sign is not None:
             self._sign.stop(why)
+
+    def _look(self, pickled: bytes, imports: set[str]) -> None:
+        """See to it that the user's modules that an item refers to travel, whichever item is the first. Raises
+        `BadInput` where they cannot."""
+        code = self._codes[self._function]
+        names = (imported(names_in(pickled)) | imports) - code.known
+        if names:
+            own = own_modules(code.needs | names)
+            if not own.keys() <= code.modules:
+                code.grown = bundle_of(own)
+            code.needs |= names & own.keys()
+            code.modules = frozenset(own)
+            code.known |= names
+
+    def _with_modules(self) -> str:
+        """The key of the function as stored with all modules that its items refer to so far. Raises as `flush`."""
+        code = self._codes[self._function]
+        if code.grown is not None:
+            old, secret = code.key, self._backend.key
+            stored = patiently(lambda: self._backend.store.get(old), self.waits)
+            header, (blob,) = read_document(unseal(secret, old, stored), old)
+            digest = hashlib.sha256(f"{old} {code.grown.digest}".encode()).hexdigest()[:32]
+            key = self._names.function(digest)
+            told = {"style": header.text("style"), "retry_timeouts": header.flag("retry_timeouts")}
+            self._store(key, told, blob, code.grown)
+            code.key, code.grown = key, None
+        return code.key
 
     def _send(self, frames: Sequence[_Frame]) -> None:
         store, secret, first = self._backend.store, self._backend.key, frames[0].span.lo

@@ -13,6 +13,7 @@ from starburst_common.errors import BadInput
 from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
+from starburst_common.preferred import prefer
 from starburst_common.stored import planned_chunks
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_document, unseal
@@ -45,7 +46,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     if scratch is not None and header.given("bundle"):
         modules = scratch / "modules"
         unpack_bundle(backend, code_key(chunk.function, header.name("bundle")), modules)
-        sys.path.insert(0, str(modules))
+        prefer(str(modules), dict(sys.modules))
     function, _ = pickle.loads(inflated(blobs[0]))
     frames = backend.store.get_range(*chunk.ref)
     argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]

@@ -19,7 +19,7 @@ import struct
 import zlib
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -279,6 +279,7 @@ def inflated(blob: Buffer) -> bytes:
 
 
 _CHECKED_BYTES = 16 << 20  #: of a pickle, at most: a larger one would be held twice
+_REFERS = pickle.STACK_GLOBAL  #: is in a pickle that names what is to be imported, and in others by chance
 
 
 class Unreadable(Exception):
@@ -289,10 +290,12 @@ class FrameWriter:
     """Collects values, each pickled by itself at once: one that cannot be sent, or changes later, harms no other.
 
     With `checked` each is unpickled as well, but plain data and large ones: one that nobody could read harms no other.
+    `look` is shown each pickle that refers to classes or functions, with the modules that code in it imports, before
+    the value is taken; what it raises, `add` raises.
     """
 
-    def __init__(self, *, checked: bool = False) -> None:
-        self._checked = checked
+    def __init__(self, *, checked: bool = False, look: Callable[[bytes, set[str]], None] | None = None) -> None:
+        self._checked, self._look = checked, look
         self._pickles: list[bytes] = []
         self._sizes = array("Q")
         self._counts = array("Q")
@@ -309,6 +312,7 @@ class FrameWriter:
         `__main__`, goes by value through cloudpickle.
         """
         buffers: list[pickle.PickleBuffer] = []
+        imports: set[str] = set()
         try:
             data = pickle.dumps(value, 5, buffer_callback=buffers.append)
         except Exception:
@@ -317,14 +321,17 @@ class FrameWriter:
             from starburst_common import byvalue
 
             buffers.clear()
-            data = byvalue.dumps(value, buffer_callback=buffers.append)
+            data = byvalue.dumps(value, buffer_callback=buffers.append, imports=imports)
         # whoever made the value may fill the same memory with the next one
         copies = [buffer.raw().tobytes() for buffer in buffers]
-        if self._checked and pickle.STACK_GLOBAL in data and len(data) <= _CHECKED_BYTES:
-            try:
-                loads_beside(data, buffers)
-            except BaseException as error:
-                raise Unreadable(type(error).__name__) from error
+        if _REFERS in data:
+            if self._look is not None:
+                self._look(data, imports)
+            if self._checked and len(data) <= _CHECKED_BYTES:
+                try:
+                    loads_beside(data, buffers)
+                except BaseException as error:
+                    raise Unreadable(type(error).__name__) from error
         self._pickles.append(data)
         self._sizes.append(len(data))
         self._counts.append(len(copies))

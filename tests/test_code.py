@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -115,7 +116,8 @@ def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str
         bundle = repr(str(folder / "bundle"))
     script = (
         "from pathlib import Path\nfrom starburst_worker.slot import load_function\n"
-        f"function, *_ = load_function(Path('function').read_bytes(), {bundle})\nprint(repr(function({argument})))"
+        f"function, *_ = load_function(Path('function').read_bytes(), {bundle}, {{}})\n"
+        f"print(repr(function({argument})))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=60
@@ -176,7 +178,7 @@ def test_what_to_retry_on_travels_too(tmp_path: Path, at_home: Callable[[Path], 
     packed = pack_function(len, style="one", retry_on=(flaky,))
     assert packed.bundle is not None
     assert packed.bundle.modules == ("single",)
-    assert load_function(packed.blob, None).retry_on == (flaky,)
+    assert load_function(packed.blob, None, {}).retry_on == (flaky,)
 
 
 @pytest.mark.parametrize("function", [len, os.path.join, importlib.import_module("numpy").mean, pytest.approx])
@@ -381,7 +383,7 @@ def test_callables_of_every_kind(tmp_path: Path) -> None:
         ("{}".format, "3"),
         (decorated, 4),
     ]:
-        got, *_ = load_function(pack(function).blob, None)
+        got, *_ = load_function(pack(function).blob, None, {})
         assert got(3) == value
 
 
@@ -417,7 +419,7 @@ def test_a_recursive_function_travels() -> None:
     def factorial(n: int) -> int:
         return 1 if n == 0 else n * factorial(n - 1)
 
-    got, *_ = load_function(pack(factorial).blob, None)
+    got, *_ = load_function(pack(factorial).blob, None, {})
     assert got(5) == 120
 
 
@@ -616,7 +618,7 @@ import {module}
 from starburst_common.code import pack_function
 import zipfile, io
 packed = pack_function({module}.f, style="one", retry_on=(Exception,))
-print(json.dumps(zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).namelist()), {finder} in repr(sys.meta_path))
+print(json.dumps([zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).namelist(), {finder} in repr(sys.meta_path)]))
 """
 
 
@@ -650,4 +652,8 @@ def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, modu
         [python, "-P", "-c", script, *here], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f'["{module}/__init__.py", "{module}/data.txt"] True'
+    files, with_finder = json.loads(done.stdout)
+    assert with_finder
+    assert {"__init__.py", "data.txt"} == {name.partition("/")[2] for name in files if name.startswith(f"{module}/")}
+    assert f"{module}-1.dist-info/METADATA" in files
+    assert not [name for name in files if "RECORD" in name or "direct_url" in name]

@@ -138,3 +138,44 @@ def test_a_bundle_is_stored_once(project: Path) -> None:
     stored = list((project.parent / "home" / "store" / "runs").glob("*/code/*"))
     assert len(stored) == len({bundle.parent for bundle in stored}) == 2
     assert len({bundle.name for bundle in stored}) == 1
+
+
+def test_the_modules_of_items_travel_whichever_item_brings_them(project: Path) -> None:
+    """A later item's class, one in a container or a keyword, a function that imports; in maps, streams and calls."""
+    for name in "abcdefgh":
+        (project / f"m{name}.py").write_text(f"class Thing:\n    def name(self):\n        return {name!r}\n")
+    (project / "statistics.py").write_text("class Thing:\n    def name(self):\n        return 'mine'\n")
+    out = run_in(
+        project,
+        """
+        import ma, mb, mc, md, me, mf, mg, statistics
+        from starburst_common import Cluster
+
+        def name(thing):
+            return thing.name() if thing else None
+
+        def late():
+            import mh
+            return mh.Thing().name()
+
+        def stream():
+            yield from (0 for _ in range(5_000))
+            yield {"deep": [(1, me.Thing())]}
+
+        with Cluster(workers=1, progress=False) as cluster:
+            print(cluster.map(name, [None, ma.Thing(), mb.Thing(), None, statistics.Thing()]))
+            print(sum(map(bool, cluster.map(lambda item: item and item["deep"][0][1].name(), stream()))))
+            print([cluster.submit(name, thing).result() for thing in (mc.Thing(), 0, md.Thing(), statistics.Thing())])
+            print(cluster.submit(lambda *, thing: thing[0].name(), thing=[mf.Thing()]).result())
+            print(cluster.submit(lambda *things: [each.name() for each in things], mc.Thing(), mg.Thing()).result())
+            print(cluster.map(lambda call: call and call(), [None, late]))
+        """,
+    )
+    assert out.splitlines() == [
+        "[None, 'a', 'b', None, 'mine']",
+        "1",
+        "['c', None, 'd', 'mine']",
+        "f",
+        "['c', 'g']",
+        "[None, 'h']",
+    ]

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 
 
-def fit(bundles: Iterable[str]) -> bool:
-    """Whether these folders of modules can serve one process: each name means the same, whichever comes first."""
+def fit(bundles: Iterable[str], began_with: Mapping[str, ModuleType]) -> bool:
+    """Whether these folders of modules can serve one process: each name means the same, whichever comes first.
+
+    The process is this one, which began with these modules. What it has imported since is not imported anew.
+    """
     folders = [Path(bundle) for bundle in bundles]
-    if len(folders) < 2:
-        return True
     elsewhere = [path for path in sys.path if Path(path) not in folders]
-    found: dict[str, dict[str, bytes]] = {}
-    for folder in folders:
-        for place in folder.iterdir():
-            name, files = place.name.partition(".")[0], _files(place)
-            if found.setdefault(name, files) != files or _installed(name, elsewhere) not in (None, files):
-                return False
+    found: dict[str, list[Path]] = {}
+    for place in (place for folder in folders for place in folder.iterdir()):
+        name = place.name if place.suffix.endswith("-info") else place.name.partition(".")[0]
+        found.setdefault(name, []).append(place)
+    for name, places in found.items():
+        in_all = len(places) == len(folders)
+        if in_all and len(folders) == 1 and sys.modules.get(name) is began_with.get(name):
+            continue
+        first, *others = map(_files, places)
+        if any(other != first for other in others):
+            return False
+        if (not in_all or len(folders) == 1) and _installed(name, elsewhere) not in (None, first):
+            return False
     return True
 
 

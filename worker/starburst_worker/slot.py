@@ -13,16 +13,17 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import CoroutineType
+from types import CoroutineType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
+from starburst_common.preferred import prefer
 from starburst_common.raised import named, packed, printed, text_of
 from starburst_common.within import explain
 from starburst_worker.board import DRAIN, GO, SlotBoard
@@ -232,12 +233,12 @@ class Loaded(NamedTuple):
     nbytes: int
 
 
-def load_function(blob: bytes, bundle: str | None) -> Loaded:
-    """The user's function, with the user's modules importable."""
+def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, ModuleType]) -> Loaded:
+    """The user's function, with the user's modules importable, also those named like ones that this process has."""
     from starburst_common.wire import inflated
 
     if bundle is not None and bundle not in sys.path:
-        sys.path.insert(0, bundle)
+        prefer(bundle, began_with)
     pickled = inflated(blob)
     function, retry_on = pickle.loads(pickled)
     return Loaded(function, retry_on, len(pickled))
@@ -285,6 +286,7 @@ def main(handle: int, board_file: str) -> None:
     threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
     functions: dict[str, Loaded] = {}  # in the order of their last use
     bundles: set[str] = set()
+    began_with = dict(sys.modules)
     os.register_at_fork(after_in_child=out.leave)
     say(handle, {"ready": os.getpid()})
     for order in _chunks(pipe):
@@ -293,13 +295,13 @@ def main(handle: int, board_file: str) -> None:
         began = time.perf_counter()
         name = order["function"]
         try:
-            if (bundle := order["bundle"]) and bundle not in bundles and not fit([*bundles, bundle]):
+            if (bundle := order["bundle"]) and bundle not in bundles and not fit([*bundles, bundle], began_with):
                 say(handle, {"crowded": True})
                 out.done(time.perf_counter() - began)
                 continue
             bundles |= {bundle} if bundle else set()
             stand.move(order["folder"], order["argv"])
-            functions[name] = load_function(blob, bundle) if blob else functions.pop(name)
+            functions[name] = load_function(blob, bundle, began_with) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
             say(handle, {"unfit": fields})
