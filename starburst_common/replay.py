@@ -11,6 +11,7 @@ from typing import Any
 
 from starburst_common.errors import BadInput
 from starburst_common.model import Chunk, RunId, Span
+from starburst_common.modules import pieces_of
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.preferred import prefer
@@ -46,7 +47,8 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     if scratch is not None and header.given("bundle"):
         modules = scratch / "modules"
         unpack_bundle(backend, code_key(chunk.function, header.name("bundle")), modules)
-        prefer(str(modules), dict(sys.modules))
+        kept = {name for name in (place.name.partition(".")[0] for place in modules.iterdir()) if pieces_of(name)}
+        prefer(str(modules), {name: each for name, each in sys.modules.items() if name.partition(".")[0] not in kept})
     function, _ = pickle.loads(inflated(blobs[0]))
     frames = backend.store.get_range(*chunk.ref)
     argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]

@@ -14,7 +14,7 @@ from shutil import rmtree
 import pyarrow
 from pyarrow import parquet
 
-from starburst_common.bundle import bundle_of, module_at
+from starburst_common.bundle import Piece, bundle_of, module_at
 from starburst_common.cli.items import open_items
 from starburst_common.clock import FolderClock, boot_id
 from starburst_common.config import ImageSettings, settings
@@ -259,7 +259,7 @@ def _environments(folder: Path) -> list[Target]:
     def ignoring(name: str) -> Callable[[Path], None]:
         def read(file: Path) -> None:
             assert file.name == name
-            found = module_at(file.parent)
+            found = module_at([Piece(file.parent, file.parent.name)])
             bundle_of({"mine": found})
 
         return read
