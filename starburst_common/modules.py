@@ -24,6 +24,7 @@ from starburst_common.bundle import File, Module, Piece, Stamp, module_at
 from starburst_common.model import Buffer
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
+_SCRIPTS = frozenset({"__main__", "__mp_main__"})  #: go by value
 _SUFFIXES = sorted([*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES], key=len, reverse=True)
 _INIT = "__init__"
 
@@ -95,7 +96,7 @@ def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
 
     `below` are its modules that are imported: some lie elsewhere, as a build that is linked to leaves them.
     """
-    if name in _OURS or name == "__main__":
+    if name in _OURS or name in _SCRIPTS:
         return []
     module = sys.modules.get(name)
     origin, folders = _origin(name, module)
