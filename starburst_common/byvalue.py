@@ -17,11 +17,15 @@ _HIDDEN = "<dynamic-code>"
 
 
 def dumps(
-    value: Any, *, buffer_callback: Callable[[PickleBuffer], Any] | None = None, imports: set[str] | None = None
+    value: Any,
+    *,
+    buffer_callback: Callable[[PickleBuffer], Any] | None = None,
+    imports: set[str] | None = None,
+    codes: list[CodeType] | None = None,
 ) -> bytes:
     """`cloudpickle.dumps`, but code keeps the name of its file.
 
-    `imports` is given the top-level modules that code imports when it runs.
+    `imports` is given the top-level modules that code imports when it runs, `codes` all code that goes by value.
 
     >>> import pickle
     >>> code = compile("def double(x): return 2 * x", "/home/me/mine.py", "exec")
@@ -33,6 +37,7 @@ def dumps(
     out = io.BytesIO()
     pickler = Pickler(out, 5, buffer_callback=buffer_callback)
     pickler.imports = imports
+    pickler.codes = codes
     pickler.dump(value)
     return out.getvalue()
 
@@ -41,12 +46,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle's, with that difference."""
 
     imports: set[str] | None = None
+    codes: list[CodeType] | None = None
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is not CodeType:
             return super().reducer_override(obj)
         if self.imports is not None:
             self.imports.update(_imports(obj))
+        if self.codes is not None:
+            self.codes.append(obj)
         make, arguments = self.dispatch_table[CodeType](obj)
         return make, tuple(obj.co_filename if isinstance(told, str) and told == _HIDDEN else told for told in arguments)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 from starburst_common.bundle import Bundle, bundle_of
@@ -13,7 +13,8 @@ from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout
 from starburst_common.modules import mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
-from starburst_common.wire import FUNCTION_BYTES
+from starburst_common.sources import sources_of
+from starburst_common.wire import FUNCTION_BYTES, deflated
 
 _log = our_log()
 
@@ -23,7 +24,7 @@ class PackedFunction:
     """A function ready to be stored; `digest` names its content."""
 
     digest: str
-    blob: bytes  #: compressed pickle of (function, retry_on)
+    blob: bytes  #: compressed pickle of (function, retry_on), and after it their sources
     style: str  #: "one" argument, "star" for several, "call" for (args, kwargs)
     retry_timeouts: bool
     bundle: Bundle | None
@@ -41,8 +42,9 @@ def pack_function(
     if not callable(function):
         raise BadInput(f"{function!r} is not callable: give a function")
     names: set[str] = set()
+    codes: list[CodeType] = []
     try:
-        pickled = dumps((function, retry_on), imports=names)
+        pickled = dumps((function, retry_on), imports=names, codes=codes)
     except Exception as error:
         raise BadInput(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
@@ -56,12 +58,14 @@ def pack_function(
     names |= mentioned(names_in(pickled))
     for sample in samples:
         try:
-            names |= mentioned(names_in(dumps(sample, buffer_callback=lambda _: None, imports=names)))
+            names |= mentioned(names_in(dumps(sample, buffer_callback=lambda _: None, imports=names, codes=codes)))
         except Exception as error:
             _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
     own = own_modules(names)
     bundle = bundle_of(own)
-    blob = zlib.compress(pickled, 1)
+    blob = deflated(
+        pickled, sources_of(codes, {file.inside: file.path for module in own.values() for file in module.files})
+    )
     digest = hashlib.sha256(style.encode() + pickled + (bundle.digest.encode() if bundle else b"")).hexdigest()[:32]
     return PackedFunction(
         digest=digest,

@@ -324,9 +324,7 @@ class StarburstExecutor(Executor):
                         future.set_exception(exception_of(value))
                     else:
                         future.set_result(value)
-                except (
-                    BaseException
-                ) as error:  # somebody else has set it, or a callback raised SystemExit: others go on
+                except BaseException as error:  # it was set before, or a callback raised SystemExit: the others go on
                     _log.error("run %s: the future of call %d: %s", run.id, index, named(error))
         except BaseException as error:
             why = driver.reason or str(error)

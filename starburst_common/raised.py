@@ -8,6 +8,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
+from starburst_common.sources import as_at_home
 from starburst_common.unpickled import loads_beside
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
@@ -31,7 +32,8 @@ def printed(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    told = traceback.TracebackException(type(error), error, frames, compact=True)
+    return "".join(as_at_home(told).format()).rstrip()
 
 
 # --- the exception itself ---------------------------------------------------------------------------------------------

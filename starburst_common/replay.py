@@ -15,6 +15,7 @@ from starburst_common.modules import pieces_of
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.preferred import prefer
+from starburst_common.sources import lay_out
 from starburst_common.stored import planned_chunks
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_document, unseal
@@ -44,12 +45,16 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     if len(blobs) != 1:
         raise malformed(chunk.function, f"{len(blobs)} functions")
     style = header.text("style")
+    modules = None
     if scratch is not None and header.given("bundle"):
-        modules = scratch / "modules"
-        unpack_bundle(backend, code_key(chunk.function, header.name("bundle")), modules)
-        kept = {name for name in (place.name.partition(".")[0] for place in modules.iterdir()) if pieces_of(name)}
-        prefer(str(modules), {name: each for name, each in sys.modules.items() if name.partition(".")[0] not in kept})
-    function, _ = pickle.loads(inflated(blobs[0]))
+        folder = scratch / "modules"
+        unpack_bundle(backend, code_key(chunk.function, header.name("bundle")), folder)
+        kept = {name for name in (place.name.partition(".")[0] for place in folder.iterdir()) if pieces_of(name)}
+        prefer(str(folder), {name: each for name, each in sys.modules.items() if name.partition(".")[0] not in kept})
+        modules = str(folder)
+    pickled, sources = inflated(blobs[0])
+    lay_out(sources, modules)
+    function, _ = pickle.loads(pickled)
     frames = backend.store.get_range(*chunk.ref)
     argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]
     if style == "call":

@@ -261,18 +261,29 @@ def _span(about: str, value: Any, within: Span | None = None) -> Span:
 # --- functions --------------------------------------------------------------------------------------------------------
 
 FUNCTION_BYTES = 2 << 30  #: a pickled function has at most
+_SOURCES = struct.Struct(">Q")
 
 
-def inflated(blob: Buffer) -> bytes:
-    """A stored function's pickle. Raises `Refused` for one that is larger than any that is stored."""
+def deflated(pickled: bytes, sources: bytes) -> bytes:
+    """A function's pickle as it is stored, with the sources of what goes by value of it."""
+    deflater = zlib.compressobj(1)
+    return b"".join(map(deflater.compress, (pickled, sources, _SOURCES.pack(len(sources))))) + deflater.flush()
+
+
+def inflated(blob: Buffer) -> tuple[memoryview, bytes]:
+    """A stored function's pickle, and its sources. Raises `Refused` for one that is larger than any that is stored."""
     inflater = zlib.decompressobj()
     try:
-        pickled = inflater.decompress(blob, FUNCTION_BYTES)
+        whole = memoryview(inflater.decompress(blob, FUNCTION_BYTES))
     except zlib.error as error:
         raise Refused(f"a function that cannot be decompressed: {error}; refused") from None
     if not inflater.eof:
         raise Refused(f"a function that is cut off, or has more than {FUNCTION_BYTES:,} bytes; refused")
-    return pickled
+    (nbytes,) = _SOURCES.unpack(whole[-_SOURCES.size :]) if len(whole) >= _SOURCES.size else (_MOST,)
+    at = len(whole) - _SOURCES.size - nbytes
+    if at < 0:
+        raise malformed("a function", "its sources are not there")
+    return whole[:at], bytes(whole[at : -_SOURCES.size])
 
 
 # --- frames: many pickled values --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.unpack import unpack_bundle
-from starburst_common.wire import inflated, seal
+from starburst_common.wire import deflated, inflated, seal
 from tests import calls
 
 
@@ -119,8 +118,8 @@ def test_modules_that_are_too_much_are_told_before_anything_is_launched(files: i
 
 def test_a_function_is_decompressed_within_bounds() -> None:
     """One that is cut off or no zlib stream is refused."""
-    whole = zlib.compress(b"pickled")
-    assert inflated(whole) == b"pickled"
+    whole = deflated(b"pickled", b"sources")
+    assert inflated(whole) == (b"pickled", b"sources")
     for blob in (whole[:-1], b"", b"junk"):
         with pytest.raises(Refused, match="function"):
             inflated(blob)

@@ -67,12 +67,12 @@ def replay(
 
 def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
     """The exception as JSON, after it was shown: in the debugger, or as a traceback of the user's frames."""
-    import traceback
+    from starburst_common.raised import printed
 
     at = error.__traceback__
     while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("starburst_common", "bdb"):
         at = at.tb_next
-    text = "".join(traceback.format_exception(type(error), error, at))
+    text = printed(error.with_traceback(at)) + "\n"
     sys.stderr.write(visible_lines(text))
     if debug and at is not None:
         import pdb  # noqa: T100 - what was asked for

@@ -7,7 +7,6 @@ import hmac
 import itertools
 import pickle
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -36,6 +35,7 @@ from starburst_common.wire import (
     FrameWriter,
     checked_frames,
     chunk_message,
+    deflated,
     document,
     item_frame,
     notice_message,
@@ -324,7 +324,7 @@ def _wired(body: bytes) -> bytes:
     except Refused:
         return body
     pickled = pickle.dumps(Wire())
-    wires = {"a function": zlib.compress(pickle.dumps((Wire(), ())))} if header.given("style") else {}
+    wires = {"a function": deflated(pickle.dumps((Wire(), ())), b"{}")} if header.given("style") else {}
     writer = FrameWriter()
     for _ in range(3):
         writer.add(Wire())

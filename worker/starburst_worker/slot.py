@@ -25,6 +25,7 @@ from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_common.preferred import prefer
 from starburst_common.raised import named, packed, printed, text_of
+from starburst_common.sources import lay_out
 from starburst_common.within import explain
 from starburst_worker.board import DRAIN, GO, SlotBoard
 from starburst_worker.capture import Capture
@@ -212,15 +213,15 @@ def _unpicklable(index: int, value: Any, error: BaseException) -> tuple[dict[str
     from starburst_common.wire import Unreadable
 
     kind = shortened(f"{type(value).__module__}.{type(value).__qualname__}", _NAME)
-    cannot = ", cannot be pickled:"
+    message = f"the result, a {kind}, cannot be pickled: {shortened(named(error), _MESSAGE)}: "
     if isinstance(error, Unreadable) and error.__cause__ is not None:
-        cannot, error = ", is pickled, but does not unpickle:", error.__cause__
+        error = error.__cause__
+        message = f"the result, a {kind}, is pickled, but does not unpickle: {shortened(named(error), _MESSAGE)}: "
     return {
         "index": index,
         "kind": "user",
         "error": "UnpicklableResult",
-        "message": f"the result, a {kind}{cannot} {shortened(named(error), _MESSAGE)}: "
-        "return plain data, or a name for it",
+        "message": f"{message}return plain data, or a name for it",
         "traceback": shortened(printed(error), _TRACEBACK),
     }, None
 
@@ -239,7 +240,8 @@ def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, Modu
 
     if bundle is not None and bundle not in sys.path:
         prefer(bundle, began_with)
-    pickled = inflated(blob)
+    pickled, sources = inflated(blob)
+    lay_out(sources, bundle)
     function, retry_on = pickle.loads(pickled)
     return Loaded(function, retry_on, len(pickled))
 
