@@ -30,6 +30,7 @@ from prefect_starburst.worker import ENVIRONMENT
 from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
 from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
+from starburst_common.byvalue import MAINS
 from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.options import Options
 from starburst_common.phrases import code
@@ -287,6 +288,6 @@ class _Identifier(pickle.Pickler):
     """Pickles classes of the main script by name: they travel by value, and come back as others of that name."""
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) and value.__module__ == "__main__":
+        if isinstance(value, type) and value.__module__ in MAINS:
             return str, (value.__qualname__,)
         return NotImplemented

@@ -1,4 +1,4 @@
-"""Tasks in, the one callable each that travels out: made once a task, so that the executor ships it once."""
+"""Tasks in, the one callable each that travels out: made once, so that the executor ships it once a state."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ from prefect_starburst import logs
 from prefect_starburst.call import RemoteCall
 from prefect_starburst.facts import FlowFacts
 from prefect_starburst.internals import hash_objects, should_log_prints
+from starburst_common.byvalue import dumps
+from starburst_common.state import State, names_of
 
 #: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
 LARGEST_FLOW_PARAMETER = 64 * 1024
+#: Globals of these types are part of what a function is: another value, another answer.
+_DATA = frozenset({bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,7 @@ class Known:
     task: Task[Any, Any]
     call: RemoteCall
     code: str | None
+    state: State | None  #: of the function, as `code` names it
 
 
 class Calls:
@@ -40,28 +45,35 @@ class Calls:
 
     def __init__(self) -> None:
         self._by_task: dict[int, Known] = {}
-        self._by_content: dict[str, RemoteCall] = {}
+        self._by_content: dict[tuple[str, int], RemoteCall] = {}  # the call keeps its function, whose id is in the key
         self._flow: FlowFacts | None = None
         self._flow_known = False
         self._lock = threading.Lock()
 
     def of(self, task: Task[Any, Any]) -> Known:
-        """What is known of a task; equal tasks, such as two of the same `with_options`, share a callable."""
+        """What is known of a task as it is now; tasks of one function, as `with_options` makes, share a callable."""
         known = self._by_task.get(id(task))  # the task is kept with it, so its id stays its own
-        if known is not None:
+        state = State.of(task.fn)
+        if known is not None and known.call.fn is task.fn and state is not None and known.state == state:
             return known
         with self._lock:
             _send_by_value(task.fn)
-            slim = slimmed(task)
-            facts = cloudpickle.dumps((slim, self._flow_facts()))
-            content = hashlib.sha256(facts + cloudpickle.dumps(task.fn)).hexdigest()
-            if content not in self._by_content:
-                needs = task.isasync or task.timeout_seconds is not None or should_log_prints(task)
-                self._by_content[content] = RemoteCall(task.fn, facts, logs.Levels.here(), needs_prefect=needs)
+            if known is None or known.call.fn is not task.fn:
+                call = self._call(task)
+            else:
+                call = known.call
             code = code_of(task.fn)
-            known = Known(task=task, call=self._by_content[content], code=code and hash_objects(task.task_key, code))
+            known = Known(task=task, call=call, code=code and hash_objects(task.task_key, code), state=state)
             self._by_task[id(task)] = known
             return known
+
+    def _call(self, task: Task[Any, Any]) -> RemoteCall:
+        facts = dumps((slimmed(task), self._flow_facts()))
+        content = hashlib.sha256(facts).hexdigest(), id(task.fn)
+        if content not in self._by_content:
+            needs = task.isasync or task.timeout_seconds is not None or should_log_prints(task)
+            self._by_content[content] = RemoteCall(task.fn, facts, logs.Levels.here(), needs_prefect=needs)
+        return self._by_content[content]
 
     def _flow_facts(self) -> FlowFacts | None:
         context = FlowRunContext.get()
@@ -120,11 +132,13 @@ def code_of(fn: Any) -> str | None:
         closed_over = [cell.cell_contents for cell in fn.__closure__ or ()]
     except ValueError:  # a cell is still empty
         return None
-    return hash_objects(fn.__qualname__, source, fn.__defaults__, fn.__kwdefaults__, closed_over)
+    named = {name: fn.__globals__[name] for name in names_of(fn.__code__) if name in fn.__globals__}
+    data = {name: value for name, value in named.items() if type(value) in _DATA}
+    return hash_objects(fn.__qualname__, source, fn.__defaults__, fn.__kwdefaults__, closed_over, data)
 
 
 def _travels(value: Any) -> bool:
     try:
-        return len(cloudpickle.dumps(value)) <= LARGEST_FLOW_PARAMETER
+        return len(dumps(value)) <= LARGEST_FLOW_PARAMETER
     except Exception:
         return False

@@ -10,10 +10,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
-
 from prefect_starburst.call import RemoteCall
 from prefect_starburst.internals import BaseAnnotation, hash_objects, isiterable, unmapped
+from starburst_common.byvalue import dumps
 from starburst_common.modules import imported, names_in
 
 #: A parameter whose pickle is larger is stored once for all calls that have it.
@@ -123,7 +122,7 @@ def _looks_large(value: Any) -> bool:
 def _pickled(value: Any) -> Blob | None:
     """None if it is small, or cannot be pickled, of which the executor tells."""
     try:
-        pickled = cloudpickle.dumps(value, 5)
+        pickled = dumps(value)
     except Exception:
         return None
     return Blob(hashlib.sha256(pickled).hexdigest(), pickled) if len(pickled) >= LARGE else None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 from prefect.transactions import Transaction, get_transaction
 
 from prefect_starburst.internals import BaseTransaction, stored_values
+from starburst_common.byvalue import dumps
 
 Values = dict[str, Any]
 
@@ -28,7 +29,7 @@ def around() -> list[BaseTransaction]:
 def packed(transactions: list[BaseTransaction]) -> bytes:
     """Their values as they travel; one that cannot be pickled stays at home, and is unknown on the worker."""
     levels = [{k: v for k, v in stored_values(each).items() if _travels(v)} for each in transactions]
-    return cloudpickle.dumps(levels) if len(levels) > 1 or any(levels) else b""
+    return dumps(levels) if len(levels) > 1 or any(levels) else b""
 
 
 def set_again(transactions: list[BaseTransaction], changed: list[Values]) -> None:
@@ -61,7 +62,7 @@ class Entered:
 @contextmanager
 def entered(levels: bytes) -> Iterator[Entered]:
     """Enter transactions with such values; what the call leaves in them is committed at the end."""
-    before: list[Values] = cloudpickle.loads(levels) if levels else [{}]
+    before: list[Values] = pickle.loads(levels) if levels else [{}]
     with ExitStack() as stack:
         transactions = [stack.enter_context(Transaction()) for _ in before]
         for transaction, values in zip(transactions, before, strict=True):
@@ -71,7 +72,7 @@ def entered(levels: bytes) -> Iterator[Entered]:
 
 def _travels(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value)
+        dumps(value)
     except Exception:
         return False
     return True

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from starburst_common.bundle import Bundle, bundle_of
 from starburst_common.byvalue import dumps
@@ -32,19 +32,22 @@ class PackedFunction:
     needs: frozenset[str] = frozenset()  #: the user's own modules that the pickle names
 
 
-def pack_function(
-    function: Callable[..., Any], *, style: str, retry_on: tuple[type[BaseException], ...], samples: Iterable[Any] = ()
-) -> PackedFunction:
-    """Pickle a function (by value where workers cannot import it) and bundle the local modules it imports.
+class Pickled(NamedTuple):
+    """A function and what to retry on, by value where workers cannot import it."""
 
-    `samples` are items whose classes may live in local modules too. Raises `BadInput` if it cannot be pickled.
-    """
+    pickle: bytes
+    imports: frozenset[str]  #: top-level modules that its code imports when it runs
+    codes: tuple[CodeType, ...]  #: that are in it
+
+
+def pickled_function(function: Callable[..., Any], retry_on: tuple[type[BaseException], ...]) -> Pickled:
+    """Raises `BadInput` if it cannot be pickled."""
     if not callable(function):
         raise BadInput(f"{function!r} is not callable: give a function")
-    names: set[str] = set()
+    imports: set[str] = set()
     codes: list[CodeType] = []
     try:
-        pickled = dumps((function, retry_on), imports=names, codes=codes)
+        pickled = dumps((function, retry_on), imports=imports, codes=codes)
     except Exception as error:
         raise BadInput(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
@@ -55,7 +58,24 @@ def pack_function(
             f"the function {getattr(function, '__qualname__', function)!r} and what it closes over have "
             f"{len(pickled) / 1e6:,.0f} MB, at most {FUNCTION_BYTES / 1e6:,.0f} MB travel: have workers read large data"
         )
-    names |= mentioned(names_in(pickled))
+    return Pickled(pickled, frozenset(imports), tuple(codes))
+
+
+def pack_function(
+    function: Callable[..., Any],
+    *,
+    style: str,
+    retry_on: tuple[type[BaseException], ...],
+    samples: Iterable[Any] = (),
+    known: Pickled | None = None,
+) -> PackedFunction:
+    """Pickle a function, unless that was done, and bundle the local modules that it imports.
+
+    `samples` are items whose classes may live in local modules too. Raises `BadInput` if it cannot be pickled.
+    """
+    known = known or pickled_function(function, retry_on)
+    pickled, codes = known.pickle, [*known.codes]
+    names = mentioned(names_in(pickled)) | known.imports
     for sample in samples:
         try:
             names |= mentioned(names_in(dumps(sample, buffer_callback=lambda _: None, imports=names, codes=codes)))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakSet
 
 from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
 from starburst_common.begin import begin, undo
-from starburst_common.code import PackedFunction, pack_function
+from starburst_common.code import PackedFunction, pack_function, pickled_function
 from starburst_common.drive import Driver
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleet import Fleet
@@ -31,6 +32,7 @@ from starburst_common.ports import Backend
 from starburst_common.raised import named
 from starburst_common.run import CLOSE_S, Run
 from starburst_common.spec import Spec
+from starburst_common.state import State
 
 _log = our_log()
 
@@ -44,10 +46,16 @@ _FUNCTION_BYTES = 256 << 10  #: counted for each beside its pickle
 OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")
 
 
-class _Stored(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Function:
+    """A function as it was when a call of it was submitted."""
+
     fn: Callable[..., Any]  # held, so that its id stays its own
-    key: str
+    state: State | None
+    digest: bytes  #: of its pickle
+    packed: PackedFunction | None
     nbytes: int
+    key: str = ""  #: once it is stored, in place of what was packed
 
 
 class StarburstExecutor(Executor):
@@ -56,9 +64,10 @@ class StarburstExecutor(Executor):
     Those about a map as a whole (return_exceptions, ordered, tolerate, progress) are refused: an executor's
     answers are futures, one a call, and a failure is its future's exception.
 
-    A future is RUNNING once its call is sent. Its function is pickled once, when first submitted; many waiting calls of
-    one function share a message. A call whose process dies fails alone with `WorkerLost`; the executor breaks
-    (`BrokenExecutor`) only when workers cannot run at all.
+    A future is RUNNING once its call is sent. Its function runs in the state that it has when the call is submitted,
+    and is stored anew only when that has changed; many waiting calls of one function share a message. A call whose
+    process dies fails alone with `WorkerLost`; the executor breaks (`BrokenExecutor`) only when workers cannot run at
+    all.
     """
 
     def __init__(self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Any) -> None:
@@ -85,9 +94,10 @@ class StarburstExecutor(Executor):
         self._options, self._named, self._fleet = options, backend, fleet
         self._own_backend = not isinstance(backend, Backend)
         self._moved = threading.Condition()
-        self._pending: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = deque()
+        self._pending: deque[tuple[Future[Any], _Function, tuple[Any, ...], dict[str, Any]]] = deque()
         self._sent: dict[int, Future[Any]] = {}
-        self._functions: dict[int, _Stored] = {}  # by id, in the order of their last use
+        self._functions: dict[int, _Function] = {}  # by id, in the order of their last use
+        self._packing = threading.Lock()
         self._shut = self._soon = False
         self._beginning = False  # a thread begins the run, which may take as long as building an image
         self._broken: str = ""
@@ -118,14 +128,25 @@ class StarburstExecutor(Executor):
         if not callable(fn):
             raise BadInput(f"{fn!r} is not callable: give a function")
         future: Future[Any] = Future()
+        function = None
+        if not (self._broken or self._shut):
+            try:
+                function = self._as_it_is(fn, (args, kwargs))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
+                future.set_running_or_notify_cancel()
+                future.set_exception(error)
         with self._moved:
             if self._broken:
                 raise BrokenExecutor(self._broken)
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
+            if function is None:
+                return future
             begins = self._run is None and not self._beginning
             self._beginning = self._beginning or begins
-            self._pending.append((future, fn, args, kwargs))
+            self._pending.append((future, function, args, kwargs))
             self._moved.notify_all()
         if begins:
             self._begin()
@@ -280,38 +301,38 @@ class StarburstExecutor(Executor):
             self._feed.close_chunk()
         self._feed.flush()
 
-    def _send_one(self, future: Future[Any], fn: Callable[..., Any], call: Any) -> None:
+    def _send_one(self, future: Future[Any], function: _Function, call: Any) -> None:
         """A call that cannot be sent is its future's failure; that nothing can be sent is the run's."""
         index = self._feed.fed
         self._sent[index] = future
+        if function.packed is not None:
+            function.key, function.packed = self._feed.function(function.packed), None
         try:
-            packed = self._packed(fn, call)
+            self._feed.add(function.key, call)
         except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
-            del self._sent[index]
-            future.set_exception(error)
-            return
-        key = packed if isinstance(packed, str) else self._stored(fn, packed)
-        try:
-            self._feed.add(key, call)
-        except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, BadInput):
                 raise
             del self._sent[index]
             future.set_exception(error)
 
-    def _packed(self, fn: Callable[..., Any], first: Any) -> PackedFunction | str:
-        """A function to be stored, or the key of one that is."""
-        known = self._functions.pop(id(fn), None)
-        if known is None:
-            return pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first])
-        self._functions[id(fn)] = known
-        return known.key
-
-    def _stored(self, fn: Callable[..., Any], packed: PackedFunction) -> str:
-        known = _Stored(fn, self._feed.function(packed), packed.nbytes + _FUNCTION_BYTES)
-        let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)
-        self._functions[id(fn)] = known
-        return known.key
+    def _as_it_is(self, fn: Callable[..., Any], first: Any) -> _Function:
+        """A function in its present state, which is pickled if it is another one than at its last call."""
+        state, known = State.of(fn), self._functions.get(id(fn))
+        if known is None or state is None or known.state != state:
+            pickled = pickled_function(fn, self._options.retry_on)
+            digest = hashlib.sha256(pickled.pickle).digest()
+            if known is not None and known.digest == digest:
+                known.state = state
+            else:
+                packed = pack_function(
+                    fn, style="call", retry_on=self._options.retry_on, samples=[first], known=pickled
+                )
+                known = _Function(fn, state, digest, packed, packed.nbytes + _FUNCTION_BYTES)
+        with self._packing:
+            self._functions.pop(id(fn), None)
+            let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)
+            self._functions[id(fn)] = known
+        return known
 
     def _resolve(self, run: Run, driver: Driver) -> None:
         """Answers in, futures done."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copyreg
 import io
+import pickle
 import traceback
 from contextlib import suppress
 from typing import Any
 
 from starburst_common.sources import as_at_home
-from starburst_common.unpickled import loads_beside
-
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
 
 
@@ -51,7 +50,7 @@ def packed(error: BaseException) -> bytes | None:
     for chained in (True, False):
         try:
             pickled = _dumps(error, chained=chained)
-            if len(pickled) <= PACKED_BYTES and type(loads_beside(pickled)) is type(error):
+            if len(pickled) <= PACKED_BYTES and type(pickle.loads(pickled)) is type(error):
                 return pickled
         except BaseException:
             continue

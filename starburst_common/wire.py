@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
-from starburst_common.unpickled import loads_beside
 
 WIRE_VERSION = 2
 _MAGIC = b"SBW"
@@ -340,7 +339,7 @@ class FrameWriter:
                 self._look(data, imports)
             if self._checked and len(data) <= _CHECKED_BYTES:
                 try:
-                    loads_beside(data, buffers)
+                    pickle.loads(data, buffers=buffers)
                 except BaseException as error:
                     raise Unreadable(type(error).__name__) from error
         self._pickles.append(data)

@@ -228,6 +228,37 @@ def test_closures_methods_and_options_travel() -> None:
 
 
 @pytest.mark.contract
+def test_a_task_runs_in_the_state_that_its_function_has_then() -> None:
+    """What it closes over or is bound to may change between two submits, and other options make no other function."""
+    factor = [1]
+
+    class Scale:
+        by = 1
+
+        @task
+        def times(self, x: int) -> int:
+            return self.by * x
+
+    scale = Scale()
+
+    @task
+    def scaled(x: int) -> int:
+        return factor[0] * x
+
+    def body() -> list[Any]:
+        got = []
+        for by in (1, 7):
+            factor[0] = scale.by = by
+            got.append(scaled.submit(10).result())
+            got += scaled.map([10, 20]).result()
+            got.append(scaled.with_options(name="other").submit(10).result())
+            got.append(scale.times.submit(10).result())  # type: ignore[call-overload]
+        return got
+
+    assert run(body) == [10, 10, 20, 10, 10, 70, 70, 140, 70, 70]
+
+
+@pytest.mark.contract
 def test_async_tasks_run() -> None:
     """An async task runs in an event loop of its own on the worker."""
     assert run(lambda: waits_a_little.map([1, 2]).result()) == [2, 3]

@@ -179,3 +179,148 @@ def test_the_modules_of_items_travel_whichever_item_brings_them(project: Path) -
         "['c', 'g']",
         "[None, 'h']",
     ]
+
+
+def test_whatever_a_script_defines_is_there_what_it_is_here(tmp_path: Path) -> None:
+    """Classes, slots, enums, sentinels, caches, generics and what else goes by value: as function, item and result."""
+    env = {**os.environ, "STARBURST_HOME": str(tmp_path / "home")}
+    script = Path(__file__).parent / "kinds.py"
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
+
+
+def test_what_is_one_of_its_kind_in_a_module_is_that_one_there(project: Path) -> None:
+    """A sentinel, and what cannot be pickled at all: a worker takes its own; what has a state goes by value."""
+    (project / "sibling.py").write_text(
+        "import threading\nfrom types import SimpleNamespace\nNOTHING = object()\nlock = threading.Lock()\n"
+        "settings = SimpleNamespace(scale=1)\ndef given(x=NOTHING):\n    return x is not NOTHING\n"
+    )
+    out = run_in(
+        project,
+        """
+        import sibling
+        from secrets import randbelow
+        from sibling import NOTHING, given, lock, settings
+        from starburst_common import BadInput, Cluster
+
+        def asked(x):
+            with lock:
+                return lock is sibling.lock, given(NOTHING), x, settings.scale, randbelow(1)
+
+        class Gone:
+            def __reduce__(self):
+                return "NOWHERE"
+
+        settings.scale = 7
+        gone, main = Gone(), __import__("__main__")
+        with Cluster(workers=1, backend="local", progress=False) as cluster:
+            print(cluster.map(asked, [1]))
+            for function in (lambda x: gone, lambda x: main):
+                try:
+                    cluster.map(function, [1])
+                except BadInput as error:
+                    print(error)
+        """,
+    )
+    first, gone, main = out.splitlines()
+    assert first == "[(True, False, 1, 7, 0)]"
+    assert "'NOWHERE' of __main__ is sent as a name, which workers do not have" in gone
+    assert "the module '__main__' itself" in main
+
+
+def test_a_spawned_childs_functions_travel(project: Path) -> None:
+    """Its script is called `__mp_main__` there; and what a fork-free pool of the library runs is no other case."""
+    out = run_in(
+        project,
+        """
+        import multiprocessing
+        from starburst_common import starburst_map
+
+        class Pair(tuple):
+            pass
+
+        def swap(pair):
+            return Pair(pair[::-1])
+
+        def child(queue):
+            got = starburst_map(swap, [Pair("ab")], workers=1, backend="local", progress=False)
+            queue.put((got, type(got[0]) is Pair))
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            queue = context.SimpleQueue()
+            process = context.Process(target=child, args=(queue,))
+            process.start()
+            print(queue.get())
+            process.join()
+        """,
+    )
+    assert out.strip() == "([('b', 'a')], True)"
+
+
+def test_calls_run_in_the_state_at_their_submission(project: Path) -> None:
+    """What a function closes over, its defaults, its object's attributes, globals and classes; stored once a state."""
+    out = run_in(
+        project,
+        """
+        from functools import partial
+        import numpy as np
+        from starburst_common import StarburstExecutor
+
+        FACTOR, FACTORS = 1, [1]
+
+        class Scale:
+            shared = 1
+            def __init__(self):
+                self.by = 1
+            def __call__(self, x):
+                return self.by * x
+            def times(self, x):
+                return self.by * x
+            def of_class(self, x):
+                return Scale.shared * x
+
+        def by_default(x, factors=[1]):
+            return factors[0] * x
+
+        def by_global(x):
+            return FACTOR * x
+
+        def by_called(x):
+            return FACTORS[0] * x
+
+        n, deep, array, scale = [1], {"a": ({"b": [1]},)}, np.ones(1000), Scale()
+        functions = {
+            "closure": lambda x: n[0] * x,
+            "deep": lambda x: deep["a"][0]["b"][0] * x,
+            "array": lambda x: int(array[-1]) * x,
+            "object": scale,
+            "method": scale.times,
+            "class": scale.of_class,
+            "default": by_default,
+            "global": by_global,
+            "called": lambda x: by_called(x),
+            "partial": partial(lambda by, x: by[0] * x, n),
+        }
+
+        def submitted(executor):
+            got = {name: executor.submit(function, 10) for name, function in functions.items()}
+            mapped = [*executor.map(functions["closure"], [10, 20])], [*executor.map(scale, [10, 20], chunksize=2)]
+            return got, mapped
+
+        with StarburstExecutor(1, backend="local") as executor:
+            executor.submit(abs, 1).result()
+            futures = []
+            for factor in (1, 7, 7):
+                FACTOR = n[0] = FACTORS[0] = scale.by = Scale.shared = factor
+                deep["a"][0]["b"][0] = array[-1] = by_default.__defaults__[0][0] = factor
+                futures.append(submitted(executor))
+            for got, mapped in futures:
+                print({future.result() for future in got.values()}, mapped)
+            print(executor.run_id)
+        """,
+    )
+    *said, run = out.splitlines()
+    assert said == ["{10} ([10, 20], [10, 20])"] + 2 * ["{70} ([70, 140], [70, 140])"]
+    stored = list((project.parent / "home" / "store" / "runs" / run / "functions").iterdir())
+    assert len(stored) == 1 + 2 * (10 + 1)

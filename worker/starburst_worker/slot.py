@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -242,7 +242,9 @@ def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, Modu
         prefer(bundle, began_with)
     pickled, sources = inflated(blob)
     lay_out(sources, bundle)
-    function, retry_on = pickle.loads(pickled)
+    by_value = sys.modules.get("starburst_common.byvalue")  # else nothing has come by value yet
+    with by_value.renewing() if by_value is not None else nullcontext():
+        function, retry_on = pickle.loads(pickled)
     return Loaded(function, retry_on, len(pickled))
 
 
