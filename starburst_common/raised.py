@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from starburst_common.sources import as_at_home
+
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
 
 
