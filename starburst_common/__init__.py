@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.options import Resources
     from starburst_common.run import Run, attach, list_runs
+    from starburst_common.within import item_seed
 
 _HOMES = {
     "cluster": ("Cluster", "starburst_map"),
@@ -58,6 +59,7 @@ _HOMES = {
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "options": ("Resources",),
     "run": ("Run", "attach", "list_runs"),
+    "within": ("item_seed",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -89,6 +91,7 @@ __all__ = [
     "UnpicklableResult",
     "WorkerLost",
     "attach",
+    "item_seed",
     "list_runs",
     "starburst_map",
 ]

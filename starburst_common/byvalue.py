@@ -28,6 +28,8 @@ import cloudpickle
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
 #: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.
 _HIDDEN = "<dynamic-code>"
+#: Kinds of random generators, and where they are from.
+_GENERATORS, _RANDOM = frozenset({"Random", "Generator", "RandomState"}), ("random", "numpy.random")
 
 
 def dumps(
@@ -36,11 +38,13 @@ def dumps(
     buffer_callback: Callable[[PickleBuffer], Any] | None = None,
     imports: set[str] | None = None,
     codes: list[CodeType] | None = None,
+    generators: set[str] | None = None,
 ) -> bytes:
     """`cloudpickle.dumps`, but what is one of its kind stays so, and code keeps the name of its file.
 
-    `imports` is given the top-level modules that code imports when it runs, `codes` all code that goes by value. Raises
-    what pickling raises, also for what a worker would look for in its own main program.
+    `imports` is given the top-level modules that code imports when it runs, `codes` all code that goes by value,
+    `generators` the kinds of random generators. Raises what pickling raises, also for what a worker would look for in
+    its own main program.
 
     >>> import dataclasses, pickle
     >>> code = compile("def double(x): return 2 * x", "/home/me/mine.py", "exec")
@@ -55,6 +59,7 @@ def dumps(
     pickler = Pickler(out, 5, buffer_callback=buffer_callback)
     pickler.imports = imports
     pickler.codes = codes
+    pickler.generators = generators
     pickler.dump(value)
     return out.getvalue()
 
@@ -84,9 +89,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     imports: set[str] | None = None
     codes: list[CodeType] | None = None
+    generators: set[str] | None = None
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        if self.generators is not None and kind.__name__ in _GENERATORS and kind.__module__.startswith(_RANDOM):
+            self.generators.add(kind.__name__)
         if kind is CodeType:
             if self.imports is not None:
                 self.imports.update(_imports(obj))

@@ -49,7 +49,7 @@ def starburst_map(
         items: any iterable that ends; read as workers need it where it has no length.
         backend: "auto" (AWS where a site is configured, else this machine) or "local".
         options: see `Options.of`: workers, cpu, memory, slots, chunk_size, retries, retry_delay, retry_on, timeout,
-            return_exceptions, ordered, tolerate, budget, progress, label, tags.
+            return_exceptions, ordered, tolerate, budget, seed, initializer, initargs, progress, label, tags.
 
     Returns:
         One value an item, in the order of the items (with `ordered=False`, as they complete).
@@ -198,7 +198,14 @@ class Cluster:
                 f"items={items!r:.80} cannot be iterated over: give a list, a range, a generator …"
             ) from None
         first = list(islice(iterator, 1))
-        packed = pack_function(fn, style=style, retry_on=options.retry_on, samples=first)
+        packed = pack_function(
+            fn,
+            style=style,
+            retry_on=options.retry_on,
+            initializer=options.initializer,
+            initargs=options.initargs,
+            samples=first,
+        )
         fleet = self._opened()
         backend = fleet.backend
         run_id = new_run_id()

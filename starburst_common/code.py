@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout
 from starburst_common.modules import mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
+from starburst_common.setup import Setup
 from starburst_common.sources import sources_of
 from starburst_common.wire import FUNCTION_BYTES, deflated
 
@@ -24,7 +27,7 @@ class PackedFunction:
     """A function ready to be stored; `digest` names its content."""
 
     digest: str
-    blob: bytes  #: compressed pickle of (function, retry_on), and after it their sources
+    blob: bytes  #: compressed pickle of (function, retry_on, setup), and after it their sources
     style: str  #: "one" argument, "star" for several, "call" for (args, kwargs)
     retry_timeouts: bool
     bundle: Bundle | None
@@ -33,21 +36,30 @@ class PackedFunction:
 
 
 class Pickled(NamedTuple):
-    """A function and what to retry on, by value where workers cannot import it."""
+    """A function, what to retry on and what to call before, by value where workers cannot import it."""
 
     pickle: bytes
     imports: frozenset[str]  #: top-level modules that its code imports when it runs
     codes: tuple[CodeType, ...]  #: that are in it
+    generators: frozenset[str]  #: kinds of random generators that are in it
 
 
-def pickled_function(function: Callable[..., Any], retry_on: tuple[type[BaseException], ...]) -> Pickled:
-    """Raises `BadInput` if it cannot be pickled."""
+def pickled_function(
+    function: Callable[..., Any],
+    retry_on: tuple[type[BaseException], ...],
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
+) -> Pickled:
+    """Raises `BadInput` if it cannot be pickled, or gives a generator."""
     if not callable(function):
         raise BadInput(f"{function!r} is not callable: give a function")
+    _refuse_generators(function)
+    setup = None if initializer is None else _setup(initializer, initargs)
     imports: set[str] = set()
+    generators: set[str] = set()
     codes: list[CodeType] = []
     try:
-        pickled = dumps((function, retry_on), imports=imports, codes=codes)
+        pickled = dumps((function, retry_on, setup), imports=imports, codes=codes, generators=generators)
     except Exception as error:
         raise BadInput(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
@@ -58,7 +70,7 @@ def pickled_function(function: Callable[..., Any], retry_on: tuple[type[BaseExce
             f"the function {getattr(function, '__qualname__', function)!r} and what it closes over have "
             f"{len(pickled) / 1e6:,.0f} MB, at most {FUNCTION_BYTES / 1e6:,.0f} MB travel: have workers read large data"
         )
-    return Pickled(pickled, frozenset(imports), tuple(codes))
+    return Pickled(pickled, frozenset(imports), tuple(codes), frozenset(generators))
 
 
 def pack_function(
@@ -66,15 +78,19 @@ def pack_function(
     *,
     style: str,
     retry_on: tuple[type[BaseException], ...],
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
     samples: Iterable[Any] = (),
     known: Pickled | None = None,
 ) -> PackedFunction:
     """Pickle a function, unless that was done, and bundle the local modules that it imports.
 
-    `samples` are items whose classes may live in local modules too. Raises `BadInput` if it cannot be pickled.
+    `samples` are items whose classes may live in local modules too. Raises as `pickled_function`.
     """
-    known = known or pickled_function(function, retry_on)
+    known = known or pickled_function(function, retry_on, initializer, initargs)
     pickled, codes = known.pickle, [*known.codes]
+    if known.generators:
+        _warn_of_generators(_name(function), ", ".join(sorted(known.generators)))
     names = mentioned(names_in(pickled)) | known.imports
     for sample in samples:
         try:
@@ -95,4 +111,34 @@ def pack_function(
         retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
         bundle=bundle,
         needs=frozenset(names & own.keys()),
+    )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", function))
+
+
+def _refuse_generators(function: Callable[..., Any]) -> None:
+    for each in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise BadInput(
+                f"{_name(function)} gives a generator, which lives in one process and cannot be sent back: have it "
+                "return a list, or one value, in place of yielding"
+            )
+
+
+def _setup(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Setup:
+    try:
+        pickled = dumps((initializer, initargs))
+    except Exception as error:
+        raise BadInput(f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}") from error
+    return Setup(initializer, initargs, hashlib.sha256(pickled).hexdigest())
+
+
+@lru_cache(maxsize=256)  # once a function
+def _warn_of_generators(name: str, which: str) -> None:
+    _log.warning(
+        "%s closes over a random generator (%s): each worker process begins with a copy of it, so items get the same "
+        "numbers: make one within the function from the item, or with seed= from starburst_common.item_seed()",
+        *(name, which),
     )

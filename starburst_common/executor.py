@@ -33,6 +33,7 @@ from starburst_common.raised import named
 from starburst_common.run import CLOSE_S, Run
 from starburst_common.spec import Spec
 from starburst_common.state import State
+from starburst_common.within import awaited
 
 _log = our_log()
 
@@ -319,14 +320,13 @@ class StarburstExecutor(Executor):
         """A function in its present state, which is pickled if it is another one than at its last call."""
         state, known = State.of(fn), self._functions.get(id(fn))
         if known is None or state is None or known.state != state:
-            pickled = pickled_function(fn, self._options.retry_on)
+            options = self._options
+            pickled = pickled_function(fn, options.retry_on, options.initializer, options.initargs)
             digest = hashlib.sha256(pickled.pickle).digest()
             if known is not None and known.digest == digest:
                 known.state = state
             else:
-                packed = pack_function(
-                    fn, style="call", retry_on=self._options.retry_on, samples=[first], known=pickled
-                )
+                packed = pack_function(fn, style="call", retry_on=options.retry_on, samples=[first], known=pickled)
                 known = _Function(fn, state, digest, packed, packed.nbytes + _FUNCTION_BYTES)
         with self._packing:
             self._functions.pop(id(fn), None)
@@ -397,7 +397,7 @@ def calls_together(pending: int, *, slots: int, answered: int, slot_seconds: flo
 
 
 def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list[Any]:
-    return [fn(*call) for call in group]
+    return [awaited(fn(*call)) for call in group]
 
 
 _live: WeakSet[StarburstExecutor] = WeakSet()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -169,6 +169,9 @@ class Options:
     ordered: bool
     tolerate: Tolerance
     budget_usd: float | None
+    seed: int | None
+    initializer: Callable[..., Any] | None
+    initargs: tuple[Any, ...]
     progress: bool | None
     label: str
     tags: dict[str, str] = field(default_factory=dict)
@@ -192,6 +195,9 @@ class Options:
         ordered: bool = True,
         tolerate: int | str | None = None,
         budget: float | None = None,
+        seed: int | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
         progress: bool | None = None,
         label: str | None = None,
         tags: dict[str, str] | None = None,
@@ -223,6 +229,11 @@ class Options:
             tolerate: failures that do not stop the run, a count or "2%"; they are returned in place. Up to that many
                 may all be alike.
             budget: what the run should cost at most, in USD. It is written down with the run; nothing stops there yet.
+            seed: gives each item a seed of its own, which depends on this number and the item's only: `random` starts
+                from it, and numpy's global generator; `starburst_common.item_seed()` tells it for others.
+            initializer: called as `initializer(*initargs)` in each slot before its first item of a function; where it
+                raises, the items fail and say so.
+            initargs: its arguments, a tuple.
             progress: on stderr, a bar on a terminal and a line every 5 s elsewhere; True gives one line at least, False
                 none.
             label: yours, shown in listings.
@@ -261,6 +272,14 @@ class Options:
             raise BadInput(f"progress={told(progress)}: give True, False or None")
         if budget is not None and (not is_number(budget) or budget <= 0):
             raise BadInput(f"budget={told(budget)}: give US dollars above 0, or None")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
+            raise BadInput(f"seed={told(seed)}: give a whole number from 0 to {2**63 - 1}, or None")
+        if initializer is not None and not callable(initializer):
+            raise BadInput(f"initializer={told(initializer)}: give a function, or None")
+        if not isinstance(initargs, tuple) or (initargs and initializer is None):
+            raise BadInput(
+                f"initargs={told(initargs)}: give a tuple of the initializer's arguments, with an initializer"
+            )
         if label is not None and not isinstance(label, str):
             raise BadInput(f"label={told(label)}: give text")
         if tags is not None and not (
@@ -283,6 +302,9 @@ class Options:
             ordered=ordered,
             tolerate=tolerance,
             budget_usd=None if budget is None else float(budget),
+            seed=seed,
+            initializer=initializer,
+            initargs=initargs,
             progress=progress,
             label=label or "",
             tags=dict(tags or {}),

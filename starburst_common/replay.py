@@ -15,10 +15,13 @@ from starburst_common.modules import pieces_of
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.preferred import prefer
+from starburst_common.setup import Setup
 from starburst_common.sources import lay_out
+from starburst_common.spec import Spec
 from starburst_common.stored import planned_chunks
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_document, unseal
+from starburst_common.within import awaited, sow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +31,19 @@ class Call:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    setup: Setup | None
+    seed: int | None
+    item: int
+
+    def begin(self) -> None:
+        """What a worker does before: call the initializer, and sow the item's seed."""
+        if self.setup is not None:
+            awaited(self.setup())
+        sow(self.seed, self.item)
 
     def __call__(self) -> Any:
-        return self.function(*self.args, **self.kwargs)
+        self.begin()
+        return awaited(self.function(*self.args, **self.kwargs))
 
 
 def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -> Call:
@@ -54,13 +67,12 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
         modules = str(folder)
     pickled, sources = inflated(blobs[0])
     lay_out(sources, modules)
-    function, _ = pickle.loads(pickled)
+    function, _, setup = pickle.loads(pickled)
     frames = backend.store.get_range(*chunk.ref)
     argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]
-    if style == "call":
-        return Call(function=function, args=tuple(argument[0]), kwargs=argument[1])
-    args = tuple(argument) if style == "star" else (argument,)
-    return Call(function=function, args=args, kwargs={})
+    args, kwargs = argument if style == "call" else (argument if style == "star" else (argument,), {})
+    seed = Spec.read(backend, run).options["seed"]
+    return Call(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
 
 
 def stored_items(backend: Backend, run: RunId) -> Iterator[tuple[int, Any]]:

@@ -196,6 +196,7 @@ def _kept(options: Options, tolerate: Tolerance) -> dict[str, Any]:
         "tolerate_percent": tolerate.percent,
         "return_exceptions": options.return_exceptions,
         "budget_usd": options.budget_usd,
+        "seed": options.seed,
     }
 
 

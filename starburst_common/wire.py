@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, PackRef, Span, spans_of, without
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 _MAGIC = b"SBW"
 _HEAD = struct.Struct(">3sB32s")
 _LENGTH = struct.Struct(">I")
@@ -90,7 +90,7 @@ def misfit(exit_code: int | None) -> str:
     >>> misfit(0)
     ''
     >>> misfit(209).partition(":")[0]
-    'a worker speaks wire version 9 and was given work of another, this starburst speaks 2'
+    'a worker speaks wire version 9 and was given work of another, this starburst speaks 3'
     """
     if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
         return ""
@@ -549,6 +549,7 @@ def read_options(fields: Fields) -> dict[str, Any]:
         "tolerate_percent": fields.number("tolerate_percent") if fields.given("tolerate_percent") else None,
         "return_exceptions": fields.flag("return_exceptions"),
         "budget_usd": fields.number("budget_usd") if fields.given("budget_usd") else None,
+        "seed": fields.whole("seed") if fields.given("seed") else None,
     }
 
 

@@ -1,14 +1,22 @@
-"""What a worker tells the code that runs in it: where it stands."""
+"""What a worker tells the code that runs in it, and does for it: where it stands, its item's seed, what is awaited."""
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from pathlib import Path
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class _Around:
     """Of the item that this process runs, if it is a worker's slot."""
 
     folder: str | None = None  #: None at home; empty where workers have folders of their own
+    seed: int | None = None  #: see `item_seed`
 
 
 around = _Around()
@@ -26,3 +34,44 @@ def explain(error: BaseException) -> None:
             "the worker stands in a folder of its own, not in yours: put data into a package of yours, on S3 or into "
             "the items"
         )
+
+
+def item_seed() -> int | None:
+    """The seed of the item that is running, from 0 to 2**64 - 1, where its run has a `seed`; else None, as at home.
+
+    It depends on the run's seed and the item's number only, so `numpy.random.default_rng(item_seed())` gives an item
+    the same numbers wherever and however often it runs.
+    """
+    return around.seed
+
+
+def sow(seed: int | None, index: int) -> None:
+    """An item begins: its seed is what `random` starts from, and numpy's global generator where numpy is loaded."""
+    if seed is None:
+        around.seed = None
+        return
+    import random
+    from hashlib import blake2b
+
+    around.seed = int.from_bytes(blake2b(f"{seed} {index}".encode(), digest_size=8).digest(), "big")
+    random.seed(around.seed)
+    if "numpy" in sys.modules:
+        import numpy.random
+
+        numpy.random.seed(around.seed % 2**32)
+
+
+@cache
+def _loop() -> asyncio.Runner:
+    """One for all items, as a client that is kept between them is its loop's."""
+    import asyncio
+    import atexit
+
+    runner = asyncio.Runner()
+    atexit.register(runner.close)
+    return runner
+
+
+def awaited(value: Any) -> Any:
+    """What a coroutine gives in the end; any other value as it is."""
+    return _loop().run(value) if type(value) is CoroutineType else value

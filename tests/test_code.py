@@ -7,15 +7,18 @@ import io
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from starburst_common import BadInput, ItemTimeout
@@ -656,3 +659,40 @@ def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, modu
     assert {"__init__.py", "data.txt"} == {name.partition("/")[2] for name in files if name.startswith(f"{module}/")}
     assert f"{module}-1.dist-info/METADATA" in files
     assert not [name for name in files if "RECORD" in name or "direct_url" in name]
+
+
+class Streams:
+    """Yields where it is called."""
+
+    def __call__(self, item: int) -> Any:
+        yield item
+
+
+def test_a_function_that_gives_a_generator_is_refused() -> None:
+    """Before anything is launched, however it is wrapped: what it gives could not be sent back."""
+
+    def yields(base: int, item: int = 0) -> Any:
+        yield item
+
+    async def streams(item: int) -> Any:
+        yield item
+
+    for function in (yields, partial(yields, 1), streams, Streams(), Streams().__call__):
+        with pytest.raises(BadInput, match=r"gives a generator.*return a list"):
+            pack(function)
+
+
+def test_a_random_generator_that_is_closed_over_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It is the same on every worker; deep in what is closed over too, and not where one is only named."""
+    dice, held = random.Random(1), {"a": [np.random.default_rng(1), np.random.RandomState(1)]}
+
+    def rolls(item: int) -> Any:
+        return dice.random(), held
+
+    def names(item: int) -> Any:
+        return random.Random(item).random() + np.random.Generator(np.random.PCG64(item)).random()
+
+    with caplog.at_level("WARNING", "starburst"):
+        pack(names), pack(rolls), pack(rolls)
+    (said,) = [record.getMessage() for record in caplog.records if "random generator" in record.getMessage()]
+    assert "rolls closes over" in said and "(Generator, Random, RandomState)" in said and "item_seed()" in said

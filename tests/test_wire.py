@@ -616,6 +616,7 @@ A_SPEC = {
         "tolerate_percent": None,
         "return_exceptions": False,
         "budget_usd": None,
+        "seed": 7,
     },
     "place": {"folder": "/home/me", "argv": ["mine.py"]},
 }

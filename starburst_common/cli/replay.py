@@ -84,6 +84,8 @@ def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
 def _debug(call: Call) -> Any:
     import pdb  # noqa: T100 - what was asked for
 
+    from starburst_common.within import awaited
+
     class Debugger(pdb.Pdb):
         left = False
 
@@ -92,7 +94,8 @@ def _debug(call: Call) -> Any:
             super().set_quit()
 
     debugger = Debugger()
-    value = debugger.runcall(call.function, *call.args, **call.kwargs)
+    call.begin()
+    value = awaited(debugger.runcall(call.function, *call.args, **call.kwargs))
     if debugger.left:
         raise typer.Exit(1)
     return value

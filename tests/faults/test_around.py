@@ -7,15 +7,17 @@ import atexit
 import contextlib
 import functools
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from starburst_common import Cluster, starburst_map
+from starburst_common import Cluster, ItemFailed, item_seed, starburst_map
 from tests.faults.conftest import Bed, LocalBed, on_both
 
 
@@ -135,3 +137,60 @@ def test_an_idle_slot_ends_in_order(local_bed: LocalBed) -> None:
 
     starburst_map(write, range(4), workers=1, backend=local_bed.backend, progress=False)
     assert (notes / "kept").read_text() == "0 1 2 3 " and (notes / "asked").read_text() == "yes"
+
+
+def loaded(item: int) -> Any:
+    """What the initializer has set."""
+    return item, model[0], len(model)
+
+
+def load(*what: str) -> None:
+    """Sets a global, as for the standard pool; counts its calls."""
+    if not what:
+        raise OSError("no model")
+    model.extend(what)
+
+
+model: list[str] = []
+
+
+@on_both
+def test_an_initializer_is_called_once_a_slot_before_the_first_item(bed: Bed) -> None:
+    """It sets what the function finds; for a map, a cluster's calls and an executor; if it fails the items say so."""
+    own: list[int] = []
+
+    def init(first: int) -> None:
+        own.append(first)
+
+    async def init_later() -> None:
+        own.append(5)
+
+    options: dict[str, Any] = {"workers": 1, "backend": bed.backend}
+    with Cluster(initializer=load, initargs=("a",), progress=False, **options) as cluster:
+        assert cluster.map(loaded, range(3), chunk_size=1) == [(0, "a", 1), (1, "a", 1), (2, "a", 1)]
+        assert cluster.map(loaded, [3]) == [(3, "a", 1)]
+        assert cluster.submit(loaded, 4).result() == (4, "a", 1)
+        assert cluster.map(lambda item: own, [0], initializer=init, initargs=(7,)) == [[7]]
+        assert cluster.map(lambda item: own, [0], initializer=init_later, initargs=()) == [[5]]
+        failed = cluster.map(loaded, [0, 1], initializer=load, initargs=(), return_exceptions=True)
+    for error in failed:
+        assert isinstance(error, ItemFailed) and "in the initializer load: no model" in str(error)
+
+
+def draw(item: int) -> Any:
+    """Numbers from the global generators, and from one of the item's seed."""
+    seed = item_seed()
+    return random.random(), float(np.random.random()), float(np.random.default_rng(seed).random()), seed
+
+
+def test_an_items_numbers_depend_on_its_seed_only(local_bed: LocalBed) -> None:
+    """However the items are cut up, and in whichever order they run; another seed gives others."""
+
+    def drawn(workers: int, chunk_size: int, seed: int | None) -> Any:
+        options: dict[str, Any] = {"workers": workers, "chunk_size": chunk_size, "seed": seed}
+        return starburst_map(draw, range(8), progress=False, backend=local_bed.backend, **options)
+
+    first, again, other = drawn(1, 8, 7), drawn(2, 1, 7), drawn(1, 8, 8)
+    assert first == again and len({*first, *other}) == 16
+    assert [seed for *_, seed in drawn(1, 8, None)] == 8 * [None]
+    assert item_seed() is None

@@ -259,6 +259,7 @@ class Runner:
             "with_function": function.key not in slot.functions,
             "retries": options["retries"],
             "retry_delay_s": options["retry_delay_s"],
+            "seed": options["seed"],
             "folder": place.folder,
             "argv": place.argv,
         }

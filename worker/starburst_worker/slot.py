@@ -5,7 +5,6 @@ The slot holds no key and no connection to store or queue. It dies with its supe
 
 from __future__ import annotations
 
-import atexit
 import heapq
 import json
 import os
@@ -15,26 +14,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from functools import cache, partial
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import CoroutineType, ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_common.preferred import prefer
 from starburst_common.raised import named, packed, printed, text_of
+from starburst_common.setup import Setup
 from starburst_common.sources import lay_out
-from starburst_common.within import explain
+from starburst_common.within import awaited, explain, sow
 from starburst_worker.board import DRAIN, GO, SlotBoard
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
 from starburst_worker.said import say
 from starburst_worker.stand import Stand
-
-if TYPE_CHECKING:
-    import asyncio
 
 _FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
@@ -48,6 +45,7 @@ class Policy(NamedTuple):
     retries: int
     retry_delay_s: float
     retry_on: tuple[type[BaseException], ...]
+    seed: int | None = None
 
 
 class Out:
@@ -126,6 +124,7 @@ def run_chunk(
 
     def attempt(index: int, tries: int) -> None:
         stand.take()
+        sow(policy.seed, index)
         board.current = index
         board.steps = step = (board.steps | 1) + 2
         try:
@@ -135,9 +134,7 @@ def run_chunk(
         else:
             board.steps = step + 1
             try:
-                value = call(argument)
-                if type(value) is CoroutineType:
-                    value = awaited(value)
+                value = awaited(call(argument))
             except BaseException as error:
                 if out.left:
                     raise
@@ -170,21 +167,6 @@ def run_chunk(
         else:
             heapq.heappop(waiting)
             attempt(index, tries)
-
-
-@cache
-def _loop() -> asyncio.Runner:
-    """One for all items, as a client that is kept between them is its loop's."""
-    import asyncio
-
-    runner = asyncio.Runner()
-    atexit.register(runner.close)
-    return runner
-
-
-def awaited(value: CoroutineType[Any, Any, Any]) -> Any:
-    """What a coroutine gives in the end."""
-    return _loop().run(value)
 
 
 _LACKING = (
@@ -227,10 +209,11 @@ def _unpicklable(index: int, value: Any, error: BaseException) -> tuple[dict[str
 
 
 class Loaded(NamedTuple):
-    """A user's function, what to retry on, and how many bytes both had."""
+    """A user's function, what to retry on, what to call before, and how many bytes all had."""
 
     function: Callable[..., Any]
     retry_on: tuple[type[BaseException], ...]
+    setup: Setup | None
     nbytes: int
 
 
@@ -244,8 +227,21 @@ def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, Modu
     lay_out(sources, bundle)
     by_value = sys.modules.get("starburst_common.byvalue")  # else nothing has come by value yet
     with by_value.renewing() if by_value is not None else nullcontext():
-        function, retry_on = pickle.loads(pickled)
-    return Loaded(function, retry_on, len(pickled))
+        function, retry_on, setup = pickle.loads(pickled)
+    return Loaded(function, retry_on, setup, len(pickled))
+
+
+class SetUp:
+    """The initializers that were called here: each once for every function whose globals it may set."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, Callable[..., Any]] = {}
+
+    def once(self, setup: Setup) -> None:
+        """Call it, if it was not. One that is imported is the same for all functions, one by value each one's own."""
+        if self._done.get(setup.digest) is not setup.initializer:
+            awaited(setup())
+            self._done[setup.digest] = setup.initializer
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
@@ -288,6 +284,7 @@ def main(handle: int, board_file: str) -> None:
     out, capture, stand = Out(pipe), Capture(), Stand(Path(board_file).with_suffix(""))
     capture.install()
     threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
+    ready = SetUp()
     functions: dict[str, Loaded] = {}  # in the order of their last use
     bundles: set[str] = set()
     began_with = dict(sys.modules)
@@ -311,11 +308,22 @@ def main(handle: int, board_file: str) -> None:
             say(handle, {"unfit": fields})
             out.done(time.perf_counter() - began)
             continue
+        if blob and (setup := functions[name].setup) is not None:
+            try:
+                ready.once(setup)
+            except BaseException as error:
+                explain(error)
+                fields, _ = failure_of(order["spans"][0][0], error, kind="user")
+                fields["message"] = f"in the initializer {setup.name}: {fields['message']}"
+                del functions[name]
+                say(handle, {"unfit": fields})
+                out.done(time.perf_counter() - began)
+                continue
         if gone := let_go(functions, FUNCTIONS_BYTES):
             say(handle, {"forgot": gone})
         del blob
-        function, retry_on, _ = functions[name]
-        policy = Policy(order["retries"], order["retry_delay_s"], retry_on)
+        function, retry_on, *_ = functions[name]
+        policy = Policy(order["retries"], order["retry_delay_s"], retry_on, order["seed"])
         items = Frames(frames)
         run_chunk(
             order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture, stand
