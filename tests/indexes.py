@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Index:
         self.port, self.password = port, password
         self.files: dict[str, dict[str, bytes]] = {}
         self.asked: list[str] = []
+        self.slow_s = 0.0  #: until it answers
 
     def add(self, name: str, version: str, *requires: str) -> None:
         self.files.setdefault(name, {})[f"{name}-{version}-py3-none-any.whl"] = wheel(name, version, *requires)
@@ -64,6 +66,7 @@ class Index:
 
     def answer(self, path: str, credentials: str) -> tuple[int, bytes]:
         self.asked.append(path)
+        time.sleep(self.slow_s)
         if self.password and credentials != "Basic " + base64.b64encode(f"me:{self.password}".encode()).decode():
             return 401, b""
         parts = path.strip("/").split("/")

@@ -20,6 +20,7 @@ import pytest
 import uv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -151,14 +152,53 @@ def test_of_several_kinds_in_a_folder_a_lock_wins(place: Path, said: Said) -> No
     assert bare(find(place, requirements=place / "requirements.txt")) == ["six==1"]
 
 
-def test_one_other_requirements_file_will_do_but_not_several(place: Path) -> None:
-    """Which of several is meant is the user's to say."""
-    (place / "requirements-prod.txt").write_text(pinned("six==1"))
-    assert bare(find(place)) == ["six==1"]
-    (place / "requirements-dev.txt").write_text(pinned("six==2"))
-    with pytest.raises(BadInput, match=r"which of requirements-dev.txt, requirements-prod.txt"):
-        find(place)
-    assert bare(find(place, requirements=Path(place, "requirements-dev.txt"))) == ["six==2"]
+SEVERAL = {
+    "requirements-gpu.txt": "requirements-gpu.txt",  # the only one
+    "requirements-dev.txt requirements-gpu.txt": "requirements-gpu.txt",
+    "requirements-dev.txt requirements_prod.txt": "requirements_prod.txt",
+    "requirements-prod.txt requirements-base.txt": "requirements-prod.txt is taken, not requirements-base.txt",
+    "requirements/base.txt requirements/test.txt": "requirements/base.txt",
+    "requirements/requirements.txt requirements/docs.txt": "requirements/requirements.txt",
+    "requirements/common.txt requirements/production.txt requirements/local.txt": "requirements/production.txt",
+    "requirements.txt requirements/prod.txt": "requirements.txt",
+    "requirements.in": "requirements.in",
+    "requirements.in requirements.txt": "requirements.txt",
+    "requirements.lock requirements-dev.lock requirements.txt": "requirements.lock",  # rye's
+    "requirements-a.txt requirements-b.txt": "which of requirements-a.txt, requirements-b.txt",
+    "requirements/a.txt requirements/b.txt requirements/dev.txt": "which of a.txt, b.txt",
+    "Pipfile requirements-test.txt": "what is installed here",
+    "pixi.toml": "what is installed here",
+    "environment.yml requirements-docs.txt": "environment.yml: conda packages",
+    "pixi.lock": "pixi.lock: conda packages",
+    "conda-lock.yml": "conda-lock.yml: conda packages",
+    "pixi.lock requirements.txt": "requirements.txt",
+}
+
+
+def test_of_several_requirements_files_the_one_for_workers_counts(
+    place: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never one for development; what is not clear is the user's to say; what is not read is warned of."""
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    for number, (names, expected) in enumerate(SEVERAL.items()):
+        folder = place / str(number)
+        (folder / ".git").mkdir(parents=True)
+        for name in names.split():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(pinned("six==1"))
+        said.lines.clear()
+        told = outcome(folder)
+        assert (told == str(folder / expected)) or expected in f"{told} {said.warnings}", names
+        if "here" in expected:
+            assert all(f"{folder / name} is" in said.warnings[0] for name in names.split()), names
+
+
+def outcome(folder: Path) -> str:
+    """Where an environment was found, or why none was."""
+    try:
+        return find(folder).source
+    except (BadInput, Unavailable) as error:
+        return str(error)
 
 
 def test_a_conda_file_is_refused_with_the_way_out(place: Path) -> None:
@@ -202,6 +242,25 @@ def test_a_lock_that_no_program_wrote_is_refused(place: Path, name: str, text: s
     assert len(refused) < 2000
     with suppress(BadInput):
         index_settings(place / name)
+
+
+ODD_PIPFILES = (
+    *("", "[]", "[" * 5000, "\udcff", '{"default": 5}', '{"default": {"a": 5}}', '{"default": {"a": {"version": 5}}}'),
+    *('{"default": {"a": {"version": "x 1"}}}', '{"default": {"a": {"git": 5}}}', '{"default": {"a": {"path": 5}}}'),
+    '{"default": {}, "_meta": {"requires": {"python_version": 3}}}',
+    *('{"default": {"a b": {"version": "==1"}}}', '{"_meta": {"requires": {"python_version": "2.7"}}}'),
+)
+
+
+def test_a_pipfile_lock_that_pipenv_did_not_write_is_refused(place: Path) -> None:
+    """With its name."""
+    for text in ODD_PIPFILES:
+        (place / "Pipfile.lock").write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises((BadInput, CannotBuild), match=r"Pipfile\.lock|a b==1|a==x 1"):
+            find(place)
+    (place / "Pipfile.lock").write_text('{"_meta": {"sources": [5]}}')
+    with pytest.raises(BadInput, match=r"Pipfile\.lock"):
+        index_settings(place / "Pipfile.lock")
 
 
 @pytest.mark.parametrize(
@@ -292,6 +351,17 @@ def test_uvs_default_groups_are_for_developers(workspace: Path) -> None:
     assert f"six=={version('six')}" in bare(find(workspace, groups=["work"]))
 
 
+def test_a_lock_counts_whatever_its_author_s_settings_were(workspace: Path, index: Index) -> None:
+    """A date of his own, another patch release of Python: nothing is resolved anew for that."""
+    (workspace / ".python-version").write_text(f"{PYTHON}.999\n")
+    before = find(workspace)
+    lock = (workspace / "uv.lock").read_text()
+    for option in ('exclude-newer = "2100-01-01T00:00:00Z"', 'resolution-mode = "lowest-direct"'):
+        (workspace / "uv.lock").write_text(lock.replace("\n[manifest]", f"\n[options]\n{option}\n\n[manifest]"))
+        index.asked.clear()
+        assert bare(find(workspace)) == bare(before) and not index.asked
+
+
 def test_code_of_a_member_gets_what_the_member_needs(workspace: Path) -> None:
     """As uv itself does when started there."""
     found = find(workspace / "member" / "member")
@@ -353,13 +423,38 @@ def test_poetry_lock(tmp_path: Path) -> None:
         find(folder, extras=["y"])
 
 
-def test_an_older_poetry_lock_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    """It does not say what a package is for."""
-    folder = Path(shutil.copytree(LOCKS / "poetry", tmp_path / "poetry"))
-    text = (folder / "poetry.lock").read_text()
-    (folder / "poetry.lock").write_text("\n".join(line for line in text.splitlines() if "groups = " not in line))
-    with pytest.raises(BadInput, match=r"poetry lock.*poetry export"):
-        find(folder)
+@pytest.mark.parametrize("tool", ["pipenv", "pip-tools", "poetry1"])
+def test_a_lock_gives_the_packages_that_its_tool_installs(tmp_path: Path, index: Index, tool: str) -> None:
+    """What pipenv, pip-compile and Poetry 1.8 locked, held against their own exports, for each kind of machine."""
+    index.add("colorama", "0.4.6")  # pipenv has locked no version of it
+    folder = Path(shutil.copytree(LOCKS / tool, tmp_path / tool))
+    exported = [line for line in (folder / "exported.txt").read_text().splitlines() if not line.startswith("-")]
+    found = find(folder)
+    for machine in ("x86_64", "aarch64"):
+        theirs = {"colorama==0.4.6" if line == "colorama" else line for line in applying(exported, machine)}
+        assert applying(bare(found), machine) == theirs
+    assert all("--hash=sha256:" in line for line in found.requirements)
+
+
+def applying(lines: list[str], machine: str) -> set[str]:
+    """Names with versions, of those that a Linux machine needs."""
+    parsed = [Requirement(line) for line in lines]
+    here = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": machine}
+    wanted = [each for each in parsed if each.marker is None or each.marker.evaluate(here)]
+    return {f"{each.name}{each.specifier}" for each in wanted}
+
+
+def test_groups_and_extras_of_a_pipfile_and_an_older_poetry(tmp_path: Path, index: Index) -> None:
+    """As they are asked for; what there is not is named."""
+    index.add("colorama", "0.4.6")
+    pipenv, poetry = (Path(shutil.copytree(LOCKS / tool, tmp_path / tool)) for tool in ("pipenv", "poetry1"))
+    names = {line.split("==")[0] for line in bare(find(pipenv, groups=["more", "develop"]))}
+    assert {"attrs", "iniconfig", "pandas"} <= names
+    names = {line.split("==")[0] for line in bare(find(poetry, groups=["dev"], extras=["x"]))}
+    assert {"attrs", "iniconfig", "pandas"} <= names and not {"attrs", "iniconfig"} & {*bare(find(poetry))}
+    for folder, what in ((pipenv, {"groups": ["z"]}), (pipenv, {"extras": ["z"]}), (poetry, {"groups": ["z"]})):
+        with pytest.raises(BadInput, match=r"has no (group|extra) z"):
+            find(folder, **what)
 
 
 def test_pdm_lock(tmp_path: Path) -> None:
@@ -378,6 +473,17 @@ def test_pylock_says_the_same_as_the_lock_it_was_made_of(workspace: Path) -> Non
     run_uv("export", "--quiet", "--no-dev", "--format", "pylock.toml", "--output-file", "pylock.toml", folder=workspace)
     read = find(workspace, requirements=workspace / "pylock.toml")
     assert read.requirements == locked.requirements and read.local == locked.local
+
+
+def test_a_pylock_need_not_say_a_version(place: Path) -> None:
+    """The names of its files do."""
+    (place / "pylock.prod.toml").write_text(
+        'lock-version = "1.0"\n[[packages]]\nname = "six"\nwheels = [{ url = "https://h/six-1.17.0-py3-none-any.whl", '
+        f'hashes = {{ sha256 = "{HASH}" }} }}]\n[[packages]]\nname = "b"\nsdist = {{ name = "b-2.tar.gz", '
+        f'path = "b-2.tar.gz", hashes = {{ sha256 = "{HASH}" }} }}\n'
+    )
+    (place / "pylock.dev.toml").write_text('lock-version = "1.0"\n')
+    assert bare(find(place)) == ["b==2", "six==1.17.0"]
 
 
 # --- requirements files ---
@@ -446,6 +552,98 @@ def test_credentials_go_nowhere(place: Path, tmp_path: Path, said: Said, monkeyp
         *(path.read_text() for path in (tmp_path / "cache").iterdir()),
     ]
     assert not [text for text in told if "hunter" in text]
+
+
+def commit(folder: Path) -> str:
+    """All that is in a folder, as a commit of a repository there."""
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_whatever_pip_and_uv_read_is_read(place: Path, index: Index) -> None:
+    """Encodings, quotes, pages of links, scripts, and what `pip freeze` writes of an editable repository."""
+    mine = project(place.parent / "mine", "mine", "beta")
+    at = f"git+{mine.as_uri()}@{commit(mine)}"
+    (place / "old").mkdir()
+    (place / "old" / "setup.py").write_text(
+        'from setuptools import setup\nsetup(name="Older", install_requires=["gamma"])\n'
+    )
+    (place / "my files").mkdir()
+    (place / "my files" / "delta-1.0-py3-none-any.whl").write_bytes(wheel("delta", "1.0"))
+    (place / "more.txt").write_bytes("six==99.0\r\n".encode("utf-16"))
+    (place / "bounds.txt").write_bytes("beta<1.5\n".encode("utf-16"))
+    (place / "static.txt").write_text(
+        f"-r more.txt\n-c 'bounds.txt'\n--index-url \"{index.url}\"\n-f 'my files'\ndelta\n-e {at}#egg=mine\n"
+    )
+    found = find(place, requirements=place / "static.txt")
+    assert bare(found) == ["beta==1.0", "delta==1.0", f"mine @ {at}", "six==99.0"]
+    told = index_settings(place / "static.txt")
+    assert told == {"UV_DEFAULT_INDEX": index.url, "UV_FIND_LINKS": str(place / "my files")}
+    (place / "static.txt").write_bytes("alpha==1.0\r\n".encode("utf-16"))
+    assert bare(find(place, requirements=place / "static.txt")) == ["alpha==1.0", "beta==1.5"]
+
+
+def test_a_project_says_what_it_needs(place: Path, index: Index, said: Said) -> None:
+    """Where there is no lock: its own dependencies, resolved, without those for developing; or a lock above has it."""
+    folder = project(place / "mine", "mine", "alpha")
+    text = (folder / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text(f"{text}[dependency-groups]\ndev = ['six']\ng = ['gamma']\n")
+    (folder / "requirements-dev.txt").write_text("six")
+    assert bare(find(folder)) == ["alpha==1.0", "beta==1.5"] and not said.warnings
+    assert bare(find(folder, groups=["g"])) == ["alpha==1.0", "beta==1.5", "gamma==1.0"]
+    (folder / "environment.yml").write_text("dependencies: [numpy]")
+    assert find(folder).source == str(folder / "pyproject.toml") and "environment.yml" in said.warnings[0]
+    (place / "pyproject.toml").write_text(
+        "[project]\nname='top'\nversion='1'\ndependencies=['six']\nrequires-python='>=3.11'\n"
+    )
+    (place / "uv.lock").write_text('version = 1\nrequires-python = ">=3.11"\n')
+    assert find(folder).source == str(folder / "pyproject.toml"), "the lock above is another's"
+    (place / "pyproject.toml").write_text("[tool.uv.workspace]\nmembers = ['mine']\n")
+    run_uv("lock", folder=place)
+    found = find(folder)
+    assert found.source == str(place / "uv.lock") and bare(found) == ["alpha==1.0", "beta==1.5"]
+
+
+def test_a_file_that_asks_for_nothing_is_told(place: Path, said: Said) -> None:
+    """Workers without packages are seldom meant."""
+    (place / "requirements.txt").write_text("# later\n")
+    assert find(place).requirements == () and "asks for no packages" in said.warnings[0]
+
+
+BUILT_ELSEWHERE = """
+numpy @ file:///croot/numpy_167/work
+six @ file:///tmp/build/80754af9/six_160/work
+beta==1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (BUILT_ELSEWHERE, BadInput, ["2 packages", "numpy, six", "pip list --format=freeze"]),
+        ("numpy=1.26.4=py311_0\nscipy=1.0=py311_1\n", BadInput, ["2 packages", "numpy, scipy", "--format=freeze"]),
+        ("mine @ git+https://nowhere.invalid/mine@abc\n", Unavailable, ["nowhere.invalid"]),
+        ("pywin32==306\n", CannotBuild, ["pywin32", "sys_platform == 'win32'"]),
+        ("beta==9\n", BadInput, ["beta==9", "requirements.txt"]),
+        ("broken @ BROKEN\n", BadInput, ["broken", "No module named 'nothing_like_it'"]),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_its_cause(
+    place: Path, index: Index, text: str, error: type[Exception], words: list[str]
+) -> None:
+    """All of it at once, with the way out, in uv's words to the last line; what may pass is no fault of the file."""
+    index.add("pywin32", "306")
+    (place / "broken").mkdir()
+    (place / "broken" / "setup.py").write_text("import nothing_like_it\n")
+    (place / "broken" / "pyproject.toml").write_text(
+        "[build-system]\nrequires = []\nbuild-backend = 'nothing_like_it'\n"
+    )
+    (place / "requirements.txt").write_text(text.replace("BROKEN", (place / "broken").as_uri()))
+    with pytest.raises(error) as refused:
+        find(place)
+    assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
 def test_an_index_that_cannot_be_reached_is_no_fault_of_the_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -725,6 +923,19 @@ def test_in_a_conda_environment_its_limits_are_said(interpreter: Interpreter, pl
     (info / "direct_url.json").write_text('{"dir_info": {}, "url": "file:///home/conda/feedstock_root/beta"}')
     found, said = interpreter.find(place)
     assert found["bare"] == ["beta==1.0"] and "running in a conda environment" in said
+
+
+# --- patience ---
+
+
+@pytest.mark.rest
+def test_what_takes_long_is_told(place: Path, index: Index, said: Said) -> None:
+    """Within ten seconds, and what it is about."""
+    index.slow_s = 9.0
+    (place / "requirements.txt").write_text("beta\n")
+    assert bare(find(place)) == ["beta==1.5"]
+    told = [line for line in said.lines if "so far" in line]
+    assert str(place / "requirements.txt") in told[0]
 
 
 # --- the command ---

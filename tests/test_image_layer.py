@@ -243,12 +243,20 @@ def test_an_image_without_packages_has_no_layer_for_them(engine: Engine, base: B
 def test_packages_without_a_wheel_are_all_named(engine: Engine, base: Base, cache: Path) -> None:
     """With the platform; the tag is not there."""
     access = place(engine)
-    recipe = recipe_for(base, f"docopt==0.6.2\npywin32==308\n{SMALL}", AMD64, ARM64)
-    each = r"2 packages without a wheel for Python [0-9.]+ on linux/{}64: docopt==0\.6\.2, pywin32==308"
+    recipe = recipe_for(base, f"docopt==0.6.2\nfuture==0.18.2\n{SMALL}", AMD64, ARM64)
+    each = r"2 packages without a wheel for Python [0-9.]+ on linux/{}64: docopt==0\.6\.2, future==0\.18\.2"
     words = f"^{each.format('amd')}; {each.format('arm')}\\. Choose"
     with pytest.raises(NoWheel, match=words):
         LayerBuilder(cache=cache).build(recipe, access, print)
     assert Registry.of(access).digest(access.repository, recipe.tag) is None
+
+
+def test_what_nobody_could_build_is_told_so(engine: Engine, base: Base, cache: Path) -> None:
+    """No other builder is tried: there are no wheels for Linux, and no source."""
+    recipe = recipe_for(base, f"docopt==0.6.2\npywin32==308\n{SMALL}", AMD64, ARM64)
+    with pytest.raises(CannotBuild, match=r"no source .*pywin32==308 \(win32, .*sys_platform == 'win32'") as told:
+        LayerBuilder(cache=cache).build(recipe, place(engine), print)
+    assert not isinstance(told.value, NoWheel)
 
 
 def test_packages_that_are_not_there_are_told_in_uvs_words(engine: Engine, base: Base, cache: Path) -> None:
@@ -372,13 +380,23 @@ def test_a_kept_layer_that_was_spoilt_is_made_anew(engine: Engine, base: Base, t
 
 
 def test_the_users_settings_for_uv_hold(engine: Engine, base: Base, cache: Path, tmp_path: Path) -> None:
-    """Packages come from where the current folder's settings say; what they say of environments is of no account."""
+    """Packages come from where the current folder's settings say; what they say of environments is of no account.
+
+    All that a wheel has lies where an ordinary environment has it.
+    """
     with zipfile.ZipFile(tmp_path / "mine-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("mine.py", "def main():\n    print('mine')\n")
         about = "mine-1.0.dist-info"
         wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{about}/entry_points.txt", "[console_scripts]\nmine = mine:main\n")
+        for kind, name in (
+            ("data", "lib/libmine.so.1"),
+            ("headers", "mine.h"),
+            ("platlib", "extra.py"),
+            ("scripts", "do"),
+        ):
+            wheel.writestr(f"mine-1.0.data/{kind}/{name}", "#!python\nprint('done')\n")
         wheel.writestr(f"{about}/RECORD", "")
     settings = f'no-index = true\nfind-links = ["{tmp_path}"]\n[pip]\ncompile-bytecode = true\n'
     (tmp_path / "uv.toml").write_text(settings)
@@ -388,20 +406,24 @@ def test_the_users_settings_for_uv_hold(engine: Engine, base: Base, cache: Path,
     with chdir(tmp_path), environment({"UV_COMPILE_BYTECODE": "1", "UV_SYSTEM_PYTHON": "1"}):
         made = Built(access, recipe, LayerBuilder(cache=cache).build(recipe, access, told.append))
     assert said(engine, made, entrypoint=["mine"]) == "mine\n"
+    assert said(engine, made, entrypoint=["do"]) == "done\n"
     files = made.layer(AMD64, 3)
     (record,) = (body.decode() for path, (_, body) in files.items() if path.endswith("RECORD"))
     assert "../../../bin/mine,,\n" in record and "uv_cache.json" not in record and "direct_url" not in record
+    user, packages = layout.PACKAGES.lstrip("/"), layout.packages_folder(PYTHON).lstrip("/")
+    assert {f"{user}/lib/libmine.so.1", f"{packages}/extra.py", f"{user}/bin/do"} <= files.keys()
+    assert f"{user}/include/site/python{PYTHON}/mine/mine.h" in files
 
 
 @pytest.mark.parametrize("begin", ["#!/usr/bin/python3.11", "#!/bin/sh\n'''exec' \"/a b/python\" \"$0\" \"$@\"\n' '''"])
 def test_commands_run_whichever_python_the_image_has(tmp_path: Path, begin: str) -> None:
     """However their first lines name the Python they were made with; programs stay as they are."""
-    made = tmp_path / "packages" / "bin"
-    made.mkdir(parents=True)
+    made = tmp_path / "bin"
+    made.mkdir()
     (made / "script").write_text(f"{begin}\nimport sys\n")
     (made / "program").write_bytes(b"\x7fELF#!/usr/bin/python\n")
     (made / "shell").write_text("#!/bin/sh\necho\n")
-    wheels.move_scripts(tmp_path / "packages", tmp_path / "bin")
+    wheels.free_commands(tmp_path)
     assert (tmp_path / "bin" / "script").read_text() == "#!/usr/bin/env python3\nimport sys\n"
     assert (tmp_path / "bin" / "program").read_bytes() == b"\x7fELF#!/usr/bin/python\n"
-    assert (tmp_path / "bin" / "shell").read_text() == "#!/bin/sh\necho\n" and not made.exists()
+    assert (tmp_path / "bin" / "shell").read_text() == "#!/bin/sh\necho\n"

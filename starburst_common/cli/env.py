@@ -27,23 +27,25 @@ def show(
 ) -> None:
     """Show which packages workers get, and where that was found.
 
-    Looks in this folder and upwards for uv.lock, pylock.toml, poetry.lock, pdm.lock and requirements*.txt; else takes
-    what is installed for the Python that runs this.
+    Looks in this folder and upwards for a lock (of uv, Poetry, PDM, Pipenv, rye, or pylock.toml), requirements.txt, and
+    the dependencies in pyproject.toml or setup.py; else takes what is installed for the Python that runs this.
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.config import settings
     from starburst_common.environment.find import find_environment
+    from starburst_common.steps import steps_shown
 
     here = Path.cwd()
     chosen = settings().image.in_project(here)
     named = requirements or (here / chosen.requirements if chosen.requirements else None)
-    found = find_environment(
-        here,
-        requirements=named,
-        groups=group or chosen.groups,
-        extras=extra or chosen.extras,
-        index_strategy=chosen.index_strategy,
-    )
+    with steps_shown(True):
+        found = find_environment(
+            here,
+            requirements=named,
+            groups=group or chosen.groups,
+            extras=extra or chosen.extras,
+            index_strategy=chosen.index_strategy,
+        )
     image = image_fields(found)
     if json:
         print_json({**fields(found), **image})
@@ -115,7 +117,7 @@ def _show(found: Environment, image: dict[str, str], *, every: bool) -> None:
     rows: dict[str, str | list[str]] = {
         "found": found.source,
         "python": found.python,
-        "packages": f"{len(found.requirements):,}",
+        "packages": f"{len(found.requirements):,}" if found.requirements else "none: Python and starburst alone",
         "": [*map(without_hashes, shown), *([f"… and {more:,} more (--all)"] if more else [])],
         "with code": ", ".join(found.local),
         "fingerprint": fingerprint(found),

@@ -6,51 +6,35 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from packaging.requirements import Requirement
 from platformdirs import user_cache_path
 
-from starburst_common.environment import Environment, freeze, locks, texts, uvlock
+from starburst_common.environment import Environment, choose, freeze, locks
 from starburst_common.environment.indexes import index_settings
-from starburst_common.environment.lines import Lines, is_file, project_name, requirement, sort_out, without_credentials
+from starburst_common.environment.lines import Lines, requirement, sort_out, without_credentials
 from starburst_common.environment.locks import Asked
+from starburst_common.environment.projects import project_name
 from starburst_common.errors import BadInput, CannotBuild
-from starburst_common.phrases import one_line, our_log
-from starburst_common.toml import toml
+from starburst_common.phrases import our_log
+from starburst_common.steps import STEPS
 from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only, uv_believed
 
-_log = our_log()
-_VERSION = 2  #: of what is cached
+_log, _steps = our_log(), our_log(STEPS)
+_TELL_S = 7.0  #: between two words on what takes long
+_VERSION = 3  #: of what is cached
 _UNPINNED_S = 86400.0  #: what an index chose freely is asked for again after this long
+_WINDOWS = frozenset(["pypiwin32", "pywin32", "windows-curses"])  #: have neither wheels for Linux nor a source
 _KEPT_S = 30 * 86400.0  #: unused answers are thrown away then
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A way of saying what is needed."""
-
-    what: str
-    files: Callable[[Path], list[Path]]  #: all that decides, the file itself first
-    read: Callable[[Path, str, Asked], str]  #: a requirements file's text out; paths relative to the file's folder
-    frozen: bool = True  #: the files alone decide, for ever
-
-
-KINDS = {
-    "uv.lock": Kind("uv.lock", uvlock.files, uvlock.read),
-    "pylock.toml": Kind("pylock.toml", locks.alone, locks.read_pylock),
-    "poetry.lock": Kind("poetry.lock", locks.with_project, locks.read_poetry),
-    "pdm.lock": Kind("pdm.lock", locks.with_project, locks.read_pdm),
-    "requirements.txt": Kind("requirements.txt", texts.files, texts.read, frozen=False),
-    "environment.yml": Kind("environment.yml", locks.alone, texts.refuse_conda),
-    "environment.yaml": Kind("environment.yaml", locks.alone, texts.refuse_conda),
-}
 
 
 def find_environment(
@@ -77,18 +61,18 @@ def find_environment(
     where what was found so is another's, since a package that it names may have to be built here, by code of its own.
     """
     folder = folder.resolve()
-    path = _named(requirements) if requirements is not None else _nearest(folder)
+    asked = Asked(
+        groups=tuple(sorted(groups)), extras=tuple(sorted(extras)), folder=folder, index_strategy=index_strategy
+    )
+    path = choose.named(requirements, asked) if requirements is not None else choose.nearest(folder, asked)
     cache = user_cache_path("starburst") / "environments" if cache is None else cache
     with suppress(OSError):  # a cache that cannot be written costs time only
         cache = own_folder(cache, CACHE_INSTEAD)
     packages = freeze.installed()
-    asked = Asked(
-        groups=tuple(sorted(groups)), extras=tuple(sorted(extras)), folder=folder, index_strategy=index_strategy
-    )
     if path is None:
         return _from_interpreter(folder, packages, asked, cache)
     _log.info("environment: %s", path)
-    kind = kind_of(path)
+    kind = choose.kind_of(path)
     matters = "" if kind.frozen else freeze.fingerprint(packages)
     with locks.well_formed(path):
         files = kind.files(path)
@@ -112,74 +96,16 @@ def find_environment(
         with locks.well_formed(path):
             return _environment(kind.read(path, _python(), asked), path)
 
-    found = _cached(cache, key, None if kind.frozen else _UNPINNED_S, resolved)
+    found = _cached(cache, key, None if kind.frozen else _UNPINNED_S, str(path), resolved)
+    if not found.requirements:
+        _log.warning("%s asks for no packages: workers get Python and starburst alone", path)
     _warn_of_differences(found, freeze.versions(packages))
     _warn_of_copies(found, packages)
     return found
 
 
-def kind_of(path: Path) -> Kind:
-    """By name, else by content."""
-    if path.name in KINDS:
-        return KINDS[path.name]
-    if path.name.startswith("pylock.") and path.suffix == ".toml":
-        return KINDS["pylock.toml"]
-    if path.suffix in (".yml", ".yaml"):
-        return KINDS["environment.yml"]
-    if path.suffix in (".toml", ".lock") and path.name != "pyproject.toml":
-        content = toml(path)
-        if "lock-version" in content:
-            return KINDS["pylock.toml"]
-        metadata = content.get("metadata")
-        if isinstance(metadata, dict) and "lock-version" in metadata:
-            return KINDS["poetry.lock"]
-        if isinstance(metadata, dict) and "lock_version" in metadata:
-            return KINDS["pdm.lock"]
-        raise BadInput(f"{path}: not a lock file that we know; name it as the program that wrote it does (uv.lock, …)")
-    return KINDS["requirements.txt"]
-
-
 def _python() -> str:
     return f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def _named(path: Path) -> Path:
-    path = path.expanduser()
-    path = path.parent.resolve() / path.name  # a link stays where it is
-    if is_file(path):
-        return path
-    with suppress(OSError):  # too long a name
-        if path.is_dir():
-            if (inside := _known_in(path)) is None:
-                raise BadInput(f"{path}: no lock file and no requirements*.txt in this folder")
-            return inside
-    raise BadInput(f"{one_line(str(path), 300)}: no such file")
-
-
-def _nearest(folder: Path) -> Path | None:
-    home = Path.home()
-    for each in (folder, *folder.parents):
-        if each != folder and each in (home, Path(each.anchor)):
-            return None
-        if found := _known_in(each):
-            return found
-        if (each / ".git").exists():
-            return None
-    return None
-
-
-def _known_in(folder: Path) -> Path | None:
-    known = [folder / name for name in KINDS if (folder / name).is_file()]
-    several = sorted(folder.glob("requirements*.txt"))
-    locked = [path for path in known if path.name not in ("environment.yml", "environment.yaml")]
-    if not locked and len(several) > 1:
-        names = ", ".join(path.name for path in several)
-        raise BadInput(f"{folder}: which of {names} do the workers need? Say requirements=… (--requirements FILE)")
-    chosen = (locked or several or known)[:1]
-    others = [path.name for path in known if path not in chosen]
-    if chosen and others:
-        _log.info("environment: %s is taken, not %s", chosen[0].name, ", ".join(others))
-    return chosen[0] if chosen else None
 
 
 def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: Asked, cache: Path) -> Environment:
@@ -204,7 +130,9 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
             local=frozen.local,
         )
 
-    kept = _cached(cache, _key("freeze", freeze.fingerprint(packages), asked.index_strategy), None, found)
+    kept = _cached(
+        cache, _key("freeze", freeze.fingerprint(packages), asked.index_strategy), None, "the code here", found
+    )
     _warn_of_copies(kept, packages)
     return kept
 
@@ -212,6 +140,7 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
 def _environment(text: str, path: Path) -> Environment:
     lines = sort_out(text, python=_python())
     _refuse_files(lines, path)
+    _refuse_others(lines, path)
     bare = (line.split(" --hash")[0].split(";")[0].strip() for line in lines.requirements)
     loose = [line for line in bare if "==" not in line and " @ " not in line]
     if loose:
@@ -229,6 +158,19 @@ def _refuse_files(lines: Lines, path: Path) -> None:
         )
 
 
+def _refuse_others(lines: Lines, path: Path) -> None:
+    """A freeze on another system lists them without a marker, and there is nothing to build them from."""
+    if others := sorted({each.name for line in lines.requirements if (each := _parsed(line)).name in _WINDOWS}):
+        raise CannotBuild(
+            f"{path}: for Windows alone: {', '.join(others)}. Put a marker behind, as in "
+            f"`{others[0]}; sys_platform == 'win32'`, or take them out"
+        )
+
+
+def _parsed(line: str) -> Requirement:
+    return requirement(line.split(" --hash")[0])
+
+
 def _warn_of_order(settings: Mapping[str, str], asked: Asked) -> None:
     """Where pip would choose among several indexes by another rule than uv, which chooses here."""
     if "UV_INDEX" in settings and not (asked.index_strategy or os.environ.get("UV_INDEX_STRATEGY")):
@@ -242,7 +184,7 @@ def _warn_of_differences(found: Environment, here: dict[str, str]) -> None:
     """Results computed here and there would differ."""
     differing = dict[str, str]()
     for line in found.requirements:
-        parsed = requirement(line.split(" --hash")[0])
+        parsed = _parsed(line)
         pinned = [each.version for each in parsed.specifier if each.operator in ("==", "===")]
         if parsed.name in here and pinned and _public(here[parsed.name]) not in map(_public, pinned):
             differing.setdefault(parsed.name, f"{parsed.name} {pinned[0]} (here {here[parsed.name]})")
@@ -273,14 +215,10 @@ def _public(version: str) -> str:
 
 
 def _contents(files: list[Path]) -> list[str]:
-    return [f"{path}\n{_text(path)}" for path in files]
-
-
-def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot read what the environment is made of: {error}") from None
+        return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    except OSError as error:
+        raise BadInput(f"cannot read what the environment is made of: {error}") from None
 
 
 def _key(*parts: str) -> str:
@@ -293,7 +231,25 @@ def _key(*parts: str) -> str:
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
-def _cached(cache: Path, key: str, good_for_s: float | None, find: Callable[[], Environment]) -> Environment:
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say every few seconds what takes so long."""
+    began, done = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not done.wait(_TELL_S):
+            _steps.info("uv finds out which versions %s needs: %.0f s so far", what, time.monotonic() - began)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _cached(cache: Path, key: str, good_for_s: float | None, what: str, find: Callable[[], Environment]) -> Environment:
     path = cache / f"{key}.json"
     try:
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -305,7 +261,8 @@ def _cached(cache: Path, key: str, good_for_s: float | None, find: Callable[[], 
         pass
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         path.unlink(missing_ok=True)
-    found = find()
+    with _told(what):
+        found = find()
     _keep(path, json.dumps(asdict(found)))
     return found
 

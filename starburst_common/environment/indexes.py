@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from starburst_common.environment import Environment, locks, texts
-from starburst_common.environment.lines import logical_lines
+from starburst_common.environment import Environment, locks, pipfile, texts
 from starburst_common.environment.pipconfig import PYPI, from_pip, uv_settings
 from starburst_common.toml import toml
 
-_OPTION = re.compile(r"(-i|--index-url|--extra-index-url)[\s=]+(\S+)")
+_OPTION = re.compile(r"(-i|--index-url|--extra-index-url|--find-links)[\s=]+(.+)")
 
 
 def indexes_of(environment: Environment) -> dict[str, str]:
@@ -34,28 +33,48 @@ def index_settings(path: Path | None) -> dict[str, str]:
     """Variables with which uv finds what `find_environment` found; `path` is its file, None after a freeze."""
     if path is None:
         return from_pip()
-    if path.name.endswith(".lock") or path.name.startswith("pylock."):
+    if path.name == "Pipfile.lock":
         with locks.well_formed(path):
-            urls = dict.fromkeys(_registries(path))
-        return uv_settings("", [url for url in urls if not PYPI.fullmatch(url)])
+            return uv_settings("", _beside_pypi(pipfile.registries(path)))
+    if path.name.startswith("pylock.") or (path.suffix == ".lock" and not path.name.startswith("requirements")):
+        with locks.well_formed(path):
+            sources = dict(_sources(path))
+        flat = [url for url, is_flat in sources.items() if is_flat]
+        return uv_settings("", _beside_pypi(url for url, is_flat in sources.items() if not is_flat)) | _links(flat)
     files = [file for file in texts.files(path) if file.suffix not in (".toml", ".py", ".cfg")]
-    found = [_OPTION.match(line) for file in files for line in logical_lines(file.read_text(encoding="utf-8-sig"))]
+    found = [_OPTION.match(line) for file in files for line in texts.lines_of(file)]
     options = [(match[1], os.path.expandvars(match[2])) for match in found if match]
-    return from_pip() | uv_settings(
-        next((url for option, url in options if option != "--extra-index-url"), ""),
+    indexes = uv_settings(
+        next((url for option, url in options if option in ("-i", "--index-url")), ""),
         [url for option, url in options if option == "--extra-index-url"],
     )
+    return from_pip() | indexes | _links(place for option, place in options if option == "--find-links")
 
 
-def _registries(path: Path) -> Iterable[str]:
+def _beside_pypi(urls: Iterable[str]) -> list[str]:
+    return [url for url in dict.fromkeys(urls) if not PYPI.fullmatch(url)]
+
+
+def _links(places: Iterable[str]) -> dict[str, str]:
+    joined = ",".join(dict.fromkeys(places))
+    return {"UV_FIND_LINKS": joined} if joined else {}
+
+
+def _sources(path: Path) -> Iterable[tuple[str, bool]]:
+    """The indexes that a lock names, each with whether it is a mere page or folder of files."""
     content = toml(path)
     project = path.parent / "pyproject.toml"
     named = toml(project).get("tool", {}).get("uv", {}).get("index", []) if project.is_file() else []
-    names = {each["url"].rstrip("/"): each.get("name", "") for each in named if "url" in each}
+    known = {each["url"].rstrip("/"): each for each in named if "url" in each}
     for package in [*content.get("package", []), *content.get("packages", [])]:
         source = package.get("source", {})
         legacy = source.get("url") if source.get("type") == "legacy" else ""
         url = package.get("index") or source.get("registry") or legacy
-        if url and url.startswith("http"):
-            name = names.get(url.rstrip("/"), "")  # uv looks for UV_INDEX_<NAME>_PASSWORD
-            yield f"{name}={url}" if name else url
+        if not url:
+            continue
+        index = known.get(url.rstrip("/"), {})
+        if index.get("format") == "flat" or not url.startswith("http"):
+            yield texts.place(url, path.parent), True
+        else:
+            name = index.get("name", "")  # uv looks for UV_INDEX_<NAME>_PASSWORD
+            yield (f"{name}={url}" if name else url), False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from starburst_common.errors import BadInput
-from starburst_common.toml import toml
 
 OURS = "starburst-ecs"  #: never among the requirements: its part of an image comes by itself
+MACHINES = ("x86_64", "aarch64")  #: of workers
 _USERINFO = re.compile(r"(\w[\w+.-]{0,40}://)((?:[^/\s@]+@)+)")
 
 
@@ -71,7 +72,7 @@ def requirement(line: str) -> Requirement:
     return parsed
 
 
-def counts(marker: Marker | None, python: str) -> bool:
+def counts(marker: Marker | None, python: str, *, machines: Iterable[str] = MACHINES, extra: str = "") -> bool:
     """Whether it may hold on a worker: any Linux of ours, any patch release of this Python."""
     if marker is None:
         return True
@@ -88,26 +89,13 @@ def counts(marker: Marker | None, python: str) -> bool:
                 "implementation_version": patch,
                 "implementation_name": "cpython",
                 "platform_python_implementation": "CPython",
-                "extra": "",
+                "extra": extra,
             }
         )
-        for machine in ("x86_64", "aarch64")
+        for machine in machines
         for patch in patches
         if patch.startswith(f"{python}.")
     )
-
-
-def project_name(folder: Path) -> str:
-    """What the project in a folder is called."""
-    try:
-        content = toml(folder / "pyproject.toml")
-    except BadInput:
-        return folder.resolve().name
-    try:
-        named = content.get("project", {}).get("name") or content.get("tool", {}).get("poetry", {}).get("name")
-    except AttributeError:
-        named = None
-    return canonicalize_name(str(named)) if named else folder.resolve().name
 
 
 def is_file(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
 from starburst_common import phrases
 from starburst_common.environment.lines import OURS, logical_lines, requirement
@@ -68,8 +68,8 @@ def read_pylock(path: Path, python: str, asked: Asked) -> str:
     """PEP 751. Groups and extras are those of the lock itself; its default groups count."""
     lock = toml(path)
     admit(path, lock.get("requires-python", ""), python)
-    _offered(path, "extra", asked.extras, lock.get("extras", []))
-    _offered(path, "group", asked.groups, lock.get("dependency-groups", []))
+    offered(path, "extra", asked.extras, lock.get("extras", []))
+    offered(path, "group", asked.groups, lock.get("dependency-groups", []))
     groups = {*asked.groups, *lock.get("default-groups", [])}
     lines = list[str]()
     for each in lock.get("packages", []):
@@ -78,19 +78,19 @@ def read_pylock(path: Path, python: str, asked: Asked) -> str:
         if "vcs" in each:
             vcs = each["vcs"]
             where = f"git+{vcs.get('url') or _uri(path, vcs['path'])}@{vcs['commit-id']}"
-            lines.append(_line(each["name"], where, marker, [], vcs.get("subdirectory")))
+            lines.append(exact_line(each["name"], where, marker, [], vcs.get("subdirectory")))
         elif "directory" in each:
-            lines.append(_relative(each["directory"]["path"]))
+            lines.append(relative(each["directory"]["path"]))
         elif "archive" in each:
             archive = each["archive"]
             inside = archive.get("subdirectory")
             lines.append(
-                _line(each["name"], archive["url"], marker, [_hash(archive)], inside)
+                exact_line(each["name"], archive["url"], marker, [_hash(archive)], inside)
                 if "url" in archive
-                else _relative(archive["path"])
+                else relative(archive["path"])
             )
         else:
-            lines.append(_line(each["name"], f"=={each['version']}", marker, hashes))
+            lines.append(exact_line(each["name"], f"=={each.get('version') or _version(each)}", marker, hashes))
     edges: dict[Node, list[Node]] = {
         (canonicalize_name(each["name"]), ""): [(canonicalize_name(to["name"]), "") for to in each["dependencies"]]
         for each in lock.get("packages", [])
@@ -100,29 +100,30 @@ def read_pylock(path: Path, python: str, asked: Asked) -> str:
 
 
 def read_poetry(path: Path, python: str, asked: Asked) -> str:
-    """Poetry 2 writes groups and markers into its lock; for an older one `poetry lock` is the way out."""
+    """Poetry 2 writes groups and markers into its lock; of an older one's packages, those that the project needs."""
     lock = toml(path)
-    metadata = lock.get("metadata", {})
-    admit(path, str(metadata.get("python-versions", "")), python)
+    admit(path, str(lock.get("metadata", {}).get("python-versions", "")), python)
     packages: list[Table] = lock.get("package", [])
+    offered(path, "extra", asked.extras, lock.get("extras", {}))
     if any("groups" not in each for each in packages):
-        raise BadInput(
-            f"{path}: written by a Poetry older than 2.0, which does not say which group a package is for. Run `poetry "
-            "lock` with Poetry 2, or `poetry export --output requirements.txt` and say requirements=…"
-        )
-    _offered(path, "extra", asked.extras, lock.get("extras", {}))
+        from starburst_common.environment import poetry1
+
+        lines = [_poetry_line(path, each, marker) for each, marker in poetry1.needed_of(path, lock, python, asked)]
+    else:
+        lines = list(_poetry_lines(path, packages, asked))
+    edges = {node: targets for each in packages for node, targets in _poetry_edges(each)}
+    return without_ours("\n".join(lines), edges, _project_names(path.parent / "pyproject.toml"))
+
+
+def _poetry_lines(path: Path, packages: Iterable[Table], asked: Asked) -> Iterator[str]:
     groups = {"main", *asked.groups}
-    lines = list[str]()
     for each in packages:
         wanted = [group for group in each["groups"] if group in groups]
         markers = each.get("markers", "")
         texts = [markers.get(group, "") for group in wanted] if isinstance(markers, dict) else [markers][: len(wanted)]
         marker = "" if "" in texts else " or ".join(f"({text})" for text in texts)
         if wanted:
-            decided = _decided(marker, extras=asked.extras, groups=groups)
-            lines.append(_poetry_line(path, each, decided))
-    edges = {node: targets for each in packages for node, targets in _poetry_edges(each)}
-    return without_ours("\n".join(lines), edges, _project_names(path.parent / "pyproject.toml"))
+            yield _poetry_line(path, each, _decided(marker, extras=asked.extras, groups=groups))
 
 
 def read_pdm(path: Path, python: str, asked: Asked) -> str:
@@ -137,7 +138,7 @@ def read_pdm(path: Path, python: str, asked: Asked) -> str:
             "`pdm export --output requirements.txt` and say requirements=…"
         )
     groups = {"default", *asked.groups, *asked.extras}  # to PDM an extra is a group
-    _offered(path, "group", [*asked.groups, *asked.extras], metadata.get("groups", []))
+    offered(path, "group", [*asked.groups, *asked.extras], metadata.get("groups", []))
     lines, edges = list[str](), dict[Node, list[Node]]()
     for each in lock.get("package", []):
         for extra in ["", *each.get("extras", [])]:
@@ -154,10 +155,8 @@ def admit(path: Path, requires: str, python: str) -> None:
 
     Poetry's caret and tilde are understood where they are followed by a mere version; other grammars pass.
     """
-    text = re.sub(r"\^\s*(\d+)((?:\.\d+)*)", lambda found: f">={found[1]}{found[2]},<{int(found[1]) + 1}", requires)
-    text = re.sub(r"(^|,\s*)~\s*(\d+\.\d+)(?=$|,)", r"\1~=\2.0", text)
     try:
-        allowed = SpecifierSet(text)
+        allowed = SpecifierSet(poetry_specifiers(requires))
     except InvalidSpecifier:
         return
     if not any(allowed.contains(f"{python}.{patch}", prereleases=True) for patch in range(100)):
@@ -166,7 +165,25 @@ def admit(path: Path, requires: str, python: str) -> None:
         )
 
 
-def _offered(path: Path, what: str, asked: Iterable[str], known: Iterable[str]) -> None:
+def poetry_specifiers(text: str) -> str:
+    """Poetry's constraint as everybody writes it.
+
+    >>> poetry_specifiers("^1.2"), poetry_specifiers("^0.2.1"), poetry_specifiers("~3.1"), poetry_specifiers("1.5")
+    ('>=1.2,<2', '>=0.2.1,<0.3', '~=3.1.0', '==1.5')
+    """
+
+    def caret(found: re.Match[str]) -> str:
+        parts = [int(each) for each in found[1].split(".")]
+        at = next((number for number, part in enumerate(parts) if part), len(parts) - 1)
+        return f">={found[1]},<{'.'.join(map(str, [*parts[:at], parts[at] + 1]))}"
+
+    text = re.sub(r"\^\s*(\d+(?:\.\d+)*)", caret, text)
+    text = re.sub(r"(^|,\s*)~\s*(\d+\.\d+)(?=$|,)", r"\1~=\2.0", text)
+    return re.sub(r"(^|,\s*)(?=\d)", r"\1==", text)
+
+
+def offered(path: Path, what: str, asked: Iterable[str], known: Iterable[str]) -> None:
+    """Raises `BadInput` where a lock has not all groups or extras that are asked for."""
     names = sorted(known)
     if missing := sorted(set(asked) - set(names)):
         raise BadInput(f"{path} has no {what} {', '.join(missing)}; it has {', '.join(names) or 'none'}")
@@ -191,7 +208,8 @@ def _decided(marker: str, *, extras: Iterable[str], groups: Iterable[str]) -> st
     return re.sub(r"""["']([^"']+)["']\s+(in|not\s+in)\s+(extras|dependency_groups)""", inside, text)
 
 
-def _line(name: str, what: str, marker: str, hashes: Iterable[str], subdirectory: str | None = None) -> str:
+def exact_line(name: str, what: str, marker: str, hashes: Iterable[str], subdirectory: str | None = None) -> str:
+    """A requirements file's line; `what` is "==" and a version, or an address."""
     if not isinstance(name, str):
         raise TypeError(f"a package with the name {name!r}")
     inside = f"#subdirectory={subdirectory}" if subdirectory else ""
@@ -205,13 +223,22 @@ def _line(name: str, what: str, marker: str, hashes: Iterable[str], subdirectory
     )
 
 
+def _version(package: Table) -> str:
+    """Of a package that does not say it, as it need not: the files' names do."""
+    for file in (*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])):
+        name = file.get("name") or (file.get("url") or file["path"]).rpartition("/")[2]
+        return str((parse_wheel_filename(name) if name.endswith(".whl") else parse_sdist_filename(name))[1])
+    raise KeyError("version")
+
+
 def _hash(file: Mapping[str, Any]) -> str:
     kinds = file["hashes"]
     kind = "sha256" if "sha256" in kinds else min(kinds)
     return f"{kind}:{kinds[kind]}"
 
 
-def _relative(path: str) -> str:
+def relative(path: str) -> str:
+    """A path as a requirements file has it."""
     return path if path.startswith(("/", "./", "../")) else f"./{path}"
 
 
@@ -225,12 +252,12 @@ def _poetry_line(path: Path, package: Table, marker: str) -> str:
     kind = source.get("type", "legacy")
     if kind == "git":
         where = f"git+{source['url']}@{source['resolved_reference']}"
-        return _line(package["name"], where, marker, [], source.get("subdirectory"))
+        return exact_line(package["name"], where, marker, [], source.get("subdirectory"))
     if kind in ("directory", "file"):
-        return _relative(source["url"])
+        return relative(source["url"])
     if kind == "url":
-        return _line(package["name"], source["url"], marker, hashes)
-    return _line(package["name"], f"=={package['version']}", marker, hashes)
+        return exact_line(package["name"], source["url"], marker, hashes)
+    return exact_line(package["name"], f"=={package['version']}", marker, hashes)
 
 
 def _poetry_edges(package: Table) -> Iterator[tuple[Node, list[Node]]]:
@@ -252,12 +279,12 @@ def _pdm_line(path: Path, package: Table) -> str:
     hashes = [file["hash"] for file in package.get("files", [])]
     if "git" in package:
         where = f"git+{package['git']}@{package['revision']}"
-        return _line(package["name"], where, marker, [], package.get("subdirectory"))
+        return exact_line(package["name"], where, marker, [], package.get("subdirectory"))
     if "path" in package:
-        return _relative(package["path"])
+        return relative(package["path"])
     if "url" in package:
-        return _line(package["name"], package["url"], marker, hashes, package.get("subdirectory"))
-    return _line(package["name"], f"=={package['version']}", marker, hashes)
+        return exact_line(package["name"], package["url"], marker, hashes, package.get("subdirectory"))
+    return exact_line(package["name"], f"=={package['version']}", marker, hashes)
 
 
 def _nodes(needs: Iterable[str]) -> list[Node]:

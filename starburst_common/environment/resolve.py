@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import environ
@@ -17,13 +18,17 @@ from packaging.utils import canonicalize_name
 from starburst_common.environment.lines import OURS, without_credentials
 from starburst_common.environment.pipconfig import from_pip
 from starburst_common.errors import BadInput, CannotBuild, StarburstError, Unavailable
+from starburst_common.phrases import shortened
 
-_ATTEMPTS = 12  # constraints are dropped step by step so often, then all at once
+_ATTEMPTS, _ATTEMPTS_S = 12, 60.0  # constraints are dropped step by step so often, for so long; then all at once
+_MOST_S = 600.0  # for one answer of uv's
+_MOST = 3000  # characters of what uv says: of both ends, for the cause comes last
 _AT_ONCE = 8  # packages asked for one by one
 _LEFT_TO_US = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
 _UNREACHABLE = re.compile(
     r"error sending request|dns error|timed out|connection (?:refused|reset)|network connectivity"
-    r"|\(5\d\d |\(429 |offline|network was disabled",
+    r"|\(5\d\d |\(429 |offline|network was disabled"
+    r"|could not resolve host|couldn't connect to|failed to connect to|network is unreachable",  # as git says it
     re.IGNORECASE,
 )
 
@@ -35,15 +40,24 @@ class Unsatisfiable(BadInput):
 def run_uv(arguments: Sequence[str], *, folder: Path, settings: Mapping[str, str] | None = None) -> str:
     """What uv prints.
 
-    Raises `Unsatisfiable` where no versions fit, `Unavailable` where an index cannot be reached, `BadInput` otherwise.
+    Raises `Unsatisfiable` where no versions fit, `Unavailable` where an index or a git host cannot be reached,
+    `CannotBuild` where that takes minutes, `BadInput` otherwise.
     """
     variables = {**environ, **(settings or {}), **_LEFT_TO_US}
-    done = subprocess.run(
-        [uv.find_uv_bin(), *arguments], cwd=folder, env=variables, capture_output=True, text=True, errors="replace"
-    )
+    words = [uv.find_uv_bin(), "--quiet", *arguments]
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env=variables, capture_output=True, text=True, errors="replace", timeout=_MOST_S
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotBuild(
+            f"uv has no answer after {_MOST_S:.0f} s ({folder}): the versions asked for "
+            "may have to be built to know what they need. Lock them once (`uv lock`, `uv pip compile`), or give image=…"
+        ) from None
     if done.returncode:
         lines = without_credentials(done.stderr.strip()).splitlines()
-        raise _error("\n".join(line for line in lines if not line.startswith("warning: ")).removeprefix("error: "))
+        said = "\n".join(line for line in lines if not line.startswith("warning: ")).removeprefix("error: ")
+        raise _error(shortened(said, _MOST))
     return done.stdout
 
 
@@ -85,13 +99,13 @@ def compile_near(
     sources: Sequence[str], *, folder: Path, python: str, near: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:
     """As `compile_files`, with as many of the versions in `near` as go together with the requirements."""
-    left = dict(near)
+    left, began = dict(near), time.monotonic()
     for _ in range(_ATTEMPTS):
         try:
             return compile_files(sources, folder=folder, python=python, constraints=left, options=options)
         except Unsatisfiable as error:
             culprits = blamed(str(error), left)
-            if not culprits:
+            if not culprits or time.monotonic() > began + _ATTEMPTS_S:
                 break
             left = {name: version for name, version in left.items() if name not in culprits}
     return compile_files(sources, folder=folder, python=python, options=options)
@@ -135,11 +149,12 @@ def blamed(message: str, names: Iterable[str]) -> set[str]:
 
 
 def _error(message: str) -> StarburstError:
-    if _UNREACHABLE.search(message):
+    line = " ".join(message.split())  # uv breaks its lines as a terminal would
+    if _UNREACHABLE.search(line):
         return Unavailable(f"an index or a repository cannot be reached: {message}")
-    if "No solution found" in message:
+    if "No solution found" in line:
         return Unsatisfiable(message)
-    if re.search(r"\b40[13] ", message):
+    if re.search(r"\b40[13] ", line):
         return CannotBuild(
             f"an index refused us; give uv its credentials (`uv auth login`, ~/.netrc or UV_INDEX_…): {message}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.metadata
 import re
 import tempfile
@@ -12,46 +13,55 @@ from packaging.requirements import Requirement
 from starburst_common.environment import freeze
 from starburst_common.environment.lines import OURS, is_file, logical_lines, requirement, sort_out
 from starburst_common.environment.locks import Asked
+from starburst_common.environment.projects import PROJECT
 from starburst_common.environment.resolve import Unsatisfiable, compile_near
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, StarburstError
 from starburst_common.toml import toml
 
-_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)[\s=]*(.+)")
-_PROJECT = ("pyproject.toml", "setup.cfg", "setup.py")
+_INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[\s=]*(.+)")
+_OPERAND = re.compile(r"""(-[-\w]+)(\s*=\s*|\s+)(["'])(.*)\3""")
+_LINKS = re.compile(r"(?:-f|--find-links)[\s=]+(.+)")
+_EDITABLE_GIT = re.compile(r"(?:-e|--editable)[\s=]+(git\+[^\s#]+)#(\S+)(.*)")
+#: What conda's packages say of where they were built, and `conda list --export` of their builds.
+_FROM_FILE, _CONDA = re.compile(r"([\w.-]+)(\[.*])?\s*@\s*file:([^\s;#]+)"), re.compile(r"([\w.-]+)=[^=\s]+=\w+")
 
 
 def files(path: Path) -> list[Path]:
     """The file, those it includes, and what says the needs of the projects that it names. Raises `BadInput`."""
-    if path.name == "pyproject.toml":
-        return [path]
-    found, left = dict[Path, None](), [path]
-    while left:
-        each = left.pop(0)
-        if each in found:
-            continue
-        found[each] = None
-        lines = _lines(each)
-        left += [(each.parent / target).resolve() for target in _included(lines)]
-        folders = sort_out("\n".join(_named_paths(lines)), python="3").folders
-        projects = ((each.parent / folder.split("[")[0]).resolve() for folder in folders)
-        found |= dict.fromkeys(file for folder in projects for name in _PROJECT if is_file(file := folder / name))
-    return list(found)
+    if path.name in PROJECT:
+        return [path, *(file for name in PROJECT if is_file(file := path.parent / name) and file != path)]
+    included = _included(path)
+    paths = _named_paths([line for lines in included.values() for line in lines])
+    folders = sort_out("\n".join(paths), python="3").folders
+    projects = [(path.parent / folder.split("[")[0]).resolve() for folder in folders]
+    return [*included, *(file for folder in projects for name in PROJECT if is_file(file := folder / name))]
 
 
 def read(path: Path, python: str, asked: Asked) -> str:
     """Files whose lines are all exact, with hashes, are taken as they are; else uv resolves, near what is installed."""
-    if path.name != "pyproject.toml":
-        if asked.groups or asked.extras:
-            raise BadInput(f"{path}: a requirements file has no groups and no extras")
-        if all_exact(path):
-            return "\n".join(line for file in files(path) for line in _lines(file))
+    if path.name in PROJECT:
+        return _resolved([path.name], path, python, asked)
+    if asked.groups or asked.extras:
+        raise BadInput(f"{path}: a requirements file has no groups and no extras")
+    if all_exact(path):
+        return "\n".join(line for lines in _included(path).values() for line in lines)
+    _refuse_built_elsewhere(path)
+    with tempfile.TemporaryDirectory() as temporary:
+        whole = _whole(path, Path(temporary))
+        try:
+            return _resolved([str(whole)], path, python, asked)
+        except StarburstError as error:
+            raise type(error)(str(error).replace(str(whole), str(path))) from None
+
+
+def _resolved(sources: list[str], path: Path, python: str, asked: Asked) -> str:
     options = [f"--extra={extra}" for extra in asked.extras] + [f"--group={group}" for group in asked.groups]
     options += asked.options
     near = freeze.versions(freeze.installed())
     with tempfile.TemporaryDirectory() as temporary:
         ours = Path(temporary, "requirements.txt")
         ours.write_text("\n".join(_own_extras(path)))
-        sources = [path.name, *([str(ours)] if ours.stat().st_size else [])]
+        sources = [*sources, *([str(ours)] if ours.stat().st_size else [])]
         try:
             return compile_near(sources, folder=path.parent, python=python, near=near, options=options)
         except Unsatisfiable as error:
@@ -60,30 +70,20 @@ def read(path: Path, python: str, asked: Asked) -> str:
 
 def all_exact(path: Path) -> bool:
     """Whether there is nothing left to choose, and so nothing to ask an index."""
-    lines = _lines(path)
+    lines = [line for lines in _included(path).values() for line in lines]
     if any(line.startswith(("-c", "--constraint")) or _named_paths([line]) for line in lines):
         return False
-    included = [(path.parent / target).resolve() for target in _included(lines)]
     plain = [line for line in lines if not line.startswith("-")]
-    return all("--hash" in line and re.match(r"[^;@]*==\s*[^\s*]+(\s|$)", line) for line in plain) and all(
-        all_exact(each) for each in included
-    )
-
-
-def refuse_conda(path: Path, python: str, asked: Asked) -> str:
-    """conda's packages are builds of their own: the same names on PyPI would be something else. Raises `BadInput`."""
-    raise BadInput(
-        f"{path}: conda packages cannot be had from PyPI in the same builds. List what your function imports in a "
-        "requirements.txt beside it (lines under `pip:` can be copied there) and say requirements=…, or give image=…"
-    )
+    return all("--hash" in line and re.match(r"[^;@]*==\s*[^\s*]+(\s|$)", line) for line in plain)
 
 
 def _own_extras(path: Path) -> list[str]:
     """What the extras of ours that were asked for need: the user's code may, too."""
-    if path.name == "pyproject.toml":
-        texts = toml(path).get("project", {}).get("dependencies", [])
+    if path.name in PROJECT:
+        project = path.parent / "pyproject.toml"
+        texts = toml(project).get("project", {}).get("dependencies", []) if is_file(project) else []
     else:
-        texts = [line.split(" --")[0] for line in _lines(path) if not line.startswith("-")]
+        texts = [line.split(" --")[0] for line in lines_of(path) if not line.startswith("-")]
     asked = {
         extra
         for text in texts
@@ -98,15 +98,95 @@ def _own_extras(path: Path) -> list[str]:
     ]
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of(path: Path) -> list[str]:
+    """A requirements file's logical lines, in whatever encoding its first bytes name, as uv understands them.
+
+    Raises `BadInput`.
+    """
     try:
-        return logical_lines(path.read_text(encoding="utf-8-sig"))
+        data = path.read_bytes()
+        mark = next((name for name, mark in _MARKS.items() if data.startswith(mark)), "utf-8")
+        text = data.decode(mark)
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {error}") from None
+    return [_as_uv_has_it(line, path.parent) for line in logical_lines(text)]
 
 
-def _included(lines: list[str]) -> list[str]:
-    return [found[1] for line in lines if (found := _INCLUDE.fullmatch(line)) and "://" not in found[1]]
+def place(where: str, folder: Path) -> str:
+    """A page of links, or a folder of files, as seen from anywhere."""
+    return where if "://" in where else str((folder / where).resolve())
+
+
+_MARKS = {"utf-8-sig": codecs.BOM_UTF8, "utf-16": codecs.BOM_UTF16_LE, "UTF-16": codecs.BOM_UTF16_BE}
+
+
+def _as_uv_has_it(line: str, folder: Path) -> str:
+    """Operands without quotes; what is editable in a repository, as pip freezes it, as the commit that it is.
+
+    >>> _as_uv_has_it("-e git+https://host/x@1a2b#egg=x&subdirectory=y", Path())
+    'x @ git+https://host/x@1a2b#subdirectory=y'
+    >>> _as_uv_has_it("-f 'my files'", Path("/work"))
+    '--find-links /work/my files'
+    """
+    if found := _OPERAND.fullmatch(line):
+        line = f"{found[1]} {found[4]}"
+    if found := _LINKS.fullmatch(line):
+        return f"--find-links {place(found[1], folder)}"
+    if found := _EDITABLE_GIT.fullmatch(line):
+        words = dict(word.partition("=")[::2] for word in found[2].split("&"))
+        if egg := words.pop("egg", ""):
+            rest = "&".join(f"{name}={value}" for name, value in words.items())
+            return f"{egg} @ {found[1]}{'#' if rest else ''}{rest}{found[3]}"
+    return line
+
+
+def _included(path: Path) -> dict[Path, list[str]]:
+    """The lines of a file, and of those that it includes."""
+    found, left = dict[Path, list[str]](), [path]
+    while left:
+        each = left.pop(0)
+        if each not in found:
+            found[each] = lines_of(each)
+            left += [target for _, target in _targets(each, found[each])]
+    return found
+
+
+def _whole(path: Path, folder: Path) -> Path:
+    """A file with the lines of those that it includes in their place, as uv can read it, written into a folder."""
+    seen, out = {path}, list[str]()
+
+    def take(file: Path) -> None:
+        for line in lines_of(file):
+            if not (targets := _targets(file, [line])):
+                out.append(line)
+            for option, target in targets:
+                if "c" in option.lstrip("-")[:1]:
+                    out.append(f"-c {_whole(target, Path(tempfile.mkdtemp(dir=folder)))}")
+                elif target not in seen:
+                    seen.add(target)
+                    take(target)
+
+    take(path)
+    whole = folder / "requirements.txt"
+    whole.write_text("\n".join(out), encoding="utf-8")
+    return whole
+
+
+def _targets(path: Path, lines: list[str]) -> list[tuple[str, Path]]:
+    found = [(each[1], each[2]) for line in lines if (each := _INCLUDE.fullmatch(line)) and "://" not in each[2]]
+    return [(option, (path.parent / target).resolve()) for option, target in found]
+
+
+def _refuse_built_elsewhere(path: Path) -> None:
+    lines = [line for lines in _included(path).values() for line in lines]
+    found = [match for line in lines if (match := _FROM_FILE.match(line))]
+    names = [match[1] for match in found if not Path(re.sub("^/*", "/", match[3])).exists()]
+    names += [match[1] for line in lines if (match := _CONDA.fullmatch(line))]
+    if names:
+        raise BadInput(
+            f"{path}: {len(names)} packages are named by where they were built, which is not on this machine: "
+            f"{', '.join(names)}. conda's are: `pip list --format=freeze > {path.name}` writes their versions"
+        )
 
 
 def _named_paths(lines: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,12 +16,18 @@ from starburst_common.environment.resolve import run_uv
 from starburst_common.errors import BadInput
 from starburst_common.toml import toml
 
+_OPTIONS = {"resolution-mode": "UV_RESOLUTION", "prerelease-mode": "UV_PRERELEASE", "fork-strategy": "UV_FORK_STRATEGY"}
+
 
 def files(path: Path) -> list[Path]:
     """The lock, the project it was made for, and all projects in folders that it names."""
-    folders = dict.fromkeys((path.parent / where).resolve() for _, where in _folders(toml(path)))
-    known = [path, path.parent / "pyproject.toml", *(folder / "pyproject.toml" for folder in folders)]
+    known = [path, path.parent / "pyproject.toml", *(folder / "pyproject.toml" for folder in projects(path))]
     return [file for file in dict.fromkeys(known) if is_file(file)]
+
+
+def projects(path: Path) -> list[Path]:
+    """The folders of the projects that a lock names."""
+    return list(dict.fromkeys((path.parent / where).resolve() for _, where in _folders(toml(path))))
 
 
 def read(path: Path, python: str, asked: Asked) -> str:
@@ -36,11 +43,12 @@ def read(path: Path, python: str, asked: Asked) -> str:
         raise BadInput(f"{path}: uv exports a file of the name uv.lock only, beside its pyproject.toml")
     words = ["export", "--no-annotate", "--no-header", *([] if os.environ.get("UV_FROZEN") else ["--locked"])]
     words.append("--no-default-groups")  # those, dev or others, are for who works on the project
+    words += ["--python", sys.executable]  # whatever .python-version says
     words += [f"--extra={extra}" for extra in asked.extras] + [f"--group={group}" for group in asked.groups]
     member = _member(lock, asked.member(path))
     words += [f"--package={member}"] if member else []
     try:
-        text = run_uv(words, folder=path.parent)
+        text = run_uv(words, folder=path.parent, settings=_options(lock))
     except BadInput as error:
         if "needs to be updated" not in str(error):
             raise
@@ -50,6 +58,14 @@ def read(path: Path, python: str, asked: Asked) -> str:
     packages = lock.get("package", [])
     edges = {node: targets for package in packages for node, targets in _edges(package)}
     return without_ours(text, edges, _direct(packages, asked))
+
+
+def _options(lock: Table) -> dict[str, str]:
+    """What the author's settings were, where they are not in the project: with others the lock seems out of date."""
+    options = lock.get("options", {})
+    newest = options.get("exclude-newer-span") or options.get("exclude-newer")
+    chosen = {"UV_EXCLUDE_NEWER": newest, **{name: options.get(option) for option, name in _OPTIONS.items()}}
+    return {name: str(value) for name, value in chosen.items() if value}
 
 
 def _folders(lock: Table) -> Iterator[tuple[str, str]]:

@@ -32,9 +32,10 @@ def architecture(platform: str) -> str:
 def arguments(recipe: Recipe) -> dict[str, str]:
     """Build arguments that say which package indexes there are. They may hold credentials: never to be shown."""
     mine = {name: text for name, text in os.environ.items() if name.startswith("UV_INDEX") or name in _INDEXES}
+    given = indexes_of(recipe.environment) | mine
     # what lies on this machine cannot be had elsewhere
-    links = [link for link in mine.pop(_LINKS, "").replace(",", " ").split() if link.startswith(("http:", "https:"))]
-    return indexes_of(recipe.environment) | mine | ({_LINKS: " ".join(links)} if links else {})
+    links = [link for link in given.pop(_LINKS, "").split(",") if link.startswith(("http:", "https:"))]
+    return given | ({_LINKS: ",".join(links)} if links else {})
 
 
 _LINKS = "UV_FIND_LINKS"

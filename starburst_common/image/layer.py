@@ -156,11 +156,13 @@ def _fill_slots(root: Path, recipe: Recipe, platform: str) -> None:
 
 
 def _fill_packages(root: Path, recipe: Recipe, platform: str) -> None:
-    python = recipe.environment.python
-    packages = _below(root, layout.packages_folder(python))
-    indexes = indexes_of(recipe.environment)
-    wheels.install(packages, recipe.environment.text, platform=platform, python=python, indexes=indexes)
-    wheels.move_scripts(packages, _below(root, layout.PACKAGES) / "bin")
+    wheels.install_environment(
+        _below(root, layout.PACKAGES),
+        recipe.environment.text,
+        platform=platform,
+        python=recipe.environment.python,
+        indexes=indexes_of(recipe.environment),
+    )
 
 
 def _below(root: Path, path: str) -> Path:

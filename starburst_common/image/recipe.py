@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starburst_common.environment import Environment
 
 PYTHON_LABEL = "starburst.python"  #: a label of every image that holds the worker: its minor version of Python
-VERSION = 1  #: of how images are laid out: another one names all images anew
+VERSION = 2  #: of how images are laid out: another one names all images anew
 
 HOME = "/home/starburst"  #: where the workers' user, `USER`, may write
 USER = (10001, 10001)

@@ -29,28 +29,53 @@ class NoWheel(CannotBuild):
     """Packages have no wheel for a platform: they must be built, by a builder that can."""
 
 
+def install_environment(
+    prefix: Path, text: str, *, platform: str, python: str, indexes: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """As `install`, laid out as an environment: packages, commands, headers and data each in their place.
+
+    Commands run with whichever Python the search path finds.
+    """
+    install(prefix, text, platform=platform, python=python, indexes=indexes, how="--prefix")
+    if (apart := prefix / "lib64").is_dir() and not apart.is_symlink():  # where this machine's Python has compiled ones
+        shutil.copytree(apart, prefix / "lib", symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(apart)
+    free_commands(prefix)
+
+
 def install(
-    folder: Path, text: str, *, platform: str, python: str, indexes: Mapping[str, str] = MappingProxyType({})
+    folder: Path,
+    text: str,
+    *,
+    platform: str,
+    python: str,
+    indexes: Mapping[str, str] = MappingProxyType({}),
+    how: str = "--target",
 ) -> None:
     """Put the wheels of a requirements file whose lines are all exact into a folder.
 
     The user's settings say from which index, as they do for `uv pip install` in the current folder; where they do not,
     `indexes` do, as uv's environment variables. Raises `NoWheel` with the names of all packages that have none,
-    `CannotBuild` with uv's own words for what else is wrong.
+    `CannotBuild` with uv's own words for what else is wrong, or the names of those that nobody could build either.
     """
     requirements = text.splitlines()
     if not requirements:
         folder.mkdir(parents=True, exist_ok=True)
         return
-    code, said = _installed(folder, text, platform, python, indexes)
+    code, said = _installed([how, str(folder)], text, platform, python, indexes)
     if code == 0:
         (folder / ".lock").unlink(missing_ok=True)
         return
     if "os error 28" in said:
         raise OSError(errno.ENOSPC, said.splitlines()[0])
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        lacking = list(pool.map(lambda line: _has_no_wheel(folder, line, platform, python, indexes), requirements))
-    if names := [_name(line) for line, lacks in zip(requirements, lacking, strict=True) if lacks]:
+        found = list(pool.map(lambda line: _lacking(folder, line, platform, python, indexes), requirements))
+    if never := [f"{_name(line)} ({has})" for line, (_, has) in zip(requirements, found, strict=True) if has]:
+        raise CannotBuild(
+            f"nothing for Python {python} on {platform}, and no source to build it from: {', '.join(never)}. Choose "
+            "another version; what only another system needs gets a marker, as in `pywin32; sys_platform == 'win32'`"
+        )
+    if names := [_name(line) for line, (lacks, _) in zip(requirements, found, strict=True) if lacks]:
         raise NoWheel(
             f"{len(names)} package{'s' if len(names) > 1 else ''} without a wheel for Python {python} on {platform}: "
             f"{', '.join(names)}"
@@ -58,24 +83,19 @@ def install(
     raise CannotBuild(f"uv cannot install packages for {platform}:\n{without_credentials(said)}")
 
 
-def move_scripts(packages: Path, scripts: Path) -> None:
-    """Put the commands that packages bring elsewhere, for whichever Python the search path finds there."""
-    made = packages / "bin"
-    if not made.is_dir():
-        return
-    scripts.mkdir(parents=True)
-    for file in sorted(made.iterdir()):
-        moved = scripts / file.name
-        moved.write_bytes(_SHEBANG.sub(b"#!/usr/bin/env python3\n", file.read_bytes(), count=1))
-        moved.chmod(0o755)
-    shutil.rmtree(made)
+def free_commands(prefix: Path) -> None:
+    """Let the commands of an environment run with whichever Python the search path finds."""
+    for file in sorted((prefix / "bin").glob("*")):
+        content = _SHEBANG.sub(b"#!/usr/bin/env python3\n", file.read_bytes(), count=1)
+        file.unlink()  # it may be the same file as in uv's cache
+        file.write_bytes(content)
+        file.chmod(0o755)
     # the list of a package's files has digests of scripts that name this machine's Python
-    prefix = Path(os.path.relpath(scripts, packages)).as_posix()
-    for record in packages.glob("*.dist-info/RECORD"):
+    for record in prefix.glob("lib/python*/site-packages/*.dist-info/RECORD"):
         old = record.read_text()
-        new = re.sub(r"^bin/([^,\n]*),.*$", rf"{prefix}/\1,,", old, flags=re.MULTILINE)
+        new = re.sub(r"^(\.\./\.\./\.\./bin/[^,\n]*),.*$", r"\1,,", old, flags=re.MULTILINE)
         if new != old:
-            record.unlink()  # it may be the same file as in uv's cache
+            record.unlink()
             record.write_text(new)
 
 
@@ -92,12 +112,12 @@ def uv_program() -> str:
 
 
 def _installed(
-    folder: Path, text: str, platform: str, python: str, indexes: Mapping[str, str], more: Sequence[str] = ()
+    how: Sequence[str], text: str, platform: str, python: str, indexes: Mapping[str, str]
 ) -> tuple[int, str]:
     lines = [line for line in text.splitlines() if line]
     hashed = ["--require-hashes"] if all("--hash=" in line for line in lines) else []
-    where = ["--target", str(folder), "--python-platform", PLATFORMS[platform], "--python-version", python]
-    command = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", *where, *hashed, *more]
+    where = [*how, "--python-platform", PLATFORMS[platform], "--python-version", python]
+    command = [uv_program(), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", *where, *hashed]
     # what it would write about the installer has paths and times of this machine
     command += ["--no-installer-metadata", "--no-compile-bytecode", "--python", sys.executable, "--requirements", "-"]
     settings = {name: value for name, value in {**indexes, **os.environ}.items() if name not in _NOT_OURS}
@@ -105,12 +125,21 @@ def _installed(
     return done.returncode, done.stderr.strip()
 
 
-def _has_no_wheel(folder: Path, line: str, platform: str, python: str, indexes: Mapping[str, str]) -> bool:
-    """Whether it is for want of a wheel that a requirement cannot be met; uv is asked for it alone."""
+def _lacking(folder: Path, line: str, platform: str, python: str, indexes: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether it is for want of a wheel that a requirement cannot be met; where it has no source, what it has instead.
+
+    uv is asked for it alone.
+    """
     if re.search(r"@\s*git\+", line):
-        return True
-    code, said = _installed(folder.with_name(f"{folder.name}-dry"), line, platform, python, indexes, ["--dry-run"])
-    return code == _NOT_FOUND and ("wheel" in said or "source distribution" in said)
+        return True, ""
+    how = ["--target", f"{folder}-dry", "--dry-run"]
+    code, said = _installed(how, line, platform, python, indexes)
+    said = " ".join(said.split())  # uv breaks its lines as a terminal would
+    lacks = code == _NOT_FOUND and ("wheel" in said or "source distribution" in said)
+    if not lacks or "no wheels with a matching" not in said:
+        return lacks, ""
+    there = re.search(r"(?:Wheels are available|only found wheels) for .*: (`.*`)", said)
+    return True, there[1].replace("`", "") if there else "no wheel"
 
 
 def _name(line: str) -> str:

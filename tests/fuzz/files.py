@@ -18,11 +18,12 @@ from starburst_common.bundle import Piece, bundle_of, module_at
 from starburst_common.cli.items import open_items
 from starburst_common.clock import FolderClock, boot_id
 from starburst_common.config import ImageSettings, settings
-from starburst_common.environment import find, freeze, locks, texts, uvlock
+from starburst_common.environment import choose, find, freeze, locks, texts, uvlock
 from starburst_common.environment.indexes import index_settings
-from starburst_common.environment.lines import project_name, sort_out, without_credentials
+from starburst_common.environment.lines import sort_out, without_credentials
 from starburst_common.environment.locks import Asked
 from starburst_common.environment.pipconfig import from_pip
+from starburst_common.environment.projects import project_name
 from starburst_common.environment.resolve import _error as uv_error
 from starburst_common.environment.resolve import blamed
 from starburst_common.image.docker import _settings as docker_settings
@@ -196,7 +197,7 @@ def _settings(folder: Path) -> list[Target]:
 
 def _environments(folder: Path) -> list[Target]:
     def locked(file: Path) -> None:
-        kind = find.kind_of(file)
+        kind = choose.kind_of(file)
         with locks.well_formed(file):
             kind.files(file)
             asked = Asked(folder=file.parent, extras=(), groups=())
@@ -252,7 +253,7 @@ def _environments(folder: Path) -> list[Target]:
             from_pip()
 
     def kept(file: Path) -> None:
-        found = find._cached(file.parent, file.stem, None, lambda: find.Environment.of(PYTHON, "attrs==1"))
+        found = find._cached(file.parent, file.stem, None, "", lambda: find.Environment.of(PYTHON, "attrs==1"))
         assert isinstance(found.text, str)
         find._warn_of_differences(found, {"attrs": "1"})
 

@@ -1,0 +1,197 @@
+"""A folder in; the file in it, or above, that says what code there needs, out; what is passed over is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from starburst_common.environment import conda, locks, pipfile, texts, uvlock
+from starburst_common.environment.lines import is_file
+from starburst_common.environment.locks import Asked
+from starburst_common.environment.projects import PROJECT, says_needs
+from starburst_common.errors import BadInput
+from starburst_common.phrases import one_line, our_log
+from starburst_common.toml import toml
+
+_log = our_log()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A way of saying what is needed."""
+
+    what: str
+    files: Callable[[Path], list[Path]]  #: all that decides, the file itself first
+    read: Callable[[Path, str, Asked], str]  #: a requirements file's text out; paths relative to the file's folder
+    frozen: bool = True  #: the files alone decide, for ever
+
+
+_PYLOCK = Kind("pylock.toml", locks.alone, locks.read_pylock)
+_TEXT = Kind("requirements.txt", texts.files, texts.read, frozen=False)
+_CONDA = Kind("environment.yml", locks.alone, conda.refuse)
+
+LOCKS = {
+    "uv.lock": Kind("uv.lock", uvlock.files, uvlock.read),
+    "pylock.toml": _PYLOCK,
+    "poetry.lock": Kind("poetry.lock", locks.with_project, locks.read_poetry),
+    "pdm.lock": Kind("pdm.lock", locks.with_project, locks.read_pdm),
+    "Pipfile.lock": Kind("Pipfile.lock", locks.alone, pipfile.read),
+}
+_RYE = "requirements.lock"
+_OTHERS = {"pixi.lock": Kind("pixi.lock", locks.alone, conda.refuse), **dict.fromkeys(conda.LOCKS, _CONDA)}
+KINDS = LOCKS | _OTHERS | dict.fromkeys(("requirements.txt", _RYE, *PROJECT), _TEXT)
+_CONDA_FILES = ("environment.yml", "environment.yaml", "conda.yml", "conda.yaml")
+
+#: What a file's name says of whom it is for.
+_DEVELOPMENT = frozenset(
+    [
+        *("dev", "devel", "develop", "development", "local", "test", "tests", "testing", "doc", "docs"),
+        *("documentation", "lint", "linting", "ci", "typing", "types", "style", "format", "build"),
+        *("bench", "benchmark", "benchmarks"),
+    ]
+)
+_PRODUCTION = frozenset(["prod", "production"])
+_BASE = frozenset(["base", "main", "common", "core", "default", "runtime"])
+_UNREAD = {
+    "Pipfile": "lock it with `pipenv lock`",
+    "pixi.toml": "list what your function imports in a requirements.txt, or give image=…",
+}
+
+
+def kind_of(path: Path) -> Kind:
+    """By name, else by content."""
+    if path.name in KINDS:
+        return KINDS[path.name]
+    if path.name.startswith("pylock.") and path.suffix == ".toml":
+        return _PYLOCK
+    if path.suffix in (".yml", ".yaml"):
+        return _CONDA
+    if path.suffix in (".toml", ".lock") and not path.name.startswith("requirements"):
+        content = toml(path)
+        if "lock-version" in content:
+            return _PYLOCK
+        metadata = content.get("metadata")
+        if isinstance(metadata, dict) and "lock-version" in metadata:
+            return KINDS["poetry.lock"]
+        if isinstance(metadata, dict) and "lock_version" in metadata:
+            return KINDS["pdm.lock"]
+        raise BadInput(f"{path}: not a lock file that we know; name it as the program that wrote it does (uv.lock, …)")
+    return _TEXT
+
+
+def named(path: Path, asked: Asked) -> Path:
+    """The file that was named, or the one in the folder that was. Raises `BadInput`."""
+    path = path.expanduser()
+    path = path.parent.resolve() / path.name  # a link stays where it is
+    if is_file(path):
+        return path
+    with suppress(OSError):  # too long a name
+        if path.is_dir():
+            found, unread = _in(path, asked)
+            if found is None:
+                raise BadInput(f"{path}: nothing in this folder says what is needed{_told(unread)}")
+            return found
+    raise BadInput(f"{one_line(str(path), 300)}: no such file")
+
+
+def nearest(folder: Path, asked: Asked) -> Path | None:
+    """In the folder or above, up to one with .git, and below the home folder; what is there and not read is warned of.
+
+    Raises `BadInput` where several files would do.
+    """
+    home = Path.home()
+    unread = list[str]()
+    for each in (folder, *folder.parents):
+        if each != folder and each in (home, Path(each.anchor)):
+            break
+        found, more = _in(each, asked)
+        if found:
+            return _workspace(found) or found
+        unread += more
+        if (each / ".git").exists():
+            break
+    if unread:
+        _log.warning("environment: workers get what is installed here%s", _told(unread))
+    return None
+
+
+def _in(folder: Path, asked: Asked) -> tuple[Path | None, list[str]]:
+    """The file that counts there; else what there is that does not, each with what to do."""
+    locked = _there(folder, LOCKS) or _one_of(folder.glob("pylock.*.toml")) or _there(folder, [_RYE])
+    listed = _there(folder, ["requirements.txt"]) or _one_of(
+        [*folder.glob("requirements*.txt"), *folder.glob("requirements/*.txt")]
+    )
+    listed = listed or _one_of([*folder.glob("requirements*.in"), *folder.glob("requirements/*.in")])
+    of_conda = _there(folder, _CONDA_FILES)
+    ways = [locked, listed, _there(folder, _OTHERS), _project(folder, asked), of_conda]
+    if not any(ways):
+        return None, [*_unread(folder)]
+    chosen, *others = filter(None, ways)
+    if others:
+        _log.info("environment: %s is taken, not %s", chosen.name, ", ".join(path.name for path in others))
+    if of_conda and chosen.name in PROJECT:
+        _log.warning("environment: %s is taken; what %s lists beside it is not", chosen, of_conda.name)
+    return chosen, []
+
+
+def _there(folder: Path, names: Iterable[str]) -> Path | None:
+    return next((folder / name for name in names if is_file(folder / name)), None)
+
+
+def _one_of(paths: Iterable[Path]) -> Path | None:
+    """The one for who runs the project, going by names. Raises `BadInput` where several may be meant."""
+    files = sorted(path for path in paths if not _words(path) & _DEVELOPMENT and is_file(path))
+    if len(files) < 2:
+        return files[0] if files else None
+    production = [path for path in files if _words(path) & _PRODUCTION]
+    base = [path for path in files if not _words(path) or _words(path) & _BASE]
+    best, *several = production or base or files
+    if several:
+        names = ", ".join(path.name for path in files)
+        raise BadInput(f"{best.parent}: which of {names} do the workers need? Say requirements=… (--requirements FILE)")
+    if rest := [path.name for path in files if path not in (best, *_included(best))]:
+        _log.warning("environment: %s is taken, not %s", best, ", ".join(rest))
+    return best
+
+
+def _included(path: Path) -> list[Path]:
+    return [] if path.suffix == ".toml" else texts.files(path)
+
+
+def _words(path: Path) -> set[str]:
+    """What a name says beside what every such file's does."""
+    return {*re.split(r"[-_.\s]+", path.stem.lower())} - {"requirements", "pylock", ""}
+
+
+def _project(folder: Path, asked: Asked) -> Path | None:
+    return next((folder / name for name in PROJECT if says_needs(folder / name, asked)), None)
+
+
+def _workspace(path: Path) -> Path | None:
+    """The uv.lock above that was made for the project in a folder too."""
+    if path.name not in PROJECT:
+        return None
+    for folder in path.parent.parents:
+        lock = folder / "uv.lock"
+        if is_file(lock):
+            with locks.well_formed(lock):
+                return lock if path.parent in uvlock.projects(lock) else None
+        if (folder / ".git").exists():
+            break
+    return None
+
+
+def _unread(folder: Path) -> Iterable[str]:
+    for path in sorted([*folder.glob("requirements*"), *folder.glob("requirements/*.txt")]):
+        if path.suffix in (".txt", ".in", ".lock") and is_file(path) and _words(path) & _DEVELOPMENT:
+            yield f"{path} is for development: name it with requirements=… (--requirements FILE) if it is not"
+    for name, what in _UNREAD.items():
+        if is_file(folder / name):
+            yield f"{folder / name} is not read: {what}"
+
+
+def _told(unread: list[str]) -> str:
+    return f" ({'; '.join(unread)})" if unread else ""
