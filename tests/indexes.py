@@ -15,10 +15,11 @@ from threading import Thread
 
 
 def wheel(name: str, version: str, *requires: str) -> bytes:
-    """A wheel with one module, named as the package."""
+    """A wheel with one module, named as the package, and one file that belongs beside the packages."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"version = {version!r}\n",
+        f"{name}-{version}.data/data/lib/lib{name}.so": "",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         + "".join(f"Requires-Dist: {each}\n" for each in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",

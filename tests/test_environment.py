@@ -28,6 +28,7 @@ from starburst_common.cli import env as env_command
 from starburst_common.environment import Environment
 from starburst_common.environment.find import find_environment
 from starburst_common.environment.indexes import index_settings, indexes_of
+from starburst_common.environment.projects import project_name
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
 from tests.indexes import Index, project, running_index, wheel
 
@@ -566,10 +567,6 @@ def test_whatever_pip_and_uv_read_is_read(place: Path, index: Index) -> None:
     """Encodings, quotes, pages of links, scripts, and what `pip freeze` writes of an editable repository."""
     mine = project(place.parent / "mine", "mine", "beta")
     at = f"git+{mine.as_uri()}@{commit(mine)}"
-    (place / "old").mkdir()
-    (place / "old" / "setup.py").write_text(
-        'from setuptools import setup\nsetup(name="Older", install_requires=["gamma"])\n'
-    )
     (place / "my files").mkdir()
     (place / "my files" / "delta-1.0-py3-none-any.whl").write_bytes(wheel("delta", "1.0"))
     (place / "more.txt").write_bytes("six==99.0\r\n".encode("utf-16"))
@@ -604,6 +601,44 @@ def test_a_project_says_what_it_needs(place: Path, index: Index, said: Said) -> 
     run_uv("lock", folder=place)
     found = find(folder)
     assert found.source == str(place / "uv.lock") and bare(found) == ["alpha==1.0", "beta==1.5"]
+
+
+def test_a_project_is_called_what_its_files_say(place: Path) -> None:
+    """Whichever of them does, and nothing of it is run; else as its folder."""
+    assert project_name(place) == "place"
+    (place / "setup.py").write_text(
+        "from setuptools import setup\nsetup(version='1', name='Older')\nexit(Extension(name='x'))\n"
+    )
+    assert project_name(place) == "older"
+    (place / "setup.cfg").write_text("[metadata]\nname = Old_One\n")
+    assert project_name(place) == "old-one"
+    (place / "pyproject.toml").write_text("[project]\nname = 'new'\n")
+    assert project_name(place) == "new"
+
+
+POETRY = """
+[tool.poetry]
+package-mode = false
+[tool.poetry.dependencies]
+python = "^3.11"
+alpha = "^1.0"
+six = {version = "<99", markers = "sys_platform == 'linux'"}
+gamma = {version = "*", optional = true}
+"""
+CFG = "[metadata]\nname = old\n[options]\ninstall_requires =\n  alpha\n  six<99\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("pyproject.toml", POETRY), ("setup.cfg", CFG)])
+def test_what_an_older_project_lists_is_read_without_building_it(
+    place: Path, index: Index, name: str, text: str
+) -> None:
+    """Poetry's own table, and setuptools' configuration; what is for Poetry alone is told."""
+    (place / name).write_text(text)
+    assert [line.split(";")[0] for line in bare(find(place))] == ["alpha==1.0", "beta==1.5", f"six=={version('six')}"]
+    (place / name).write_text(text.replace('"^1.0"', '{git = "https://h/x"}'))
+    if name == "pyproject.toml":
+        with pytest.raises(BadInput, match=r"alpha.*poetry lock"):
+            find(place)
 
 
 def test_a_file_that_asks_for_nothing_is_told(place: Path, said: Said) -> None:
@@ -686,14 +721,21 @@ def test_a_higher_version_elsewhere_changes_nothing(
 
 
 def test_builders_hear_of_the_indexes_of_a_lock(place: Path) -> None:
-    """By the names under which uv looks for credentials; PyPI goes without saying."""
-    (place / "pyproject.toml").write_text('[[tool.uv.index]]\nname = "ours"\nurl = "https://ours/simple/"\n')
+    """By the names under which uv looks for credentials, pages of links apart; PyPI goes without saying."""
+    flat = '[[tool.uv.index]]\nname = "page"\nurl = "https://page/all.html"\nformat = "flat"\n'
+    (place / "pyproject.toml").write_text(f'[[tool.uv.index]]\nname = "ours"\nurl = "https://ours/simple/"\n{flat}')
     registries = ("https://pypi.org/simple", "https://ours/simple", "https://torch/cpu", "https://ours/simple")
+    registries = (*registries, "https://page/all.html", "../wheels")
     (place / "uv.lock").write_text(
         "".join(f'[[package]]\nname = "p"\nsource = {{ registry = "{each}" }}\n' for each in registries)
     )
     told = index_settings(place / "uv.lock")
     assert told["UV_INDEX"] == "ours=https://ours/simple https://torch/cpu" and "UV_DEFAULT_INDEX" not in told
+    assert told["UV_FIND_LINKS"] == f"https://page/all.html,{place.parent / 'wheels'}"
+    (place / "Pipfile.lock").write_text(
+        '{"_meta": {"sources": [{"url": "https://a/simple"}, {"url": "https://b/simple"}]}}'
+    )
+    assert index_settings(place / "Pipfile.lock") == {"UV_INDEX": "https://a/simple https://b/simple"}
 
 
 def test_an_extra_of_ours_brings_what_it_needs(place: Path, index: Index) -> None:

@@ -151,9 +151,10 @@ def taking_pieces(handler: Any) -> Any:
 
 
 def test_an_image_runs_as_its_recipe_says(built: Built) -> None:
-    """Packages are found in their place, compiled; home can be written; it is nobody's root."""
+    """Packages and their data are in their places, compiled; home can be written; it is nobody's root."""
     program = (
         "import numpy, docopt, mine, os, json, starburst_common.ports as p; open(os.path.expanduser('~/x'), 'w');"
+        f"open('{layout.PACKAGES}/lib/libmine.so');"
         "print(json.dumps([numpy.__version__, docopt.__version__, mine.version, numpy.__file__, p.__file__,"
         "os.getuid(), os.getgid(), os.getcwd()]))"
     )

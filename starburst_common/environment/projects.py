@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from starburst_common.environment.lines import is_file
-from starburst_common.environment.locks import Asked, Table, well_formed
+from starburst_common.environment.locks import Asked, Table, poetry_specifiers, well_formed
 from starburst_common.errors import BadInput
 from starburst_common.toml import toml
 
@@ -35,6 +35,41 @@ def says_needs(path: Path, asked: Asked) -> bool:
             or {*asked.groups} & {*content.get("dependency-groups", {})}
             or {*asked.extras} & {*project.get("optional-dependencies", {})}
         )
+
+
+def listed_by(path: Path, asked: Asked) -> list[str] | None:
+    """The requirements that uv would have to build the project for; None where it need not, or nothing else will do.
+
+    Raises `BadInput` for what Poetry alone understands.
+    """
+    if path.name == "setup.cfg":
+        text = "" if asked.extras else _cfg(path, "options", "install_requires")
+        return None if "file:" in text or not text else text.splitlines()
+    if path.name != "pyproject.toml":
+        return None
+    content = toml(path)
+    with well_formed(path):
+        table = content.get("tool", {}).get("poetry", {}).get("dependencies")
+        if table is None or "project" in content:
+            return None
+        needs = {name: {"version": how} if isinstance(how, str) else how for name, how in table.items()}
+        needs = {name: how for name, how in needs.items() if name != "python" and not how.get("optional")}
+        odd = [name for name, how in needs.items() if not _is_plain(how)]
+        if odd or asked.groups or asked.extras:
+            raise BadInput(
+                f"{path}: {', '.join(odd) or 'groups and extras'}: for Poetry to resolve, with `poetry lock`"
+            )
+        return [_line(name, how) for name, how in needs.items()]
+
+
+def _is_plain(how: Table) -> bool:
+    return {*how} <= {"version", "extras", "markers", "optional"} and "||" not in how.get("version", "*")
+
+
+def _line(name: str, how: Table) -> str:
+    version, extras, marker = how.get("version", "*"), ",".join(how.get("extras", [])), how.get("markers", "")
+    specifiers = "" if version == "*" else poetry_specifiers(version)
+    return f"{name}{f'[{extras}]' if extras else ''} {specifiers}{f' ; {marker}' if marker else ''}"
 
 
 def project_name(folder: Path) -> str:

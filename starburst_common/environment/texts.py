@@ -13,13 +13,14 @@ from packaging.requirements import Requirement
 from starburst_common.environment import freeze
 from starburst_common.environment.lines import OURS, is_file, logical_lines, requirement, sort_out
 from starburst_common.environment.locks import Asked
-from starburst_common.environment.projects import PROJECT
+from starburst_common.environment.projects import PROJECT, listed_by
 from starburst_common.environment.resolve import Unsatisfiable, compile_near
 from starburst_common.errors import BadInput, StarburstError
 from starburst_common.toml import toml
 
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[\s=]*(.+)")
 _OPERAND = re.compile(r"""(-[-\w]+)(\s*=\s*|\s+)(["'])(.*)\3""")
+_OUT = ". Lock it with its own tool, or list what your function imports in a requirements.txt"
 _LINKS = re.compile(r"(?:-f|--find-links)[\s=]+(.+)")
 _EDITABLE_GIT = re.compile(r"(?:-e|--editable)[\s=]+(git\+[^\s#]+)#(\S+)(.*)")
 #: What conda's packages say of where they were built, and `conda list --export` of their builds.
@@ -40,7 +41,11 @@ def files(path: Path) -> list[Path]:
 def read(path: Path, python: str, asked: Asked) -> str:
     """Files whose lines are all exact, with hashes, are taken as they are; else uv resolves, near what is installed."""
     if path.name in PROJECT:
-        return _resolved([path.name], path, python, asked)
+        if (listed := listed_by(path, asked)) is None:
+            return _resolved([path.name], path, python, asked)
+        with tempfile.TemporaryDirectory() as temporary:
+            Path(temporary, "requirements.txt").write_text("\n".join(listed), encoding="utf-8")
+            return _resolved([f"{temporary}/requirements.txt"], path, python, asked)
     if asked.groups or asked.extras:
         raise BadInput(f"{path}: a requirements file has no groups and no extras")
     if all_exact(path):
@@ -64,8 +69,9 @@ def _resolved(sources: list[str], path: Path, python: str, asked: Asked) -> str:
         sources = [*sources, *([str(ours)] if ours.stat().st_size else [])]
         try:
             return compile_near(sources, folder=path.parent, python=python, near=near, options=options)
-        except Unsatisfiable as error:
-            raise BadInput(f"{path}: {error}") from None
+        except BadInput as error:
+            way = "" if isinstance(error, Unsatisfiable) or path.name not in PROJECT else _OUT
+            raise BadInput(f"{path}: {error}{way}") from None
 
 
 def all_exact(path: Path) -> bool:
