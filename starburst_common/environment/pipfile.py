@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +32,9 @@ def read(path: Path, python: str, asked: Asked) -> str:
 
 
 def registries(path: Path) -> Iterator[str]:
-    """The indexes that it names. Credentials are as they stand in the environment's variables, as for pipenv."""
+    """The indexes that it names. Variables in them are filled in, as pipenv does; they may hold credentials."""
     for source in _json(path).get(_META, {}).get("sources", []):
-        yield source["url"]
+        yield os.path.expandvars(source["url"])
 
 
 def _is_loose(package: Table) -> bool:
