@@ -210,7 +210,7 @@ class _Burst:
                     for index, value in run.answers():
                         name = names.get(index)
                         if name is not None and isinstance(value, Failure):
-                            failed.append((name, exception_of(value)))
+                            failed.append((name, exception_of(value, run.id)))
                         elif name is not None:
                             known[name].append(value)
                     run.wait()

@@ -31,6 +31,7 @@ from prefect_starburst.facts import CallContext
 from prefect_starburst.internals import run_coro_as_sync, run_task_async, should_log_prints, task_run_logger
 from prefect_starburst.loop import EngineLoop
 from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
+from starburst_common.raised import named
 
 R = TypeVar("R")
 
@@ -143,7 +144,9 @@ class Stub:
         if reply.records:
             logs.replay(reply.records, task_run_logger(context.task_run, self._task).extra or {})
         if reply.error is not None:
-            raise reply.exception
+            if isinstance(error := reply.exception, StopIteration):  # which no coroutine can raise
+                raise RuntimeError(f"the function raised {named(error)}") from error
+            raise error
         return reply.value
 
     def crashed(self, crash: BaseException) -> State[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from starburst_common.errors import (
@@ -15,7 +16,7 @@ from starburst_common.errors import (
     UnpicklableResult,
     WorkerLost,
 )
-from starburst_common.model import Failure, FailureKind, Outcome
+from starburst_common.model import Failure, FailureKind, Outcome, RunId
 from starburst_common.raised import named, printed
 from starburst_common.unpickled import is_interrupt
 from starburst_common.wire import Frame
@@ -73,16 +74,22 @@ def _unreadable(index: int, error: BaseException) -> Failure:
     )
 
 
-def exception_of(failure: Failure) -> Exception:
+def exception_of(failure: Failure, run: RunId | None = None) -> Exception:
     """A failure as the exception to raise: the user's own where it could be sent, else an `ItemFailed`.
 
-    Its `__cause__` shows the remote traceback; where it has a cause of its own, the last cause does.
+    Its `__cause__` shows the remote traceback; where it has a cause of its own, the last cause does. A
+    note tells the item and its run, if that is given.
     """
     error = _unpickled(failure)
     if error is None:
         kind = UnpicklableResult if failure.error == "UnpicklableResult" else _TYPES[failure.kind]
         name = failure.error if kind is ItemFailed or not failure.message else ""
         error = kind(": ".join(filter(None, [f"item {failure.index}", name, failure.message])))
+    if run is not None:
+        with suppress(Exception):  # of a class that lets nobody add anything
+            error.add_note(
+                f"item {failure.index} of {run}: `starburst replay {run} {failure.index}` makes the call again"
+            )
     return with_traceback(error, failure.traceback)
 
 

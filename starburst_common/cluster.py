@@ -180,7 +180,12 @@ class Cluster:
                 ended = run.wait()
                 if ended.state is RunState.STOPPED:  # decided after its last answer
                     raise RunStopped(f"run {run.id}: {ended.reason}")
-        except BaseException:
+        except BaseException as raised:
+            if not isinstance(raised, Exception):  # Ctrl-C
+                raised.add_note(
+                    f"run {run.id} is cancelled; what was answered is kept: `starburst results {run.id}` prints it, "
+                    f"attach({run.id!r}).iter_completed() gives it"
+                )
             try:
                 run.cancel()
             except StarburstError as error:  # what went wrong first is what is raised

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from starburst_common.bundle import Bundle, bundle_of
 from starburst_common.byvalue import dumps
-from starburst_common.errors import BadInput, ItemTimeout
+from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
 from starburst_common.modules import mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
 from starburst_common.setup import Setup
@@ -61,7 +61,7 @@ def pickled_function(
     try:
         pickled = dumps((function, retry_on, setup), imports=imports, codes=codes, generators=generators)
     except Exception as error:
-        raise BadInput(
+        raise NotPicklable(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
             "open connections, files and locks inside it rather than capturing them"
         ) from error

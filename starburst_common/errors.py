@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _pickle
+
 
 class StarburstError(Exception):
     """Anything starburst raises on its own behalf."""
@@ -9,6 +11,10 @@ class StarburstError(Exception):
 
 class BadInput(StarburstError, ValueError):
     """An argument, option or item is wrong. Raised before anything is launched or paid for."""
+
+
+class NotPicklable(BadInput, _pickle.PicklingError):
+    """The function, or an item, cannot be pickled: it holds a connection, a file or a lock."""
 
 
 class UnknownOption(BadInput, TypeError):

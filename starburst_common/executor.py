@@ -342,7 +342,7 @@ class StarburstExecutor(Executor):
                 future = self._sent.pop(index)
                 try:
                     if isinstance(value, Failure):
-                        future.set_exception(exception_of(value))
+                        future.set_exception(exception_of(value, run.id))
                     else:
                         future.set_result(value)
                 except BaseException as error:  # it was set before, or a callback raised SystemExit: the others go on

@@ -13,7 +13,7 @@ from typing import Any
 
 from starburst_common.bundle import Bundle, bundle_of
 from starburst_common.code import PackedFunction
-from starburst_common.errors import BadInput, Exists, NotFound, RunStopped
+from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.modules import imported, names_in, own_modules
 from starburst_common.names import RunNames, code_key, work_queue
@@ -127,7 +127,7 @@ class Feed:
             patiently(lambda: store.create(key, seal(secret, key, body)), self.waits)
 
     def add(self, function: str, item: Any) -> None:
-        """Take one item. Raises `BadInput` if it cannot be pickled, and is not taken; else as `flush`."""
+        """Take one item. Raises `NotPicklable` if it cannot be pickled, and is not taken; else as `flush`."""
         if function != self._function:
             self.close_chunk()
             self._function = function
@@ -136,7 +136,7 @@ class Feed:
         except BadInput:
             raise
         except Exception as error:
-            raise BadInput(
+            raise NotPicklable(
                 f"item {self.fed} ({type(item).__name__}) cannot be pickled: {error}: "
                 "send what describes it (a path, a key, plain data) and open it in the function"
             ) from error

@@ -183,7 +183,7 @@ class Run:
         Holds one chunk's values at a time. Raises as `results` does once nothing more will come.
         """
         for index, value in self._iterate(ordered=ordered, deadline=_deadline(timeout), stop_early=False):
-            yield index, exception_of(value) if isinstance(value, Failure) else value
+            yield index, exception_of(value, self.id) if isinstance(value, Failure) else value
 
     def failures(self) -> list[Failure]:
         """The failures so far, in the order of the items."""
@@ -347,8 +347,8 @@ class Run:
             if isinstance(value, Failure):
                 if not keep:
                     self._await_end(deadline)
-                    raise exception_of(value)
-                value = exception_of(value)
+                    raise exception_of(value, self.id)
+                value = exception_of(value, self.id)
             values.append(value)
         return values
 
@@ -460,7 +460,11 @@ class Run:
             raise Refused(driver.refused)
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
             if stop_early and (first := self._first_failure(driver, deadline)) is not None:
-                raise exception_of(first)
+                yield (
+                    first.index,
+                    first,
+                )  # which is raised; not here, where a StopIteration would be no more than an end
+                return
             ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
             kind = ended.get(driver.state, InputLost if driver.input_lost else RunStopped)
             raise kind(f"run {self.id}: {driver.reason}; {self._what_is_kept(driver)}")

@@ -600,6 +600,8 @@ def test_exceptions_come_home_as_themselves() -> None:
             raise error
         if how == "group":
             raise ExceptionGroup("two", [ValueError(1), KeyError("k")])
+        if how == "stop":
+            raise StopIteration(5)
         if how == "chained":
             try:
                 int("x")
@@ -608,7 +610,7 @@ def test_exceptions_come_home_as_themselves() -> None:
         raise Dissent("me", why="because")
 
     def body() -> dict[str, Any]:
-        futures = {how: raises.submit(how) for how in ("own", "local", "group", "chained", "dissent")}
+        futures = {how: raises.submit(how) for how in ("own", "local", "group", "chained", "dissent", "stop")}
         return {how: future.result(raise_on_failure=False) for how, future in futures.items()}
 
     here = run(body)
@@ -619,6 +621,7 @@ def test_exceptions_come_home_as_themselves() -> None:
     assert here["local"].__notes__ == ["a note"]
     assert [type(each) for each in here["group"].exceptions] == [ValueError, KeyError]
     assert "invalid literal" in str(here["chained"].__cause__)
+    assert "the function raised StopIteration: 5" in str(here.pop("stop"))
     assert isinstance(here["dissent"], Dissent)
     assert str(here["dissent"]) == "me: because"
     for how, error in here.items():

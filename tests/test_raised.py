@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from operator import attrgetter
+from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import pytest
 
-from starburst_common import Cluster, RunState, StarburstExecutor
+from starburst_common import BadInput, Cluster, RunState, StarburstExecutor, list_runs, starburst_map
 from starburst_common.answers import RemoteTraceback
+from starburst_common.cli.lines import json_text
 from starburst_common.errors import UnpicklableResult
 from starburst_common.ports import Backend
 from tests import raised_types
@@ -138,6 +144,21 @@ def only_there(home: int) -> OnlyThere:
     return OnlyThere(home)
 
 
+def test_what_nothing_can_be_asked_of_is_printed_as_that() -> None:
+    """The command's lines go on."""
+    assert json_text(Contrary()) == '"<Contrary that cannot be shown: RuntimeError>"'
+
+
+def test_an_argument_that_cannot_be_pickled_is_also_what_pickle_says(backend: Backend) -> None:
+    """So is a function; code that knows pickle alone catches it."""
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        for fn, item in ((returns, threading.Lock()), (threading.Lock().acquire, 1)):
+            with pytest.raises(BadInput) as caught:
+                cluster.map(fn, [item])
+            assert isinstance(caught.value, PicklingError)
+            assert isinstance(cluster.submit(fn, item).exception(), PicklingError)
+
+
 def test_a_value_that_this_process_lacks_the_class_of_is_a_failure_here(backend: Backend) -> None:
     """The others are given, this handle counts it, and an executor goes on; another process may well read it.
 
@@ -184,3 +205,48 @@ def test_an_exception_comes_home_as_it_was(backend: Backend, those: dict[str, An
         assert isinstance(error.__context__, KeyError), what
         assert isinstance(error.__cause__.__cause__, RemoteTraceback), what
         assert "raise error from Reshapes" in str(error.__cause__.__cause__), what
+
+
+def test_what_is_raised_tells_its_item_and_its_run(backend: Backend) -> None:
+    """In a note, once, with the command that makes the call again; also of a future, and in a list; not in its text."""
+
+    def fails(item: int) -> None:
+        raise StopIteration if item == 2 else ValueError("as asked")
+
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(fails, range(3))
+        errors = run.results(return_exceptions=True)
+        assert [*map(str, errors)] == ["as asked", "as asked", ""]
+        for index, error in enumerate(errors):
+            command = f"`starburst replay {run.id} {index}`"
+            assert error.__notes__ == [f"item {index} of {run.id}: {command} makes the call again"]
+        with pytest.raises(StopIteration) as caught:
+            cluster.map(fails, [2])
+        assert len(caught.value.__notes__) == 1
+        future = cluster.submit(fails, 0)
+        error = future.exception()
+        assert error is not None and error.__notes__[0].startswith("item 0 of run-")
+
+
+def test_an_interrupt_tells_where_the_answers_are(backend: Backend, tmp_path: Path) -> None:
+    """Ctrl-C cancels a map, and its note names the run and how to have what was answered."""
+    begun = tmp_path / "begun"
+    home = threading.main_thread().ident
+    assert home is not None
+
+    def interrupt() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        signal.pthread_kill(home, signal.SIGINT)
+
+    def waits(item: int) -> None:
+        begun.touch()
+        time.sleep(600)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        starburst_map(waits, range(3), workers=1, backend=backend, progress=False)
+    (run,) = list_runs(backend=backend)
+    assert run.status().state is RunState.CANCELLED
+    (note,) = caught.value.__notes__
+    assert f"`starburst results {run.id}`" in note and f"attach({run.id!r})" in note

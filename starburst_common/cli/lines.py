@@ -71,8 +71,12 @@ def _json(value: Any) -> str:
         pass
     try:
         return json.dumps(plain(value), ensure_ascii=False)
-    except RecursionError:  # it holds itself
+    except Exception:  # it holds itself, or nothing can be asked of it
+        pass
+    try:
         return json.dumps(repr(value), ensure_ascii=False)
+    except Exception as error:
+        return json.dumps(f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>")
 
 
 def print_json(value: Any) -> None:
