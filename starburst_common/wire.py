@@ -289,7 +289,9 @@ def inflated(blob: Buffer) -> tuple[memoryview, bytes]:
 
 
 _CHECKED_BYTES = 16 << 20  #: of a pickle, at most: a larger one would be held twice
-_REFERS = pickle.STACK_GLOBAL  #: is in a pickle that names what is to be imported, and in others by chance
+_REFERS = pickle.STACK_GLOBAL[
+    0
+]  #: a byte, as which it is found soonest: is in a pickle that names what is to be imported, and in others by chance
 
 
 class Unreadable(Exception):
@@ -322,7 +324,7 @@ class FrameWriter:
         `__main__`, goes by value through cloudpickle.
         """
         buffers: list[pickle.PickleBuffer] = []
-        imports: set[str] = set()
+        imports: set[str] | None = None
         try:
             data = pickle.dumps(value, 5, buffer_callback=buffers.append)
         except Exception:
@@ -331,12 +333,13 @@ class FrameWriter:
             from starburst_common import byvalue
 
             buffers.clear()
+            imports = set()
             data = byvalue.dumps(value, buffer_callback=buffers.append, imports=imports)
         # whoever made the value may fill the same memory with the next one
         copies = [buffer.raw().tobytes() for buffer in buffers]
         if _REFERS in data:
             if self._look is not None:
-                self._look(data, imports)
+                self._look(data, imports or set())
             if self._checked and len(data) <= _CHECKED_BYTES:
                 try:
                     pickle.loads(data, buffers=buffers)
