@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from starburst_common.bundle import Bundle
 from starburst_common.errors import StarburstError
 from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
 from starburst_common.model import Chunk
 from starburst_common.names import RunNames, work_queue
-from starburst_common.patience import bounded, patiently
+from starburst_common.patience import bounded, create_ours, patiently
 from starburst_common.sign import SignOfLife
 from starburst_common.spec import Spec
+from starburst_common.wire import seal
 
 
-def begin(fleet: Fleet, spec: Spec, *, planned: Callable[[Sequence[Chunk]], None], over: Callable[[], None]) -> Feed:
+def begin(
+    fleet: Fleet,
+    spec: Spec,
+    *,
+    planned: Callable[[Sequence[Chunk]], None],
+    over: Callable[[], None],
+    files: Bundle | None = None,
+) -> Feed:
     """Begin a run: what takes its items, which tells `planned` of chunks, and `over` if somebody else ends the run.
+
+    `files` are those that its place names.
 
     The feeder's sign comes first and the spec last. So whatever a crash leaves lies in the run's folder: without a
     spec it is no run, and with one there are a holder and queues, and a sign that goes stale. An outage is waited for,
@@ -30,6 +41,10 @@ def begin(fleet: Fleet, spec: Spec, *, planned: Callable[[Sequence[Chunk]], None
         sign.start(waits)
         patiently(lambda: fleet.hold(run), waits)
         patiently(lambda: backend.queue.ensure(RunNames(run).notices), waits)
+        if files is not None:
+            key = RunNames(run).files(files.digest)
+            body = seal(backend.key, key, [files.archive])
+            patiently(lambda: create_ours(backend.store, key, body), waits)
         patiently(lambda: spec.write(backend), waits)
     except BaseException:
         undo(fleet, feed)

@@ -145,6 +145,34 @@ def bundle_of(modules: dict[str, Module]) -> Bundle | None:
     return bundle
 
 
+def bundle_of_files(paths: Iterable[Path], root: Path) -> Bundle:
+    """A zip of data files, and of what is in folders, by their place below `root`. Raises `BadInput` for too many.
+
+    Caches, and below folders what looks like a secret, are left out; a warning names the latter.
+    """
+    found: dict[str, File] = {}
+    secrets: list[str] = []
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            parts = file.relative_to(path).parts
+            if not file.is_file() or _NEVER & set(parts):
+                continue
+            inside = file.relative_to(root).as_posix()
+            if any(map(_is_secret, parts)):
+                secrets.append(inside)
+            else:
+                found[inside] = File(file, inside, _stamp(file.stat()))
+    nbytes = sum(file.stamp.size for file in found.values())
+    if len(found) > BUNDLE_FILES or nbytes > BUNDLE_BYTES:
+        raise BadInput(
+            f"files= names {len(found):,} files with {nbytes / 1e6:,.0f} MB, and at most {BUNDLE_FILES:,} with "
+            f"{BUNDLE_BYTES / 1e6:,.0f} MB travel: have workers read them from S3"
+        )
+    if secrets:
+        _log.warning("files= leaves out what may hold secrets: %s: name a file itself to send it", _some(secrets))
+    return _zipped.__wrapped__((), tuple(found.values()))
+
+
 @lru_cache(maxsize=2)  # who submits a thousand lambdas has their modules read once
 def _zipped(names: tuple[str, ...], files: tuple[File, ...]) -> Bundle:
     archive, content = io.BytesIO(), hashlib.sha256()

@@ -26,6 +26,7 @@ from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.patience import at_exit, bounded, patiently
 from starburst_common.phrases import our_log
+from starburst_common.place import place_here
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.prune import prune_now_and_then
@@ -49,7 +50,8 @@ def starburst_map(
         items: any iterable that ends; read as workers need it where it has no length.
         backend: "auto" (AWS where a site is configured, else this machine) or "local".
         options: see `Options.of`: workers, cpu, memory, slots, chunk_size, retries, retry_delay, retry_on, timeout,
-            return_exceptions, ordered, tolerate, budget, seed, initializer, initargs, progress, label, tags.
+            return_exceptions, ordered, tolerate, budget, seed, initializer, initargs, files,
+            progress, label, tags.
 
     Returns:
         One value an item, in the order of the items (with `ordered=False`, as they complete).
@@ -214,10 +216,12 @@ class Cluster:
         fleet = self._opened()
         backend = fleet.backend
         run_id = new_run_id()
-        spec = Spec.of(run_id, fleet, getattr(fn, "__qualname__", repr(fn)), options, stop_at_first=stop_at_first)
+        place, files = place_here(options.files, shared=backend.shares_files)
+        name = getattr(fn, "__qualname__", repr(fn))
+        spec = Spec.of(run_id, fleet, name, options, stop_at_first=stop_at_first, place=place)
         feed_ended = [False]
         driver = Driver(backend, run_id, fleet, spec.policy, expected=lambda: 0 if feed_ended[0] else 1)
-        feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere)
+        feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files)
         run = Run(backend, spec, driver)
         try:
             function = feed.function(packed)

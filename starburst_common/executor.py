@@ -28,6 +28,7 @@ from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
 from starburst_common.patience import at_exit
 from starburst_common.phrases import our_log
+from starburst_common.place import place_here
 from starburst_common.ports import Backend
 from starburst_common.raised import named
 from starburst_common.run import CLOSE_S, Run
@@ -213,9 +214,10 @@ class StarburstExecutor(Executor):
         run_id = new_run_id()
         # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
         own = replace(options, return_exceptions=True, tolerate=Tolerance())
-        spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False)
+        place, files = place_here(options.files, shared=backend.shares_files)
+        spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False, place=place)
         driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
-        self._feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere)
+        self._feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files)
         self._feed.waits = self._input_waits
         run = Run(backend, spec, driver)
         self._driver, self._slots = driver, fleet.slots

@@ -114,6 +114,10 @@ class RunNames:
         """A function the run calls."""
         return f"{self.functions}{digest}"
 
+    def files(self, digest: str) -> str:
+        """The user's files that its items find where they stand."""
+        return f"{self.folder}files/{digest}"
+
     def pack(self, first: int) -> str:
         """Item frames, from item `first` on."""
         return f"{self.packs}{first:012d}"

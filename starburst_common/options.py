@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from starburst_common.errors import BadInput, UnknownOption
@@ -172,6 +173,7 @@ class Options:
     seed: int | None
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
+    files: tuple[str, ...]
     progress: bool | None
     label: str
     tags: dict[str, str] = field(default_factory=dict)
@@ -198,6 +200,7 @@ class Options:
         seed: int | None = None,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
+        files: str | Path | Sequence[str | Path] = (),
         progress: bool | None = None,
         label: str | None = None,
         tags: dict[str, str] | None = None,
@@ -234,6 +237,8 @@ class Options:
             initializer: called as `initializer(*initargs)` in each slot before its first item of a function; where it
                 raises, the items fail and say so.
             initargs: its arguments, a tuple.
+            files: paths and patterns, such as "data/*.csv", of files and folders that are sent to workers on AWS, where
+                each lies relative to the working directory as at home; here they are there.
             progress: on stderr, a bar on a terminal and a line every 5 s elsewhere; True gives one line at least, False
                 none.
             label: yours, shown in listings.
@@ -280,6 +285,9 @@ class Options:
             raise BadInput(
                 f"initargs={told(initargs)}: give a tuple of the initializer's arguments, with an initializer"
             )
+        named = [files] if isinstance(files, str | Path) else files
+        if not isinstance(named, list | tuple) or not all(isinstance(name, str | Path) and str(name) for name in named):
+            raise BadInput(f'files={told(files)}: give paths or patterns such as "data/*.csv", in a list')
         if label is not None and not isinstance(label, str):
             raise BadInput(f"label={told(label)}: give text")
         if tags is not None and not (
@@ -305,6 +313,7 @@ class Options:
             seed=seed,
             initializer=initializer,
             initargs=initargs,
+            files=tuple(map(str, named)),
             progress=progress,
             label=label or "",
             tags=dict(tags or {}),

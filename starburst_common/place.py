@@ -1,13 +1,19 @@
-"""What an item finds around it, as at home: the working directory and the command line."""
+"""What an item finds around it, as at home: the working directory, files that are sent there, and the command line."""
 
 from __future__ import annotations
 
+import glob
+import os
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from starburst_common.bundle import Bundle, bundle_of_files
+from starburst_common.errors import BadInput
+from starburst_common.phrases import told
 from starburst_common.wire import Fields
 
 
@@ -15,20 +21,13 @@ from starburst_common.wire import Fields
 class Place:
     """Where the items of a run stand.
 
-    `folder` is the caller's working directory where workers share its files; empty is a folder of the slot's own.
+    `folder` is the caller's working directory where workers share its files; else it is a place in a folder of the
+    slot's own, in which the bundle `files` is laid out, if there is one.
     """
 
     folder: str = ""
+    files: str = ""
     argv: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, *, shared: bool) -> Self:
-        """As it is here and now."""
-        folder = ""
-        if shared:
-            with suppress(FileNotFoundError):  # it was removed
-                folder = str(Path.cwd())
-        return cls(folder=folder, argv=tuple(map(str, getattr(sys, "argv", ()))))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -38,4 +37,41 @@ class Place:
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """As it was stored. Raises `Refused`."""
-        return cls(folder=fields.text("folder"), argv=tuple(map(str, fields.many("argv"))))
+        files = fields.name("files") if fields.text("files") else ""
+        return cls(folder=fields.text("folder"), files=files, argv=tuple(map(str, fields.many("argv"))))
+
+
+def place_here(files: Sequence[str], *, shared: bool) -> tuple[Place, Bundle | None]:
+    """The place as it is here and now, and what is sent there; where workers share our files, those are there.
+
+    Raises `BadInput` for files that are not there, or that cannot be where they are at home.
+    """
+    argv = tuple(map(str, getattr(sys, "argv", ())))
+    here: Path | None = None
+    with suppress(FileNotFoundError):  # it was removed
+        here = Path.cwd()
+    if files and here is None:
+        raise BadInput("files=: the working directory, from which they are sought, is gone")
+    paths = [path for name in files for path in _named(name)]
+    if here is None or (not paths and not shared):
+        return Place(argv=argv), None
+    if shared:
+        return Place(folder=str(here), argv=argv), None
+    whole = [Path(os.path.normpath(here / path)) for path in paths]
+    above = max(path.parts.count("..") for path in map(Path, map(os.path.relpath, whole)))
+    for path in (path for path in paths if path.is_absolute() and not path.is_relative_to(here)):
+        raise BadInput(
+            f"files={told(str(path))} is not below the working directory {here}, and workers have no such path: name "
+            "it relative to that, or copy it there"
+        )
+    root = here.parents[above - 1] if above else here
+    bundle = bundle_of_files(whole, root)
+    return Place(folder=here.relative_to(root).as_posix(), files=bundle.digest, argv=argv), bundle
+
+
+def _named(name: str) -> Iterator[Path]:
+    """The files and folders that a path or a pattern names."""
+    found = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - relative or not, as it is named
+    if not found:
+        raise BadInput(f"files={told(name)}: there is no such file, folder, or match, seen from {Path.cwd()}")
+    yield from map(Path, found)

@@ -52,7 +52,16 @@ class Spec:
     damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
     @classmethod
-    def of(cls, run: RunId, fleet: Fleet, function: str, options: Options, *, stop_at_first: bool) -> Spec:
+    def of(
+        cls,
+        run: RunId,
+        fleet: Fleet,
+        function: str,
+        options: Options,
+        *,
+        stop_at_first: bool,
+        place: Place | None = None,
+    ) -> Spec:
         """From checked options; `stop_at_first` failure unless they say what is tolerated.
 
         Where failures were asked for, they stop nothing, however many are alike.
@@ -70,7 +79,7 @@ class Spec:
             workers=fleet.workers,
             resources=fleet.spec.resources,
             options=_kept(options, tolerate),
-            place=Place.of(shared=fleet.backend.shares_files),
+            place=place or Place(),
         )
 
     def write(self, backend: Backend) -> None:

@@ -31,8 +31,8 @@ def explain(error: BaseException) -> None:
         error.add_note(f"the worker stands in {around.folder}, where the run was started")
     else:
         error.add_note(
-            "the worker stands in a folder of its own, not in yours: put data into a package of yours, on S3 or into "
-            "the items"
+            f"the worker stands in a folder of its own, not in yours: files=[{name!r}] sends a file along, if it is "
+            "there at home"
         )
 
 

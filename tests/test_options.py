@@ -205,6 +205,8 @@ def test_tolerating_failures_returns_them() -> None:
         ("seed", "7"),
         ("initializer", "load"),
         ("initargs", [1]),
+        ("files", 5),
+        ("files", [""]),
         ("initargs", (1,)),
         ("label", 5),
         ("tags", {"a": 1}),

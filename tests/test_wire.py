@@ -618,7 +618,7 @@ A_SPEC = {
         "budget_usd": None,
         "seed": 7,
     },
-    "place": {"folder": "/home/me", "argv": ["mine.py"]},
+    "place": {"folder": "/home/me", "files": "", "argv": ["mine.py"]},
 }
 
 

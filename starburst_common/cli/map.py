@@ -64,6 +64,15 @@ def map_items(
         float | None,
         typer.Option(help="What it should cost at most, in USD; written down only, nothing stops there yet."),
     ] = None,
+    seed: Annotated[int | None, typer.Option(help="Gives each item a seed of its own, made of this number.")] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help='Sent to workers on AWS: a file, a folder, or a pattern such as "data/*.csv"; may be given several '
+            "times.",
+        ),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="What listings show; else MODULE:FUNCTION.")] = None,
     tag: TagWords = None,
     backend: BackendWord = "auto",
@@ -105,6 +114,8 @@ def map_items(
         "return_exceptions": return_exceptions,
         "tolerate": int(tolerate) if tolerate is not None and tolerate.isdecimal() else tolerate,
         "budget": budget,
+        "seed": seed,
+        "files": file or (),
         "label": label or function,
         "tags": tags_of(tag),
     }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from starburst_common import Cluster, ItemFailed, item_seed, starburst_map
+from starburst_common import BadInput, Cluster, ItemFailed, item_seed, starburst_map
 from tests.faults.conftest import Bed, LocalBed, on_both
 
 
@@ -194,3 +194,33 @@ def test_an_items_numbers_depend_on_its_seed_only(local_bed: LocalBed) -> None:
     assert first == again and len({*first, *other}) == 16
     assert [seed for *_, seed in drawn(1, 8, None)] == 8 * [None]
     assert item_seed() is None
+
+
+@on_both
+def test_files_are_where_they_are_at_home(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent by path, folder and pattern, also from above; on this machine they are there, and are missed alike."""
+    (here := bed.notes / "project" / "src").mkdir(parents=True)
+    for name in (
+        "../shared.txt",
+        "one.txt",
+        "data/a.csv",
+        "data/deep/b.csv",
+        "data/.env",
+        "data/__pycache__/c",
+        "x.log",
+    ):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(name)
+    monkeypatch.chdir(here)
+
+    named = ["../shared.txt", "one.txt", "data/deep/b.csv", "data/a.csv"]
+    options: dict[str, Any] = {"workers": 1, "backend": bed.backend, "progress": False}
+    with Cluster(files=["../*.txt", here / "one.txt", "data"], **options) as cluster:
+        assert cluster.map(Path.read_text, map(Path, named)) == named
+        local = bed.backend.name == "local"
+        assert [cluster.submit(os.path.exists, f"data/{name}").result() for name in ("a.csv", ".env")] == [True, local]
+        with pytest.raises(BadInput, match=r"files='nothing/\*': there is no such file"):
+            cluster.map(abs, [1], files="nothing/*")
+        if not local:
+            with pytest.raises(BadInput, match="is not below the working directory"):
+                cluster.map(abs, [1], files=["/etc/hosts"])

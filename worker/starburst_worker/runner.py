@@ -60,6 +60,7 @@ class Work:
     function: Function
     frames: list[Buffer]
     receipt: str
+    files: Path | None = None  #: what was sent to lie where its items stand
     fetched_at: float = field(default_factory=time.monotonic)
 
 
@@ -261,6 +262,7 @@ class Runner:
             "retry_delay_s": options["retry_delay_s"],
             "seed": options["seed"],
             "folder": place.folder,
+            "files": str(turn.work.files or ""),
             "argv": place.argv,
         }
         slot.ooms = oom_kills()

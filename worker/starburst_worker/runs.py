@@ -132,8 +132,15 @@ class Runs:
                 let_go(self._functions, FUNCTIONS_BYTES)
             return function
 
+    def files(self, run: RunId, digest: str) -> Path | None:
+        """The folder of the files that were sent for a run's items, if any were. Raises `Refused` and `NotFound`."""
+        return self._unpack(RunNames(run).files(digest), f"files-{digest}") if digest else None
+
     def _unpacked(self, function: str, bundle: str) -> Path:
-        key, folder = code_key(function, bundle), self._scratch / f"code-{bundle}"
+        return self._unpack(code_key(function, bundle), f"code-{bundle}")
+
+    def _unpack(self, key: str, name: str) -> Path:
+        folder = self._scratch / name
         with self._turn(folder.name):
             if not folder.exists():
                 unpack_bundle(self._backend, key, folder)

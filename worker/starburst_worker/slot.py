@@ -301,7 +301,7 @@ def main(handle: int, board_file: str) -> None:
                 out.done(time.perf_counter() - began)
                 continue
             bundles |= {bundle} if bundle else set()
-            stand.move(order["folder"], order["argv"])
+            stand.move(order["folder"], order["files"], order["argv"])
             functions[name] = load_function(blob, bundle, began_with) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")

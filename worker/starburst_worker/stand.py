@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from starburst_common.within import around
@@ -14,14 +15,17 @@ class Stand:
     """A slot's place: the caller's folder where this machine has it, else one of its own."""
 
     def __init__(self, own: Path) -> None:
-        self._own = own
+        self._root = self._own = own
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._folder = ""
+        self._folder, self._files = "", ""
 
-    def move(self, folder: str, argv: Sequence[str]) -> None:
-        """From now on items stand here."""
-        self._folder = around.folder = folder
+    def move(self, folder: str, files: str, argv: Sequence[str]) -> None:
+        """From now on items stand here; with the files in the folder `files`, where this is in one of its own."""
+        shared = Path(folder).is_absolute()
+        self._files, self._own = files, self._root / (Path(files).name or "empty")
+        self._folder = folder if shared else str(self._own / folder)
+        around.folder = folder if shared else ""
         sys.argv = list(argv)
         self.take()
 
@@ -30,6 +34,20 @@ class Stand:
         os.umask(self._umask)
         try:
             os.chdir(self._folder)
-        except OSError:  # it has none, or it is gone
-            self._own.mkdir(mode=0o700, exist_ok=True)
+        except OSError:  # it was not made yet, or is gone
+            self._make()
+
+    def _make(self) -> None:
+        self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for where, _, names in os.walk(self._files) if self._files else ():
+            there = self._own / Path(where).relative_to(self._files)
+            there.mkdir(mode=0o700, exist_ok=True)
+            for name in names:
+                with suppress(FileExistsError):
+                    os.link(Path(where, name), there / name)
+        place = Path(self._folder)
+        if place.is_relative_to(self._own):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chdir(place)
+        else:
             os.chdir(self._own)

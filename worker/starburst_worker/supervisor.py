@@ -239,6 +239,7 @@ class Supervisor:
                 known=known,
                 chunk=chunk,
                 function=self._runs.function(chunk.function),
+                files=self._runs.files(RunId(run), known.spec["place"].files),
                 frames=self._frames(run, chunk, frames),
                 receipt=message.receipt,
             )
