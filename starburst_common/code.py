@@ -10,10 +10,10 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
 
-from starburst_common.bundle import Bundle, bundle_of
+from starburst_common.bundle import Bundle
 from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
-from starburst_common.modules import mentioned, names_in, own_modules
+from starburst_common.modules import bundled, mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
 from starburst_common.setup import Setup
 from starburst_common.sources import sources_of
@@ -98,7 +98,7 @@ def pack_function(
         except Exception as error:
             _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
     own = own_modules(names)
-    bundle = bundle_of(own)
+    bundle = bundled(own)
     blob = deflated(
         pickled, sources_of(codes, {file.inside: file.path for module in own.values() for file in module.files})
     )

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from starburst_common.bundle import Bundle, bundle_of
+from starburst_common.bundle import Bundle
 from starburst_common.code import PackedFunction
 from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
-from starburst_common.modules import imported, names_in, own_modules
+from starburst_common.modules import bundled, imported, names_in, own_modules
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.patience import Waits, create_ours, patiently, raised
 from starburst_common.ports import Backend
@@ -196,7 +196,7 @@ class Feed:
         if names:
             own = own_modules(code.needs | names)
             if not own.keys() <= code.modules:
-                code.grown = bundle_of(own)
+                code.grown = bundled(own)
             code.needs |= names & own.keys()
             code.modules = frozenset(own)
             code.known |= names

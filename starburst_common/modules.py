@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import os
 import re
 import site
+import struct
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,12 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
-from starburst_common.bundle import File, Module, Piece, Stamp, module_at
+from starburst_common.bundle import Bundle, File, Module, Piece, Stamp, bundle_of, module_at
 from starburst_common.model import Buffer
+from starburst_common.phrases import our_log
 
+_log = our_log()
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
 _SCRIPTS = frozenset({"__main__", "__mp_main__"})  #: go by value
 _SUFFIXES = sorted([*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES], key=len, reverse=True)
+_ENDINGS = tuple(_SUFFIXES)
 _INIT = "__init__"
 
 #: A short text in a pickle that may be a module's name: its length, itself, and that it is remembered.
@@ -86,6 +91,62 @@ def own_modules(names: Iterable[str]) -> dict[str, Module]:
                 if file.path.suffix == ".py":
                     todo += [(each, file) for each in sorted(_imports(file.path, file.stamp) - known)]
     return found
+
+
+def bundled(own: dict[str, Module]) -> Bundle | None:
+    """The modules as they travel; what may differ there is told, once for all files as they are now."""
+    bundle = bundle_of(own)
+    if bundle is not None:
+        _tell(bundle.digest, tuple(file for module in own.values() for file in module.files))
+    return bundle
+
+
+#: A file's name as it stands in a source: in quotes, perhaps after those of its folders.
+_JOINED, _NAMED = re.compile(r"[\"'][ \t]*[/,][ \t]*[\"']"), re.compile(r"[\"']([^\"'\n]+\.\w+)[\"']")
+
+
+@lru_cache(maxsize=256)
+def _tell(digest: str, files: tuple[File, ...]) -> None:
+    travel = {file.path for file in files}
+    edited = [file.inside for file in files if _is_edited(file)]
+    if edited:
+        _log.warning(
+            "edited since they were imported here: %s: workers run the files, this process goes on with what it "
+            "imported: reload them, or start anew",
+            ", ".join(sorted(edited)),
+        )
+    for file in files:
+        text = _source(file.path) if file.path.suffix == ".py" else ""
+        names = _NAMED.findall(_JOINED.sub("/", text)) if "__file__" in text else []
+        places = dict.fromkeys(file.path.parent / name for name in names if not name.endswith(_ENDINGS))
+        if stays := [place.name for place in places if place not in travel and place.is_file()]:
+            _log.warning(
+                "%s reads %s beside it, which stays here: data travels with packages only, in a folder with "
+                "`__init__.py`; also there, not what is ignored or may be secret",
+                file.inside,
+                ", ".join(stays),
+            )
+
+
+def _is_edited(file: File) -> bool:
+    """Whether a module that is imported was compiled from another state of its file."""
+    module = sys.modules.get(file.inside.removesuffix(".py").removesuffix(f"/{_INIT}").replace("/", "."))
+    if getattr(module, "__file__", None) != str(file.path) or sys.dont_write_bytecode:
+        return False
+    try:
+        compiled = Path(importlib.util.cache_from_source(file.path))
+        head = compiled.read_bytes()[:16]
+    except (OSError, NotImplementedError):
+        return False
+    told = (0, int(file.stamp.changed_ns / 1e9) & 0xFFFFFFFF, file.stamp.size & 0xFFFFFFFF)
+    return (
+        len(head) == 16 and head[4:8] == bytes(4) and struct.unpack("<III", head[4:]) != told and _may_write(compiled)
+    )
+
+
+def _may_write(file: Path) -> bool:
+    """Or what was compiled may be of any age."""
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
 
 
 # --- where a module is ------------------------------------------------------------------------------------------------

@@ -578,6 +578,30 @@ def test_the_size_is_told_and_large_files_are_named(
     )
 
 
+def test_what_differs_there_is_told_once(
+    tmp_path: Path,
+    at_home: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Data that a module reads and that stays, since it lies in no package; a module edited after its import."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    reads = "from pathlib import Path\n" + FUNCTION + "DATA = Path(__file__).parent / 'data' / 'table.csv'\n"
+    at_home(write(tmp_path, {"helpers.py": reads, "data/table.csv": "1", "notes.txt": "", "lazily.py": FUNCTION}))
+    helpers, lazily = importlib.import_module("helpers"), importlib.import_module("lazily")
+    for _ in range(2):
+        pack(helpers.f)
+        pack(lazily.f)
+    (tmp_path / "lazily.py").write_text(FUNCTION + "# more\n")
+    for _ in range(2):
+        pack(lazily.f)
+    importlib.reload(lazily)
+    pack(lazily.f)
+    beside, edited = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert beside.startswith("helpers.py reads table.csv beside it, which stays here: data travels with packages only")
+    assert edited.startswith("edited since they were imported here: lazily.py: workers run the files")
+
+
 def test_a_line_that_is_no_pattern_is_an_error_in_our_file_alone(
     tmp_path: Path, at_home: Callable[[Path], None]
 ) -> None:

@@ -13,7 +13,7 @@ from tests.test_code import write
 PLACES = {
     "app/statistics.py": "def mean(values):\n    return 'mine'\n",
     "app/queue.py": "from _queue import Empty, SimpleQueue\nclass Queue:\n    own = True\n",
-    "app/random.py": "def random():\n    return 4\n",
+    "app/random.py": "from _random import Random\n\ndef random():\n    return 4\n",
     "app/colorsys.py": "def late():\n    return 'late'\n",
     "app/rich.py": "SHADOW = 1\n",
     "app/uses_std.py": (
@@ -22,6 +22,13 @@ PLACES = {
         "    return statistics.mean([1]), random.random(), queue.Queue.own, colorsys.late(), json.dumps(x)\n"
     ),
     "app/shadows.py": "import rich\ndef f(x):\n    return rich.SHADOW\n",
+    "own/own.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: own\nVersion: 2.5\n",
+    "own/own.egg-info/entry_points.txt": "[own.plugins]\nfirst = own_plugin:load\n",
+    "own/own_plugin.py": "def load():\n    return 'loaded'\n",
+    "own/own.py": (
+        "from importlib.metadata import entry_points, version\n__version__ = version('own')\n"
+        "def f(x):\n    return __version__, [each.load()() for each in entry_points(group='own.plugins')]\n"
+    ),
     "a/src/corp/a/__init__.py": "def f(x):\n    from corp import b, c\n    return b.NAME, c.NAME\n",
     "b/src/corp/b.py": "NAME = 'b'\n",
     "b/src/corp/a/never.py": "raise RuntimeError\n",
@@ -64,7 +71,7 @@ from pathlib import Path
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path[:0] = [str(root / each) for each in
-                ("app", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged")]
+                ("app", "own", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged")]
 import uses_std
 from starburst_common.code import pack_function
 
@@ -74,8 +81,9 @@ def loaded(name, file, folders=None):
     spec.loader.exec_module(module)
     return module
 
-cases = {"standard library": uses_std.f, "package": importlib.import_module("shadows").f,
-         "namespace": importlib.import_module("corp.a").f, "extended": importlib.import_module("plug").f}
+cases = {"standard library": uses_std.f}
+for name in ("shadows", "own", "corp.a", "plug"):
+    cases[name] = importlib.import_module(name).f
 lib = loaded("renamed", "odd/lib/__init__.py", [str(root / "odd/lib")])
 loaded("renamed.core", "odd/built/core.py")
 cases["renamed"] = lib.f
