@@ -169,9 +169,9 @@ SEVERAL = {
     "requirements/a.txt requirements/b.txt requirements/dev.txt": "which of a.txt, b.txt",
     "Pipfile requirements-test.txt": "what is installed here",
     "pixi.toml": "what is installed here",
-    "environment.yml requirements-docs.txt": "environment.yml: conda packages",
-    "pixi.lock": "pixi.lock: conda packages",
-    "conda-lock.yml": "conda-lock.yml: conda packages",
+    "environment.yml requirements-docs.txt": "environment.yml: not",
+    "pixi.lock": "pixi.lock: not",
+    "conda-lock.yml": "conda-lock.yml: not",
     "pixi.lock requirements.txt": "requirements.txt",
 }
 
@@ -202,11 +202,94 @@ def outcome(folder: Path) -> str:
         return str(error)
 
 
-def test_a_conda_file_is_refused_with_the_way_out(place: Path) -> None:
-    """conda's builds are not PyPI's."""
-    (place / "environment.yml").write_text("dependencies: [numpy]")
-    with pytest.raises(BadInput, match=r"requirements\.txt.*image="):
+ENVIRONMENT_YML = """
+name: mine
+channels: [conda-forge]
+dependencies:
+  - conda-forge::python=PYTHON
+  - pip
+  - pip:
+    - -r more.txt
+    - beta<1.5
+"""
+CONDA_LOCK = """
+version: 1
+metadata: {platforms: [linux-64, osx-64]}
+package:
+- {name: python, version: PYTHON.4, manager: conda, platform: linux-64, url: "https://c/p.conda", hash: {md5: a}}
+- {name: libzlib, version: "1.3", manager: conda, platform: linux-64, url: "https://c/z.conda", hash: {md5: a}}
+- {name: beta, version: "1.5", manager: pip, platform: linux-64, url: "https://h/b", hash: {sha256: "1"}}
+- {name: six, version: "1.5", manager: pip, platform: osx-64, url: "https://h/b", hash: {sha256: "1"}, category: main}
+- {name: idna, version: "1", manager: pip, platform: linux-64, url: "https://h/i", hash: {sha256: "1"}, category: dev}
+"""
+PIXI_LOCK = """
+version: 6
+environments:
+  default:
+    channels: [{url: "https://c/forge/"}]
+    indexes: ["https://mine/simple"]
+    packages:
+      linux-64:
+      - conda: https://c/forge/linux-64/_openmp_mutex-4.5-20_gnu.conda
+      - conda: https://c/forge/linux-64/python-PYTHON.13-hd63d673_0_cpython.conda
+      - pypi: https://h/beta-1.5-cp311-x86_64.whl
+      - pypi: https://h/tbb-1-x86_64.whl
+      - pypi: ./
+      linux-aarch64:
+      - conda: https://c/forge/linux-aarch64/python-PYTHON.13-h91f4b29_0_cpython.conda
+      - pypi: https://h/beta-1.5-cp311-aarch64.whl
+      - pypi: ./
+packages:
+- {conda: "https://c/forge/linux-64/_openmp_mutex-4.5-20_gnu.conda", sha256: "0", license: MIT}
+- {pypi: "https://h/beta-1.5-cp311-x86_64.whl", name: beta, version: "1.5", sha256: "1"}
+- {pypi: "https://h/beta-1.5-cp311-aarch64.whl", name: beta, version: "1.5", sha256: "2"}
+- {pypi: "https://h/tbb-1-x86_64.whl", name: tbb, version: "1", sha256: "3"}
+- {pypi: "./", name: mine, version: "1"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("environment.yml", ENVIRONMENT_YML, ["beta==1.0", "six==99.0"]),
+        ("conda-lock.yml", CONDA_LOCK, ["beta==1.5"]),
+        ("pixi.lock", PIXI_LOCK, ["beta==1.5", 'tbb==1; platform_machine == "x86_64"']),
+    ],
+)
+def test_a_conda_file_is_read_where_only_python_is_condas(
+    place: Path, index: Index, name: str, text: str, expected: list[str]
+) -> None:
+    """conda's builds are not PyPI's: all else is refused, named and with the way out; so is another Python."""
+    (place / "more.txt").write_text("six==99.0\n")
+    (place / name).write_text(text.replace("PYTHON", PYTHON))
+    found = find(place)
+    assert bare(found) == expected and ("pixi" not in name or found.local == ("place",))
+    assert index_settings(place / name).get("UV_INDEX", "") == ("https://mine/simple" if "pixi" in name else "")
+    if "pixi" in name:
+        assert found.requirements[0] == "beta==1.5 --hash=sha256:1 --hash=sha256:2"
+    (place / name).write_text(text.replace("PYTHON", "3.9"))
+    with pytest.raises(BadInput, match=rf"==3\.9\.\*; this is Python {PYTHON}"):
         find(place)
+    more = text.replace("- pip\n", "- numpy>=2\n").replace("libzlib", "numpy").replace("_openmp_mutex", "numpy")
+    (place / name).write_text(more.replace("PYTHON", PYTHON))
+    with pytest.raises(BadInput, match=r"numpy.*requirements\.txt.*image="):
+        find(place)
+    for odd in (
+        "",
+        "[]",
+        "{",
+        "\x01",
+        "dependencies: 5",
+        "package: 5",
+        "package: [5]",
+        "environments: 5",
+        "a: &a [*a]",
+    ):
+        (place / name).write_text(odd)
+        with suppress(BadInput):
+            assert find(place).requirements == ()
+        with suppress(BadInput):
+            index_settings(place / name)
 
 
 HEADS = {

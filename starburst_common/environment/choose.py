@@ -31,7 +31,7 @@ class Kind:
 
 _PYLOCK = Kind("pylock.toml", locks.alone, locks.read_pylock)
 _TEXT = Kind("requirements.txt", texts.files, texts.read, frozen=False)
-_CONDA = Kind("environment.yml", locks.alone, conda.refuse)
+_CONDA = Kind("environment.yml", conda.files, conda.read, frozen=False)
 
 LOCKS = {
     "uv.lock": Kind("uv.lock", uvlock.files, uvlock.read),
@@ -41,7 +41,7 @@ LOCKS = {
     "Pipfile.lock": Kind("Pipfile.lock", locks.alone, pipfile.read),
 }
 _RYE = "requirements.lock"
-_OTHERS = {"pixi.lock": Kind("pixi.lock", locks.alone, conda.refuse), **dict.fromkeys(conda.LOCKS, _CONDA)}
+_OTHERS = dict.fromkeys(("pixi.lock", *conda.LOCKS), Kind("pixi.lock", locks.alone, conda.read))
 KINDS = LOCKS | _OTHERS | dict.fromkeys(("requirements.txt", _RYE, *PROJECT), _TEXT)
 _CONDA_FILES = ("environment.yml", "environment.yaml", "conda.yml", "conda.yaml")
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from starburst_common.environment import Environment, locks, pipfile, texts
+from starburst_common.environment import Environment, conda, locks, pipfile, texts
 from starburst_common.environment.pipconfig import PYPI, from_pip, uv_settings
 from starburst_common.toml import toml
 
@@ -36,6 +36,9 @@ def index_settings(path: Path | None) -> dict[str, str]:
     if path.name == "Pipfile.lock":
         with locks.well_formed(path):
             return uv_settings("", _beside_pypi(pipfile.registries(path)))
+    if path.name == "pixi.lock" or path.suffix in (".yml", ".yaml"):
+        with locks.well_formed(path):
+            return from_pip() | uv_settings("", _beside_pypi(conda.registries(path)))
     if path.name.startswith("pylock.") or (path.suffix == ".lock" and not path.name.startswith("requirements")):
         with locks.well_formed(path):
             sources = dict(_sources(path))

@@ -50,9 +50,14 @@ def read(path: Path, python: str, asked: Asked) -> str:
         raise BadInput(f"{path}: a requirements file has no groups and no extras")
     if all_exact(path):
         return "\n".join(line for lines in _included(path).values() for line in lines)
-    _refuse_built_elsewhere(path)
+    return read_lines(path, lines_of(path), python, asked)
+
+
+def read_lines(path: Path, lines: list[str], python: str, asked: Asked) -> str:
+    """The lines for pip that are in a file, resolved."""
+    _refuse_built_elsewhere(path, [*lines, *(line for each in included_by(path, lines) for line in lines_of(each))])
     with tempfile.TemporaryDirectory() as temporary:
-        whole = _whole(path, Path(temporary))
+        whole = _whole(path, lines, Path(temporary))
         try:
             return _resolved([str(whole)], path, python, asked)
         except StarburstError as error:
@@ -146,6 +151,11 @@ def _as_uv_has_it(line: str, folder: Path) -> str:
     return line
 
 
+def included_by(path: Path, lines: list[str]) -> list[Path]:
+    """The files that lines in a file include, and those that these do. Raises `BadInput`."""
+    return list(dict.fromkeys(each for _, target in _targets(path, lines) for each in _included(target)))
+
+
 def _included(path: Path) -> dict[Path, list[str]]:
     """The lines of a file, and of those that it includes."""
     found, left = dict[Path, list[str]](), [path]
@@ -157,22 +167,22 @@ def _included(path: Path) -> dict[Path, list[str]]:
     return found
 
 
-def _whole(path: Path, folder: Path) -> Path:
+def _whole(path: Path, lines: list[str], folder: Path) -> Path:
     """A file with the lines of those that it includes in their place, as uv can read it, written into a folder."""
     seen, out = {path}, list[str]()
 
-    def take(file: Path) -> None:
-        for line in lines_of(file):
+    def take(file: Path, lines: list[str]) -> None:
+        for line in lines:
             if not (targets := _targets(file, [line])):
                 out.append(line)
             for option, target in targets:
                 if "c" in option.lstrip("-")[:1]:
-                    out.append(f"-c {_whole(target, Path(tempfile.mkdtemp(dir=folder)))}")
+                    out.append(f"-c {_whole(target, lines_of(target), Path(tempfile.mkdtemp(dir=folder)))}")
                 elif target not in seen:
                     seen.add(target)
-                    take(target)
+                    take(target, lines_of(target))
 
-    take(path)
+    take(path, lines)
     whole = folder / "requirements.txt"
     whole.write_text("\n".join(out), encoding="utf-8")
     return whole
@@ -183,8 +193,7 @@ def _targets(path: Path, lines: list[str]) -> list[tuple[str, Path]]:
     return [(option, (path.parent / target).resolve()) for option, target in found]
 
 
-def _refuse_built_elsewhere(path: Path) -> None:
-    lines = [line for lines in _included(path).values() for line in lines]
+def _refuse_built_elsewhere(path: Path, lines: list[str]) -> None:
     found = [match for line in lines if (match := _FROM_FILE.match(line))]
     names = [match[1] for match in found if not Path(re.sub("^/*", "/", match[3])).exists()]
     names += [match[1] for line in lines if (match := _CONDA.fullmatch(line))]

@@ -20,7 +20,16 @@ from starburst_common.image import wheels
 _LOCKED = Path(__file__).with_name("worker.txt")
 _PACKAGES = ("starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst")
 _NEEDED = _PACKAGES[:2]
-_NOT_THERE = ("rich", "typer", "uv", "jinja2", "pathspec", "packaging", "docker")  #: for people, and to build images
+_NOT_THERE = (
+    "rich",
+    "typer",
+    "uv",
+    "jinja2",
+    "pathspec",
+    "packaging",
+    "pyyaml",
+    "docker",
+)  #: for people, and to build images
 _IN_SLOTS = ("cloudpickle",)
 _SERVICES = {"ecs", "s3", "secretsmanager", "sqs", "sts"}  #: of botocore's 400, those the worker may speak to
 _MAIN = '''\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 PHASES = ("install", "pre_build", "build", "post_build")
 _KNOWN = {"version", "run-as", "env", "phases", "artifacts", "cache", "reports", "proxy", "batch"}
