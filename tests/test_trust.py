@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from starburst_common import Cluster
-from starburst_common.bundle import module_at
+from starburst_common.bundle import Piece, module_at
 from starburst_common.config import ImageSettings, config_file, settings
 from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput
@@ -326,7 +326,7 @@ def written(file: Path, text: str) -> Path:
 def all_that_is_looked_for(folder: Path) -> None:
     """As one does who maps a function of a module there."""
     ImageSettings().in_project(folder)
-    module_at(folder / "mine.py")
+    module_at([Piece(folder / "mine.py", "mine.py")])
     find_environment(folder, cache=folder / "cache")
 
 

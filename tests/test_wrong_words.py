@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from starburst_common import BadInput, Cluster, ItemFailed, NotFound, OutOfMemory, StarburstError, attach
 from starburst_common.backends import local_at
-from starburst_common.bundle import module_at
+from starburst_common.bundle import Piece, module_at
 from starburst_common.config import ImageSettings, Settings, settings
 from starburst_common.local import local_backend
 from starburst_common.options import OPTIONS, Options
@@ -153,7 +153,7 @@ def test_a_pattern_that_is_none_is_told_with_its_line(tmp_path: Path, pattern: s
     (module / "__init__.py").touch()
     (module / ".starburstignore").write_text(f"# ours\n{pattern}\n")
     with pytest.raises(BadInput, match=r"\.starburstignore, line 2"):
-        module_at(module)
+        module_at([Piece(module, module.name)])
 
 
 def test_a_home_that_cannot_be_used_says_what_to_do(tmp_path: Path) -> None:
