@@ -24,10 +24,11 @@ def begin(
     planned: Callable[[Sequence[Chunk]], None],
     over: Callable[[], None],
     files: Bundle | None = None,
+    note: Callable[[], None] = lambda: None,
 ) -> Feed:
     """Begin a run: what takes its items, which tells `planned` of chunks, and `over` if somebody else ends the run.
 
-    `files` are those that its place names.
+    `files` are those that its place names; `note` writes what else belongs to it.
 
     The feeder's sign comes first and the spec last. So whatever a crash leaves lies in the run's folder: without a
     spec it is no run, and with one there are a holder and queues, and a sign that goes stale. An outage is waited for,
@@ -45,6 +46,7 @@ def begin(
             key = RunNames(run).files(files.digest)
             body = seal(backend.key, key, [files.archive])
             patiently(lambda: create_ours(backend.store, key, body), waits)
+        patiently(note, waits)
         patiently(lambda: spec.write(backend), waits)
     except BaseException:
         undo(fleet, feed)

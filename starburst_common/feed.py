@@ -140,6 +140,17 @@ class Feed:
                 f"item {self.fed} ({type(item).__name__}) cannot be pickled: {error}: "
                 "send what describes it (a path, a key, plain data) and open it in the function"
             ) from error
+        self._taken()
+
+    def add_pickled(self, function: str, data: bytes, buffers: Sequence[bytes]) -> None:
+        """Take an item that was pickled for another run. Raises as `flush`."""
+        if function != self._function:
+            self.close_chunk()
+            self._function = function
+        self._writer.add_pickled(data, buffers)
+        self._taken()
+
+    def _taken(self) -> None:
         self.fed += 1
         if self._writer.nbytes >= CHUNK_BYTES:
             self.close_chunk()

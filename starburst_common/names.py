@@ -174,6 +174,20 @@ class RunNames:
         return self._of_leg(f"{self.folder}cancel")
 
     @property
+    def numbers(self) -> str:
+        """Which items of its parent it runs again, if it does."""
+        return f"{self.folder}numbers"
+
+    @property
+    def retries(self) -> str:
+        """The folder with a marker for each run that ran items of this one again; not sealed."""
+        return f"{self.folder}retries/"
+
+    def retry(self, run: RunId) -> str:
+        """The marker of one."""
+        return f"{self.retries}{run}"
+
+    @property
     def resumed(self) -> str:
         """What a later leg began with."""
         return self._of_leg(f"{self.folder}resumed")
@@ -211,7 +225,9 @@ class RunNames:
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
         late = (self.feeding, self.waits, self.driven, self.expires, self.report)
-        return key in late or key.startswith((self.outcomes, f"{self.folder}suspects/", f"{self.folder}cancel"))
+        return key in late or key.startswith(
+            (self.outcomes, self.retries, f"{self.folder}suspects/", f"{self.folder}cancel")
+        )
 
     @property
     def expires(self) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
 from starburst_common.answers import answers, exception_of
+from starburst_common.code import pack_function
 from starburst_common.drive import Driver, mark_cancelled
 from starburst_common.errors import (
     AnswersLost,
@@ -29,6 +32,7 @@ from starburst_common.follow import as_settled, in_order
 from starburst_common.ledger import Settled
 from starburst_common.model import (
     Failure,
+    FailureKind,
     FleetId,
     Outcome,
     RunId,
@@ -37,15 +41,17 @@ from starburst_common.model import (
     Span,
     WorkerPhase,
     WorkerState,
+    joined,
     told_spans,
     without,
 )
 from starburst_common.names import FLEETS, RUNS, RunNames, holders, ids
 from starburst_common.names import run_id as run_id_of
-from starburst_common.options import Resources, Tolerance, is_number
+from starburst_common.options import OPTIONS, Options, Resources, Tolerance, is_number, refuse_unknown
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.report import report_page
+from starburst_common.retry import Numbers, numbers_of, retries_of, start_retry, style_of
 from starburst_common.sign import read_sign
 from starburst_common.spec import (
     WHOLE,
@@ -155,11 +161,12 @@ class Run:
         return self.status()
 
     def results(self, *, timeout: float | None = None, return_exceptions: bool | None = None) -> list[Any]:
-        """Every value, in the order of the items.
+        """Every value, in the order of the items; what `retry_failed` answered in place of what had failed.
 
         Args:
             timeout: seconds to wait at most.
-            return_exceptions: put exceptions in place of values; None does as the run was started.
+            return_exceptions: put exceptions in place of values, and `ItemCancelled` for items that have no answer
+                since the run ended early; None does as the run was started, and raises where answers lack.
 
         Raises:
             The first failing item's own exception (unless they are returned), with the remote traceback as its cause.
@@ -167,7 +174,134 @@ class Run:
             TimeoutError: it is not over in time; it goes on.
         """
         keep = self._spec.options["return_exceptions"] if return_exceptions is None else return_exceptions
-        return self._values(ordered=True, timeout=timeout, keep=keep)
+        if not return_exceptions and len(self._family()) == 1:
+            return self._values(ordered=True, timeout=timeout, keep=keep)
+        values = []
+        for _, value in self.whole(timeout=timeout):
+            if isinstance(value, Failure):
+                if not keep or (return_exceptions is None and value.kind is FailureKind.CANCELLED):
+                    raise exception_of(value, self.id)
+                value = exception_of(value, self.id)
+            values.append(value)
+        return values
+
+    def whole(self, *, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
+        """Index and value, or `Failure`, of every item, in their order: those of its parent, and of retries, included.
+
+        A retry's value is in place of what had failed. An item without an answer, since the run ended early, is a
+        `Failure` of the kind CANCELLED. Raises as `iter_completed`, but for that.
+        """
+        family, deadline = self._family(), _deadline(timeout)
+        lost: list[InputLost] = []
+        answered = heapq.merge(*(each._till_its_end(age, deadline, lost) for age, each in enumerate(family)))
+        following = 0
+        for index, group in groupby(answered, key=lambda each: each[0]):
+            best: list[Any] = []
+            for _, _, answer in group:  # oldest first: a later failure tells more than an earlier one, a value most
+                if not best or isinstance(best[0], Failure):
+                    best = [answer]
+            yield from family[0]._unanswered(following, index)
+            yield index, best[0]
+            following = index + 1
+        if lost:
+            raise lost[0]
+        ledger = family[0]._driving().ledger
+        yield from family[0]._unanswered(following, ledger.planned_items if ledger.items is None else ledger.items)
+
+    def _till_its_end(self, age: int, deadline: float | None, lost: list[InputLost]) -> Iterator[tuple[int, int, Any]]:
+        try:
+            for index, value in self._iterate(ordered=True, deadline=deadline, stop_early=False):
+                yield index, age, value
+        except InputLost as error:
+            lost.append(error)
+        except (RunStopped, RunCancelled):
+            pass
+
+    def _unanswered(self, lo: int, hi: int) -> Iterator[tuple[int, Failure]]:
+        """Why these have no answer, as the run ended."""
+        status = self.status()
+        error = "RunCancelled" if status.state is RunState.CANCELLED else "RunStopped"
+        for index in range(lo, hi):
+            why = f"it had no turn: run {self.id}: {status.reason}"
+            yield index, Failure(index=index, kind=FailureKind.CANCELLED, error=error, message=why)
+
+    def _family(self) -> list[Run]:
+        """The run whose items these are, and those that ran some of them again, oldest first."""
+        parent = self._spec.parent
+        if parent is None:
+            if self._driver is not None and self._driver.state in (RunState.RUNNING, RunState.SUCCEEDED):
+                return [self]
+            first = self
+        else:
+            first = Run(self._backend, Spec.read(self._backend, parent), None)
+        retries = retries_of(self._backend, first.id)
+        return [first, *(self if spec.run == self.id else Run(self._backend, spec, None) for spec in retries)]
+
+    def unanswered(self) -> list[Span]:
+        """The items that have no answer so far, neither here nor in a retry, as spans."""
+        family = self._family()
+        return list(without(Span(0, recovered(self._backend, family[0]._spec).ledger.planned_items), _answered(family)))
+
+    def retry_failed(self, fn: Callable[..., Any] | None = None, **options: Any) -> Run:
+        """Run again what failed or has no answer, in a run of its own; this run, if that is nothing.
+
+        The new run's items keep their numbers, and its answers merge: `results` of either gives all, `failures` of this
+        one what still fails. Retries of a retry are retries of the first run.
+
+        Args:
+            fn: called in place of the function as it was stored, as after a fix; it takes the same arguments.
+            options: as of `starburst_map`; what is not given is as it was for this run: workers, cpu, memory, slots,
+                spot, image, retries, retry_delay, timeout, label and tags.
+
+        Raises:
+            BadInput: the run, or a retry of it, goes on; or an option is wrong.
+        """
+        refuse_unknown(options, OPTIONS)
+        if "retry_on" in options and fn is None:
+            raise BadInput("retry_on goes with a function: give fn as well")
+        family = self._family()
+        for each in family:
+            each._must_be_kept()
+            if not each.status().state.over:
+                raise BadInput(
+                    f"run {each.id} goes on: wait for its end, or cancel it, before what failed is run again"
+                )
+        first = family[0]
+        failed = [Span(failure.index, failure.index + 1) for failure in first.failures()]
+        todo = joined([*failed, *first.unanswered()])
+        if not todo:
+            return first
+        asked = Options.of(**{**_as_asked(first._spec, options), **options})
+        packed = None
+        if fn is not None:
+            packed = pack_function(fn, style=style_of(self._backend, first.id), retry_on=asked.retry_on)
+        name = first.function if fn is None else getattr(fn, "__qualname__", repr(fn))
+        until = first.expires_at or 0.0
+        if (short := time.time() + self._backend.keep_s - until) > 0:
+            first.extend(short)  # as long as what is about to answer in its place
+        spec, driver = start_retry(self._backend, first._spec, todo, asked, packed, name)
+        return Run(self._backend, spec, driver)
+
+    @property
+    def parent(self) -> RunId | None:
+        """The run whose failed items it runs again."""
+        return self._spec.parent
+
+    @cached_property
+    def _numbers(self) -> Numbers | None:
+        return None if self._spec.parent is None else numbers_of(self._backend, self.id)
+
+    def _told(self, failure: Failure) -> Failure:
+        return failure if self._numbers is None else replace(failure, index=self._numbers.of(failure.index))
+
+    def stored_index(self, item: int) -> int:
+        """Where an item is among those that were stored for this run. Raises `BadInput`."""
+        if self._numbers is None:
+            return item
+        at = self._numbers.at(item)
+        if at is None:
+            raise BadInput(f"run {self.id} ran again items {told_spans(self._numbers.spans)}, and not {item}")
+        return at
 
     def answers(self, *, ordered: bool = False) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item as it is answered; a function may well return an exception."""
@@ -186,7 +320,17 @@ class Run:
             yield index, exception_of(value, self.id) if isinstance(value, Failure) else value
 
     def failures(self) -> list[Failure]:
-        """The failures so far, in the order of the items."""
+        """The failures so far, in the order of the items; without those that a retry answered."""
+        family = [self] if self._spec.parent is not None else self._family()
+        found = {failure.index: failure for failure in family[0]._failures()}
+        for each in family[1:]:
+            for span in _answered([each]):
+                for index in range(span.lo, span.hi):
+                    found.pop(index, None)
+            found |= {failure.index: failure for failure in each._failures()}
+        return sorted(found.values(), key=lambda failure: failure.index)
+
+    def _failures(self) -> list[Failure]:
         found: Iterable[Outcome]
         if self._driver is None:
             found = self._stored_outcomes()
@@ -195,7 +339,7 @@ class Run:
                 spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
             found = [outcome for span in spans if (outcome := self._driver.outcome(span)) is not None]
         told = [failure for outcome in found for failure in outcome.failures]
-        return sorted([*told, *self._unread.values()], key=lambda failure: failure.index)
+        return [self._told(failure) for failure in [*told, *self._unread.values()]]
 
     def estimate(self, status: RunStatus) -> Estimate:
         """What its work so far costs on Fargate, or would."""
@@ -230,10 +374,13 @@ class Run:
 
     def logs(self, item: int | None = None) -> Iterator[tuple[int, str]]:
         """What items printed or logged, with their index, of the settled chunks; of one item only if asked."""
-        for outcome in self._stored_outcomes(item):
+        numbers, at = self._numbers, item
+        if numbers is not None and item is not None and (at := numbers.at(item)) is None:
+            return
+        for outcome in self._stored_outcomes(at):
             for index, text in sorted(outcome.logs.items()):
-                if item is None or index == item:
-                    yield index, text
+                if at is None or index == at:
+                    yield index if numbers is None else numbers.of(index), text
 
     def cancel(self) -> None:
         """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""
@@ -398,10 +545,15 @@ class Run:
 
     def _settled(self) -> list[Settled]:
         """Its settled chunks, in the order of the items: from the driver, if there is one, else from the store."""
-        if self._driver is None:
-            return recovered(self._backend, self._spec).ledger.spans()
-        with self._driver.changed:
-            return self._driver.ledger.spans()
+        driver = self._driver or recovered(self._backend, self._spec)
+        with driver.changed:
+            found = driver.ledger.spans()
+        if (numbers := self._numbers) is None:
+            return found
+        return [
+            replace(each, answered=tuple(part for span in each.answered for part in numbers.spans_of(span)))
+            for each in found
+        ]
 
     def _check_driver(self, driver: Driver) -> None:
         if driver.error is not None:
@@ -439,7 +591,11 @@ class Run:
             for left in parts:
                 for index, value in answers(outcome, self._unread):
                     if left.lo <= index < left.hi:
-                        yield index, value
+                        if self._numbers is None:
+                            yield index, value
+                        else:
+                            told = self._told(value) if isinstance(value, Failure) else value
+                            yield self._numbers.of(index), told
                         self.consumed += 1
             with driver.changed:
                 driver.changed.notify_all()  # a feed may wait for its consumer
@@ -460,10 +616,8 @@ class Run:
             raise Refused(driver.refused)
         if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
             if stop_early and (first := self._first_failure(driver, deadline)) is not None:
-                yield (
-                    first.index,
-                    first,
-                )  # which is raised; not here, where a StopIteration would be no more than an end
+                told = self._told(first)
+                yield told.index, told  # which is raised; not here, where a StopIteration would be no more than an end
                 return
             ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
             kind = ended.get(driver.state, InputLost if driver.input_lost else RunStopped)
@@ -486,6 +640,29 @@ class Run:
             ]
         outcome = driver.outcome(spans[0], deadline) if spans else None
         return outcome.failures[0] if outcome is not None else None
+
+
+def _answered(family: Iterable[Run]) -> list[Span]:
+    return joined(part for each in family for settled in each._settled() for part in settled.answered)
+
+
+def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of a run, as options; none that were to go with one that is given otherwise."""
+    resources, kept = spec.resources, spec.options
+    sized = not {"cpu", "memory"} & set(given)
+    return {
+        "workers": spec.workers,
+        "cpu": resources.cpu,
+        "memory": f"{resources.memory_mib}MB" if resources.memory_given and sized else None,
+        "slots": resources.slots if "cpu" not in given else None,
+        "spot": resources.spot,
+        "image": resources.image or None,
+        "retries": kept["retries"],
+        "retry_delay": kept["retry_delay_s"],
+        "timeout": kept["timeout_s"],
+        "label": spec.label,
+        "tags": spec.tags,
+    }
 
 
 def _deadline(timeout: float | None) -> float | None:

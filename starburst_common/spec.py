@@ -49,6 +49,7 @@ class Spec:
     resources: Resources
     options: dict[str, Any]
     place: Place
+    parent: RunId | None = None  #: the run whose items it runs again
     damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
     @classmethod
@@ -109,6 +110,7 @@ class Spec:
             "image": resources.image,
             "options": self.options,
             "place": self.place.fields,
+            "parent": self.parent,
         }
         key = RunNames(self.run).spec
         create_ours(backend.store, key, seal(backend.key, key, document(fields)))
@@ -147,6 +149,7 @@ class Spec:
             ),
             options=read_options(fields.fields("options")),
             place=Place.read(fields.fields("place")),
+            parent=RunId(fields.name("parent")) if fields.given("parent") else None,
         )
 
     @classmethod

@@ -345,6 +345,10 @@ class FrameWriter:
                     pickle.loads(data, buffers=buffers)
                 except BaseException as error:
                     raise Unreadable(type(error).__name__) from error
+        self.add_pickled(data, copies)
+
+    def add_pickled(self, data: bytes, copies: Sequence[Buffer]) -> None:
+        """Take a value that is pickled already, as `Frame.pickled` gives it."""
         self._pickles.append(data)
         self._sizes.append(len(data))
         self._counts.append(len(copies))
@@ -386,11 +390,17 @@ class Frame:
             yield loads(stream[lo:hi])
 
     def __getitem__(self, at: int) -> Any:
-        data = self._stream[self._ends[at] : self._ends[at + 1]]
-        if self._marks is None:
-            return pickle.loads(data)
-        buffers = self._buffers[self._marks[at] : self._marks[at + 1]]
+        data, buffers = self._pickled(at)
         return pickle.loads(data, buffers=[bytearray(buffer) for buffer in buffers])
+
+    def _pickled(self, at: int) -> tuple[memoryview, list[memoryview]]:
+        buffers = [] if self._marks is None else self._buffers[self._marks[at] : self._marks[at + 1]]
+        return self._stream[self._ends[at] : self._ends[at + 1]], buffers
+
+    def pickled(self, at: int) -> tuple[bytes, list[bytes]]:
+        """A value still pickled, and its buffers."""
+        data, buffers = self._pickled(at)
+        return bytes(data), [bytes(buffer) for buffer in buffers]
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -467,9 +477,18 @@ class Frames:
             at += size
 
     def __getitem__(self, index: int) -> Any:
+        frame, at = self._at(index)
+        return frame[at]
+
+    def pickled(self, index: int) -> tuple[bytes, list[bytes]]:
+        """As `Frame.pickled`."""
+        frame, at = self._at(index)
+        return frame.pickled(at)
+
+    def _at(self, index: int) -> tuple[Frame, int]:
         for lo, hi, frame in self._frames:
             if lo <= index < hi:
-                return frame[index - lo]
+                return frame, index - lo
         raise IndexError(index)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from starburst_common import Cluster, RunCancelled, RunState, attach
+from starburst_common import BadInput, Cluster, RunCancelled, RunState, attach
 from starburst_common.names import RunNames
+from starburst_common.prune import prune
 from tests.faults.conftest import Bed, on_both
 
 ATTACH = """
@@ -76,6 +77,7 @@ import os, sys
 from pathlib import Path
 from starburst_common import Cluster
 from starburst_common.names import RunNames
+from starburst_common.prune import prune
 from tests.faults.test_again import gated
 from tests.places import open_place
 backend = open_place(sys.argv[1])
@@ -123,3 +125,49 @@ def test_a_run_that_was_stopped_goes_on_with_failures_forgiven(local_bed: Bed, t
         (tmp_path / "two").touch()
         run.resume()
         assert (run.wait().state, run.status().failed) == (RunState.FAILED, 2)
+
+
+@on_both
+def test_what_failed_is_run_again_and_merges(bed: Bed, tmp_path: Path) -> None:
+    """Failed and unanswered items alone, under their numbers; by another process, with other code, and once more."""
+    gate = tmp_path / "gate"
+
+    def picky(item: int) -> int:
+        import time
+
+        print("looking at", item)
+        while item >= 9 and not gate.exists():
+            time.sleep(0.02)
+        if item % 4 == 2:
+            raise ValueError(item)
+        return item
+
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(picky, range(12), chunk_size=1, label="nightly")
+        bed.until(lambda: run.status().answered == 9)
+        with pytest.raises(BadInput, match="goes on"):
+            run.retry_failed()
+        run.cancel()
+    found = attach(run.id, backend=bed.backend)
+    told = found.results(return_exceptions=True)
+    assert [type(each).__name__ for each in told if isinstance(each, Exception)] == ["ValueError"] * 2 + [
+        "ItemCancelled"
+    ] * 3
+    gate.touch()
+    again = found.retry_failed(timeout=60)
+    assert (again.parent, again.label, again.wait().items) == (run.id, "nightly", 5)
+    assert [failure.index for failure in again.failures()] == [2, 6, 10]
+    assert sorted(index for index, _ in again.iter_completed()) == [2, 6, 9, 10, 11]
+    assert [text.split()[-1] for _, text in again.logs(11)] == ["11"]
+    found = attach(run.id, backend=bed.backend)
+    assert [failure.index for failure in found.failures()] == [2, 6, 10]
+    with pytest.raises(ValueError, match="2"):
+        found.results()
+    mended = attach(again.id, backend=bed.backend).retry_failed(lambda item: -item)
+    assert (mended.parent, mended.wait().items) == (run.id, 3)
+    whole = [0, 1, -2, 3, 4, 5, -6, 7, 8, 9, -10, 11]
+    assert mended.results() == attach(again.id, backend=bed.backend).results() == whole
+    found = attach(run.id, backend=bed.backend)
+    assert (found.results(), found.failures(), found.unanswered()) == (whole, [], [])
+    assert found.retry_failed().id == run.id
+    assert prune(bed.backend) == []

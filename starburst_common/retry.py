@@ -1,0 +1,167 @@
+"""Items of a run that failed, or have no answer, in; a run of its own over them, whose answers merge, out.
+
+Inside, its items are numbered as any run's; to its user they keep their numbers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+
+from starburst_common.begin import begin, undo
+from starburst_common.bundle import Bundle
+from starburst_common.code import PackedFunction
+from starburst_common.drive import Driver
+from starburst_common.errors import NotFound, Refused
+from starburst_common.feed import chunk_items
+from starburst_common.fleet import Fleet
+from starburst_common.model import RunId, Span
+from starburst_common.names import RunNames, code_key, ids, new_run_id
+from starburst_common.options import Options
+from starburst_common.ports import Backend
+from starburst_common.spec import Spec
+from starburst_common.stored import planned_chunks
+from starburst_common.wire import Frames, checked_frames, document, malformed, read_document, seal, unseal
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Which items of its parent a run is over.
+
+    >>> numbers = Numbers((Span(3, 5), Span(9, 10)))
+    >>> [numbers.of(at) for at in range(3)], numbers.at(9), numbers.at(5)
+    ([3, 4, 9], 2, None)
+    >>> numbers.spans_of(Span(1, 3))
+    (Span(lo=4, hi=5), Span(lo=9, hi=10))
+    """
+
+    spans: tuple[Span, ...]
+
+    def of(self, at: int) -> int:
+        """The parent's number of an item."""
+        starts = self._starts
+        found = bisect_right(starts, at) - 1
+        return self.spans[found].lo + at - starts[found]
+
+    def at(self, number: int) -> int | None:
+        """The item with the parent's number, if there is one."""
+        found = bisect_right(self.spans, number, key=lambda span: span.lo) - 1
+        if found < 0 or number >= self.spans[found].hi:
+            return None
+        return self._starts[found] + number - self.spans[found].lo
+
+    def spans_of(self, span: Span) -> tuple[Span, ...]:
+        """The parent's numbers of consecutive items."""
+        cut = [
+            Span(max(lo, span.lo) - lo + whole.lo, min(lo + whole.size, span.hi) - lo + whole.lo)
+            for lo, whole in zip(self._starts, self.spans, strict=True)
+            if lo < span.hi and span.lo < lo + whole.size
+        ]
+        return tuple(cut)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [*accumulate((span.size for span in self.spans[:-1]), initial=0)]
+
+
+def numbers_of(backend: Backend, run: RunId) -> Numbers:
+    """Of a retry. Raises `NotFound`, `Refused`."""
+    key = RunNames(run).numbers
+    fields, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+    spans = tuple(Span(lo, hi) for lo, hi in fields.many("spans"))
+    if not spans or any(not 0 <= span.lo < span.hi for span in spans):
+        raise malformed(key, "its spans are none")
+    return Numbers(spans)
+
+
+def retries_of(backend: Backend, run: RunId) -> list[Spec]:
+    """The runs that ran items of this one again, oldest first."""
+    found = []
+    for name in ids(key.rpartition("/")[2] for key in backend.store.list(RunNames(run).retries)):
+        with suppress(NotFound, Refused):  # it never began, or was removed, or what it is cannot be read
+            spec = Spec.read(backend, RunId(name))
+            if spec.parent == run:
+                found.append(spec)
+    return sorted(found, key=lambda spec: spec.created_at)
+
+
+def start_retry(
+    backend: Backend, parent: Spec, spans: Sequence[Span], options: Options, packed: PackedFunction | None, name: str
+) -> tuple[Spec, Driver]:
+    """Begin a run over these items of a run, with its function or with another one.
+
+    The items are copied as they are: they need not be loaded here.
+    """
+    fleet = Fleet.new(backend, options)
+    run = new_run_id()
+    spec = replace(Spec.of(run, fleet, name, options, stop_at_first=False), parent=parent.run)
+    if packed is None:
+        spec = replace(spec, place=parent.place)
+    names = RunNames(run)
+    driver = Driver(backend, run, fleet, spec.policy)
+
+    def note() -> None:
+        sealed = seal(backend.key, names.numbers, document({"spans": spans}))
+        backend.store.put(names.numbers, sealed)
+        backend.store.put(RunNames(parent.run).retry(run), b"")
+
+    feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, note=note)
+    try:
+        functions: dict[str, str] = {}
+        size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)
+        for function, frames, span in _stored(backend, parent.run, spans):
+            if function not in functions:
+                functions[function] = feed.function(packed or _stored_function(backend, function))
+            for index in range(span.lo, span.hi):
+                feed.add_pickled(functions[function], *frames.pickled(index))
+                if feed.open_items >= size:
+                    feed.close_chunk()
+        feed.end()
+        driver.input_ended(feed.fed)
+    except BaseException:
+        undo(fleet, feed)
+        raise
+    driver.start()
+    feed.stop()
+    return spec, driver
+
+
+def style_of(backend: Backend, run: RunId) -> str:
+    """How a run calls its function."""
+    function = next(iter(backend.store.list(RunNames(run).functions)))
+    return _stored_function(backend, function).style
+
+
+def _stored(backend: Backend, run: RunId, spans: Sequence[Span]) -> Iterator[tuple[str, Frames, Span]]:
+    """The function's key, the frames, and the items of them that are wanted, chunk by chunk."""
+    for key in backend.store.list(RunNames(run).plans):
+        for chunk in planned_chunks(backend, run, key):
+            first = bisect_right(spans, chunk.span.lo, key=lambda span: span.hi)
+            wanted = spans[first : bisect_left(spans, chunk.span.hi, key=lambda span: span.lo)]
+            if wanted:
+                body = checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)
+                frames = Frames(b"".join(body))
+                for span in wanted:
+                    yield chunk.function, frames, Span(max(span.lo, chunk.span.lo), min(span.hi, chunk.span.hi))
+
+
+def _stored_function(backend: Backend, key: str) -> PackedFunction:
+    header, blobs = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+    if len(blobs) != 1:
+        raise malformed(key, f"{len(blobs)} functions")
+    bundle = None
+    if header.given("bundle"):
+        place = code_key(key, header.name("bundle"))
+        archive = bytes(unseal(backend.key, place, backend.store.get(place)))
+        bundle = Bundle(digest=header.name("bundle"), archive=archive, modules=())
+    return PackedFunction(
+        digest=key.rpartition("/")[2],
+        blob=bytes(blobs[0]),
+        style=header.text("style"),
+        retry_timeouts=header.flag("retry_timeouts"),
+        bundle=bundle,
+    )
