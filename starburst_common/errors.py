@@ -90,7 +90,7 @@ class UnpicklableResult(ItemFailed, TypeError):
 
 
 class ItemCancelled(ItemFailed):
-    """The item had no turn: its run was cancelled or stopped. Not raised yet: such an item has no answer at all."""
+    """The item had no turn: its run was cancelled or stopped. In place of a value where exceptions are asked for."""
 
 
 class CannotBuild(StarburstError):

@@ -130,7 +130,7 @@ class FailureKind(StrEnum):
     LOST = "lost"  #: its process died: exit, signal, or the whole worker
     SPOT = "spot"  #: the worker was taken back too often
     IMPORT = "import"  #: the worker's environment cannot run it
-    CANCELLED = "cancelled"  #: the run was cancelled or stopped first; not told yet: such an item has no answer
+    CANCELLED = "cancelled"  #: the run was cancelled or stopped first; never stored: it follows from how the run ended
     BUDGET = "budget"  #: the money ran out first; not told yet, as nothing stops at a budget
 
 

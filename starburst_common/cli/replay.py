@@ -48,7 +48,7 @@ def replay(
         TemporaryDirectory(prefix="starburst-replay-") as folder,
         redirect_stdout(sys.__stdout__ if debug else sys.stderr),
     ):
-        call = stored_call(open_backend(backend), found.id, item, None if current else Path(folder))
+        call = stored_call(open_backend(backend), found.id, found.stored_index(item), None if current else Path(folder))
         try:
             value = _debug(call) if debug else call()
         except (Exception, SystemExit) as error:
