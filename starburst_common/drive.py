@@ -714,7 +714,7 @@ class Driver:
         return False
 
     def _launch(self, action: Launch) -> None:
-        _log.info("run %s: launching %d workers", self.run, len(action.ordinals))
+        _log.info("run %s: launching %d worker%s", self.run, count := len(action.ordinals), "s" * (count != 1))
         try:
             wait = self.fleet.launch(action.ordinals)
         except CannotLaunch as error:

@@ -38,6 +38,19 @@ def rate_and_eta(status: RunStatus, elapsed_s: float, before: int = 0) -> tuple[
     return rate, (status.items - status.answered) / rate
 
 
+def per_s(rate: float, what: str = "") -> str:
+    """A rate, in a unit in which it is no zero.
+
+    >>> [per_s(rate) for rate in (0, 1234.5, 2.25, 0.3, 1 / 90)], per_s(0.5, "items")
+    (['0/s', '1,234/s', '2.2/s', '18/min', '40/h'], '30 items/min')
+    """
+    unit, each = next(
+        ((unit, each) for unit, each in (("s", 1), ("min", 60)) if rate * each >= 1 or not rate), ("h", 3600)
+    )
+    amount = rate * each
+    return f"{amount:,.{int(0 < amount < 10 and amount != int(amount))}f}{f' {what}' if what else ''}/{unit}"
+
+
 def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     """One line that says where a run is."""
     rate, left = rate_and_eta(status, elapsed_s, before)
@@ -46,7 +59,12 @@ def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     eta = f", about {left:.0f} s left" if left and not status.state.over else ""
     end = f", {status.state}" if status.state.over else f", {_workers(status)}"
     name = one_line(status.label or status.id, _LABEL)
-    return f"{name}: {status.answered:,} of {of} items{failed}{end}, {rate:,.0f}/s{eta}"
+    return f"{name}: {status.answered:,} of {of} items{failed}{end}, {per_s(rate)}{eta}{_waits(status)}"
+
+
+def _waits(status: RunStatus) -> str:
+    """What holds it up, where that is known."""
+    return f", {one_line(status.reason, _LABEL)}" if status.reason and not status.state.over else ""
 
 
 def _workers(status: RunStatus) -> str:
@@ -90,7 +108,10 @@ def _bar(run: Run) -> Iterator[None]:
             rate, _ = rate_and_eta(status, time.monotonic() - began, before)
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
             state = str(status.state) if status.state.over else _workers(status)
-            bar.update(row, total=status.items, completed=status.answered, note=f"{failed}{state} · {rate:,.0f}/s")
+            waits = f" · {escape(one_line(status.reason, _NAME))}" if _waits(status) else ""
+            bar.update(
+                row, total=status.items, completed=status.answered, note=f"{failed}{state} · {per_s(rate)}{waits}"
+            )
 
         with _watched(run, show, _BAR_S):
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,17 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     return Call(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
 
 
-def stored_items(backend: Backend, run: RunId) -> Iterator[tuple[int, Any]]:
-    """Index and value of every item that was stored for a run, one chunk's in memory at a time.
+def stored_items(backend: Backend, run: RunId, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Any]]:
+    """Index and value of every item that was stored for a run, or of those wanted; one chunk's in memory at a time.
 
     An executor's items are the arguments of its calls, as (args, kwargs).
     """
     for chunk in _chunks(backend, run):
+        indices = [i for i in range(chunk.span.lo, chunk.span.hi) if wanted is None or i in wanted]
+        if not indices:
+            continue
         frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)))
-        for index in range(chunk.span.lo, chunk.span.hi):
+        for index in indices:
             yield index, frames[index]
 
 

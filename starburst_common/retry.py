@@ -22,6 +22,7 @@ from starburst_common.fleet import Fleet
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, ids, new_run_id
 from starburst_common.options import Options
+from starburst_common.place import place_here
 from starburst_common.ports import Backend
 from starburst_common.spec import Spec
 from starburst_common.stored import planned_chunks
@@ -98,9 +99,15 @@ def start_retry(
     """
     fleet = Fleet.new(backend, options)
     run = new_run_id()
-    spec = replace(Spec.of(run, fleet, name, options, stop_at_first=False), parent=parent.run)
-    if packed is None:
-        spec = replace(spec, place=parent.place)
+    place, files = parent.place, None
+    if options.files:
+        place, files = place_here(options.files, shared=backend.shares_files)
+    elif place.files:
+        key = RunNames(parent.run).files(place.files)
+        archive = bytes(unseal(backend.key, key, backend.store.get(key)))
+        files = Bundle(digest=place.files, archive=archive, modules=())
+    spec = Spec.of(run, fleet, name, options, stop_at_first=False, place=place)
+    spec = replace(spec, parent=parent.run)
     names = RunNames(run)
     driver = Driver(backend, run, fleet, spec.policy)
 
@@ -109,7 +116,7 @@ def start_retry(
         backend.store.put(names.numbers, sealed)
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
-    feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, note=note)
+    feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files, note=note)
     try:
         functions: dict[str, str] = {}
         size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)

@@ -102,6 +102,11 @@ class Run:
         return self._spec.function
 
     @property
+    def created_at(self) -> float:
+        """When it began (wall clock, seconds)."""
+        return self._spec.created_at
+
+    @property
     def tags(self) -> dict[str, str]:
         """The tags it was given."""
         return dict(self._spec.tags)
@@ -237,6 +242,10 @@ class Run:
         retries = retries_of(self._backend, first.id)
         return [first, *(self if spec.run == self.id else Run(self._backend, spec, None) for spec in retries)]
 
+    def retries(self) -> list[RunId]:
+        """The runs that ran again what failed in this one, oldest first."""
+        return [spec.run for spec in retries_of(self._backend, self.id)]
+
     def unanswered(self) -> list[Span]:
         """The items that have no answer so far, neither here nor in a retry, as spans."""
         family = self._family()
@@ -274,7 +283,13 @@ class Run:
         asked = Options.of(**{**_as_asked(first._spec, options), **options})
         packed = None
         if fn is not None:
-            packed = pack_function(fn, style=style_of(self._backend, first.id), retry_on=asked.retry_on)
+            packed = pack_function(
+                fn,
+                style=style_of(self._backend, first.id),
+                retry_on=asked.retry_on,
+                initializer=asked.initializer,
+                initargs=asked.initargs,
+            )
         name = first.function if fn is None else getattr(fn, "__qualname__", repr(fn))
         until = first.expires_at or 0.0
         if (short := time.time() + self._backend.keep_s - until) > 0:

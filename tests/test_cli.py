@@ -70,6 +70,11 @@ def held(x):
         time.sleep(0.02)
     return x
 
+def odd_items(x):
+    if x == 2:
+        raise ValueError(x)
+    return held(x) if x > 3 else None if x == 1 else x
+
 @dataclass
 class Point:
     x: float
@@ -482,14 +487,14 @@ def test_the_start_of_several_runs_names_none(shell: Shell) -> None:
 def test_runs_lists_what_is_kept(kept: Shell, shell: Shell) -> None:
     """A table for people, one document for programs; nothing yet is no error."""
     head, line = kept("runs").stdout.splitlines()
-    assert head.split() == ["run", "label", "state", "items", "failed", "started"]
+    assert head.split() == ["run", "label", "state", "items", "failed", "started", "took", "cost"]
     assert line.split()[1:5] == ["six", "failed", "6", "2"]
     done = shell("runs")
     assert (done.returncode, done.stdout) == (0, "")
     assert "starburst demo" in done.stderr
     assert [fields["label"] for fields in json.loads(kept("runs", "--tag", "team=x=y", "--json").stdout)] == ["six"]
     for tags in (["--tag", "team=x"], ["--tag", "team=x=y", "--tag", "env=lab"]):
-        assert "no run has these tags" in kept("runs", *tags).stderr
+        assert "no run with --tag team=x" in kept("runs", *tags).stderr
     assert kept("runs", "--tag", "team").returncode == 2
     assert shell("runs", "--json").stdout == "[]\n"
 
@@ -617,6 +622,64 @@ def test_replay_knows_its_items(kept: Shell) -> None:
     done = kept("replay", "last", "6")
     assert done.returncode == 2
     assert "has no item 6: its items are 0 to 5" in one_error(done)
+
+
+# --- a nightly batch --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_cut_short_is_told_apart_and_goes_on(shell: Shell) -> None:
+    """SIGTERM cancels and leaves FILE as it was; each item has its line; a run is resumed, and what failed run again."""
+    (shell.folder / "out.jsonl").write_text("yesterday\n")
+    more = ("--workers", "2", "--chunk-size", "1", "--label", "nightly", "--tag", "day=1", "-o", "out.jsonl")
+    process = shell.start("map", "work:odd_items", "-i", "items.jsonl", *more)
+    home = local_backend(shell.home)
+    while not (known := list_runs(backend=home)) or known[0].status().answered < 4:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    name = known[0].id
+    assert f"starburst results {name}; starburst resume {name} goes on\n--output out.jsonl is as it was" in said
+    assert sorted(each.name for each in shell.folder.glob("*out.jsonl*")) == ["out.jsonl"]
+    assert (shell.folder / "out.jsonl").read_text() == "yesterday\n"
+    nothing_left(home)
+    done = shell("results", "last", "--label", "nightly", "--json")
+    assert done.returncode == 4
+    told = [line["failure"]["kind"] if "failure" in line else line["value"] for line in values(done.stdout)]
+    assert told == [0, None, "user", 3, "cancelled", "cancelled"]
+    assert f"2 items have no answer (null; --json says so): starburst resume {name}" in done.stderr
+    (shell.folder / "gate").touch()
+    assert shell("resume", "last", "--state", "cancelled", "-q").returncode == 1
+    assert values(shell("results", "last", "-o", "out.jsonl", "-q").stdout) == []
+    assert values((shell.folder / "out.jsonl").read_text()) == [0, None, None, 3, 4, 5]
+    (failure,) = values(shell("failures", "last", "--json", "--with-items").stdout)
+    assert (failure["item"], failure["input"]) == (2, 2)
+    done = shell("map", "work:double", "--retry-failed", "last", "--tag", "day=2", "-o", "out.jsonl")
+    assert (done.returncode, values((shell.folder / "out.jsonl").read_text())) == (0, [0, None, 4, 3, 4, 5])
+    assert "succeeded: 1 item in " in done.stderr
+    done = shell("results", name, "-q")
+    assert (done.returncode, values(done.stdout)) == (0, [0, None, 4, 3, 4, 5])
+    assert json.loads(shell("status", "last", "--tag", "day=1", "--json").stdout)["id"] == name
+    assert "no run with --tag day=3" in shell("status", "last", "--tag", "day=3").stderr
+    assert "is none with --tag day=2" in shell("status", name, "--tag", "day=2").stderr
+    listed = json.loads(shell("runs", "--since", "1h", "--state", "succeeded", "--json").stdout)
+    assert [each["tags"] for each in listed] == [{"day": "2"}]
+    assert "did you mean 'failed'?" in shell("runs", "--state", "faild").stderr
+    assert "in 36 days" in shell("extend", name, "30d").stdout
+    assert shell("extend", name, "soon").returncode == 2
+
+
+def test_sigterm_may_leave_a_run_to_itself(shell: Shell) -> None:
+    """With `--on-term detach` it goes on, and another process drives it."""
+    process = shell.start("map", "work:odd_items", "-i", "items.jsonl", "--on-term", "detach", "--chunk-size", "1")
+    while not (known := list_runs(backend=local_backend(shell.home))) or known[0].status().answered < 4:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "detached; the run goes on: starburst results run-" in said) == (143, True)
+    (shell.folder / "gate").touch()
+    assert shell("results", "last", "-q").returncode == 1
+    nothing_left(local_backend(shell.home))
 
 
 # --- steering a run ---------------------------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 def main() -> None:
     """The console script; ends the process with one of the exit codes that `starburst --help` lists."""
+    from starburst_common.cli import stops
+
     try:
+        stops.hear()
         from starburst_common.cli.app import run
 
         code = run()
     except KeyboardInterrupt:
-        code = 130
+        code = stops.exit_code()
     raise SystemExit(code)

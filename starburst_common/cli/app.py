@@ -16,7 +16,22 @@ from typing import Annotated, Any
 import typer
 
 from starburst_common import __version__
-from starburst_common.cli import cancel, demo, env, failures, image, logs, map, replay, report, results, runs, status
+from starburst_common.cli import (
+    cancel,
+    demo,
+    env,
+    failures,
+    image,
+    logs,
+    map,
+    replay,
+    report,
+    results,
+    runs,
+    status,
+    stops,
+    words,
+)
 from starburst_common.errors import (
     BadInput,
     CannotBuild,
@@ -33,7 +48,7 @@ from starburst_common.phrases import one_line, visible_lines
 EXIT_CODES = (
     "Exit codes: 0 all fine, or failures within --tolerate; 1 an item failed, or any other error; "
     "2 bad usage or input; 3 no such run; 4 stopped for its failures, or cancelled; 5 a service or "
-    "this machine failed; 130 Ctrl-C."
+    "this machine failed; 130 Ctrl-C; 143 SIGTERM."
 )
 _MOST = 4000  # characters of an error
 _PLAIN = re.compile("[0-9]{1,9}")
@@ -58,11 +73,12 @@ for name, command in (
     ("report", report.report),
     ("replay", replay.replay),
     ("cancel", cancel.cancel),
+    ("resume", status.resume),
     ("extend", runs.extend),
     ("remove", runs.remove),
     ("prune", runs.prune_expired),
 ):
-    app.command(name, epilog=EXIT_CODES)(command)
+    app.command(name, epilog=EXIT_CODES)(words.narrowed(command))
 _GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (
     ("env", "What workers are given to run your code.", {"show": env.show}),
     (
@@ -89,7 +105,8 @@ def starburst(
 ) -> None:
     """Map a Python function over many inputs, on as many workers as there may be.
 
-    A RUN is written as its id, the start of one, or `last`. Results go to stdout, all else to stderr.
+    A RUN is written as its id, the start of one, or `last`; --label, --tag, --state and --since narrow what it may
+    mean, as the newest of them for `last`. Results go to stdout, all else to stderr. SIGTERM is as Ctrl-C.
     """
     _log_to_stderr(verbose)
     if version:
@@ -107,7 +124,7 @@ def run(arguments: list[str] | None = None) -> int:
         code = _spared(typer.main.get_command(app)).main(arguments, prog_name="starburst", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Abort:
-        return 130
+        return stops.exit_code()
     except _UsageError as error:
         text, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""

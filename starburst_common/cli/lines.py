@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,12 +14,13 @@ from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
+from secrets import token_hex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 from uuid import UUID
 
 from starburst_common.errors import BadInput, Unavailable
-from starburst_common.model import Failure
+from starburst_common.model import Failure, FailureKind
 from starburst_common.phrases import json_escaped
 
 if TYPE_CHECKING:
@@ -108,19 +111,23 @@ def kept(error: CannotWrite, run: Run) -> CannotWrite:
 class Answers:
     """Writes a line an item, to a file or to stdout, and remembers the first failures.
 
+    A file is written beside its place, which it takes once it is whole (`done`).
+
     A line is the value, or null where there is none, so that line n belongs to item n; with `tagged` it is an object
     that tells item and value, or item and failure.
     """
 
     def __init__(self, output: Path | None, *, tagged: bool) -> None:
         self.first: list[Failure] = []
-        self.failed = 0
+        self.failed = self.unanswered = 0
         self._tagged = tagged
         self._name = "standard output" if output is None else f"--output {output}"
         self._file: TextIO | None = None
+        self._place: Path | None = None  # what the file is to replace, once it is whole
+        self.whole = False
         try:
             if output is not None:
-                self._file = output.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+                self._file = self._opened(output)
         except OSError as error:
             raise BadInput(f"--output {output}: {error.strerror}") from None
         # A progress bar takes the place of stdout and stderr: lines on the same terminal go through it, others past it.
@@ -133,6 +140,37 @@ class Answers:
         if self._file is not None:
             with suppress(OSError) if error is not None else self._writing():
                 self._file.close()
+            if self._place is not None and not self.whole:
+                Path(self._file.name).unlink(missing_ok=True)
+
+    def _opened(self, output: Path) -> TextIO:
+        """A pipe or a device as it is; in place of a file one beside it, which replaces it once all is written."""
+        there = output.exists()
+        if (there and not output.is_file()) or output.is_relative_to("/dev") or output.is_relative_to("/proc"):
+            return output.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+        place = output.resolve()
+        if there:
+            place.open("a").close()  # may it be written at all?
+        beside = place.with_name(f".{place.name[:100]}.{token_hex(4)}.part")
+        file = beside.open("x", encoding="utf-8", errors="backslashreplace", newline="\n")
+        if there:
+            beside.chmod(stat.S_IMODE(place.stat().st_mode))
+        self._place = place
+        return file
+
+    @property
+    def unfinished(self) -> str:
+        """The file that is left as it was; empty where there is none."""
+        return "" if self._place is None or self.whole else str(self._place)
+
+    def done(self) -> None:
+        """Every line is written: now the file is in its place. Raises `CannotWrite`."""
+        self.whole = True
+        if self._place is not None and self._file is not None:
+            with self._writing():
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                Path(self._file.name).replace(self._place)
 
     def write(self, answers: Iterator[tuple[int, Any]]) -> None:
         """Answers in the order of the items. Raises `CannotWrite`, but where nobody reads on (a closed pipe)."""
@@ -147,7 +185,9 @@ class Answers:
             failure = answer if isinstance(answer, Failure) else None
             if failure is not None:
                 self.failed += 1
-                self.first += [failure] if len(self.first) < 3 else []
+                self.unanswered += failure.kind is FailureKind.CANCELLED
+                told = len(self.first) < 3 and failure.kind is not FailureKind.CANCELLED
+                self.first += [failure] if told else []
             if self._tagged:
                 body = {"value": answer} if failure is None else {"failure": failure_fields(failure)}
                 self._line({"item": index, **body})

@@ -9,27 +9,47 @@ from typing import Annotated
 
 import typer
 
-from starburst_common.cli.words import BackendWord, Json, RunWord, TagWords, tags_of
+from starburst_common.cli.words import (
+    BackendWord,
+    Json,
+    LabelFilter,
+    RunWord,
+    SinceFilter,
+    StateFilter,
+    TagFilter,
+    narrowed_word,
+    seconds_of,
+)
+
+_LABEL = 12  # columns of a label, at least, before others give way
 
 
 def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="The newest so many; 0 is all.")] = 20,
-    tag: TagWords = None,
+    label: LabelFilter = None,
+    tag: TagFilter = None,
+    state: StateFilter = None,
+    since: SinceFilter = None,
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
-    """List the runs that are kept, newest first; with --tag those that have it, of several all."""
+    """List the runs that are kept, newest first, with how long they took and what they cost on AWS, or would.
+
+    Where there is no room the cost is left out, then the time.
+    """
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import ago, colour, painted, run_fields, say, simple_table, state_words, width_of
+    from starburst_common.estimate import usd_text
     from starburst_common.model import RunState
+    from starburst_common.report import duration, elapsed_s
     from starburst_common.run import read_runs, run_ids
 
-    tags, opened = tags_of(tag), open_backend(backend)
+    wanted, opened = narrowed_word("", label, tag, state, since), open_backend(backend)
     ids = run_ids(opened)
-    found = (run for run in read_runs(opened, ids) if tags.items() <= run.tags.items())
+    found = filter(wanted.fits, read_runs(opened, ids))
     shown = [*islice(found, limit or None)]
-    if tags:
+    if wanted.said:
         older = "" if limit == 0 or next(found, None) is None else "older ones"
     else:
         older = f"{len(ids) - len(shown)} older" if len(shown) < len(ids) else ""
@@ -37,28 +57,37 @@ def runs(
         print_json([run_fields(run, run.status()) for run in shown])
         return
     if not shown:
-        say("no run has these tags" if tags else "no runs yet: `starburst demo` makes one")
+        say(f"no run with {wanted.said}" if wanted.said else "no runs yet: `starburst demo` makes one")
         return
-    names, right = ("run", "label", "state", "items", "failed", "started"), ("items", "failed")
-    statuses, rows = [run.status() for run in shown], []
+    names: tuple[str, ...] = ("run", "label", "state", "items", "failed", "started", "took", "cost")
+    right = ("items", "failed", "took", "cost")
+    statuses = [run.status() for run in shown]
+    rows: list[tuple[str, ...]] = []
     for run, now in zip(shown, statuses, strict=True):
         items = "?" if now.items is None else f"{now.items:,}"
         failed = f"{now.failed:,}" if now.failed else ""
         label = f"damaged: {now.reason}" if now.state is RunState.DAMAGED else run.label or run.function
-        rows.append((str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time())))
+        took, cost = duration(elapsed_s(now)), usd_text(run.estimate(now).usd)
+        rows.append((str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time()), took, cost))
+    width = width_of(sys.stdout)
+    while len(names) > 6:
+        room = sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True) if column[0] != "label")
+        if room + _LABEL <= width:
+            break
+        names, rows = names[:-1], [row[:-1] for row in rows]
 
     def paint(row: int, name: str, cell: str) -> str:
         style = "bold" if row < 0 else {"state": colour(statuses[row]), "failed": "red"}.get(name, "")
         return painted(cell, style, sys.stdout)
 
-    print(simple_table(names, rows, right=right, flexible="label", width=width_of(sys.stdout), paint=paint))
+    print(simple_table(names, rows, right=right, flexible="label", width=width, paint=paint))
     if older:
         say(f"… and {older}: --limit 0")
 
 
 def extend(
     run: RunWord,
-    seconds: Annotated[float, typer.Argument(metavar="SECONDS", help="How much longer.")],
+    longer: Annotated[str, typer.Argument(metavar="TIME", help="How much longer: 12h, 30d, 2w, or seconds.")],
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
@@ -68,7 +97,7 @@ def extend(
     from starburst_common.cli.which import find_run
 
     found = find_run(run, backend)
-    until = found.extend(seconds)
+    until = found.extend(seconds_of(longer, "TIME"))
     if json:
         print_json({"id": found.id, "expires_at": iso(until)})
     else:

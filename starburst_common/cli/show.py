@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
@@ -194,6 +195,15 @@ def exit_code(run: Run, status: RunStatus) -> int:
     return int(failed)
 
 
+def merged(status: RunStatus, failed: int, unanswered: int) -> RunStatus:
+    """A run's status with what its retries have answered."""
+    answered = None if status.items is None else status.items - unanswered
+    status = replace(status, failed=failed, answered=status.answered if answered is None else answered)
+    if unanswered or status.state is RunState.DAMAGED:
+        return status
+    return replace(status, state=RunState.FAILED if failed else RunState.SUCCEEDED, reason="")
+
+
 def iso(moment: float | None) -> str | None:
     """A moment (wall clock) as ISO 8601 text, in UTC."""
     return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
@@ -259,7 +269,8 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, qui
         say(f"… and {status.failed - len(first):,} more failures", style="red")
     of = f" of {status.items:,}" if status.items is not None and status.answered < status.items else ""
     failed = f", {status.failed:,} failed" if status.failed else ""
-    done = f"{status.answered:,}{of} items in {duration(elapsed_s(status))}{failed}"
+    items = f"item{'s' * ((status.items or status.answered) != 1)}"
+    done = f"{status.answered:,}{of} {items} in {duration(elapsed_s(status))}{failed}"
     say(f"{status.state}: {done}{f' ({status.reason})' if status.reason else ''}", style=_COLOURS[status.state])
     say(f"on AWS: about {run.estimate(status)}")
     say(f"next: {next_steps(status, here)[0]}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starburst_common.cli import stops
 from starburst_common.cli.words import BackendWord, Json, Quiet, RunWord
 from starburst_common.errors import Refused
+
+_LABEL = 120  # characters of one
 
 if TYPE_CHECKING:
     from starburst_common.model import RunStatus
@@ -55,6 +58,35 @@ def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False,
     raise typer.Exit(exit_code(ended, now))
 
 
+def resume(
+    run: RunWord,
+    backend: BackendWord = "auto",
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, and leave it to itself.")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Go on with a run that was cancelled, was stopped, or whose driver died: with the items that have no answer.
+
+    It keeps its id. Failures stay as they are: `starburst map --retry-failed RUN` runs those again, too. Ctrl-C only
+    detaches.
+    """
+    from starburst_common.cli.function import look_here
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.map import leave
+    from starburst_common.cli.show import run_fields, say
+    from starburst_common.cli.which import find_run
+
+    look_here()
+    found = find_run(run, backend)
+    found.resume()
+    if found.status().state.over:
+        say(f"{found.id} has nothing left to be run")
+    if not detach:
+        attach_to(found.id, backend, quiet, json)
+    leave(found, backend)
+    print_json(run_fields(found, found.status())) if json else print(found.id)
+
+
 def stay(run: Run, *, quiet: bool) -> None:
     """Wait for the end with progress; Ctrl-C leaves the run alone."""
     from starburst_common.cli.show import say
@@ -67,14 +99,14 @@ def stay(run: Run, *, quiet: bool) -> None:
             run.wait()
     except KeyboardInterrupt:
         say(f"detached; the run goes on: starburst attach {run.id}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(stops.exit_code()) from None
 
 
 def _kept(run: Run) -> str:
     try:
         until = run.expires_at
     except Refused as error:
-        return f"nobody knows until when: {error}: starburst extend {run.id} SECONDS says it anew"
+        return f"nobody knows until when: {error}: starburst extend {run.id} 30d says it anew"
     return "while it goes on" if until is None else f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(until))}"
 
 
@@ -82,20 +114,23 @@ def _show(run: Run, now: RunStatus) -> None:
     from rich.text import Text
 
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
+    from starburst_common.phrases import one_line
+    from starburst_common.progress import per_s
     from starburst_common.report import duration, elapsed_s
 
     elapsed = elapsed_s(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | list[str] | Text] = {
         "run": Text(run.id, style="bold"),
-        "label": run.label,
+        "label": one_line(run.label, _LABEL),
+        "retry of": run.parent or "",
         "function": run.function,
         "tags": ", ".join(f"{key}={value}" for key, value in run.tags.items()),
         "state": state_text(now),
         "reason": now.reason,
         "items": f"{now.answered:,} of {items} answered" + (f", {now.failed:,} failed" if now.failed else ""),
         "workers": f"{now.workers} alive of {run.workers}, each {run.resources.size}",
-        "rate": f"{now.answered / elapsed if elapsed else 0:,.1f} items/s",
+        "rate": f"{per_s(now.answered / elapsed if elapsed else 0, 'items')}",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
         "on AWS": f"about {run.estimate(now)}",

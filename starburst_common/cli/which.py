@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from starburst_common.backends import open_backend
+from starburst_common.cli.words import Narrowed
 from starburst_common.errors import BadInput, NotFound
+from starburst_common.model import RunId
 from starburst_common.ports import Backend
 from starburst_common.run import Run, attach, read_runs, run_ids
 
@@ -16,13 +18,24 @@ def find_run(word: str, backend: str | Backend) -> Run:
     Raises `NotFound`, or `BadInput` where several runs start so.
     """
     opened = open_backend(backend)
+    wanted = word if isinstance(word, Narrowed) else Narrowed(word)
     try:
-        return attach(word, backend=opened)
+        found_run = attach(str(word), backend=opened)
     except NotFound:
         known = run_ids(opened)
-    if word == "last" and (newest := next(read_runs(opened, known), None)):
-        return newest
+    else:
+        if not wanted.fits(found_run):
+            raise NotFound(f"run {found_run.id} is there, and is none with {wanted.said}")
+        return found_run
+    if word == "last":
+        newest = next(filter(wanted.fits, read_runs(opened, known)), None)
+        if newest is not None:
+            return newest
+        if wanted.said:
+            raise NotFound(f"no run with {wanted.said}: `starburst runs` lists those there are")
     found = matches(word, known)
+    if wanted.said:
+        found = [each.id for each in read_runs(opened, [RunId(name) for name in found]) if wanted.fits(each)]
     if not found:
         there = "`starburst runs` lists those there are" if known else "none is kept here"
         raise NotFound(f"no run {word!r}: {there}")
