@@ -97,7 +97,10 @@ def start_retry(
 
     The items are copied as they are: they need not be loaded here.
     """
-    fleet = Fleet.new(backend, options)
+    if options.resources.image == parent.resources.image:  # it was made or found for that run
+        fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
+    else:
+        fleet = Fleet.new(backend, options)
     run = new_run_id()
     place, files = parent.place, None
     if options.files:

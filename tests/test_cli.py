@@ -628,7 +628,7 @@ def test_replay_knows_its_items(kept: Shell) -> None:
 
 
 def test_what_was_cut_short_is_told_apart_and_goes_on(shell: Shell) -> None:
-    """SIGTERM cancels and leaves FILE as it was; each item has its line; a run is resumed, and what failed run again."""
+    """SIGTERM cancels and leaves FILE as it was; each item has a line; a run is resumed, what failed run again."""
     (shell.folder / "out.jsonl").write_text("yesterday\n")
     more = ("--workers", "2", "--chunk-size", "1", "--label", "nightly", "--tag", "day=1", "-o", "out.jsonl")
     process = shell.start("map", "work:odd_items", "-i", "items.jsonl", *more)
