@@ -261,12 +261,20 @@ def _span(about: str, value: Any, within: Span | None = None) -> Span:
 
 FUNCTION_BYTES = 2 << 30  #: a pickled function has at most
 _SOURCES = struct.Struct(">Q")
+_PIECES, _PIECE = 16, 16 << 10  #: of a function, and bytes of each, that are compressed to see whether that pays
+_WORTHWHILE = 0.9  #: of the bytes are left, at most, of what is compressed
 
 
 def deflated(pickled: bytes, sources: bytes) -> bytes:
-    """A function's pickle as it is stored, with the sources of what goes by value of it."""
-    deflater = zlib.compressobj(1)
+    """A function's pickle as it is stored, with the sources of what goes by value of it; compressed if that saves much."""
+    deflater = zlib.compressobj(1 if _shrinks(pickled) else 0)
     return b"".join(map(deflater.compress, (pickled, sources, _SOURCES.pack(len(sources))))) + deflater.flush()
+
+
+def _shrinks(pickled: bytes) -> bool:
+    """Whether some pieces of it do: to find that random numbers do not, all of them, costs a second for each 20 MB."""
+    pieces = [pickled[at : at + _PIECE] for at in range(0, len(pickled), max(_PIECE, len(pickled) // _PIECES))]
+    return len(zlib.compress(b"".join(pieces), 1)) < _WORTHWHILE * sum(map(len, pieces))
 
 
 def inflated(blob: Buffer) -> tuple[memoryview, bytes]:
