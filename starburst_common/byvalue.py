@@ -28,6 +28,10 @@ import cloudpickle
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
 #: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.
 _HIDDEN = "<dynamic-code>"
+_HIDES = any(
+    isinstance(each, str) and each == _HIDDEN
+    for each in cloudpickle.Pickler.dispatch_table[CodeType]((lambda: None).__code__)[1]
+)
 #: Kinds of random generators, and where they are from.
 _GENERATORS, _RANDOM = frozenset({"Random", "Generator", "RandomState"}), ("random", "numpy.random")
 
@@ -93,16 +97,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
-        if self.generators is not None and kind.__name__ in _GENERATORS and kind.__module__.startswith(_RANDOM):
-            self.generators.add(kind.__name__)
         if kind is CodeType:
             if self.imports is not None:
                 self.imports.update(_imports(obj))
             if self.codes is not None:
                 self.codes.append(obj)
             make, arguments = self.dispatch_table[CodeType](obj)
-            told = (obj.co_filename if isinstance(each, str) and each == _HIDDEN else each for each in arguments)
-            return make, tuple(told)
+            if _HIDES:
+                told = (obj.co_filename if isinstance(each, str) and each == _HIDDEN else each for each in arguments)
+                return make, tuple(told)
+            return make, arguments
         if kind is FunctionType:
             return super().reducer_override(obj)
         if issubclass(kind, type):
@@ -112,10 +116,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             raise PicklingError(f"the module {obj.__name__!r} itself: workers have another, use what is in it by name")
         if kind in _REDUCERS:
             return _REDUCERS[kind](self, obj)
+        if kind in _THEIRS:
+            return NotImplemented
         if isinstance(obj, Enum) and not by_reference(kind) and obj.__class__.__members__.get(obj.name) is obj:
             return getattr, (kind, obj.name)
         if (place := _place_in_library(obj)) is not None:
             return _fetched, place
+        if self.generators is not None and kind.__name__ in _GENERATORS and kind.__module__.startswith(_RANDOM):
+            self.generators.add(kind.__name__)
         return self._reduced(obj)
 
     def function_parts(self, function: FunctionType) -> Any:
@@ -146,6 +154,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if place is not None and place[0] not in MAINS:
             return _fetched, place
         return (_made, (_token(obj), *made[:2])) if place is not None or _known(obj) else made
+
+
+#: What cloudpickle has an answer to, which is no other for any of them.
+_THEIRS = frozenset(cloudpickle.Pickler.dispatch_table)
 
 
 def _is_empty(made: tuple[Any, ...]) -> bool:
@@ -241,7 +253,8 @@ def _fetched(module: str, name: str) -> Any:
 # --- where an object is found -----------------------------------------------------------------------------------------
 
 _Place = tuple[str, str]
-_by_kind: WeakKeyDictionary[type, tuple[int, dict[int, _Place]]] = WeakKeyDictionary()
+_Beside = tuple[int, list[dict[str, Any]], dict[int, _Place]]
+_by_kind: WeakKeyDictionary[type, _Beside] = WeakKeyDictionary()  # as long as the modules have so many attributes
 #: Of what type the objects are whose module their class does not tell; no two can be told apart but by identity.
 _NAMELESS = (object, ContextVar)
 _nameless: tuple[int, dict[int, tuple[Any, _Place]]] = (0, {})
@@ -249,10 +262,8 @@ _nameless: tuple[int, dict[int, tuple[Any, _Place]]] = (0, {})
 
 def _place_in_library(obj: Any) -> _Place | None:
     """Where the standard library or an installed package has this object beside its class."""
-    module = type(obj).__module__
-    if not isinstance(module, str) or not _installed(module.partition(".")[0]):
-        return None
-    return _beside_its_class(obj)
+    place = _beside_its_class(obj)
+    return place if place is not None and _installed(place[0].partition(".")[0]) else None
 
 
 def _place(obj: Any) -> _Place | None:
@@ -284,21 +295,24 @@ def _all() -> Iterator[tuple[str, str, Any]]:
 
 def _beside_its_class(obj: Any) -> _Place | None:
     kind = type(obj)
+    known = _by_kind.get(kind)
+    if known is None or known[0] != sum(map(len, known[1])):
+        _by_kind[kind] = known = _attributes_of(kind)
+    place = known[2].get(id(obj))
+    return place if place is not None and vars(sys.modules[place[0]]).get(place[1]) is obj else None
+
+
+def _attributes_of(kind: type) -> _Beside:
     module = kind.__module__
     if not isinstance(module, str) or _sent_by_value(module):
-        return None
+        return 0, [], {}
     parts = module.split(".")
-    modules = [".".join(parts[:upto]) for upto in range(len(parts), 0, -1)]
-    spaces = [(name, vars(sys.modules[name])) for name in modules if name in sys.modules]
-    size = sum(len(space) for _, space in spaces)
-    known = _by_kind.get(kind)
-    if known is None or known[0] != size:
-        places = {}
-        for name, space in reversed(spaces):
-            places.update({id(value): (name, key) for key, value in list(space.items()) if type(value) is kind})
-        _by_kind[kind] = known = size, places
-    place = known[1].get(id(obj))
-    return place if place is not None and vars(sys.modules[place[0]]).get(place[1]) is obj else None
+    modules = [".".join(parts[:upto]) for upto in range(1, len(parts) + 1)]
+    spaces = {name: vars(sys.modules[name]) for name in modules if name in sys.modules}
+    places = {}
+    for name, space in spaces.items():
+        places.update({id(value): (name, key) for key, value in list(space.items()) if type(value) is kind})
+    return sum(map(len, spaces.values())), list(spaces.values()), places
 
 
 @lru_cache(maxsize=1024)
@@ -529,7 +543,8 @@ if sys.version_info >= (3, 12):
     _REDUCERS[typing.TypeAliasType] = _reduce_named(_type_alias, "__name__", "__value__", "__type_params__")
 
 
-def _imports(code: CodeType) -> Iterator[str]:
+@lru_cache(maxsize=4096)
+def _imports(code: CodeType) -> frozenset[str]:
     """Top-level modules that code imports, by a statement or by a call with a text.
 
     >>> sorted(_imports((lambda: (__import__("shop.orders"), __import__("till"))).__code__))
@@ -538,6 +553,4 @@ def _imports(code: CodeType) -> Iterator[str]:
     names = [each.argval for each in dis.get_instructions(code) if each.opname == "IMPORT_NAME"]
     if {"import_module", "__import__"} & set(code.co_names):
         names += [each for each in code.co_consts if isinstance(each, str)]
-    for name in names:
-        if (top := name.partition(".")[0]).isidentifier():
-            yield top
+    return frozenset(top for name in names if (top := name.partition(".")[0]).isidentifier())

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
 from starburst_common.begin import begin, undo
-from starburst_common.code import PackedFunction, pack_function, pickled_function
+from starburst_common.code import PackedFunction, Pickled, pack_function, pickled_function
 from starburst_common.drive import Driver
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleet import Fleet
@@ -43,6 +43,7 @@ _MOST_CALLS = 256  #: calls in a chunk
 _CHUNKS_AT_ONCE = 10  #: that are sent together: as many messages as a queue takes in a batch
 _WORTH = 1 / 40  #: of the work a chunk should hold: less costs more to send than it spreads over slots
 _FUNCTIONS_BYTES = 64 << 20  #: of functions whose stored form is remembered
+_UNSENT_BYTES = 256 << 20  #: of functions wait to be sent; what is beyond is pickled when its turn comes, as in a pool
 _FUNCTION_BYTES = 256 << 10  #: counted for each beside its pickle
 #: What is asked of a map as a whole. An executor's answers are futures, one a call.
 OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")
@@ -56,8 +57,14 @@ class _Function:
     state: State | None
     digest: bytes  #: of its pickle
     packed: PackedFunction | None
-    nbytes: int
+    size: int = 0  #: of its pickle
     key: str = ""  #: once it is stored, in place of what was packed
+    waiting: int = 0  #: calls of it that are to be sent
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes here."""
+        return self.size + _FUNCTION_BYTES
 
 
 class StarburstExecutor(Executor):
@@ -98,7 +105,8 @@ class StarburstExecutor(Executor):
         self._moved = threading.Condition()
         self._pending: deque[tuple[Future[Any], _Function, tuple[Any, ...], dict[str, Any]]] = deque()
         self._sent: dict[int, Future[Any]] = {}
-        self._functions: dict[int, _Function] = {}  # by id, in the order of their last use
+        self._functions: dict[int, _Function] = {}  # by id, in the order in which they were packed
+        self._unsent = 0  # bytes of functions of which calls wait
         self._packing = threading.Lock()
         self._shut = self._soon = False
         self._beginning = False  # a thread begins the run, which may take as long as building an image
@@ -149,6 +157,9 @@ class StarburstExecutor(Executor):
             begins = self._run is None and not self._beginning
             self._beginning = self._beginning or begins
             self._pending.append((future, function, args, kwargs))
+            if not function.waiting:
+                self._unsent += function.size
+            function.waiting += 1
             self._moved.notify_all()
         if begins:
             self._begin()
@@ -293,11 +304,15 @@ class StarburstExecutor(Executor):
                 )
                 count = min(count, self._options.chunk_size or count)
                 taken = deque(self._pending.popleft() for _ in range(min(count, len(self._pending))))
+                for _, function, *_ in taken:
+                    function.waiting -= 1
+                    if not function.waiting:
+                        self._unsent -= function.size
             try:
                 while taken:
-                    future, fn, args, kwargs = taken.popleft()
+                    future, function, args, kwargs = taken.popleft()
                     if future.set_running_or_notify_cancel():
-                        self._send_one(future, fn, (args, kwargs))
+                        self._send_one(future, function, (args, kwargs))
             finally:
                 with self._moved:  # what cannot be sent any more is told so with all that wait
                     self._pending.extendleft(reversed(taken))
@@ -308,28 +323,43 @@ class StarburstExecutor(Executor):
         """A call that cannot be sent is its future's failure; that nothing can be sent is the run's."""
         index = self._feed.fed
         self._sent[index] = future
-        if function.packed is not None:
-            function.key, function.packed = self._feed.function(function.packed), None
+        try:
+            packed = function.packed
+            if not function.key and packed is None:
+                packed = self._pack(function.fn, call)
+        except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
+            del self._sent[index]
+            future.set_exception(error)
+            return
+        if packed is not None:
+            function.key, function.packed = self._feed.function(packed), None
         try:
             self._feed.add(function.key, call)
-        except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
+        except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, BadInput):
                 raise
             del self._sent[index]
             future.set_exception(error)
 
+    def _pack(self, fn: Callable[..., Any], first: Any, known: Pickled | None = None) -> PackedFunction:
+        options = self._options
+        known = known or pickled_function(fn, options.retry_on, options.initializer, options.initargs)
+        return pack_function(fn, style="call", retry_on=options.retry_on, samples=[first], known=known)
+
     def _as_it_is(self, fn: Callable[..., Any], first: Any) -> _Function:
         """A function in its present state, which is pickled if it is another one than at its last call."""
         state, known = State.of(fn), self._functions.get(id(fn))
-        if known is None or state is None or known.state != state:
-            options = self._options
-            pickled = pickled_function(fn, options.retry_on, options.initializer, options.initargs)
-            digest = hashlib.sha256(pickled.pickle).digest()
-            if known is not None and known.digest == digest:
-                known.state = state
-            else:
-                packed = pack_function(fn, style="call", retry_on=options.retry_on, samples=[first], known=pickled)
-                known = _Function(fn, state, digest, packed, packed.nbytes + _FUNCTION_BYTES)
+        if known is not None and state is not None and known.state == state:
+            return known
+        if self._unsent > _UNSENT_BYTES:
+            return _Function(fn, None, b"", None)
+        options = self._options
+        pickled = pickled_function(fn, options.retry_on, options.initializer, options.initargs)
+        digest = hashlib.sha256(pickled.pickle).digest()
+        if known is not None and known.digest == digest:
+            known.state = state
+            return known
+        known = _Function(fn, state, digest, self._pack(fn, first, pickled), len(pickled.pickle))
         with self._packing:
             self._functions.pop(id(fn), None)
             let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)

@@ -266,7 +266,7 @@ _WORTHWHILE = 0.9  #: of the bytes are left, at most, of what is compressed
 
 
 def deflated(pickled: bytes, sources: bytes) -> bytes:
-    """A function's pickle as it is stored, with the sources of what goes by value of it; compressed if that saves much."""
+    """A function's pickle as it is stored, with the sources of what goes by value of it; compressed if that pays."""
     deflater = zlib.compressobj(1 if _shrinks(pickled) else 0)
     return b"".join(map(deflater.compress, (pickled, sources, _SOURCES.pack(len(sources))))) + deflater.flush()
 

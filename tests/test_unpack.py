@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,14 @@ def test_modules_that_are_too_much_are_told_before_anything_is_launched(files: i
     file = File(Path("x/data.bin"), "x/data.bin", Stamp(0, 0, size))
     with pytest.raises(BadInput, match=f"{said}.*starburstignore"):
         bundle_of({"x": Module((file,) * files)})
+
+
+def test_a_function_is_compressed_where_that_saves_something() -> None:
+    """Random numbers stay as they are, which costs a tenth; what shrinks does, also behind some that do not."""
+    noise = random.Random(1).randbytes(1 << 20)
+    assert (1 << 20) < len(deflated(noise, b"")) < (1 << 20) + 1000
+    assert len(deflated(noise + bytes(3 << 20), b"")) < (1 << 20) + 50_000
+    assert inflated(deflated(noise, b"sources")) == (noise, b"sources")
 
 
 def test_a_function_is_decompressed_within_bounds() -> None:

@@ -62,8 +62,8 @@ def tried(cell: Cell, place: Path, wheel: Path, folder: Path) -> Seen:
     try:
         carried_out([uv(), "venv", "--quiet", "--python", str(place), str(environment)], folder)
         carried_out([uv(), "pip", "install", "--quiet", "--python", str(python), named], folder)
-        for file in "work.py", "trial.py":
-            shutil.copy(_OURS / file, folder)
+        for file in _OURS / "work.py", _OURS / "trial.py", _OURS.parent / "kinds.py":
+            shutil.copy(file, folder)
         said = carried_out([str(python), "trial.py", cell.extra], folder, HOME=str(home))
     except Failed as error:
         return Seen(cell=cell, passed=False, seconds=time.monotonic() - began, said=str(error))

@@ -16,7 +16,7 @@ import work
 
 def main(extra: str) -> None:
     """Raises at the first thing that is not as it should be."""
-    for step in imported, mapped, failed, by_the_shell, BY_EXTRA[extra]:
+    for step in imported, mapped, failed, by_the_shell, defined, BY_EXTRA[extra]:
         print(f"trying: {step.__name__}", file=sys.stderr)
         step()
     shown = ["starburst-ecs", "cloudpickle", *SHOWN.get(extra, ())]
@@ -47,6 +47,13 @@ def mapped() -> None:
     assert os.getpid() not in {process for _, process in placed}, placed
     offset = 5
     assert starburst_map(lambda item: item + offset, range(10), workers=1, progress=False) == list(range(5, 15))
+
+
+def defined() -> None:
+    """Whatever a script defines, with the newest cloudpickle; where attrs and pydantic are, which it uses, too."""
+    if find_spec("attrs") and find_spec("pydantic"):
+        done = subprocess.run([sys.executable, "kinds.py"], capture_output=True, text=True, timeout=300, check=False)
+        assert (done.stdout, done.returncode) == ("", 0), done.stdout + done.stderr
 
 
 def failed() -> None:
