@@ -741,6 +741,55 @@ def test_a_flow_waits_for_what_it_left_running() -> None:
     assert [future.state.name for future in futures] == ["Completed"] * 3
 
 
+def load(what: str) -> None:
+    """Not a global of this module: a task's function has its own, as it goes by value."""
+    os.environ["LOADED"] = what
+
+
+@task
+def stands(name: str) -> str:
+    """Writes where it stands, and goes away; what the initializer has set."""
+    Path(name).write_text("here")
+    os.chdir("/")
+    return os.environ["LOADED"]
+
+
+@task
+def reads(name: str) -> str:
+    return Path(name).read_text()
+
+
+@task
+def forks(number: int) -> int:
+    """Leaves a fork of its process behind, and may end itself."""
+    if os.fork() == 0:
+        time.sleep(600)
+    if number == 1:
+        os._exit(3)
+    return number
+
+
+def test_a_task_stands_where_its_flow_does_and_hangs_nothing_by_its_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths are as with threads; an initializer is called first; only the run whose process ended crashes."""
+    monkeypatch.chdir(tmp_path)
+
+    @flow(task_runner=StarburstTaskRunner(workers=1, backend="local", initializer=load, initargs=("model",)))
+    def body() -> Any:
+        stood = stands.map(["a.txt", "b.txt"]).result()
+        futures = [reads.submit("none.txt"), *forks.map([0, 1, 2])]
+        for future in futures:
+            future.wait()
+        error = futures[0].result(raise_on_failure=False)
+        return stood, error.__notes__, [future.state.name for future in futures]
+
+    stood, notes, names = body()
+    assert stood == ["model", "model"] and (tmp_path / "b.txt").read_text() == "here"
+    assert f"stands in {tmp_path}" in notes[0]
+    assert names == ["Failed", "Completed", "Crashed", "Completed"]
+
+
 @pytest.mark.contract
 def test_cancelling_the_flows_runner_cancels_its_duplicates(tmp_path: Path) -> None:
     """Prefect cancels by the flow's own runner, of which the started one is a duplicate."""
