@@ -750,13 +750,11 @@ class Driver:
                 self.changed.notify_all()
 
     def _report(self, ended: Sequence[WorkerState], how: str) -> None:
-        """Tell of workers that ended so, with what they printed last; one that no other can better ends the run."""
+        """Tell of workers that ended so, with what they printed last."""
         for worker in ended:
             if worker.id in self._reported:
                 continue
             self._reported.add(worker.id)
-            if worker.end is WorkerEnd.UNSTARTABLE and not self._impossible:
-                self._impossible = worker.reason
             if len(self._reported) <= _REPORTED:
                 last = "\n".join(self._tail(worker.id).splitlines()[-_LAST_LINES:])
                 why = worker.reason or "nobody knows why"

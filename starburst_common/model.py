@@ -202,7 +202,7 @@ class WorkerEnd(StrEnum):
     OOM = "oom"  #: the whole worker was killed for memory
     CRASHED = "crashed"  #: it ended by itself, or was killed, and nobody knows why
     UNSTARTED = "unstarted"  #: it never began; another may
-    UNSTARTABLE = "unstartable"  #: it never began, and no other would
+    UNSTARTABLE = "unstartable"  #: it could not do its work, nor could another of its kind; of another kind may
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

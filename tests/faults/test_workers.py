@@ -18,9 +18,10 @@ import pytest
 
 from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
 from starburst_common.errors import EnvironmentMismatch, Unavailable
+from starburst_common.wire import WIRE_VERSION, misfit_exit
 from starburst_worker.duty import task_id
 from tests.calls import its_worker, wait_for
-from tests.faults.conftest import Bed, LocalBed, noting, on_both
+from tests.faults.conftest import AwsBed, Bed, LocalBed, noting, on_both
 
 
 def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
@@ -218,6 +219,32 @@ def test_workers_that_end_at_once_are_started_ever_later_and_end_the_run(
         assert again.results(timeout=300) == [3, 2, 1]
         again.wait()
         assert len(again._driver.fleet.states()) <= began + 2  # type: ignore[union-attr]
+
+
+def test_workers_of_another_release_are_waited_out(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while an upgrade is under way: the run says what it waits for, and goes on with workers of the right kind."""
+    backend = replace(bed.backend, lease_s=5.0)
+    with Cluster(workers=2, backend=backend, progress=False) as cluster:
+        bed.spoil_workers(monkeypatch, "", misfit_exit() + 1)
+        run = cluster.start(abs, range(-9, 0))
+        said = (
+            f"^waiting for workers: the last . ended .* a worker speaks wire version {WIRE_VERSION + 1} and was given"
+        )
+        bed.until(lambda: re.search(said, run.status().reason) is not None)
+        bed.mend_workers()
+        assert run.results(timeout=300) == [*range(9, 0, -1)]
+
+
+@pytest.mark.rest
+def test_an_image_that_is_pushed_late_costs_time_only(aws_bed: AwsBed) -> None:
+    """Workers that cannot pull it are tried ever later; what they wait for is told."""
+    with Cluster(workers=2, backend=replace(aws_bed.backend, lease_s=20.0), progress=False) as cluster:
+        aws_bed.aws.set(images=["another:*"])
+        run = cluster.start(abs, range(-9, 0))
+        said = "^waiting for workers: .*CannotPullContainerError.*correct the site's image, or push it"
+        aws_bed.until(lambda: re.search(said, run.status().reason) is not None)
+        aws_bed.aws.set(images=["*"])
+        assert run.results(timeout=300) == [*range(9, 0, -1)]
 
 
 @on_both
