@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
+from starburst_common.errors import BadInput, NoSpace, NotFound, Refused
 from starburst_common.model import FleetId
 from starburst_common.names import FLEETS, holders, ids
 from starburst_common.phrases import one_line, our_log, told
@@ -71,10 +71,10 @@ def local_at(home: Path, *, keep_days: float = 7) -> Backend:
     try:
         return local_backend(home, keep_days=keep_days)
     except (OSError, ValueError) as error:
-        if isinstance(error, BadInput):
+        if isinstance(error, BadInput | NoSpace):
             raise
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable(f"home={told(str(home))}: {error}: make room there, or set STARBURST_HOME") from None
+            raise NoSpace.on(str(home)) from None
         raise BadInput(
             f"home={told(str(home))} cannot be used: {one_line(str(error), 300)}: set STARBURST_HOME to a folder you "
             "own"

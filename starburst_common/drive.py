@@ -16,6 +16,7 @@ from starburst_common.errors import (
     CannotLaunch,
     Denied,
     Exists,
+    NoSpace,
     NotFound,
     Refused,
     RunStopped,
@@ -80,6 +81,7 @@ _PATIENCE_LEASES = 2
 _NOTICES_KEPT = 10  #: booked notices are deleted by so many
 _LISTING_SHARE = 0.03  #: of the driver's time goes into listings at most
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
+_FULL_S = 15.0  #: a worker that waits for space says so more often
 _TELL_S = 600.0  #: a driver says so often that it is there
 READ_S = 600.0  #: a run is kept for so long after somebody read its answers
 _READS = 3  #: so often a reader says in that time that it reads on
@@ -129,6 +131,8 @@ class Driver:
         self._silent = False  # another driver has ended the run, as far as can be told
         self._watch: Watch | None = None  # where another process feeds the run
         self._read_at = 0.0  # when its input was last looked for
+        self._full = (-math.inf, 0.0)  # when a worker last said so, and when we saw that
+        self.full = ""  #: where a worker has no space for its answers
         self._feed_waits = ""  # the outage that whoever feeds it here waits for
         self._launch_at = 0.0
         self._launch_waits = ""  # for what the last launch was told to wait
@@ -452,10 +456,14 @@ class Driver:
         """
         began = time.monotonic()
         listed: dict[Span, tuple[int, int]] = {}  # how many generations, and the size of the first
+        full_at, newest = -math.inf, -math.inf  # when a worker last said that it has no space, and when one settled
         for entry in self.backend.store.entries(self._names.outcomes):
+            if entry.key == self._names.full:
+                full_at = entry.written_at
             span = self._names.settled(entry.key)
             if span is None:
                 continue
+            newest = max(newest, entry.written_at)
             generations, size = listed.get(span, (0, entry.size))
             listed[span] = (generations + 1, size)
         unheard = frozenset(
@@ -464,6 +472,10 @@ class Driver:
             if generations > self._generations.get(span, int(self.ledger.settled(span)))
         )
         now = time.monotonic()
+        if full_at != self._full[0]:
+            self._full = (full_at, now)
+        waits = full_at > newest and now - self._full[1] < _FULL_S
+        self.full = str(NoSpace.on(self.backend.store.place)) if waits else ""
         self._list_at = now + max(self.backend.look_s / 2, (now - began) / _LISTING_SHARE)
         wanted = unheard & self._unheard if but_new else unheard
         self._unheard = unheard
@@ -731,7 +743,7 @@ class Driver:
         if self._dead and self.ledger.owed:
             queue = self.backend.queue.dead(work_queue(self.fleet.id))
             dead = f"{self._dead} messages that no worker could read or finish, in {queue}: the workers' logs say why"
-        return self._launch_waits or self._feed_waits or dead
+        return self.full or self._launch_waits or self._feed_waits or dead
 
     def _remember_waits(self) -> None:
         """For other processes, when it changes."""

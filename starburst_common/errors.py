@@ -45,6 +45,15 @@ class Unavailable(StarburstError, OSError):
     """A service cannot be reached, is throttled, or our credentials have expired: the same call may succeed later."""
 
 
+class NoSpace(Unavailable):
+    """A disk is full: whoever can wait does so, until there is room."""
+
+    @classmethod
+    def on(cls, home: str) -> NoSpace:
+        """In a home of this machine's backend; as it is said of what a run waits for, too."""
+        return cls(f"space in {home}: make room there, or set STARBURST_HOME to a folder on another disk")
+
+
 class Denied(StarburstError):
     """We are not allowed to, or have no credentials: somebody must grant it first."""
 

@@ -155,6 +155,11 @@ class RunNames:
         """The one outcome of the chunk with this span; a later generation where those before it are damaged."""
         return f"{self.outcomes}{span}.{generation}" if generation else f"{self.outcomes}{span}"
 
+    @property
+    def full(self) -> str:
+        """Written anew while a worker has no space for answers; empty, not sealed. Among outcomes, which are listed."""
+        return f"{self.outcomes}full"
+
     def settled(self, key: str) -> Span | None:
         """The span of an outcome of whichever generation, from its key; None for what is no key of ours."""
         with suppress(ValueError):

@@ -739,6 +739,8 @@ def _reason(driver: Driver, workers: int) -> str:
     if driver.ledger.complete or is_cancelled(driver.backend, driver.run, driver.leg):
         why = "every item is answered" if driver.ledger.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"
+    if driver.full and workers:
+        return f"waiting for {driver.full}"
     with suppress(NotFound, Refused):
         if what := bytes(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES)).decode(errors="replace"):
             return f"waiting for {what}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Condition, Lock
 from weakref import WeakSet, finalize
 
-from starburst_common.errors import BadInput, NotFound, StarburstError, Unavailable
+from starburst_common.errors import BadInput, NoSpace, NotFound, StarburstError, Unavailable
 from starburst_common.ports import Depth, Leased
 
 _SCHEMA = """
@@ -280,6 +280,8 @@ class LocalQueue:
             if db is not None:
                 db.close()  # whatever it was in the midst of
                 db = None
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise NoSpace.on(str(self._file.parent)) from error
             raise Unavailable(f"the queue in {self._file}: {error}") from error
         except sqlite3.DatabaseError as error:
             if db is not None:

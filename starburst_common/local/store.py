@@ -12,7 +12,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from starburst_common.clock import FolderClock
-from starburst_common.errors import Exists, NotFound, Refused, Unavailable
+from starburst_common.errors import Exists, NoSpace, NotFound, Refused, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 from starburst_common.trust import owner_only
@@ -113,6 +113,10 @@ class FolderObjects:
                     with suppress(FileNotFoundError):
                         for folder in reversed([each for each in place.parents if each.is_relative_to(self._folder)]):
                             folder.mkdir(mode=0o700, exist_ok=True)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise NoSpace.on(self.place) from error
+                    raise
                 finally:
                     draft.unlink(missing_ok=True)
 
@@ -159,6 +163,8 @@ def _speaking_of(key: str) -> Iterator[None]:
     """Raises what the system raises as one of our errors."""
     try:
         yield
+    except Unavailable:
+        raise
     except FileExistsError:
         raise Exists(f"{key} is already there") from None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from starburst_common.ports import ObjectStore
 from starburst_common.run import recovered
 from starburst_common.spec import Spec
 from tests.calls import wait_for
-from tests.faults.conftest import Bed, on_both
+from tests.faults.conftest import Bed, LocalBed, on_both
 
 
 def double(item: int) -> int:
@@ -83,3 +84,26 @@ def test_a_look_at_a_run_reads_no_values(bed: Bed, tmp_path: Path) -> None:
         assert counting.asked["get_range"] == 2 * len([*bed.backend.store.list(RunNames(run.id).outcomes)])
         go.touch()
         assert run.wait().state is RunState.SUCCEEDED
+
+
+def test_a_worker_without_space_is_what_a_run_waits_for(local_bed: LocalBed) -> None:
+    """Its driver and who else looks say so, with the folder and the setting that moves it, as long as it does."""
+    backend, go = local_bed.backend, local_bed.notes / "go"
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(partial(wait_for, str(go)), range(1))
+        full = RunNames(run.id).full
+
+        def waits() -> bool:
+            backend.store.put(full, b"")
+            return bool(run.status().reason)
+
+        local_bed.until(lambda: bool(run.status().workers))
+        local_bed.until(waits)
+        for reason in (run.status().reason, attach(run.id, backend=backend).status().reason):
+            assert reason.startswith(
+                f"waiting for space in {backend.store.place}: make room there, or set STARBURST_HOME"
+            )
+        backend.store.delete([full])
+        local_bed.until(lambda: not run.status().reason)
+        go.touch()
+        assert run.results() == [0]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from starburst_common.errors import NotFound, Refused
+from starburst_common.errors import NoSpace, NotFound, Refused, Unavailable
 from starburst_common.model import Batch, Buffer, Chunk, Failure, Outcome, RunId, Span, spans_of, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
@@ -85,12 +85,21 @@ class Settler:
             logs=part.logs,
         )
         body = outcome_parts(self._backend.key, RunNames(run).outcome(part.chunk.span), outcome)
-        if not create_outcome(self._backend, run, outcome.span, body):
+        if not self._create(run, outcome.span, body):
             winner = self.adopt(run, part.chunk)
             return () if winner is None else winner.rest
         self.send(run, rest)
         self._notify(run, outcome, body)
         return outcome.rest
+
+    def _create(self, run: RunId, span: Span, body: Sequence[Buffer]) -> bool:
+        """As `create_outcome`; that there is no space for it is said in a file that needs none."""
+        try:
+            return create_outcome(self._backend, run, span, body)
+        except NoSpace:
+            with suppress(Unavailable):
+                self._backend.store.put(RunNames(run).full, b"")
+            raise
 
     def adopt(self, run: RunId, chunk: Chunk) -> Outcome | None:
         """If the chunk has an outcome, do what its writer may have died before doing. Returns that outcome.
