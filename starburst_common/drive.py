@@ -37,6 +37,7 @@ from starburst_common.model import (
     WorkerState,
     joined,
     told_spans,
+    withdrawn,
     without,
 )
 from starburst_common.names import GENERATIONS, RunNames, made_at, work_queue
@@ -59,11 +60,20 @@ from starburst_common.reconcile import (
 )
 from starburst_common.sign import Watch
 from starburst_common.spec import is_cancelled, read_end
-from starburst_common.stored import find_outcome, items_stored, planned_chunk, planned_chunks, stored_summary
+from starburst_common.stored import (
+    create_outcome,
+    find_outcome,
+    items_stored,
+    planned_chunk,
+    planned_chunks,
+    stored_summary,
+    withdraw_items,
+)
 from starburst_common.wire import (
     Notice,
     chunk_message,
     document,
+    outcome_parts,
     read_notice,
     read_outcome,
     seal,
@@ -113,6 +123,7 @@ class Driver:
         self.reason = ""  #: why it ended early, or what it waits for
         self.ended_at: float | None = None  #: wall clock
         self.alive = 0
+        self.at_work = False  #: a worker's process is there
         self.input_lost = ""
         self.input_error: BaseException | None = None
         self.error: BaseException | None = None
@@ -204,6 +215,21 @@ class Driver:
             self._cancel.set()
             self.changed.notify_all()
         mark_cancelled(self.backend, self.run, self.leg)
+
+    def withdraw(self, spans: Sequence[Span]) -> None:
+        """Items, sent or about to be, that are not to begin any more: workers answer them so.
+
+        Where none is at work, this does. Calls that have begun are answered as ever.
+        """
+        withdraw_items(self.backend, self.run, spans)
+        with self.changed:
+            chunks = [] if self.at_work else [span for span in self.ledger.owed if not without(span, spans)]
+        for span in chunks:
+            outcome = Outcome(span=span, worker="", seconds=0.0, failures=tuple(withdrawn([span])))
+            create_outcome(
+                self.backend, self.run, span, outcome_parts(self.backend.key, self._names.outcome(span), outcome)
+            )
+            self._look_at(span)
 
     @property
     def ending(self) -> bool:
@@ -627,6 +653,7 @@ class Driver:
         row = self._barren_of(workers)
         with self.changed:
             self.alive = len(alive)
+            self.at_work = any(worker.phase is WorkerPhase.RUNNING for worker in alive)
         known = self._known()
         quiet = known.now - known.quiet_since > self.policy.resend_after_s
         depth = self.backend.queue.depth(work_queue(self.fleet.id), group=self.run) if known.owed and quiet else None

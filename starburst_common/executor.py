@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
@@ -23,10 +24,10 @@ from starburst_common.drive import Driver
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleet import Fleet
 from starburst_common.latest import let_go
-from starburst_common.model import Failure
+from starburst_common.model import Failure, FailureKind, spans_of
 from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
-from starburst_common.patience import at_exit
+from starburst_common.patience import at_exit, patiently
 from starburst_common.phrases import our_log
 from starburst_common.place import place_here
 from starburst_common.ports import Backend
@@ -67,16 +68,28 @@ class _Function:
         return self.size + _FUNCTION_BYTES
 
 
+class _Call(Future[Any]):
+    """A future that can be taken back after it was sent."""
+
+    def withdrawn(self) -> None:
+        """It never began: cancelled, as one that was not sent."""
+        with self._condition:
+            self._state = "PENDING"
+        self.cancel()
+        self.set_running_or_notify_cancel()
+
+
 class StarburstExecutor(Executor):
     """The standard executor on a fleet; takes the options of `starburst_map`, with `max_workers` for `workers`.
 
     Those about a map as a whole (return_exceptions, ordered, tolerate, progress) are refused: an executor's
     answers are futures, one a call, and a failure is its future's exception.
 
-    A future is RUNNING once its call is sent. Its function runs in the state that it has when the call is submitted,
-    and is stored anew only when that has changed; many waiting calls of one function share a message. A call whose
-    process dies fails alone with `WorkerLost`; the executor breaks (`BrokenExecutor`) only when workers cannot run at
-    all.
+    A future is RUNNING once its call is sent. `shutdown(cancel_futures=True)`, and whoever leaves the iteration of a
+    `map` early, withdraw what was sent and has not begun, too: those futures are cancelled. Its function runs in the
+    state that it has when the call is submitted, and is stored anew only when that has changed; many waiting calls of
+    one function share a message. A call whose process dies fails alone with `WorkerLost`; the executor breaks
+    (`BrokenExecutor`) only when workers cannot run at all.
     """
 
     def __init__(self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Any) -> None:
@@ -103,12 +116,15 @@ class StarburstExecutor(Executor):
         self._options, self._named, self._fleet = options, backend, fleet
         self._own_backend = not isinstance(backend, Backend)
         self._moved = threading.Condition()
-        self._pending: deque[tuple[Future[Any], _Function, tuple[Any, ...], dict[str, Any]]] = deque()
-        self._sent: dict[int, Future[Any]] = {}
+        self._pending: deque[tuple[_Call, _Function, tuple[Any, ...], dict[str, Any]]] = deque()
+        self._sent: dict[int, _Call] = {}
+        self._unwanted: list[Callable[[_Call], bool]] = []  # which of what is sent is to be withdrawn
+        self._withdrawn: set[int] = set()
         self._functions: dict[int, _Function] = {}  # by id, in the order in which they were packed
         self._unsent = 0  # bytes of functions of which calls wait
         self._packing = threading.Lock()
         self._shut = self._soon = False
+        self._over = False  # nothing is left to be answered
         self._beginning = False  # a thread begins the run, which may take as long as building an image
         self._broken: str = ""
         self._left = False  # who waited for its end was interrupted
@@ -137,7 +153,7 @@ class StarburstExecutor(Executor):
         """One call as a future."""
         if not callable(fn):
             raise BadInput(f"{fn!r} is not callable: give a function")
-        future: Future[Any] = Future()
+        future = _Call()
         function = None
         if not (self._broken or self._shut):
             try:
@@ -166,16 +182,30 @@ class StarburstExecutor(Executor):
         return future
 
     def map(
-        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """As the standard library's; with `chunksize` above 1, that many calls share one future."""
+        """As the standard library's; with `chunksize` above 1, that many calls share one future.
+
+        At most `buffersize` futures, if given, are there at a time; else all inputs are read at once. Whoever leaves
+        the iteration early, by an error, `break` or a timeout, withdraws all calls that have not begun.
+        """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout)
+        if buffersize is not None and not (isinstance(buffersize, int) and buffersize > 0):
+            kind = ValueError if isinstance(buffersize, int) else TypeError
+            raise kind(f"buffersize={buffersize!r:.80}: give a whole number above 0, or None")
+        until = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables, strict=False)
-        groups = iter(lambda: tuple(islice(calls, chunksize)), ())
-        return chain.from_iterable(super().map(partial(_call_each, fn), groups, timeout=timeout))
+        if chunksize > 1:
+            groups = iter(lambda: tuple(islice(calls, chunksize)), ())
+            values = self._mapped(partial(_call_each, fn), zip(groups), until, buffersize)
+            return (value for group in values for value in group)
+        return self._mapped(fn, calls, until, buffersize)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No more calls; with `wait`, return when every future is done and the workers are gone.
@@ -184,9 +214,12 @@ class StarburstExecutor(Executor):
         """
         with self._moved:
             self._shut = True
-            if cancel_futures:
-                for future, *_ in self._pending:
-                    future.cancel()
+            waiting = [future for future, *_ in self._pending]
+        if cancel_futures:
+            for future in waiting:
+                future.cancel()
+            self._withdraw(lambda _: True)
+        with self._moved:
             self._moved.notify_all()
         if wait:
             try:
@@ -199,6 +232,35 @@ class StarburstExecutor(Executor):
                 raise
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _mapped(
+        self, fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]], until: float | None, buffersize: int | None
+    ) -> Iterator[Any]:
+        """Submit the calls, or the first of them, now; the values as they are asked for."""
+        futures = deque(self.submit(fn, *call) for call in islice(calls, buffersize))
+
+        def values() -> Iterator[Any]:
+            try:
+                while futures:
+                    if buffersize is not None:
+                        futures.extend(self.submit(fn, *call) for call in islice(calls, 1))
+                    yield _first(futures, until)
+            finally:
+                going = {future for future in futures if not (future.cancel() or future.done())}
+                if going:
+                    self._withdraw(going.__contains__)
+                futures.clear()
+
+        return values()
+
+    def _withdraw(self, unwanted: Callable[[_Call], bool]) -> None:
+        """Have such calls withdrawn that were sent and have not begun, soon."""
+        with self._moved:
+            self._unwanted.append(unwanted)
+            self._moved.notify_all()
+        if self._driver is not None:
+            with self._driver.changed:
+                self._driver.changed.notify_all()
 
     def _begin(self) -> Run:
         """Begin the run, in the thread that came first; the others' calls wait, and fail as this does."""
@@ -264,15 +326,20 @@ class StarburstExecutor(Executor):
         """Pending calls in, chunks out."""
         try:
             while True:
+                self._say_withdrawn(driver)
                 with self._moved:
-                    self._moved.wait_for(lambda: self._pending or self._shut or self._broken)
+                    self._moved.wait_for(lambda: self._pending or self._shut or self._broken or self._unwanted)
+                    if self._unwanted and not self._broken:
+                        continue
                     if not self._pending or self._broken:
                         break
                 with driver.changed:
-                    driver.changed.wait_for(lambda: self._room(driver) > 0 or self._in_vain(driver))
+                    driver.changed.wait_for(lambda: self._room(driver) > 0 or self._in_vain(driver) or self._unwanted)
                     room = self._room(driver)
                     if self._in_vain(driver):
                         break
+                if self._unwanted:
+                    continue
                 self._send_some(driver, max(1, min(room, _CHUNKS_AT_ONCE)))
             if not self._in_vain(driver):
                 self._feed.end()
@@ -282,6 +349,26 @@ class StarburstExecutor(Executor):
         except BaseException as error:
             driver.input_failed(error)
         self._feed.stop(driver.input_lost)
+        while True:
+            with self._moved:
+                self._moved.wait_for(lambda: self._unwanted or self._over)
+                if self._over:
+                    return
+            self._say_withdrawn(driver)
+
+    def _say_withdrawn(self, driver: Driver) -> None:
+        """Tell workers of what is unwanted, where that was sent and is not answered."""
+        with self._moved:
+            unwanted, self._unwanted = self._unwanted, []
+        if unwanted:
+            sent = list(self._sent.items())
+            new = {index for index, future in sent if any(is_unwanted(future) for is_unwanted in unwanted)}
+            self._withdrawn = new | (self._withdrawn & {index for index, _ in sent})
+            if new:
+                try:
+                    patiently(lambda: driver.withdraw(spans_of(sorted(self._withdrawn))), self._feed.waits)
+                except (StarburstError, OSError) as error:
+                    _log.warning("calls that nobody wants any more go on: %s", error)
 
     def _in_vain(self, driver: Driver) -> bool:
         """Whether nobody takes more calls."""
@@ -319,7 +406,7 @@ class StarburstExecutor(Executor):
             self._feed.close_chunk()
         self._feed.flush()
 
-    def _send_one(self, future: Future[Any], function: _Function, call: Any) -> None:
+    def _send_one(self, future: _Call, function: _Function, call: Any) -> None:
         """A call that cannot be sent is its future's failure; that nothing can be sent is the run's."""
         index = self._feed.fed
         self._sent[index] = future
@@ -373,7 +460,9 @@ class StarburstExecutor(Executor):
             for index, value in run.answers():
                 future = self._sent.pop(index)
                 try:
-                    if isinstance(value, Failure):
+                    if isinstance(value, Failure) and value.kind is FailureKind.CANCELLED:
+                        future.withdrawn()
+                    elif isinstance(value, Failure):
                         future.set_exception(exception_of(value, run.id))
                     else:
                         future.set_result(value)
@@ -382,6 +471,8 @@ class StarburstExecutor(Executor):
         except BaseException as error:
             why = driver.reason or str(error)
         with self._moved:
+            self._over = True
+            self._moved.notify_all()
             if self._sent or self._pending or not self._shut:
                 self._broken = f"the executor cannot go on: {why} (run {run.id})"
                 self._moved.notify_all()
@@ -414,18 +505,28 @@ class StarburstExecutor(Executor):
 def calls_together(pending: int, *, slots: int, answered: int, slot_seconds: float, worth_s: float) -> int:
     """How many of the calls that wait go in one chunk: a fair share, or as many as are worth a message.
 
-    How long a call takes is guessed from those that were answered.
+    How long a call takes is guessed from those that were answered. Before there are any each goes alone: the answers of
+    a chunk come together, and nobody knows how soon.
 
     >>> calls_together(100, slots=2, answered=0, slot_seconds=0.0, worth_s=0.05)
-    13
+    1
     >>> calls_together(100, slots=2, answered=10, slot_seconds=0.02, worth_s=0.05)
     25
     >>> calls_together(100, slots=2, answered=10, slot_seconds=20.0, worth_s=0.05)
     13
     """
+    if not answered:
+        return 1
     share = -(-pending // (4 * slots))
     worth = int(worth_s * answered / slot_seconds) if slot_seconds > 0 else 0
     return min(max(share, worth, 1), _MOST_CALLS)
+
+
+def _first(futures: deque[Future[Any]], until: float | None) -> Any:
+    """The value of the first, which is kept by nobody then."""
+    value = futures[0].result(None if until is None else until - time.monotonic())
+    futures.popleft()
+    return value
 
 
 def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -130,7 +130,7 @@ class FailureKind(StrEnum):
     LOST = "lost"  #: its process died: exit, signal, or the whole worker
     SPOT = "spot"  #: the worker was taken back too often
     IMPORT = "import"  #: the worker's environment cannot run it
-    CANCELLED = "cancelled"  #: the run was cancelled or stopped first; never stored: it follows from how the run ended
+    CANCELLED = "cancelled"  #: the run was cancelled or stopped first, which is never stored; or its call withdrawn
     BUDGET = "budget"  #: the money ran out first; not told yet, as nothing stops at a budget
 
 
@@ -150,6 +150,21 @@ class Failure:
     def alike(self) -> tuple[str, str]:
         """What makes two failures the same to the circuit breaker."""
         return self.kind, self.error
+
+
+def withdrawn(spans: Iterable[Span], worker: str = "") -> list[Failure]:
+    """The answers of calls that are not to begin any more."""
+    return [
+        Failure(
+            index=index,
+            kind=FailureKind.CANCELLED,
+            error="ItemCancelled",
+            message="withdrawn before it began",
+            worker=worker,
+        )
+        for span in spans
+        for index in range(span.lo, span.hi)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,6 +208,11 @@ class RunNames:
         return names
 
     @property
+    def withdrawn(self) -> str:
+        """Which items are not to begin any more, as far as they are sent; not sealed."""
+        return f"{self.folder}withdrawn"
+
+    @property
     def waits(self) -> str:
         """What the run waits for, in words; empty when for nothing. Not sealed."""
         return f"{self.folder}waits"
@@ -229,7 +234,7 @@ class RunNames:
 
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
-        late = (self.feeding, self.waits, self.driven, self.expires, self.report)
+        late = (self.feeding, self.waits, self.withdrawn, self.driven, self.expires, self.report)
         return key in late or key.startswith(
             (self.outcomes, self.retries, f"{self.folder}suspects/", f"{self.folder}cancel")
         )

@@ -26,6 +26,8 @@ from starburst_common.wire import (
 
 _log = our_log()
 
+_SPANS = 100_000  #: that are withdrawn together; what is beyond begins all the same
+
 
 def find_outcome(backend: Backend, run: RunId, span: Span) -> tuple[Outcome, Buffer]:
     """A chunk's outcome, and its bytes.
@@ -80,6 +82,20 @@ def create_outcome(backend: Backend, run: RunId, span: Span, body: Buffer | Sequ
             except Refused as error:
                 _log.warning("%s is answered again: %s", key, error)
     raise Refused(f"{names.outcome(span)}: {GENERATIONS} of them were damaged; refused")
+
+
+def withdraw_items(backend: Backend, run: RunId, spans: Sequence[Span]) -> None:
+    """Say which items are not to begin any more, in place of what was said before; who writes is who feeds the run."""
+    backend.store.put(RunNames(run).withdrawn, " ".join(map(str, spans[:_SPANS])).encode())
+
+
+def withdrawn_items(backend: Backend, run: RunId) -> tuple[Span, ...]:
+    """The items that are not to begin any more; none where that is no list of spans."""
+    try:
+        text = bytes(backend.store.get(RunNames(run).withdrawn, SMALL_BYTES)).decode()
+        return tuple(map(Span.parse, text.split()))
+    except (NotFound, Refused, ValueError):
+        return ()
 
 
 def items_stored(backend: Backend, run: RunId) -> int | None:

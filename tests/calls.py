@@ -56,6 +56,12 @@ def note(file: str, value: Any = None) -> Any:
     return value
 
 
+def note_slowly(file: str, value: Any) -> Any:
+    """Note a call in a file, and take some time."""
+    time.sleep(0.05)
+    return note(file, value)
+
+
 def wait_for(file: str, value: Any = None) -> Any:
     """The value, once the file is there; notes that it waits in another."""
     Path(f"{file}.started").touch()

@@ -74,6 +74,14 @@ def shared(make: Make) -> Iterator[Executor]:
         yield executor
 
 
+def until(there: Callable[[], bool]) -> None:
+    """Wait for something to be so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 class Gate:
     """A call that runs until it is let go."""
 
@@ -83,10 +91,7 @@ class Gate:
     def hold(self, executor: Executor, value: Any = None) -> Future[Any]:
         """Submit the call and wait until it runs."""
         future = executor.submit(calls.wait_for, str(self._file), value)
-        until = time.monotonic() + PATIENCE_S
-        while not Path(f"{self._file}.started").exists():
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        until(Path(f"{self._file}.started").exists)
         return future
 
     def open(self) -> None:
@@ -420,6 +425,61 @@ def test_shutdown_may_cancel_what_is_pending(make: Make, gate: Gate) -> None:
     cancelled = [future.cancelled() for future in futures]
     assert cancelled == sorted(cancelled)
     assert [future.result(0) for future in futures if not future.cancelled()] == list(range(cancelled.count(False)))
+
+
+def test_shutdown_withdraws_what_was_sent_and_has_not_begun(make: Make, gate: Gate, tmp_path: Path) -> None:
+    """What runs is answered; nearly all others are cancelled, and none of those is run."""
+    executor, noted = make(1), tmp_path / "noted"
+    assert executor.submit(calls.note, str(noted), 0).result(PATIENCE_S) == 0
+    held = gate.hold(executor, "held")
+    futures = [executor.submit(calls.note_slowly, str(noted), 1) for _ in range(300)]
+    until(futures[0].running)
+    executor.shutdown(wait=False, cancel_futures=True)
+    gate.open()
+    assert held.result(PATIENCE_S) == "held"
+    until(lambda: all(future.done() for future in futures))
+    ran = [future for future in futures if not future.cancelled()]
+    assert len(ran) < 150
+    assert len(noted.read_text()) == 1 + len(ran)
+
+
+@pytest.mark.parametrize("way", ["error", "close", "timeout"])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_who_leaves_a_map_early_withdraws_its_calls(shared: Executor, tmp_path: Path, way: str, chunksize: int) -> None:
+    """By an error, by closing it or for want of time: few of its calls are run, and other calls go on."""
+    noted, other = tmp_path / "noted", shared.submit(calls.after, 0.2, "other")
+    files, timeout = [str(noted)] * 1000, 0.5 if way == "timeout" else None
+
+    def leave() -> None:
+        for _ in shared.map(calls.note_slowly, files, range(1000), timeout=timeout, chunksize=chunksize):
+            if way == "error":
+                raise KeyError
+
+    if way == "close":
+        got = shared.map(calls.note_slowly, files, range(1000), chunksize=chunksize)
+        assert next(got) == 0
+        got.close()  # type: ignore[attr-defined]
+    else:
+        with pytest.raises((KeyError, TimeoutError)):
+            leave()
+    assert other.result(PATIENCE_S) == "other"
+    assert [shared.submit(calls.add, number).result(PATIENCE_S) for number in range(5)] == [*range(5)]
+    assert len(noted.read_text() if noted.exists() else "") < 500
+
+
+def test_map_reads_no_more_than_its_buffer(shared: Executor) -> None:
+    """With `buffersize`, inputs are read as their values are asked for; without, all at once."""
+    if not isinstance(shared, StarburstExecutor) and sys.version_info < (3, 14):
+        buffersize: dict[str, int] = {}
+    else:
+        buffersize = {"buffersize": 3}
+    read: list[int] = []
+    numbers = (read.append(number) or number for number in range(20))  # type: ignore[func-returns-value]
+    got = shared.map(calls.add, numbers, **buffersize)
+    assert len(read) == (3 if buffersize else 20)
+    assert next(got) == 0
+    assert len(read) == (4 if buffersize else 20)
+    assert list(got) == [*range(1, 20)]
 
 
 def test_nothing_can_be_submitted_after_shutdown(make: Make) -> None:

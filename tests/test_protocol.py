@@ -29,6 +29,8 @@ from starburst_common.fleet import Fleet
 from starburst_common.local.queue import LocalQueue
 from starburst_common.model import (
     Batch,
+    Failure,
+    FailureKind,
     FleetId,
     RunState,
     Span,
@@ -138,6 +140,8 @@ class PlayedRunner(Runner):
                 return Ended.DRAINED
             elif choice == 4:
                 self._settle_large(turn)
+            elif choice == 5 and turn.work.known.withdrawn:
+                self._withdraw(turn, turn.open()[0].lo)
             else:
                 index = turn.open()[0].lo
                 part = turn.part_of(index)
@@ -211,8 +215,9 @@ class Worker:
 class World:
     """One run from its beginning to its end."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.stage = folder, Stage()
+    def __init__(self, folder: Path, style: str) -> None:
+        self.folder, self.stage, self.style = folder, Stage(), style
+        self.withdrawn = 0  #: items, from the first on
         self.queue = LocalQueue(folder / "queue.sqlite3", clock=lambda: self.stage.now)
         self.store = Store(MemoryStore(), "memory")
         self.backend = Backend(
@@ -247,7 +252,7 @@ class World:
         feed = begin(self.fleet, self.spec, planned=driver.plan, over=lambda: None)
         self.stage.add("reader", self.read)
         try:
-            function = feed.function(pack_function(double, style="one", retry_on=(), samples=[]))
+            function = feed.function(pack_function(double, style=self.style, retry_on=(), samples=[]))
             for item in range(ITEMS):
                 feed.add(function, item)
                 if feed.open_items == ITEMS // 2:
@@ -283,6 +288,12 @@ class World:
             self.resumed = True
             self.read()
 
+    def withdraw(self) -> None:
+        """The feeder wants no more answers of some items, while it lives."""
+        if self.drivers[0].error is None:
+            self.withdrawn = ITEMS - 2
+            self.drivers[0].withdraw([Span(0, self.withdrawn)])
+
     def damage(self, chosen: int) -> None:
         """What a disk may do to an outcome, between any two calls."""
         if keys := sorted(self.store.list(RunNames(self.run).outcomes)):
@@ -313,16 +324,21 @@ class World:
         assert self.cancelled or end["state"] != RunState.CANCELLED
         anew = recovered(self.backend, self.spec)
         anew.over(end)
-        told = Counter(index for index, value in self._answers(anew) if value == double(index))
+        told = Counter(index for index, value in self._answers(anew) if self._is_right(index, value))
         assert set(told.values()) <= {1}
         if end["state"] != RunState.CANCELLED:
-            assert end["state"] == RunState.SUCCEEDED
+            assert end["state"] == RunState.SUCCEEDED or self.withdrawn
             assert end["answered"] == ITEMS
             if not self.damaged:  # else its last answers may have been damaged after they were heard of
                 assert sorted(told) == list(range(ITEMS))
                 assert anew.ledger.complete
             lost = [item for span in anew.lost() for item in range(span.lo, span.hi)]
             assert sorted([*told, *lost]) == list(range(ITEMS))
+
+    def _is_right(self, index: int, value: Any) -> bool:
+        if isinstance(value, Failure):
+            return value.kind is FailureKind.CANCELLED and index < self.withdrawn
+        return bool(value == double(index))
 
     def _answers(self, driver: Driver) -> Iterator[tuple[int, Any]]:
         for settled in driver.ledger.spans():
@@ -335,10 +351,10 @@ class World:
                     yield index, value
 
 
-def played(choices: Sequence[int], damages: bool = False, resumes: bool = False) -> None:
+def played(choices: Sequence[int], damages: bool = False, resumes: bool = False, withdraws: bool = False) -> None:
     """One run, in the order that the choices say; when those are used up, all go on by turns until it is over."""
     with tempfile.TemporaryDirectory() as folder:
-        run = World(Path(folder))
+        run = World(Path(folder), "call" if withdraws else "one")
         stage, deaths = run.stage, 0
         try:
             for choice in choices:
@@ -353,6 +369,8 @@ def played(choices: Sequence[int], damages: bool = False, resumes: bool = False)
                     stage.add("canceller", run.cancel)
                 if resumes and choice % 32 == 31:
                     stage.add(*(("resumer", run.resume) if choice % 64 == 63 else ("canceller", run.cancel)))
+                if withdraws and choice % 16 == 15 and run.drivers:
+                    stage.add("withdrawer", run.withdraw)
                 if damages and choice % 64 == 63 and read_end(run.backend, run.run) is None:
                     run.damage(choice // 64)
                 stage.step(actor, move, choice // 8 % 8, sleep_s=LEASE_S + 1)
@@ -394,14 +412,15 @@ def fails(choices: list[int], *more: bool) -> bool:
     return False
 
 
-def search(seeds: Iterable[int], *, damages: bool = False, resumes: bool = False) -> None:
+def search(seeds: Iterable[int], *, damages: bool = False, resumes: bool = False, withdraws: bool = False) -> None:
     """Raises the reduced story of the first seed that fails."""
     for seed in seeds:
         chance = random.Random(seed)
         choices = [chance.randrange(1 << 16) for _ in range(chance.randrange(20, 300))]
-        if fails(choices, damages, resumes):
+        more = (damages, resumes, withdraws)
+        if fails(choices, *more):
             try:
-                played(reduced(choices, damages, resumes), damages, resumes)
+                played(reduced(choices, *more), *more)
             except AssertionError as error:
                 error.add_note(f"seed {seed}")
                 raise
@@ -422,9 +441,15 @@ def test_a_run_is_cancelled_and_resumed_in_any_order() -> None:
     search(range(30), resumes=True)
 
 
+def test_items_are_withdrawn_in_any_order() -> None:
+    """Whoever has begun, sleeps or dies: each has one answer, its value or that it was withdrawn, and the run ends."""
+    search(range(20), withdraws=True)
+
+
 @pytest.mark.rest
 def test_every_item_is_answered_once_in_many_more_orders() -> None:
     """The same, longer."""
     search(range(60, 600))
     search(range(60, 400), damages=True)
     search(range(60, 400), resumes=True)
+    search(range(60, 400), withdraws=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -133,6 +133,36 @@ def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> No
                 future.result()
         assert not futures[3].done()
         Path(go).touch()
+
+
+class Held:
+    """Holds up whoever pickles it until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = Event()
+
+    def __reduce__(self) -> Any:
+        self.go.wait(120)
+        return int, ()
+
+
+def test_calls_sent_with_the_one_that_runs_are_withdrawn_while_it_does(bed: Bed) -> None:
+    """Nobody who waits for them waits for that one too, and none of them, nor of those behind, is run."""
+    go, held, note = f"{bed.notes}.go", Held(), noting(bed.notes)
+    with StarburstExecutor(workers=1, chunk_size=200, backend=bed.backend) as executor:
+        assert executor.submit(abs, -1).result() == 1
+        first = executor.submit(abs, held)
+        futures = [executor.submit(wait_for, go), *(executor.submit(note, number) for number in range(600))]
+        held.go.set()
+        assert first.result() == 0
+        bed.until(Path(f"{go}.started").exists)
+        executor.shutdown(wait=False, cancel_futures=True)
+        bed.until(futures[1].done)
+        assert not futures[0].done()
+        Path(go).touch()
+    assert futures[0].exception() is None
+    assert all(future.cancelled() for future in futures[1:])
+    assert not bed.calls()
 
 
 @on_both

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.errors import Refused
-from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, without
+from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, withdrawn, without
 from starburst_common.wire import Fields, Frame
 from starburst_worker.board import DRAIN, GO, NO_NEW, Board
 from starburst_worker.guard import Guards
@@ -63,6 +63,11 @@ class Work:
     files: Path | None = None  #: what was sent to lie where its items stand
     fetched_at: float = field(default_factory=time.monotonic)
 
+    @property
+    def calls(self) -> bool:
+        """Whether its items are an executor's calls, which may be withdrawn."""
+        return self.function.style == "call"
+
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
@@ -80,6 +85,7 @@ class Turn:
     killed_why: str = ""
     ask: int = GO
     asked_at: float = 0.0
+    withdraws: bool = False  #: that was asked for the sake of items that are withdrawn
     watched: tuple[int, float] = (-1, 0.0)  #: the attempt that is running and since when
     false_starts: int = 0
     settled: int = 0  #: items in front of the part that were settled before it, since they were large
@@ -210,10 +216,10 @@ class Runner:
             return 0.0 if elapsed < _TICK_S else math.inf
         return elapsed / ran * (span.hi - span.lo - ran)
 
-    def current_run(self) -> RunId | None:
-        """Whose chunk is being run."""
+    def current(self) -> tuple[RunId, bool] | None:
+        """Whose chunk is being run, and whether it is an executor's."""
         turn = self._turn
-        return None if turn is None else turn.work.run
+        return None if turn is None else (turn.work.run, turn.work.calls)
 
     def serve(self, work: Work, settle: Settle) -> None:
         """Run a chunk to its end. `settle` is called once for each part, with the chunks that are to be sent for its
@@ -228,12 +234,14 @@ class Runner:
         )
         self._turn = turn
         try:
+            self._withdraw(turn)
             while turn.open():
                 ended = self._attempt(turn, settle)
                 if ended is Ended.DROPPED:
                     return
                 if ended is Ended.DRAINED:
                     break
+                self._withdraw(turn)
             for part in turn.parts:
                 rest = [work.chunk.narrowed(span, deaths=work.chunk.deaths) for span in part.open()]
                 part.seconds += time.monotonic() - turn.began if part is turn.parts[0] else 0.0
@@ -244,7 +252,7 @@ class Runner:
     def _attempt(self, turn: Turn, settle: Settle) -> Ended:
         slot = self.slot = self.slot or Slot(self._number, self._scratch, self._guards)
         slot.board.begin()
-        turn.ask, turn.killed, turn.watched = GO, None, (-1, 0.0)
+        turn.ask, turn.killed, turn.watched, turn.withdraws = GO, None, (-1, 0.0), False
         options, place = turn.work.known.spec["options"], turn.work.known.spec["place"]
         suspects = set(turn.crashes) | set(turn.timeouts)
         todo = turn.open()
@@ -372,6 +380,14 @@ class Runner:
                 slot.close()
                 self.slot = None
                 return Ended.DRAINED
+        elif turn.ask == GO and self._withdrawable(turn, slot):
+            turn.ask, turn.withdraws = NO_NEW, True
+            slot.board.ask(NO_NEW)
+            turn.asked_at = now
+        elif turn.withdraws:
+            if now - turn.asked_at > 2 * _TICK_S:
+                turn.withdraws = False
+                self._withdraw(turn, slot.board.reached)
         elif turn.splittable and turn.ask == GO and items_s > self._chunk_s and self._unstarted(turn, slot):
             turn.ask = NO_NEW
             slot.board.ask(NO_NEW)
@@ -379,6 +395,19 @@ class Runner:
         elif turn.ask == NO_NEW and turn.splittable and now - turn.asked_at > 2 * _TICK_S:
             self._split(turn, settle, reached=slot.board.reached)
         return None
+
+    def _withdrawable(self, turn: Turn, slot: Slot) -> bool:
+        """Whether items are withdrawn that the slot has not begun, and would."""
+        return not (turn.crashes or turn.timeouts) and bool(_withdrawn(turn, slot.board.reached))
+
+    def _withdraw(self, turn: Turn, reached: int = -1) -> None:
+        """Answer what is withdrawn and has not begun; with `reached`, the slot begins nothing beyond that."""
+        for failure in withdrawn(_withdrawn(turn, reached), self._worker):
+            part = turn.part_of(failure.index)
+            assert part is not None
+            part.fail(failure)
+        if reached >= 0:
+            self._settle_parts(turn, [part for part in turn.parts if part.failures])
 
     def _unstarted(self, turn: Turn, slot: Slot) -> bool:
         return not turn.crashes and not turn.timeouts and slot.board.reached + 1 < turn.work.chunk.span.hi
@@ -410,7 +439,12 @@ class Runner:
 
     def _settle_large(self, turn: Turn) -> None:
         """Settle what is answered where that is much; the slot goes on with the others, as parts of their own."""
-        for part in [part for part in turn.parts if part.nbytes >= self._part_bytes]:
+        self._settle_parts(turn, [part for part in turn.parts if part.nbytes >= self._part_bytes])
+
+    @staticmethod
+    def _settle_parts(turn: Turn, parts: list[Part]) -> None:
+        """Settle what is answered of these; the slot goes on with the others, as parts of their own."""
+        for part in parts:
             left = part.open()
             if not left or len(left) > _MOST_PARTS:
                 continue
@@ -499,6 +533,16 @@ class Runner:
             part.fail(
                 Failure(index=index, kind=FailureKind(kind), error=error, message=message, worker=self._worker, **more)
             )
+
+
+def _withdrawn(turn: Turn, reached: int) -> list[Span]:
+    """Items without an answer behind one that are not to begin any more."""
+    return [
+        Span(max(span.lo, gone.lo, reached + 1), min(span.hi, gone.hi))
+        for gone in turn.work.known.withdrawn
+        for span in turn.open()
+        if max(span.lo, gone.lo, reached + 1) < min(span.hi, gone.hi)
+    ]
 
 
 def _told(failure: Fields) -> dict[str, str]:

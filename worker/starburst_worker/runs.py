@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from typing import Any
 
 from starburst_common.errors import NotFound
 from starburst_common.latest import let_go
-from starburst_common.model import RunId
+from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.place import Place
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.stored import withdrawn_items
 from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
 from starburst_worker.slot import FUNCTIONS_BYTES
@@ -44,6 +46,8 @@ class KnownRun:
     leg: int  #: the last one when we met it; whoever resumes it has another fleet
     over: bool
     looked_at: float
+    withdrawn: tuple[Span, ...] = ()  #: items that are not to begin any more
+    asked_at: float = -math.inf  #: when that was last looked for
     unfit: str = ""  #: why this worker cannot serve it
 
 
@@ -79,6 +83,12 @@ class Runs:
             )
             self._known[run] = known
             return known
+
+    def look_withdrawn(self, run: RunId, known: KnownRun) -> None:
+        """Look, now and then, which of an executor's calls it has withdrawn: other runs' items never are."""
+        if time.monotonic() - known.asked_at > self._backend.tick_s:
+            known.asked_at = time.monotonic()
+            known.withdrawn = withdrawn_items(self._backend, run)
 
     def over(self, run: RunId) -> bool:
         """Whether nobody wants its items any more, looked at now."""

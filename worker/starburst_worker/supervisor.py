@@ -19,7 +19,7 @@ from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
 from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersion
-from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId
+from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId, withdrawn, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import SMALL_BYTES, Backend, Leased
 from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
@@ -102,8 +102,11 @@ class Supervisor:
         servers = [threading.Thread(target=self._guarded(self._serve, runner)) for runner in self._runners]
         fetcher = threading.Thread(target=self._guarded(self._fetch), daemon=True)
         settler = threading.Thread(target=self._guarded(self._settle))
-        renewer = threading.Thread(target=self._guarded(self._every, self._renew), daemon=True)
-        looker = threading.Thread(target=self._guarded(self._every, self._look), daemon=True)
+        renew_s = self._duty.lease_s / 3
+        renewer = threading.Thread(target=self._guarded(self._every, renew_s, self._renew), daemon=True)
+        looker = threading.Thread(
+            target=self._guarded(self._every, min(renew_s, self._backend.tick_s), self._look), daemon=True
+        )
         for thread in (*servers, fetcher, settler, renewer, looker):
             thread.start()
         while any(thread.is_alive() for thread in servers):
@@ -254,7 +257,11 @@ class Supervisor:
             return None
         part: Part | None = None
         rest: list[Chunk] = []
-        if known.unfit:
+        if work.calls:
+            self._runs.look_withdrawn(work.run, known)
+        if not without(chunk.span, known.withdrawn):
+            part = Part(chunk=chunk, failures=withdrawn([chunk.span], self._duty.worker))
+        elif known.unfit:
             part = refuse(chunk, FailureKind.IMPORT, "EnvironmentMismatch", known.unfit, self._duty.worker)
         elif chunk.span.size == 1 and deaths >= _DEATHS_FAIL and (last := self._last_alone(work)):
             state = self._backend.compute.ended(self._duty.fleet, last)
@@ -385,9 +392,9 @@ class Supervisor:
         else:
             self._backend.queue.extend(self._work_queue, [receipt], again_s)
 
-    def _every(self, do: Callable[[], None]) -> None:
-        """Do it at a third of the lease, until all is settled."""
-        while not self._done.wait(self._duty.lease_s / 3):
+    def _every(self, seconds: float, do: Callable[[], None]) -> None:
+        """Do it so often, until all is settled."""
+        while not self._done.wait(seconds):
             do()
 
     def _renew(self) -> None:
@@ -408,9 +415,11 @@ class Supervisor:
             _log.warning("lost %d leases: whoever has them now may run their items again", len(lost))
 
     def _look(self) -> None:
-        for run in {runner_run for runner in self._runners if (runner_run := runner.current_run())}:
+        for run, calls in {of for runner in self._runners if (of := runner.current())}:
             with suppress(Unavailable):  # it is looked at again
-                self._runs.run(run)
+                known = self._runs.run(run)
+                if calls and known is not None:
+                    self._runs.look_withdrawn(run, known)
 
     def _let_go(self) -> None:
         """Messages that were still being fetched when we had to go are somebody else's at once."""
