@@ -79,9 +79,10 @@ def report_page(
         failed=len(failures),
         workers=_workers(settled)[:_WORKERS],
         slowest=sorted(parts, key=lambda part: -part.each_s)[:_SLOWEST],
-        chunks=[[part.lo, part.hi, visible(part.worker), round(part.each_s, 6)] for part in parts[:_CHUNKS]],
+        chunks=[[part.lo, part.hi, visible(part.worker), each_text(part.each_s)] for part in parts[:_CHUNKS]],
         lookup_to=parts[_CHUNKS].lo if len(parts) > _CHUNKS else None,
         duration=duration,
+        each=each_text,
     )
 
 
@@ -147,6 +148,17 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def each_text(seconds: float) -> str:
+    """How long an item takes, in one unit for each magnitude.
+
+    >>> [each_text(s) for s in (0.000231, 0.0123, 0.25, 64)]
+    ['0.23 ms', '12 ms', '0.25 s', '1 min 04 s']
+    """
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.2g} s" if seconds < 1 else duration(seconds)
 
 
 def elapsed_s(status: RunStatus) -> float:

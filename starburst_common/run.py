@@ -761,15 +761,17 @@ def _reading(backend: Backend, run: RunId) -> str:
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
-    """Hold a run that some process started, on any day before it expires.
+    """Hold a run that some process started, on any day before it expires; "last" is the newest that is kept.
 
     Nothing is driven until you wait for it or ask for its results; then this process drives it on if need be.
     Raises `NotFound`, or `BadInput` for what is no text.
     """
     from starburst_common.backends import open_backend
 
-    named = run_id_of(run_id)
     opened = open_backend(backend)
+    if run_id == "last" and (newest := next(read_runs(opened, run_ids(opened)), None)) is not None:
+        return newest
+    named = run_id_of(run_id)
     return Run(opened, Spec.find(opened, named), None)
 
 

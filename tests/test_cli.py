@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -289,9 +290,11 @@ def test_rows_of_a_table_are_dicts(shell: Shell, form: str) -> None:
     if form == "parquet":
         parquet.write_table(pa.Table.from_pylist(rows), source)
     elif form == "jsonl":
+        rows[1]["b"] += "z" * 200_000
         source.write_text("\ufeff" + "\n\n".join(map(json.dumps, rows)))
     else:
         rows = [{**row, "a": str(row["a"])} for row in rows]
+        rows[0]["b"], text = "x" * 200_000, text.replace("1,x", "1," + "x" * 200_000)
         if form == "csv":
             source.write_text(text, newline="")
         else:
@@ -339,6 +342,7 @@ def test_values_that_json_lacks_have_a_documented_form(shell: Shell) -> None:
     (odd,) = values(done.stdout)
     assert odd[:-1] == [0.5, [0, 1, 2], {"x": 1.0, "when": "2027-01-02"}, None, [1], {"[1, 2]": "a"}, "1j"]
     assert odd[-1] == ["0.10", "a", "b"]
+    assert json_text([timedelta(minutes=2), b"\x00\xff"]) == '[120.0, "AP8="]'
 
 
 def test_no_value_breaks_a_line() -> None:

@@ -82,7 +82,7 @@ def test_the_page_tells_how_a_run_stands() -> None:
     ):
         assert text in page
     assert "tags" not in page
-    assert embedded(page) == {"run": "run-1", "chunks": [[0, 5, "worker-0", 1.0], [5, 10, "worker-1", 2.0]]} | {
+    assert embedded(page) == {"run": "run-1", "chunks": [[0, 5, "worker-0", "1.0 s"], [5, 10, "worker-1", "2.0 s"]]} | {
         "failures": [],
         "to": None,
     }

@@ -15,6 +15,7 @@ from typing import Any
 from starburst_common.errors import BadInput
 
 STDIN = "-"
+_FIELD = 64 << 20  #: characters of a CSV's field; Python's own limit is 131,072
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
@@ -119,6 +120,7 @@ def _jsonl(lines: Iterable[bytes], name: str) -> Iterator[Any]:
 
 
 def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(_FIELD)  # of this process, which is ours
     rows = csv.reader((text for _, text in _decoded(lines, name)), strict=True)
     header: list[str] = []
     try:

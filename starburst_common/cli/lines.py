@@ -8,9 +8,10 @@ import math
 import os
 import stat
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
@@ -31,8 +32,8 @@ def plain(value: Any) -> Any:
     """A value as JSON can say it.
 
     numpy scalars and arrays (and all that has `tolist`) become numbers and lists, dataclasses objects, dates and times
-    ISO 8601 text, enum members their value, sets sorted lists, decimals, paths and UUIDs text; NaN and infinities,
-    which JSON lacks, null; anything else its `repr`.
+    ISO 8601 text, lengths of time seconds, bytes base64, enum members their value, sets sorted lists, decimals, paths
+    and UUIDs text; NaN and infinities, which JSON lacks, null; anything else its `repr`.
 
     >>> plain({"when": date(2027, 1, 2), 3: (Decimal("0.1"), float("nan"), {1}), "f": plain})["when"]
     '2027-01-02'
@@ -53,6 +54,10 @@ def plain(value: Any) -> Any:
         return [plain(each) for each in value]
     if isinstance(value, date | time):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b64encode(value).decode()
     if isinstance(value, Decimal | PurePath | UUID):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -107,7 +107,7 @@ def map_items(
     Results are JSON lines in the order of the items. A line is what the function returned, or null where an item
     failed (stderr says so, and the exit code is 1 unless it was tolerated); with --json it is {"item", "value"} or
     {"item", "failure"}. Values that JSON lacks: arrays become lists, sets sorted lists, dataclasses objects, dates ISO
-    8601 text, decimals, paths and UUIDs text, NaN null, anything else its repr.
+    8601 text, lengths of time seconds, bytes base64, decimals, paths and UUIDs text, NaN null, anything else its repr.
 
     A file is checked to its end before anything is launched. Stdin is answered while it is read, and a line that is
     wrong ends the run; with --detach it is checked like a file. Empty lines are skipped, values of a CSV are text.

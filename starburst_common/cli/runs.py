@@ -67,7 +67,8 @@ def runs(
         items = "?" if now.items is None else f"{now.items:,}"
         failed = f"{now.failed:,}" if now.failed else ""
         label = f"damaged: {now.reason}" if now.state is RunState.DAMAGED else run.label or run.function
-        took, cost = duration(elapsed_s(now)), usd_text(run.estimate(now).usd)
+        damaged = now.state is RunState.DAMAGED
+        took, cost = ("", "") if damaged else (duration(elapsed_s(now)), usd_text(run.estimate(now).usd))
         rows.append((str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time()), took, cost))
     width = width_of(sys.stdout)
     while len(names) > 6:
