@@ -19,20 +19,20 @@ def find_run(word: str, backend: str | Backend) -> Run:
     """
     opened = open_backend(backend)
     wanted = word if isinstance(word, Narrowed) else Narrowed(word)
-    try:
-        found_run = attach(str(word), backend=opened)
-    except NotFound:
-        known = run_ids(opened)
-    else:
-        if not wanted.fits(found_run):
-            raise NotFound(f"run {found_run.id} is there, and is none with {wanted.said}")
-        return found_run
     if word == "last":
-        newest = next(filter(wanted.fits, read_runs(opened, known)), None)
+        newest = next(filter(wanted.fits, read_runs(opened, run_ids(opened))), None)
         if newest is not None:
             return newest
         if wanted.said:
             raise NotFound(f"no run with {wanted.said}: `starburst runs` lists those there are")
+    try:
+        named = attach(str(word), backend=opened)
+    except NotFound:
+        known = run_ids(opened)
+    else:
+        if not wanted.fits(named):
+            raise NotFound(f"run {named.id} is there, and is none with {wanted.said}")
+        return named
     found = matches(word, known)
     if wanted.said:
         found = [each.id for each in read_runs(opened, [RunId(name) for name in found]) if wanted.fits(each)]
