@@ -18,11 +18,19 @@ from starburst_common.errors import StarburstError
 #: no width, surrogates, tags. A joiner between letters that need one (emoji, Persian, Hindi) is part of the text.
 _HIDDEN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
-    r"\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    r"\U000e0000-\U000e00ff]|(?<![^\x00-\u02ff])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u02ff\u200c\u200d])"
+    r"\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U00013430-\U0001345f\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e00ff]|(?<![^\x00-\u02ff])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u02ff\u200c\u200d])"
 )
 _BREAK = re.compile(r"\r\n?|\n")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
+_USERINFO = re.compile(r"(\w[\w+.-]{0,40}://)((?:[^/\s@]+@)+)")
+_QUERY = re.compile(
+    r"(://[^\s?#`\"<>]{1,500})\?((?:(?!,\w{1,9}://)[^\s#`\"<>])+)"
+)  #: in lists of addresses a comma ends one
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|^pass$|auth(?!or)|key|credential|session|jwt|^(.*[-_.])?sig(nature)?$", re.IGNORECASE
+)
+_NO_WORD = 16  #: a part of a query that is so long and no `name=value` is a secret itself
 
 
 def visible(text: str) -> str:
@@ -65,7 +73,8 @@ def oddity(error: Exception) -> str:
     >>> oddity(KeyError("name")), oddity(TypeError("a list in place of an object"))
     ("it lacks 'name'", 'a list in place of an object')
     """
-    return one_line(f"it lacks {error}" if isinstance(error, KeyError) else str(error), _ODD_MOST)
+    what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    return one_line(without_credentials(what), _ODD_MOST)
 
 
 @contextmanager
@@ -91,6 +100,32 @@ def shortened(text: str, most: int) -> str:
         return text
     kept = most - len(_left_out(len(text)))
     return f"{text[: kept // 2]}{_left_out(len(text) - kept)}{text[len(text) - (kept - kept // 2) :]}"
+
+
+def without_credentials(text: str) -> str:
+    """Text as it may be shown and kept: addresses without user and password, and without what a query has of secrets.
+
+    A mere user of ssh stays, for it is part of the address.
+
+    >>> without_credentials("https://me:secret@host/simple and git+https://token@host/x and ssh://git@host/y")
+    'https://host/simple and git+https://host/x and ssh://git@host/y'
+    >>> without_credentials("a @ https://host/a.zip?raw=1&token=x#sha256=1, https://host/b?X-Amz-Signature=1")
+    'a @ https://host/a.zip?raw=1#sha256=1, https://host/b'
+    """
+    text = _USERINFO.sub(
+        lambda found: found[0] if found[1].endswith("ssh://") and ":" not in found[2] else found[1], text
+    )
+    return _QUERY.sub(_without_secrets, text)
+
+
+def _without_secrets(query: re.Match[str]) -> str:
+    parts = re.split("[&;]", query[2])
+    kept = [part for part in parts if not _is_secret(*part.partition("="))]
+    return query[0] if len(kept) == len(parts) else query[1] + "?" * bool(kept) + "&".join(kept)
+
+
+def _is_secret(name: str, equals: str, value: str) -> bool:
+    return bool(_SECRET.search(name)) if equals else len(name) >= _NO_WORD
 
 
 def json_escaped(text: str) -> str:
@@ -144,14 +179,18 @@ def our_log(name: str = "starburst") -> logging.Logger:
 
 def _fit(record: logging.LogRecord) -> bool:
     if not record.args:
-        record.msg = visible_lines(str(record.msg))
+        record.msg = _fit_text(str(record.msg))
     elif isinstance(record.args, tuple):
         record.args = tuple(
-            visible_lines(str(each)) if isinstance(each, str | BaseException) else each for each in record.args
+            _fit_text(str(each)) if isinstance(each, str | BaseException) else each for each in record.args
         )
     if record.exc_info and not record.exc_text:
-        record.exc_text = visible_lines("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        record.exc_text = _fit_text("".join(traceback.format_exception(*record.exc_info)).rstrip())
     return True
+
+
+def _fit_text(text: str) -> str:
+    return without_credentials(visible_lines(text))
 
 
 def _left_out(count: int) -> str:

@@ -28,6 +28,7 @@ from starburst_common.cli import env as env_command
 from starburst_common.environment import Environment
 from starburst_common.environment.find import find_environment
 from starburst_common.environment.indexes import index_settings, indexes_of
+from starburst_common.environment.lines import sort_out
 from starburst_common.environment.projects import project_name
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
 from tests.indexes import Index, project, running_index, wheel
@@ -629,9 +630,20 @@ def test_credentials_go_nowhere(place: Path, tmp_path: Path, said: Said, monkeyp
         (place / "requirements.txt").write_text(f"--index-url {wrong}\nmine\n")
         with pytest.raises((BadInput, CannotBuild), match=r"40[13]|mine") as refused:
             find(place)
+        (place / "requirements.txt").write_text(f"--index-url {wrong}?x=1&private_token=hunter4\nmine\n")
+        with pytest.raises((BadInput, CannotBuild), match=r"mine") as refused_too:
+            find(place)
+    address = "https://me:hunter5@127.0.0.1:9/a-1.tar.gz?token=hunter6&raw=1"
+    kept = sort_out(f"a @ {address} --hash=sha256:{HASH}", python="3.11")
+    assert kept.requirements == (f"a @ https://127.0.0.1:9/a-1.tar.gz?raw=1 --hash=sha256:{HASH}",)
+    (place / "requirements.txt").write_text(f"a @ {address}\n")
+    with pytest.raises(Unavailable, match=r"https://127.0.0.1:9/a-1.tar.gz\?raw=1") as unreachable:
+        find(place)
     told = [
         repr(found),
         str(refused.value),
+        str(refused_too.value),
+        str(unreachable.value),
         *said.lines,
         *(path.read_text() for path in (tmp_path / "cache").iterdir()),
     ]

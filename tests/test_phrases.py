@@ -14,6 +14,8 @@ from prefect_starburst import artifacts
 from starburst_common import Failure, FailureKind, RunState, RunStatus, phrases
 from starburst_common.model import RunId
 
+#: Of the category of what formats, but signs that are seen: Arabic, Syriac and Kaithi.
+SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
 anything = st.text(
     st.one_of(
         st.characters(codec=None, exclude_categories=()),
@@ -24,7 +26,8 @@ anything = st.text(
 
 def hidden(text: str) -> list[str]:
     """The characters of it that a terminal does not show as themselves; joiners where letters need them are fine."""
-    return [each for each in text if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") and each not in "‌‍"]
+    kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return [each for each in text if unicodedata.category(each) in kinds and each not in f"‌‍{SIGNS}"]
 
 
 @given(anything)
@@ -74,6 +77,29 @@ def test_a_value_that_cannot_be_shown_is_named() -> None:
             raise RuntimeError
 
     assert phrases.told(Odd()) == "a Odd"
+
+
+HTTPS = "https://host/simple"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"{HTTPS}?token=secret", HTTPS),
+        (f"{HTTPS}?a=1&API_KEY=secret&b=2#sha256=1", f"{HTTPS}?a=1&b=2#sha256=1"),
+        (f"{HTTPS}?sv=1;sig=secret", f"{HTTPS}?sv=1"),
+        (f"{HTTPS}?X-Amz-Date=1&X-Amz-Signature=secret&X-Amz-Credential=secret", f"{HTTPS}?X-Amz-Date=1"),
+        (f"{HTTPS}?secretsecretsecret", HTTPS),
+        (f"`{HTTPS}?access_token=secret`: 403", f"`{HTTPS}`: 403"),
+        (f"{HTTPS}?password=secret,{HTTPS}?raw", f"{HTTPS},{HTTPS}?raw"),
+        ("git+https://me:secret@host/x@main?job-token=secret", "git+https://host/x@main"),
+        (f"{HTTPS}?ref=main&author=me&design=2", f"{HTTPS}?ref=main&author=me&design=2"),
+        ("what? key=1 and http://x", "what? key=1 and http://x"),
+    ],
+)
+def test_addresses_show_no_secrets(text: str, shown: str) -> None:
+    """Neither a user part's nor a query's; the rest of an address stays as it is."""
+    assert phrases.without_credentials(text) == shown
 
 
 def test_our_log_is_fit_for_any_handler(caplog: pytest.LogCaptureFixture) -> None:

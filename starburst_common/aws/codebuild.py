@@ -31,7 +31,7 @@ from starburst_common.image import context, oci
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.names import new_build_source
-from starburst_common.phrases import our_log
+from starburst_common.phrases import our_log, without_credentials
 from starburst_common.ports import Access
 
 _log = our_log("starburst.aws")
@@ -226,7 +226,9 @@ class _Log:
             try:
                 with speaking("logs:GetLogEvents"):
                     page = self._clients.logs.get_log_events(**asked, startFromHead=True, **since)
-                    lines = [_COLOUR.sub("", event["message"]).rstrip() for event in page["events"]]
+                    lines = [
+                        without_credentials(_COLOUR.sub("", event["message"]).rstrip()) for event in page["events"]
+                    ]
                     token = page["nextForwardToken"]
             except NotFound:  # it has not begun to print
                 return

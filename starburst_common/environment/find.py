@@ -20,11 +20,11 @@ from platformdirs import user_cache_path
 
 from starburst_common.environment import Environment, choose, freeze, locks
 from starburst_common.environment.indexes import index_settings
-from starburst_common.environment.lines import Lines, requirement, sort_out, without_credentials
+from starburst_common.environment.lines import Lines, requirement, sort_out
 from starburst_common.environment.locks import Asked
 from starburst_common.environment.projects import project_name
 from starburst_common.errors import BadInput, CannotBuild
-from starburst_common.phrases import our_log
+from starburst_common.phrases import our_log, without_credentials
 from starburst_common.steps import STEPS
 from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only, uv_believed
 

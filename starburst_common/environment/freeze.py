@@ -14,11 +14,11 @@ from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from starburst_common.environment.lines import OURS, without_credentials
+from starburst_common.environment.lines import OURS
 from starburst_common.environment.needs import Node, needed, reach
 from starburst_common.environment.resolve import compile_text, pin
 from starburst_common.errors import CannotBuild, StarburstError, Unavailable
-from starburst_common.phrases import ODD, oddity, one_line, our_log
+from starburst_common.phrases import ODD, oddity, one_line, our_log, without_credentials
 
 _log = our_log()
 _TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one

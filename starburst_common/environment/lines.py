@@ -13,10 +13,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from starburst_common.errors import BadInput
+from starburst_common.phrases import without_credentials
 
 OURS = "starburst-ecs"  #: never among the requirements: its part of an image comes by itself
 MACHINES = ("x86_64", "aarch64")  #: of workers
-_USERINFO = re.compile(r"(\w[\w+.-]{0,40}://)((?:[^/\s@]+@)+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +104,6 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
-
-
-def without_credentials(text: str) -> str:
-    """Text as it may be shown and kept; a mere user of ssh stays, for it is part of the address.
-
-    >>> without_credentials("https://me:secret@host/simple and git+https://token@host/x and ssh://git@host/y")
-    'https://host/simple and git+https://host/x and ssh://git@host/y'
-    """
-    return _USERINFO.sub(
-        lambda found: found[0] if found[1].endswith("ssh://") and ":" not in found[2] else found[1], text
-    )
 
 
 def _path(what: str) -> str:

@@ -15,10 +15,10 @@ from pathlib import Path
 import uv
 from packaging.utils import canonicalize_name
 
-from starburst_common.environment.lines import OURS, without_credentials
+from starburst_common.environment.lines import OURS
 from starburst_common.environment.pipconfig import from_pip
 from starburst_common.errors import BadInput, CannotBuild, StarburstError, Unavailable
-from starburst_common.phrases import shortened
+from starburst_common.phrases import shortened, without_credentials
 
 _ATTEMPTS, _ATTEMPTS_S = 12, 60.0  # constraints are dropped step by step so often, for so long; then all at once
 _MOST_S = 600.0  # for one answer of uv's

@@ -24,6 +24,7 @@ from starburst_common.errors import CannotBuild, Unavailable
 from starburst_common.image import context, wheels
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
+from starburst_common.phrases import without_credentials
 from starburst_common.ports import Access
 from starburst_common.trust import CACHE_INSTEAD, own_folder, owner_only
 
@@ -207,7 +208,7 @@ def _ensure_builder(env: Mapping[str, str]) -> None:
         said = done.stderr.strip() or said
         if done.returncode == 0:
             return
-    raise CannotBuild(f"docker's buildx cannot make its builder {_BUILDER}: {said}")
+    raise CannotBuild(f"docker's buildx cannot make its builder {_BUILDER}: {without_credentials(said)}")
 
 
 class _Told:
@@ -220,7 +221,7 @@ class _Told:
 
     def line(self, text: str) -> None:
         """One line of output."""
-        if not (text := _COLOURS.sub("", text).rstrip()):
+        if not (text := without_credentials(_COLOURS.sub("", text).rstrip())):
             return
         self._keep(f"{text}\n")
         if not text.startswith(_NOISE):
@@ -246,7 +247,7 @@ class _Told:
                 why = why or str(step.get("error", ""))
         self.line(unfinished)
         if why:
-            raise _EngineFailed(why)
+            raise _EngineFailed(without_credentials(why))
 
     def command(self, command: list[str], env: dict[str, str]) -> None:
         """A program's output. Raises `CannotBuild`."""

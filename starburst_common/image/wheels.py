@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
-from starburst_common.environment.lines import without_credentials
 from starburst_common.errors import CannotBuild
+from starburst_common.phrases import without_credentials
 
 #: as uv names them: for systems with glibc 2.28 of 2018, as Debian 10 and Red Hat 8 have it, or a later one
 PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
@@ -80,7 +80,7 @@ def install(
             f"{len(names)} package{'s' if len(names) > 1 else ''} without a wheel for Python {python} on {platform}: "
             f"{', '.join(names)}"
         )
-    raise CannotBuild(f"uv cannot install packages for {platform}:\n{without_credentials(said)}")
+    raise CannotBuild(f"uv cannot install packages for {platform}:\n{said}")
 
 
 def free_commands(prefix: Path) -> None:
@@ -122,7 +122,7 @@ def _installed(
     command += ["--no-installer-metadata", "--no-compile-bytecode", "--python", sys.executable, "--requirements", "-"]
     settings = {name: value for name, value in {**indexes, **os.environ}.items() if name not in _NOT_OURS}
     done = subprocess.run(command, input=text, text=True, capture_output=True, env=settings, check=False)
-    return done.returncode, done.stderr.strip()
+    return done.returncode, without_credentials(done.stderr.strip())
 
 
 def _lacking(folder: Path, line: str, platform: str, python: str, indexes: Mapping[str, str]) -> tuple[bool, str]:

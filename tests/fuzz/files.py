@@ -20,7 +20,7 @@ from starburst_common.clock import FolderClock, boot_id
 from starburst_common.config import ImageSettings, settings
 from starburst_common.environment import choose, find, freeze, locks, texts, uvlock
 from starburst_common.environment.indexes import index_settings
-from starburst_common.environment.lines import sort_out, without_credentials
+from starburst_common.environment.lines import sort_out
 from starburst_common.environment.locks import Asked
 from starburst_common.environment.pipconfig import from_pip
 from starburst_common.environment.projects import project_name
@@ -30,6 +30,7 @@ from starburst_common.image.docker import _settings as docker_settings
 from starburst_common.image.docker import _Told
 from starburst_common.local.compute import LocalCompute, worker_id
 from starburst_common.model import FleetId
+from starburst_common.phrases import without_credentials
 from starburst_common.ports import Access
 from starburst_common.toml import toml
 from starburst_worker.duty import Duty
