@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from starburst_common.bundle import Bundle
+from starburst_common.bundle import Bundle, tell_unfit
 from starburst_common.errors import StarburstError
 from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
@@ -43,6 +43,7 @@ def begin(
         patiently(lambda: fleet.hold(run), waits)
         patiently(lambda: backend.queue.ensure(RunNames(run).notices), waits)
         if files is not None:
+            tell_unfit(files.native, backend.machine)
             key = RunNames(run).files(files.digest)
             body = seal(backend.key, key, [files.archive])
             patiently(lambda: create_ours(backend.store, key, body), waits)

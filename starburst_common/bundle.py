@@ -53,6 +53,8 @@ _OURS, _GITS = ".starburstignore", ".gitignore"
 BUNDLE_BYTES = 1 << 30  #: a bundle's files have together at most
 BUNDLE_FILES = 100_000
 _LARGE_BYTES = 50 << 20
+_MACH_O = (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe")
+_ELF = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}  #: the field `e_machine`
 _RACY_S = 2.0  #: a file written so lately may change again without a trace in its times
 _STARS = 4  #: in a name of a pattern, and names that are two: each lets its time grow by the length once more
 _NAMED = 10  #: so many files are named in a line
@@ -65,6 +67,7 @@ class Bundle:
     digest: str
     archive: bytes
     modules: tuple[str, ...]
+    native: tuple[tuple[str, str], ...] = ()  #: its files of machine code, each with its kind of machine
 
 
 class Stamp(NamedTuple):
@@ -175,7 +178,7 @@ def bundle_of_files(paths: Iterable[Path], root: Path) -> Bundle:
 
 @lru_cache(maxsize=2)  # who submits a thousand lambdas has their modules read once
 def _zipped(names: tuple[str, ...], files: tuple[File, ...]) -> Bundle:
-    archive, content = io.BytesIO(), hashlib.sha256()
+    archive, content, native = io.BytesIO(), hashlib.sha256(), list[tuple[str, str]]()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         for file in files:
             try:
@@ -184,7 +187,43 @@ def _zipped(names: tuple[str, ...], files: tuple[File, ...]) -> Bundle:
                 continue
             content.update(f"{file.inside}\0{len(body)}\0".encode() + body)
             out.writestr(zipfile.ZipInfo(file.inside), body, zipfile.ZIP_DEFLATED)
-    return Bundle(digest=content.hexdigest()[:32], archive=archive.getvalue(), modules=names)
+            if machine := machine_of(body[:20]):
+                native.append((file.inside, machine))
+    digest = content.hexdigest()[:32]
+    return Bundle(digest=digest, archive=archive.getvalue(), modules=names, native=tuple(native))
+
+
+def machine_of(head: bytes) -> str:
+    """Of a file that begins so, the kind of machine that it is compiled for, as `uname -m` has it on Linux; or nothing.
+
+    >>> import os, sys
+    >>> machine_of(open("/proc/self/exe", "rb").read(20)) == os.uname().machine, machine_of(b"PK")
+    (True, '')
+    """
+    if head[:4] in _MACH_O:
+        return "macOS"
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return ""
+    number = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
+    return _ELF.get(number, f"machine {number} of ELF")
+
+
+@lru_cache(maxsize=256)
+def tell_unfit(native: tuple[tuple[str, str], ...], workers: str) -> None:
+    """Warn, once, of machine code that cannot run on workers of that kind, unless it is there for theirs too."""
+    fits = {_stem(name) for name, machine in native if machine == workers}
+    unfit = [(name, machine) for name, machine in native if machine != workers and _stem(name) not in fits]
+    if workers and unfit:
+        _log.warning(
+            "compiled for %s, and workers are %s, where it cannot be loaded: %s: compile it for those too and put it "
+            "beside, publish it as a package with wheels for both, or have workers of this kind (a site's "
+            "`architecture`)",
+            *(", ".join(sorted({machine for _, machine in unfit})), workers, _some([name for name, _ in unfit])),
+        )
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 @lru_cache(maxsize=256)

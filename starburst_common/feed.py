@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from starburst_common.bundle import Bundle
+from starburst_common.bundle import Bundle, tell_unfit
 from starburst_common.code import PackedFunction
 from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
@@ -118,6 +118,7 @@ class Feed:
     def _store(self, key: str, header: dict[str, Any], blob: Buffer, bundle: Bundle | None) -> None:
         store, secret = self._backend.store, self._backend.key
         if bundle is not None and (place := code_key(key, bundle.digest)) not in self._stored:
+            tell_unfit(bundle.native, self._backend.machine)
             archive = seal(secret, place, [bundle.archive])
             with suppress(Exists):
                 patiently(lambda: store.create(place, archive), self.waits)

@@ -315,6 +315,7 @@ class Backend:
     inline_bytes: int  #: items and outcomes up to so many bytes ride inside messages
     feeder_lost_s: float = 30.0  #: who feeds a run, and has given no sign of life for so long, is dead
     patience_s: float = 900.0  #: so long an outage is waited for where somebody waits for a run to begin
+    machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
     images: Images | None = None  #: None where workers run in this very environment
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +23,11 @@ import numpy as np
 import pytest
 
 from starburst_common import BadInput, ItemTimeout
-from starburst_common.bundle import Bundle
+from starburst_common.bundle import Bundle, tell_unfit
 from starburst_common.code import PackedFunction, pack_function
+from starburst_common.feed import Feed
+from starburst_common.local import local_backend
+from starburst_common.model import FleetId, RunId
 from starburst_worker.slot import failure_of, load_function
 
 #: A project as people have them: every way to import that there is.
@@ -576,6 +580,47 @@ def test_the_size_is_told_and_large_files_are_named(
         "your module shop: 54 MB travel, of which shop/a.bin 30 MB, shop/b.bin 21 MB, shop/c.bin 2 MB: to start "
         "faster, name what workers do not need in .starburstignore"
     )
+
+
+def elf(machine: int) -> bytes:
+    """How a shared library for such machines begins."""
+    return b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + b"\x03\0" + machine.to_bytes(2, "little")
+
+
+@pytest.mark.parametrize(
+    ("natives", "workers", "unfit"),
+    [
+        ({"fast.abi3.so": elf(62)}, "aarch64", "compiled for x86_64, and workers are aarch64,"),
+        ({"libfast.so.1": elf(183), "tool": elf(62)}, "x86_64", "compiled for aarch64, and workers are x86_64,"),
+        ({"fast.abi3.so": b"\xcf\xfa\xed\xfe\x07"}, "x86_64", "compiled for macOS, and workers are x86_64,"),
+        ({"fast.abi3.so": elf(62)}, "x86_64", ""),
+        ({"fast.abi3.so": elf(62)}, "", ""),
+        ({"arm/libfast.so": elf(183), "intel/libfast.so": elf(62)}, "aarch64", ""),
+        ({"fast.cpython-311-aarch64-linux-gnu.so": elf(183), "fast.abi3.so": elf(62)}, "x86_64", ""),
+        ({"fast.abi3.so": b"\x7fELF", "notes.txt": b"ELF"}, "aarch64", ""),
+    ],
+)
+def test_machine_code_that_workers_cannot_load_is_told_once(
+    natives: dict[str, bytes],
+    workers: str,
+    unfit: str,
+    tmp_path: Path,
+    at_home: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A library in one's own module is compiled for this machine; where workers are others, before they start."""
+    tell_unfit.cache_clear()
+    at_home(write(tmp_path, {"shop/__init__.py": FUNCTION}))
+    for name, body in natives.items():
+        (tmp_path / "shop" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "shop" / name).write_bytes(body)
+    backend = replace(local_backend(tmp_path / "home"), machine=workers)
+    for run in ("run-20260101-000000-00000000", "run-20260101-000000-00000001"):
+        Feed(backend, RunId(run), FleetId("fleet-x"), lambda _: None).function(pack(importlib.import_module("shop").f))
+    backend.close()
+    told = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(told) == bool(unfit)
+    assert not unfit or (told[0].startswith(unfit) and f": shop/{next(iter(natives))}: compile it" in told[0])
 
 
 def test_what_differs_there_is_told_once(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _LEAST_KEY = 32
 
 
+_MACHINES = {"X86_64": "x86_64", "ARM64": "aarch64"}
+
+
 def aws_backend(
     site: Site,
     *,
@@ -59,6 +62,7 @@ def aws_backend(
         keep_s=keep_days * 86400,
         inline_bytes=48 << 10,
         feeder_lost_s=120.0,
+        machine=_MACHINES[site.architecture],
         images=EcsImages(site, image or ImageSettings(), clients, store),
     )
 

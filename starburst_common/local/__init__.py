@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
         lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,
         inline_bytes=65536,
+        machine=os.uname().machine if sys.platform == "linux" else "",
         shares_files=True,
     )
 
