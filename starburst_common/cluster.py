@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import chain, islice
@@ -41,13 +41,14 @@ _UNREAD_CHUNKS = 16  #: answered chunks a slot that nobody has consumed, before 
 
 
 def starburst_map(
-    fn: Callable[[Any], Any], items: Iterable[Any], *, backend: str | Backend = "auto", **options: Any
+    fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], backend: str | Backend = "auto", **options: Any
 ) -> list[Any]:
-    """`[fn(item) for item in items]`, on many workers.
+    """`[fn(item) for item in items]`, on many workers; with `more`, `fn(item, another, …)` to the shortest's end.
 
     Args:
         fn: any function: your modules, lambdas, closures and notebook cells travel with it.
         items: any iterable that ends; read as workers need it where it has no length.
+        more: one for each further argument, as for `map` and `Executor.map`; has a length if all of them have.
         backend: "auto" (AWS where a site is configured, else this machine) or "local".
         options: see `Options.of`: workers, cpu, memory, slots, chunk_size, retries, retry_delay, retry_on, timeout,
             return_exceptions, ordered, tolerate, budget, seed, initializer, initargs, files,
@@ -66,7 +67,7 @@ def starburst_map(
     fail alike.
     """
     with Cluster(backend=backend, **options) as cluster:
-        return cluster.map(fn, items)
+        return cluster.map(fn, items, *more)
 
 
 class Cluster:
@@ -94,9 +95,9 @@ class Cluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close(cancel_futures=kind is not None)
 
-    def map(self, fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
+    def map(self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> list[Any]:
         """As `starburst_map`; `options` given here hold for this call."""
-        return self._collect(fn, items, "one", options)
+        return self._collect(fn, *_arguments(items, more), options)
 
     def starmap(self, fn: Callable[..., Any], items: Iterable[Iterable[Any]], **options: Any) -> list[Any]:
         """`[fn(*item) for item in items]`, else as `map`."""
@@ -108,8 +109,8 @@ class Cluster:
             self._executor = StarburstExecutor.on(self._opened(), self._options)
         return self._executor.submit(fn, *args, **kwargs)
 
-    def start(self, fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> Run:
-        """Begin a run and return at once with its handle.
+    def start(self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Run:
+        """Begin a run of what `map` would call, and return at once with its handle.
 
         When `items` has a length every item is stored when this returns, and the run goes on whatever becomes of this
         process. Otherwise this process reads on in the background, a little ahead of the workers; where it dies, what
@@ -119,7 +120,7 @@ class Cluster:
         alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are
         wanted: with `tolerate` more than that many stop it, with `return_exceptions` none do.
         """
-        return self._start(fn, items, "one", self._merged(options), stop_at_first=False)
+        return self._start(fn, *_arguments(items, more), self._merged(options), stop_at_first=False)
 
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""
@@ -249,6 +250,31 @@ class Cluster:
             reader = _Reader(feed, run, driver, function, everything, options.chunk_size, fleet.slots)
             Thread(target=reader.read, name=f"starburst-feed-{run_id}", daemon=True).start()
         return run
+
+
+class _Together(Sized):
+    """Several inputs side by side, as long as the shortest."""
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        self._inputs = inputs
+
+    def __len__(self) -> int:
+        return min(map(len, self._inputs))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return zip(*self._inputs, strict=False)
+
+
+def _arguments(items: Iterable[Any], more: Sequence[Iterable[Any]]) -> tuple[Iterable[Any], str]:
+    """The items of a map, and whether each is one argument or several."""
+    if not more:
+        return items, "one"
+    inputs = (items, *more)
+    for each in inputs:
+        if not isinstance(each, Iterable) and not hasattr(each, "__getitem__"):
+            raise BadInput(f"{each!r:.80} cannot be iterated over: give a list, a range, a generator …")
+    together = _Together(inputs)
+    return together if all(isinstance(each, Sized) for each in inputs) else iter(together), "star"
 
 
 class _Reader:

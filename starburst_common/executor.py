@@ -68,6 +68,14 @@ class _Function:
         return self.size + _FUNCTION_BYTES
 
 
+#: What the standard library's executors take, and why this one does not; None is taken.
+_OF_POOLS = {
+    "mp_context": "every slot is a new interpreter, here and on AWS, and none is a fork",
+    "max_tasks_per_child": "a slot stays for as long as its worker, and what a call leaves in it is the next one's",
+    "thread_name_prefix": "calls run in processes, which have no names",
+}
+
+
 class _Call(Future[Any]):
     """A future that can be taken back after it was sent."""
 
@@ -96,7 +104,14 @@ class StarburstExecutor(Executor):
         if max_workers is not None:
             if options.get("workers") is not None:
                 raise BadInput("max_workers and workers are the same: give one")
+            try:
+                Options.of(workers=max_workers)
+            except BadInput as error:
+                raise BadInput(f"max_{error}") from None
             options["workers"] = max_workers
+        if of_pools := [f"{name}={options.pop(name)!r:.80}" for name in _OF_POOLS if options.get(name) is not None]:
+            raise BadInput(f"{of_pools[0]}: {_OF_POOLS[of_pools[0].partition('=')[0]]}: leave it out")
+        options = {name: value for name, value in options.items() if name not in _OF_POOLS}
         refuse_unknown(options, ("max_workers", "backend", *OPTIONS))
         if of_maps := [f"{name}={options[name]!r}" for name in OF_MAPS if options.get(name) is not None]:
             raise BadInput(
@@ -207,6 +222,25 @@ class StarburstExecutor(Executor):
             return (value for group in values for value in group)
         return self._mapped(fn, calls, until, buffersize)
 
+    def take_back(self, futures: Iterable[Future[Any]]) -> None:
+        """Have none of these calls begun any more, as far as they have not: they are cancelled, some of them soon."""
+        going = {future for future in futures if not (future.cancel() or future.done())}
+        if going:
+            self._withdraw(going.__contains__)
+
+    @property
+    def _max_workers(self) -> int:
+        """Calls that run at once, under the name by which dask and others ask an executor for it."""
+        if self._fleet is not None:
+            return self._fleet.slots
+        workers = self._options.workers
+        if workers is None:
+            backend = open_backend(self._named)
+            workers = backend.default_workers
+            if self._own_backend:
+                backend.close()
+        return workers * self._options.resources.slots
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No more calls; with `wait`, return when every future is done and the workers are gone.
 
@@ -246,9 +280,7 @@ class StarburstExecutor(Executor):
                         futures.extend(self.submit(fn, *call) for call in islice(calls, 1))
                     yield _first(futures, until)
             finally:
-                going = {future for future in futures if not (future.cancel() or future.done())}
-                if going:
-                    self._withdraw(going.__contains__)
+                self.take_back(futures)
                 futures.clear()
 
         return values()

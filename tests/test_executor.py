@@ -5,6 +5,7 @@ Most tests run on a `ProcessPoolExecutor` as well, which shows that they ask for
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from typing import Any
 
 import pytest
 
-from starburst_common import BadInput, StarburstError, StarburstExecutor, WorkerLost, attach
+from starburst_common import BadInput, Cluster, StarburstError, StarburstExecutor, WorkerLost, attach
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
 from tests import calls
@@ -630,6 +631,44 @@ def test_no_workers_are_refused(make: Make, workers: int) -> None:
     """With a ValueError, at once."""
     with pytest.raises(ValueError, match=f"{workers}|greater than 0"):
         make(workers)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_workers": 0}, "^max_workers=0: give a whole number"),
+        ({"mp_context": multiprocessing.get_context("spawn")}, "^mp_context=.*new interpreter"),
+        ({"max_tasks_per_child": 3}, "^max_tasks_per_child=3: a slot stays"),
+        ({"thread_name_prefix": "mine"}, "^thread_name_prefix='mine': calls run in processes"),
+    ],
+)
+def test_what_only_other_executors_take_is_refused_by_its_name(options: dict[str, Any], words: str) -> None:
+    """With the reason; None, which asks for nothing, is taken."""
+    with pytest.raises(BadInput, match=words):
+        StarburstExecutor(**options)
+    with StarburstExecutor(**dict.fromkeys(options)):
+        pass
+
+
+def test_libraries_can_ask_how_many_calls_run_at_once(module_backend: Backend) -> None:
+    """Slots of all workers, before the first call and after; so many processes are really there."""
+    assert StarburstExecutor(3, slots=2, backend=module_backend)._max_workers == 6
+    assert StarburstExecutor(backend=module_backend)._max_workers == module_backend.default_workers
+    with Cluster(workers=1, slots=2, backend=module_backend, progress=False) as cluster:
+        assert cluster.submit(calls.add, 1).result(PATIENCE_S) == 1
+        assert cluster._executor is not None and cluster._executor._max_workers == 2
+
+
+def test_asyncio_awaits_calls(module_backend: Backend) -> None:
+    """By `run_in_executor`, `wrap_future` and `gather`; who stops waiting cancels a call that has not begun."""
+
+    async def ask(executor: Executor) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        got = await asyncio.gather(*(loop.run_in_executor(executor, calls.add, number, 1) for number in range(5)))
+        return [*got, await asyncio.wrap_future(executor.submit(calls.add, 5, 1))]
+
+    with StarburstExecutor(2, backend=module_backend) as executor:
+        assert asyncio.run(ask(executor)) == [1, 2, 3, 4, 5, 6]
 
 
 def test_max_workers_is_workers(module_backend: Backend) -> None:
