@@ -285,7 +285,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     run, fleet = RunNames(RunId("run")), FleetId("fleet")
     keys = [names.PRUNED, names.build_turns("tag"), names.new_build_source("tag", "amd64"), names.holders(fleet)]
     keys += [run.suspect(1), run.cancel, run.waits, run.report, run.expires, run.driven, run.feeding, run.retries]
-    keys += [run.full]
+    keys += [run.full, run.withdrawn]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
     section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
