@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from starburst_common.answers import answers, exception_of
@@ -783,7 +784,7 @@ def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None
     if not (isinstance(wanted, Mapping) and all(isinstance(text, str) for tag in wanted.items() for text in tag)):
         raise BadInput(f"tags={tags!r}: give a dictionary whose names and values are text, or None")
     opened = open_backend(backend)
-    return [run for run in read_runs(opened, run_ids(opened)) if wanted.items() <= run.tags.items()]
+    return [*read_runs(opened, run_ids(opened), wanted)]
 
 
 def run_ids(backend: Backend) -> list[RunId]:
@@ -791,8 +792,8 @@ def run_ids(backend: Backend) -> list[RunId]:
     return [RunId(name) for name in reversed(ids(backend.store.folders(RUNS)))]
 
 
-def read_runs(backend: Backend, ids: Sequence[RunId]) -> Iterator[Run]:
-    """The runs with these ids, which are in order, newest first; no more are read than are taken.
+def read_runs(backend: Backend, ids: Sequence[RunId], tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Run]:
+    """The runs with these ids, which are in order, and these tags, newest first; no more are read than are taken.
 
     Ids tell the second in which they were made, and sort by it; those of one second are read together.
     """
@@ -800,5 +801,5 @@ def read_runs(backend: Backend, ids: Sequence[RunId]) -> Iterator[Run]:
         specs = []
         for name in together:
             with suppress(NotFound):
-                specs.append(Spec.find(backend, name))
+                specs += Spec.find_tagged(backend, name, tags)
         yield from (Run(backend, spec, None) for spec in sorted(specs, key=lambda spec: -spec.created_at))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
 from starburst_common.fleet import Fleet
-from starburst_common.model import FleetId, RunId, RunState
+from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames, made_at, new_fleet_id
 from starburst_common.options import Options, Resources, Tolerance
 from starburst_common.patience import create_ours
@@ -118,13 +120,20 @@ class Spec:
     @classmethod
     def read(cls, backend: Backend, run: RunId) -> Spec:
         """From the store. Raises `NotFound`."""
-        key = RunNames(run).spec
+        return cls._read(backend, run, cls._stored(backend, run))
+
+    @staticmethod
+    def _stored(backend: Backend, run: RunId) -> Buffer:
         try:
-            blob = backend.store.get(key, SMALL_BYTES)
+            return backend.store.get(RunNames(run).spec, SMALL_BYTES)
         except NotFound:
             raise NotFound(
                 f"no run {run!r} on the {backend.name} backend: `starburst runs` lists those there are"
             ) from None
+
+    @classmethod
+    def _read(cls, backend: Backend, run: RunId, blob: Buffer) -> Spec:
+        key = RunNames(run).spec
         try:
             fields, _ = read_document(unseal(backend.key, key, blob), key)
             if fields.whole("wire") != WIRE_VERSION:
@@ -155,15 +164,27 @@ class Spec:
     @classmethod
     def find(cls, backend: Backend, run: RunId) -> Spec:
         """As `read`, but of a run whose spec cannot be read says why. Raises `NotFound` where nothing is kept of it."""
+        return next(iter(cls.find_tagged(backend, run, {})))
+
+    @classmethod
+    def find_tagged(cls, backend: Backend, run: RunId, tags: Mapping[str, str]) -> list[Spec]:
+        """As `find`; none where it has not these tags, and then nothing but its bytes was looked at."""
         try:
-            return cls.read(backend, run)
+            blob = cls._stored(backend, run)
+            body = bytes(blob) if tags else b""
+            if not all(
+                json.dumps({name: tag}, separators=(",", ":"))[1:-1].encode() in body for name, tag in tags.items()
+            ):
+                return []
+            found = cls._read(backend, run, blob)
         except NotFound:  # or its name is none
             names = RunNames(run)
             if all(names.comes_late(key) for key in backend.store.list(names.folder)):  # not begun yet, or removed
                 raise
-            return cls._unknown(run, f"{RunNames(run).spec} is gone")
+            found = cls._unknown(run, f"{RunNames(run).spec} is gone")
         except Refused as error:
-            return cls._unknown(run, str(error))
+            found = cls._unknown(run, str(error))
+        return [found] if tags.items() <= found.tags.items() else []
 
     @classmethod
     def _unknown(cls, run: RunId, damage: str) -> Spec:

@@ -252,6 +252,29 @@ def test_the_newest_runs_are_read_and_no_others(backend: Backend) -> None:
     assert store.asked == ["folders", "get", "get"]
 
 
+def test_runs_are_found_by_their_tags_whatever_those_are(backend: Backend) -> None:
+    """All of them must be there; one that cannot be read has none. Each run is read once."""
+    odd = {"né": 'a"b\\', "team": "x=y"}
+    run = ended(backend)
+    spec = Spec.read(backend, run)
+    backend.store.delete([RunNames(run).spec])
+    replace(spec, tags=odd, label='"team":"z"').write(backend)
+    damaged = RunId(f"{run[:4]}2020{run[8:]}")
+    backend.store.put(RunNames(damaged).spec, b'"team":"x=y"')
+    store = Counting(backend.store)
+    counted = replace(backend, store=store)  # type: ignore[arg-type]
+    for tags, there in (
+        (odd, [run]),
+        ({"team": "x=y"}, [run]),
+        ({"team": "z"}, []),
+        ({**odd, "b": ""}, []),
+        ({}, [run, damaged]),
+    ):
+        store.asked.clear()
+        assert [each.id for each in list_runs(backend=counted, tags=tags)] == there
+        assert store.asked == ["folders", "get", "get"]
+
+
 def test_remove_refuses_what_goes_on(backend: Backend) -> None:
     """A run without an end is cancelled first."""
     run = ended(backend)

@@ -47,7 +47,7 @@ def runs(
 
     wanted, opened = narrowed_word("", label, tag, state, since), open_backend(backend)
     ids = run_ids(opened)
-    found = filter(wanted.fits, read_runs(opened, ids))
+    found = filter(wanted.fits, read_runs(opened, ids, wanted.tags))
     shown = [*islice(found, limit or None)]
     if wanted.said:
         older = "" if limit == 0 or next(found, None) is None else "older ones"

@@ -20,7 +20,7 @@ def find_run(word: str, backend: str | Backend) -> Run:
     opened = open_backend(backend)
     wanted = word if isinstance(word, Narrowed) else Narrowed(word)
     if word == "last":
-        newest = next(filter(wanted.fits, read_runs(opened, run_ids(opened))), None)
+        newest = next(filter(wanted.fits, read_runs(opened, run_ids(opened), wanted.tags)), None)
         if newest is not None:
             return newest
         if wanted.said:
@@ -35,7 +35,9 @@ def find_run(word: str, backend: str | Backend) -> Run:
         return named
     found = matches(word, known)
     if wanted.said:
-        found = [each.id for each in read_runs(opened, [RunId(name) for name in found]) if wanted.fits(each)]
+        found = [
+            each.id for each in read_runs(opened, [RunId(name) for name in found], wanted.tags) if wanted.fits(each)
+        ]
     if not found:
         there = "`starburst runs` lists those there are" if known else "none is kept here"
         raise NotFound(f"no run {word!r}: {there}")
