@@ -500,6 +500,7 @@ class StarburstExecutor(Executor):
                         future.set_result(value)
                 except BaseException as error:  # it was set before, or a callback raised SystemExit: the others go on
                     _log.error("run %s: the future of call %d: %s", run.id, index, named(error))
+                del future, value  # these may be the caller's alone, and this waits for the next ones
         except BaseException as error:
             why = driver.reason or str(error)
         with self._moved:

@@ -613,6 +613,7 @@ class Run:
                             told = self._told(value) if isinstance(value, Failure) else value
                             yield self._numbers.of(index), told
                         self.consumed += 1
+            value = told = None  # those may be the caller's alone, and this waits for the next ones
             with driver.changed:
                 driver.changed.notify_all()  # a feed may wait for its consumer
         self._await_end(deadline)

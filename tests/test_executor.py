@@ -6,11 +6,13 @@ Most tests run on a `ProcessPoolExecutor` as well, which shows that they ask for
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -481,6 +483,24 @@ def test_map_reads_no_more_than_its_buffer(shared: Executor) -> None:
     assert next(got) == 0
     assert len(read) == (4 if buffersize else 20)
     assert list(got) == [*range(1, 20)]
+
+
+def test_what_the_caller_lets_go_of_is_let_go_of(shared: Executor) -> None:
+    """Values, of futures and of maps, futures and arguments: the executor keeps none of them, though it lives on."""
+
+    def gone(of: weakref.ref[Any]) -> bool:
+        gc.collect()
+        return of() is None
+
+    argument = calls.Odd(1, "argument")
+    future = shared.submit(calls.after, 0, argument)
+    held = [weakref.ref(future.result(PATIENCE_S)), weakref.ref(future), weakref.ref(argument)]
+    del future, argument
+    values = shared.map(calls.Odd, [1, 2], "ab")
+    held.append(weakref.ref(next(values)))
+    for each in held:
+        until(partial(gone, each))
+    assert next(values).code == 2
 
 
 def test_nothing_can_be_submitted_after_shutdown(make: Make) -> None:
