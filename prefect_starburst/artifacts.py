@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -45,13 +47,18 @@ class Report:
         run: what to tell of; `finish` is called when it is over. Its store is read after that, too.
         backend_name: where it runs.
         what: it in words, such as "burst of score"; markdown.
+        name: in the keys of its artifacts, beside the flow's or the deployment's: runs of equal keys are a history.
         submitted: how many items there are so far, for a run that does not know before its end.
     """
 
-    def __init__(self, run: Run, backend_name: str, *, what: str, submitted: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, run: Run, backend_name: str, *, what: str, name: str, submitted: Callable[[], int] | None = None
+    ) -> None:
         flow, task = FlowRunContext.get(), TaskRunContext.get()
         self._task_run: UUID | None = task.task_run.id if task else None
         self._flow_run: UUID | None = flow.flow_run.id if flow and flow.flow_run else None
+        self._deployment: UUID | None = flow.flow_run.deployment_id if flow and flow.flow_run else None
+        self._names = [flow.flow.name if flow and flow.flow else "", name]
         self._run, self._backend, self._what, self._submitted = run, backend_name, what, submitted
         self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
@@ -94,6 +101,7 @@ class Report:
                 client_settings(max_retries=3),
                 get_client(sync_client=True, httpx_settings={"timeout": _TIMEOUT_S, **tls()}) as client,
             ):
+                self._attempt(self._name_deployment, client)
                 if not self._ended.is_set():
                     self._attempt(self._label, client)
                     self._attempt(self._show_progress, client)
@@ -114,11 +122,16 @@ class Report:
     def _warn(self, why: str) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning("run %s goes on, but Prefect does not show all of it: %s", self._run.id, why)
+            how = "has ended" if self._ended.is_set() else "goes on"
+            _log.warning("run %s %s, but Prefect does not show all of it: %s", self._run.id, how, why)
 
-    def _create(self, client: SyncPrefectClient, kind: str, name: str, description: str | None, data: Any) -> UUID:
+    def _name_deployment(self, client: SyncPrefectClient) -> None:
+        if self._deployment is not None:
+            self._names.insert(1, client.read_deployment(self._deployment).name)
+
+    def _create(self, client: SyncPrefectClient, kind: str, name: str, description: str, data: Any) -> UUID:
         artifact = ArtifactCreate(
-            key=f"starburst-{name}-{self._run.id}",
+            key="-".join(filter(None, ["starburst", name, *map(key_part, self._names)])),
             type=kind,
             description=description,
             data=data,
@@ -154,8 +167,9 @@ class Report:
             self._create(client, "table", "failures", told, json.dumps(rows))
         first = failures[0] if failures else None
         summary = summary_text(self._run, status, self._backend, self._what, first=first, report=report)
-        self._create(client, "markdown", "summary", None, summary)
-        self._label(client, usd=float(self._run.estimate(status).usd))
+        estimate = self._run.estimate(status)
+        self._create(client, "markdown", "summary", ended_text(status, self._what, str(estimate)), summary)
+        self._label(client, usd=float(estimate.usd))
 
     def _report(self) -> str:
         """Where the run's page is, which is written anew; nothing if it could not be."""
@@ -208,6 +222,24 @@ def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: f
     if status.reason:
         parts.append(markdown(status.reason, _MESSAGE))
     return f"{' · '.join(parts)} · `{status.id}`"
+
+
+def ended_text(status: RunStatus, what: str, cost: str) -> str:
+    """A line on how a run ended, by which it is compared with others."""
+    items = f"{status.answered:,}" + (f" of {status.items:,}" if status.items not in (None, status.answered) else "")
+    parts = [f"{items} items", f"{status.failed:,} failed", f"{elapsed_s(status):,.1f} s", cost]
+    return f"**{what}**: {_ending(status)} · {' · '.join(parts)} · `{status.id}`"
+
+
+def key_part(name: str) -> str:
+    """A name in the letters that an artifact's key may have; two names that differ in others stay two.
+
+    >>> key_part("Order stock"), key_part("score_all"), key_part("Prévision!")
+    ('order-stock', 'score-all', 'pr-vision-284d20')
+    """
+    plain = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
+    same = plain == re.sub("[ _]", "-", name.lower())
+    return plain if same else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".strip("-")
 
 
 def summary_text(

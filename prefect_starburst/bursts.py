@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -226,10 +227,11 @@ class _Burst:
     @contextmanager
     def _watched(self, run: Run, backend: Backend) -> Iterator[None]:
         """Show the run while it is waited for, and cancel it if that comes to a bad end."""
-        report = Report(run, backend.name, what=f"burst of {code(_name_of(self.fn))}")
+        name = _name_of(self.fn)
+        report = Report(run, backend.name, what=f"burst of {code(name)}", name=name)
         report.start()
         try:
-            with progress(run, self.options.get("progress")):
+            with progress(run, self.options.get("progress", None if sys.stderr.isatty() else False)):
                 yield
         except BaseException:
             run.cancel()

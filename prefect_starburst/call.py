@@ -8,6 +8,7 @@ one with a timeout or `log_prints`, an async one, or one that imports it while i
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 import sys
 from collections import OrderedDict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from prefect.tasks import Task
 
+    from prefect_starburst.events import Events
     from prefect_starburst.worker import Worked
 
 
@@ -41,9 +43,16 @@ class Reply:
 
     value: Any = None
     error: bytes | None = None  #: pickled
+    left: str = ""  #: in place of an error: type and text of what is no `Exception`, such as SystemExit
     traceback: str = ""
     records: list[logs.Record] = field(default_factory=list)
     transactions: list[dict[str, Any]] = field(default_factory=list)
+    events: Events | None = None
+
+    @property
+    def is_value(self) -> bool:
+        """Whether the function has returned."""
+        return self.error is None and not self.left
 
     @property
     def exception(self) -> Exception:
@@ -90,6 +99,7 @@ class RemoteCall:
             stack.enter_context(logs.captured(self.levels, records))  # importing Prefect has set up its loggers anew
             return task
 
+        process = os.getpid()
         with logs.captured(self.levels) as records, ExitStack() as stack:
             try:
                 parameters = {**{name: pickle.loads(held) for name, held in self.held.items()}, **parameters}
@@ -98,15 +108,18 @@ class RemoteCall:
                 else:
                     stack.enter_context(_when_prefect_is_imported(enter))
                     value = call_with(self.fn, parameters)
-            except Exception as exc:
+            except BaseException as exc:
+                if os.getpid() != process:  # the function forked, and ends its child
+                    raise
                 explain(exc)
-                error, text = exc, printed(exc)
+                text = printed(exc)
                 for each in worked:
-                    error = each.failed(exc)
-                return Reply(error=_portable(error), traceback=text, records=records, transactions=_changed(worked))
-            transactions = _changed(worked)
-        if records or any(transactions) or isinstance(value, Reply):
-            return Reply(value=value, records=records, transactions=transactions)
+                    exc = each.failed(exc)
+                how = {"error": _portable(exc)} if isinstance(exc, Exception) else {"left": named(exc)}
+                return Reply(**how, traceback=text, records=records, **_told(worked))
+            told = _told(worked)
+        if records or any(told.values()) or isinstance(value, Reply):
+            return Reply(value=value, records=records, **told)
         return value
 
 
@@ -120,8 +133,8 @@ def call_with(fn: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return fn(*bound.args, **bound.kwargs)
 
 
-def _changed(worked: list[Worked]) -> list[dict[str, Any]]:
-    return worked[0].transactions.changed() if worked else []
+def _told(worked: list[Worked]) -> dict[str, Any]:
+    return worked[0].told() if worked else {}
 
 
 def _within_prefect(task: Any, parameters: dict[str, Any]) -> Any:

@@ -27,10 +27,12 @@ from prefect.tasks import Task
 
 from prefect_starburst import logs, transactions
 from prefect_starburst.call import Reply
+from prefect_starburst.events import MOST_BYTES, MOST_EVENTS, Events
 from prefect_starburst.facts import CallContext
 from prefect_starburst.internals import run_coro_as_sync, run_task_async, should_log_prints, task_run_logger
 from prefect_starburst.loop import EngineLoop
-from starburst_common.errors import BadInput, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
+from starburst_common.answers import with_traceback
+from starburst_common.errors import BadInput, ItemFailed, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
 from starburst_common.raised import named
 
 R = TypeVar("R")
@@ -46,7 +48,13 @@ HOOKS = ("on_completion_hooks", "on_failure_hooks", "on_running_hooks", "on_comm
 
 
 class CallLost(BaseException):
-    """A call came to nothing through no fault of its function. No Exception, so that the engine reports Crashed."""
+    """A call came to nothing. No Exception, so that the engine reports Crashed, and its state names the class."""
+
+    @classmethod
+    def by(cls, name: str, why: object) -> CallLost:
+        """Under the name of what it was. Its cause is what the run's result raises."""
+        lost: CallLost = type(name, (cls,), {})(str(why))
+        return lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +141,39 @@ class Stub:
                 transactions=transactions.packed(around),
             )
             answer = await self._ask(context.parameters, facts)
-        except self._failures:
-            raise
         except (StarburstError, BrokenExecutor, CancelledError) as exc:
-            raise CallLost(f"{type(exc).__name__}: {exc}") from exc
-        except (SystemExit, KeyboardInterrupt, PrefectSignal) as exc:
-            raise CallLost(f"the function raised {type(exc).__name__}: {exc}") from None
+            told = _without_number(exc)
+            if isinstance(told, self._failures):
+                raise told from told.__cause__
+            raise CallLost.by(type(told).__name__, told) from told
         reply = answer if isinstance(answer, Reply) else Reply(value=answer)
         transactions.set_again(around, reply.transactions)
         if reply.records:
             logs.replay(reply.records, task_run_logger(context.task_run, self._task).extra or {})
+        if reply.events is not None:
+            self._emit(reply.events, context)
+        if reply.left:
+            kind, why = reply.left.partition(": ")[::2]
+            raise CallLost.by(kind, why) from with_traceback(ItemFailed(reply.left), reply.traceback)
         if reply.error is not None:
             if isinstance(error := reply.exception, StopIteration):  # which no coroutine can raise
                 raise RuntimeError(f"the function raised {named(error)}") from error
             raise error
         return reply.value
+
+    def _emit(self, events: Events, context: TaskRunContext) -> None:
+        log = task_run_logger(context.task_run, self._task)
+        try:
+            events.emit()
+        except Exception as error:  # such as limits that are tighter here than there
+            log.warning("events of this run are not emitted: %s: %s", type(error).__name__, error)
+        if events.dropped:
+            log.warning(
+                "%d further events of this run were left out: %d, and %d MB of them, are the most",
+                events.dropped,
+                MOST_EVENTS,
+                MOST_BYTES >> 20,
+            )
 
     def crashed(self, crash: BaseException) -> State[Any]:
         """The Crashed state the engine has set, its data an exception that `future.result()` can raise."""
@@ -156,6 +182,17 @@ class Stub:
             state = Crashed(message=f"Execution was interrupted: {type(crash).__name__}: {crash}".rstrip(": "))
         state.data = crash.__cause__ if isinstance(crash, CallLost) and isinstance(crash.__cause__, Exception) else None
         return state
+
+
+def _without_number(error: R) -> R:
+    """An item's error without the item's number, which a flow's author knows nothing of."""
+    if not isinstance(error, ItemFailed):
+        return error
+    told = type(error)(str(error).removeprefix(f"item {error.index}: "))
+    told.__cause__ = error.__cause__
+    for note in getattr(error, "__notes__", []):
+        told.add_note(note)
+    return told
 
 
 class EnforcedElsewhere(float):

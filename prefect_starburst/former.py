@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections import defaultdict, deque
 from concurrent.futures import Future
 from dataclasses import replace
@@ -18,6 +19,7 @@ from starburst_common.errors import StarburstError
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.replay import stored_items
+from starburst_common.sign import Watch
 
 _log = our_log("prefect.task_runner.starburst")
 
@@ -34,7 +36,10 @@ class Former:
     """
 
     def __init__(self, runs: list[Run], backend: Backend) -> None:
-        self._runs = runs
+        self._watches = [(run, Watch(backend, run.id)) for run in runs]
+        for _, watch in self._watches:
+            watch.look()
+        self._patience_s = backend.feeder_lost_s / 2  # three signs of life
         self._answers: dict[str, deque[Future[Any]]] = defaultdict(deque)
         self.calls = 0
         for run in runs:
@@ -79,13 +84,24 @@ class Former:
     @staticmethod
     def is_value(answer: Any) -> bool:
         """Whether the call need not be made again: it was answered, and with a value."""
-        return answer is not _NOTHING and not (isinstance(answer, Reply) and answer.error is not None)
+        return answer is not _NOTHING and not (isinstance(answer, Reply) and not answer.is_value)
 
-    def end(self) -> None:
-        """Cancel what was not asked for and is still under way."""
-        for run in self._runs:
-            if not run.status().state.over:
+    def end(self, *, at_once: bool = False) -> None:
+        """Cancel what was not asked for and is still under way, but for what an attempt that lives will end itself.
+
+        One may: who sets a flow run's state, or sees no heartbeat of it, starts another attempt beside it. Where that
+        cannot be told yet it takes a moment to see; `at_once` takes it for dead.
+        """
+        for run, watch in self._watches:
+            if not run.status().state.over and not self._lives(watch, at_once=at_once):
                 run.cancel()
+
+    def _lives(self, watch: Watch, *, at_once: bool) -> bool:
+        while True:
+            watch.look()
+            if watch.ended or watch.moved or at_once or watch.unheard_s > self._patience_s:
+                return watch.moved and not watch.ended
+            time.sleep(self._patience_s / 10)
 
 
 def told_anew(answer: Any, context: CallContext) -> Any:

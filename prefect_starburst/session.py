@@ -41,7 +41,7 @@ class Session:
     def __post_init__(self) -> None:
         if self.run is not None and self.flow_run is not None:
             what = f"task runs of {code(self.flow_run.name)}"
-            self.report = Report(self.run, self.backend.name, what=what, submitted=lambda: self.sent)
+            self.report = Report(self.run, self.backend.name, what=what, name="task-runs", submitted=lambda: self.sent)
             self.report.start()
 
     async def ask(
@@ -77,7 +77,7 @@ class Session:
                 if self.report is not None:
                     steps.callback(self.report.finish)
                 if self.former is not None:
-                    steps.callback(self.former.end)
+                    steps.callback(self.former.end, at_once=cancel)
                 steps.callback(self.loop.stop)
                 if not finished and self.run is not None:
                     steps.callback(self.run.cancel)  # the executor itself only drops the calls it has not sent

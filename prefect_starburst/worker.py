@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,14 +24,16 @@ from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
 from prefect_starburst import transactions
+from prefect_starburst.events import Events
 from prefect_starburst.facts import CallContext, FlowFacts
 from prefect_starburst.internals import (
     SettingsContext,
     SyncClientContext,
     client_shared,
-    events_dropped,
+    events_taken,
     patch_print,
     set_global_settings,
+    tags_held,
 )
 
 #: Port 9, "discard": nothing listens there, so a connection is refused at once.
@@ -40,11 +43,25 @@ ENVIRONMENT = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_CLIENT_MAX_RETRIES": "0",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",  # or any request would fail as one for a token
 }
-NO_API = (
-    "a task on a starburst worker asked Prefect's API, which a worker does not have: ask in the flow, or call the task "
-    "there; to limit how many tasks of a kind run at once, give the task a tag and that tag a concurrency limit"
-)
+#: What a request says of what was tried, by method and path, and what to do instead; the last is for all others.
+_TRIED = {
+    r"POST /(task_runs|flows|flow_runs)/": (
+        "call a flow",
+        "call it in the flow, or its function, FLOW.fn(…), as a part of the task",
+    ),
+    r"GET /variables/.*": ("read a variable", "read it in the flow, and pass its value as a parameter"),
+    r"\w+ /variables/.*": ("set a variable", "return the value, and set the variable in the flow"),
+    r"\w+ /block_.*": ("use a block", "load it in the flow, and pass what the task needs of it as a parameter"),
+    r"\w+ /artifacts/.*": ("make an artifact", "make it in the flow, from what the task returns"),
+    r"\w+ (/v2)?/concurrency_limits/.*": (
+        "use a concurrency limit",
+        "give the task a tag, and that tag a limit of how many run at once",
+    ),
+    r"\w+ /deployments/.*": ("run a deployment", "run it from the flow"),
+    r".*": ("ask Prefect's API", "ask in the flow, and pass what the task needs as a parameter"),
+}
 
 
 @contextmanager
@@ -53,7 +70,9 @@ def run_context(
 ) -> Iterator[Worked]:
     """Enter what the engine at home has entered for this run."""
     with ExitStack() as stack:
-        stack.enter_context(no_api())
+        events = Events(context.task_run["id"])
+        stack.enter_context(no_api(events))
+        stack.enter_context(tags_held(frozenset(context.task_run["tags"]), _no_slot))
         client, store = _client().client, ResultStore()
         stack.enter_context(client_shared(_client()))
         if flow is not None:
@@ -82,7 +101,7 @@ def run_context(
         stack.enter_context(TagsContext(current_tags=set(context.tags)))
         if context.log_prints:
             stack.enter_context(patch_print())
-        yield Worked(stack.enter_context(transactions.entered(context.transactions)))
+        yield Worked(stack.enter_context(transactions.entered(context.transactions)), events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +109,15 @@ class Worked:
     """What a call has left in its contexts."""
 
     transactions: transactions.Entered
+    events: Events
 
-    def failed(self, exc: Exception) -> Exception:
+    def told(self) -> dict[str, Any]:
+        """What of it goes home in a `Reply`."""
+        changed = self.transactions.changed()
+        events = self.events if self.events.emitted or self.events.dropped else None
+        return {"transactions": changed if any(changed) else [], "events": events}
+
+    def failed(self, exc: BaseException) -> BaseException:
         """The call has failed: with this, or with one that says it better."""
         self.transactions.roll_back()
         cause: BaseException | None = exc
@@ -99,20 +125,35 @@ class Worked:
             if isinstance(cause, httpx.ConnectError) and str(cause.request.url).startswith(
                 ENVIRONMENT["PREFECT_API_URL"]
             ):
-                return RuntimeError(NO_API)
+                return RuntimeError(refusal(cause.request))
             cause = cause.__cause__ or cause.__context__
         return exc
 
 
+def refusal(request: httpx.Request) -> str:
+    """What a request to the API that a worker does not have was for, and what to do instead."""
+    asked = f"{request.method} {request.url.path.removeprefix('/api')}"
+    tried, instead = next(each for pattern, each in _TRIED.items() if re.fullmatch(pattern, asked))
+    return f"a task tried to {tried} ({asked}), but it runs on a starburst worker, without Prefect's API: {instead}"
+
+
+def _no_slot(names: list[str]) -> NoReturn:
+    tags = " and ".join(repr(name.removeprefix("tag:")) for name in names)
+    raise RuntimeError(
+        f"a task tagged {tags} was called inside a task on a starburst worker, where no concurrency limit of that tag "
+        "can be kept: give the tag to the task around, too, or call the function itself, TASK.fn(…)"
+    )
+
+
 @contextmanager
-def no_api() -> Iterator[None]:
+def no_api(events: Events) -> Iterator[None]:
     """Settings and environment without a Prefect API, for this call, its threads and its child processes."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PREFECT_")}
     os.environ.update(ENVIRONMENT)
     settings = _settings()
     outside = set_global_settings(settings)
     try:
-        with events_dropped(), settings.model_copy():
+        with events_taken(events.take), settings.model_copy():
             yield
     finally:
         set_global_settings(outside)

@@ -80,11 +80,11 @@ def exception_of(failure: Failure, run: RunId | None = None) -> Exception:
     Its `__cause__` shows the remote traceback; where it has a cause of its own, the last cause does. A
     note tells the item and its run, if that is given.
     """
-    error = _unpickled(failure)
-    if error is None:
+    if (error := _unpickled(failure)) is None:
         kind = UnpicklableResult if failure.error == "UnpicklableResult" else _TYPES[failure.kind]
         name = failure.error if kind is ItemFailed or not failure.message else ""
         error = kind(": ".join(filter(None, [f"item {failure.index}", name, failure.message])))
+        error.index = failure.index
     if run is not None:
         with suppress(Exception):  # of a class that lets nobody add anything
             error.add_note(

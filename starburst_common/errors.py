@@ -77,6 +77,8 @@ class InputLost(RunStopped):
 class ItemFailed(StarburstError):
     """An item has a failure in place of a value, for a reason other than an exception of the user's function."""
 
+    index: int | None = None  #: which item; the text begins with it
+
 
 class WorkerLost(ItemFailed):
     """The process that ran the item died (exit, signal, Spot) more often than is forgiven."""

@@ -143,6 +143,8 @@ class Tolerance:
             return cls()
         if isinstance(tolerate, int) and not isinstance(tolerate, bool) and tolerate >= 0:
             return cls(count=tolerate)
+        if isinstance(tolerate, str) and re.fullmatch(r"\s*\d{1,9}\s*", tolerate):
+            return cls(count=int(tolerate))
         match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*%\s*", tolerate) if isinstance(tolerate, str) else None
         if match is None or float(match[1]) > 100:
             raise BadInput(f'tolerate={told(tolerate)}: give a count such as 5, or a share such as "2%"')

@@ -130,7 +130,7 @@ def test_a_tolerated_share_is_of_the_items(hundredths: int, failed: int, items: 
     assert tolerance.allows(failed=failed, items=items) == (10_000 * failed <= hundredths * items)
 
 
-@pytest.mark.parametrize("tolerate", [-1, 1.5, "2", "101%", "-1%", "%", "", True, [1]])
+@pytest.mark.parametrize("tolerate", [-1, 1.5, "1.5", "101%", "-1%", "%", "", True, [1]])
 def test_a_wrong_tolerance_is_refused(tolerate: Any) -> None:
     """With an example of each kind."""
     with pytest.raises(BadInput, match=r'tolerate=.*: give a count such as 5, or a share such as "2%"'):
@@ -155,6 +155,7 @@ def test_nothing_given_is_fine() -> None:
 def test_tolerating_failures_returns_them() -> None:
     """They have to go somewhere."""
     assert Options.of(tolerate=3).return_exceptions
+    assert Options.of(tolerate=" 3").tolerate == Tolerance.of(3)  # as a shell has it
     assert Options.of(tolerate=0).return_exceptions
     assert not Options.of().return_exceptions
 

@@ -676,7 +676,7 @@ def test_a_lost_worker_crashes_one_run() -> None:
     lost, others, below = run(body)
     assert others == [2 * x for x in range(10)]
     assert lost.state.is_crashed()
-    assert "WorkerLost" in lost.state.message
+    assert "exception: WorkerLost: its process exited with code" in lost.state.message
     assert below.name == "NotReady"
     names, task_run = history(lost.task_run_id)
     assert (names, task_run.run_count) == (["Pending", "Running", "Crashed"], 1)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -115,12 +116,13 @@ def task_runs_of(flow_run: FlowRun, count: int) -> list[TaskRun]:
         return runs
 
 
-def artifacts_of(flow_run: FlowRun) -> dict[str, Artifact]:
-    """What a flow run has, by key."""
+def artifacts_of(flow_run: FlowRun) -> dict[tuple[str, str], Artifact]:
+    """What a flow run has, by key and the run that it tells of."""
     artifacts.wait_until_told()
     only = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
     with get_client(sync_client=True) as client:
-        return {each.key or "": each for each in client.read_artifacts(flow_run_filter=only)}
+        found = client.read_artifacts(flow_run_filter=only)
+    return {(each.key or "", str(each.description).rpartition("`")[0].rpartition("`")[2]): each for each in found}
 
 
 def cost_of(flow_run: FlowRun) -> float:
@@ -439,8 +441,13 @@ def test_a_summary_the_progress_and_labels() -> None:
     _, flow_run = in_flow(lambda: (burst(double, range(1500)), burst(double, range(3))))
     first, second = runs_of(str(flow_run.id))
     found = artifacts_of(flow_run)
-    assert set(found) == {f"starburst-{kind}-{run.id}" for kind in ("progress", "summary") for run in (first, second)}
-    summary = found[f"starburst-summary-{first.id}"]
+    keys = "starburst-progress-bursting-double", "starburst-summary-bursting-double"
+    assert set(found) == {(key, str(run.id)) for key in keys for run in (first, second)}
+    summary = found["starburst-summary-bursting-double", first.id]
+    assert re.fullmatch(
+        r"\*\*burst of `double`\*\*: succeeded · 1,500 items · 0 failed · [\d.]+ s · \$0\.\d+ on Fargate .*",
+        summary.description or "",
+    )
     assert summary.type == "markdown"
     assert str(summary.task_run_id) == first.tags["prefect-task-run"]
     for text in (
@@ -454,7 +461,7 @@ def test_a_summary_the_progress_and_labels() -> None:
         f"```\nstarburst status {first.id}\nstarburst logs {first.id} --item 0\nstarburst replay {first.id} 0\n```",
     ):
         assert text in summary.data
-    progress = found[f"starburst-progress-{first.id}"]
+    progress = found["starburst-progress-bursting-double", first.id]
     assert (progress.type, progress.data) == ("progress", 100)
     assert progress.description is not None
     assert progress.description.startswith("**burst of `double`**: 1,500 of 1,500 items · succeeded after ")
@@ -467,7 +474,7 @@ def test_a_table_of_failures() -> None:
     _, flow_run = in_flow(lambda: burst(fussy, range(1000), return_exceptions=True))
     (run,) = runs_of(str(flow_run.id))
     found = artifacts_of(flow_run)
-    table = found[f"starburst-failures-{run.id}"]
+    table = found["starburst-failures-bursting-fussy", f"starburst failures {run.id} -n 0"]
     assert table.type == "table"
     assert table.description == (
         f"**burst of `fussy`**: 334 failed items (the first 100; all: `starburst failures {run.id} -n 0`)"
@@ -480,7 +487,7 @@ def test_a_table_of_failures() -> None:
         "error": "ValueError",
         "message": r"no \| 3 " + "x" * (200 - len("no | 3 ") - 1) + "…",
     }
-    summary = found[f"starburst-summary-{run.id}"].data
+    summary = found["starburst-summary-bursting-fussy", run.id].data
     assert "1,000 items answered in " in summary
     assert "**334 failed**" in summary
     assert f"starburst failures {run.id}\nstarburst logs {run.id} --item 0\n" in summary
@@ -538,6 +545,6 @@ def test_a_prefect_that_is_away_fails_nothing(caplog: pytest.LogCaptureFixture) 
     assert values == [2 * item for item in range(100)]
     assert artifacts_of(flow_run) == {}
     (run,) = runs_of(str(flow_run.id))
-    ours = f"run {run.id} goes on, but Prefect does not show all of it"
+    ours = f"run {run.id} has ended, but Prefect does not show all of it"
     told = [record for record in caplog.records if ours in record.getMessage()]
     assert len(told) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import prefect.runtime
@@ -23,6 +26,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import Log, State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events import Event, Resource, emit_event
+from prefect.events.worker import EventsWorker
 from prefect.filesystems import LocalFileSystem
 from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.logging.handlers import APILogWorker
@@ -34,6 +39,7 @@ from prefect.tasks import Task, exponential_backoff
 from prefect.transactions import get_transaction, transaction
 from prefect.utilities.annotations import quote
 
+from prefect_starburst.events import Events
 from starburst_common.errors import BadInput, WorkerLost
 from tests.prefect_bed import SharedRunner, history, on_the_bed_too, run, server
 from tests.prefect_server import until
@@ -475,12 +481,18 @@ def test_a_tags_concurrency_limit_limits() -> None:
 @on_the_bed_too
 @pytest.mark.contract
 def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
-    """A worker has no Prefect API: what needs one fails at once, with one sentence that says what to do instead."""
+    """A worker has no Prefect API: what needs one fails at once, and says what was tried and what to do instead."""
+
+    @flow
+    def below() -> None: ...
 
     @task(timeout_seconds=30)
     def asks(what: str) -> None:
+        from prefect.artifacts import create_markdown_artifact
+        from prefect.blocks.system import Secret
         from prefect.client.orchestration import get_client
         from prefect.concurrency.sync import concurrency, rate_limit
+        from prefect.deployments import run_deployment
         from prefect.variables import Variable
 
         if what == "concurrency":
@@ -490,20 +502,166 @@ def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
             rate_limit("database", strict=True)
         elif what == "variable":
             Variable.get("anything")
+        elif what == "new variable":
+            Variable.set("anything", "new")
+        elif what == "subflow":
+            below()
+        elif what == "block":
+            Secret.load("key")
+        elif what == "artifact":
+            create_markdown_artifact("text", key="a")
+        elif what == "deployment":
+            run_deployment("a/b")
+        elif what == "tagged task":
+            add.with_options(tags=["db"])(1)
         else:
             with get_client(sync_client=True) as client:
                 client.read_flows()
 
-    def body() -> list[Any]:
-        return [ended(asks.submit(what)) for what in ("concurrency", "rate limit", "variable", "client")]
-
-    for name, message, error in run(body):
+    wanted = {
+        "concurrency": "a task tried to use a concurrency limit .*: give the task a tag",
+        "rate limit": "a task tried to use a concurrency limit .*: give the task a tag",
+        "variable": r"a task tried to read a variable \(GET /variables/name/anything\).*: read it in the flow",
+        "new variable": "a task tried to (read|set) a variable .* in the flow",
+        "subflow": "a task tried to call a flow .*: call it in the flow",
+        "block": "a task tried to use a block .*: load it in the flow",
+        "artifact": "a task tried to make an artifact .*: make it in the flow",
+        "deployment": "a task tried to run a deployment .*: run it from the flow",
+        "tagged task": "a task tagged 'db' was called inside a task .*give the tag to the task around",
+        "client": r"a task tried to ask Prefect's API \(POST /flows/filter\).*: ask in the flow",
+    }
+    told = run(lambda: [ended(asks.submit(what)) for what in wanted])
+    for text, (name, message, error) in zip(wanted.values(), told, strict=True):
         assert name == "Failed"
-        assert "a worker does not have" in error
-        assert "give the task a tag" in message
+        assert re.search(text, error), error
+        assert re.search(text, message), message
+
+
+@on_the_bed_too
+@pytest.mark.contract
+def test_events_of_a_task_are_emitted_at_home(caplog: pytest.LogCaptureFixture) -> None:
+    """As threads emit them, related to their runs; so a task that a task calls is a run that Prefect knows, too.
+
+    What is too much to travel is counted.
+    """
+
+    @task(log_prints=True)
+    def inner() -> None:
+        print("within")
+        emit_event("test.inner", resource={"prefect.resource.id": "test.1"})
+
+    @task(tags=["outer"])
+    def emits() -> bool:
+        first = emit_event("test.first", resource={"prefect.resource.id": "test.1"}, payload={"n": 1})
+        till = {"prefect.resource.id": "till.2", "prefect.resource.role": "till"}
+        emit_event("test.second", resource={"prefect.resource.id": "test.1"}, related=[till], follows=first)
+        inner()
+        return first is not None
+
+    @task
+    def emits_too_much() -> None:
+        for number in range(5):
+            emit_event("test.large", resource={"prefect.resource.id": f"test.{number}"}, payload={"": "x" * 1_000_000})
+
+    def of(runner: TaskRunner[Any]) -> Any:
+        def body() -> Any:
+            with tags("all"):
+                future = emits.submit()
+                assert future.result()
+            if isinstance(runner, SharedRunner):
+                emits_too_much.submit().result()
+            return prefect.runtime.flow_run.id
+
+        flow_run_id = run(body, runner)
+        EventsWorker.instance().wait_until_empty()
+        with get_client(sync_client=True) as client:
+            wanted = {"related": {"id": [f"prefect.flow-run.{flow_run_id}"]}, "order": "ASC"}
+
+            def all_there() -> Any:
+                answer = client._client.post("/events/filter", json={"filter": wanted, "limit": 50}).json()["events"]
+                told = [each for each in answer if each["event"].startswith(("test.", "prefect.task-run."))]
+                return told if sum("Completed" in each["event"] for each in told) == runs else None
+
+            runs = 3 if isinstance(runner, SharedRunner) else 2
+            events = until(all_there, "all events are there")
+        large = sum(each["event"] == "test.large" for each in events)
+        lines = [(log.message, str(log.task_run_id)) for log in logs_of(flow_run_id, 2) if log.message == "within"]
+        of_inner = [each["resource"]["prefect.resource.id"] for each in events if "inner-" in str(each["resource"])]
+        assert [f"prefect.task-run.{run_id}" for _, run_id in lines] == of_inner[:1]
+        return large, [
+            (
+                each["event"],
+                each["payload"] if each["event"] == "test.first" else None,
+                bool(each["follows"]),
+                [
+                    (one["prefect.resource.role"], one.get("prefect.resource.name", "").partition("-")[0])
+                    for one in each["related"]
+                    if one["prefect.resource.role"] != "flow-run"
+                ],
+            )
+            for each in events
+            if "too_much" not in str(each) and each["event"] != "test.large"
+        ]
+
+    threads, here = of(ThreadPoolTaskRunner()), of(SharedRunner())
+    assert here[0] == 4
+    assert [text for text in caplog.messages if "events of this run were left out" in text] == [
+        "1 further events of this run were left out: 1000, and 4 MB of them, are the most"
+    ]
+    assert sorted(here[1]) == sorted(threads[1])
+    assert [each[0] for each in here[1] if each[0].startswith("test.")] == ["test.first", "test.second", "test.inner"]
+
+
+def test_events_that_are_too_many_are_counted() -> None:
+    """The first thousand of a call travel."""
+    events = Events(uuid4())
+    for _ in range(1002):
+        events.take(Event(event="test", resource=Resource({"prefect.resource.id": "test.1"})))
+    assert (len(events.emitted), events.dropped) == (1000, 2)
 
 
 # --- states -----------------------------------------------------------------------------------------------------------
+
+
+@on_the_bed_too
+@pytest.mark.contract
+def test_what_ends_a_call_is_told_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    """Exits and the like crash the run under their own name, and what was logged before is told, too."""
+
+    class Odd(BaseException):
+        pass
+
+    @task
+    def ends(how: str) -> None:
+        get_run_logger().warning("about to %s", how)
+        if how == "exit":
+            sys.exit(3)
+        if how == "fork":  # whose end is not the task's
+            if os.fork() == 0:
+                sys.exit(4)
+            _, status = os.wait()
+            raise ValueError(os.waitstatus_to_exitcode(status))
+        raise Odd("strange")
+
+    def body() -> list[Any]:
+        told = []
+        for how in ("exit", "odd", "fork"):
+            future = ends.submit(how)
+            future.wait()
+            with pytest.raises(Exception) as raised:  # noqa: PT011
+                future.result()
+            told.append((future.state.name, future.state.message, repr(raised.value)))
+        return told
+
+    crashed = "Execution was interrupted by an unexpected exception: "
+    assert run(body) == [
+        ("Crashed", f"{crashed}SystemExit: 3", "ItemFailed('SystemExit: 3')"),
+        ("Crashed", f"{crashed}Odd: strange", "ItemFailed('Odd: strange')"),
+        ("Failed", "Task run encountered an exception ValueError: 4", "ValueError(4)"),
+    ]
+    assert [text for text in caplog.messages if text.startswith("about")] == [
+        f"about to {how}" for how in ("exit", "odd", "fork")
+    ]
 
 
 @pytest.mark.contract

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner
-from starburst_common import RunState, list_runs
+from prefect_starburst.facts import CallContext
+from prefect_starburst.former import Former
+from starburst_common import RunState, StarburstExecutor, attach, list_runs
+from starburst_common.backends import open_backend
+from starburst_common.replay import stored_items
 from tests.leftovers import supervisors_in
 from tests.prefect_bed import home
 from tests.prefect_server import PATIENCE_S, until
@@ -172,6 +179,27 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> N
     assert [run.tags["prefect-attempt"] for run in runs] == ["2", "1"]
     assert all(run.status().state.over for run in runs)
     until(lambda: not supervisors_in(home), "no worker is alive")
+
+
+def gated(gate: Path, run: bytes) -> str:
+    """A call as a runner's executor has it; it answers once the file is there."""
+    until(gate.exists, "the gate opens")
+    return "done"
+
+
+def test_an_earlier_attempt_that_lives_is_left_alone(tmp_path: Path) -> None:
+    """A later attempt at its flow run ends, and the calls of the earlier one go on in its own process."""
+    facts = pickle.dumps(CallContext(task_run={}, tags=frozenset(), log_prints=False))
+    with closing(open_backend("local")) as opened:
+        backend = replace(opened, feeder_lost_s=3.0)  # so signs of life come every half second
+        with StarburstExecutor(workers=1, backend=backend) as executor:
+            run = executor.start()
+            future = executor.submit(gated, tmp_path / "gate", facts)
+            until(lambda: run.status().items != 0 and list(stored_items(backend, run.id)), "the call is sent")
+            Former([attach(run.id, backend=backend)], backend).end()
+            assert not run.status().state.over
+            (tmp_path / "gate").touch()
+            assert future.result() == "done"
 
 
 # --- what travels -----------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def map_items(
         "retry_delay": retry_delay,
         "timeout": timeout,
         "return_exceptions": return_exceptions or None,
-        "tolerate": int(tolerate) if tolerate is not None and tolerate.isdecimal() else tolerate,
+        "tolerate": tolerate,
         "budget": budget,
         "seed": seed,
         "files": file or None,
