@@ -161,9 +161,11 @@ class Report:
         failures = self._run.failures() if status.failed else []
         if failures:
             rows = failure_rows(failures[:_ROWS])
-            told = f"**{self._what}**: {len(failures):,} failed items"
+            told = f"**{self._what}**: {len(failures):,} failed item{'s' * (len(failures) != 1)}"
             if len(rows) < len(failures):
                 told += f" (the first {len(rows)}; all: `starburst failures {self._run.id} -n 0`)"
+            else:
+                told += f" · `{self._run.id}`"
             self._create(client, "table", "failures", told, json.dumps(rows))
         first = failures[0] if failures else None
         summary = summary_text(self._run, status, self._backend, self._what, first=first, report=report)

@@ -131,7 +131,7 @@ def test_a_script_ends_without_a_complaint(prefect_server: PrefectServer, home: 
     with get_client(sync_client=True) as client:
         told = {each.key: each.description or "" for each in client.read_artifacts(flow_run_filter=only)}
     for kind in ("progress", "summary"):
-        assert str(run.id) in told[f"starburst-{kind}-body-task-runs"]
+        assert str(run.id) in told[f"starburst-{kind}-of-a-script-task-runs"]
 
 
 LARGE = """
