@@ -64,6 +64,7 @@ from starburst_common.spec import (
     is_cancelled,
     keep_longer,
     kept_longer_s,
+    note_damage,
     read_end,
 )
 from starburst_common.stored import find_outcome
@@ -623,6 +624,7 @@ class Run:
             raise driver.input_error
         if not driver.gone and (lost := driver.lost()):
             self._must_be_kept()
+            note_damage(self._backend, self.id, driver.leg, driver.damage())
             why = next(iter(driver.damaged.values()), "they were to be answered again")
             raise AnswersLost(
                 f"run {self.id}: {driver.damage()}: {why}. It is over, so they are not run again: start a new run for "
@@ -709,7 +711,9 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     if end is not None:
         fields |= {name: end[name] for name in fields if name in end}
     if not reason and end is not None and "items" in end:
-        state, reason = RunState(end["state"]), end["reason"]
+        state, reason = RunState(end["state"]), "; ".join(filter(None, [end["reason"], end["damage"]]))
+        if end["damage"] and state in WHOLE:
+            state = RunState.DAMAGED
     elif not reason:
         try:
             driver = recovered(backend, spec)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
+from starburst_common.errors import Denied, Exists, NotFound, Refused, Unavailable, UnknownVersion
 from starburst_common.fleet import Fleet
 from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames, made_at, new_fleet_id
@@ -286,11 +286,24 @@ def read_end(backend: Backend, run: RunId, leg: int = 0) -> dict[str, Any] | Non
             "slot_seconds": end.number("slot_seconds"),
             "ended_at": end.moment("ended_at"),
             "input_lost": end.flag("input_lost") if end.given("input_lost") else None,  # earlier releases do not tell
+            "damage": end.text("damage") if end.given("damage") else "",
         }
     except NotFound:
         return None
     except Refused as error:
         return {"state": RunState.DAMAGED, "reason": str(error), "ended_at": None}
+
+
+def note_damage(backend: Backend, run: RunId, leg: int, damage: str) -> None:
+    """Write beside how a leg ended which of its answers were found to be damaged since, for who merely looks.
+
+    Where that cannot be, nothing is lost.
+    """
+    key = RunNames(run, leg).end
+    with suppress(NotFound, Refused, Denied, Unavailable):
+        end, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
+        if end.raw.get("damage") != damage:
+            backend.store.put(key, seal(backend.key, key, document({**end.raw, "damage": damage})))
 
 
 def is_cancelled(backend: Backend, run: RunId, leg: int = 0) -> bool:

@@ -372,3 +372,6 @@ def test_an_answer_that_is_damaged_after_the_end_is_named(local_bed: LocalBed, t
             assert {item for item, _ in held.logs()} == {0, 1, 4, 5, 6, 7}
             assert held.status().state is RunState.DAMAGED
             assert "the stored answers of items 2-3 are damaged" in held.status().reason
+            merely = attach(run.id, backend=backend).status()
+            assert (merely.state, merely.answered) == (RunState.DAMAGED, 8)
+            assert "the stored answers of items 2-3 are damaged" in merely.reason
