@@ -178,7 +178,9 @@ def test_what_is_nobodys_id_hides_no_run(backend: Backend, name: str) -> None:
         f"fleets/{name}/held-by/{run}",
         f"fleets/fleet-20260101-000000-0/held-by/{holder}",
     ):
-        backend.store.put(key, b"x")
+        place = Path(backend.store.place, key)  # not by our store, which refuses some of them
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"x")
     assert [found.id for found in list_runs(backend=backend)] == [run]
     assert prune(backend, now=time.time() + 7.1 * DAY_S) == [run]
 
