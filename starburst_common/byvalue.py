@@ -13,7 +13,7 @@ import sys
 import threading
 import typing
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, Token
 from enum import Enum
@@ -227,7 +227,8 @@ def _filled(made: Any, state: tuple[Callable[[Any, Any], Any], Any]) -> None:
     if made in _empty or (_renewing and made in _copies):
         _empty.discard(made)
         fill, rest = state
-        fill(made, rest)
+        with _without(type(made).__mro__, "__setattr__", "__delattr__"):  # of a metaclass
+            fill(made, rest)
 
 
 @contextmanager
@@ -335,6 +336,7 @@ def _class_by_value(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
         return _enum_by_value(cls, attributes, fill)
     metaclass, name, bases, given, *_ = arguments
     own = vars(cls)
+    given["__qualname__"] = cls.__qualname__
     if "__slots__" in own:
         slots = [key for key, value in own.items() if _is_slot(value, cls)]
         slots += [key for key in ("__dict__", "__weakref__") if key in own]
@@ -350,17 +352,25 @@ def _class_by_value(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _make_class(make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Without what its bases do when a class is made: that was done at home, with keywords, and comes as its state."""
+    """As its bases and metaclass did what they do at home, with keywords, and it comes as its state."""
     bases = {base for each in resolve_bases(arguments[2]) for base in each.__mro__}
-    ours = [base for base in bases if base in _copies and "__init_subclass__" in vars(base)]
-    hooks = [(base, vars(base)["__init_subclass__"]) for base in ours]
-    for base, _ in hooks:
-        type.__delattr__(base, "__init_subclass__")
-    try:
+    with _without(bases, "__init_subclass__"), _without(arguments[0].__mro__, "__prepare__", "__new__", "__init__"):
         return make(*arguments)
+
+
+@contextmanager
+def _without(classes: Iterable[type], *names: str) -> Iterator[None]:
+    """Copies among these classes do not do this meanwhile."""
+    hooks = [
+        (each, name, vars(each)[name]) for each in classes if each in _copies for name in names if name in vars(each)
+    ]
+    for each, name, _ in hooks:
+        type.__delattr__(each, name)
+    try:
+        yield
     finally:
-        for base, hook in hooks:
-            type.__setattr__(base, "__init_subclass__", hook)
+        for each, name, hook in hooks:
+            type.__setattr__(each, name, hook)
 
 
 def _is_slot(value: Any, cls: type) -> bool:
@@ -434,7 +444,8 @@ def _reduce_cached(pickler: Pickler, cached: Any) -> Any:
     if name and by_reference(cached):
         return name
     module = getattr(cached, "__module__", None)
-    if name and module and getattr(_found(module, name), "__func__", None) is cached:  # of a class method
+    ours = module in MAINS or _sent_by_value(module or "")
+    if name and module and not ours and getattr(_found(module, name), "__func__", None) is cached:  # of a class method
         return _fetched, (module, f"{name}.__func__")
     function, parameters = cached.__wrapped__, cached.cache_parameters()
     own = {key: value for key, value in vars(cached).items() if key != "__wrapped__"}

@@ -857,6 +857,67 @@ class OneOf(metaclass=Sing):
 ask("singleton metaclass", lambda _: OneOf() is OneOf(), 0, True)
 
 
+class Strict(abc.ABCMeta):
+    """Whose ways of making a class are its own, and which lets nobody change one."""
+
+    made = []
+
+    @classmethod
+    def __prepare__(cls, name, bases, *, key):
+        return {}
+
+    def __new__(cls, name, bases, space, *, key):
+        cls.made.append(name)
+        return super().__new__(cls, name, bases, space)
+
+    def __init__(cls, name, bases, space, *, key):
+        super().__init__(name, bases, space)
+
+    def __setattr__(cls, name, value):
+        if name[0] != "_":
+            raise AttributeError("constant")
+        super().__setattr__(name, value)
+
+
+class Con(metaclass=Strict, key=1):
+    X = 1
+
+    @abc.abstractmethod
+    def f(self): ...
+
+
+class Con2(Con, key=2):
+    def f(self):
+        return super().X
+
+
+ask(
+    "strict metaclass",
+    lambda _: [Con2().f(), Strict.made, sorted(Con.__abstractmethods__)],
+    0,
+    [1, ["Con", "Con2"], ["f"]],
+)
+
+
+class Outside:
+    @dataclass
+    class Inside:
+        x: int
+
+
+ask("qualified name", lambda x: repr(Outside.Inside(x)), 1, "Outside.Inside(x=1)")
+
+
+class Kept:
+    @classmethod
+    @functools.cache
+    def load(cls, x):
+        return cls.__name__, x
+
+
+ask("class's cached method", lambda x: [Kept.load(x), Kept.load(x) is Kept.load(x)], 1, [("Kept", 1), True])
+
+
 class Desc:
     def __set_name__(self, o, n):
         self.n = "_" + n
