@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ import pytest
 
 from starburst_common import Cluster, starburst_map
 from starburst_common.names import RUNS, RunNames
-from starburst_common.ports import Compute, Wait
+from starburst_common.ports import Backend, Compute, Wait
 from starburst_common.wire import read_outcome
 from starburst_worker.settle import Backlog
 from tests.calls import wait_for
@@ -28,9 +29,14 @@ from dataclasses import replace
 from pathlib import Path
 from starburst_worker.duty import Duty
 from starburst_worker.supervisor import Supervisor
+from starburst_common.errors import NoSpace
 from tests.places import open_place
 
-place, fleet, stalled, go, renewals = sys.argv[1:]
+place, fleet, stalled, go, renewals, full = sys.argv[1:]
+
+def write():
+    if Path(full).exists():
+        raise NoSpace.on(full)
 
 class Stalling:
     def __init__(self, store):
@@ -43,6 +49,9 @@ class Stalling:
             while not Path(go).exists():
                 time.sleep(0.01)
         return self._store.get(key)
+    def create(self, key, body):
+        write()
+        self._store.create(key, body)
 
 class Counting:
     def __init__(self, queue):
@@ -54,6 +63,9 @@ class Counting:
         with open(renewals, "a") as file:
             file.write("." * (Path(stalled).exists() and Path(stalled).read_text() == "met"))
         return lost
+    def delete(self, queue, receipts):
+        write()
+        self._queue.delete(queue, receipts)
 
 backend = open_place(place)
 duty = Duty(fleet=fleet, worker="stalling", backend="local", slots=2, memory_mib=None, idle_s=60.0, lifetime_s=600.0,
@@ -76,37 +88,70 @@ class Nobody:
         return Wait("somebody else", 3600.0)
 
 
-def test_leases_are_renewed_and_signals_heard_while_the_store_stalls(local_bed: LocalBed, tmp_path: Path) -> None:
+@pytest.fixture
+def its_worker(local_bed: LocalBed, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts the only worker of a fleet; ends it, if it still runs."""
+    files = [str(tmp_path / name) for name in ("stalled", "go", "renewals", "full")]
+    with ExitStack() as ends:
+
+        def start(fleet: str) -> subprocess.Popen[bytes]:
+            (scratch := local_bed.home / "worker").mkdir()
+            worker = subprocess.Popen(
+                [sys.executable, "-c", STALLING_WORKER, local_bed.text, fleet, *files],
+                cwd=scratch,
+                env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+            )
+            ends.callback(worker.wait)
+            ends.callback(worker.kill)
+            return worker
+
+        yield start
+
+
+@pytest.fixture
+def nobody(local_bed: LocalBed) -> Backend:
+    """Whose driver launches no worker."""
+    return replace(local_bed.backend, compute=cast("Compute", Nobody(local_bed.backend.compute)))
+
+
+def test_leases_are_renewed_and_signals_heard_while_the_store_stalls(
+    local_bed: LocalBed,
+    nobody: Backend,
+    its_worker: Callable[[str], subprocess.Popen[bytes]],
+    tmp_path: Path,
+) -> None:
     """A download that takes minutes: the other slot's item keeps its lease, and SIGTERM ends the worker."""
     bed, notes = local_bed, str(local_bed.notes)
-    stalled, go, renewals, begun, end = (tmp_path / name for name in ("stalled", "go", "renewals", "begun", "end"))
+    stalled, renewals, begun, end = (tmp_path / name for name in ("stalled", "renewals", "begun", "end"))
 
     def long(item: int) -> int:
         begun.touch()
         return int(wait_for(str(end), item))
 
-    nobody = cast("Compute", Nobody(bed.backend.compute))
-    with Cluster(workers=1, backend=replace(bed.backend, compute=nobody), progress=False) as cluster:
-        fleet = cluster._opened()
+    with Cluster(workers=1, backend=nobody, progress=False) as cluster:
         one = cluster.start(long, [1])
-        scratch = bed.home / "worker"
-        scratch.mkdir()
-        worker = subprocess.Popen(
-            [sys.executable, "-c", STALLING_WORKER, bed.text, fleet.id, *map(str, (stalled, go, renewals))],
-            cwd=scratch,
-            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-        )
-        try:
-            bed.until(begun.exists)
-            stalled.touch()
-            two = cluster.start(lambda item: notes and item, [2])
-            bed.until(lambda: renewals.exists() and len(renewals.read_text()) >= 3)
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait(120) == 143
-        finally:
-            worker.kill()
-            one.cancel()
-            two.cancel()
+        worker = its_worker(cluster._opened().id)
+        bed.until(begun.exists)
+        stalled.touch()
+        two = cluster.start(lambda item: notes and item, [2])
+        bed.until(lambda: renewals.exists() and len(renewals.read_text()) >= 3)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(120) == 143
+        one.cancel()
+        two.cancel()
+
+
+def test_a_worker_without_space_ends_with_its_run(
+    local_bed: LocalBed, nobody: Backend, its_worker: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Answers that cannot be stored are waited for as long as somebody wants them."""
+    (tmp_path / "full").touch()
+    with Cluster(workers=1, backend=nobody, progress=False) as cluster:
+        run = cluster.start(str, [1])
+        worker = its_worker(cluster._opened().id)
+        local_bed.until(lambda: "waiting for space" in run.status().reason)
+        run.cancel()
+    assert worker.wait(60) == 0
 
 
 def test_a_chunk_of_large_answers_is_settled_in_parts(local_bed: LocalBed) -> None:

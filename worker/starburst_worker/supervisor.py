@@ -229,10 +229,10 @@ class Supervisor:
             self._release(message.receipt, again_s=0)  # soon it is a dead letter, where the driver finds it
             return None
         if known is None or known.over:
-            self._finish(message.receipt)
+            self._finish(RunId(run), message.receipt)
             return None
         if message.receives > 1 and self._has_outcome(RunId(run), chunk):
-            self._finish(message.receipt)
+            self._finish(RunId(run), message.receipt)
             return None
         deaths = chunk.deaths + message.receives - 1  # at most: one who died waiting for it counts too
         chunk = chunk.narrowed(chunk.span, deaths=deaths)  # whoever gets it from us knows
@@ -248,12 +248,12 @@ class Supervisor:
             )
         except (Refused, NotFound) as error:
             if self._runs.over(RunId(run)):  # so it may have been removed
-                self._finish(message.receipt)
+                self._finish(RunId(run), message.receipt)
                 return None
             _log.error("cannot run items %s of %s: %s", chunk.span, run, error)
             failed = refuse(chunk, FailureKind.IMPORT, type(error).__name__, str(error), self._duty.worker)
-            self._settling.put(lambda: self._settler.settle(RunId(run), failed))
-            self._finish(message.receipt)
+            self._put(RunId(run), lambda: self._settler.settle(RunId(run), failed))
+            self._finish(RunId(run), message.receipt)
             return None
         part: Part | None = None
         rest: list[Chunk] = []
@@ -280,8 +280,8 @@ class Supervisor:
             self._ready.put(work)
         else:
             settled = part
-            self._settling.put(lambda: self._settler.settle(RunId(run), settled, rest))
-            self._finish(message.receipt)
+            self._put(RunId(run), lambda: self._settler.settle(RunId(run), settled, rest))
+            self._finish(RunId(run), message.receipt)
         return None
 
     def _has_outcome(self, run: RunId, chunk: Chunk) -> bool:
@@ -348,13 +348,13 @@ class Supervisor:
                     self._idle_since = time.monotonic()
                 with self._wanted:
                     self._wanted.notify()
-            self._finish(work.receipt)
+            self._finish(work.run, work.receipt)
 
     def _settle_later(self, run: RunId) -> Settle:
         leased = LeasedChunk(self._settler, run)
 
         def later(part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
-            self._settling.put(lambda: leased.settle(part, rest, kept), part.nbytes)
+            self._put(run, lambda: leased.settle(part, rest, kept), part.nbytes)
 
         return later
 
@@ -378,9 +378,22 @@ class Supervisor:
             except Refused as error:  # an outcome that cannot be read: its run's driver meets it as well
                 _log.error("refused an outcome: %s", error)
 
-    def _finish(self, receipt: str) -> None:
+    def _put(self, run: RunId, job: Callable[[], object], nbytes: int = 0) -> None:
+        """To be done in its turn, by the settling thread. What cannot be is given up once the run is over."""
+
+        def done() -> None:
+            try:
+                job()
+            except Unavailable as error:
+                if not self._runs.over(run):
+                    raise
+                _log.warning("given up, as %s is over: %s", run, error)
+
+        self._settling.put(done, nbytes)
+
+    def _finish(self, run: RunId, receipt: str) -> None:
         """After everything queued so far is settled, the message is done."""
-        self._settling.put(lambda: self._release(receipt, again_s=None))
+        self._put(run, lambda: self._release(receipt, again_s=None))
 
     def _release(self, receipt: str, *, again_s: float | None) -> None:
         """A message is no longer ours: for good, or somebody gets it again in so long."""
@@ -439,7 +452,7 @@ class Supervisor:
             if work is None or time.monotonic() - work.fetched_at < waiting_s:
                 kept.append(work)
             else:
-                self._settling.put(partial(self._hand_over, work))  # an outage must hold up neither signals nor leases
+                self._put(work.run, partial(self._hand_over, work))  # an outage must hold up neither signals nor leases
         for work in kept:
             self._ready.put(work)
 
