@@ -101,8 +101,8 @@ def bundled(own: dict[str, Module]) -> Bundle | None:
     return bundle
 
 
-#: A file's name as it stands in a source: in quotes, perhaps after those of its folders.
-_JOINED, _NAMED = re.compile(r"[\"'][ \t]*[/,][ \t]*[\"']"), re.compile(r"[\"']([^\"'\n]+\.\w+)[\"']")
+#: A file's name as it stands in a source: in quotes, perhaps after those of its folders, and not from the root.
+_JOINED, _NAMED = re.compile(r"[\"'][ \t]*[/,][ \t]*[\"']"), re.compile(r"[\"']([^\"'\n/][^\"'\n]*\.\w+)[\"']")
 
 
 @lru_cache(maxsize=256)
@@ -119,7 +119,9 @@ def _tell(digest: str, files: tuple[File, ...]) -> None:
         text = _source(file.path) if file.path.suffix == ".py" else ""
         names = _NAMED.findall(_JOINED.sub("/", text)) if "__file__" in text else []
         places = dict.fromkeys(file.path.parent / name for name in names if not name.endswith(_ENDINGS))
-        if stays := [place.name for place in places if place not in travel and place.is_file()]:
+        if stays := [
+            place.name for place in places if place not in travel and not place.name.startswith(".") and place.is_file()
+        ]:
             _log.warning(
                 "%s reads %s beside it, which stays here: data travels with packages only, in a folder with "
                 "`__init__.py`; also there, not what is ignored or may be secret",

@@ -12,6 +12,7 @@ import boto3
 from botocore.awsrequest import AWSResponse
 from obstore.store import MemoryStore
 from urllib3 import BaseHTTPResponse, HTTPResponse
+from urllib3.exceptions import HTTPError
 
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.codebuild import CodeBuildBuilder, _Log
@@ -327,6 +328,6 @@ def _registry() -> list[Target]:
         Target(name="oci configs", kind=Kind.JSON, samples=[json.dumps(config).encode()], feed=configs),
         Target(
             name="registry answers", kind=Kind.JSON, samples=[json.dumps(each).encode() for each in conversations],
-            feed=speak, allowed=(StarburstError, Again),
+            feed=speak, allowed=(StarburstError, Again, HTTPError),  # the last two are tried again, and then ours
         ),
     ]  # fmt: skip
