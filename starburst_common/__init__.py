@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.options import Resources
     from starburst_common.run import Run, attach, list_runs
+    from starburst_common.shared import Shared, share
     from starburst_common.within import item_seed
 
 _HOMES = {
@@ -61,6 +62,7 @@ _HOMES = {
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "options": ("Resources",),
     "run": ("Run", "attach", "list_runs"),
+    "shared": ("Shared", "share"),
     "within": ("item_seed",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
@@ -87,6 +89,7 @@ __all__ = [
     "RunState",
     "RunStatus",
     "RunStopped",
+    "Shared",
     "StarburstError",
     "StarburstExecutor",
     "Unavailable",
@@ -96,6 +99,7 @@ __all__ = [
     "attach",
     "item_seed",
     "list_runs",
+    "share",
     "starburst_map",
 ]
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from starburst_common.bundle import Bundle
 from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
-from starburst_common.modules import bundled, mentioned, names_in, own_modules
+from starburst_common.modules import bundled, imported, mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
 from starburst_common.setup import Setup
+from starburst_common.shared import Shared, referred
 from starburst_common.sources import sources_of
 from starburst_common.wire import FUNCTION_BYTES, deflated
 
@@ -33,6 +34,7 @@ class PackedFunction:
     bundle: Bundle | None
     nbytes: int = 0  #: of the pickle
     needs: frozenset[str] = frozenset()  #: the user's own modules that the pickle names
+    shared: tuple[Shared[Any], ...] = ()  #: values that it refers to
 
 
 class Pickled(NamedTuple):
@@ -42,6 +44,7 @@ class Pickled(NamedTuple):
     imports: frozenset[str]  #: top-level modules that its code imports when it runs
     codes: tuple[CodeType, ...]  #: that are in it
     generators: frozenset[str]  #: kinds of random generators that are in it
+    shared: tuple[Shared[Any], ...]  #: that it refers to; held, for they are pickled as names
 
 
 def pickled_function(
@@ -70,7 +73,8 @@ def pickled_function(
             f"the function {getattr(function, '__qualname__', function)!r} and what it closes over have "
             f"{len(pickled) / 1e6:,.0f} MB, at most {FUNCTION_BYTES / 1e6:,.0f} MB travel: have workers read large data"
         )
-    return Pickled(pickled, frozenset(imports), tuple(codes), frozenset(generators))
+    shared = tuple(referred(pickled).values())
+    return Pickled(pickled, frozenset(imports), tuple(codes), frozenset(generators), shared)
 
 
 def pack_function(
@@ -97,6 +101,8 @@ def pack_function(
             names |= mentioned(names_in(dumps(sample, buffer_callback=lambda _: None, imports=names, codes=codes)))
         except Exception as error:
             _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
+    for each in known.shared:
+        names |= names_of_shared(each)
     own = own_modules(names)
     bundle = bundled(own)
     blob = deflated(
@@ -111,7 +117,14 @@ def pack_function(
         retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
         bundle=bundle,
         needs=frozenset(names & own.keys()),
+        shared=known.shared,
     )
+
+
+def names_of_shared(shared: Shared[Any]) -> set[str]:
+    """Top-level modules that a shared value names, if it is here."""
+    content = shared.content
+    return set() if content is None else imported(names_in(content.pickled)) | content.imports
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -6,19 +6,22 @@ Each step may be done twice: what an outage has left undone is done when it is t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starburst_common.bundle import Bundle, tell_unfit
-from starburst_common.code import PackedFunction
+from starburst_common.code import PackedFunction, names_of_shared
 from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.modules import bundled, imported, names_in, own_modules
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.patience import Waits, create_ours, patiently, raised
 from starburst_common.ports import Backend
+from starburst_common.shared import Shared, referred
+from starburst_common.sharing import store_shared, week_now
 from starburst_common.sign import SignOfLife
 from starburst_common.wire import (
     FrameWriter,
@@ -99,6 +102,9 @@ class Feed:
         self._stored: set[str] = set()
         self._codes: dict[str, _Code] = {}  # of functions, by the keys that they were given
         self._writer = FrameWriter(look=self._look)
+        self._shared: dict[str, Shared[Any]] = {}  # that were met, those before that are stored
+        self._sharing: dict[str, Shared[Any]] = {}  # and these are to be
+        self.week = ""  #: whose shared values it refers to, if to any
         self._function = ""
         self._frames: list[_Frame] = []
         self._frame_bytes = 0
@@ -110,7 +116,11 @@ class Feed:
         """Store a function, once; its key. Raises as `flush`."""
         key = self._names.function(packed.digest)
         if key not in self._codes:
+            self._meet(packed.shared)
+            self._store_shared()
             header = {"style": packed.style, "retry_timeouts": packed.retry_timeouts}
+            if packed.shared:
+                header["shared"] = sorted(each.digest for each in packed.shared)
             self._store(key, header, packed.blob, packed.bundle)
             self._codes[key] = _Code(key, packed.needs, frozenset(packed.bundle.modules if packed.bundle else ()))
         return key
@@ -144,7 +154,7 @@ class Feed:
         self._taken()
 
     def add_pickled(self, function: str, data: bytes, buffers: Sequence[bytes]) -> None:
-        """Take an item that was pickled for another run. Raises as `flush`."""
+        """Take an item that was pickled for another run, whose shared values are there. Raises as `flush`."""
         if function != self._function:
             self.close_chunk()
             self._function = function
@@ -204,7 +214,10 @@ class Feed:
         """See to it that the user's modules that an item refers to travel, whichever item is the first. Raises
         `BadInput` where they cannot."""
         code = self._codes[self._function]
-        names = (imported(names_in(pickled)) | imports) - code.known
+        names = (imported(names_in(pickled)) | imports).union(
+            *map(names_of_shared, self._meet(referred(pickled).values()))
+        )
+        names -= code.known
         if names:
             own = own_modules(code.needs | names)
             if not own.keys() <= code.modules:
@@ -213,8 +226,33 @@ class Feed:
             code.modules = frozenset(own)
             code.known |= names
 
+    def _meet(self, shared: Iterable[Shared[Any]]) -> list[Shared[Any]]:
+        """Shared values that something refers to, with those that they do; those that are new here."""
+        new: dict[str, Shared[Any]] = {}
+        waiting = [*shared]
+        while waiting:
+            each = waiting.pop()
+            if each.digest not in self._shared and each.digest not in new:
+                new[each.digest] = each
+                if (content := each.content) is not None:
+                    waiting += referred(content.pickled).values()
+        self._shared.update(new)
+        self._sharing.update(new)
+        return [*new.values()]
+
+    def _store_shared(self) -> None:
+        """Raises as `flush`, and `BadInput` for what cannot be shared."""
+        if self._sharing and not self.week:
+            self.week = patiently(lambda: week_now(self._backend, self.run), self.waits)
+        while self._sharing:
+            digest, each = next(iter(self._sharing.items()))
+            patiently(partial(store_shared, self._backend, self.week, each), self.waits)
+            self._shared[digest] = Shared(digest, each.nbytes)  # its content need not be held any more
+            del self._sharing[digest]
+
     def _with_modules(self) -> str:
         """The key of the function as stored with all modules that its items refer to so far. Raises as `flush`."""
+        self._store_shared()
         code = self._codes[self._function]
         if code.grown is not None:
             old, secret = code.key, self._backend.key
@@ -222,7 +260,7 @@ class Feed:
             header, (blob,) = read_document(unseal(secret, old, stored), old)
             digest = hashlib.sha256(f"{old} {code.grown.digest}".encode()).hexdigest()[:32]
             key = self._names.function(digest)
-            told = {"style": header.text("style"), "retry_timeouts": header.flag("retry_timeouts")}
+            told = {name: header[name] for name in ("style", "retry_timeouts", "shared") if header.given(name)}
             self._store(key, told, blob, code.grown)
             code.key, code.grown = key, None
         return code.key

@@ -22,8 +22,10 @@ from starburst_common.phrases import told
 RUNS = "runs/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
+SHARED = "shared/"
 GENERATIONS = 10  #: of an outcome, the first included
 _ID = re.compile("[A-Za-z0-9-]{1,100}")
+_WEEK = re.compile(r"\d{4}-W\d\d", re.ASCII)
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 
 
@@ -113,6 +115,11 @@ class RunNames:
     def function(self, digest: str) -> str:
         """A function the run calls."""
         return f"{self.functions}{digest}"
+
+    @property
+    def shared(self) -> str:
+        """Which week's shared values it refers to, if to any."""
+        return f"{self.folder}shared"
 
     def files(self, digest: str) -> str:
         """The user's files that its items find where they stand."""
@@ -257,6 +264,35 @@ def code_key(function: str, digest: str) -> str:
     'runs/run-1/code/2c3d'
     """
     return f"{function.rsplit('/', 2)[0]}/code/{digest}"
+
+
+def week_at(moment: float) -> str:
+    """Values that runs share lie in a folder a week, by the store's clock; the text sorts by time.
+
+    >>> week_at(1798761600.0)
+    '2026-W53'
+    """
+    return time.strftime("%G-W%V", time.gmtime(moment))
+
+
+def shared_folder(week: str) -> str:
+    """What was shared by runs that began to in that week."""
+    return f"{SHARED}{week}/"
+
+
+def shared_key(week: str, digest: str) -> str:
+    """A value, by its content."""
+    return f"{shared_folder(week)}values/{digest}"
+
+
+def needed_by(week: str) -> str:
+    """The folder with one marker for each run that refers to a value of that week; not sealed."""
+    return f"{shared_folder(week)}needed-by/"
+
+
+def weeks(names: Iterable[str]) -> list[str]:
+    """Those that are weeks."""
+    return [name for name in names if _WEEK.fullmatch(name)]
 
 
 def fleet_folder(fleet: FleetId) -> str:

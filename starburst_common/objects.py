@@ -65,6 +65,9 @@ class Objects:
             raise NotFound(f"{key} has {size} bytes, none are at {offset} to {offset + length}")
         return b""
 
+    def file(self, key: str) -> None:
+        return None
+
     def folders(self, prefix: str) -> list[str]:
         with speaking_of(prefix):
             found = obstore.list_with_delimiter(self._store, prefix.rstrip("/"))["common_prefixes"]

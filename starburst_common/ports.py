@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from starburst_common.errors import NotFound
@@ -54,6 +55,12 @@ class ObjectStore(Protocol):
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         """`length` bytes from `offset`. Raises `NotFound`, also where the object ends before them."""
+
+    def file(self, key: str) -> Path | None:
+        """Where the object lies as a file of this machine, to be mapped; None where it must be fetched.
+
+        The file keeps its bytes, also once the object is deleted or replaced. Raises `NotFound` or gives None.
+        """
 
     def folders(self, prefix: str) -> list[str]:
         """The names directly under the folder `prefix` that hold keys of their own, in the order of the text.

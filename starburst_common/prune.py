@@ -27,6 +27,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.reconcile import DIED
 from starburst_common.run import recovered
+from starburst_common.sharing import prune_shared
 from starburst_common.spec import Spec, kept_longer_s
 
 _log = our_log()
@@ -63,6 +64,7 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     for fleet in fleets:
         if now - _made_at(fleet) > _ABANDONED_S:
             _close_if_abandoned(backend, fleet)
+    prune_shared(backend, now)
     if removed:
         _log.info("pruned %d expired runs", len(removed))
     return removed

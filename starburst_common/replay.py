@@ -16,11 +16,13 @@ from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.preferred import prefer
 from starburst_common.setup import Setup
+from starburst_common.shared import digests_in, lies
+from starburst_common.sharing import shared_by
 from starburst_common.sources import lay_out
 from starburst_common.spec import Spec
 from starburst_common.stored import planned_chunks
 from starburst_common.unpack import unpack_bundle
-from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_document, unseal
+from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_digests, read_document, unseal
 from starburst_common.within import awaited, sow
 
 
@@ -67,9 +69,11 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
         modules = str(folder)
     pickled, sources = inflated(blobs[0])
     lay_out(sources, modules)
+    stored = backend.store.get_range(*chunk.ref)
+    frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1)))
+    lies(shared_by(backend, run, {*read_digests(header, chunk.function), *digests_in(frames)}))
     function, _, setup = pickle.loads(pickled)
-    frames = backend.store.get_range(*chunk.ref)
-    argument = Frames(b"".join(checked_frames(backend.key, run, frames, Span(item, item + 1))))[item]
+    argument = Frames(frames)[item]
     args, kwargs = argument if style == "call" else (argument if style == "star" else (argument,), {})
     seed = Spec.read(backend, run).options["seed"]
     return Call(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)

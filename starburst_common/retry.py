@@ -24,9 +24,11 @@ from starburst_common.names import RunNames, code_key, ids, new_run_id
 from starburst_common.options import Options
 from starburst_common.place import place_here
 from starburst_common.ports import Backend
+from starburst_common.shared import Shared
+from starburst_common.sharing import needed_too
 from starburst_common.spec import Spec
 from starburst_common.stored import planned_chunks
-from starburst_common.wire import Frames, checked_frames, document, malformed, read_document, seal, unseal
+from starburst_common.wire import Frames, checked_frames, document, malformed, read_digests, read_document, seal, unseal
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,17 @@ def start_retry(
     spec = replace(spec, parent=parent.run)
     names = RunNames(run)
     driver = Driver(backend, run, fleet, spec.policy)
+    week = ""
 
     def note() -> None:
+        nonlocal week
+        week = needed_too(backend, parent.run, run)
         sealed = seal(backend.key, names.numbers, document({"spans": spans}))
         backend.store.put(names.numbers, sealed)
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
     feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files, note=note)
+    feed.week = week
     try:
         functions: dict[str, str] = {}
         size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)
@@ -174,4 +180,5 @@ def _stored_function(backend: Backend, key: str) -> PackedFunction:
         style=header.text("style"),
         retry_timeouts=header.flag("retry_timeouts"),
         bundle=bundle,
+        shared=tuple(Shared(digest, 0) for digest in read_digests(header, key)),
     )

@@ -61,6 +61,11 @@ def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
     return body
 
 
+def sealed_body(blob: Buffer) -> memoryview:
+    """The body of what somebody else has unsealed, for a process that has no key."""
+    return memoryview(blob)[_HEAD.size :]
+
+
 def unknown_version(about: str, version: int) -> UnknownVersion:
     """What is ours, but of another release: versions share the envelope, so this much can be told and trusted."""
     return UnknownVersion(
@@ -104,10 +109,11 @@ def misfit(exit_code: int | None) -> str:
 # --- documents --------------------------------------------------------------------------------------------------------
 
 
-def document(header: dict[str, Any], blobs: Sequence[Buffer] = ()) -> list[Buffer]:
-    """A JSON header and blobs, as parts to be joined or sealed."""
+def document(header: dict[str, Any], blobs: Sequence[Buffer] = (), *, align: int = 1) -> list[Buffer]:
+    """A JSON header and blobs, as parts to be joined or sealed; the first blob at a multiple of `align` once sealed."""
     views = [memoryview(blob).cast("B") for blob in blobs]
     head = json.dumps({**header, "blobs": [len(view) for view in views]}, separators=(",", ":")).encode()
+    head += b" " * (-(_HEAD.size + _LENGTH.size + len(head)) % align)
     return [_LENGTH.pack(len(head)), head, *views]
 
 
@@ -291,6 +297,35 @@ def inflated(blob: Buffer) -> tuple[memoryview, bytes]:
     if at < 0:
         raise malformed("a function", "its sources are not there")
     return whole[:at], bytes(whole[at : -_SOURCES.size])
+
+
+# --- shared values ----------------------------------------------------------------------------------------------------
+
+_ALIGN = 64  #: bytes, as widest vector registers and lines of caches have
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def shared_document(pickled: Buffer, buffers: Iterable[Buffer], refers: Iterable[str]) -> list[Buffer]:
+    """A value's pickle and its buffers, each of which is aligned once sealed, and the shared values it refers to."""
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    padded = [part for view in views for part in (view, bytes(-len(view) % _ALIGN))]
+    return document({"shared": sorted(refers)}, [*padded, pickled], align=_ALIGN)
+
+
+def read_shared(body: Buffer, about: str = "a shared value") -> tuple[memoryview, list[memoryview], list[str]]:
+    """The inverse: views, no copies. Raises `Refused`."""
+    header, blobs = read_document(body, about)
+    if not len(blobs) % 2:
+        raise malformed(about, f"{len(blobs)} parts")
+    return blobs[-1], blobs[:-1:2], read_digests(header, about)
+
+
+def read_digests(header: Fields, about: str) -> list[str]:
+    """Which shared values something refers to. Raises `Refused`."""
+    found = header.many("shared") if header.given("shared") else []
+    if not all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in found):
+        raise malformed(about, f"{found!r:.80} are no digests")
+    return found
 
 
 # --- frames: many pickled values --------------------------------------------------------------------------------------

@@ -52,6 +52,12 @@ class FolderObjects:
             file.seek(offset)
             return memoryview(file.read(length))
 
+    def file(self, key: str) -> Path:
+        with _speaking_of(key):
+            place = self._place(key)
+            place.stat()
+        return place
+
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             with suppress(NotFound), _speaking_of(key):

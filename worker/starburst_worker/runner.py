@@ -60,6 +60,7 @@ class Work:
     function: Function
     frames: list[Buffer]
     receipt: str
+    shared: dict[str, str] = field(default_factory=dict)  #: files of the shared values it refers to, by digest
     files: Path | None = None  #: what was sent to lie where its items stand
     fetched_at: float = field(default_factory=time.monotonic)
 
@@ -159,12 +160,11 @@ class Slot:
 
     @property
     def rss_mib(self) -> float:
-        """Resident memory now; 0 where /proc does not tell."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return 0.0
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """Resident memory now, but for mapped files, which slots have in common; 0 where /proc does not tell."""
+        with suppress(OSError):
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+            return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) / 1024
+        return 0.0
 
 
 class Runner:
@@ -272,6 +272,7 @@ class Runner:
             "folder": place.folder,
             "files": str(turn.work.files or ""),
             "argv": place.argv,
+            "shared": turn.work.shared,
         }
         slot.ooms = oom_kills()
         try:

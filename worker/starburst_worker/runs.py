@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -13,12 +15,23 @@ from typing import Any
 from starburst_common.errors import NotFound
 from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
-from starburst_common.names import RunNames, code_key
+from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.place import Place
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.shared import mapped
+from starburst_common.sharing import checked, week_of
 from starburst_common.stored import withdrawn_items
+from starburst_common.trust import owner_only
 from starburst_common.unpack import unpack_bundle
-from starburst_common.wire import WIRE_VERSION, malformed, read_document, read_options, unknown_version, unseal
+from starburst_common.wire import (
+    WIRE_VERSION,
+    malformed,
+    read_digests,
+    read_document,
+    read_options,
+    unknown_version,
+    unseal,
+)
 from starburst_worker.slot import FUNCTIONS_BYTES
 
 
@@ -31,6 +44,7 @@ class Function:
     style: str
     retry_timeouts: bool
     bundle: str | None  #: folder of the user's own modules, unpacked here
+    shared: tuple[str, ...]  #: digests of the shared values that it refers to
 
     @property
     def nbytes(self) -> int:
@@ -62,6 +76,8 @@ class Runs:
         self._lock = Lock()
         self._known: dict[RunId, KnownRun] = {}
         self._functions: dict[str, Function] = {}  # in the order of their last use
+        self._weeks: dict[RunId, str] = {}
+        self._shared: dict[str, tuple[str, list[str]]] = {}  # where they lie, and what they refer to
         self._fetching: dict[str, Lock] = {}  # by key: whoever holds it is fetching, others wait for what that brings
 
     def run(self, run: RunId) -> KnownRun | None:
@@ -136,6 +152,7 @@ class Runs:
                 style=header.text("style"),
                 retry_timeouts=header.flag("retry_timeouts"),
                 bundle=str(self._unpacked(key, header.name("bundle"))) if header.given("bundle") else None,
+                shared=tuple(read_digests(header, key)),
             )
             with self._lock:
                 self._functions[key] = function
@@ -145,6 +162,41 @@ class Runs:
     def files(self, run: RunId, digest: str) -> Path | None:
         """The folder of the files that were sent for a run's items, if any were. Raises `Refused` and `NotFound`."""
         return self._unpack(RunNames(run).files(digest), f"files-{digest}") if digest else None
+
+    def shared(self, run: RunId, digests: Iterable[str]) -> dict[str, str]:
+        """Where the shared values that a run's items refer to lie here, with those that they do.
+
+        Their seals are checked once. Raises `Refused`. What is not there is left out: whoever asks for it is told.
+        """
+        found: dict[str, str] = {}
+        waiting = [*digests]
+        while waiting:
+            if (digest := waiting.pop()) not in found:
+                with suppress(NotFound):
+                    found[digest], more = self._shared_at(run, digest)
+                    waiting += more
+        return found
+
+    def _shared_at(self, run: RunId, digest: str) -> tuple[str, list[str]]:
+        with self._turn(RunNames(run).shared):
+            if run not in self._weeks:
+                self._weeks[run] = week_of(self._backend, run)
+        key = shared_key(self._weeks[run], digest)
+        with self._turn(digest):
+            if (known := self._shared.get(digest)) is None:
+                self._shared[digest] = known = self._fetched(key, self._scratch / f"shared-{digest}")
+            return known
+
+    def _fetched(self, key: str, place: Path) -> tuple[str, list[str]]:
+        """Where the store is files, there is nothing to fetch."""
+        if (there := self._backend.store.file(key)) is not None:
+            return str(there), checked(self._backend, key, mapped(there))
+        body = self._backend.store.get(key)
+        refers = checked(self._backend, key, body)
+        place.unlink(missing_ok=True)  # a full disk may have left a part of it
+        with open(place, "xb", opener=owner_only) as out:
+            out.write(body)
+        return str(place), refers
 
     def _unpacked(self, function: str, bundle: str) -> Path:
         return self._unpack(code_key(function, bundle), f"code-{bundle}")

@@ -302,6 +302,10 @@ def main(handle: int, board_file: str) -> None:
                 continue
             bundles |= {bundle} if bundle else set()
             stand.move(order["folder"], order["files"], order["argv"])
+            if order["shared"]:
+                from starburst_common.shared import lies
+
+                lies({digest: Path(file) for digest, file in order["shared"].items()})
             functions[name] = load_function(blob, bundle, began_with) if blob else functions.pop(name)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")

@@ -22,6 +22,7 @@ from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersi
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId, withdrawn, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import SMALL_BYTES, Backend, Leased
+from starburst_common.shared import digests_in
 from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
 from starburst_worker.duty import Duty
 from starburst_worker.guard import Guards, adopt_orphans
@@ -237,13 +238,15 @@ class Supervisor:
         deaths = chunk.deaths + message.receives - 1  # at most: one who died waiting for it counts too
         chunk = chunk.narrowed(chunk.span, deaths=deaths)  # whoever gets it from us knows
         try:
+            function, parts = self._runs.function(chunk.function), self._frames(run, chunk, frames)
             work = Work(
                 run=RunId(run),
                 known=known,
                 chunk=chunk,
-                function=self._runs.function(chunk.function),
+                function=function,
                 files=self._runs.files(RunId(run), known.spec["place"].files),
-                frames=self._frames(run, chunk, frames),
+                frames=parts,
+                shared=self._runs.shared(RunId(run), {*function.shared}.union(*map(digests_in, parts))),
                 receipt=message.receipt,
             )
         except (Refused, NotFound) as error:

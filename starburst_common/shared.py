@@ -1,0 +1,186 @@
+"""A value in; out a handle that travels in its place, and says in each process where the value is had."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from pickle import PickleBuffer, loads
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from starburst_common.errors import BadInput, NotFound, NotPicklable, Refused
+from starburst_common.latest import let_go
+from starburst_common.model import Buffer
+from starburst_common.wire import read_shared, sealed_body
+
+T = TypeVar("T")
+
+SHARED_BYTES = 4 << 30  #: a value has at most, pickled
+_LOADED_BYTES = 1 << 30  #: of values are kept loaded, the latest, beside what of them is mapped
+_MARK = "starburst-shared-"  #: before the digest in a handle's pickle, wherever that lies in what is sent
+_marked = re.compile(_MARK.encode() + b"([0-9a-f]{64})")
+
+
+class Content(NamedTuple):
+    """A value as it is stored."""
+
+    pickled: Buffer
+    buffers: tuple[Buffer, ...]  #: of its arrays, which lie where they lie in memory until they are stored
+    imports: frozenset[str] = frozenset()  #: top-level modules that code in it imports when it runs
+
+    @property
+    def nbytes(self) -> int:
+        """Of both."""
+        return len(self.pickled) + sum(map(len, self.buffers))
+
+    def digest(self) -> str:
+        """Names what is in it."""
+        content = hashlib.sha256(f"{len(self.pickled)} {[*map(len, self.buffers)]}\0".encode())
+        for part in (self.pickled, *self.buffers):
+            content.update(part)
+        return content.hexdigest()
+
+
+class Shared(Generic[T]):
+    """A value that is sent to workers once and stored once, however many calls and runs refer to it.
+
+    Made by `share`. It may stand in what a function closes over, in its arguments, and in items, as deep as one likes;
+    equal if its value's content is.
+    """
+
+    __slots__ = ("__weakref__", "_content", "_digest", "_value", "nbytes")
+
+    def __init__(self, digest: str, nbytes: int, content: Content | None = None, value: T | None = None) -> None:
+        self._digest, self._content, self._value = digest, content, value
+        self.nbytes = nbytes  #: of the value, pickled
+
+    @property
+    def value(self) -> T:
+        """The value: at home the object that was shared, on a worker a copy that all its items have in common.
+
+        Arrays there are read-only: they lie in a file that all slots have mapped. Raises `NotFound` where the value is
+        not to be had, as in a process that a handle has reached otherwise than with its run.
+        """
+        return cast(T, _load(self._digest)) if self._content is None else cast(T, self._value)
+
+    @property
+    def digest(self) -> str:
+        """Names the value by its content."""
+        return self._digest
+
+    @property
+    def content(self) -> Content | None:
+        """As it is stored; None if it is not here."""
+        if self._content is None and (there := _there.get(self._digest)) is not None:
+            return _read(there)
+        return self._content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _handle, (f"{_MARK}{self._digest}", self.nbytes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shared) and other._digest == self._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __repr__(self) -> str:
+        return f"<Shared {self._digest[:12]}, {self.nbytes:,} bytes>"
+
+
+_here: WeakValueDictionary[str, Shared[Any]] = WeakValueDictionary()  #: those whose value is this process's own
+
+
+def share(value: T) -> Shared[T]:
+    """A handle to use in place of a value: `shared = share(table)`, and `shared.value` in the function.
+
+    The value is pickled now, and must not be changed afterwards. It is sent with the first run that refers to it, and
+    found again by later ones. Raises `NotPicklable`, and `BadInput` for more than 4 GiB.
+    """
+    from starburst_common.byvalue import dumps
+
+    buffers: list[PickleBuffer] = []
+    imports: set[str] = set()
+    try:
+        pickled = dumps(value, buffer_callback=buffers.append, imports=imports)
+        content = Content(pickled, tuple(buffer.raw() for buffer in buffers), frozenset(imports))
+    except Exception as error:
+        raise NotPicklable(
+            f"the shared {type(value).__name__} cannot be pickled: {error}: share what describes it"
+        ) from error
+    if content.nbytes > SHARED_BYTES:
+        raise BadInput(
+            f"the shared {type(value).__name__} has {content.nbytes / 1e9:.1f} GB, at most {SHARED_BYTES / 1e9:.1f} GB "
+            "travel: have workers read larger data"
+        )
+    digest = content.digest()
+    _here[digest] = shared = Shared(digest, content.nbytes, content, value)
+    return shared
+
+
+def referred(*pickles: Buffer) -> dict[str, Shared[Any]]:
+    """The handles that pickles refer to, also where one is held in another, as text, by digest."""
+    return {digest: _here.get(digest) or Shared(digest, 0) for pickled in pickles for digest in digests_in(pickled)}
+
+
+def digests_in(pickled: Buffer) -> set[str]:
+    """The digests of the handles in a pickle."""
+    return {found.decode() for found in _marked.findall(pickled)}
+
+
+def _handle(mark: str, nbytes: int) -> Shared[Any]:
+    digest = mark.removeprefix(_MARK)
+    return _here.get(digest) or Shared(digest, nbytes)
+
+
+# --- where the value is another process's -----------------------------------------------------------------------------
+
+
+class _Loaded(NamedTuple):
+    value: Any
+    nbytes: int
+
+
+_lock = threading.RLock()
+_there: dict[str, Path | Buffer] = {}  #: stored values, whose seals were checked
+_values: dict[str, _Loaded] = {}  #: in the order of their last use
+
+
+def lies(where: Mapping[str, Path | Buffer]) -> None:
+    """Say where stored values are had from; nothing is read yet."""
+    _there.update(where)
+
+
+def _load(digest: str) -> Any:
+    with _lock:
+        if (loaded := _values.pop(digest, None)) is None:
+            if (there := _there.get(digest)) is None:
+                raise NotFound(
+                    f"the shared value {digest[:12]} is not here: it is had in the process that shared it and in the "
+                    "runs that were given it"
+                )
+            content = _read(there)
+            loaded = _Loaded(loads(content.pickled, buffers=content.buffers), len(content.pickled))
+        _values[digest] = loaded
+        let_go(_values, _LOADED_BYTES)
+        return loaded.value
+
+
+def _read(there: Path | Buffer) -> Content:
+    pickled, buffers, _ = read_shared(sealed_body(mapped(there) if isinstance(there, Path) else there))
+    return Content(pickled, tuple(buffers))
+
+
+def mapped(place: Path) -> memoryview:
+    """A file's bytes, which are read where they are looked at. Raises `NotFound`, and `Refused` for an empty one."""
+    try:
+        with place.open("rb") as file:
+            return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+    except FileNotFoundError:
+        raise NotFound(f"{place} is gone") from None
+    except ValueError:
+        raise Refused(f"{place} is empty; refused") from None

@@ -1,0 +1,138 @@
+"""Shared values in the store: a week's lie in one folder, with markers of the runs that need them.
+
+A run refers to the values of one week: of that in which it first did, or its parent's. It marks that before it looks
+what is there. Who prunes takes a week that has been over for a week, so nobody begins to refer to it, and that no kept
+run has marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from starburst_common.errors import BadInput, Exists, NotFound, Refused, UnknownVersion
+from starburst_common.model import Buffer, RunId
+from starburst_common.names import (
+    RUNS,
+    SHARED,
+    RunNames,
+    held_for,
+    needed_by,
+    shared_folder,
+    shared_key,
+    week_at,
+    weeks,
+)
+from starburst_common.patience import create_ours
+from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.shared import Shared, digests_in
+from starburst_common.wire import (
+    document,
+    nbytes_of,
+    read_document,
+    read_shared,
+    sealed_parts,
+    shared_document,
+    unseal,
+)
+
+_WEEK_S = 7 * 86400.0
+
+
+def week_now(backend: Backend, run: RunId) -> str:
+    """The week whose values a run that is being fed refers to from now on: it is marked."""
+    week = week_at(backend.store.written_at(RunNames(run).feeding))
+    _mark(backend, run, week)
+    return week
+
+
+def week_of(backend: Backend, run: RunId) -> str:
+    """The week whose values a run refers to. Raises `NotFound` where it refers to none, `Refused`."""
+    key = RunNames(run).shared
+    fields, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
+    return fields.name("week")
+
+
+def needed_too(backend: Backend, parent: RunId, run: RunId) -> str:
+    """A run, which has begun, needs what its parent does: its week, or "" for none. Raises `NotFound`, `Refused`.
+
+    Whoever prunes looks first which runs there are and then at the markers. So where the parent is there after our
+    marker was written, they keep the week for one of both.
+    """
+    try:
+        week = week_of(backend, parent)
+    except NotFound:
+        return ""
+    _mark(backend, run, week)
+    backend.store.written_at(RunNames(parent).spec)
+    return week
+
+
+def _mark(backend: Backend, run: RunId, week: str) -> None:
+    key = RunNames(run).shared
+    backend.store.put(f"{needed_by(week)}{run}", b"")
+    create_ours(backend.store, key, b"".join(sealed_parts(backend.key, key, document({"week": week}))))
+
+
+def store_shared(backend: Backend, week: str, shared: Shared[object]) -> None:
+    """Store a value, if it is not there. Raises `BadInput` for one that has changed, or is neither here nor there."""
+    store, key = backend.store, shared_key(week, shared.digest)
+    content = shared.content
+    if content is None:
+        if not is_there(store, key):
+            raise BadInput(f"{shared!r} was shared by another process and is stored no more: share the value again")
+        return
+    body = shared_document(content.pickled, content.buffers, digests_in(content.pickled))
+    size = len(sealed_parts(b"", "", [])[0]) + nbytes_of(body)
+    with suppress(NotFound):
+        store.get_range(key, size - 1, 1)  # a power cut may have left less of it
+        return
+    if content.digest() != shared.digest:
+        raise BadInput(f"{shared!r} has changed since it was shared: share it again after a change, or share a copy")
+    store.delete([key])
+    with suppress(Exists):
+        store.create(key, sealed_parts(backend.key, key, body))
+
+
+def fetch_shared(backend: Backend, week: str, digest: str) -> tuple[Buffer, list[str]]:
+    """A stored value's bytes, and the values it refers to. Raises `NotFound`, and `Refused` unless we sealed it."""
+    key = shared_key(week, digest)
+    found = backend.store.get(key)
+    return found, checked(backend, key, found)
+
+
+def checked(backend: Backend, key: str, found: Buffer) -> list[str]:
+    """What a stored value refers to. Raises `Refused` unless we sealed it."""
+    try:
+        _, _, refers = read_shared(unseal(backend.key, key, found), key)
+    except UnknownVersion:
+        raise
+    except Refused as error:
+        raise Refused(f"{error}: a shared value, damaged or forged: remove it, and start a new run") from None
+    return refers
+
+
+def shared_by(backend: Backend, run: RunId, digests: Iterable[str]) -> dict[str, Buffer]:
+    """The stored values that a run refers to, with those that they do; what is not there is left out."""
+    found: dict[str, Buffer] = {}
+    waiting = [*digests]
+    with suppress(NotFound):
+        week = week_of(backend, run) if waiting else ""
+        while waiting:
+            if (digest := waiting.pop()) not in found:
+                with suppress(NotFound):
+                    found[digest], more = fetch_shared(backend, week, digest)
+                    waiting += more
+    return found
+
+
+def prune_shared(backend: Backend, now: float) -> list[str]:
+    """Remove the weeks that no kept run needs; those removed. `now` is by the store's clock."""
+    store = backend.store
+    kept = {*store.folders(RUNS)}  # before the markers, see `needed_too`
+    removed = []
+    for week in weeks(store.folders(SHARED)):
+        if week < week_at(now - _WEEK_S) and not kept.intersection(held_for(store.list(needed_by(week)))):
+            store.delete_folder(shared_folder(week))
+            removed.append(week)
+    return removed
