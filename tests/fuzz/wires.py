@@ -45,8 +45,10 @@ from starburst_common.wire import (
     read_document,
     read_notice,
     read_outcome,
+    read_shared,
     seal,
     seal_message,
+    shared_document,
     unseal,
 )
 from starburst_worker.runs import Runs
@@ -95,6 +97,13 @@ def _sealed(world: World) -> list[Target]:
             kind=Kind.DOCUMENT,
             samples=[world.body(name) for name in world.bodies if _is_sealed(name)],
             feed=document,
+            signed=True,
+        ),
+        Target(
+            name="wire.read_shared",
+            kind=Kind.DOCUMENT,
+            samples=[b"".join(shared_document(pickle.dumps([1]), [bytes(100), b"", bytes(64)], ["0" * 64]))],
+            feed=read_shared,
             signed=True,
         ),
     ]
