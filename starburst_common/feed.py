@@ -214,9 +214,11 @@ class Feed:
         """See to it that the user's modules that an item refers to travel, whichever item is the first. Raises
         `BadInput` where they cannot."""
         code = self._codes[self._function]
-        names = (imported(names_in(pickled)) | imports).union(
-            *map(names_of_shared, self._meet(referred(pickled).values()))
-        )
+        referred_to = referred(pickled)
+        for each in referred_to.values():
+            if each.digest not in self._shared and each.content is None:
+                raise BadInput(f"the value of {each!r} is another process's: share it here again, or send it itself")
+        names = (imported(names_in(pickled)) | imports).union(*map(names_of_shared, self._meet(referred_to.values())))
         names -= code.known
         if names:
             own = own_modules(code.needs | names)

@@ -80,7 +80,7 @@ def store_shared(backend: Backend, week: str, shared: Shared[object]) -> None:
     content = shared.content
     if content is None:
         if not is_there(store, key):
-            raise BadInput(f"{shared!r} was shared by another process and is stored no more: share the value again")
+            raise BadInput(f"the value of {shared!r} is another process's, and stored no more: share it here again")
         return
     body = shared_document(content.pickled, content.buffers, digests_in(content.pickled))
     size = len(sealed_parts(b"", "", [])[0]) + nbytes_of(body)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from starburst_common import Cluster, ItemFailed, NotFound, Refused, attach, share, starburst_map
+from starburst_common import BadInput, Cluster, ItemFailed, NotFound, Refused, Shared, attach, share, starburst_map
 from starburst_common.local import local_backend
 from starburst_common.model import RunId
 from starburst_common.names import RUNS, SHARED, RunNames, shared_key
@@ -86,6 +86,11 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
         again = share({"table": table.copy(), "name": "rows"})
         assert again == shared
         assert cluster.map(lambda _: again.value["name"], range(2)) == ["rows"] * 2
+        away = Shared("0" * 64, 8)
+        with pytest.raises(BadInput, match="share it here again"):
+            cluster.map(len, [[away]])
+        with pytest.raises(NotFound, match="is not here"):
+            _ = away.value
     (key,) = store.written
     assert shared.value["table"] is table and table.flags.writeable
     whole, other, week = bytes(bed.backend.store.get(key)), share([1]), key.split("/")[1]
