@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starburst_common.phrases import visible_lines
+from starburst_common.phrases import our_log, visible_lines
 
 STEPS = "starburst.image"  #: the logger that is told, at INFO
+_TELL_S = 7.0  #: between two words on what takes long
 
 
 @contextmanager
@@ -32,6 +35,24 @@ def steps_shown(wanted: bool | None) -> Iterator[None]:
         log.removeHandler(shown)
         log.setLevel(level)
         log.propagate = propagate
+
+
+@contextmanager
+def told_while(what: str) -> Iterator[None]:
+    """Tell every few seconds what the block does, for it may take long."""
+    began, done = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not done.wait(_TELL_S):
+            our_log(STEPS).info("%s: %.0f s so far", what, time.monotonic() - began)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class _Lines(logging.Handler):

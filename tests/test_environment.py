@@ -30,6 +30,7 @@ from starburst_common.environment.find import find_environment
 from starburst_common.environment.indexes import index_settings, indexes_of
 from starburst_common.environment.lines import sort_out
 from starburst_common.environment.projects import project_name
+from starburst_common.environment.resolve import TookTooLong, pin
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
 from tests.indexes import Index, project, running_index, wheel
 
@@ -174,6 +175,10 @@ SEVERAL = {
     "pixi.lock": "pixi.lock: not",
     "conda-lock.yml": "conda-lock.yml: not",
     "pixi.lock requirements.txt": "requirements.txt",
+    "Requirements.txt": "Requirements.txt",
+    "dev-requirements.txt prod-requirements.txt": "prod-requirements.txt",
+    "environment.yml requirements-gpu.txt": "environment.yml: not",
+    "conda-linux-64.lock envs/environment-gpu.yaml": "what is installed here",
 }
 
 
@@ -193,6 +198,9 @@ def test_of_several_requirements_files_the_one_for_workers_counts(
         assert (told == str(folder / expected)) or expected in f"{told} {said.warnings}", names
         if "here" in expected:
             assert all(f"{folder / name} is" in said.warnings[0] for name in names.split()), names
+    (place / "pyproject.toml").write_text("[project]\nname = 'top'\n[tool.pixi]\npypi-dependencies = {six = '*'}\n")
+    outcome(place)
+    assert "[tool.pixi], is not read: lock it" in said.warnings[-1]
 
 
 def outcome(folder: Path) -> str:
@@ -673,8 +681,17 @@ def test_whatever_pip_and_uv_read_is_read(place: Path, index: Index) -> None:
     assert bare(found) == ["beta==1.0", "delta==1.0", f"mine @ {at}", "six==99.0"]
     told = index_settings(place / "static.txt")
     assert told == {"UV_DEFAULT_INDEX": index.url, "UV_FIND_LINKS": str(place / "my files")}
-    (place / "static.txt").write_bytes("alpha==1.0\r\n".encode("utf-16"))
-    assert bare(find(place, requirements=place / "static.txt")) == ["alpha==1.0", "beta==1.5"]
+    for text in (
+        "\ufeffalpha==1.0".encode("utf-16-be"),
+        "alpha==1.0\r\n".encode("utf-32"),
+        b"# coding: latin-1 \xfc\nalpha",
+    ):
+        (place / "static.txt").write_bytes(text)
+        assert bare(find(place, requirements=place / "static.txt")) == ["alpha==1.0", "beta==1.5"]
+    for text in ("alpha==1.0".encode("utf-16-le"), b"# \xfc\nalpha", b"# coding: nope\nalpha"):
+        (place / "static.txt").write_bytes(text)
+        with pytest.raises(BadInput, match="not UTF-8"):
+            find(place, requirements=place / "static.txt")
 
 
 def test_a_project_says_what_it_needs(place: Path, index: Index, said: Said) -> None:
@@ -686,7 +703,15 @@ def test_a_project_says_what_it_needs(place: Path, index: Index, said: Said) -> 
     assert bare(find(folder)) == ["alpha==1.0", "beta==1.5"] and not said.warnings
     assert bare(find(folder, groups=["g"])) == ["alpha==1.0", "beta==1.5", "gamma==1.0"]
     (folder / "environment.yml").write_text("dependencies: [numpy]")
-    assert find(folder).source == str(folder / "pyproject.toml") and "environment.yml" in said.warnings[0]
+    for name in ("requirements-min.txt", "requirements_rtd.txt"):
+        (folder / name).write_text("six")
+    pixi = "dependencies = {python = '*', gdal = '*'}\n[target.linux-64.dependencies]\nnumpy = '*'\n"
+    (folder / "pixi.toml").write_text(pixi)
+    assert find(folder).source == str(folder / "pyproject.toml")
+    assert said.warnings == [
+        f"WARNING environment: {folder / 'pyproject.toml'} is taken, not what pixi.toml lists for conda (gdal, numpy), "
+        "environment.yml, requirements-min.txt"
+    ]
     (place / "pyproject.toml").write_text(
         "[project]\nname='top'\nversion='1'\ndependencies=['six']\nrequires-python='>=3.11'\n"
     )
@@ -702,7 +727,7 @@ def test_a_project_is_called_what_its_files_say(place: Path) -> None:
     """Whichever of them does, and nothing of it is run; else as its folder."""
     assert project_name(place) == "place"
     (place / "setup.py").write_text(
-        "from setuptools import setup\nsetup(version='1', name='Older')\nexit(Extension(name='x'))\n"
+        "from setuptools import setup\nNAME = 'Older'\nsetup(version='1', name=NAME)\nexit(Extension(name='x'))\n"
     )
     assert project_name(place) == "older"
     (place / "setup.cfg").write_text("[metadata]\nname = Old_One\n")
@@ -752,10 +777,11 @@ beta==1.0
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        (BUILT_ELSEWHERE, BadInput, ["2 packages", "numpy, six", "pip list --format=freeze"]),
-        ("numpy=1.26.4=py311_0\nscipy=1.0=py311_1\n", BadInput, ["2 packages", "numpy, scipy", "--format=freeze"]),
+        (BUILT_ELSEWHERE, BadInput, ["numpy, six", "pip list --format=freeze"]),
+        ("numpy=1.26.4=py311_0\nscipy=1.0\n", BadInput, ["numpy, scipy", "--format=freeze"]),
         ("mine @ git+https://nowhere.invalid/mine@abc\n", Unavailable, ["nowhere.invalid"]),
         ("pywin32==306\n", CannotBuild, ["pywin32", "sys_platform == 'win32'"]),
+        ("pyobjc==1\n", CannotBuild, ["pyobjc; sys_platform == 'darwin'"]),
         ("beta==9\n", BadInput, ["beta==9", "requirements.txt"]),
         ("broken @ BROKEN\n", BadInput, ["broken", "No module named 'nothing_like_it'"]),
     ],
@@ -765,6 +791,7 @@ def test_what_cannot_be_had_is_told_with_its_cause(
 ) -> None:
     """All of it at once, with the way out, in uv's words to the last line; what may pass is no fault of the file."""
     index.add("pywin32", "306")
+    index.add("pyobjc", "1")
     (place / "broken").mkdir()
     (place / "broken" / "setup.py").write_text("import nothing_like_it\n")
     (place / "broken" / "pyproject.toml").write_text(
@@ -1073,6 +1100,12 @@ def test_what_takes_long_is_told(place: Path, index: Index, said: Said) -> None:
     assert bare(find(place)) == ["beta==1.5"]
     told = [line for line in said.lines if "so far" in line]
     assert str(place / "requirements.txt") in told[0]
+
+
+def test_what_takes_too_long_is_not_said_to_be_missing(place: Path, index: Index) -> None:
+    """All that uv is asked for one answer shares one deadline."""
+    with pytest.raises(TookTooLong, match="no answer"):
+        pin(["beta==1.5"], folder=place, python=PYTHON, options=[], until=time.monotonic())
 
 
 # --- the command ---

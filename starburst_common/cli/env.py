@@ -33,7 +33,7 @@ def show(
     from starburst_common.cli.lines import print_json
     from starburst_common.config import settings
     from starburst_common.environment.find import find_environment
-    from starburst_common.steps import steps_shown
+    from starburst_common.steps import steps_shown, told_while
 
     here = Path.cwd()
     chosen = settings().image.in_project(here)
@@ -46,7 +46,8 @@ def show(
             extras=extra or chosen.extras,
             index_strategy=chosen.index_strategy,
         )
-    image = image_fields(found)
+        with told_while("the image is looked up in the site's registry"):
+            image = image_fields(found)
     if json:
         print_json({**fields(found), **image})
     else:

@@ -50,14 +50,19 @@ _DEVELOPMENT = frozenset(
     [
         *("dev", "devel", "develop", "development", "local", "test", "tests", "testing", "doc", "docs"),
         *("documentation", "lint", "linting", "ci", "typing", "types", "style", "format", "build"),
-        *("bench", "benchmark", "benchmarks"),
+        *("bench", "benchmark", "benchmarks", "rtd", "readthedocs", "mypy", "flake8", "precommit", "pre", "release"),
+        *("example", "examples", "notebook", "notebooks"),
     ]
 )
 _PRODUCTION = frozenset(["prod", "production"])
 _BASE = frozenset(["base", "main", "common", "core", "default", "runtime"])
+_LIST = "list what your function imports in a requirements.txt, or give image=…"
+#: By pattern, what is not read, and what to do.
 _UNREAD = {
     "Pipfile": "lock it with `pipenv lock`",
-    "pixi.toml": "list what your function imports in a requirements.txt, or give image=…",
+    "pixi.toml": f"lock it with `pixi lock`, or {_LIST}",
+    "conda-*.lock": _LIST,
+    **dict.fromkeys(("environment[-_.]*.y*ml", "env*/environment*.y*ml"), f"name it with requirements=…, or {_LIST}"),
 }
 
 
@@ -121,20 +126,42 @@ def nearest(folder: Path, asked: Asked) -> Path | None:
 def _in(folder: Path, asked: Asked) -> tuple[Path | None, list[str]]:
     """The file that counts there; else what there is that does not, each with what to do."""
     locked = _there(folder, LOCKS) or _one_of(folder.glob("pylock.*.toml")) or _there(folder, [_RYE])
-    listed = _there(folder, ["requirements.txt"]) or _one_of(
-        [*folder.glob("requirements*.txt"), *folder.glob("requirements/*.txt")]
-    )
-    listed = listed or _one_of([*folder.glob("requirements*.in"), *folder.glob("requirements/*.in")])
-    of_conda = _there(folder, _CONDA_FILES)
-    ways = [locked, listed, _there(folder, _OTHERS), _project(folder, asked), of_conda]
-    if not any(ways):
+    project, of_conda = _project(folder, asked), _there(folder, _CONDA_FILES)
+    others = [_there(folder, _OTHERS), project, of_conda]
+    # beside what speaks for all of the project, a list whose name says another purpose is for that
+    listed = _there(folder, ["requirements.txt"]) or _listed(folder, plain=any([locked, *others]))
+    ways = [*filter(None, [locked, listed, *others])]
+    if not ways:
         return None, [*_unread(folder)]
-    chosen, *others = filter(None, ways)
-    if others:
-        _log.info("environment: %s is taken, not %s", chosen.name, ", ".join(path.name for path in others))
-    if of_conda and chosen.name in PROJECT:
-        _log.warning("environment: %s is taken; what %s lists beside it is not", chosen, of_conda.name)
+    chosen, *passed = ways
+    if passed:
+        _log.info("environment: %s is taken, not %s", chosen.name, ", ".join(path.name for path in passed))
+    if chosen == project:
+        beside = [f"what {name} lists for conda ({what})" for name, what in conda.told_to_pixi(folder).items() if what]
+        beside += [path.name for path in (of_conda, *_lists(folder, "txt")) if path and _is_another(path)]
+        if beside:
+            _log.warning("environment: %s is taken, not %s", chosen, ", ".join(beside))
     return chosen, []
+
+
+def _listed(folder: Path, *, plain: bool) -> Path | None:
+    for ending in ("txt", "in"):
+        paths = _lists(folder, ending)
+        if found := _one_of([path for path in paths if not (plain and _is_another(path))]):
+            return found
+    return None
+
+
+def _lists(folder: Path, ending: str) -> list[Path]:
+    """What is for who runs the project, going by names."""
+    patterns = (f"*[Rr]equirements*.{ending}", f"requirements/*.{ending}")
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
+    return [path for path in paths if not _words(path) & _DEVELOPMENT]
+
+
+def _is_another(path: Path) -> bool:
+    words = _words(path)
+    return bool(words) and not words & (_BASE | _PRODUCTION)
 
 
 def _there(folder: Path, names: Iterable[str]) -> Path | None:
@@ -185,12 +212,14 @@ def _workspace(path: Path) -> Path | None:
 
 
 def _unread(folder: Path) -> Iterable[str]:
-    for path in sorted([*folder.glob("requirements*"), *folder.glob("requirements/*.txt")]):
+    for path in sorted([*folder.glob("*[Rr]equirements*"), *folder.glob("requirements/*.txt")]):
         if path.suffix in (".txt", ".in", ".lock") and is_file(path) and _words(path) & _DEVELOPMENT:
             yield f"{path} is for development: name it with requirements=… (--requirements FILE) if it is not"
-    for name, what in _UNREAD.items():
-        if is_file(folder / name):
-            yield f"{folder / name} is not read: {what}"
+    if "pyproject.toml" in conda.told_to_pixi(folder):
+        yield f"{folder / 'pyproject.toml'}, [tool.pixi], is not read: {_UNREAD['pixi.toml']}"
+    for pattern, what in _UNREAD.items():
+        for path in sorted(folder.glob(pattern)):
+            yield f"{path} is not read: {what}"
 
 
 def _told(unread: list[str]) -> str:

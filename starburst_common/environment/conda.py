@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from starburst_common.environment import texts
-from starburst_common.environment.lines import MACHINES
-from starburst_common.environment.locks import Asked, Table, admit, exact_line, offered, relative
+from starburst_common.environment.lines import MACHINES, is_file
+from starburst_common.environment.locks import Asked, Table, admit, exact_line, offered, relative, well_formed
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line
+from starburst_common.toml import toml
 
 LOCKS = ("conda-lock.yml", "conda-lock.yaml")
 _PLATFORMS = dict(zip(("linux-64", "linux-aarch64"), MACHINES, strict=True))
@@ -52,6 +54,21 @@ def registries(path: Path) -> Iterable[str]:
     """The indexes that pixi's lock names."""
     content = _yaml(path)
     return content["environments"]["default"].get("indexes", []) if "environments" in content else []
+
+
+def told_to_pixi(folder: Path) -> dict[str, str]:
+    """Of files there that tell pixi what is needed, what of that it has from conda's channels beside Python."""
+    found = dict[str, str]()
+    for path in filter(is_file, (folder / "pyproject.toml", folder / "pixi.toml")):
+        with suppress(BadInput), well_formed(path):
+            content = toml(path)
+            pixi: Table = content if path.name == "pixi.toml" else content.get("tool", {}).get("pixi", {})
+            on_linux = [table for system, table in pixi.get("target", {}).items() if system[:5] in ("linux", "unix")]
+            if pixi:
+                found[path.name] = _beside_python(
+                    [name for table in (pixi, *on_linux) for name in table.get("dependencies", {})]
+                )
+    return found
 
 
 _SPEC = re.compile(r"(?:[^:\s]+::)?([\w.-]+)\s*(.*)")
@@ -128,13 +145,17 @@ def _what(package: Table) -> str:
 
 
 def _refuse(path: Path, names: Iterable[str]) -> None:
-    if others := sorted({name for name in names if not _PYTHON.fullmatch(name)}):
-        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    if others := _beside_python(names):
         raise BadInput(
-            f"{path}: conda packages cannot be had from PyPI in the same builds: {', '.join(others[:_SHOWN])}{more}. "
+            f"{path}: conda packages cannot be had from PyPI in the same builds: {others}. "
             "List what your function imports in a requirements.txt beside it (lines under `pip:` or `pypi` can be "
             "copied there) and say requirements=…, or give image=…"
         )
+
+
+def _beside_python(names: Iterable[str]) -> str:
+    others = sorted({name for name in names if not _PYTHON.fullmatch(name)})
+    return ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
 
 
 def _yaml(path: Path) -> Table:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -25,14 +25,17 @@ from starburst_common.environment.locks import Asked
 from starburst_common.environment.projects import project_name
 from starburst_common.errors import BadInput, CannotBuild
 from starburst_common.phrases import our_log, without_credentials
-from starburst_common.steps import STEPS
+from starburst_common.steps import told_while
 from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only, uv_believed
 
-_log, _steps = our_log(), our_log(STEPS)
-_TELL_S = 7.0  #: between two words on what takes long
+_log = our_log()
 _VERSION = 3  #: of what is cached
 _UNPINNED_S = 86400.0  #: what an index chose freely is asked for again after this long
-_WINDOWS = frozenset(["pypiwin32", "pywin32", "windows-curses"])  #: have neither wheels for Linux nor a source
+#: Have neither wheels for Linux nor a source that could be built there, by the system that they are for.
+_OTHERS = {
+    "win32": re.compile(r"pypiwin32|pywin32|pywinpty|pywinrt|win(rt|sdk)(-.+)?|windows-curses"),
+    "darwin": re.compile(r"pyobjc(-.+)?"),
+}
 _KEPT_S = 30 * 86400.0  #: unused answers are thrown away then
 _T = TypeVar("_T")
 
@@ -160,10 +163,11 @@ def _refuse_files(lines: Lines, path: Path) -> None:
 
 def _refuse_others(lines: Lines, path: Path) -> None:
     """A freeze on another system lists them without a marker, and there is nothing to build them from."""
-    if others := sorted({each.name for line in lines.requirements if (each := _parsed(line)).name in _WINDOWS}):
+    names = sorted({_parsed(line).name for line in lines.requirements})
+    if others := [(name, system) for name in names for system, its in _OTHERS.items() if its.fullmatch(name)]:
         raise CannotBuild(
-            f"{path}: for Windows alone: {', '.join(others)}. Put a marker behind, as in "
-            f"`{others[0]}; sys_platform == 'win32'`, or take them out"
+            f"{path}: for Windows or macOS alone: {', '.join(name for name, _ in others)}. Put a marker behind, or "
+            f"behind what needs them, as in `{others[0][0]}; sys_platform == '{others[0][1]}'`, or take them out"
         )
 
 
@@ -231,24 +235,6 @@ def _key(*parts: str) -> str:
     return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Say every few seconds what takes so long."""
-    began, done = time.monotonic(), threading.Event()
-
-    def tell() -> None:
-        while not done.wait(_TELL_S):
-            _steps.info("uv finds out which versions %s needs: %.0f s so far", what, time.monotonic() - began)
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def _cached(cache: Path, key: str, good_for_s: float | None, what: str, find: Callable[[], Environment]) -> Environment:
     path = cache / f"{key}.json"
     try:
@@ -261,7 +247,7 @@ def _cached(cache: Path, key: str, good_for_s: float | None, what: str, find: Ca
         pass
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         path.unlink(missing_ok=True)
-    with _told(what):
+    with told_while(f"uv finds out which versions {what} needs"):
         found = find()
     _keep(path, json.dumps(asdict(found)))
     return found

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from starburst_common.environment.lines import OURS
 from starburst_common.environment.needs import Node, needed, reach
-from starburst_common.environment.resolve import compile_text, pin
+from starburst_common.environment.resolve import compile_text, deadline, pin
 from starburst_common.errors import CannotBuild, StarburstError, Unavailable
 from starburst_common.phrases import ODD, oddity, one_line, our_log, without_credentials
 
@@ -110,15 +110,18 @@ def resolve(frozen: Frozen, *, folder: Path, python: str, options: Sequence[str]
     """
     if not frozen.pins:
         return ""
+    until = deadline()
     by_version = {name: line.partition("==")[2] for name, line in frozen.pins.items() if " @ " not in line}
     wanted = [frozen.pins[name] for name in (*frozen.roots, *(set(frozen.pins) - set(by_version)))]
     try:
         text = "\n".join(dict.fromkeys(wanted))
-        return compile_text(text, folder=folder, python=python, constraints=by_version, options=options)
+        return compile_text(
+            text, folder=folder, python=python, constraints=by_version, options=options, until=deadline(0.5)
+        )
     except Unavailable:
         raise
     except StarburstError as error:
-        text = pin(frozen.pins.values(), folder=folder, python=python, options=options)
+        text = pin(frozen.pins.values(), folder=folder, python=python, options=options, until=until)
         _log.warning(
             "the packages installed here do not fit together, or one must be built to know what it needs (see `uv pip "
             "check`): workers get just the same ones. uv said: %s",

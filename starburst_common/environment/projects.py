@@ -96,10 +96,12 @@ def _cfg(path: Path, section: str, option: str) -> str:
 
 
 def _script_name(path: Path) -> str:
-    """Where `setup(name="…")` says it outright."""
+    """Where `setup(name="…")` says it outright, or by a name for it."""
     with suppress(OSError, ValueError, SyntaxError, RecursionError, MemoryError, StopIteration):
-        calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Call)]
-        words = [word for call in calls if ast.unparse(call.func).endswith("setup") for word in call.keywords]
-        named = (word.value for word in words if word.arg == "name")
-        return next(str(value.value) for value in named if isinstance(value, ast.Constant))
+        nodes = [*ast.walk(ast.parse(path.read_bytes()))]
+        known = {ast.unparse(to): node.value for node in nodes if isinstance(node, ast.Assign) for to in node.targets}
+        calls = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setup")]
+        named = (word.value for call in calls for word in call.keywords if word.arg == "name")
+        values = (known.get(ast.unparse(value), value) for value in named)
+        return next(str(value.value) for value in values if isinstance(value, ast.Constant))
     return ""

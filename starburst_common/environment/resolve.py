@@ -21,7 +21,7 @@ from starburst_common.errors import BadInput, CannotBuild, StarburstError, Unava
 from starburst_common.phrases import shortened, without_credentials
 
 _ATTEMPTS, _ATTEMPTS_S = 12, 60.0  # constraints are dropped step by step so often, for so long; then all at once
-_MOST_S = 600.0  # for one answer of uv's
+_MOST_S = 600.0  # for an answer, however often uv is asked for it
 _MOST = 3000  # characters of what uv says: of both ends, for the cause comes last
 _AT_ONCE = 8  # packages asked for one by one
 _LEFT_TO_US = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
@@ -37,21 +37,33 @@ class Unsatisfiable(BadInput):
     """No choice of versions meets all requirements."""
 
 
-def run_uv(arguments: Sequence[str], *, folder: Path, settings: Mapping[str, str] | None = None) -> str:
-    """What uv prints.
+class TookTooLong(CannotBuild):
+    """uv has no answer in the time that there is."""
+
+
+def deadline(part: float = 1.0) -> float:
+    """When the time for an answer that begins now is over, or a part of it; of the monotonic clock."""
+    return time.monotonic() + part * _MOST_S
+
+
+def run_uv(
+    arguments: Sequence[str], *, folder: Path, settings: Mapping[str, str] | None = None, until: float | None = None
+) -> str:
+    """What uv prints, by a `deadline`.
 
     Raises `Unsatisfiable` where no versions fit, `Unavailable` where an index or a git host cannot be reached,
-    `CannotBuild` where that takes minutes, `BadInput` otherwise.
+    `TookTooLong`, `BadInput` otherwise.
     """
+    left_s = max(0.0, (deadline() if until is None else until) - time.monotonic())
     variables = {**environ, **(settings or {}), **_LEFT_TO_US}
     words = [uv.find_uv_bin(), "--quiet", *arguments]
     try:
         done = subprocess.run(
-            words, cwd=folder, env=variables, capture_output=True, text=True, errors="replace", timeout=_MOST_S
+            words, cwd=folder, env=variables, capture_output=True, text=True, errors="replace", timeout=left_s
         )
     except subprocess.TimeoutExpired:
-        raise CannotBuild(
-            f"uv has no answer after {_MOST_S:.0f} s ({folder}): the versions asked for "
+        raise TookTooLong(
+            f"uv has no answer in the {_MOST_S:.0f} s that it has ({folder}): the versions asked for "
             "may have to be built to know what they need. Lock them once (`uv lock`, `uv pip compile`), or give image=…"
         ) from None
     if done.returncode:
@@ -68,12 +80,15 @@ def compile_text(
     python: str,
     constraints: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    until: float | None = None,
 ) -> str:
     """The exact requirements, with hashes, of a requirements file's text whose paths are relative to `folder`."""
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary, "requirements.txt")
         source.write_text(text)
-        return compile_files([str(source)], folder=folder, python=python, constraints=constraints, options=options)
+        return compile_files(
+            [str(source)], folder=folder, python=python, constraints=constraints, options=options, until=until
+        )
 
 
 def compile_files(
@@ -83,6 +98,7 @@ def compile_files(
     python: str,
     constraints: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    until: float | None = None,
 ) -> str:
     """The exact requirements, with hashes, of files; `constraints` are versions by name. Raises as `run_uv`."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -92,37 +108,44 @@ def compile_files(
         words = ["--universal", "--generate-hashes", "--no-annotate", "--no-header"]
         words += ["--python", sys.executable, "--python-version", python]
         words += ["--constraints", str(bounds), "--excludes", str(without)]
-        return run_uv(["pip", "compile", *words, *options, *sources], folder=folder, settings=from_pip())
+        return run_uv(["pip", "compile", *words, *options, *sources], folder=folder, settings=from_pip(), until=until)
 
 
 def compile_near(
     sources: Sequence[str], *, folder: Path, python: str, near: Mapping[str, str], options: Sequence[str] = ()
 ) -> str:
     """As `compile_files`, with as many of the versions in `near` as go together with the requirements."""
-    left, began = dict(near), time.monotonic()
+    left, began, until = dict(near), time.monotonic(), deadline()
     for _ in range(_ATTEMPTS):
         try:
-            return compile_files(sources, folder=folder, python=python, constraints=left, options=options)
+            return compile_files(sources, folder=folder, python=python, constraints=left, options=options, until=until)
         except Unsatisfiable as error:
             culprits = blamed(str(error), left)
             if not culprits or time.monotonic() > began + _ATTEMPTS_S:
                 break
             left = {name: version for name, version in left.items() if name not in culprits}
-    return compile_files(sources, folder=folder, python=python, options=options)
+    return compile_files(sources, folder=folder, python=python, options=options, until=until)
 
 
-def pin(pins: Iterable[str], *, folder: Path, python: str, options: Sequence[str] = ()) -> str:
+def pin(pins: Iterable[str], *, folder: Path, python: str, options: Sequence[str], until: float) -> str:
     """Hashes for requirements that are exact and complete. Raises `CannotBuild` that names all that cannot be had."""
     wanted = list(pins)
 
+    def pinned(text: str) -> str:
+        return compile_text(text, folder=folder, python=python, options=["--no-deps", *options], until=until)
+
     def alone(line: str) -> bool:
         try:
-            return bool(compile_text(line, folder=folder, python=python, options=["--no-deps", *options]))
+            return bool(pinned(line))
+        except TookTooLong:
+            raise
         except (Unsatisfiable, CannotBuild):
             return False
 
     try:
-        return compile_text("\n".join(wanted), folder=folder, python=python, options=["--no-deps", *options])
+        return pinned("\n".join(wanted))
+    except TookTooLong:
+        raise
     except (Unsatisfiable, CannotBuild):  # uv names the first only
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             missing = [line for line, there in zip(wanted, pool.map(alone, wanted), strict=True) if not there]

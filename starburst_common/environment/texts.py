@@ -23,8 +23,8 @@ _OPERAND = re.compile(r"""(-[-\w]+)(\s*=\s*|\s+)(["'])(.*)\3""")
 _OUT = ". Lock it with its own tool, or list what your function imports in a requirements.txt"
 _LINKS = re.compile(r"(?:-f|--find-links)[\s=]+(.+)")
 _EDITABLE_GIT = re.compile(r"(?:-e|--editable)[\s=]+(git\+[^\s#]+)#(\S+)(.*)")
-#: What conda's packages say of where they were built, and `conda list --export` of their builds.
-_FROM_FILE, _CONDA = re.compile(r"([\w.-]+)(\[.*])?\s*@\s*file:([^\s;#]+)"), re.compile(r"([\w.-]+)=[^=\s]+=\w+")
+#: What conda's packages say of where they were built, and what conda itself reads: `name=version=build`.
+_FROM_FILE, _CONDA = re.compile(r"([\w.-]+)(\[.*])?\s*@\s*file:([^\s;#]+)"), re.compile(r"([\w.-]+)=[^=\s]+(=\w+)?")
 
 
 def files(path: Path) -> list[Path]:
@@ -116,10 +116,15 @@ def lines_of(path: Path) -> list[str]:
     """
     try:
         data = path.read_bytes()
-        mark = next((name for name, mark in _MARKS.items() if data.startswith(mark)), "utf-8")
-        text = data.decode(mark)
-    except (OSError, UnicodeDecodeError) as error:
+        told = _CODING.match(data)  # as in Python's own files
+        said = told[1].decode() if told else "utf-8"
+        text = data.decode(next((name for name, mark in _MARKS.items() if data.startswith(mark)), said))
+        if "\0" in text:
+            raise ValueError("no text")
+    except OSError as error:
         raise BadInput(f"{path}: {error}") from None
+    except (ValueError, LookupError) as error:
+        raise BadInput(f"{path}: not UTF-8, as requirements files are: {error}: save it so") from None
     return [_as_uv_has_it(line, path.parent) for line in logical_lines(text)]
 
 
@@ -128,7 +133,14 @@ def place(where: str, folder: Path) -> str:
     return where if "://" in where else str((folder / where).resolve())
 
 
-_MARKS = {"utf-8-sig": codecs.BOM_UTF8, "utf-16": codecs.BOM_UTF16_LE, "UTF-16": codecs.BOM_UTF16_BE}
+_MARKS = {
+    "utf-8-sig": codecs.BOM_UTF8,
+    "utf-32": codecs.BOM_UTF32_LE,
+    "UTF-32": codecs.BOM_UTF32_BE,
+    "utf-16": codecs.BOM_UTF16_LE,
+    "UTF-16": codecs.BOM_UTF16_BE,  # the former begins that of UTF-32 too
+}
+_CODING = re.compile(rb"(?:[^\n]*\n)?[ \t]*#[^\n]*?coding[:=][ \t]*([-\w.]+)")
 
 
 def _as_uv_has_it(line: str, folder: Path) -> str:
@@ -199,8 +211,8 @@ def _refuse_built_elsewhere(path: Path, lines: list[str]) -> None:
     names += [match[1] for line in lines if (match := _CONDA.fullmatch(line))]
     if names:
         raise BadInput(
-            f"{path}: {len(names)} packages are named by where they were built, which is not on this machine: "
-            f"{', '.join(names)}. conda's are: `pip list --format=freeze > {path.name}` writes their versions"
+            f"{path}: named as conda does, or by where they were built, which is not on this machine: "
+            f"{', '.join(names)}. `pip list --format=freeze > {path.name}` writes the versions"
         )
 
 
