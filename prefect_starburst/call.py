@@ -14,7 +14,6 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -78,9 +77,17 @@ class RemoteCall:
         self.held: dict[str, bytes] = {}
         self.modules: list[str] = []
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """On a worker: what we import of Prefect is no item's time."""
+        vars(self).update(state)
+        if self.needs_prefect or "prefect" in sys.modules:
+            from prefect_starburst.worker import make_ready
+
+            make_ready()
+
     def holding(self, held: dict[str, bytes], modules: list[str]) -> RemoteCall:
         """The same with pickled parameters that all its calls have, and what they name: modules that must travel."""
-        call = copy(self)
+        call = RemoteCall(self.fn, self.facts, self.levels, needs_prefect=self.needs_prefect)
         call.held, call.modules = held, modules
         return call
 

@@ -130,6 +130,15 @@ class Worked:
         return exc
 
 
+def make_ready() -> None:
+    """Load what a call's contexts take."""
+    import asyncio
+
+    asyncio.Runner().close()
+    with no_api():
+        _client()
+
+
 def refusal(request: httpx.Request) -> str:
     """What a request to the API that a worker does not have was for, and what to do instead."""
     asked = f"{request.method} {request.url.path.removeprefix('/api')}"

@@ -25,7 +25,7 @@ import stat
 import time
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import translate
@@ -76,6 +76,7 @@ class Stamp(NamedTuple):
     changed_ns: int
     touched_ns: int  #: unlike the time of change, nobody can set it
     size: int
+    mode: int  #: whether its owner may read, write and execute it
 
 
 class File(NamedTuple):
@@ -148,10 +149,17 @@ def bundle_of(modules: dict[str, Module]) -> Bundle | None:
     return bundle
 
 
-def bundle_of_files(paths: Iterable[Path], root: Path) -> Bundle:
-    """A zip of data files, and of what is in folders, by their place below `root`. Raises `BadInput` for too many.
+def bundle_of_files(files: Sequence[File], secrets: Sequence[str]) -> Bundle:
+    """A zip of data files that were found; a warning names what is left out."""
+    if secrets:
+        _log.warning("files= leaves out what may hold secrets: %s: name a file itself to send it", _some([*secrets]))
+    return _zipped.__wrapped__((), tuple(files))
 
-    Caches, and below folders what looks like a secret, are left out; a warning names the latter.
+
+def files_at(paths: Iterable[Path], root: Path) -> tuple[list[File], list[str]]:
+    """Data files, and what is in folders, by their place below `root`. Raises `BadInput` for too many.
+
+    Caches, and below folders what looks like a secret, are left out; the latter are named beside.
     """
     found: dict[str, File] = {}
     secrets: list[str] = []
@@ -171,9 +179,17 @@ def bundle_of_files(paths: Iterable[Path], root: Path) -> Bundle:
             f"files= names {len(found):,} files with {nbytes / 1e6:,.0f} MB, and at most {BUNDLE_FILES:,} with "
             f"{BUNDLE_BYTES / 1e6:,.0f} MB travel: have workers read them from S3"
         )
-    if secrets:
-        _log.warning("files= leaves out what may hold secrets: %s: name a file itself to send it", _some(secrets))
-    return _zipped.__wrapped__((), tuple(found.values()))
+    return [*found.values()], secrets
+
+
+def mode_of(entry: zipfile.ZipInfo) -> int:
+    """Whether its owner may read, write and execute a file of a bundle."""
+    return entry.external_attr >> 16 & 0o700
+
+
+def entry_digest(entry: zipfile.ZipInfo, body: bytes) -> bytes:
+    """What of a file a bundle's digest is made of."""
+    return f"{entry.filename}\0{mode_of(entry):o}\0{len(body)}\0".encode() + body
 
 
 @lru_cache(maxsize=2)  # who submits a thousand lambdas has their modules read once
@@ -185,8 +201,10 @@ def _zipped(names: tuple[str, ...], files: tuple[File, ...]) -> Bundle:
                 body = file.path.read_bytes()
             except FileNotFoundError:  # gone meanwhile, as editors' files are
                 continue
-            content.update(f"{file.inside}\0{len(body)}\0".encode() + body)
-            out.writestr(zipfile.ZipInfo(file.inside), body, zipfile.ZIP_DEFLATED)
+            entry = zipfile.ZipInfo(file.inside)
+            entry.external_attr = (stat.S_IFREG | file.stamp.mode) << 16
+            content.update(entry_digest(entry, body))
+            out.writestr(entry, body, zipfile.ZIP_DEFLATED)
             if machine := machine_of(body[:20]):
                 native.append((file.inside, machine))
     digest = content.hexdigest()[:32]
@@ -406,7 +424,7 @@ def _git_ignores(path: Path, module: Path, rules: tuple[_Rules, ...]) -> bool:
 
 
 def _stamp(found: os.stat_result) -> Stamp:
-    return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+    return Stamp(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_mode & 0o700)
 
 
 def _said(rules: tuple[_Rules, ...], path: str) -> bool | None:

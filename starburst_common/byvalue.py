@@ -25,6 +25,8 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import cloudpickle
 
+from starburst_common.setup import Spaces
+
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
 #: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.
 _HIDDEN = "<dynamic-code>"
@@ -94,6 +96,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     imports: set[str] | None = None
     codes: list[CodeType] | None = None
     generators: set[str] | None = None
+    cells: dict[int, tuple[Any, Any]] | None = None  #: variables of closures, and what stands for each, empty still
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -108,7 +111,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return make, tuple(told)
             return make, arguments
         if kind is FunctionType:
-            return super().reducer_override(obj)
+            return self._function(obj)
         if issubclass(kind, type):
             made = super().reducer_override(obj)
             return made if made is NotImplemented or len(made) < 6 else _class_by_value(obj, made)
@@ -116,6 +119,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             raise PicklingError(f"the module {obj.__name__!r} itself: workers have another, use what is in it by name")
         if kind in _REDUCERS:
             return _REDUCERS[kind](self, obj)
+        if kind is Spaces:
+            return Spaces, (list(self.globals_ref.values()),)
         if kind in _THEIRS:
             return NotImplemented
         if isinstance(obj, Enum) and not by_reference(kind) and obj.__class__.__members__.get(obj.name) is obj:
@@ -128,8 +133,20 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def function_parts(self, function: FunctionType) -> Any:
         """How a function is made empty, and then filled; None if it goes by reference."""
-        parts = super().reducer_override(function)
+        parts = self._function(function)
         return None if parts is NotImplemented else parts
+
+    def _function(self, function: FunctionType) -> Any:
+        """Functions over one variable are so there as well: cloudpickle gives each a variable of its own."""
+        parts = super().reducer_override(function)
+        if parts is NotImplemented or not function.__closure__ or len(parts[1][-1] or ()) != len(function.__closure__):
+            return parts
+        make, (*arguments, empty), *rest = parts
+        pairs = zip(function.__closure__, empty, strict=True)
+        if self.cells is None:
+            self.cells = {}
+        shared = tuple(self.cells.setdefault(id(cell), (cell, own))[1] for cell, own in pairs)
+        return make, (*arguments, shared), *rest
 
     def _reduced(self, obj: Any) -> Any:
         kind = type(obj)

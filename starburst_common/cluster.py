@@ -26,7 +26,7 @@ from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.patience import at_exit, bounded, patiently
 from starburst_common.phrases import our_log
-from starburst_common.place import place_here
+from starburst_common.place import check_files, place_here
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.prune import prune_now_and_then
@@ -154,16 +154,25 @@ class Cluster:
         except (Unavailable, Denied) as error:
             _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
 
-    def _opened(self) -> Fleet:
-        if self._fleet is None:
-            self._backend = backend = open_backend(self._named)
+    def _opened(self, options: Options | None = None) -> Fleet:
+        """The fleet, made now if there is none. Raises `BadInput` before that for what these options say wrongly."""
+        files = (options or self._options).files
+        if self._fleet is not None:
+            check_files(files, shared=self._fleet.backend.shares_files)
+            return self._fleet
+        backend = open_backend(self._named)
+        try:
+            check_files(files, shared=backend.shares_files)
             with steps_shown(self._options.progress):
                 fleet = Fleet.new(backend, self._options)
             fleet.hold("cluster")
-            _held[fleet.id] = fleet
-            self._fleet = fleet
-            self._opened_in = os.getpid()
-        return self._fleet
+        except BaseException:
+            if backend is not self._named:
+                backend.close()
+            raise
+        _held[fleet.id] = fleet
+        self._fleet, self._backend, self._opened_in = fleet, backend, os.getpid()
+        return fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
         fixed = {"workers", "cpu", "memory", "slots", "spot", "image", "backend"} & set(options)
@@ -214,7 +223,7 @@ class Cluster:
             initargs=options.initargs,
             samples=first,
         )
-        fleet = self._opened()
+        fleet = self._opened(options)
         backend = fleet.backend
         run_id = new_run_id()
         place, files = place_here(options.files, shared=backend.shares_files)

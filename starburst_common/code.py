@@ -15,7 +15,7 @@ from starburst_common.byvalue import dumps
 from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
 from starburst_common.modules import bundled, imported, mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
-from starburst_common.setup import Setup
+from starburst_common.setup import Setup, Spaces
 from starburst_common.shared import Shared, referred
 from starburst_common.sources import sources_of
 from starburst_common.wire import FUNCTION_BYTES, deflated
@@ -145,7 +145,7 @@ def _setup(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Setup:
         pickled = dumps((initializer, initargs))
     except Exception as error:
         raise BadInput(f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}") from error
-    return Setup(initializer, initargs, hashlib.sha256(pickled).hexdigest())
+    return Setup(initializer, initargs, hashlib.sha256(pickled).hexdigest(), Spaces())
 
 
 @lru_cache(maxsize=256)  # once a function

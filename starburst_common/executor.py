@@ -29,7 +29,7 @@ from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
 from starburst_common.patience import at_exit, patiently
 from starburst_common.phrases import our_log
-from starburst_common.place import place_here
+from starburst_common.place import check_files, place_here
 from starburst_common.ports import Backend
 from starburst_common.raised import named
 from starburst_common.run import CLOSE_S, Run
@@ -315,6 +315,7 @@ class StarburstExecutor(Executor):
     def _begun(self) -> Run:
         backend = open_backend(self._named)
         options = self._options
+        check_files(options.files, shared=backend.shares_files)
         fleet = self._fleet or Fleet.new(backend, options)
         run_id = new_run_id()
         # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.

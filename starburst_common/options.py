@@ -227,7 +227,7 @@ class Options:
             retry_delay: seconds before each further try of an item that raised; one that timed out is tried at once.
             retry_on: the exception type, or types, that are tried again; those that leave out `ItemTimeout` leave out
                 what timed out.
-            timeout: seconds one item may run; then its slot is killed.
+            timeout: seconds one item may run, or the initializer; then its slot is killed.
             return_exceptions: put exceptions in place of the values instead of raising the first. Every item is
                 answered then: no failures stop the run, however many are alike.
             ordered: results in the order of the items, else as they complete.
@@ -236,8 +236,8 @@ class Options:
             budget: what the run should cost at most, in USD. It is written down with the run; nothing stops there yet.
             seed: gives each item a seed of its own, which depends on this number and the item's only: `random` starts
                 from it, and numpy's global generator; `starburst_common.item_seed()` tells it for others.
-            initializer: called as `initializer(*initargs)` in each slot before its first item of a function; where it
-                raises, the items fail and say so.
+            initializer: called as `initializer(*initargs)` once in each slot, before the first item; where it raises
+                or runs into `timeout`, the items fail and say so.
             initargs: its arguments, a tuple.
             files: paths and patterns, such as "data/*.csv", of files and folders that are sent to workers on AWS, where
                 each lies relative to the working directory as at home; here they are there.

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from starburst_common.bundle import Bundle, bundle_of_files
+from starburst_common.bundle import Bundle, File, bundle_of_files, files_at
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
 from starburst_common.wire import Fields
@@ -47,16 +47,35 @@ def place_here(files: Sequence[str], *, shared: bool) -> tuple[Place, Bundle | N
     Raises `BadInput` for files that are not there, or that cannot be where they are at home.
     """
     argv = tuple(map(str, getattr(sys, "argv", ())))
-    here: Path | None = None
-    with suppress(FileNotFoundError):  # it was removed
-        here = Path.cwd()
-    if files and here is None:
+    sent = check_files(files, shared=shared)
+    if sent is None:
+        return Place(folder=str(Path.cwd()) if shared and _is_somewhere() else "", argv=argv), None
+    bundle = bundle_of_files(sent.files, sent.secrets)
+    return Place(folder=sent.folder, files=bundle.digest, argv=argv), bundle
+
+
+class _Sent(NamedTuple):
+    """Files to send, those that look like secrets, and where items stand among them."""
+
+    files: list[File]
+    secrets: list[str]
+    folder: str
+
+
+def _is_somewhere() -> bool:
+    with suppress(FileNotFoundError):  # the working directory was removed
+        return bool(Path.cwd())
+    return False
+
+
+def check_files(files: Sequence[str], *, shared: bool) -> _Sent | None:
+    """What is to be sent, if anything is. Raises as `place_here`, before anything has been read or made."""
+    if files and not _is_somewhere():
         raise BadInput("files=: the working directory, from which they are sought, is gone")
     paths = [path for name in files for path in _named(name)]
-    if here is None or (not paths and not shared):
-        return Place(argv=argv), None
-    if shared:
-        return Place(folder=str(here), argv=argv), None
+    if shared or not paths:
+        return None
+    here = Path.cwd()
     whole = [Path(os.path.normpath(here / path)) for path in paths]
     above = max(path.parts.count("..") for path in map(Path, map(os.path.relpath, whole)))
     for path in (path for path in paths if path.is_absolute() and not path.is_relative_to(here)):
@@ -65,8 +84,7 @@ def place_here(files: Sequence[str], *, shared: bool) -> tuple[Place, Bundle | N
             "it relative to that, or copy it there"
         )
     root = here.parents[above - 1] if above else here
-    bundle = bundle_of_files(whole, root)
-    return Place(folder=here.relative_to(root).as_posix(), files=bundle.digest, argv=argv), bundle
+    return _Sent(*files_at(whole, root), here.relative_to(root).as_posix())
 
 
 def _named(name: str) -> Iterator[Path]:

@@ -12,6 +12,7 @@ from typing import Any
 from starburst_common.sources import as_at_home
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
+_BEFORE = _OURS | {"asyncio"}
 
 
 def text_of(error: BaseException) -> str:
@@ -28,9 +29,9 @@ def named(error: BaseException) -> str:
 
 
 def printed(error: BaseException) -> str:
-    """As Python prints it, from the user's first frame on."""
+    """As Python prints it, from the user's first frame on, also where a loop has run that."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _BEFORE:
         frames = frames.tb_next
     told = traceback.TracebackException(type(error), error, frames, compact=True)
     return "".join(as_at_home(told).format()).rstrip()

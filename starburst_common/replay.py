@@ -15,7 +15,7 @@ from starburst_common.modules import pieces_of
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.preferred import prefer
-from starburst_common.setup import Setup
+from starburst_common.setup import SetUp, Setup
 from starburst_common.shared import digests_in, lies
 from starburst_common.sharing import shared_by
 from starburst_common.sources import lay_out
@@ -40,7 +40,7 @@ class Call:
     def begin(self) -> None:
         """What a worker does before: call the initializer, and sow the item's seed."""
         if self.setup is not None:
-            awaited(self.setup())
+            SetUp().once(self.setup)
         sow(self.seed, self.item)
 
     def __call__(self) -> Any:

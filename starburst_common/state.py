@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -23,6 +23,7 @@ from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 import cloudpickle
 
 from starburst_common.byvalue import MAINS, by_reference
+from starburst_common.setup import names_of
 
 #: Of no other state than their identity.
 _CONSTANT = frozenset(
@@ -177,13 +178,6 @@ class _Walk:
         for buffer in buffers:
             digest.update(buffer.raw())
         return digest.digest()
-
-
-@lru_cache(maxsize=4096)
-def names_of(code: CodeType) -> tuple[str, ...]:
-    """What its code may mean by names of its module, with what is defined within it."""
-    inner = [name for const in code.co_consts if isinstance(const, CodeType) for name in names_of(const)]
-    return tuple(dict.fromkeys([*code.co_names, *inner]))
 
 
 _CACHED = type(names_of)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import secrets
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
 
-from starburst_common.bundle import BUNDLE_BYTES, BUNDLE_FILES
+from starburst_common.bundle import BUNDLE_BYTES, BUNDLE_FILES, entry_digest, mode_of
 from starburst_common.errors import Refused
 from starburst_common.model import Buffer
 from starburst_common.ports import Backend
@@ -57,7 +58,8 @@ def _unpacked(archive: Buffer, folder: Path) -> str:
             for parent in reversed([each for each in place.parents if each.is_relative_to(folder)]):
                 parent.mkdir(mode=0o700, exist_ok=True)
             body = zipped.read(entry)
-            content.update(f"{entry.filename}\0{len(body)}\0".encode() + body)
+            content.update(entry_digest(entry, body))
             with open(place, "xb", opener=owner_only) as out:
                 out.write(body)
+                os.fchmod(out.fileno(), mode_of(entry) | 0o400)
     return content.hexdigest()[:32]

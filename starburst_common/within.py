@@ -20,6 +20,7 @@ class _Around:
 
 
 around = _Around()
+CO_COROUTINE = 0x80  #: as `inspect` has it, which takes long to import
 
 
 def explain(error: BaseException) -> None:
@@ -70,6 +71,14 @@ def _loop() -> asyncio.Runner:
     runner = asyncio.Runner()
     atexit.register(runner.close)
     return runner
+
+
+def make_ready(function: Any) -> None:
+    """Load what awaiting this takes, before the clock of its first item runs."""
+    function = getattr(function, "func", function)
+    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        _loop().get_loop()
 
 
 def awaited(value: Any) -> Any:

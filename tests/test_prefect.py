@@ -742,16 +742,31 @@ def test_a_flow_waits_for_what_it_left_running() -> None:
 
 
 def load(what: str) -> None:
-    """Not a global of this module: a task's function has its own, as it goes by value."""
-    os.environ["LOADED"] = what
+    """Sets globals of the module, of which a task's function has its own, as it goes by value."""
+    global model
+    model = what
+    models.append(what)
+
+
+def loaded() -> Any:
+    """By the module's own globals."""
+    return model, models
+
+
+model, models = "", list[str]()
 
 
 @task
-def stands(name: str) -> str:
+def stands(name: str) -> Any:
     """Writes where it stands, and goes away; what the initializer has set."""
     Path(name).write_text("here")
     os.chdir("/")
-    return os.environ["LOADED"]
+    return model, models, loaded()
+
+
+@task
+async def stands_too(name: str) -> Any:
+    return model, models, loaded()
 
 
 @task
@@ -777,7 +792,7 @@ def test_a_task_stands_where_its_flow_does_and_hangs_nothing_by_its_forks(
 
     @flow(task_runner=StarburstTaskRunner(workers=1, backend="local", initializer=load, initargs=("model",)))
     def body() -> Any:
-        stood = stands.map(["a.txt", "b.txt"]).result()
+        stood = [*stands.map(["a.txt", "b.txt"]).result(), stands_too.submit("c.txt").result()]
         futures = [reads.submit("none.txt"), *forks.map([0, 1, 2])]
         for future in futures:
             future.wait()
@@ -785,7 +800,7 @@ def test_a_task_stands_where_its_flow_does_and_hangs_nothing_by_its_forks(
         return stood, error.__notes__, [future.state.name for future in futures]
 
     stood, notes, names = body()
-    assert stood == ["model", "model"] and (tmp_path / "b.txt").read_text() == "here"
+    assert stood == 3 * [("model", ["model"], ("model", ["model"]))] and (tmp_path / "b.txt").read_text() == "here"
     assert f"stands in {tmp_path}" in notes[0]
     assert names == ["Failed", "Completed", "Crashed", "Completed"]
 

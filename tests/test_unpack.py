@@ -112,7 +112,7 @@ def test_a_bundle_that_unpacks_to_too_much_is_refused(backend: Backend, tmp_path
 )
 def test_modules_that_are_too_much_are_told_before_anything_is_launched(files: int, size: int, said: str) -> None:
     """The message says how much there is, how much may be, and what to do."""
-    file = File(Path("x/data.bin"), "x/data.bin", Stamp(0, 0, size))
+    file = File(Path("x/data.bin"), "x/data.bin", Stamp(0, 0, size, 0o644))
     with pytest.raises(BadInput, match=f"{said}.*starburstignore"):
         bundle_of({"x": Module((file,) * files)})
 

@@ -11,14 +11,19 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from starburst_common import BadInput, Cluster, ItemFailed, item_seed, starburst_map
+from starburst_common import BadInput, Cluster, ItemFailed, ItemTimeout, StarburstExecutor, item_seed, starburst_map
+from starburst_common.errors import EnvironmentMismatch
+from starburst_common.replay import stored_call
 from tests.faults.conftest import Bed, LocalBed, on_both
+
+ROOT = Path(__file__).parents[2]
 
 
 @on_both
@@ -121,7 +126,9 @@ def test_coroutine_functions_are_awaited(local_bed: LocalBed) -> None:
         assert cluster.map(awaits, range(4)) == [1, 1, 1, 1]
         assert cluster.map(functools.partial(more, 10), [-1, -2]) == [11, 12]
         assert cluster.map(Asks(), [3]) == [3]
-        assert repr(cluster.map(fails, [4])) == "[LookupError(4)]"
+        (error,) = cluster.map(fails, [4])
+        assert repr(error) == "LookupError(4)" and "asyncio" not in (told := str(error.__cause__))
+        assert told.count("  File ") == 1 and "in fails" in told
         assert cluster.submit(more, 1, -1).result() == 2
 
 
@@ -177,6 +184,141 @@ def test_an_initializer_is_called_once_a_slot_before_the_first_item(bed: Bed) ->
         assert isinstance(error, ItemFailed) and "in the initializer load: no model" in str(error)
 
 
+def test_an_initializer_that_hangs_or_ends_its_slot_is_named(local_bed: LocalBed) -> None:
+    """It has as long as an item; all items that wait for it fail."""
+    table: list[tuple[Any, Any, type[Exception], str]] = [
+        (time.sleep, 600, ItemTimeout, "the initializer ran longer than 0.5 s and was stopped"),
+        (os._exit, 3, EnvironmentMismatch, "its process exited with code 3 while the initializer ran"),
+    ]
+    with Cluster(workers=1, backend=local_bed.backend, progress=False, return_exceptions=True) as cluster:
+        for initializer, argument, kind, says in table:
+            options: dict[str, Any] = {"initializer": initializer, "initargs": (argument,), "timeout": 0.5}
+            failed = cluster.map(abs, [0, 1], chunk_size=2, **options)
+            assert [type(error) for error in failed] == [kind, kind] and says in str(failed[0])
+
+
+async def later(item: int) -> Any:
+    """What the initializer has set, and the item's seed, in a loop."""
+    await asyncio.sleep(0)
+    return model[-1], random.random(), item_seed(), item
+
+
+async def load_later(what: str) -> None:
+    """As `load`."""
+    await asyncio.sleep(0)
+    model.append(what)
+
+
+def test_a_replay_does_what_the_worker_did(local_bed: LocalBed) -> None:
+    """Initializer, seed and loop alike, whether function and initializer are imported or go by value."""
+    offset: list[int] = []
+    table: list[tuple[Any, dict[str, Any]]] = [
+        (draw, {"seed": 3}),
+        (later, {"seed": 3, "initializer": load_later, "initargs": ("x",)}),
+        (lambda item: (item, model[-1]), {"initializer": load, "initargs": ("y",)}),
+        (lambda item: (item, offset), {"initializer": lambda: offset.append(1)}),
+    ]
+    with Cluster(workers=1, backend=local_bed.backend, progress=False) as cluster:
+        for function, options in table:
+            run = cluster.start(function, range(2), **options)
+            values = list(run.results())
+            assert [stored_call(local_bed.backend, run.id, item, None)() for item in range(2)] == values
+
+
+SETS = """
+import functools, os, sys
+from tests.places import open_place
+from starburst_common import Cluster, StarburstExecutor, starburst_map
+
+MODEL, CACHE, calls = None, {}, []
+
+
+class Config:
+    model, cache = None, {}
+
+
+class Loader:
+    def load(self, what):
+        self.what = what
+        load(what)
+
+
+def load(what):
+    global MODEL
+    MODEL = what
+    keep(what)
+    Config.model = what
+    Config.cache["what"] = what
+    globals()["LATER"] = what
+
+
+def keep(what):
+    CACHE["what"] = what
+    calls.append(os.getpid())
+
+
+loader, bound = Loader(), functools.partial(load, "m")
+
+
+def helper():
+    return MODEL, CACHE.get("what"), Config.model, Config.cache.get("what"), LATER
+
+
+def first(item):
+    return helper(), len(calls)
+
+
+def second(item):
+    return (MODEL, CACHE["what"], Config.model, Config.cache["what"], LATER), len(calls)
+
+
+def of_loader(item):
+    return loader.what, MODEL, len(calls)
+
+
+def within():
+    state, seen = None, []
+
+    def start(what):
+        nonlocal state
+        state = what
+        seen.append(what)
+
+    return start, lambda item: (state, seen), lambda item: (state, [*seen])
+
+
+if __name__ == "__main__":
+    place = open_place(sys.argv[1])
+    found = 5 * ("m",)
+    with Cluster(workers=1, slots=2, backend=place, progress=False) as cluster:
+        for initializer, initargs in ((load, ("m",)), (bound, ())):
+            for function in (first, second, first, lambda item: second(item)):
+                values = cluster.map(function, range(8), chunk_size=1, initializer=initializer, initargs=initargs)
+                assert values == 8 * [(found, 1)], (function, values)
+        for function in (of_loader, lambda item: of_loader(item)):
+            values = cluster.map(function, range(8), chunk_size=1, initializer=loader.load, initargs=("m",))
+            assert values == 8 * [("m", "m", 1)], values
+        start, *functions = within()
+        for function in functions:
+            values = cluster.map(function, range(4), chunk_size=1, initializer=start, initargs=("m",))
+            assert {*map(str, values)} == {"('m', ['m'])"}, values
+        other = cluster.map(second, range(4), chunk_size=1, initializer=load, initargs=("n",))
+        assert other == 4 * [(5 * ("n",), 1)], other
+    with StarburstExecutor(workers=1, slots=2, backend=place, initializer=load,
+                           initargs=("m",)) as executor:
+        futures = [executor.submit(function, item) for item in range(4) for function in (first, second)]
+        assert [future.result() for future in futures] == 8 * [(found, 1)]
+"""
+
+
+def test_what_an_initializer_sets_all_functions_of_its_script_find(local_bed: LocalBed, tmp_path: Path) -> None:
+    """Whatever it sets and however, in each slot, after one call; each function has globals of its own."""
+    (script := tmp_path / "script.py").write_text(SETS)
+    line, env = [sys.executable, script, local_bed.text], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+
+
 def draw(item: int) -> Any:
     """Numbers from the global generators, and from one of the item's seed."""
     seed = item_seed()
@@ -212,12 +354,29 @@ def test_files_are_where_they_are_at_home(bed: Bed, monkeypatch: pytest.MonkeyPa
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text(name)
     monkeypatch.chdir(here)
+    (here / "data/tool").write_text("#!/bin/sh\necho ran")
+    (here / "data/tool").chmod(0o755)
+    (here / "data/a.csv").chmod(0o444)
+
+    def as_at_home(item: int) -> Any:
+        ran = subprocess.run(["data/tool"], stdout=subprocess.PIPE, text=True, check=True)
+        return ran.stdout, [Path("data", name).stat().st_mode & 0o700 for name in ("tool", "a.csv", "deep/b.csv")]
+
+    with pytest.raises(BadInput, match="files='nothing'"), Cluster(files="nothing", backend=bed.backend):
+        pass
+    with (
+        StarburstExecutor(files="nothing", backend=bed.backend) as executor,
+        pytest.raises(BadInput, match="files='nothing'"),
+    ):
+        executor.submit(abs, 1)
+    assert not bed.objects()
 
     named = ["../shared.txt", "one.txt", "data/deep/b.csv", "data/a.csv"]
     options: dict[str, Any] = {"workers": 1, "backend": bed.backend, "progress": False}
     with Cluster(files=["../*.txt", here / "one.txt", "data"], **options) as cluster:
         assert cluster.map(Path.read_text, map(Path, named)) == named
         local = bed.backend.name == "local"
+        assert cluster.map(as_at_home, [0]) == [("ran\n", [0o700, 0o400, 0o600])]
         assert [cluster.submit(os.path.exists, f"data/{name}").result() for name in ("a.csv", ".env")] == [True, local]
         with pytest.raises(BadInput, match=r"files='nothing/\*': there is no such file"):
             cluster.map(abs, [1], files="nothing/*")

@@ -14,6 +14,7 @@ from threading import Lock
 
 from starburst_common.trust import owner_only
 
+SETTING_UP = -2  #: in place of the current item: the initializer runs
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
 _CELLS = Struct("=qqqq")  # the names that `SlotBoard` has, in this order
 _BEGIN, _ASK = Struct("=qqq"), Struct("=q")
@@ -23,8 +24,8 @@ _ASK_AT = 16
 class SlotBoard:
     """The slot's side.
 
-    `current` is the item being run (-1: none), `reached` the last one started, `ask` what the supervisor wants,
-    `steps` counts: odd while an item is unpickled, then even.
+    `current` is the item being run (-1: none, `SETTING_UP`: the initializer), `reached` the last one started, `ask`
+    what the supervisor wants, `steps` counts: odd while an item is unpickled, then even.
     """
 
     def __init__(self, file: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, withdrawn, without
 from starburst_common.wire import Fields, Frame
-from starburst_worker.board import DRAIN, GO, NO_NEW, Board
+from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP, Board
 from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun
 from starburst_worker.said import Ear, Said
@@ -364,8 +364,9 @@ class Runner:
             turn.first_at = now
         items_s = 0.0 if turn.first_at is None else now - turn.first_at
         limit = turn.work.known.spec["options"]["timeout_s"]
-        if limit is not None and slot.board.current >= 0 and now - turn.watched[1] > limit:
-            return self._kill(turn, slot, FailureKind.TIMEOUT, f"ran longer than {limit:g} s and was stopped")
+        if limit is not None and (current := slot.board.current) != -1 and now - turn.watched[1] > limit:
+            who = "the initializer " if current == SETTING_UP else ""
+            return self._kill(turn, slot, FailureKind.TIMEOUT, f"{who}ran longer than {limit:g} s and was stopped")
         if why := self._too_big(slot):
             return self._kill(turn, slot, FailureKind.OOM, why)
         if turn.work.known.over:
@@ -507,8 +508,12 @@ class Runner:
         """Before its first item: what the function imports or holds has ended it, so none of its items can run."""
         function = turn.work.function.key
         self._deadly[function] = self._deadly.get(function, 0) + 1
-        if self._deadly[function] >= _CRASHES:
-            fields = self._how_died(turn, slot, code, loading="while the function was loaded, with what it imports")
+        timeout = turn.killed is FailureKind.TIMEOUT
+        if timeout or self._deadly[function] >= _CRASHES:
+            what = "the initializer ran" if slot.board.current == SETTING_UP else "the function was loaded"
+            fields = self._how_died(turn, slot, code, loading=f"while {what}, with what it imports")
+            if timeout:
+                fields = {"kind": "timeout", "error": "ItemTimeout", "message": turn.killed_why}
             for index in (index for span in turn.open() for index in range(span.lo, span.hi)):
                 self._fail(turn, index=index, **fields)
         return Ended.DIED

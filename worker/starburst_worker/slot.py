@@ -24,10 +24,10 @@ from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_common.preferred import prefer
 from starburst_common.raised import named, packed, printed, text_of
-from starburst_common.setup import Setup
+from starburst_common.setup import SetUp, Setup
 from starburst_common.sources import lay_out
-from starburst_common.within import awaited, explain, sow
-from starburst_worker.board import DRAIN, GO, SlotBoard
+from starburst_common.within import awaited, explain, make_ready, sow
+from starburst_worker.board import DRAIN, GO, SETTING_UP, SlotBoard
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
 from starburst_worker.said import say
@@ -138,6 +138,7 @@ def run_chunk(
             except BaseException as error:
                 if out.left:
                     raise
+                board.steps = step + 3  # what we load to tell of it is not the item's time
                 explain(error)
                 if tries < policy.retries and isinstance(error, policy.retry_on):
                     heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
@@ -231,19 +232,6 @@ def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, Modu
     return Loaded(function, retry_on, setup, len(pickled))
 
 
-class SetUp:
-    """The initializers that were called here: each once for every function whose globals it may set."""
-
-    def __init__(self) -> None:
-        self._done: dict[str, Callable[..., Any]] = {}
-
-    def once(self, setup: Setup) -> None:
-        """Call it, if it was not. One that is imported is the same for all functions, one by value each one's own."""
-        if self._done.get(setup.digest) is not setup.initializer:
-            awaited(setup())
-            self._done[setup.digest] = setup.initializer
-
-
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
     """How an item becomes arguments: "one" argument, "star" for several, "call" for (args, kwargs)."""
     if style == "star":
@@ -307,14 +295,16 @@ def main(handle: int, board_file: str) -> None:
 
                 lies({digest: Path(file) for digest, file in order["shared"].items()})
             functions[name] = load_function(blob, bundle, began_with) if blob else functions.pop(name)
+            make_ready(functions[name].function)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
             say(handle, {"unfit": fields})
             out.done(time.perf_counter() - began)
             continue
-        if blob and (setup := functions[name].setup) is not None:
+        if (setup := functions[name].setup) is not None:
+            board.steps, board.current = (board.steps | 1) + 3, SETTING_UP
             try:
-                ready.once(setup)
+                ready.once(setup, fresh=bool(blob))
             except BaseException as error:
                 explain(error)
                 fields, _ = failure_of(order["spans"][0][0], error, kind="user")
@@ -323,6 +313,8 @@ def main(handle: int, board_file: str) -> None:
                 say(handle, {"unfit": fields})
                 out.done(time.perf_counter() - began)
                 continue
+            finally:
+                board.current = -1
         if gone := let_go(functions, FUNCTIONS_BYTES):
             say(handle, {"forgot": gone})
         del blob
