@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
+from uuid import UUID
 
 import httpx
 from prefect.client.schemas.objects import TaskRun
@@ -135,7 +136,7 @@ def make_ready() -> None:
     import asyncio
 
     asyncio.Runner().close()
-    with no_api():
+    with no_api(Events(UUID(int=0))):
         _client()
 
 
