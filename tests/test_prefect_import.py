@@ -12,7 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from prefect.tasks import Task
 
+from prefect_starburst.calls import Calls
+from starburst_common.byvalue import dumps
 from tests.prefect_server import PATIENCE_S, PrefectServer
 
 SCRIPT = """
@@ -80,3 +83,19 @@ def test_prefect_is_imported_on_a_worker_only_when_it_is_needed(prefect_server: 
     with closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:
         (summaries,) = database.execute("SELECT count(*) FROM artifact WHERE key LIKE 'starburst-summary-%'").fetchone()
     assert summaries == 1
+
+
+@pytest.mark.rest
+def test_what_a_call_needs_of_prefect_is_there_before_its_clock_runs() -> None:
+    """It is loaded with the function, not within an item, whose timeout may be short."""
+
+    async def waits() -> None: ...
+
+    def plain() -> None: ...
+
+    tasks = [Task(plain), Task(waits), Task(plain, timeout_seconds=1)]
+    look = "import pickle, sys; pickle.load(sys.stdin.buffer); print('prefect_starburst.worker' in sys.modules)"
+    for task in tasks:
+        call = dumps(Calls().of(task).call)
+        done = subprocess.run([sys.executable, "-c", look], input=call, capture_output=True, check=True)
+        assert done.stdout.strip() == (b"False" if task is tasks[0] else b"True")
