@@ -16,6 +16,7 @@ import struct
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
@@ -105,6 +106,11 @@ def bundled(own: dict[str, Module]) -> Bundle | None:
 _JOINED, _NAMED = re.compile(r"[\"'][ \t]*[/,][ \t]*[\"']"), re.compile(r"[\"']([^\"'\n/][^\"'\n]*\.\w+)[\"']")
 
 
+_LOOKS, _FROM_FILE = re.compile(r"__file__|get_data"), re.compile(r"^[ \t]*(\w+)[^=\n]*=[^=\n].*__file__", re.MULTILINE)
+_FOLDER, _WORD = re.compile(r"[\"']([\w-]+(?:/[\w-]+)*)[\"']"), re.compile(r"\w+")
+_UP = 3  #: folders above a module in which it may look
+
+
 @lru_cache(maxsize=256)
 def _tell(digest: str, files: tuple[File, ...]) -> None:
     travel = {file.path for file in files}
@@ -116,18 +122,33 @@ def _tell(digest: str, files: tuple[File, ...]) -> None:
             ", ".join(sorted(edited)),
         )
     for file in files:
-        text = _source(file.path) if file.path.suffix == ".py" else ""
-        names = _NAMED.findall(_JOINED.sub("/", text)) if "__file__" in text else []
-        places = dict.fromkeys(file.path.parent / name for name in names if not name.endswith(_ENDINGS))
-        if stays := [
-            place.name for place in places if place not in travel and not place.name.startswith(".") and place.is_file()
-        ]:
+        if stays := _named_and_staying(file.path, travel):
             _log.warning(
-                "%s reads %s beside it, which stays here: data travels with packages only, in a folder with "
+                "%s reads %s near it, which stays here: data travels with packages only, in a folder with "
                 "`__init__.py`; also there, not what is ignored or may be secret",
                 file.inside,
                 ", ".join(stays),
             )
+
+
+def _named_and_staying(source: Path, travel: Collection[Path]) -> list[str]:
+    """Files that a source names, and folders that it names where it looks around itself, but for modules."""
+    text = _JOINED.sub("/", _source(source)) if source.suffix == ".py" else ""
+    if not _LOOKS.search(text):
+        return []
+    here = {"__file__", *_FROM_FILE.findall(text)}
+    lines = [line for line in text.splitlines() if here.intersection(_WORD.findall(line)) and "sys.path" not in line]
+    names = [*_NAMED.findall(text), *_FOLDER.findall("\n".join(lines))]
+    places = (folder / name for name in names if not name.endswith(_ENDINGS) for folder in source.parents[:_UP])
+    return [*dict.fromkeys(place.name for place in places if place.name[:1] != "." and _stays(place, travel))]
+
+
+def _stays(place: Path, travel: Collection[Path]) -> bool:
+    with suppress(OSError):  # too long a name
+        if place.is_dir():
+            return not any(path.is_relative_to(place) for path in travel)
+        return place not in travel and place.is_file()
+    return False
 
 
 def _is_edited(file: File) -> bool:
@@ -173,9 +194,16 @@ def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
         places = dict.fromkeys([*([] if origin is None else [origin.parent]), *folders])
         pieces = [Piece(place, name) for place in places]
     pieces = [piece for piece in pieces if _is_own(piece.place)]
-    if pieces and (origin is None or _is_own(origin)):
-        return [*pieces, *_elsewhere(below, pieces)]
-    return []
+    if origin is None:
+        return [*pieces, *_elsewhere({*below, *_mapped(name)}, pieces)]
+    return [*pieces, *_elsewhere(below, pieces)] if pieces and _is_own(origin) else []
+
+
+def _mapped(name: str) -> Iterator[str]:
+    """A namespace's modules that editable projects of setuptools have by name alone, in no searched folder."""
+    finders = [module for key, module in list(sys.modules.items()) if key.startswith("__editable___")]
+    known = {sub for finder in finders for sub in getattr(finder, "MAPPING", ())}
+    yield from (sub for sub in known if sub.startswith(f"{name}.") and sub.rpartition(".")[0] not in known)
 
 
 def _origin(name: str, module: ModuleType | None) -> tuple[Path | None, list[Path]]:
@@ -193,14 +221,13 @@ def _origin(name: str, module: ModuleType | None) -> tuple[Path | None, list[Pat
     return Path(file) if isinstance(file, str) else None, [Path(folder) for folder in folders]
 
 
-def _elsewhere(below: Collection[str], pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """Those of the imported submodules that lie where no piece of their module has them."""
+def _elsewhere(below: Iterable[str], pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Those of some submodules that lie where no piece of their module has them."""
     known = {piece.inside: piece.place for piece in pieces}
     for name in sorted(below):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if not isinstance(file, str):
+        origin, inside = _origin(name, sys.modules.get(name))[0], name.replace(".", "/")
+        if origin is None:
             continue
-        origin, inside = Path(file), name.replace(".", "/")
         place, inside = (origin.parent, inside) if origin.stem == _INIT else (origin, inside + _suffix(origin))
         expected = {
             piece.place.joinpath(*inside.removeprefix(f"{piece.inside}/").split("/"))

@@ -632,7 +632,10 @@ def test_what_differs_there_is_told_once(
     """Data that a module reads and that stays, since it lies in no package; a module edited after its import."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     reads = "from pathlib import Path\n" + FUNCTION + "DATA = Path(__file__).parent / 'data' / 'table.csv'\n"
-    at_home(write(tmp_path, {"helpers.py": reads, "data/table.csv": "1", "notes.txt": "", "lazily.py": FUNCTION}))
+    reads += "HERE = Path(__file__).parents[1]\nSQL = HERE / 'sql'\nNO = 'notes', '" + "long" * 99 + ".txt'\n"
+    places = {"app/helpers.py": reads, "app/data/table.csv": "1", "sql/a.sql": "", "notes/a": "", "lazily.py": FUNCTION}
+    at_home(write(tmp_path, places))
+    monkeypatch.syspath_prepend(tmp_path / "app")
     helpers, lazily = importlib.import_module("helpers"), importlib.import_module("lazily")
     for _ in range(2):
         pack(helpers.f)
@@ -643,7 +646,9 @@ def test_what_differs_there_is_told_once(
     importlib.reload(lazily)
     pack(lazily.f)
     beside, edited = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert beside.startswith("helpers.py reads table.csv beside it, which stays here: data travels with packages only")
+    assert beside.startswith(
+        "helpers.py reads table.csv, sql near it, which stays here: data travels with packages only"
+    )
     assert edited.startswith("edited since they were imported here: lazily.py: workers run the files")
 
 
@@ -695,10 +700,14 @@ print(json.dumps([zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).namelist(),
 
 @pytest.mark.parametrize(
     ("backend", "module", "layout"),
-    [("setuptools", "flat", "."), ("setuptools", "beneath", "src"), ("hatchling", "hatched", "src")],
+    [
+        *(("setuptools", "flat", "."), ("setuptools", "beneath", "src"), ("hatchling", "hatched", "src")),
+        ("setuptools", "corp.part", "src"),  # a namespace's
+    ],
 )
 def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, module: str, layout: str) -> None:
     """By a line in a .pth file or by a finder, as installers do it: its files are here and change."""
+    inside = module.replace(".", "/")
     project = write(
         tmp_path / "project",
         {
@@ -706,9 +715,10 @@ def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, modu
                 f'[build-system]\nrequires = ["{backend}"]\n'
                 f'build-backend = "{backend}.build{"" if backend == "hatchling" else "_meta"}"\n'
                 f'[project]\nname = "{module}"\nversion = "1"\n'
+                + (f'[tool.setuptools]\npackages = ["{module}"]\npackage-dir = {{"" = "src"}}\n' * ("." in module))
             ),
-            f"{layout}/{module}/__init__.py": FUNCTION,
-            f"{layout}/{module}/data.txt": "1",
+            f"{layout}/{inside}/__init__.py": FUNCTION,
+            f"{layout}/{inside}/data.txt": "1",
         },
     )
     venv = tmp_path / "venv"
@@ -716,7 +726,7 @@ def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, modu
     subprocess.run([*uv, "venv", "--python", sys.executable, venv], check=True, timeout=60)
     python = venv / "bin" / "python"
     subprocess.run([*uv, "pip", "install", "--python", python, "-e", project], check=True, timeout=120)
-    finder = "'__editable__'" if (backend, layout) == ("setuptools", ".") else "'[<'"
+    finder = "'__editable__'" if module in ("flat", "corp.part") else "'[<'"
     here = [str(Path(pytest.__file__).parents[1]), str(Path(__file__).parents[1])]
     script = EDITABLE.format(module=module, finder=finder)
     done = subprocess.run(
@@ -725,8 +735,8 @@ def test_a_package_installed_editable_travels(tmp_path: Path, backend: str, modu
     assert done.returncode == 0, done.stderr
     files, with_finder = json.loads(done.stdout)
     assert with_finder
-    assert {"__init__.py", "data.txt"} == {name.partition("/")[2] for name in files if name.startswith(f"{module}/")}
-    assert f"{module}-1.dist-info/METADATA" in files
+    assert {f"{inside}/__init__.py", f"{inside}/data.txt"} == {name for name in files if "-info/" not in name}
+    assert f"{module.replace('.', '_')}-1.dist-info/METADATA" in files
     assert not [name for name in files if "RECORD" in name or "direct_url" in name]
 
 
