@@ -223,4 +223,5 @@ def test_a_fork_that_returns_from_the_function_answers_nothing(bed: Bed) -> None
 def run_script(script: Path) -> subprocess.CompletedProcess[str]:
     """It ran to its end, with a home beside it."""
     env = {**os.environ, "STARBURST_HOME": str(script.with_name("home"))}
-    return subprocess.run([sys.executable, script], env=env, timeout=120, capture_output=True, text=True, check=True)
+    line = [sys.executable, "-W", "ignore:This process:DeprecationWarning", script]  # of Python 3.12 on, for a fork
+    return subprocess.run(line, env=env, timeout=120, capture_output=True, text=True, check=True)
