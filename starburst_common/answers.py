@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from starburst_common.errors import (
@@ -17,7 +16,7 @@ from starburst_common.errors import (
     WorkerLost,
 )
 from starburst_common.model import Failure, FailureKind, Outcome, RunId
-from starburst_common.raised import named, printed
+from starburst_common.raised import named, note, printed, put
 from starburst_common.unpickled import is_interrupt
 from starburst_common.wire import Frame
 
@@ -86,10 +85,7 @@ def exception_of(failure: Failure, run: RunId | None = None) -> Exception:
         error = kind(": ".join(filter(None, [f"item {failure.index}", name, failure.message])))
         error.index = failure.index
     if run is not None:
-        with suppress(Exception):  # of a class that lets nobody add anything
-            error.add_note(
-                f"item {failure.index} of {run}: `starburst replay {run} {failure.index}` makes the call again"
-            )
+        note(error, f"item {failure.index} of {run}: `starburst replay {run} {failure.index}` makes the call again")
     return with_traceback(error, failure.traceback)
 
 
@@ -103,7 +99,7 @@ def with_traceback(error: Exception, text: str) -> Exception:
         seen.add(id(origin))
         last = origin
     if text:
-        last.__cause__ = RemoteTraceback(text)
+        put(last, __cause__=RemoteTraceback(text))
     return error
 
 

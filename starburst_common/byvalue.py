@@ -159,6 +159,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 if (place := _anywhere(obj)) is not None:
                     return _fetched, place
                 raise
+        if isinstance(made, tuple) and any(type(each) is str and _names_in_main(each, obj) for each in made[1]):
+            raise PicklingError(f"{obj!r:.100} of {MAINS[0]} is sent as a name, which workers do not have")
         if isinstance(made, str):
             if (module := getattr(obj, "__module__", None)) not in MAINS:
                 return made
@@ -175,6 +177,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 #: What cloudpickle has an answer to, which is no other for any of them.
 _THEIRS = frozenset(cloudpickle.Pickler.dispatch_table)
+
+
+def _names_in_main(text: str, obj: Any) -> bool:
+    """Whether a text, such as `__main__:double`, tells only where this program has the object."""
+    main, _, name = text.partition(":")
+    if main in MAINS and name:
+        return _found(main, name) is not None
+    return any(text.startswith(f"{each}.") and _found(each, text[len(each) + 1 :]) is obj for each in MAINS)
 
 
 def _is_empty(made: tuple[Any, ...]) -> bool:
@@ -352,6 +362,10 @@ def _class_by_value(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
     if issubclass(cls, Enum):
         return _enum_by_value(cls, attributes, fill)
     metaclass, name, bases, given, *_ = arguments
+    if type(metaclass.__new__) is type(type.__new__) and metaclass.__new__ is not type.__new__:
+        raise PicklingError(
+            f"the class {cls.__qualname__}, made in C by {metaclass.__module__}, can only travel with a module of yours"
+        )
     own = vars(cls)
     given["__qualname__"] = cls.__qualname__
     if "__slots__" in own:

@@ -66,7 +66,8 @@ def pickled_function(
     except Exception as error:
         raise NotPicklable(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
-            "open connections, files and locks inside it rather than capturing them"
+            "open connections, files and locks inside it rather than capturing them, or put what makes them into a "
+            "module of yours, which workers import"
         ) from error
     if len(pickled) > FUNCTION_BYTES:
         raise BadInput(

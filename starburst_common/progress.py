@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from threading import Event, Thread
 
 from starburst_common.model import RunStatus
@@ -17,9 +17,15 @@ _NAME = 28  # characters of a label before the bar: those of an id
 _LABEL = 120  # and in a line
 
 
-@contextmanager
-def progress(run: Run, wanted: bool | None) -> Iterator[None]:
+def progress(run: Run, wanted: bool | None) -> AbstractContextManager[object]:
     """Show a run's progress on stderr while the block runs: None or True show it, False is silent."""
+    shown = ExitStack()
+    shown.enter_context(_shown(run, wanted))
+    return closing(shown)  # what the block raises does not pass: a generator sets it anew, which a frozen one refuses
+
+
+@contextmanager
+def _shown(run: Run, wanted: bool | None) -> Iterator[None]:
     if wanted is False:
         yield
     elif sys.stderr.isatty():

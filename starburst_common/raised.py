@@ -37,6 +37,17 @@ def printed(error: BaseException) -> str:
     return "".join(as_at_home(told).format()).rstrip()
 
 
+def note(error: BaseException, text: str) -> None:
+    """As `add_note`, also for an exception that lets nobody set anything."""
+    put(error, __notes__=[*getattr(error, "__notes__", ()), text])
+
+
+def put(error: BaseException, **values: Any) -> None:
+    """Set attributes; a frozen dataclass lets nobody else."""
+    for name, value in values.items():
+        object.__setattr__(error, name, value)
+
+
 # --- the exception itself ---------------------------------------------------------------------------------------------
 
 PACKED_BYTES = 256 << 10  #: at most of an exception that is sent itself: who asks for answers holds all that failed
@@ -46,41 +57,64 @@ def packed(error: BaseException) -> bytes | None:
     """Pickled with class, arguments, state and notes, and what it came from where that can be; None if it cannot be.
 
     It comes back without its constructor being called: many take other arguments than they hand on, or reshape them.
+    Attributes that cannot be pickled, a connection's pool, stay behind, and a note names them, where its text does
+    without.
     """
     if not isinstance(error, Exception):
         return None  # SystemExit and the like must not end whoever raises them again
-    for chained in (True, False):
-        try:
-            pickled = _dumps(error, chained=chained)
-            if len(pickled) <= PACKED_BYTES and type(pickle.loads(pickled)) is type(error):
-                return pickled
-        except BaseException:
-            continue
+    for lean in (False, True):
+        for chained in (True, False):
+            try:
+                pickled = _dumps(error, chained=chained, lean=lean)
+                copy = pickle.loads(pickled)
+                same = type(copy) is type(error) and (not lean or text_of(copy) == text_of(error))
+                if same and len(pickled) <= PACKED_BYTES:
+                    return pickled
+            except BaseException:
+                continue
     return None
 
 
-def _dumps(error: Exception, *, chained: bool) -> bytes:
+def _dumps(value: Any, *, chained: bool, lean: bool, within: frozenset[int] = frozenset()) -> bytes:
     from starburst_common import byvalue  # cloudpickle takes its time
 
     class Pickler(byvalue.Pickler):
         def reducer_override(self, value: Any) -> Any:
-            return (
-                _reduced(value, chained=chained)
-                if isinstance(value, BaseException)
-                else super().reducer_override(value)
-            )
+            if not isinstance(value, BaseException):
+                return super().reducer_override(value)
+            made, arguments, state, notes = _told(value, within) if lean else _whole(value)
+            origin = (value.__cause__, value.__context__) if chained else (None, None)
+            return made, arguments, (state, notes, *origin, value.__suppress_context__), None, None, _complete
 
     out = io.BytesIO()
-    Pickler(out, 5).dump(error)
+    Pickler(out, 5).dump(value)
     return out.getvalue()
 
 
-def _reduced(error: BaseException, *, chained: bool) -> Any:
-    """As `__reduce_ex__` has it."""
-    told = _as_it_says(error) or _as_it_is(error)
-    origin = (error.__cause__, error.__context__) if chained else (None, None)
-    state = (told[2], getattr(error, "__notes__", None), *origin, error.__suppress_context__)
-    return *told[:2], state, None, None, _complete
+def _whole(error: BaseException) -> tuple[Any, ...]:
+    """What makes it anew, with which arguments, its state, and its notes."""
+    return *(_as_it_says(error) or _as_it_is(error)), getattr(error, "__notes__", None)
+
+
+def _told(error: BaseException, within: frozenset[int]) -> tuple[Any, ...]:
+    """The same without attributes that cannot be pickled. Those of errors that it is `within` are being looked at."""
+    made, arguments, state, notes = _whole(error)
+    if not isinstance(state, _State):
+        return made, arguments, state, notes
+    if id(error) in within:
+        return made, arguments, None, notes
+    lost = [name for name, value in state.items() if not _travels(value, within | {id(error)})]
+    if lost:
+        notes = [*(notes or ()), f"left behind, as it cannot be pickled: {', '.join(lost)}"]
+    return made, arguments, _State({name: value for name, value in state.items() if name not in lost}), notes
+
+
+def _travels(value: Any, within: frozenset[int]) -> bool:
+    try:
+        pickle.loads(_dumps(value, chained=False, lean=True, within=within))
+    except Exception:
+        return False
+    return True
 
 
 def _as_it_says(error: BaseException) -> tuple[Any, ...] | None:
@@ -141,7 +175,7 @@ def _remade(kind: type[BaseException], given: tuple[Any, ...], args: tuple[Any, 
     error = base.__new__(kind, *given)
     with suppress(Exception):
         base.__init__(error, *given)
-    _put(error, args=args)
+    put(error, args=args)
     return error
 
 
@@ -149,14 +183,9 @@ def _complete(error: BaseException, state: Any) -> None:
     own, notes, cause, context, suppressed = state
     _take(error, own)
     if notes is not None:
-        _put(error, __notes__=notes)
-    _put(error, __cause__=cause, __context__=context)
-    _put(error, __suppress_context__=suppressed)  # a cause has set it
-
-
-def _put(error: BaseException, **values: Any) -> None:
-    for name, value in values.items():
-        object.__setattr__(error, name, value)  # a frozen dataclass lets nobody else
+        put(error, __notes__=notes)
+    put(error, __cause__=cause, __context__=context)
+    put(error, __suppress_context__=suppressed)  # a cause has set it
 
 
 def _take(error: BaseException, state: Any) -> None:

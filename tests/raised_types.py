@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -62,6 +63,14 @@ class Disk(OSError):
     def __init__(self, place: str) -> None:
         super().__init__(28, "No space left on device", place)
         self.place = place
+
+
+class Held(Exception):
+    """Has what cannot be pickled, and itself, about it."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code, self.lock, self.me = code, threading.Lock(), [self]
 
 
 class Level(Enum):
@@ -142,6 +151,13 @@ def of_requests() -> Exception:
     return caught(response.raise_for_status)
 
 
+def of_requests_unconnected() -> Exception:
+    """Nobody listens: what it came from holds the pool of connections."""
+    import requests
+
+    return caught(requests.get, "http://127.0.0.1:1")
+
+
 def of_botocore() -> Exception:
     """AWS's refusal, as the client of a service raises it: of a class that was made while it ran."""
     from botocore.exceptions import ClientError
@@ -206,6 +222,7 @@ EXCEPTIONS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
     "reshapes": (lambda: Reshapes("bread"), ()),
     "several": (lambda: Several(1, [2, 3]), ("a", "b")),
     "slots": (lambda: Slotted(code=4), ("code", "hidden")),
+    "a lock": (lambda: Held(code=3), ("code",)),
     "frozen dataclass": (lambda: Frozen(3, "cold"), ("code", "why")),
     "its own OSError": (lambda: Disk("/tmp/x"), ("errno", "strerror", "filename", "place")),
     "enum, property": (lambda: Leveled(Level.BAD, "a", 2), ("level",)),
@@ -225,6 +242,7 @@ EXCEPTIONS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
 OF_LIBRARIES: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
     "httpx": (of_httpx, ("response.status_code", "response.text", "request.url")),
     "requests": (of_requests, ("response.status_code", "response.text", "request.url")),
+    "requests, not connected": (of_requests_unconnected, ("request.url", "response")),
     "botocore ClientError": (of_botocore, ("response", "operation_name")),
     "botocore keywords": (of_botocore_keywords, ("kwargs",)),
     "sqlalchemy": (of_sqlalchemy, ("statement", "params", "code")),

@@ -181,8 +181,10 @@ class Awkward(Exception):
     """Holds what cannot be sent."""
 
     def __init__(self, one: str, two: str) -> None:
-        super().__init__(f"{one} and {two}")
-        self.lock = threading.Lock()
+        super().__init__(one, two, threading.Lock())
+
+    def __str__(self) -> str:
+        return "{} and {}".format(*self.args)
 
 
 def returns_odd_things(item: int) -> Any:

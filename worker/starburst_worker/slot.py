@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
 from starburst_common.preferred import prefer
-from starburst_common.raised import named, packed, printed, text_of
+from starburst_common.raised import named, note, packed, printed, text_of
 from starburst_common.setup import SetUp, Setup
 from starburst_common.sources import lay_out
 from starburst_common.within import awaited, explain, make_ready, sow
@@ -180,7 +180,7 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
     """An exception as a failure's fields, and itself pickled where that works both ways."""
     lacking = isinstance(error, ImportError | AttributeError)
     if isinstance(error, ModuleNotFoundError) and _LACKING not in getattr(error, "__notes__", ()):
-        error.add_note(_LACKING)
+        note(error, _LACKING)
     message = shortened(text_of(error), _MESSAGE)
     fields = {
         "index": index,
