@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pickle import PickleBuffer
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -16,11 +17,13 @@ from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
 from starburst_common.modules import bundled, imported, mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
 from starburst_common.setup import Setup, Spaces
-from starburst_common.shared import Shared, referred
+from starburst_common.shared import Shared, referred, shared_buffer
 from starburst_common.sources import sources_of
-from starburst_common.wire import FUNCTION_BYTES, deflated
+from starburst_common.wire import FUNCTION_BYTES, deflated, shrinks
 
 _log = our_log()
+_LARGE_BYTES = 1 << 20  #: a buffer that is larger is stored once by its content
+_FAR = 0.5  #: but one that shrinks to less goes compressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class PackedFunction:
     bundle: Bundle | None
     nbytes: int = 0  #: of the pickle
     needs: frozenset[str] = frozenset()  #: the user's own modules that the pickle names
-    shared: tuple[Shared[Any], ...] = ()  #: values that it refers to
+    shared: tuple[Shared[Any], ...] = ()  #: values that it refers to, its large buffers included
+    buffers: tuple[str, ...] = ()  #: digests of those, as the pickle takes them
 
 
 class Pickled(NamedTuple):
@@ -45,6 +49,18 @@ class Pickled(NamedTuple):
     codes: tuple[CodeType, ...]  #: that are in it
     generators: frozenset[str]  #: kinds of random generators that are in it
     shared: tuple[Shared[Any], ...]  #: that it refers to; held, for they are pickled as names
+    buffers: tuple[Shared[None], ...]  #: that are not in the pickle, being large
+
+    @property
+    def nbytes(self) -> int:
+        """Of all that it takes here."""
+        return len(self.pickle) + sum(each.nbytes for each in self.buffers)
+
+    def digest(self) -> bytes:
+        """Names its content."""
+        content = hashlib.sha256(self.pickle)
+        content.update("".join(each.digest for each in self.buffers).encode())
+        return content.digest()
 
 
 def pickled_function(
@@ -61,21 +77,37 @@ def pickled_function(
     imports: set[str] = set()
     generators: set[str] = set()
     codes: list[CodeType] = []
+    buffers: list[Shared[None]] = []
+
+    def stays(buffer: PickleBuffer) -> bool:
+        """Whether it stays in the pickle."""
+        try:
+            raw = buffer.raw()
+        except BufferError:  # it is not in one piece
+            return True
+        if raw.nbytes < _LARGE_BYTES or shrinks(raw, to=_FAR):
+            return True
+        buffers.append(shared_buffer(raw))
+        return False
+
     try:
-        pickled = dumps((function, retry_on, setup), imports=imports, codes=codes, generators=generators)
+        pickled = dumps(
+            (function, retry_on, setup), buffer_callback=stays, imports=imports, codes=codes, generators=generators
+        )
     except Exception as error:
         raise NotPicklable(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
             "open connections, files and locks inside it rather than capturing them, or put what makes them into a "
             "module of yours, which workers import"
         ) from error
-    if len(pickled) > FUNCTION_BYTES:
+    nbytes = len(pickled) + sum(each.nbytes for each in buffers)
+    if nbytes > FUNCTION_BYTES:
         raise BadInput(
             f"the function {getattr(function, '__qualname__', function)!r} and what it closes over have "
-            f"{len(pickled) / 1e6:,.0f} MB, at most {FUNCTION_BYTES / 1e6:,.0f} MB travel: have workers read large data"
+            f"{nbytes / 1e6:,.0f} MB, at most {FUNCTION_BYTES / 1e6:,.0f} MB travel: have workers read large data"
         )
     shared = tuple(referred(pickled).values())
-    return Pickled(pickled, frozenset(imports), tuple(codes), frozenset(generators), shared)
+    return Pickled(pickled, frozenset(imports), tuple(codes), frozenset(generators), shared, tuple(buffers))
 
 
 def pack_function(
@@ -109,16 +141,19 @@ def pack_function(
     blob = deflated(
         pickled, sources_of(codes, {file.inside: file.path for module in own.values() for file in module.files})
     )
-    digest = hashlib.sha256(style.encode() + pickled + (bundle.digest.encode() if bundle else b"")).hexdigest()[:32]
+    digest = hashlib.sha256(style.encode() + known.digest() + (bundle.digest.encode() if bundle else b"")).hexdigest()[
+        :32
+    ]
     return PackedFunction(
         digest=digest,
         blob=blob,
-        nbytes=len(pickled),
+        nbytes=known.nbytes,
         style=style,
         retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
         bundle=bundle,
         needs=frozenset(names & own.keys()),
-        shared=known.shared,
+        shared=(*known.shared, *known.buffers),
+        buffers=tuple(each.digest for each in known.buffers),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -475,11 +474,11 @@ class StarburstExecutor(Executor):
             return _Function(fn, None, b"", None)
         options = self._options
         pickled = pickled_function(fn, options.retry_on, options.initializer, options.initargs)
-        digest = hashlib.sha256(pickled.pickle).digest()
+        digest = pickled.digest()
         if known is not None and known.digest == digest:
             known.state = state
             return known
-        known = _Function(fn, state, digest, self._pack(fn, first, pickled), len(pickled.pickle))
+        known = _Function(fn, state, digest, self._pack(fn, first, pickled), pickled.nbytes)
         with self._packing:
             self._functions.pop(id(fn), None)
             let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)

@@ -118,9 +118,9 @@ class Feed:
         if key not in self._codes:
             self._meet(packed.shared)
             self._store_shared()
-            header = {"style": packed.style, "retry_timeouts": packed.retry_timeouts}
+            header: dict[str, Any] = {"style": packed.style, "retry_timeouts": packed.retry_timeouts}
             if packed.shared:
-                header["shared"] = sorted(each.digest for each in packed.shared)
+                header |= {"shared": sorted(each.digest for each in packed.shared), "buffers": packed.buffers}
             self._store(key, header, packed.blob, packed.bundle)
             self._codes[key] = _Code(key, packed.needs, frozenset(packed.bundle.modules if packed.bundle else ()))
         return key
@@ -262,7 +262,9 @@ class Feed:
             header, (blob,) = read_document(unseal(secret, old, stored), old)
             digest = hashlib.sha256(f"{old} {code.grown.digest}".encode()).hexdigest()[:32]
             key = self._names.function(digest)
-            told = {name: header[name] for name in ("style", "retry_timeouts", "shared") if header.given(name)}
+            told = {
+                name: header[name] for name in ("style", "retry_timeouts", "shared", "buffers") if header.given(name)
+            }
             self._store(key, told, blob, code.grown)
             code.key, code.grown = key, None
         return code.key

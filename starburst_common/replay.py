@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.preferred import prefer
 from starburst_common.setup import SetUp, Setup
-from starburst_common.shared import digests_in, lies
+from starburst_common.shared import digests_in, lies, loads_with
 from starburst_common.sharing import shared_by
 from starburst_common.sources import lay_out
 from starburst_common.spec import Spec
@@ -72,7 +71,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     stored = backend.store.get_range(*chunk.ref)
     frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1)))
     lies(shared_by(backend, run, {*read_digests(header, chunk.function), *digests_in(frames)}))
-    function, _, setup = pickle.loads(pickled)
+    function, _, setup = loads_with(pickled, read_digests(header, chunk.function, "buffers"))
     argument = Frames(frames)[item]
     args, kwargs = argument if style == "call" else (argument if style == "star" else (argument,), {})
     seed = Spec.read(backend, run).options["seed"]

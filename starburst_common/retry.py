@@ -181,4 +181,5 @@ def _stored_function(backend: Backend, key: str) -> PackedFunction:
         retry_timeouts=header.flag("retry_timeouts"),
         bundle=bundle,
         shared=tuple(Shared(digest, 0) for digest in read_digests(header, key)),
+        buffers=tuple(read_digests(header, key, "buffers")),
     )

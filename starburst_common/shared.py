@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Mapping
-from mmap import ACCESS_READ, mmap
+from collections.abc import Mapping, Sequence
+from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from pathlib import Path
 from pickle import PickleBuffer, loads
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -122,6 +122,12 @@ def share(value: T) -> Shared[T]:
     return shared
 
 
+def shared_buffer(raw: memoryview) -> Shared[None]:
+    """A buffer of a function's pickle as it is now."""
+    content = Content(b"", (raw.tobytes(),))
+    return Shared(content.digest(), content.nbytes, content)
+
+
 def referred(*pickles: Buffer) -> dict[str, Shared[Any]]:
     """The handles that pickles refer to, also where one is held in another, as text, by digest."""
     return {digest: _here.get(digest) or Shared(digest, 0) for pickled in pickles for digest in digests_in(pickled)}
@@ -143,6 +149,25 @@ def _handle(mark: str, nbytes: int) -> Shared[Any]:
 class _Loaded(NamedTuple):
     value: Any
     nbytes: int
+
+
+def loads_with(pickled: Buffer, digests: Sequence[str]) -> Any:
+    """Unpickle a function whose large buffers are shared values. Arrays are as at home: what is written is ours alone.
+
+    Raises `NotFound` where one is not here.
+    """
+    missing = [digest for digest in digests if digest not in _there]
+    if missing:
+        raise NotFound(f"{len(missing)} of the arrays that a function closes over are not here")
+    buffers = [_buffer(_there[digest]) for digest in digests]
+    return loads(pickled, buffers=buffers)
+
+
+def _buffer(there: Path | Buffer) -> Buffer:
+    _, buffers, _ = read_shared(sealed_body(mapped(there, ACCESS_COPY) if isinstance(there, Path) else there))
+    if len(buffers) != 1:
+        raise Refused(f"a shared value with {len(buffers)} buffers in place of an array; refused")
+    return buffers[0] if isinstance(there, Path) else bytearray(buffers[0])
 
 
 _lock = threading.RLock()
@@ -175,11 +200,11 @@ def _read(there: Path | Buffer) -> Content:
     return Content(pickled, tuple(buffers))
 
 
-def mapped(place: Path) -> memoryview:
+def mapped(place: Path, access: int = ACCESS_READ) -> memoryview:
     """A file's bytes, which are read where they are looked at. Raises `NotFound`, and `Refused` for an empty one."""
     try:
         with place.open("rb") as file:
-            return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+            return memoryview(mmap(file.fileno(), 0, access=access))
     except FileNotFoundError:
         raise NotFound(f"{place} is gone") from None
     except ValueError:

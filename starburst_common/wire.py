@@ -273,14 +273,14 @@ _WORTHWHILE = 0.9  #: of the bytes are left, at most, of what is compressed
 
 def deflated(pickled: bytes, sources: bytes) -> bytes:
     """A function's pickle as it is stored, with the sources of what goes by value of it; compressed if that pays."""
-    deflater = zlib.compressobj(1 if _shrinks(pickled) else 0)
+    deflater = zlib.compressobj(1 if shrinks(pickled, to=_WORTHWHILE) else 0)
     return b"".join(map(deflater.compress, (pickled, sources, _SOURCES.pack(len(sources))))) + deflater.flush()
 
 
-def _shrinks(pickled: bytes) -> bool:
+def shrinks(body: Buffer, *, to: float) -> bool:
     """Whether some pieces of it do: to find that random numbers do not, all of them, costs a second for each 20 MB."""
-    pieces = [pickled[at : at + _PIECE] for at in range(0, len(pickled), max(_PIECE, len(pickled) // _PIECES))]
-    return len(zlib.compress(b"".join(pieces), 1)) < _WORTHWHILE * sum(map(len, pieces))
+    pieces = [body[at : at + _PIECE] for at in range(0, len(body), max(_PIECE, len(body) // _PIECES))]
+    return len(zlib.compress(b"".join(pieces), 1)) < to * sum(map(len, pieces))
 
 
 def inflated(blob: Buffer) -> tuple[memoryview, bytes]:
@@ -320,9 +320,9 @@ def read_shared(body: Buffer, about: str = "a shared value") -> tuple[memoryview
     return blobs[-1], blobs[:-1:2], read_digests(header, about)
 
 
-def read_digests(header: Fields, about: str) -> list[str]:
+def read_digests(header: Fields, about: str, name: str = "shared") -> list[str]:
     """Which shared values something refers to. Raises `Refused`."""
-    found = header.many("shared") if header.given("shared") else []
+    found = header.many(name) if header.given(name) else []
     if not all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in found):
         raise malformed(about, f"{found!r:.80} are no digests")
     return found

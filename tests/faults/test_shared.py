@@ -19,6 +19,7 @@ from starburst_common.model import RunId
 from starburst_common.names import RUNS, SHARED, RunNames, shared_key
 from starburst_common.ports import Backend
 from starburst_common.prune import prune
+from starburst_common.replay import stored_call
 from starburst_common.sharing import (
     fetch_shared,
     needed_too,
@@ -103,6 +104,35 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
     bed.backend.store.put(shared_key(week, other.digest), whole)  # another one in its place
     with pytest.raises(Refused):
         fetch_shared(bed.backend, week, other.digest)
+
+
+def test_large_arrays_of_a_function_are_stored_once(bed: Bed) -> None:
+    """And sent once, as they were at each call; they are writable, each slot's own; what shrinks much goes compressed.
+
+    A retry and a replay have them, too.
+    """
+    store = Kept(bed.backend.store, SHARED)
+    backend = replace(bed.backend, store=store)  # type: ignore[arg-type]
+    noise, zeros = np.random.default_rng(1).random(300_000), np.zeros(300_000)
+
+    def pick(item: int) -> tuple[float, float]:
+        if item == 5:
+            raise ValueError(item)
+        assert noise.flags.writeable
+        noise[7] += 1.0
+        return float(noise[item]), float(zeros[item])
+
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        for stored, change in ((1, 0.0), (1, 1.0), (2, 0.0)):
+            run = cluster.start(pick, range(3, 6), return_exceptions=True)
+            assert run.results()[:2] == [(noise[3], 0.0), (noise[4], 0.0)]
+            assert len(store.written) == stored
+            noise[3] += change
+    again = attach(run.id, backend=bed.backend).retry_failed()
+    again.wait()
+    assert again.status().failed == 1
+    call = stored_call(bed.backend, run.id, 1, None)
+    assert call() == (noise[4], 0.0)
 
 
 def test_a_week_goes_with_the_last_run_that_needs_it(bed: Bed) -> None:

@@ -273,6 +273,7 @@ class Runner:
             "files": str(turn.work.files or ""),
             "argv": place.argv,
             "shared": turn.work.shared,
+            "buffers": function.buffers,
         }
         slot.ooms = oom_kills()
         try:

@@ -44,7 +44,8 @@ class Function:
     style: str
     retry_timeouts: bool
     bundle: str | None  #: folder of the user's own modules, unpacked here
-    shared: tuple[str, ...]  #: digests of the shared values that it refers to
+    shared: tuple[str, ...]  #: digests of the shared values that it refers to, and of its buffers
+    buffers: tuple[str, ...]  #: digests of these, as its pickle takes them
 
     @property
     def nbytes(self) -> int:
@@ -153,6 +154,7 @@ class Runs:
                 retry_timeouts=header.flag("retry_timeouts"),
                 bundle=str(self._unpacked(key, header.name("bundle"))) if header.given("bundle") else None,
                 shared=tuple(read_digests(header, key)),
+                buffers=tuple(read_digests(header, key, "buffers")),
             )
             with self._lock:
                 self._functions[key] = function

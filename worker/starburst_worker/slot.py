@@ -12,7 +12,7 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -218,7 +218,9 @@ class Loaded(NamedTuple):
     nbytes: int
 
 
-def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, ModuleType]) -> Loaded:
+def load_function(
+    blob: bytes, bundle: str | None, began_with: Mapping[str, ModuleType], buffers: Sequence[str] = ()
+) -> Loaded:
     """The user's function, with the user's modules importable, also those named like ones that this process has."""
     from starburst_common.wire import inflated
 
@@ -228,7 +230,12 @@ def load_function(blob: bytes, bundle: str | None, began_with: Mapping[str, Modu
     lay_out(sources, bundle)
     by_value = sys.modules.get("starburst_common.byvalue")  # else nothing has come by value yet
     with by_value.renewing() if by_value is not None else nullcontext():
-        function, retry_on, setup = pickle.loads(pickled)
+        if buffers:
+            from starburst_common.shared import loads_with
+
+            function, retry_on, setup = loads_with(pickled, buffers)
+        else:
+            function, retry_on, setup = pickle.loads(pickled)
     return Loaded(function, retry_on, setup, len(pickled))
 
 
@@ -294,7 +301,7 @@ def main(handle: int, board_file: str) -> None:
                 from starburst_common.shared import lies
 
                 lies({digest: Path(file) for digest, file in order["shared"].items()})
-            functions[name] = load_function(blob, bundle, began_with) if blob else functions.pop(name)
+            functions[name] = load_function(blob, bundle, began_with, order["buffers"]) if blob else functions.pop(name)
             make_ready(functions[name].function)
         except BaseException as error:
             fields, _ = failure_of(order["spans"][0][0], error, kind="import")
