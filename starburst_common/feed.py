@@ -21,7 +21,7 @@ from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.patience import Waits, create_ours, patiently, raised
 from starburst_common.ports import Backend
 from starburst_common.shared import Shared, referred
-from starburst_common.sharing import store_shared, week_now
+from starburst_common.sharing import period_now, store_shared
 from starburst_common.sign import SignOfLife
 from starburst_common.wire import (
     FrameWriter,
@@ -104,7 +104,7 @@ class Feed:
         self._writer = FrameWriter(look=self._look)
         self._shared: dict[str, Shared[Any]] = {}  # that were met, those before that are stored
         self._sharing: dict[str, Shared[Any]] = {}  # and these are to be
-        self.week = ""  #: whose shared values it refers to, if to any
+        self.period = ""  #: whose shared values it refers to, if to any
         self._function = ""
         self._frames: list[_Frame] = []
         self._frame_bytes = 0
@@ -244,11 +244,11 @@ class Feed:
 
     def _store_shared(self) -> None:
         """Raises as `flush`, and `BadInput` for what cannot be shared."""
-        if self._sharing and not self.week:
-            self.week = patiently(lambda: week_now(self._backend, self.run), self.waits)
+        if self._sharing and not self.period:
+            self.period = patiently(lambda: period_now(self._backend, self.run), self.waits)
         while self._sharing:
             digest, each = next(iter(self._sharing.items()))
-            patiently(partial(store_shared, self._backend, self.week, each), self.waits)
+            patiently(partial(store_shared, self._backend, self.period, each), self.waits)
             self._shared[digest] = Shared(digest, each.nbytes)  # its content need not be held any more
             del self._sharing[digest]
 

@@ -25,7 +25,8 @@ BUILDS = "builds/"
 SHARED = "shared/"
 GENERATIONS = 10  #: of an outcome, the first included
 _ID = re.compile("[A-Za-z0-9-]{1,100}")
-_WEEK = re.compile(r"\d{4}-W\d\d", re.ASCII)
+_DAY_S = 86400
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 
 
@@ -118,7 +119,7 @@ class RunNames:
 
     @property
     def shared(self) -> str:
-        """Which week's shared values it refers to, if to any."""
+        """Which period's shared values it refers to, if to any."""
         return f"{self.folder}shared"
 
     def files(self, digest: str) -> str:
@@ -266,33 +267,33 @@ def code_key(function: str, digest: str) -> str:
     return f"{function.rsplit('/', 2)[0]}/code/{digest}"
 
 
-def week_at(moment: float) -> str:
-    """Values that runs share lie in a folder a week, by the store's clock; the text sorts by time.
+def period_at(moment: float, days: int) -> str:
+    """Values that runs share lie in a folder a period, called by its first day, by the store's clock.
 
-    >>> week_at(1798761600.0)
-    '2026-W53'
+    >>> period_at(1798761600.0, 7), period_at(1798761600.0, 1)
+    ('2026-12-31', '2027-01-01')
     """
-    return time.strftime("%G-W%V", time.gmtime(moment))
+    return time.strftime("%Y-%m-%d", time.gmtime(moment // (days * _DAY_S) * days * _DAY_S))
 
 
-def shared_folder(week: str) -> str:
-    """What was shared by runs that began to in that week."""
-    return f"{SHARED}{week}/"
+def shared_folder(period: str) -> str:
+    """What was shared by runs that began to in that period."""
+    return f"{SHARED}{period}/"
 
 
-def shared_key(week: str, digest: str) -> str:
+def shared_key(period: str, digest: str) -> str:
     """A value, by its content."""
-    return f"{shared_folder(week)}values/{digest}"
+    return f"{shared_folder(period)}values/{digest}"
 
 
-def needed_by(week: str) -> str:
-    """The folder with one marker for each run that refers to a value of that week; not sealed."""
-    return f"{shared_folder(week)}needed-by/"
+def needed_by(period: str) -> str:
+    """The folder with one marker for each run that refers to a value of that period; not sealed."""
+    return f"{shared_folder(period)}needed-by/"
 
 
-def weeks(names: Iterable[str]) -> list[str]:
-    """Those that are weeks."""
-    return [name for name in names if _WEEK.fullmatch(name)]
+def periods(names: Iterable[str]) -> list[str]:
+    """Those that are days."""
+    return [name for name in names if _DAY.fullmatch(name)]
 
 
 def fleet_folder(fleet: FleetId) -> str:

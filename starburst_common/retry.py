@@ -115,17 +115,17 @@ def start_retry(
     spec = replace(spec, parent=parent.run)
     names = RunNames(run)
     driver = Driver(backend, run, fleet, spec.policy)
-    week = ""
+    period = ""
 
     def note() -> None:
-        nonlocal week
-        week = needed_too(backend, parent.run, run)
+        nonlocal period
+        period = needed_too(backend, parent.run, run)
         sealed = seal(backend.key, names.numbers, document({"spans": spans}))
         backend.store.put(names.numbers, sealed)
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
     feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files, note=note)
-    feed.week = week
+    feed.period = period
     try:
         functions: dict[str, str] = {}
         size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)

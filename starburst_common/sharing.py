@@ -1,8 +1,8 @@
-"""Shared values in the store: a week's lie in one folder, with markers of the runs that need them.
+"""Shared values in the store: a period's lie in one folder, with markers of the runs that need them.
 
-A run refers to the values of one week: of that in which it first did, or its parent's. It marks that before it looks
-what is there. Who prunes takes a week that has been over for a week, so nobody begins to refer to it, and that no kept
-run has marked.
+A run refers to the values of one period: of that in which it first did, or its parent's. It marks that before it looks
+what is there. Who prunes takes a period after another has passed, when nobody begins to refer to it, and if no kept run
+has marked it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from starburst_common.names import (
     RunNames,
     held_for,
     needed_by,
+    period_at,
+    periods,
     shared_folder,
     shared_key,
-    week_at,
-    weeks,
 )
 from starburst_common.patience import create_ours
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
@@ -36,47 +36,52 @@ from starburst_common.wire import (
     unseal,
 )
 
-_WEEK_S = 7 * 86400.0
+
+def _days(backend: Backend) -> int:
+    """How long a period is: a value is sent anew in each, which costs a copy here, where disks are small."""
+    return 1 if backend.shares_files else 7
 
 
-def week_now(backend: Backend, run: RunId) -> str:
-    """The week whose values a run that is being fed refers to from now on: it is marked."""
-    week = week_at(backend.store.written_at(RunNames(run).feeding))
-    _mark(backend, run, week)
-    return week
+def period_now(backend: Backend, run: RunId) -> str:
+    """The period whose values a run that is being fed refers to from now on: it is marked."""
+    with suppress(NotFound):  # an earlier try got as far
+        return period_of(backend, run)
+    period = period_at(backend.store.written_at(RunNames(run).feeding), _days(backend))
+    _mark(backend, run, period)
+    return period
 
 
-def week_of(backend: Backend, run: RunId) -> str:
-    """The week whose values a run refers to. Raises `NotFound` where it refers to none, `Refused`."""
+def period_of(backend: Backend, run: RunId) -> str:
+    """The period whose values a run refers to. Raises `NotFound` where it refers to none, `Refused`."""
     key = RunNames(run).shared
     fields, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
-    return fields.name("week")
+    return fields.name("period")
 
 
 def needed_too(backend: Backend, parent: RunId, run: RunId) -> str:
-    """A run, which has begun, needs what its parent does: its week, or "" for none. Raises `NotFound`, `Refused`.
+    """A run, which has begun, needs what its parent does: its period, or "" for none. Raises `NotFound`, `Refused`.
 
     Whoever prunes looks first which runs there are and then at the markers. So where the parent is there after our
-    marker was written, they keep the week for one of both.
+    marker was written, they keep the period for one of both.
     """
     try:
-        week = week_of(backend, parent)
+        period = period_of(backend, parent)
     except NotFound:
         return ""
-    _mark(backend, run, week)
+    _mark(backend, run, period)
     backend.store.written_at(RunNames(parent).spec)
-    return week
+    return period
 
 
-def _mark(backend: Backend, run: RunId, week: str) -> None:
+def _mark(backend: Backend, run: RunId, period: str) -> None:
     key = RunNames(run).shared
-    backend.store.put(f"{needed_by(week)}{run}", b"")
-    create_ours(backend.store, key, b"".join(sealed_parts(backend.key, key, document({"week": week}))))
+    backend.store.put(f"{needed_by(period)}{run}", b"")
+    create_ours(backend.store, key, b"".join(sealed_parts(backend.key, key, document({"period": period}))))
 
 
-def store_shared(backend: Backend, week: str, shared: Shared[object]) -> None:
+def store_shared(backend: Backend, period: str, shared: Shared[object]) -> None:
     """Store a value, if it is not there. Raises `BadInput` for one that has changed, or is neither here nor there."""
-    store, key = backend.store, shared_key(week, shared.digest)
+    store, key = backend.store, shared_key(period, shared.digest)
     content = shared.content
     if content is None:
         if not is_there(store, key):
@@ -94,9 +99,9 @@ def store_shared(backend: Backend, week: str, shared: Shared[object]) -> None:
         store.create(key, sealed_parts(backend.key, key, body))
 
 
-def fetch_shared(backend: Backend, week: str, digest: str) -> tuple[Buffer, list[str]]:
+def fetch_shared(backend: Backend, period: str, digest: str) -> tuple[Buffer, list[str]]:
     """A stored value's bytes, and the values it refers to. Raises `NotFound`, and `Refused` unless we sealed it."""
-    key = shared_key(week, digest)
+    key = shared_key(period, digest)
     found = backend.store.get(key)
     return found, checked(backend, key, found)
 
@@ -117,22 +122,22 @@ def shared_by(backend: Backend, run: RunId, digests: Iterable[str]) -> dict[str,
     found: dict[str, Buffer] = {}
     waiting = [*digests]
     with suppress(NotFound):
-        week = week_of(backend, run) if waiting else ""
+        period = period_of(backend, run) if waiting else ""
         while waiting:
             if (digest := waiting.pop()) not in found:
                 with suppress(NotFound):
-                    found[digest], more = fetch_shared(backend, week, digest)
+                    found[digest], more = fetch_shared(backend, period, digest)
                     waiting += more
     return found
 
 
 def prune_shared(backend: Backend, now: float) -> list[str]:
-    """Remove the weeks that no kept run needs; those removed. `now` is by the store's clock."""
+    """Remove the periods that no kept run needs; those removed. `now` is by the store's clock."""
     store = backend.store
     kept = {*store.folders(RUNS)}  # before the markers, see `needed_too`
-    removed = []
-    for week in weeks(store.folders(SHARED)):
-        if week < week_at(now - _WEEK_S) and not kept.intersection(held_for(store.list(needed_by(week)))):
-            store.delete_folder(shared_folder(week))
-            removed.append(week)
+    removed, last = [], period_at(now - _days(backend) * 86400, _days(backend))
+    for period in periods(store.folders(SHARED)):
+        if period < last and not kept.intersection(held_for(store.list(needed_by(period)))):
+            store.delete_folder(shared_folder(period))
+            removed.append(period)
     return removed

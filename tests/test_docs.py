@@ -284,7 +284,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     """The keys that `names` says so of, and no others, are in the table of docs/wire.md."""
     run, fleet = RunNames(RunId("run")), FleetId("fleet")
     keys = [names.PRUNED, names.build_turns("tag"), names.new_build_source("tag", "amd64"), names.holders(fleet)]
-    keys += [names.needed_by("2026-W48")]
+    keys += [names.needed_by("2026-11-26")]
     keys += [run.suspect(1), run.cancel, run.waits, run.report, run.expires, run.driven, run.feeding, run.retries]
     keys += [run.full, run.withdrawn]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means

@@ -23,9 +23,9 @@ from starburst_common.replay import stored_call
 from starburst_common.sharing import (
     fetch_shared,
     needed_too,
+    period_now,
     prune_shared,
     store_shared,
-    week_now,
 )
 from tests.faults.conftest import Bed, on_both
 
@@ -94,16 +94,16 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
             _ = away.value
     (key,) = store.written
     assert shared.value["table"] is table and table.flags.writeable
-    whole, other, week = bytes(bed.backend.store.get(key)), share([1]), key.split("/")[1]
+    whole, other, period = bytes(bed.backend.store.get(key)), share([1]), key.split("/")[1]
     bed.backend.store.put(key, whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(ItemFailed, match="damaged or forged"):
         starburst_map(lambda _: shared.value["name"], [0], workers=1, backend=bed.backend, progress=False)
     bed.backend.store.put(key, whole[: len(whole) // 2])  # as a power cut leaves it
-    store_shared(bed.backend, week, shared)
-    assert fetch_shared(bed.backend, week, shared.digest)[0] == whole
-    bed.backend.store.put(shared_key(week, other.digest), whole)  # another one in its place
+    store_shared(bed.backend, period, shared)
+    assert fetch_shared(bed.backend, period, shared.digest)[0] == whole
+    bed.backend.store.put(shared_key(period, other.digest), whole)  # another one in its place
     with pytest.raises(Refused):
-        fetch_shared(bed.backend, week, other.digest)
+        fetch_shared(bed.backend, period, other.digest)
 
 
 def test_large_arrays_of_a_function_are_stored_once(bed: Bed) -> None:
@@ -135,7 +135,7 @@ def test_large_arrays_of_a_function_are_stored_once(bed: Bed) -> None:
     assert call() == (noise[4], 0.0)
 
 
-def test_a_week_goes_with_the_last_run_that_needs_it(bed: Bed) -> None:
+def test_a_period_goes_with_the_last_run_that_needs_it(bed: Bed) -> None:
     """Runs, their retries and replays have their values after years, if they are kept; then the values go."""
     shared = share({"limit": 3})
 
@@ -152,8 +152,8 @@ def test_a_week_goes_with_the_last_run_that_needs_it(bed: Bed) -> None:
         again = attach(run.id, backend=bed.backend).retry_failed()
         again.wait()
         assert again.status().failed == 1
-    (week,) = bed.backend.store.folders(SHARED)
-    assert len([*bed.backend.store.list(f"{SHARED}{week}/needed-by/")]) == 2
+    (period,) = bed.backend.store.folders(SHARED)
+    assert len([*bed.backend.store.list(f"{SHARED}{period}/needed-by/")]) == 2
     assert len(prune(bed.backend, now=time.time() + 90 * DAY_S)) == 2
     assert [*bed.backend.store.list(SHARED)] == []
 
@@ -218,8 +218,8 @@ def test_a_retry_has_its_values_or_is_told(tmp_path: Path, spec_last: bool) -> N
         store.delete_folder(SHARED)
         for key in (names.spec, names.feeding):
             store.put(key, b"")
-        week = week_now(backend, parent)
-        store_shared(backend, week, shared)
+        period = period_now(backend, parent)
+        store_shared(backend, period, shared)
         store.delete([names.feeding])
         had: list[str] = []
 
@@ -244,24 +244,24 @@ def test_a_retry_has_its_values_or_is_told(tmp_path: Path, spec_last: bool) -> N
 
 
 def test_a_run_that_begins_has_its_values(tmp_path: Path) -> None:
-    """However its steps and those of who prunes fall, up to a week after the week that it began in."""
+    """However its steps and those of who prunes fall, up to a day after the day that it began in."""
     backend = local_backend(tmp_path)
     store, run, shared = backend.store, RunId("run-2"), share([1, 2])
-    for at in combinations(range(9), 4):
+    for at in combinations(range(10), 4):
         store.delete_folder(RUNS)
         store.put(RunNames(RunId("run-1")).feeding, b"")
-        store_shared(backend, week_now(backend, RunId("run-1")), shared)
+        store_shared(backend, period_now(backend, RunId("run-1")), shared)
         had: list[str] = []
 
         def prunes(backend: Backend) -> None:
             backend.store.delete_folder(RunNames(RunId("run-1")).folder)
-            prune_shared(backend, time.time() + 7 * DAY_S)
+            prune_shared(backend, time.time() + DAY_S)
 
         def begins(backend: Backend, had: list[str] = had) -> None:
             backend.store.put(RunNames(run).feeding, b"")
-            had.append(week_now(backend, run))
+            had.append(period_now(backend, run))
             store_shared(backend, had[0], shared)
 
-        in_turns(backend, "".join("b" if turn in at else "p" for turn in range(9)), p=prunes, b=begins)
+        in_turns(backend, "".join("b" if turn in at else "p" for turn in range(10)), p=prunes, b=begins)
         fetch_shared(backend, had[0], shared.digest)
     backend.close()

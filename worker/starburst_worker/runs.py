@@ -19,7 +19,7 @@ from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.place import Place
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.shared import mapped
-from starburst_common.sharing import checked, week_of
+from starburst_common.sharing import checked, period_of
 from starburst_common.stored import withdrawn_items
 from starburst_common.trust import owner_only
 from starburst_common.unpack import unpack_bundle
@@ -77,7 +77,7 @@ class Runs:
         self._lock = Lock()
         self._known: dict[RunId, KnownRun] = {}
         self._functions: dict[str, Function] = {}  # in the order of their last use
-        self._weeks: dict[RunId, str] = {}
+        self._periods: dict[RunId, str] = {}
         self._shared: dict[str, tuple[str, list[str]]] = {}  # where they lie, and what they refer to
         self._fetching: dict[str, Lock] = {}  # by key: whoever holds it is fetching, others wait for what that brings
 
@@ -181,12 +181,12 @@ class Runs:
 
     def _shared_at(self, run: RunId, digest: str) -> tuple[str, list[str]]:
         with self._turn(RunNames(run).shared):
-            if run not in self._weeks:
-                self._weeks[run] = week_of(self._backend, run)
-        key = shared_key(self._weeks[run], digest)
-        with self._turn(digest):
-            if (known := self._shared.get(digest)) is None:
-                self._shared[digest] = known = self._fetched(key, self._scratch / f"shared-{digest}")
+            if run not in self._periods:
+                self._periods[run] = period_of(self._backend, run)
+        key = shared_key(self._periods[run], digest)
+        with self._turn(key):
+            if (known := self._shared.get(key)) is None:
+                self._shared[key] = known = self._fetched(key, self._scratch / f"shared-{digest}")
             return known
 
     def _fetched(self, key: str, place: Path) -> tuple[str, list[str]]:
