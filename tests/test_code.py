@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import io
 import json
 import os
 import pickle
+import pkgutil
 import random
 import subprocess
 import sys
@@ -441,6 +443,23 @@ def test_what_cannot_travel_is_refused_with_advice() -> None:
         pack(waits)
     with pytest.raises(BadInput, match="5 is not callable"):
         pack(5)  # type: ignore[arg-type]
+
+
+def test_what_only_a_module_brings_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class that C code makes, and what tells only where the script has it, as curried functions do."""
+
+    class Point(ctypes.Structure):
+        _fields_ = (("x", ctypes.c_int),)
+
+    class Curried:
+        def __reduce__(self) -> Any:
+            return pkgutil.resolve_name, ("__main__:curried",)
+
+    monkeypatch.setattr(sys.modules["__main__"], "curried", Curried(), raising=False)
+    Point.__module__ = Curried.__module__ = "__main__"
+    for held, why in ((Point, "Point, made in C by _ctypes"), (Curried(), "sent as a name, which workers do not have")):
+        with pytest.raises(BadInput, match=why):
+            pack(lambda _, held=held: held)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
