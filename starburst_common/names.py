@@ -240,11 +240,25 @@ class RunNames:
         """Written now and then by whoever drives the run, to say so; empty, not sealed."""
         return f"{self.folder}driven"
 
+    @property
+    def followed(self) -> str:
+        """Written anew by whoever follows what its items print; empty, not sealed."""
+        return f"{self.folder}followed"
+
+    @property
+    def prints(self) -> str:
+        """The folder of what running items print, written while somebody follows."""
+        return f"{self.folder}prints/"
+
+    def printed(self, worker: str) -> str:
+        """What one worker's items printed lately; written anew."""
+        return f"{self.prints}{worker}"
+
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
-        late = (self.feeding, self.waits, self.withdrawn, self.driven, self.expires, self.report)
+        late = (self.feeding, self.waits, self.withdrawn, self.driven, self.expires, self.report, self.followed)
         return key in late or key.startswith(
-            (self.outcomes, self.retries, f"{self.folder}suspects/", f"{self.folder}cancel")
+            (self.outcomes, self.retries, self.prints, f"{self.folder}suspects/", f"{self.folder}cancel")
         )
 
     @property

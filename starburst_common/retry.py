@@ -75,10 +75,9 @@ def numbers_of(backend: Backend, run: RunId) -> Numbers:
     """Of a retry. Raises `NotFound`, `Refused`."""
     key = RunNames(run).numbers
     fields, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
-    spans = tuple(Span(lo, hi) for lo, hi in fields.many("spans"))
-    if not spans or any(not 0 <= span.lo < span.hi for span in spans):
+    if not (spans := fields.spans("spans")):
         raise malformed(key, "its spans are none")
-    return Numbers(spans)
+    return Numbers(tuple(spans))
 
 
 def retries_of(backend: Backend, run: RunId) -> list[Spec]:

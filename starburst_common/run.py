@@ -31,6 +31,7 @@ from starburst_common.estimate import Estimate, estimate_of
 from starburst_common.fleet import Fleet
 from starburst_common.follow import as_settled, in_order
 from starburst_common.ledger import Settled
+from starburst_common.live import live_prints
 from starburst_common.model import (
     Failure,
     FailureKind,
@@ -389,15 +390,23 @@ class Run:
         )
         return self._backend.store.publish(self._names.report, page)
 
-    def logs(self, item: int | None = None) -> Iterator[tuple[int, str]]:
-        """What items printed or logged, with their index, of the settled chunks; of one item only if asked."""
+    def logs(self, item: int | None = None, *, follow: bool = False) -> Iterator[tuple[int, str]]:
+        """What items printed or logged, with their index, of the settled chunks; of one item only if asked.
+
+        With `follow` as they print it, in pieces of whole lines, each line once, until the run ends. Its workers then
+        tell every second what is new (on AWS they begin with that within 15 s), for as long as it is read; the run
+        itself is left alone, and is not driven by it. Of what prints faster than 64 KB a second, parts are left out.
+        """
         numbers, at = self._numbers, item
         if numbers is not None and item is not None and (at := numbers.at(item)) is None:
             return
-        for outcome in self._stored_outcomes(at):
-            for index, text in sorted(outcome.logs.items()):
-                if at is None or index == at:
-                    yield index if numbers is None else numbers.of(index), text
+        for index, text in live_prints(self._backend, self._spec) if follow else self._settled_prints(at):
+            if at is None or index == at:
+                yield index if numbers is None else numbers.of(index), text
+
+    def _settled_prints(self, item: int | None) -> Iterator[tuple[int, str]]:
+        for outcome in self._stored_outcomes(item):
+            yield from sorted(outcome.logs.items())
 
     def cancel(self) -> None:
         """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""

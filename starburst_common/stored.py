@@ -26,6 +26,7 @@ from starburst_common.wire import (
 
 _log = our_log()
 
+FOLLOWED_S = 60.0  #: what items print is told of at once for so long after somebody has asked for it
 _SPANS = 100_000  #: that are withdrawn together; what is beyond begins all the same
 
 

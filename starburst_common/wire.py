@@ -224,6 +224,10 @@ class Fields:
         """Consecutive items, at least one."""
         return _span(f"{self._about}: {name}", self[name], within)
 
+    def spans(self, name: str) -> list[Span]:
+        """Consecutive items, several times."""
+        return [_span(f"{self._about}: {name}", value) for value in self.many(name)]
+
     def chunks(self, name: str, within: Span | None = None) -> list[Chunk]:
         """Chunks, of a span's items."""
         chunks = [read_chunk(fields, f"{self._about}: {name}") for fields in self.many(name)]
@@ -691,6 +695,39 @@ def _logs(about: str, blob: bytes) -> dict[int, str]:
     if not all(index.isdecimal() and len(index) < 20 for index in logs):
         raise malformed(about, "logs of what is no item")
     return {int(index): text for index, text in logs.items()}
+
+
+# --- prints: what running items say -----------------------------------------------------------------------------------
+
+
+class Printed(NamedTuple):
+    """A piece of what an item prints."""
+
+    item: int
+    turn: int  #: of the turns that its worker has had at any item; a later one begins the item anew
+    at: int  #: so many characters of that turn's text come before it
+    text: str
+    ended: bool  #: the item prints no more
+
+
+def prints_bytes(key: bytes, about: str, prints: Iterable[Printed]) -> bytes:
+    """What a worker's items printed lately, sealed."""
+    return seal(key, about, document({"prints": list(prints)}))
+
+
+def read_prints(key: bytes, about: str, blob: Buffer) -> list[Printed]:
+    """The inverse of `prints_bytes`. Raises `Refused`."""
+    header, _ = read_document(unseal(key, about, blob), about)
+    return [read_printed(about, each) for each in header.many("prints")]
+
+
+def read_printed(about: str, value: Any) -> Printed:
+    """One piece. Raises `Refused`."""
+    if not isinstance(value, list) or [*map(type, value)] != [int, int, int, str, bool]:
+        raise malformed(about, f"{value!r:.80} is nothing that an item printed")
+    for name, number in zip(Printed._fields, value[:3], strict=False):
+        _whole(about, name, number)
+    return Printed(*value)
 
 
 # --- summaries: what a driver must know of an outcome without its values ----------------------------------------------

@@ -12,13 +12,15 @@ from starburst_common.cli.words import BackendWord, Json, RunWord
 def logs(
     run: RunWord,
     item: Annotated[int | None, typer.Option("--item", min=0, help="Of this item only.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Also as it is printed, until the run ends.")] = False,
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
     """Print what items printed or logged.
 
     Of those answered so far: their number and a line, in which is escaped what would steer a terminal or hide text.
-    With --json an object an item, with its text as it was.
+    With --json an object an item, with its text as it was. With --follow also of those that run, line by line as they
+    print, an object for some lines; Ctrl-C ends that, and leaves the run alone.
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
@@ -27,7 +29,7 @@ def logs(
 
     found = find_run(run, backend)
     anything = False
-    for index, text in found.logs(item):
+    for index, text in found.logs(item, follow=follow):
         anything = True
         if json:
             print_json({"item": index, "text": text})

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from starburst_common.errors import Refused
 from starburst_common.model import Chunk, Outcome, PackRef, Span
 from starburst_common.wire import FrameWriter, outcome_bytes, read_outcome
+from starburst_worker.prints import Prints
 from starburst_worker.runner import Runner, Turn
 from starburst_worker.said import _HEAD, _SIGN, Ear, say
 from starburst_worker.settle import Part
@@ -31,13 +32,14 @@ def targets() -> list[Target]:
     sayings = [
         _said({"ready": 4711}),
         _said({"first": 4, "values": 2, "logs": {"4": "x", "5": "é"}}, frame),
+        _said({"first": 4, "values": 0, "logs": {}, "fresh": [[5, 7, "é\n", False], [9, 0, "", True]]}),
         _said({"failure": failure, "pickled": True}, b"pickled"),
         _said({"unfit": unfit}),
         _said({"forgot": ["f"]}),
         _said({"crowded": True}),
         _said({"done": 0.5}),
     ]
-    texts = [said[16 : len(said) - len(frame) if b'"first"' in said else len(said)] for said in sayings]
+    texts = [said[16 : len(said) - len(frame) if b'"values": 2' in said else len(said)] for said in sayings]
 
     def fields(blob: bytes) -> None:
         _heard(_framed(blob, frame))
@@ -68,12 +70,14 @@ def _framed(text: bytes, blob: bytes) -> bytes:
 def _heard(said: bytes) -> None:
     """All of it, and what became of the chunk can be written down and read."""
     chunk = Chunk(span=SPAN, function="f", ref=PackRef("p", 0, 1))
-    work = SimpleNamespace(chunk=chunk, function=SimpleNamespace(key="f"))
+    prints = Prints(None, "w", 1, lambda run: True)  # type: ignore[arg-type]  # nothing is written
+    known = SimpleNamespace(followed=True)
+    work = SimpleNamespace(run="run-1", known=known, chunk=chunk, function=SimpleNamespace(key="f"))
     part = Part(chunk=chunk)
     turn = Turn(work=work, settle=_settle, parts=[part], splittable=False)  # type: ignore[arg-type]
     slot = SimpleNamespace(ready=False, pid=0, crowded=False, functions={"f"})
     runner = object.__new__(Runner)
-    runner._worker, runner._part_bytes = "w", 1 << 20
+    runner._worker, runner._part_bytes, runner._tell = "w", 1 << 20, prints.tell
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)

@@ -26,6 +26,7 @@ from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record
 from starburst_common.ports import Backend
 from starburst_common.prune import prune, prune_now_and_then
 from starburst_common.replay import stored_call, stored_items
+from starburst_common.retry import numbers_of
 from starburst_common.run import Run, attach, recovered, stored_status
 from starburst_common.sign import Watch, read_sign
 from starburst_common.spec import Spec, read_end
@@ -287,8 +288,53 @@ def _objects(world: World, folder: Path) -> list[Target]:
         ("bundle", world.keys(f"{names.folder}code/"), code, Kind.BYTES),
     ):
         made += _both(world, name, keys, read, kind)
+    header, _ = read_document(world.body(names.end))
+    ended = world.sealed(names.end, b"".join(document({**header.raw, "state": "cancelled"})))
+    resumed, printed = RunNames(run, 1).resumed, names.printed("fleet-20270101-000000-0a1b2c3d-000001")
+
+    def leg(backend: Backend, key: str) -> None:
+        with world.having(names.end, ended):
+            stored_status(backend, Spec.read(backend, run))
+            _run_of_a_worker(backend)
+
+    def numbers(backend: Backend, key: str) -> None:
+        found = numbers_of(backend, run)
+        for at in range(ITEMS):
+            found.at(found.of(at))
+        found.spans_of(Span(0, ITEMS))
+
+    def prints(backend: Backend, key: str) -> None:
+        for item, text in Run(backend, Spec.read(backend, run), None).logs(follow=True):
+            assert item >= 0 and text
+
+    said = [[3, 1, 0, "item 3\n", False], [3, 2, 5, "é", True], [14, 2, 0, "", False]]
+    for name, key, fields, read in (
+        ("resumed", resumed, {"fleet": world.fleet, "forgiven": 2}, leg),
+        ("numbers", names.numbers, {"spans": [[3, 5], [9, 10]]}, numbers),
+        ("prints", printed, {"prints": said}, prints),
+    ):
+        made += _beside(world, name, key, b"".join(document(fields)), read)
     assert backend is world.backend
     return made
+
+
+def _beside(world: World, name: str, key: str, body: bytes, read: Callable[[Backend, str], None]) -> list[Target]:
+    """Of what the world has none of: unsigned, and signed."""
+
+    def unsigned(blob: bytes) -> None:
+        with world.having(key, blob) as backend:
+            read(backend, key)
+
+    return [
+        Target(name=name, kind=Kind.BYTES, samples=[world.sealed(key, body), seal(FORGER, key, [body])], feed=unsigned),
+        Target(
+            name=name,
+            kind=Kind.DOCUMENT,
+            samples=[body],
+            feed=lambda blob: unsigned(world.sealed(key, blob)),
+            signed=True,
+        ),
+    ]
 
 
 def _both(

@@ -16,16 +16,17 @@ from starburst_common.trust import owner_only
 
 SETTING_UP = -2  #: in place of the current item: the initializer runs
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
-_CELLS = Struct("=qqqq")  # the names that `SlotBoard` has, in this order
+_CELLS = Struct("=qqqqq")  # the names that `SlotBoard` has, in this order
 _BEGIN, _ASK = Struct("=qqq"), Struct("=q")
-_ASK_AT = 16
+_ASK_AT, _FOLLOWED_AT = 16, 32
 
 
 class SlotBoard:
     """The slot's side.
 
     `current` is the item being run (-1: none, `SETTING_UP`: the initializer), `reached` the last one started, `ask`
-    what the supervisor wants, `steps` counts: odd while an item is unpickled, then even.
+    what the supervisor wants, `steps` counts: odd while an item is unpickled, then even. `followed`: somebody wants to
+    see prints at once.
     """
 
     def __init__(self, file: Path) -> None:
@@ -61,6 +62,10 @@ class SlotBoard:
     def steps(self, count: int) -> None:
         self._cells[3] = count
 
+    @property
+    def followed(self) -> bool:
+        return bool(self._cells[4])
+
 
 class Board:
     """The supervisor's side, which makes the file."""
@@ -68,7 +73,8 @@ class Board:
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, Lock()
         self._handle = owner_only(str(file), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        self._seen = (-1, -1, GO, 0)
+        self._seen = (-1, -1, GO, 0, 0)
+        self._followed = False
         self.cut = False  #: the file is not whole any more, and tells nothing
         self._write(_CELLS.pack(*self._seen), 0)
 
@@ -80,7 +86,13 @@ class Board:
         """Tell the slot what is wanted."""
         self._write(_ASK.pack(what), _ASK_AT)
 
-    def look(self) -> tuple[int, int, int, int]:
+    def follow(self, followed: bool) -> None:
+        """Tell the slot whether somebody wants to see prints at once."""
+        if followed is not self._followed:
+            self._followed = followed
+            self._write(_ASK.pack(followed), _FOLLOWED_AT)
+
+    def look(self) -> tuple[int, int, int, int, int]:
         """The numbers now; the last ones that were seen, once it is closed or cut."""
         with self._lock:
             if self._handle >= 0:

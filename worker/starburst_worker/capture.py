@@ -20,8 +20,9 @@ class Capture:
 
     def __init__(self) -> None:
         self.dirty = False
-        self._parts: list[str] = []
+        self._kept: tuple[int, list[str]] = (0, [])  # replaced together: characters that are gone, and those after them
         self._size = 0
+        self._seen = 0
 
     def install(self) -> None:
         """Take over stdout, stderr and, at INFO, the root logger."""
@@ -34,17 +35,37 @@ class Capture:
     def write(self, text: str) -> None:
         """Keep some text."""
         self.dirty = True
-        self._parts.append(text)
+        gone, parts = self._kept
+        parts.append(text)
         self._size += len(text)
         if self._size > 2 * _KEPT:
-            self._parts = ["".join(self._parts)[-_KEPT:]]
+            whole = "".join(parts)
+            self._kept = gone + len(whole) - _KEPT, [whole[-_KEPT:]]
             self._size = _KEPT
 
-    def take(self) -> str:
-        """What was written since the last take."""
-        text = "".join(self._parts)
-        self.dirty, self._parts, self._size = False, [], 0
-        return text if len(text) <= _KEPT else f"… {len(text) - _KEPT} characters left out …\n{text[-_KEPT:]}"
+    def fresh(self) -> tuple[int, str]:
+        """What was written since this was last asked, as far as it is kept; first, how much came before it."""
+        at, text = self._last()
+        new = text[max(self._seen - at, 0) :]
+        self._seen = at + len(text)
+        return self._seen - len(new), new
+
+    def follow(self) -> None:
+        """Somebody new asks what is fresh: all that is kept is."""
+        self._seen = 0
+
+    def take(self) -> tuple[int, str]:
+        """What was written since the last take, as far as it is kept; first, how much that was."""
+        at, text = self._last()
+        self.dirty, self._kept, self._size, self._seen = False, (0, []), 0, 0
+        return at + len(text), f"… {at} characters left out …\n{text}" if at else text
+
+    def _last(self) -> tuple[int, str]:
+        """How many characters are left out, and those after them."""
+        gone, parts = self._kept
+        text = "".join(parts)
+        cut = max(len(text) - _KEPT, 0)
+        return gone + cut, text[cut:]
 
 
 def _stand_in(keep: Callable[[str], None], stream: TextIO) -> io.TextIOWrapper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -20,7 +21,7 @@ from typing import Any
 
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, withdrawn, without
-from starburst_common.wire import Fields, Frame
+from starburst_common.wire import Fields, Frame, Printed, read_printed
 from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP, Board
 from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun
@@ -36,6 +37,8 @@ _FALSE_STARTS = 3  #: a slot that ends before it is ready, so often, will never 
 _ENDING_S = 1.0  #: for a slot that was dismissed
 _MOST_PIECES = 20
 _MOST_PARTS = 100  #: a chunk with more gaps in its answers, as where many items wait to be tried again, stays whole
+
+_numbers = itertools.count(1)
 
 Settle = Callable[[Part, list[Chunk], list[Chunk]], None]
 
@@ -78,6 +81,7 @@ class Turn:
     settle: Settle
     parts: list[Part]
     splittable: bool
+    number: int = 0  #: of the slots' turns at chunks
     began: float = field(default_factory=time.monotonic)
     first_at: float | None = None  #: when its first item began; before that the slot loads what items need
     crashes: dict[int, int] = field(default_factory=dict)
@@ -171,7 +175,7 @@ class Runner:
     """Serves one chunk after another on one slot.
 
     `draining` says that the worker must go, `held_up` that so much waits to be stored that no slot is to be heard. More
-    answers than `part_bytes` are settled before the others are there.
+    answers than `part_bytes` are settled before the others are there. `tell` takes what items print, for who follows.
     """
 
     def __init__(
@@ -186,10 +190,11 @@ class Runner:
         draining: Callable[[], bool],
         part_bytes: int,
         held_up: Callable[[], bool],
+        tell: Callable[[RunId, list[Printed]], None],
     ) -> None:
         self._number, self._scratch, self._guards, self._worker = number, scratch, guards, worker
         self._chunk_s, self._too_big, self._draining = chunk_s, too_big, draining
-        self._part_bytes, self._held_up = part_bytes, held_up
+        self._part_bytes, self._held_up, self._tell = part_bytes, held_up, tell
         self.slot: Slot | None = Slot(number, scratch, guards)
         self._turn: Turn | None = None
         self._deadly: dict[str, int] = {}  # functions, and how many slots in a row each has ended as it was loaded
@@ -252,6 +257,7 @@ class Runner:
     def _attempt(self, turn: Turn, settle: Settle) -> Ended:
         slot = self.slot = self.slot or Slot(self._number, self._scratch, self._guards)
         slot.board.begin()
+        turn.number = next(_numbers)
         turn.ask, turn.killed, turn.watched, turn.withdraws = GO, None, (-1, 0.0), False
         options, place = turn.work.known.spec["options"], turn.work.known.spec["place"]
         suspects = set(turn.crashes) | set(turn.timeouts)
@@ -334,6 +340,11 @@ class Runner:
             index = int(name) if name.isdecimal() and len(name) < 20 else -1
             if (owner := turn.part_of(index)) is not None:
                 owner.log(index, text)
+        if message.given("fresh"):
+            fresh = [each if isinstance(each, list) else [each] for each in message.many("fresh")]
+            told = [read_printed("what an item printed", [*each[:1], turn.number, *each[1:]]) for each in fresh]
+            if turn.work.known.followed:
+                self._tell(turn.work.run, [each for each in told if turn.part_of(each.item) is not None])
         self._settle_large(turn)  # what was answered before has its logs now
         if count and (part := turn.part_of(first)) is not None:
             if first + count > part.chunk.span.hi:
@@ -364,6 +375,7 @@ class Runner:
         if turn.first_at is None and slot.board.reached >= 0:
             turn.first_at = now
         items_s = 0.0 if turn.first_at is None else now - turn.first_at
+        slot.board.follow(turn.work.known.followed)
         limit = turn.work.known.spec["options"]["timeout_s"]
         if limit is not None and (current := slot.board.current) != -1 and now - turn.watched[1] > limit:
             who = "the initializer " if current == SETTING_UP else ""

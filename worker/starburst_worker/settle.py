@@ -49,7 +49,7 @@ class Part:
         room = max(_LOG_CHARS - self._logged, 0)
         if len(text) > room:
             text = f"{text[:room]}\n… {len(text) - room} characters left out: {_LOG_FULL} …"
-        self.logs[index] = text
+        self.logs[index] = self.logs.get(index, "") + text
         self._logged += len(text)
         self.nbytes += len(text)
 

@@ -51,13 +51,17 @@ class Policy(NamedTuple):
 class Out:
     """What goes back to the supervisor: values batched, failures one by one."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, board: SlotBoard, capture: Capture) -> None:
         from starburst_common.wire import FrameWriter
 
+        self._board, self._capture = board, capture
         self._pipe, self._writer = pipe, partial(FrameWriter, checked=True)
         self._lock = threading.Lock()
         self._frame, self._first = self._writer(), 0
         self._logs: dict[int, str] = {}
+        self._fresh: list[tuple[int, int, str, bool]] = []  # for who follows
+        self._followed = False
+        self._before: dict[int, int] = {}  # how much items have printed that are to be tried again
         self._since = time.perf_counter()
         self.left = False
 
@@ -78,10 +82,27 @@ class Out:
             self._send()
             say(self._pipe.fileno(), {"failure": fields, "pickled": exception is not None}, exception or b"")
 
-    def log(self, index: int, text: str) -> None:
-        """Keep what an item printed."""
-        with self._lock:
-            self._logs[index] = text
+    def printed(self, index: int, *, again: bool) -> None:
+        """Take what an item has printed, which is to be tried `again` or not."""
+        if self._capture.dirty or index in self._before:
+            with self._lock:
+                self._follow(index, ended=not again)
+                count, text = self._capture.take()
+                self._logs[index] = self._logs.get(index, "") + text
+                count += self._before.pop(index, 0)
+                if again:
+                    self._before[index] = count
+
+    def _follow(self, index: int, *, ended: bool) -> None:
+        """Take what an item has printed since, if somebody wants to see it at once."""
+        before, self._followed = self._followed, self._board.followed
+        if not self._followed:
+            return
+        if not before:
+            self._capture.follow()
+        at, text = self._capture.fresh()
+        if text or ended:
+            self._fresh.append((index, self._before.get(index, 0) + at, text, ended))
 
     def leave(self) -> None:
         """This process is a fork of the slot: it has no part in this."""
@@ -97,15 +118,18 @@ class Out:
     def flush(self) -> None:
         """Send what has waited long enough."""
         with self._lock:
-            if (len(self._frame) or self._logs) and time.perf_counter() - self._since > _FLUSH_S:
+            if (index := self._board.current) >= 0 and self._capture.dirty:
+                self._follow(index, ended=False)
+            if (len(self._frame) or self._logs or self._fresh) and time.perf_counter() - self._since > _FLUSH_S:
                 self._send()
 
     def _send(self) -> None:
-        if len(self._frame) or self._logs:
+        if len(self._frame) or self._logs or self._fresh:
             count = len(self._frame)
             values = b"".join(self._frame.parts()) if count else b""
-            say(self._pipe.fileno(), {"first": self._first, "values": count, "logs": self._logs}, values)
-            self._frame, self._logs = self._writer(), {}
+            told = {"first": self._first, "values": count, "logs": self._logs, "fresh": self._fresh}
+            say(self._pipe.fileno(), told, values)
+            self._frame, self._logs, self._fresh = self._writer(), {}, []
         self._since = time.perf_counter()
 
 
@@ -116,7 +140,6 @@ def run_chunk(
     policy: Policy,
     board: SlotBoard,
     out: Out,
-    capture: Capture,
     stand: Stand,
 ) -> None:
     """Run every item of the spans, then the retries that are due, while the supervisor lets us."""
@@ -127,6 +150,7 @@ def run_chunk(
         sow(policy.seed, index)
         board.current = index
         board.steps = step = (board.steps | 1) + 2
+        again = False
         try:
             argument = item(index)
         except Exception as error:
@@ -140,7 +164,7 @@ def run_chunk(
                     raise
                 board.steps = step + 3  # what we load to tell of it is not the item's time
                 explain(error)
-                if tries < policy.retries and isinstance(error, policy.retry_on):
+                if again := tries < policy.retries and isinstance(error, policy.retry_on):
                     heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
                 else:
                     out.failure(*failure_of(index, error, kind="oom" if isinstance(error, MemoryError) else "user"))
@@ -152,8 +176,7 @@ def run_chunk(
                 except BaseException as error:  # of the user's own code, which may well raise SystemExit
                     out.failure(*_unpicklable(index, value, error))
         board.current = -1
-        if capture.dirty:
-            out.log(index, capture.take())
+        out.printed(index, again=again)
 
     for index in (index for lo, hi in spans for index in range(lo, hi)):
         before, board.reached = board.reached, index
@@ -276,7 +299,8 @@ def main(handle: int, board_file: str) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker
     pipe = Connection(handle)
     board = SlotBoard(Path(board_file))
-    out, capture, stand = Out(pipe), Capture(), Stand(Path(board_file).with_suffix(""))
+    capture, stand = Capture(), Stand(Path(board_file).with_suffix(""))
+    out = Out(pipe, board, capture)
     capture.install()
     threading.Thread(target=_companion, args=(out, os.getppid()), daemon=True).start()
     ready = SetUp()
@@ -328,8 +352,6 @@ def main(handle: int, board_file: str) -> None:
         function, retry_on, *_ = functions[name]
         policy = Policy(order["retries"], order["retry_delay_s"], retry_on, order["seed"])
         items = Frames(frames)
-        run_chunk(
-            order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, capture, stand
-        )
+        run_chunk(order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, stand)
         del function, frames, items
         out.done(time.perf_counter() - began)

@@ -26,6 +26,7 @@ from starburst_common.shared import digests_in
 from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
 from starburst_worker.duty import Duty
 from starburst_worker.guard import Guards, adopt_orphans
+from starburst_worker.prints import WRITE_S, Prints
 from starburst_worker.runner import Runner, Settle, Slot, Work, refuse
 from starburst_worker.runs import Runs
 from starburst_worker.settle import Backlog, LeasedChunk, Part, Settler, pieces
@@ -57,7 +58,8 @@ _JOBS_A_SLOT = 4
 class Supervisor:
     """One worker's threads: the main one watches, one fetches, one settles, one serves each slot.
 
-    One renews leases and waits for nothing but the queue, one looks whether runs are over.
+    One renews leases and waits for nothing but the queue, one looks whether runs are over, or followed, one tells what
+    items of these print.
     """
 
     def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
@@ -81,6 +83,7 @@ class Supervisor:
         self._wanted = threading.Condition()
         self._ready: queue.Queue[Work | None] = queue.Queue()
         self._settling = Backlog(jobs=_JOBS + _JOBS_A_SLOT * duty.slots, nbytes=_RESULT_BYTES)
+        self._prints = Prints(backend, duty.worker, duty.slots, self._runs.followed)
         guards = Guards()
         self._runners = [
             Runner(
@@ -93,6 +96,7 @@ class Supervisor:
                 draining=self._drain.is_set,
                 part_bytes=max(_RESULT_BYTES // max(duty.slots, 1), _LEAST_PART_BYTES),
                 held_up=self._settling.full,
+                tell=self._prints.tell,
             )
             for number in range(duty.slots)
         ]
@@ -108,7 +112,8 @@ class Supervisor:
         looker = threading.Thread(
             target=self._guarded(self._every, min(renew_s, self._backend.tick_s), self._look), daemon=True
         )
-        for thread in (*servers, fetcher, settler, renewer, looker):
+        teller = threading.Thread(target=self._guarded(self._every, WRITE_S, self._prints.write), daemon=True)
+        for thread in (*servers, fetcher, settler, renewer, looker, teller):
             thread.start()
         while any(thread.is_alive() for thread in servers):
             if select.select([signalled], [], [], min(0.2, self._duty.lease_s / 6))[0]:
@@ -128,6 +133,7 @@ class Supervisor:
         fetcher.join(_LAST_POLL_S if self._told else self._backend.poll_s)  # it may just have been given a chunk
         self._give_back()
         self._settling.put(None)
+        self._prints.write()
         settler.join()
         self._done.set()
         self._let_go()
@@ -434,8 +440,10 @@ class Supervisor:
         for run, calls in {of for runner in self._runners if (of := runner.current())}:
             with suppress(Unavailable):  # it is looked at again
                 known = self._runs.run(run)
-                if calls and known is not None:
-                    self._runs.look_withdrawn(run, known)
+                if known is not None:
+                    self._runs.look_followed(run, known)
+                    if calls:
+                        self._runs.look_withdrawn(run, known)
 
     def _let_go(self) -> None:
         """Messages that were still being fetched when we had to go are somebody else's at once."""
