@@ -286,7 +286,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     keys = [names.PRUNED, names.build_turns("tag"), names.new_build_source("tag", "amd64"), names.holders(fleet)]
     keys += [names.needed_by("2026-11-26")]
     keys += [run.suspect(1), run.cancel, run.waits, run.report, run.expires, run.driven, run.feeding, run.retries]
-    keys += [run.full, run.withdrawn]
+    keys += [run.full, run.withdrawn, run.followed]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
     section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
@@ -314,6 +314,7 @@ PORTS = {
     "store.get_range": {"s3:GetObject"},
     "store.file": set[str](),
     "store.put": {"s3:PutObject"},
+    "store.written_at": {"s3:GetObject"},
     "store.create": {"s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"},
     "queue.send": {"sqs:SendMessage"},
     "queue.receive": {"sqs:ReceiveMessage"},

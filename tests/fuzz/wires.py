@@ -122,6 +122,7 @@ def _every_kind(header: object, name: str) -> None:
         "texts",
         "fields",
         "span",
+        "spans",
         "chunks",
         "given",
     ):
