@@ -121,14 +121,13 @@ def _tell(digest: str, files: tuple[File, ...]) -> None:
             "imported: reload them, or start anew",
             ", ".join(sorted(edited)),
         )
-    for file in files:
-        if stays := _named_and_staying(file.path, travel):
-            _log.warning(
-                "%s reads %s near it, which stays here: data travels with packages only, in a folder with "
-                "`__init__.py`; also there, not what is ignored or may be secret",
-                file.inside,
-                ", ".join(stays),
-            )
+    looked = {file.inside: _named_and_staying(file.path, travel) for file in files if _imported_as(file) is not None}
+    if reads := [f"{inside} reads {', '.join(stays)}" for inside, stays in looked.items() if stays]:
+        _log.warning(
+            "data near modules stays here: %s: it travels with packages only, in a folder with `__init__.py`; also "
+            "there, not what is ignored or may be secret",
+            "; ".join(reads),
+        )
 
 
 def _named_and_staying(source: Path, travel: Collection[Path]) -> list[str]:
@@ -151,10 +150,15 @@ def _stays(place: Path, travel: Collection[Path]) -> bool:
     return False
 
 
+def _imported_as(file: File) -> ModuleType | None:
+    """The module that this process has of it."""
+    module = sys.modules.get(file.inside.removesuffix(".py").removesuffix(f"/{_INIT}").replace("/", "."))
+    return module if getattr(module, "__file__", None) == str(file.path) else None
+
+
 def _is_edited(file: File) -> bool:
     """Whether a module that is imported was compiled from another state of its file."""
-    module = sys.modules.get(file.inside.removesuffix(".py").removesuffix(f"/{_INIT}").replace("/", "."))
-    if getattr(module, "__file__", None) != str(file.path) or sys.dont_write_bytecode:
+    if _imported_as(file) is None or sys.dont_write_bytecode:
         return False
     try:
         compiled = Path(importlib.util.cache_from_source(file.path))

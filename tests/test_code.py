@@ -665,9 +665,7 @@ def test_what_differs_there_is_told_once(
     importlib.reload(lazily)
     pack(lazily.f)
     beside, edited = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert beside.startswith(
-        "helpers.py reads table.csv, sql near it, which stays here: data travels with packages only"
-    )
+    assert beside.startswith("data near modules stays here: helpers.py reads table.csv, sql: it travels with packages")
     assert edited.startswith("edited since they were imported here: lazily.py: workers run the files")
 
 

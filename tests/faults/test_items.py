@@ -29,7 +29,7 @@ from starburst_common import (
     WorkerLost,
     starburst_map,
 )
-from starburst_common.errors import EnvironmentMismatch, UnpicklableResult
+from starburst_common.errors import EnvironmentMismatch, ItemCancelled, UnpicklableResult
 from tests.faults.conftest import Bed, LocalBed, on_both
 
 
@@ -258,8 +258,10 @@ def test_the_circuit_breaker_stops_a_run_that_fails_alike_from_the_start(bed: Be
     """Nothing but the same failure, more than a few times, and nobody asked for it: stopped, and it says so."""
     with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
         run = cluster.start(lambda item: item / 0, range(100_000))
+        assert {type(value) for value in run.results(return_exceptions=True)} == {ZeroDivisionError, ItemCancelled}
         with pytest.raises(RunStopped, match=r"the first \d+ items all failed alike \(user: ZeroDivisionError\)"):
-            run.results(return_exceptions=True)
+            for _ in run.iter_completed():
+                pass
 
 
 def test_failures_that_were_asked_for_are_all_answered(bed: Bed) -> None:
