@@ -52,8 +52,9 @@ from starburst_common.names import run_id as run_id_of
 from starburst_common.options import OPTIONS, Options, Resources, Tolerance, is_number, refuse_unknown
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.renumbered import Numbers, numbers_of
 from starburst_common.report import report_page
-from starburst_common.retry import Numbers, numbers_of, retries_of, start_retry, style_of
+from starburst_common.retry import retries_of, start_retry, style_of
 from starburst_common.sign import read_sign
 from starburst_common.spec import (
     WHOLE,
@@ -263,7 +264,7 @@ class Run:
         Args:
             fn: called in place of the function as it was stored, as after a fix; it takes the same arguments.
             options: as of `starburst_map`; what is not given is as it was for this run: workers, cpu, memory, slots,
-                spot, image, retries, retry_delay, timeout, label and tags.
+                spot, image, retries, retry_delay, timeout, seed (by the items' numbers there), label and tags.
 
         Raises:
             BadInput: the run, or a retry of it, goes on; or an option is wrong.
@@ -688,6 +689,7 @@ def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
         "retries": kept["retries"],
         "retry_delay": kept["retry_delay_s"],
         "timeout": kept["timeout_s"],
+        "seed": kept["seed"],
         "label": spec.label,
         "tags": spec.tags,
     }

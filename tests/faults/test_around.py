@@ -326,7 +326,7 @@ def draw(item: int) -> Any:
 
 
 def test_an_items_numbers_depend_on_its_seed_only(local_bed: LocalBed) -> None:
-    """However the items are cut up, and in whichever order they run; another seed gives others."""
+    """However items are cut up, in whichever order they run, and if they failed before; another seed gives others."""
 
     def drawn(workers: int, chunk_size: int, seed: int | None) -> Any:
         options: dict[str, Any] = {"workers": workers, "chunk_size": chunk_size, "seed": seed}
@@ -334,6 +334,18 @@ def test_an_items_numbers_depend_on_its_seed_only(local_bed: LocalBed) -> None:
 
     first, again, other = drawn(1, 8, 7), drawn(2, 1, 7), drawn(1, 8, 8)
     assert first == again and len({*first, *other}) == 16
+    gate = local_bed.notes / "gate"
+
+    def drawn_later(item: int) -> Any:
+        if item in (2, 3, 6) and not gate.exists():
+            raise ValueError(item)
+        return draw(item)
+
+    with Cluster(workers=1, backend=local_bed.backend, progress=False, seed=7) as cluster:
+        run = cluster.start(drawn_later, range(8), chunk_size=4, return_exceptions=True)
+        assert run.wait().failed == 3
+        gate.touch()
+        assert run.retry_failed().results() == first
     assert [seed for *_, seed in drawn(1, 8, None)] == 8 * [None]
     assert item_seed() is None
 

@@ -25,8 +25,8 @@ from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, Wo
 from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record, run_id
 from starburst_common.ports import Backend
 from starburst_common.prune import prune, prune_now_and_then
+from starburst_common.renumbered import numbers_of
 from starburst_common.replay import stored_call, stored_items
-from starburst_common.retry import numbers_of
 from starburst_common.run import Run, attach, recovered, stored_status
 from starburst_common.sign import Watch, read_sign
 from starburst_common.spec import Spec, read_end

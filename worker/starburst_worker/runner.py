@@ -265,7 +265,7 @@ class Runner:
         # items that ended a slot run last, each after the others are safe
         safe = [part for span in todo for part in without(span, spans_of(sorted(suspects)))]
         last = [Span(i, i + 1) for i in sorted(suspects) if any(span.lo <= i < span.hi for span in todo)]
-        function = turn.work.function
+        function, numbers = turn.work.function, turn.work.known.numbers
         order = {
             "spans": [*safe, *last],
             "function": function.key,
@@ -275,6 +275,7 @@ class Runner:
             "retries": options["retries"],
             "retry_delay_s": options["retry_delay_s"],
             "seed": options["seed"],
+            "numbers": [] if numbers is None else [span for each in sorted(todo) for span in numbers.spans_of(each)],
             "folder": place.folder,
             "files": str(turn.work.files or ""),
             "argv": place.argv,

@@ -18,6 +18,7 @@ from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.place import Place
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.renumbered import Numbers, numbers_of
 from starburst_common.shared import mapped
 from starburst_common.sharing import checked, period_of
 from starburst_common.stored import FOLLOWED_S, withdrawn_items
@@ -58,6 +59,7 @@ class KnownRun:
     """A run as this worker sees it."""
 
     spec: dict[str, Any]
+    numbers: Numbers | None = None  #: by which its items have their seeds, where those are not their own
     leg: int  #: the last one when we met it; whoever resumes it has another fleet
     over: bool
     looked_at: float
@@ -98,13 +100,20 @@ class Runs:
                 return known
             try:
                 spec = self._spec(names)
+                seeded = spec["parent"] and spec["options"]["seed"] is not None
+                numbers = numbers_of(self._backend, run) if seeded else None
             except NotFound:
                 return None
             store = self._backend.store
             while is_there(store, names.end) and is_there(store, (later := RunNames(run, names.leg + 1)).resumed):
                 names = later
             known = KnownRun(
-                spec=spec, leg=names.leg, over=self._over(names), looked_at=time.monotonic(), unfit=_unfit(spec)
+                spec=spec,
+                numbers=numbers,
+                leg=names.leg,
+                over=self._over(names),
+                looked_at=time.monotonic(),
+                unfit=_unfit(spec),
             )
             self._known[run] = known
             return known
@@ -149,6 +158,7 @@ class Runs:
             raise malformed(names.spec, f"Python {python!r:.40}")
         return {
             "python": python,
+            "parent": spec.given("parent"),
             "options": read_options(spec.fields("options")),
             "place": Place.read(spec.fields("place")),
         }

@@ -17,7 +17,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
 from starburst_common.latest import let_go
@@ -46,6 +46,7 @@ class Policy(NamedTuple):
     retry_delay_s: float
     retry_on: tuple[type[BaseException], ...]
     seed: int | None = None
+    numbers: Mapping[int, int] = MappingProxyType({})  #: by which items have their seeds, where not by their own
 
 
 class Out:
@@ -147,7 +148,7 @@ def run_chunk(
 
     def attempt(index: int, tries: int) -> None:
         stand.take()
-        sow(policy.seed, index)
+        sow(policy.seed, policy.numbers.get(index, index))
         board.current = index
         board.steps = step = (board.steps | 1) + 2
         again = False
@@ -178,7 +179,7 @@ def run_chunk(
         board.current = -1
         out.printed(index, again=again)
 
-    for index in (index for lo, hi in spans for index in range(lo, hi)):
+    for index in _each(spans):
         before, board.reached = board.reached, index
         if board.ask != GO:  # the supervisor sets `ask`, waits, then reads `reached`: one of us sees the other
             board.reached = before
@@ -271,6 +272,10 @@ def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
     return function
 
 
+def _each(spans: list[tuple[int, int]]) -> Iterator[int]:
+    return (index for lo, hi in spans for index in range(lo, hi))
+
+
 def _chunks(pipe: Connection) -> Iterator[dict[str, Any]]:
     while True:
         try:
@@ -350,7 +355,8 @@ def main(handle: int, board_file: str) -> None:
             say(handle, {"forgot": gone})
         del blob
         function, retry_on, *_ = functions[name]
-        policy = Policy(order["retries"], order["retry_delay_s"], retry_on, order["seed"])
+        numbers = dict(zip(_each(sorted(order["spans"])), _each(order["numbers"]), strict=False))
+        policy = Policy(order["retries"], order["retry_delay_s"], retry_on, order["seed"], numbers)
         items = Frames(frames)
         run_chunk(order["spans"], items.__getitem__, caller(function, order["style"]), policy, board, out, stand)
         del function, frames, items
