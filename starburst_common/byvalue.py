@@ -6,6 +6,7 @@ too, whatever it comes with and however often, and itself again when it comes ho
 
 from __future__ import annotations
 
+import ast
 import copyreg
 import dis
 import io
@@ -20,11 +21,12 @@ from enum import Enum
 from functools import cached_property, lru_cache, update_wrapper
 from pickle import PickleBuffer, PicklingError
 from types import CodeType, FunctionType, MemberDescriptorType, ModuleType, resolve_bases
-from typing import Any, NewType, ParamSpec, TypeVarTuple
+from typing import Any, ForwardRef, Literal, NewType, ParamSpec, TypeVarTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import cloudpickle
 
+from starburst_common.preferred import Script
 from starburst_common.setup import Spaces
 
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
@@ -96,6 +98,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     imports: set[str] | None = None
     codes: list[CodeType] | None = None
     generators: set[str] | None = None
+    hints = True  #: what annotations name goes along
     cells: dict[int, tuple[Any, Any]] | None = None  #: variables of closures, and what stands for each, empty still
 
     def reducer_override(self, obj: Any) -> Any:
@@ -114,7 +117,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._function(obj)
         if issubclass(kind, type):
             made = super().reducer_override(obj)
-            return made if made is NotImplemented or len(made) < 6 else _class_by_value(obj, made)
+            return made if made is NotImplemented or len(made) < 6 else self._hinted(obj, _class_by_value(obj, made))
         if kind is ModuleType and obj.__name__ in MAINS:
             raise PicklingError(f"the module {obj.__name__!r} itself: workers have another, use what is in it by name")
         if kind in _REDUCERS:
@@ -136,9 +139,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         parts = self._function(function)
         return None if parts is NotImplemented else parts
 
+    def _hinted(self, cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
+        """With what its annotations name in the script, where `typing.get_type_hints` will look for it."""
+        if not self.hints or not (names := named_by(cls)):
+            return made
+        make, arguments, state, *rest = made
+        return make, arguments, (_fill_hinted, (state, cls.__module__, names)), *rest
+
     def _function(self, function: FunctionType) -> Any:
         """Functions over one variable are so there as well: cloudpickle gives each a variable of its own."""
         parts = super().reducer_override(function)
+        if parts is not NotImplemented and self.hints:
+            parts[2][1]["__globals__"].update(named_by(function))
         if parts is NotImplemented or not function.__closure__ or len(parts[1][-1] or ()) != len(function.__closure__):
             return parts
         make, (*arguments, empty), *rest = parts
@@ -464,6 +476,98 @@ def _fill_enum(made: Any, state: Any) -> None:
     for name, rest in told.items():
         for key, value in rest.items():
             object.__setattr__(made.__members__[name], key, value)
+
+
+# --- what annotations name --------------------------------------------------------------------------------------------
+
+_travelling: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def named_by(obj: type | FunctionType) -> dict[str, Any]:
+    """What texts in its annotations name among the globals of its function or script, and can travel."""
+    if isinstance(obj, FunctionType):
+        annotations, space = obj.__annotations__, obj.__globals__
+    elif (main := sys.modules.get(obj.__module__) if obj.__module__ in MAINS else None) is not None:
+        annotations, space = vars(obj).get("__annotations__", {}), vars(main)
+    else:
+        return {}
+    found: dict[str, Any] = {}
+    todo = [text for hint in annotations.values() for text in _texts(hint)]
+    while todo:
+        for name in _names(todo.pop()):
+            if name in space and name not in found and _travels(value := space[name]):
+                found[name] = value
+                todo += _texts(value)
+    return found
+
+
+def _texts(hint: Any) -> Iterator[str]:
+    if isinstance(hint, str):
+        yield hint
+    elif isinstance(hint, ForwardRef):
+        yield hint.__forward_arg__
+    elif not isinstance(hint, type) and typing.get_origin(hint) is not Literal:
+        arguments = getattr(hint, "__args__", None)
+        for each in arguments if isinstance(arguments, tuple) else ():
+            yield from _texts(each)
+
+
+@lru_cache(maxsize=4096)
+def _names(text: str) -> tuple[str, ...]:
+    """Names in an annotation, also in texts within it.
+
+    >>> _names("dict[str, 'Point | None'] | Literal['x']")
+    ('dict', 'str', 'Point', 'Literal')
+    """
+    try:
+        return tuple(dict.fromkeys(_names_below(ast.parse(text.strip(), mode="eval"))))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+
+
+def _names_below(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from _names(node.value)
+    elif isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] == "Literal":
+        yield from _names_below(node.value)
+    else:
+        for each in ast.iter_child_nodes(node):
+            yield from _names_below(each)
+
+
+def _travels(value: Any) -> bool:
+    """Whether this can stand in an annotation, and be pickled: what cannot must not keep others from travelling."""
+    if isinstance(value, ModuleType):
+        return value.__name__ not in MAINS and sys.modules.get(value.__name__) is value
+    if not isinstance(value, type | FunctionType) and type(value).__module__ not in ("typing", "types"):
+        return False
+    if by_reference(value):
+        return True
+    with suppress(Exception):  # no weak reference can be to it, or it has no hash
+        if (known := _travelling.get(value)) is not None:
+            return known
+    pickler = Pickler(io.BytesIO(), 5)
+    pickler.hints = False
+    try:
+        pickler.dump(value)
+        can = True
+    except Exception:
+        can = False
+    with suppress(Exception):
+        _travelling[value] = can
+    return can
+
+
+def _fill_hinted(cls: type, state: Any) -> None:
+    (fill, rest), module, names = state
+    fill(cls, rest)
+    if isinstance(sys.modules.get("__main__"), Script):
+        if module not in sys.modules:
+            sys.modules[module] = Script(module)
+            cloudpickle.register_pickle_by_value(sys.modules[module])
+        vars(sys.modules[module]).update(names)
 
 
 # --- functions and the rest -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A folder of modules in; from then on imports find those, whatever else has their names."""
+"""The user's own in a process of ours: a folder of modules, found before all others, and a main program."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+
+
+class Script(ModuleType):
+    """What stands for the user's main program in a slot: there libraries look for what annotations name."""
+
+
+def stand_in() -> None:
+    """Let this process's main module be such a one, which tells the same of itself and has nothing else."""
+    script = Script("__main__")
+    vars(script).update({key: value for key, value in vars(sys.modules["__main__"]).items() if key.startswith("__")})
+    sys.modules["__main__"] = script
 
 
 def prefer(folder: str, loaded: Mapping[str, ModuleType]) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
-from starburst_common.byvalue import MAINS, by_reference
+from starburst_common.byvalue import MAINS, by_reference, named_by
 from starburst_common.setup import names_of
 
 #: Of no other state than their identity.
@@ -134,6 +134,7 @@ class _Walk:
         for name in names_of(function.__code__):
             if name in space:
                 self.see(space[name])
+        self._all(named_by(function).values())
         if function.__dict__:
             self.see(function.__dict__)
 
@@ -159,6 +160,7 @@ class _Walk:
     def _see_class(self, cls: type) -> None:
         for base in cls.__mro__[1:]:
             self.see(base)
+        self._all(named_by(cls).values())
         for name, value in list(vars(cls).items()):
             if type(value) in _PARTS_OF_CLASSES or not name.startswith(("__", "_abc_")):
                 self.see(value)

@@ -1237,21 +1237,84 @@ ask(
     [{"a": 1, "d": 4} if True else 0, True, 5, 1],
 )
 ask("method of class", HasCache(3).m if False else (lambda x: x), 1, 1)
-if sys.version_info >= (3, 12):
-    exec("""
-class Box[T]:
-    def __init__(self, v: T): self.v = v
-    def get(self) -> T: return self.v
-def first[T](xs: list[T]) -> T: return xs[0]
-type Pair[A] = tuple[A, A]
-type Int = int
-@dataclass(slots=True)
-class SB[T: int]: v: T
-ask("695 class", lambda x: Box(x), 1, None, lambda o: type(o) is Box and o.get() == 1)
-ask("695 function", first, [1], 1)
-ask("695 alias", lambda x: [Pair[int].__args__ == (int,), Int.__value__ is int, Int.__name__], 1, [True, True, "Int"])
-ask("695 slots", SB, 1, SB(1), lambda o: type(o) is SB)
-""")
+
+
+# --- what annotations name, written as `from __future__ import annotations` leaves them
+@dataclass
+class Leaf:
+    owner: "Tree | None" = None
+
+
+@dataclass
+class Tree:
+    leaf: "Leaf"
+    many: "dict[str, list[Leaf]]" = field(default_factory=dict)
+    kind: "typing.Literal['Leaf', 'threading']" = "Leaf"
+    quoted: "list['Tree'] | None" = None
+    partly: list["Leaf"] = field(default_factory=list)
+    maybe: typing.Union["Leaf", None] = None
+    alias: "Leaves" = ()
+    count: "Count" = 0
+    rest: "typing.Annotated[int, 'a note']" = 0
+
+
+class Bush(Tree):
+    more: "Tree"
+
+
+class Locked:
+    lock = threading.Lock()
+
+
+@dataclass
+class Partly:
+    lock: "Locked | None" = None
+    leaf: "Leaf | None" = None
+
+
+class LeafDict(TypedDict):
+    leaf: "Leaf"
+    typed: "typing.NotRequired[LeafDict]"
+
+
+class LeafTuple(NamedTuple):
+    leaf: "Leaf"
+    tree: list["Tree"]
+
+
+@attrs.define
+class LeafAttrs:
+    leaf: "Leaf"
+    own: "LeafAttrs | None" = None
+
+
+class LeafEnum(enum.Enum):
+    ONE = 1
+    leaf: "Leaf"
+
+
+Leaves = tuple["Leaf", ...]
+Count = NewType("Count", int)
+
+
+def annotated(leaf: "Leaf", trees: "list[Tree] | None" = None, dicts: list["LeafDict"] = ()) -> "LeafTuple":
+    return typing.get_type_hints(annotated)
+
+
+def hints_of(cls):
+    return typing.get_type_hints(cls)
+
+
+Leaf.hints = classmethod(hints_of)
+for each in (Leaf, Tree, Bush, LeafDict, LeafTuple, LeafAttrs, LeafEnum):
+    ask(f"annotations of {each.__name__}", hints_of, each, hints_of(each))
+ask("annotations of a function", annotated, Leaf(), annotated(Leaf()))
+ask("annotations by inspect", lambda c: inspect.get_annotations(c, eval_str=True), Leaf, {"owner": Tree | None})
+ask("annotations for attrs", lambda c: attrs.fields(attrs.resolve_types(c)).leaf.type, LeafAttrs, Leaf)
+ask("annotations of an item", lambda leaf: leaf.hints(), Leaf(), {"owner": Tree | None})
+ask("annotations for pydantic", lambda v: pydantic.TypeAdapter(Tree).validate_python(v), {"leaf": {}}, Tree(Leaf()))
+ask("annotations of what cannot travel", lambda _: Partly().leaf, 0, check=lambda o: o is None)
+ask("no annotations", lambda name: hasattr(sys.modules["__main__"], name), "main", False)
 
 
 def complaint(got, want, check):

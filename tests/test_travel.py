@@ -264,6 +264,7 @@ def test_calls_run_in_the_state_at_their_submission(project: Path) -> None:
         project,
         """
         from functools import partial
+        from typing import get_type_hints
         import numpy as np
         from starburst_common import StarburstExecutor
 
@@ -286,6 +287,12 @@ def test_calls_run_in_the_state_at_their_submission(project: Path) -> None:
         def by_global(x):
             return FACTOR * x
 
+        class Named:
+            shared = 1
+
+        def by_annotation(x: "Named"):
+            return get_type_hints(by_annotation)["x"].shared * x
+
         def by_called(x):
             return FACTORS[0] * x
 
@@ -299,6 +306,7 @@ def test_calls_run_in_the_state_at_their_submission(project: Path) -> None:
             "class": scale.of_class,
             "default": by_default,
             "global": by_global,
+            "annotation": by_annotation,
             "called": lambda x: by_called(x),
             "partial": partial(lambda by, x: by[0] * x, n),
         }
@@ -312,7 +320,7 @@ def test_calls_run_in_the_state_at_their_submission(project: Path) -> None:
             executor.submit(abs, 1).result()
             futures = []
             for factor in (1, 7, 7):
-                FACTOR = n[0] = FACTORS[0] = scale.by = Scale.shared = factor
+                FACTOR = n[0] = FACTORS[0] = scale.by = Scale.shared = Named.shared = factor
                 deep["a"][0]["b"][0] = array[-1] = by_default.__defaults__[0][0] = factor
                 futures.append(submitted(executor))
             for got, mapped in futures:
@@ -323,4 +331,4 @@ def test_calls_run_in_the_state_at_their_submission(project: Path) -> None:
     *said, run = out.splitlines()
     assert said == ["{10} ([10, 20], [10, 20])"] + 2 * ["{70} ([70, 140], [70, 140])"]
     stored = list((project.parent / "home" / "store" / "runs" / run / "functions").iterdir())
-    assert len(stored) == 1 + 2 * (10 + 1)
+    assert len(stored) == 1 + 2 * (11 + 1)

@@ -40,8 +40,10 @@ def replay(
     from starburst_common.cli.function import look_here
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.which import find_run
+    from starburst_common.preferred import stand_in
     from starburst_common.replay import stored_call
 
+    stand_in()
     look_here()
     found = find_run(run, backend)
     with (

@@ -11,8 +11,10 @@ def main() -> None:
         from starburst_worker.guard import guarded
 
         guarded(int(sys.argv[2]))
+        from starburst_common.preferred import stand_in
         from starburst_worker.slot import main as slot
 
+        stand_in()
         slot(int(sys.argv[2]), sys.argv[3])
     else:
         from starburst_worker.supervisor import main as supervisor
