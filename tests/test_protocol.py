@@ -180,7 +180,7 @@ class Worker:
                 work = supervisor._take(message) or self._ready()
                 if work is not None:
                     PlayedRunner(self).serve(work, supervisor._settle_later(work.run))
-                    supervisor._finish(work.receipt)
+                    supervisor._finish(work.run, work.receipt)
             for _ in range(self.choose() % 3 + (not leased) * 100):
                 self.settle_one()
         while self.settle_one():
@@ -313,10 +313,13 @@ class World:
             actor.name in ("feeder", "reader", "resumer") for actor in self.stage.living
         )
 
-    def check(self) -> None:
-        """It ended as it must: each item answered once, and rightly."""
+    def check_actors(self) -> None:
+        """Nobody failed, but for those that were made to die."""
         for actor in self.stage.actors:
             assert actor.error is None, actor.error
+
+    def check(self) -> None:
+        """It ended as it must: each item answered once, and rightly."""
         for driver in self.drivers:
             assert driver.error is None or isinstance(driver.error, Died), driver.error
         end = find_leg(self.backend, self.spec).end
@@ -380,6 +383,7 @@ def played(choices: Sequence[int], damages: bool = False, resumes: bool = False,
                 stage.now += LEASE_S / 100
                 if not run.driven:
                     stage.add("reader", run.read)
+            run.check_actors()
             assert not stage.living, f"still at it: {[actor.name for actor in stage.living]}"
             run.check()
         except AssertionError as error:
