@@ -7,6 +7,7 @@ import io
 import pickle
 import traceback
 from contextlib import suppress
+from types import MemberDescriptorType
 from typing import Any
 
 from starburst_common.sources import as_at_home
@@ -143,7 +144,7 @@ def _as_it_is(error: BaseException) -> tuple[Any, ...]:
     _, given, *rest = told
     if isinstance(error, BaseExceptionGroup):
         given = (error.message, list(error.exceptions))
-    state = {**(rest[0] if rest else {}), **_slots(error)}
+    state = {**(rest[0] if rest else {}), **_slots(error), **_members(error, given)}
     return _remade, (type(error), given, error.args), _State(state)
 
 
@@ -160,6 +161,24 @@ def _slots(error: BaseException) -> dict[str, Any]:
             with suppress(AttributeError):
                 found[name] = object.__getattribute__(error, name)
     return {name: value for name, value in found.items() if name not in ("__dict__", "__weakref__")}
+
+
+def _members(error: BaseException, given: tuple[Any, ...]) -> dict[str, Any]:
+    """What its class has set since of what Python's own keep beside their dictionary: the line of a `SyntaxError` …"""
+    found: dict[str, Any] = {}
+    if isinstance(error, BaseExceptionGroup):
+        return found  # which lets nobody set anything
+    with suppress(Exception):
+        copy = _remade(type(error), given, error.args)
+        for kind in type(error).__mro__:
+            for name, member in (
+                vars(kind).items() if kind.__module__ == "builtins" and kind is not BaseException else ()
+            ):
+                if type(member) is MemberDescriptorType and name != "obj":  # of an `AttributeError`: it may be large
+                    value = member.__get__(error)
+                    if value is not member.__get__(copy):
+                        found[name] = value
+    return found
 
 
 def _base(kind: type[BaseException]) -> type[BaseException]:

@@ -57,6 +57,26 @@ class Frozen(Exception):
     why: str
 
 
+class Unparsed(SyntaxError):
+    """What its class sets lies beside its arguments, in C."""
+
+    def __init__(self, message: str, file: str, line: int, column: int) -> None:
+        super().__init__(message)
+        self.code, self.filename, self.lineno, self.offset, self.text = 4, file, line, column, "a b"
+
+
+class Undecoded(UnicodeDecodeError):
+    def __init__(self, data: bytes) -> None:
+        super().__init__("utf-8", data, 0, 1, "why")
+        self.reason = "another"
+
+
+class Late(OSError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno, self.filename = 500, "/tmp/x"
+
+
 class Disk(OSError):
     """A kind of OSError with a constructor of its own."""
 
@@ -235,6 +255,12 @@ EXCEPTIONS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
     "StopIteration": (lambda: StopIteration(5), ("value",)),
     "ImportError": (lambda: ImportError("no", name="n", path="/p"), ("name", "path")),
     "SyntaxError": (lambda: caught(compile, "a b", "f.py", "exec"), ("filename", "lineno", "offset", "text", "msg")),
+    "its own SyntaxError": (
+        lambda: Unparsed("bad", "f.x", 3, 7),
+        ("msg", "filename", "lineno", "offset", "text", "code"),
+    ),
+    "its own UnicodeDecodeError": (lambda: Undecoded(b"\xff"), ("object", "start", "end", "reason")),
+    "an OSError set later": (lambda: Late("slow"), ("errno", "filename")),
     "JSONDecodeError": (lambda: caught(json.loads, "{x"), ("doc", "pos", "lineno")),
 }
 
