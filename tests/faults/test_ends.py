@@ -323,12 +323,6 @@ with Told(2, backend=backend) as executor:
 executor = Told(2, backend=backend)
 [executor.submit(double, item) for item in range(400)][-1].result()
 """,
-    "of a cluster": """
-with Cluster(workers=2, backend=backend, progress=False) as cluster:
-    futures = [cluster.submit(double, item) for item in range(400)]
-    cluster._executor.__class__ = Told
-    futures[-1].result()
-""",
 }
 
 
@@ -356,6 +350,24 @@ double = noting(notes, seconds=0.5)
     assert "KeyboardInterrupt" in said and "Exception ignored" not in said
     (run,) = bed.backend.store.folders(RUNS)
     assert attach(run, backend=bed.backend).status().state is RunState.CANCELLED
+    assert len(bed.calls()) < 400
+
+
+@pytest.mark.rest
+def test_ctrl_c_in_the_block_of_a_cluster_withdraws_its_calls(local_bed: LocalBed) -> None:
+    """Who leaves it by an exception wants no more answers: one is enough."""
+    bed = local_bed
+    text = """
+with Cluster(workers=2, backend=backend, progress=False) as cluster:
+    [cluster.submit(noting(notes, seconds=0.5), item) for item in range(400)][-1].result()
+"""
+    with subprocess.Popen(script(bed, text), stderr=subprocess.PIPE, text=True) as process:
+        bed.until(lambda: len(bed.calls()) > 2)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert "KeyboardInterrupt" in said and "Exception ignored" not in said
+    (run,) = bed.backend.store.folders(RUNS)
+    assert attach(run, backend=bed.backend).status().state.over
     assert len(bed.calls()) < 400
 
 
