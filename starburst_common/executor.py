@@ -2,88 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import islice
 from typing import Any
-from weakref import WeakSet
+from weakref import finalize
 
-from starburst_common.answers import exception_of
-from starburst_common.backends import open_backend
-from starburst_common.begin import begin, undo
-from starburst_common.code import PackedFunction, Pickled, pack_function, pickled_function
-from starburst_common.drive import Driver
-from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
+from starburst_common.errors import BadInput
 from starburst_common.fleet import Fleet
-from starburst_common.latest import let_go
-from starburst_common.model import Failure, FailureKind, spans_of
-from starburst_common.names import new_run_id
-from starburst_common.options import OPTIONS, Options, Tolerance, refuse_unknown
-from starburst_common.patience import at_exit, patiently
-from starburst_common.phrases import our_log
-from starburst_common.place import check_files, place_here
+from starburst_common.options import OPTIONS, Options, refuse_unknown
 from starburst_common.ports import Backend
-from starburst_common.raised import named
-from starburst_common.run import CLOSE_S, Run
-from starburst_common.spec import Spec
-from starburst_common.state import State
+from starburst_common.run import Run
+from starburst_common.submitted import Submitted
 from starburst_common.within import awaited
 
-_log = our_log()
-
-_AHEAD_CHUNKS = 3  #: chunks a slot sent ahead; calls beyond are pending and can be cancelled
-_MOST_CALLS = 256  #: calls in a chunk
-_CHUNKS_AT_ONCE = 10  #: that are sent together: as many messages as a queue takes in a batch
-_WORTH = 1 / 40  #: of the work a chunk should hold: less costs more to send than it spreads over slots
-_FUNCTIONS_BYTES = 64 << 20  #: of functions whose stored form is remembered
-_UNSENT_BYTES = 256 << 20  #: of functions wait to be sent; what is beyond is pickled when its turn comes, as in a pool
-_FUNCTION_BYTES = 256 << 10  #: counted for each beside its pickle
 #: What is asked of a map as a whole. An executor's answers are futures, one a call.
 OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")
-
-
-@dataclass(slots=True, eq=False)
-class _Function:
-    """A function as it was when a call of it was submitted."""
-
-    fn: Callable[..., Any]  # held, so that its id stays its own
-    state: State | None
-    digest: bytes  #: of its pickle
-    packed: PackedFunction | None
-    size: int = 0  #: of its pickle
-    key: str = ""  #: once it is stored, in place of what was packed
-    waiting: int = 0  #: calls of it that are to be sent
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes here."""
-        return self.size + _FUNCTION_BYTES
-
-
 #: What the standard library's executors take, and why this one does not; None is taken.
 _OF_POOLS = {
     "mp_context": "every slot is a new interpreter, here and on AWS, and none is a fork",
     "max_tasks_per_child": "a slot stays for as long as its worker, and what a call leaves in it is the next one's",
     "thread_name_prefix": "calls run in processes, which have no names",
 }
-
-
-class _Call(Future[Any]):
-    """A future that can be taken back after it was sent."""
-
-    def withdrawn(self) -> None:
-        """It never began: cancelled, as one that was not sent."""
-        with self._condition:
-            self._state = "PENDING"
-        self.cancel()
-        self.set_running_or_notify_cancel()
 
 
 class StarburstExecutor(Executor):
@@ -127,73 +70,25 @@ class StarburstExecutor(Executor):
         return executor
 
     def _init(self, options: Options, backend: str | Backend, fleet: Fleet | None) -> None:
-        self._options, self._named, self._fleet = options, backend, fleet
-        self._own_backend = not isinstance(backend, Backend)
-        self._moved = threading.Condition()
-        self._pending: deque[tuple[_Call, _Function, tuple[Any, ...], dict[str, Any]]] = deque()
-        self._sent: dict[int, _Call] = {}
-        self._unwanted: list[Callable[[_Call], bool]] = []  # which of what is sent is to be withdrawn
-        self._withdrawn: set[int] = set()
-        self._functions: dict[int, _Function] = {}  # by id, in the order in which they were packed
-        self._unsent = 0  # bytes of functions of which calls wait
-        self._packing = threading.Lock()
-        self._shut = self._soon = False
-        self._over = False  # nothing is left to be answered
-        self._beginning = False  # a thread begins the run, which may take as long as building an image
-        self._broken: str = ""
-        self._left = False  # who waited for its end was interrupted
-        self._run: Run | None = None
-        self._driver: Driver | None = None
-        self._threads: list[threading.Thread] = []
+        self._options = options
+        self._submitted = Submitted(self, options, backend, fleet)
+        finalize(self, self._submitted.let_go).atexit = False
 
     @property
     def run_id(self) -> str | None:
         """The run that its calls are items of; None before the first."""
-        return None if self._run is None else self._run.id
+        return self._submitted.run_id
 
     def start(self, *, soon: bool = False) -> Run:
         """Begin the run that its calls are items of, if none did yet.
 
         No worker starts before the first call; with `soon`, one does, since calls are about to come.
         """
-        with self._moved:
-            self._moved.wait_for(lambda: not self._beginning)
-            if self._run is not None:
-                return self._run
-            self._beginning, self._soon = True, soon
-        return self._begin()
+        return self._submitted.start(soon=soon)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call as a future."""
-        if not callable(fn):
-            raise BadInput(f"{fn!r} is not callable: give a function")
-        future = _Call()
-        function = None
-        if not (self._broken or self._shut):
-            try:
-                function = self._as_it_is(fn, (args, kwargs))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
-                future.set_running_or_notify_cancel()
-                future.set_exception(error)
-        with self._moved:
-            if self._broken:
-                raise BrokenExecutor(self._broken)
-            if self._shut:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            if function is None:
-                return future
-            begins = self._run is None and not self._beginning
-            self._beginning = self._beginning or begins
-            self._pending.append((future, function, args, kwargs))
-            if not function.waiting:
-                self._unsent += function.size
-            function.waiting += 1
-            self._moved.notify_all()
-        if begins:
-            self._begin()
-        return future
+        return self._submitted.submit(fn, args, kwargs)
 
     def map(
         self,
@@ -225,44 +120,19 @@ class StarburstExecutor(Executor):
         """Have none of these calls begun any more, as far as they have not: they are cancelled, some of them soon."""
         going = {future for future in futures if not (future.cancel() or future.done())}
         if going:
-            self._withdraw(going.__contains__)
+            self._submitted.withdraw(going.__contains__)
 
     @property
     def _max_workers(self) -> int:
         """Calls that run at once, under the name by which dask and others ask an executor for it."""
-        if self._fleet is not None:
-            return self._fleet.slots
-        workers = self._options.workers
-        if workers is None:
-            backend = open_backend(self._named)
-            workers = backend.default_workers
-            if self._own_backend:
-                backend.close()
-        return workers * self._options.resources.slots
+        return self._submitted.slots
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No more calls; with `wait`, return when every future is done and the workers are gone.
 
         Where that wait is interrupted, as by Ctrl-C, the calls go on until the process ends, which then cancels them.
         """
-        with self._moved:
-            self._shut = True
-            waiting = [future for future, *_ in self._pending]
-        if cancel_futures:
-            for future in waiting:
-                future.cancel()
-            self._withdraw(lambda _: True)
-        with self._moved:
-            self._moved.notify_all()
-        if wait:
-            try:
-                with self._moved:
-                    self._moved.wait_for(lambda: not self._beginning)
-                for thread in self._threads:
-                    thread.join()
-            except BaseException:
-                self._left = True
-                raise
+        self._submitted.shutdown(wait, cancel_futures=cancel_futures)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -284,276 +154,6 @@ class StarburstExecutor(Executor):
 
         return values()
 
-    def _withdraw(self, unwanted: Callable[[_Call], bool]) -> None:
-        """Have such calls withdrawn that were sent and have not begun, soon."""
-        with self._moved:
-            self._unwanted.append(unwanted)
-            self._moved.notify_all()
-        if self._driver is not None:
-            with self._driver.changed:
-                self._driver.changed.notify_all()
-
-    def _begin(self) -> Run:
-        """Begin the run, in the thread that came first; the others' calls wait, and fail as this does."""
-        try:
-            run = self._begun()
-        except BaseException as error:
-            with self._moved:
-                waiting, self._pending = self._pending, deque()
-                self._beginning = False
-                self._moved.notify_all()
-            for future, *_ in waiting:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(error)
-            raise
-        with self._moved:
-            self._run, self._beginning = run, False
-            self._moved.notify_all()
-        return run
-
-    def _begun(self) -> Run:
-        backend = open_backend(self._named)
-        options = self._options
-        check_files(options.files, shared=backend.shares_files)
-        fleet = self._fleet or Fleet.new(backend, options)
-        run_id = new_run_id()
-        # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
-        own = replace(options, return_exceptions=True, tolerate=Tolerance())
-        place, files = place_here(options.files, shared=backend.shares_files)
-        spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False, place=place)
-        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
-        self._feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files)
-        self._feed.waits = self._input_waits
-        run = Run(backend, spec, driver)
-        self._driver, self._slots = driver, fleet.slots
-        threads = [
-            threading.Thread(target=body, args=(run, driver), name=f"starburst-{body.__name__}-{run_id}", daemon=True)
-            for body in (self._send, self._resolve)
-        ]
-        try:
-            driver.start()
-            for thread in threads:
-                thread.start()
-                self._threads.append(thread)
-        except BaseException:  # as where the system allows no more threads
-            undo(fleet, self._feed)
-            raise
-        _live.add(self)
-        return run
-
-    def _input_waits(self, error: OSError | None) -> None:
-        """As long as there is somebody to send to."""
-        assert self._driver is not None
-        if error is not None and self._broken:
-            raise RunStopped(self._broken)
-        self._driver.input_waits(error)
-
-    def _expected(self) -> int:
-        """Chunks for which a worker starts before they are there: one, once."""
-        assert self._driver is not None
-        self._soon = self._soon and not self._driver.alive
-        return int(self._soon)
-
-    def _send(self, run: Run, driver: Driver) -> None:
-        """Pending calls in, chunks out."""
-        try:
-            while True:
-                self._say_withdrawn(driver)
-                with self._moved:
-                    self._moved.wait_for(lambda: self._pending or self._shut or self._broken or self._unwanted)
-                    if self._unwanted and not self._broken:
-                        continue
-                    if not self._pending or self._broken:
-                        break
-                with driver.changed:
-                    driver.changed.wait_for(lambda: self._room(driver) > 0 or self._in_vain(driver) or self._unwanted)
-                    room = self._room(driver)
-                    if self._in_vain(driver):
-                        break
-                if self._unwanted:
-                    continue
-                self._send_some(driver, max(1, min(room, _CHUNKS_AT_ONCE)))
-            if not self._in_vain(driver):
-                self._feed.end()
-                driver.input_ended(self._feed.fed)
-        except (RunCancelled, RunStopped):
-            driver.over_elsewhere()
-        except BaseException as error:
-            driver.input_failed(error)
-        self._feed.stop(driver.input_lost)
-        while True:
-            with self._moved:
-                self._moved.wait_for(lambda: self._unwanted or self._over)
-                if self._over:
-                    return
-            self._say_withdrawn(driver)
-
-    def _say_withdrawn(self, driver: Driver) -> None:
-        """Tell workers of what is unwanted, where that was sent and is not answered."""
-        with self._moved:
-            unwanted, self._unwanted = self._unwanted, []
-        if unwanted:
-            sent = list(self._sent.items())
-            new = {index for index, future in sent if any(is_unwanted(future) for is_unwanted in unwanted)}
-            self._withdrawn = new | (self._withdrawn & {index for index, _ in sent})
-            if new:
-                try:
-                    patiently(lambda: driver.withdraw(spans_of(sorted(self._withdrawn))), self._feed.waits)
-                except (StarburstError, OSError) as error:
-                    _log.warning("calls that nobody wants any more go on: %s", error)
-
-    def _in_vain(self, driver: Driver) -> bool:
-        """Whether nobody takes more calls."""
-        return bool(self._broken) or driver.state.over or driver.closed
-
-    def _room(self, driver: Driver) -> int:
-        """How many chunks may be sent ahead of those that are owed."""
-        return _AHEAD_CHUNKS * self._slots + 2 - len(driver.ledger.owed)
-
-    def _send_some(self, driver: Driver, chunks: int) -> None:
-        """Send calls that wait, in so many chunks at most, which cost one write and one batch of messages."""
-        for _ in range(chunks):
-            with self._moved:
-                count = calls_together(
-                    len(self._pending),
-                    slots=self._slots,
-                    answered=driver.ledger.answered,
-                    slot_seconds=driver.ledger.slot_seconds,
-                    worth_s=driver.backend.chunk_s * _WORTH,
-                )
-                count = min(count, self._options.chunk_size or count)
-                taken = deque(self._pending.popleft() for _ in range(min(count, len(self._pending))))
-                for _, function, *_ in taken:
-                    function.waiting -= 1
-                    if not function.waiting:
-                        self._unsent -= function.size
-            try:
-                while taken:
-                    future, function, args, kwargs = taken.popleft()
-                    if future.set_running_or_notify_cancel():
-                        self._send_one(future, function, (args, kwargs))
-            finally:
-                with self._moved:  # what cannot be sent any more is told so with all that wait
-                    self._pending.extendleft(reversed(taken))
-            self._feed.close_chunk()
-        self._feed.flush()
-
-    def _send_one(self, future: _Call, function: _Function, call: Any) -> None:
-        """A call that cannot be sent is its future's failure; that nothing can be sent is the run's."""
-        index = self._feed.fed
-        self._sent[index] = future
-        try:
-            packed = function.packed
-            if not function.key and packed is None:
-                packed = self._pack(function.fn, call)
-        except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
-            del self._sent[index]
-            future.set_exception(error)
-            return
-        if packed is not None:
-            function.key, function.packed = self._feed.function(packed), None
-        try:
-            self._feed.add(function.key, call)
-        except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, BadInput):
-                raise
-            del self._sent[index]
-            future.set_exception(error)
-
-    def _pack(self, fn: Callable[..., Any], first: Any, known: Pickled | None = None) -> PackedFunction:
-        options = self._options
-        known = known or pickled_function(fn, options.retry_on, options.initializer, options.initargs)
-        return pack_function(fn, style="call", retry_on=options.retry_on, samples=[first], known=known)
-
-    def _as_it_is(self, fn: Callable[..., Any], first: Any) -> _Function:
-        """A function in its present state, which is pickled if it is another one than at its last call."""
-        state, known = State.of(fn), self._functions.get(id(fn))
-        if known is not None and state is not None and known.state == state:
-            return known
-        if self._unsent > _UNSENT_BYTES:
-            return _Function(fn, None, b"", None)
-        options = self._options
-        pickled = pickled_function(fn, options.retry_on, options.initializer, options.initargs)
-        digest = pickled.digest()
-        if known is not None and known.digest == digest:
-            known.state = state
-            return known
-        known = _Function(fn, state, digest, self._pack(fn, first, pickled), pickled.nbytes)
-        with self._packing:
-            self._functions.pop(id(fn), None)
-            let_go(self._functions, _FUNCTIONS_BYTES - known.nbytes)
-            self._functions[id(fn)] = known
-        return known
-
-    def _resolve(self, run: Run, driver: Driver) -> None:
-        """Answers in, futures done."""
-        why = "its run ended"
-        try:
-            for index, value in run.answers():
-                future = self._sent.pop(index)
-                try:
-                    if isinstance(value, Failure) and value.kind is FailureKind.CANCELLED:
-                        future.withdrawn()
-                    elif isinstance(value, Failure):
-                        future.set_exception(exception_of(value, run.id))
-                    else:
-                        future.set_result(value)
-                except BaseException as error:  # it was set before, or a callback raised SystemExit: the others go on
-                    _log.error("run %s: the future of call %d: %s", run.id, index, named(error))
-                del future, value  # these may be the caller's alone, and this waits for the next ones
-        except BaseException as error:
-            why = driver.reason or str(error)
-        with self._moved:
-            self._over = True
-            self._moved.notify_all()
-            if self._sent or self._pending or not self._shut:
-                self._broken = f"the executor cannot go on: {why} (run {run.id})"
-                self._moved.notify_all()
-        if self._broken:
-            try:
-                if not driver.state.over:
-                    run.cancel()  # no more input comes, so it would not end; nobody waits for its answers any more
-            except Exception as error:
-                _log.warning("run %s is not cancelled: %s", run.id, error)
-            with driver.changed:
-                driver.changed.notify_all()
-            self._threads[0].join()  # the sender: after it, no call is on its way from pending to sent
-            for future in self._sent.values():
-                if not future.done():
-                    future.set_exception(BrokenExecutor(self._broken))
-            for future, *_ in self._pending:
-                if future.set_running_or_notify_cancel():
-                    future.set_exception(BrokenExecutor(self._broken))
-            self._sent.clear()
-            self._pending.clear()
-        try:
-            run.wait(CLOSE_S)
-        except Exception as error:
-            _log.warning("run %s was left as it is: %s", run.id, error)
-        if self._own_backend and self._fleet is None:
-            driver.backend.close()
-        _live.discard(self)
-
-
-def calls_together(pending: int, *, slots: int, answered: int, slot_seconds: float, worth_s: float) -> int:
-    """How many of the calls that wait go in one chunk: a fair share, or as many as are worth a message.
-
-    How long a call takes is guessed from those that were answered. Before there are any each goes alone: the answers of
-    a chunk come together, and nobody knows how soon.
-
-    >>> calls_together(100, slots=2, answered=0, slot_seconds=0.0, worth_s=0.05)
-    1
-    >>> calls_together(100, slots=2, answered=10, slot_seconds=0.02, worth_s=0.05)
-    25
-    >>> calls_together(100, slots=2, answered=10, slot_seconds=20.0, worth_s=0.05)
-    13
-    """
-    if not answered:
-        return 1
-    share = -(-pending // (4 * slots))
-    worth = int(worth_s * answered / slot_seconds) if slot_seconds > 0 else 0
-    return min(max(share, worth, 1), _MOST_CALLS)
-
 
 def _first(futures: deque[Future[Any]], until: float | None) -> Any:
     """The value of the first, which is kept by nobody then."""
@@ -564,22 +164,3 @@ def _first(futures: deque[Future[Any]], until: float | None) -> Any:
 
 def _call_each(fn: Callable[..., Any], group: Iterable[tuple[Any, ...]]) -> list[Any]:
     return [awaited(fn(*call)) for call in group]
-
-
-_live: WeakSet[StarburstExecutor] = WeakSet()
-
-
-os.register_at_fork(after_in_child=_live.clear)
-
-
-@at_exit
-def _shut_down_all() -> None:
-    """As the standard executors: the interpreter waits for what was submitted; once it is interrupted, for no more."""
-    with suppress(KeyboardInterrupt):
-        for executor in list(_live):
-            if not executor._left:
-                executor.shutdown()
-    for executor in list(_live):
-        if executor._driver is not None:
-            with suppress(StarburstError, OSError):
-                executor._driver.cancel()  # it ends its run while the process waits for its books to be closed

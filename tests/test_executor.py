@@ -503,6 +503,35 @@ def test_what_the_caller_lets_go_of_is_let_go_of(shared: Executor) -> None:
     assert next(values).code == 2
 
 
+def test_functions_go_with_their_caller_and_an_executor_nobody_holds_ends(backend: Backend) -> None:
+    """Closures and what they close over, objects whose methods were called; the last call is answered all the same."""
+
+    def gone(of: weakref.ref[Any]) -> bool:
+        gc.collect()
+        return of() is None
+
+    def closing(over: calls.Odd) -> Callable[[], int]:
+        return lambda: over.code
+
+    executor = StarburstExecutor(1, backend=backend)
+    replaced = [calls.Odd(3, "replaced")]
+    functions = [closing(calls.Odd(1, "closed over")), calls.Odd(2, "bound").__repr__, lambda: replaced[0].code]
+    held: list[weakref.ref[Any]] = [weakref.ref(functions[0]), weakref.ref(functions[1].__self__)]  # type: ignore[attr-defined]
+    held += [weakref.ref(replaced[0])]
+    assert [executor.submit(each).result(PATIENCE_S) for each in functions][::2] == [1, 3]
+    kept = functions.pop()
+    functions.clear()
+    replaced[0] = calls.Odd(4, "new")
+    for each in held:
+        until(partial(gone, each))
+    assert executor.submit(kept).result(PATIENCE_S) == 4
+    future, last = executor.submit(calls.after, 0.5, "answered"), weakref.ref(executor)
+    del executor
+    until(partial(gone, last))
+    assert future.result(PATIENCE_S) == "answered"
+    until(lambda: not [*backend.store.list("fleets/")])
+
+
 def test_nothing_can_be_submitted_after_shutdown(make: Make) -> None:
     """Whether it was ever used or not, and however often it is shut down."""
     for calls_before in (0, 1):
