@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
@@ -20,7 +20,8 @@ from tests.prefect_server import PrefectServer, started_server
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine, NoContainers, lacking, must_run, running_engine
 
-settings.register_profile("patient", deadline=None)  # a busy machine is no fault
+# a busy machine is no fault
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background may have it ignored
 

@@ -27,6 +27,7 @@ from starburst_common import (
     starburst_map,
 )
 from starburst_common.begin import begin
+from starburst_common.code import pack_function
 from starburst_common.errors import Exists
 from starburst_common.feed import Feed
 from starburst_common.fleet import Fleet
@@ -468,11 +469,12 @@ def test_what_a_flush_left_undone_the_next_one_does(bed: Bed, where: str, done: 
 
 def fed_twice(feed: Feed) -> None:
     """Two items, whose flush fails; then one more."""
-    feed.add("function", 1)
-    feed.add("function", 2)
+    function = feed.function(pack_function(add, style="one", retry_on=()))
+    feed.add(function, 1)
+    feed.add(function, 2)
     with pytest.raises(Unavailable):
         feed.flush()
-    feed.add("function", 3)
+    feed.add(function, 3)
     feed.flush()
     feed.end()
 
