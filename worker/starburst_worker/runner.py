@@ -32,6 +32,7 @@ _log = logging.getLogger("starburst.worker")
 
 _TICK_S = 0.05  #: between two looks at a slot that says nothing
 _DRAIN_S = 0.25  #: what a running item may still take when the worker must go
+_CUT = "the file it shares with its worker was cut"
 _CRASHES = 2  #: an item that ends its slot so often is answered with a failure
 _FALSE_STARTS = 3  #: a slot that ends before it is ready, so often, will never be
 _ENDING_S = 1.0  #: for a slot that was dismissed
@@ -370,7 +371,7 @@ class Runner:
         """Look after a slot that is at work."""
         now = time.monotonic()
         if slot.board.cut:
-            return self._kill(turn, slot, FailureKind.LOST, "the file it shares with its worker was cut")
+            return self._kill(turn, slot, FailureKind.LOST, _CUT)
         if slot.board.attempt != turn.watched[0]:
             turn.watched = (slot.board.attempt, now)
         if turn.first_at is None and slot.board.reached >= 0:
@@ -488,6 +489,8 @@ class Runner:
     def _died(self, turn: Turn, slot: Slot) -> Ended:
         current, ready = slot.board.current, slot.ready
         code = slot.close()
+        if slot.board.cut and turn.killed is None:  # it ended by that before we saw it
+            turn.killed, turn.killed_why = FailureKind.LOST, _CUT
         self.slot = None
         turn.splittable = False
         if self._draining():
@@ -499,7 +502,7 @@ class Runner:
                     message = f"the slot process cannot start: exit code {code}; the worker's log says why"
                     self._fail(turn, index=index, kind="lost", error="WorkerLost", message=message)
             return Ended.DIED
-        if current < 0 and slot.board.reached < 0:
+        if current < 0 and slot.board.reached < 0 and not slot.board.cut:
             return self._died_loading(turn, slot, code)
         where = turn.part_of(current)
         if current < 0 or where is None or not any(s.lo <= current < s.hi for s in where.open()):
