@@ -50,7 +50,7 @@ def alike(text: str) -> str:
     text = re.sub(r'"worker": "[^"]*"', "<worker>", text)
     text = re.sub(r"(run|fleet)-\d{8}-\d{6}-[0-9a-f]{8}", "<id>", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:.+]+Z?", "<time>", text)
-    text = re.sub(r"\d+(?= items/s)", "<n>", text)
+    text = re.sub(r"[\d.]+ items/\w+", "<speed>", text)
     return re.sub(r"\bjust now\b|\$?\b\d+(\.\d+( s\b)?| s\b)( ago\b)?", "<n>", text)
 
 
