@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import cloudpickle
 
 from starburst_common.preferred import Script
-from starburst_common.setup import Spaces
+from starburst_common.setup import Spaces, in_module
 
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
 #: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.
@@ -77,19 +77,12 @@ def by_reference(obj: Any, name: str | None = None) -> bool:
     module, name = getattr(obj, "__module__", None), name or getattr(obj, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module in MAINS:
         return False
-    return not _sent_by_value(module) and _found(module, name) is obj
+    return not _sent_by_value(module) and in_module(module, name) is obj
 
 
 def _sent_by_value(module: str) -> bool:
     by_value = cloudpickle.list_registry_pickle_by_value()
     return bool(by_value) and any(module == name or module.startswith(f"{name}.") for name in by_value)
-
-
-def _found(module: str, name: str) -> Any:
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -176,7 +169,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(made, str):
             if (module := getattr(obj, "__module__", None)) not in MAINS:
                 return made
-            if _known(obj) or _found(module, made) is obj:
+            if _known(obj) or in_module(module, made) is obj:
                 return _made, (_token(obj), copyreg.__newobj__, (kind,)), obj.__getstate__()  # type: ignore[attr-defined]
             raise PicklingError(f"{made!r} of {module} is sent as a name, which workers do not have")
         if not _is_empty(made):
@@ -195,8 +188,8 @@ def _names_in_main(text: str, obj: Any) -> bool:
     """Whether a text, such as `__main__:double`, tells only where this program has the object."""
     main, _, name = text.partition(":")
     if main in MAINS and name:
-        return _found(main, name) is not None
-    return any(text.startswith(f"{each}.") and _found(each, text[len(each) + 1 :]) is obj for each in MAINS)
+        return in_module(main, name) is not None
+    return any(text.startswith(f"{each}.") and in_module(each, text[len(each) + 1 :]) is obj for each in MAINS)
 
 
 def _is_empty(made: tuple[Any, ...]) -> bool:
@@ -580,7 +573,9 @@ def _reduce_cached(pickler: Pickler, cached: Any) -> Any:
         return name
     module = getattr(cached, "__module__", None)
     ours = module in MAINS or _sent_by_value(module or "")
-    if name and module and not ours and getattr(_found(module, name), "__func__", None) is cached:  # of a class method
+    if (
+        name and module and not ours and getattr(in_module(module, name), "__func__", None) is cached
+    ):  # of a class method
         return _fetched, (module, f"{name}.__func__")
     function, parameters = cached.__wrapped__, cached.cache_parameters()
     own = {key: value for key, value in vars(cached).items() if key != "__wrapped__"}

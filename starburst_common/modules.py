@@ -24,12 +24,12 @@ from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 from starburst_common.bundle import Bundle, File, Module, Piece, Stamp, bundle_of, module_at
+from starburst_common.byvalue import MAINS
 from starburst_common.model import Buffer
 from starburst_common.phrases import our_log
 
 _log = our_log()
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
-_SCRIPTS = frozenset({"__main__", "__mp_main__"})  #: go by value
 _SUFFIXES = sorted([*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES], key=len, reverse=True)
 _ENDINGS = tuple(_SUFFIXES)
 _INIT = "__init__"
@@ -184,7 +184,7 @@ def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
 
     `below` are its modules that are imported: some lie elsewhere, as a build that is linked to leaves them.
     """
-    if name in _OURS or name in _SCRIPTS:
+    if name in _OURS or name in MAINS:  # these go by value
         return []
     module = sys.modules.get(name)
     origin, folders = _origin(name, module)

@@ -164,7 +164,12 @@ def _is_modules(space: dict[str, Any]) -> bool:
 
 
 def _is_imported(kind: type) -> bool:
-    found: Any = sys.modules.get(kind.__module__)
-    for part in kind.__qualname__.split("."):
+    return in_module(kind.__module__, kind.__qualname__) is kind
+
+
+def in_module(module: str, name: str) -> Any:
+    """What a module that is loaded has under a dotted name; None for nothing."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
         found = getattr(found, part, None)
-    return found is kind
+    return found

@@ -357,7 +357,7 @@ class Submitted:
         try:
             packed = function.packed
             if not function.key and packed is None:
-                packed = self._pack(function.fn, call)
+                packed = self._pack(function.fn, call, self._pickled(function.fn))
         except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
             del self._sent[index]
             future.set_exception(error)
@@ -372,10 +372,12 @@ class Submitted:
             del self._sent[index]
             future.set_exception(error)
 
-    def _pack(self, fn: Callable[..., Any], first: Any, known: Pickled | None = None) -> PackedFunction:
+    def _pickled(self, fn: Callable[..., Any]) -> Pickled:
         options = self._options
-        known = known or pickled_function(fn, options.retry_on, options.initializer, options.initargs)
-        return pack_function(fn, style="call", retry_on=options.retry_on, samples=[first], known=known)
+        return pickled_function(fn, options.retry_on, options.initializer, options.initargs)
+
+    def _pack(self, fn: Callable[..., Any], first: Any, pickled: Pickled) -> PackedFunction:
+        return pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[first], known=pickled)
 
     def _as_it_is(self, fn: Callable[..., Any], first: Any) -> _Function:
         """A function in its present state, which is pickled if it is another one than at its last call."""
@@ -385,8 +387,7 @@ class Submitted:
             return known
         if self._unsent > _UNSENT_BYTES:
             return _Function(fn, None, b"", None)
-        options = self._options
-        pickled = pickled_function(fn, options.retry_on, options.initializer, options.initargs)
+        pickled = self._pickled(fn)
         digest = pickled.digest()
         if known is not None and known.digest == digest:
             known.state, known.used = state, time.monotonic()
@@ -426,10 +427,9 @@ class Submitted:
             why = driver.reason or str(error)
         with self._moved:
             self._over = True
-            self._moved.notify_all()
             if self._sent or self._pending or not self._shut:
                 self._broken = f"the executor cannot go on: {why} (run {run.id})"
-                self._moved.notify_all()
+            self._moved.notify_all()
         if self._broken:
             try:
                 if not driver.state.over:
