@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from benchmarks.scenario import Case, Column, Record, Scenario, Spread, Target
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.local import local_backend
 from starburst_common.model import RunId
 from starburst_common.names import RunNames
 from starburst_common.options import Options
-from starburst_common.spec import Spec
+from starburst_common.runs.spec import Spec
 from starburst_common.wire import document, read_document, seal, unseal
 
 KEPT = 2_000

@@ -22,7 +22,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from starburst_common import Run, list_runs, starburst_map
-from starburst_common.estimate import estimate_of
+from starburst_common.money.estimate import estimate_of
 
 CONFIGURATIONS = [
     {"n_estimators": trees, "max_depth": depth, "max_features": features}

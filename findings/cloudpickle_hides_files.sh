@@ -4,7 +4,7 @@
 # Happens: cloudpickle 3.1.3 writes "<dynamic-code>" for every file's name, so a traceback shows no line of source, and a
 #   debugger finds none. Its changelog gives pickles that do not depend on where a notebook's cell was kept as the reason.
 # Seen: cloudpickle 3.1.3, Python 3.11 to 3.13, Linux, 2026-11-29.
-# Therefore: `starburst_common/byvalue.py`, which puts the file's name back.
+# Therefore: `starburst_common/pickling/byvalue.py`, which puts the file's name back.
 set -eu
 release=${1:-3.1.3}
 folder=$(mktemp -d)

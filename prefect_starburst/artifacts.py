@@ -20,7 +20,7 @@ from prefect_starburst.internals import before_events_end, client_settings, tls
 from starburst_common import Failure, Run, RunState, RunStatus
 from starburst_common.phrases import code, markdown, our_log
 from starburst_common.progress import rate_and_eta
-from starburst_common.report import duration, elapsed_s
+from starburst_common.runs.report import duration, elapsed_s
 
 _log = our_log("prefect.task_runner.starburst")
 

@@ -29,15 +29,15 @@ from prefect_starburst.internals import hash_objects
 from prefect_starburst.runner import StarburstTaskRunner
 from prefect_starburst.worker import ENVIRONMENT
 from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
-from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
-from starburst_common.byvalue import MAINS
 from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.options import Options
 from starburst_common.phrases import code
+from starburst_common.pickling.byvalue import MAINS
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
-from starburst_common.replay import stored_items
+from starburst_common.runs.answers import exception_of
+from starburst_common.runs.replay import stored_items
 
 #: Tags of a run that say for which task run it was started, and which burst of the flow run it is or goes on with.
 TASK_RUN, CALL = "prefect-task-run", "prefect-call"

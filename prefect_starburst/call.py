@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prefect_starburst import logs
 from starburst_common.errors import UnpicklableResult
-from starburst_common.raised import named, packed, printed
-from starburst_common.within import explain
+from starburst_common.pickling.raised import named, packed, printed
+from starburst_common.pickling.within import explain
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
@@ -56,7 +56,7 @@ class Reply:
     @property
     def exception(self) -> Exception:
         """The error, with its traceback."""
-        from starburst_common.answers import with_traceback
+        from starburst_common.runs.answers import with_traceback
 
         assert self.error is not None, "there is one"
         try:

@@ -21,9 +21,9 @@ from prefect_starburst import logs
 from prefect_starburst.call import RemoteCall
 from prefect_starburst.facts import FlowFacts
 from prefect_starburst.internals import hash_objects, should_log_prints
-from starburst_common.byvalue import dumps
-from starburst_common.setup import names_of
-from starburst_common.state import State
+from starburst_common.pickling.byvalue import dumps
+from starburst_common.pickling.setup import names_of
+from starburst_common.pickling.state import State
 
 #: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
 LARGEST_FLOW_PARAMETER = 64 * 1024

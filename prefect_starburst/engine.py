@@ -31,9 +31,9 @@ from prefect_starburst.events import MOST_BYTES, MOST_EVENTS, Events
 from prefect_starburst.facts import CallContext
 from prefect_starburst.internals import run_coro_as_sync, run_task_async, should_log_prints, task_run_logger
 from prefect_starburst.loop import EngineLoop
-from starburst_common.answers import with_traceback
 from starburst_common.errors import BadInput, ItemFailed, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
-from starburst_common.raised import named
+from starburst_common.pickling.raised import named
+from starburst_common.runs.answers import with_traceback
 
 R = TypeVar("R")
 

@@ -18,8 +18,8 @@ from starburst_common import Failure, Run, list_runs
 from starburst_common.errors import StarburstError
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
-from starburst_common.replay import stored_items
-from starburst_common.sign import Watch
+from starburst_common.runs.replay import stored_items
+from starburst_common.runs.sign import Watch
 
 _log = our_log("prefect.task_runner.starburst")
 

@@ -19,7 +19,7 @@ from prefect_starburst.loop import EngineLoop
 from prefect_starburst.shared import Common, Sharing
 from starburst_common.phrases import code
 from starburst_common.ports import Backend
-from starburst_common.run import Run
+from starburst_common.runs.run import Run
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from prefect_starburst.call import RemoteCall
 from prefect_starburst.internals import BaseAnnotation, hash_objects, isiterable, unmapped
-from starburst_common.byvalue import dumps
-from starburst_common.modules import imported, names_in
+from starburst_common.code.modules import imported, names_in
+from starburst_common.pickling.byvalue import dumps
 
 #: A parameter whose pickle is larger is stored once for all calls that have it.
 LARGE = 64 * 1024

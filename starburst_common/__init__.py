@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from starburst_common.cluster import Cluster, starburst_map
+    from starburst_common.code.shared import Shared, share
     from starburst_common.errors import (
         BadInput,
         CannotBuild,
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
     from starburst_common.executor import StarburstExecutor
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.options import Resources
-    from starburst_common.run import Run, attach, list_runs
-    from starburst_common.shared import Shared, share
-    from starburst_common.within import item_seed
+    from starburst_common.pickling.within import item_seed
+    from starburst_common.runs.run import Run, attach, list_runs
 
 _HOMES = {
     "cluster": ("Cluster", "starburst_map"),
@@ -61,9 +61,9 @@ _HOMES = {
     "executor": ("StarburstExecutor",),
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "options": ("Resources",),
-    "run": ("Run", "attach", "list_runs"),
-    "shared": ("Shared", "share"),
-    "within": ("item_seed",),
+    "runs.run": ("Run", "attach", "list_runs"),
+    "code.shared": ("Shared", "share"),
+    "pickling.within": ("item_seed",),
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -14,24 +14,24 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from starburst_common.backends import open_backend
-from starburst_common.begin import begin, undo
-from starburst_common.code import pack_function
-from starburst_common.drive import Driver
+from starburst_common.code.pack import pack_function
+from starburst_common.code.place import check_files, place_here
 from starburst_common.errors import BadInput, Denied, RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.executor import StarburstExecutor
-from starburst_common.feed import Feed, chunk_items, growing_chunk_items
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import FleetId, RunState
 from starburst_common.names import new_run_id
 from starburst_common.options import OPTIONS, Options, refuse_unknown
-from starburst_common.patience import at_exit, bounded, patiently
 from starburst_common.phrases import our_log
-from starburst_common.place import check_files, place_here
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
-from starburst_common.prune import prune_now_and_then
-from starburst_common.run import CLOSE_S, Run
-from starburst_common.spec import Spec
+from starburst_common.runs.begin import begin, undo
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
+from starburst_common.runs.patience import at_exit, bounded, patiently
+from starburst_common.runs.prune import prune_now_and_then
+from starburst_common.runs.run import CLOSE_S, Run
+from starburst_common.runs.spec import Spec
 from starburst_common.steps import steps_shown
 
 _log = our_log()

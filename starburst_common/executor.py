@@ -12,12 +12,12 @@ from typing import Any
 from weakref import finalize
 
 from starburst_common.errors import BadInput
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.options import OPTIONS, Options, refuse_unknown
+from starburst_common.pickling.within import awaited
 from starburst_common.ports import Backend
-from starburst_common.run import Run
+from starburst_common.runs.run import Run
 from starburst_common.submitted import Submitted
-from starburst_common.within import awaited
 
 #: What is asked of a map as a whole. An executor's answers are futures, one a call.
 OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")

@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 from starburst_common.model import RunStatus
 from starburst_common.phrases import one_line
-from starburst_common.run import Run
+from starburst_common.runs.run import Run
 
 _BAR_S, _LINE_S = 0.2, 5.0
 _NAME = 28  # characters of a label before the bar: those of an id

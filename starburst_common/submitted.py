@@ -13,25 +13,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet, ref
 
-from starburst_common.answers import exception_of
 from starburst_common.backends import open_backend
-from starburst_common.begin import begin, undo
-from starburst_common.code import PackedFunction, Pickled, pack_function, pickled_function
-from starburst_common.drive import Driver
+from starburst_common.code.pack import PackedFunction, Pickled, pack_function, pickled_function
+from starburst_common.code.place import check_files, place_here
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.latest import let_go
 from starburst_common.model import Failure, FailureKind, spans_of
 from starburst_common.names import new_run_id
 from starburst_common.options import Options, Tolerance
-from starburst_common.patience import at_exit, patiently
 from starburst_common.phrases import our_log
-from starburst_common.place import check_files, place_here
+from starburst_common.pickling.raised import named
+from starburst_common.pickling.state import State
 from starburst_common.ports import Backend
-from starburst_common.raised import named
-from starburst_common.run import CLOSE_S, Run
-from starburst_common.spec import Spec
-from starburst_common.state import State
+from starburst_common.runs.answers import exception_of
+from starburst_common.runs.begin import begin, undo
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.patience import at_exit, patiently
+from starburst_common.runs.run import CLOSE_S, Run
+from starburst_common.runs.spec import Spec
 
 _log = our_log()
 

@@ -377,7 +377,7 @@ class FrameWriter:
         except Exception:
             data = b"__main__"
         if b"_main__" in data:  # or in `__mp_main__`
-            from starburst_common import byvalue
+            from starburst_common.pickling import byvalue
 
             buffers.clear()
             imports = set()

@@ -17,8 +17,9 @@ import typer
 
 from prefect_starburst.settings import RunnerSettings
 from starburst_common import __all__ as exported
-from starburst_common import bundle, config, errors
+from starburst_common import config, errors
 from starburst_common.cli.app import EXIT_CODES, app
+from starburst_common.code import bundle
 from starburst_common.config import ImageSettings, Settings
 from starburst_common.model import FailureKind
 from starburst_common.options import Options

@@ -25,11 +25,11 @@ import numpy as np
 import pytest
 
 from starburst_common import BadInput, ItemTimeout
-from starburst_common.bundle import Bundle, tell_unfit
-from starburst_common.code import PackedFunction, pack_function
-from starburst_common.feed import Feed
+from starburst_common.code.bundle import Bundle, tell_unfit
+from starburst_common.code.pack import PackedFunction, pack_function
 from starburst_common.local import local_backend
 from starburst_common.model import FleetId, RunId
+from starburst_common.runs.feed import Feed
 from starburst_worker.slot import failure_of, load_function
 
 #: A project as people have them: every way to import that there is.
@@ -198,7 +198,7 @@ def test_installed_packages_stay_where_they_are(function: Callable[..., Any]) ->
 
 def test_starburst_itself_stays(tmp_path: Path) -> None:
     """Workers have it, also where it is installed from a checkout."""
-    from starburst_common.feed import chunk_items
+    from starburst_common.runs.feed import chunk_items
 
     assert pack(chunk_items).bundle is None
 
@@ -329,7 +329,7 @@ def test_functions_of_main_travel_by_value(tmp_path: Path) -> None:
             "helpers.py": "def fee():\n    return 1\n",
             "script.py": (
                 "import sys\nfrom pathlib import Path\nimport helpers\n"
-                "from starburst_common.code import pack_function\n"
+                "from starburst_common.code.pack import pack_function\n"
                 "BASE = 40\n"
                 "class Point:\n    def __init__(self, x):\n        self.x = x\n"
                 "    def __repr__(self):\n        return f'Point({self.x})'\n"
@@ -399,7 +399,7 @@ def test_code_keeps_its_names_in_a_python_that_is_strict_with_bytes() -> None:
     """Also within a function, and where no file has that name; `-bb` makes a comparison of text with bytes an error."""
     program = """
 import os, pickle
-from starburst_common.byvalue import dumps
+from starburst_common.pickling.byvalue import dumps
 
 file = os.fsdecode(b"/nowhere/caf\\xe9.py")
 code = compile("def outer(n):\\n    return lambda x: ('<dynamic-code>', n / x)", file, "exec")
@@ -708,7 +708,7 @@ import json, site, sys
 site.addsitedir(sys.argv[1])  # what starburst itself needs
 sys.path.insert(0, sys.argv[2])
 import {module}
-from starburst_common.code import pack_function
+from starburst_common.code.pack import pack_function
 import zipfile, io
 packed = pack_function({module}.f, style="one", retry_on=(Exception,))
 print(json.dumps([zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).namelist(), {finder} in repr(sys.meta_path)]))

@@ -25,8 +25,8 @@ from starburst_common.cli.app import app
 from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
 from starburst_common.options import Options
+from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.site import Site
-from starburst_common.stored import create_outcome, find_outcome
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places

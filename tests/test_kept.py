@@ -19,15 +19,15 @@ from starburst_common import RunState, RunStopped, attach, list_runs, starburst_
 from starburst_common.cli.which import find_run
 from starburst_common.config import settings
 from starburst_common.errors import BadInput, NotFound, Refused
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.local import local_backend
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
-from starburst_common.prune import prune
-from starburst_common.run import run_ids
-from starburst_common.spec import Spec
+from starburst_common.runs.prune import prune
+from starburst_common.runs.run import run_ids
+from starburst_common.runs.spec import Spec
 from starburst_common.wire import document, seal
 
 DAY_S = 86400.0
@@ -240,7 +240,7 @@ class Counting:
 
 def test_the_newest_runs_are_read_and_no_others(backend: Backend) -> None:
     """What a listing of two costs does not depend on how many are kept; nothing is listed but the runs' names."""
-    from starburst_common.run import read_runs, run_ids
+    from starburst_common.runs.run import read_runs, run_ids
 
     old = ended(backend)
     for number in range(50):

@@ -10,10 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from starburst_common import WorkerLost, starburst_map
-from starburst_common.answers import answers
-from starburst_common.drive import Driver
-from starburst_common.fleet import Fleet
-from starburst_common.ledger import Ledger
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import (
     Batch,
     Chunk,
@@ -31,7 +28,10 @@ from starburst_common.model import (
 from starburst_common.names import RunNames, work_queue
 from starburst_common.options import Options, Tolerance
 from starburst_common.ports import Backend
-from starburst_common.reconcile import Policy
+from starburst_common.runs.answers import answers
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.reconcile import Policy
+from starburst_common.runs.tally import Ledger
 from starburst_common.wire import FrameWriter, outcome_bytes, read_outcome, summary_fields
 from starburst_worker.duty import Duty
 from starburst_worker.settle import LeasedChunk, Part, Settler

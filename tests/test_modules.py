@@ -73,7 +73,7 @@ root, out = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path[:0] = [str(root / each) for each in
                 ("app", "own", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged")]
 import uses_std
-from starburst_common.code import pack_function
+from starburst_common.code.pack import pack_function
 
 def loaded(name, file, folders=None):
     spec = importlib.util.spec_from_file_location(name, str(root / file), submodule_search_locations=folders)

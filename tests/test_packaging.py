@@ -35,8 +35,8 @@ with Cluster(workers=2) as cluster:
     reveal_type(cluster)  # starburst_common.cluster.Cluster
     run: Run = cluster.start(double, range(3))
     future: Future[int] = cluster.submit(double, 1)
-reveal_type(attach(run.id))  # starburst_common.run.Run
-reveal_type(list_runs())  # list[starburst_common.run.Run]
+reveal_type(attach(run.id))  # starburst_common.runs.run.Run
+reveal_type(list_runs())  # list[starburst_common.runs.run.Run]
 reveal_type(run.status().state)  # starburst_common.model.RunState
 reveal_type(StarburstExecutor(max_workers=2).run_id)  # str | None
 """

@@ -15,7 +15,7 @@ import pytest
 from prefect.tasks import Task
 
 from prefect_starburst.calls import Calls
-from starburst_common.byvalue import dumps
+from starburst_common.pickling.byvalue import dumps
 from tests.prefect_server import PATIENCE_S, PrefectServer
 
 SCRIPT = """

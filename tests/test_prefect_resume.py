@@ -25,7 +25,7 @@ from prefect_starburst.facts import CallContext
 from prefect_starburst.former import Former
 from starburst_common import RunState, StarburstExecutor, attach, list_runs
 from starburst_common.backends import open_backend
-from starburst_common.replay import stored_items
+from starburst_common.runs.replay import stored_items
 from tests.leftovers import supervisors_in
 from tests.prefect_bed import home
 from tests.prefect_server import PATIENCE_S, until

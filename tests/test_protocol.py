@@ -20,12 +20,10 @@ from typing import Any
 import pytest
 from obstore.store import MemoryStore
 
-from starburst_common.answers import answers
-from starburst_common.begin import begin
-from starburst_common.code import pack_function
-from starburst_common.drive import Driver
+from starburst_common.aws.objects import Objects
+from starburst_common.code.pack import pack_function
 from starburst_common.errors import NotFound, RunCancelled, RunStopped
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.local.queue import LocalQueue
 from starburst_common.model import (
     Batch,
@@ -40,11 +38,13 @@ from starburst_common.model import (
     WorkerState,
 )
 from starburst_common.names import RunNames, new_run_id
-from starburst_common.objects import Objects
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Wait, WorkerSpec
-from starburst_common.run import Run, recovered
-from starburst_common.spec import Spec, begin_leg, find_leg, read_end
+from starburst_common.runs.answers import answers
+from starburst_common.runs.begin import begin
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.run import Run, recovered
+from starburst_common.runs.spec import Spec, begin_leg, find_leg, read_end
 from starburst_common.wire import FrameWriter
 from starburst_worker.duty import Duty
 from starburst_worker.runner import Ended, Runner, Settle, Turn

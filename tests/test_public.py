@@ -14,8 +14,8 @@ import pytest
 
 import starburst_common
 from starburst_common import errors
-from starburst_common.answers import RemoteTraceback, exception_of
 from starburst_common.model import Failure, FailureKind
+from starburst_common.runs.answers import RemoteTraceback, exception_of
 
 HEAVY = ("prefect", "airflow", "docker", "boto3", "botocore", "numpy", "pandas", "pyarrow", "rich", "typer")
 

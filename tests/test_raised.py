@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from starburst_common import BadInput, Cluster, RunState, StarburstExecutor, list_runs, starburst_map
-from starburst_common.answers import RemoteTraceback
 from starburst_common.cli.lines import json_text
 from starburst_common.errors import UnpicklableResult
 from starburst_common.ports import Backend
+from starburst_common.runs.answers import RemoteTraceback
 from tests import raised_types
 from tests.raised_types import EXCEPTIONS, OF_LIBRARIES
 

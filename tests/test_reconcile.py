@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.options import Tolerance
 from starburst_common.ports import Depth
-from starburst_common.reconcile import (
+from starburst_common.runs.reconcile import (
     Action,
     Barren,
     Finish,

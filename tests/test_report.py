@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from starburst_common import Cluster, Resources, attach
-from starburst_common.estimate import estimate_of
-from starburst_common.ledger import Settled
 from starburst_common.local import local_backend
 from starburst_common.model import Failure, FailureKind, RunId, RunState, RunStatus, Span
-from starburst_common.report import report_page
+from starburst_common.money.estimate import estimate_of
+from starburst_common.runs.report import report_page
+from starburst_common.runs.tally import Settled
 from tests.calls import add
 
 EVIL = """<script>alert("no")</script> & it's </script>"""

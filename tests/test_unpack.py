@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from starburst_common import bundle as bundles
-from starburst_common.bundle import File, Module, Stamp, bundle_of
-from starburst_common.code import pack_function
+from starburst_common.code import bundle as bundles
+from starburst_common.code.bundle import File, Module, Stamp, bundle_of
+from starburst_common.code.pack import pack_function
+from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import BadInput, Refused
 from starburst_common.local import local_backend
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
-from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import deflated, inflated, seal
 from tests import calls
 

@@ -23,10 +23,10 @@ from hypothesis.extra import numpy as npst
 
 from starburst_common import wire
 from starburst_common.errors import Refused, UnknownVersion
-from starburst_common.ledger import Ledger
 from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, RunId, Span, without
 from starburst_common.names import RunNames
-from starburst_common.spec import Spec, read_end
+from starburst_common.runs.spec import Spec, read_end
+from starburst_common.runs.tally import Ledger
 from starburst_common.wire import (
     Frame,
     Frames,

@@ -27,8 +27,8 @@ from botocore.exceptions import (
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
+from starburst_common.aws.objects import EXPIRED
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
-from starburst_common.objects import EXPIRED
 from starburst_common.phrases import oddity, told
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from obstore.store import S3Store
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
-from starburst_common.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def failures(
     from starburst_common.cli.show import add_row, columns, in_a_line, print_table, say
     from starburst_common.cli.which import find_run
     from starburst_common.phrases import visible_lines
-    from starburst_common.replay import stored_items
+    from starburst_common.runs.replay import stored_items
 
     found = find_run(run, backend)
     failed = found.failures()

@@ -185,15 +185,15 @@ def _size(size_bytes: int) -> str:
 
 
 def _usd(image: StoredImage) -> str:
-    from starburst_common.estimate import usd_text
     from starburst_common.image.keep import usd_per_month
+    from starburst_common.money.estimate import usd_text
 
     return usd_text(usd_per_month(image.size_bytes))
 
 
 def _total(images: Sequence[StoredImage]) -> str:
-    from starburst_common.estimate import usd_text
     from starburst_common.image.keep import usd_per_month
+    from starburst_common.money.estimate import usd_text
 
     total = sum(image.size_bytes for image in images)
     plural = "s" * (len(images) != 1)

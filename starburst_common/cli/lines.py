@@ -25,7 +25,7 @@ from starburst_common.model import Failure, FailureKind
 from starburst_common.phrases import json_escaped
 
 if TYPE_CHECKING:
-    from starburst_common.run import Run
+    from starburst_common.runs.run import Run
 
 
 def plain(value: Any) -> Any:

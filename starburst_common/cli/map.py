@@ -18,7 +18,7 @@ from starburst_common.errors import BadInput, RunCancelled, RunStopped
 
 if TYPE_CHECKING:
     from starburst_common.cli.lines import Answers
-    from starburst_common.run import Run
+    from starburst_common.runs.run import Run
 
 _LAUNCH_S = 30.0
 

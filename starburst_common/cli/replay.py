@@ -13,7 +13,7 @@ from starburst_common.cli.words import BackendWord, Json, RunWord
 from starburst_common.phrases import one_line, visible_lines
 
 if TYPE_CHECKING:
-    from starburst_common.replay import Call
+    from starburst_common.runs.replay import Call
 
 
 def replay(
@@ -40,8 +40,8 @@ def replay(
     from starburst_common.cli.function import look_here
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.which import find_run
-    from starburst_common.preferred import stand_in
-    from starburst_common.replay import stored_call
+    from starburst_common.pickling.preferred import stand_in
+    from starburst_common.runs.replay import stored_call
 
     stand_in()
     look_here()
@@ -69,7 +69,7 @@ def replay(
 
 def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
     """The exception as JSON, after it was shown: in the debugger, or as a traceback of the user's frames."""
-    from starburst_common.raised import printed
+    from starburst_common.pickling.raised import printed
 
     at = error.__traceback__
     while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in ("starburst_common", "bdb"):
@@ -86,7 +86,7 @@ def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
 def _debug(call: Call) -> Any:
     import pdb  # noqa: T100 - what was asked for
 
-    from starburst_common.within import awaited
+    from starburst_common.pickling.within import awaited
 
     class Debugger(pdb.Pdb):
         left = False

@@ -40,10 +40,10 @@ def runs(
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import ago, colour, painted, run_fields, say, simple_table, state_words, width_of
-    from starburst_common.estimate import usd_text
     from starburst_common.model import RunState
-    from starburst_common.report import duration, elapsed_s
-    from starburst_common.run import read_runs, run_ids
+    from starburst_common.money.estimate import usd_text
+    from starburst_common.runs.report import duration, elapsed_s
+    from starburst_common.runs.run import read_runs, run_ids
 
     wanted, opened = narrowed_word("", label, tag, state, since), open_backend(backend)
     ids = run_ids(opened)
@@ -128,7 +128,7 @@ def prune_expired(backend: BackendWord = "auto", json: Json = False) -> None:
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
     from starburst_common.phrases import visible
-    from starburst_common.prune import prune
+    from starburst_common.runs.prune import prune
 
     removed = prune(open_backend(backend))
     if json:

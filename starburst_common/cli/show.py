@@ -15,8 +15,8 @@ from unicodedata import combining, east_asian_width
 from starburst_common.errors import Refused
 from starburst_common.model import Failure, RunState, RunStatus
 from starburst_common.phrases import one_line, visible
-from starburst_common.report import duration, elapsed_s
-from starburst_common.run import Run
+from starburst_common.runs.report import duration, elapsed_s
+from starburst_common.runs.run import Run
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,7 +15,7 @@ _LABEL = 120  # characters of one
 
 if TYPE_CHECKING:
     from starburst_common.model import RunStatus
-    from starburst_common.run import Run
+    from starburst_common.runs.run import Run
 
 
 def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> None:
@@ -44,7 +44,7 @@ def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False,
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import exit_code, run_fields, summary
     from starburst_common.cli.which import find_run
-    from starburst_common.run import attach
+    from starburst_common.runs.run import attach
 
     found = find_run(run, backend)
     if not found.status().state.over:
@@ -116,7 +116,7 @@ def _show(run: Run, now: RunStatus) -> None:
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
     from starburst_common.phrases import one_line
     from starburst_common.progress import per_s
-    from starburst_common.report import duration, elapsed_s
+    from starburst_common.runs.report import duration, elapsed_s
 
     elapsed = elapsed_s(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"

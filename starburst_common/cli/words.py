@@ -17,14 +17,14 @@ import typer
 from starburst_common.errors import BadInput
 
 if TYPE_CHECKING:
-    from starburst_common.run import Run
+    from starburst_common.runs.run import Run
 
 
 def _complete_run(incomplete: str) -> list[tuple[str, str]]:
     """Ids of kept runs, newest first, each with what it is."""
     from starburst_common.errors import StarburstError
     from starburst_common.phrases import one_line
-    from starburst_common.run import list_runs
+    from starburst_common.runs.run import list_runs
 
     try:
         known = [(str(run.id), one_line(run.label or run.function, 60)) for run in list_runs()]

@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 
-from starburst_common.clock import FolderClock
 from starburst_common.errors import Exists, NoSpace, NotFound, Refused, Unavailable
+from starburst_common.local.clock import FolderClock
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 from starburst_common.trust import owner_only

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from starburst_common import starburst_map
 from starburst_common.ports import Backend
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.calls import add
 from tests.places import open_place
 

@@ -11,7 +11,7 @@ import pytest
 
 from starburst_common import BadInput, Cluster, RunCancelled, RunState, attach
 from starburst_common.names import RunNames
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.faults.conftest import Bed, on_both
 
 ATTACH = """
@@ -78,7 +78,7 @@ import os, sys
 from pathlib import Path
 from starburst_common import Cluster
 from starburst_common.names import RunNames
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.faults.test_again import gated
 from tests.places import open_place
 backend = open_place(sys.argv[1])

@@ -20,7 +20,7 @@ import pytest
 
 from starburst_common import BadInput, Cluster, ItemFailed, ItemTimeout, StarburstExecutor, item_seed, starburst_map
 from starburst_common.errors import EnvironmentMismatch
-from starburst_common.replay import stored_call
+from starburst_common.runs.replay import stored_call
 from tests.faults.conftest import Bed, LocalBed, on_both
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ from starburst_common import InputLost, NotFound, Run, RunState, attach
 from starburst_common.model import RunId, WorkerPhase, WorkerState
 from starburst_common.names import RUNS
 from starburst_common.ports import Backend
-from starburst_common.prune import prune
-from starburst_common.sign import unfed
+from starburst_common.runs.prune import prune
+from starburst_common.runs.sign import unfed
 from tests.faults.conftest import AwsBed, Bed, LocalBed
 from tests.faults.dying import IDLE_S, MONTH_S, N, mapped, pruned
 

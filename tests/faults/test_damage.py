@@ -15,8 +15,7 @@ import pytest
 
 from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach, list_runs
 from starburst_common.errors import AnswersLost, InputLost, Refused
-from starburst_common.fleet import Fleet
-from starburst_common.ledger import Ledger
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import (
     Buffer,
     Chunk,
@@ -31,8 +30,9 @@ from starburst_common.model import (
 from starburst_common.names import GENERATIONS, PRUNED, RunNames
 from starburst_common.options import Options
 from starburst_common.ports import ObjectStore
-from starburst_common.prune import prune, prune_now_and_then
-from starburst_common.stored import create_outcome, find_outcome
+from starburst_common.runs.prune import prune, prune_now_and_then
+from starburst_common.runs.stored import create_outcome, find_outcome
+from starburst_common.runs.tally import Ledger
 from starburst_common.wire import outcome_bytes, summary_fields
 from starburst_worker.duty import Duty
 from starburst_worker.settle import Part, Settler

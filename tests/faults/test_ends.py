@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach, list_runs, starburst_map
-from starburst_common.drive import Driver
 from starburst_common.errors import Unavailable
-from starburst_common.fleet import Fleet
-from starburst_common.follow import in_order
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, PackRef, RunId, Span
 from starburst_common.names import FLEETS, RUNS, RunNames
 from starburst_common.options import Options, Tolerance
-from starburst_common.reconcile import Policy
-from starburst_common.spec import read_end
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.follow import in_order
+from starburst_common.runs.reconcile import Policy
+from starburst_common.runs.spec import read_end
 from starburst_common.wire import open_message
 from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both

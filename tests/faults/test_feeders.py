@@ -26,18 +26,18 @@ from starburst_common import (
     list_runs,
     starburst_map,
 )
-from starburst_common.begin import begin
-from starburst_common.code import pack_function
+from starburst_common.code.pack import pack_function
 from starburst_common.errors import Exists
-from starburst_common.feed import Feed
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import RunId
 from starburst_common.names import RUNS, RunNames, new_run_id
 from starburst_common.options import Options
-from starburst_common.patience import create_ours, raised
 from starburst_common.ports import Backend
-from starburst_common.sign import Watch, read_sign, unfed
-from starburst_common.spec import Spec
+from starburst_common.runs.begin import begin
+from starburst_common.runs.feed import Feed
+from starburst_common.runs.patience import create_ours, raised
+from starburst_common.runs.sign import Watch, read_sign, unfed
+from starburst_common.runs.spec import Spec
 from tests.calls import add
 from tests.faults.conftest import Bed, LocalBed, on_both
 

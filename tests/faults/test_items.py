@@ -414,7 +414,7 @@ def test_an_item_that_cannot_be_pickled_is_named_before_anything_is_launched(bed
 
 def test_another_python_is_refused_with_the_reason(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run from another Python minor: its items fail as IMPORT, and the message names both versions."""
-    from starburst_common import spec
+    from starburst_common.runs import spec
 
     class Other:
         version_info = (3, 99, 0)

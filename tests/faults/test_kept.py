@@ -14,7 +14,7 @@ import pytest
 from starburst_common import Cluster, InputLost, RunState, attach, starburst_map
 from starburst_common.names import RUNS
 from starburst_common.ports import Backend, Compute, ObjectStore, Wait
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.calls import add
 from tests.faults.conftest import Bed, LocalBed, on_both
 from tests.faults.dying import IDLE_S, N, mapped

@@ -15,10 +15,10 @@ import pytest
 
 import starburst_common
 from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach, starburst_map, wire
+from starburst_common.aws.objects import whole
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Buffer, Chunk, PackRef, Span, WorkerEnd
 from starburst_common.names import RunNames, work_queue
-from starburst_common.objects import whole
 from starburst_common.ports import ObjectStore, WorkQueue
 from starburst_common.wire import chunk_message, seal_message
 from tests.faults.conftest import Bed, LocalBed, noting, on_both

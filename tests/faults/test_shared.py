@@ -18,9 +18,9 @@ from starburst_common.local import local_backend
 from starburst_common.model import RunId
 from starburst_common.names import RUNS, SHARED, RunNames, shared_key
 from starburst_common.ports import Backend
-from starburst_common.prune import prune
-from starburst_common.replay import stored_call
-from starburst_common.sharing import (
+from starburst_common.runs.prune import prune
+from starburst_common.runs.replay import stored_call
+from starburst_common.runs.sharing import (
     fetch_shared,
     needed_too,
     period_now,

@@ -14,9 +14,8 @@ from shutil import rmtree
 import pyarrow
 from pyarrow import parquet
 
-from starburst_common.bundle import Piece, bundle_of, module_at
 from starburst_common.cli.items import open_items
-from starburst_common.clock import FolderClock, boot_id
+from starburst_common.code.bundle import Piece, bundle_of, module_at
 from starburst_common.config import ImageSettings, settings
 from starburst_common.environment import choose, find, freeze, locks, texts, uvlock
 from starburst_common.environment.indexes import index_settings
@@ -28,6 +27,7 @@ from starburst_common.environment.resolve import _error as uv_error
 from starburst_common.environment.resolve import blamed
 from starburst_common.image.docker import _settings as docker_settings
 from starburst_common.image.docker import _Told
+from starburst_common.local.clock import FolderClock, boot_id
 from starburst_common.local.compute import LocalCompute, worker_id
 from starburst_common.model import FleetId
 from starburst_common.phrases import without_credentials

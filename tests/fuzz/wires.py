@@ -17,19 +17,19 @@ from secrets import token_hex
 from shutil import rmtree
 from types import SimpleNamespace
 
-from starburst_common.answers import exception_of
 from starburst_common.aws.launches import Launches
 from starburst_common.cli.show import run_fields
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record, run_id
 from starburst_common.ports import Backend
-from starburst_common.prune import prune, prune_now_and_then
-from starburst_common.renumbered import numbers_of
-from starburst_common.replay import stored_call, stored_items
-from starburst_common.run import Run, attach, recovered, stored_status
-from starburst_common.sign import Watch, read_sign
-from starburst_common.spec import Spec, read_end
+from starburst_common.runs.answers import exception_of
+from starburst_common.runs.prune import prune, prune_now_and_then
+from starburst_common.runs.renumbered import numbers_of
+from starburst_common.runs.replay import stored_call, stored_items
+from starburst_common.runs.run import Run, attach, recovered, stored_status
+from starburst_common.runs.sign import Watch, read_sign
+from starburst_common.runs.spec import Spec, read_end
 from starburst_common.wire import (
     Frame,
     Frames,

@@ -14,12 +14,12 @@ from typing import Any
 from obstore.store import MemoryStore
 
 from starburst_common import starburst_map
+from starburst_common.aws.objects import Objects
 from starburst_common.local import local_backend
 from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames
-from starburst_common.objects import Objects
 from starburst_common.ports import Backend
-from starburst_common.run import attach
+from starburst_common.runs.run import attach
 from starburst_common.wire import seal, unseal
 
 ITEMS = 12

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from starburst_common.names import FLEETS
 from starburst_common.ports import Backend
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.places import aws_text, environment
 from tests.soak.schedules import Trouble
 from tests.soak.weather import CALM, CONDITIONS, SCRIPTED

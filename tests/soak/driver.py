@@ -20,7 +20,7 @@ from typing import Any
 
 from starburst_common import Cluster, WorkerLost, attach
 from starburst_common.ports import Backend
-from starburst_common.run import Run
+from starburst_common.runs.run import Run
 from tests.places import open_place
 from tests.soak.work import Job, foretold
 

@@ -19,7 +19,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from starburst_common.ports import Backend
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.leftovers import processes_in, staging_files, supervisors_in
 from tests.soak.schedules import Trouble, stopped
 

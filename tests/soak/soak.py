@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.names import FLEETS, RUNS
-from starburst_common.prune import prune
+from starburst_common.runs.prune import prune
 from tests.places import aws_text, environment
 from tests.soak.driver import PACE, soak_backend
 from tests.soak.weather import Weather

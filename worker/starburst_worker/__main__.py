@@ -11,7 +11,7 @@ def main() -> None:
         from starburst_worker.guard import guarded
 
         guarded(int(sys.argv[2]))
-        from starburst_common.preferred import stand_in
+        from starburst_common.pickling.preferred import stand_in
         from starburst_worker.slot import main as slot
 
         stand_in()

@@ -9,7 +9,7 @@ from typing import Any
 
 from starburst_common.errors import Unavailable
 from starburst_common.model import FleetId, WorkerId
-from starburst_common.patience import bounded, patiently
+from starburst_common.runs.patience import bounded, patiently
 from starburst_common.wire import WIRE_VERSION, Fields, malformed, unknown_version
 
 

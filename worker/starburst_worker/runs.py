@@ -12,18 +12,18 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from starburst_common.code.place import Place
+from starburst_common.code.shared import mapped
+from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import NotFound
 from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, shared_key
-from starburst_common.place import Place
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.renumbered import Numbers, numbers_of
-from starburst_common.shared import mapped
-from starburst_common.sharing import checked, period_of
-from starburst_common.stored import FOLLOWED_S, withdrawn_items
+from starburst_common.runs.renumbered import Numbers, numbers_of
+from starburst_common.runs.sharing import checked, period_of
+from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
 from starburst_common.trust import owner_only
-from starburst_common.unpack import unpack_bundle
 from starburst_common.wire import (
     WIRE_VERSION,
     malformed,

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 from starburst_common.latest import let_go
 from starburst_common.phrases import shortened
-from starburst_common.preferred import prefer
-from starburst_common.raised import named, note, packed, printed, text_of
-from starburst_common.setup import SetUp, Setup
-from starburst_common.sources import lay_out
-from starburst_common.within import awaited, explain, make_ready, sow
+from starburst_common.pickling.preferred import prefer
+from starburst_common.pickling.raised import named, note, packed, printed, text_of
+from starburst_common.pickling.setup import SetUp, Setup
+from starburst_common.pickling.sources import lay_out
+from starburst_common.pickling.within import awaited, explain, make_ready, sow
 from starburst_worker.board import DRAIN, GO, SETTING_UP, SlotBoard
 from starburst_worker.capture import Capture
 from starburst_worker.modules import fit
@@ -252,10 +252,10 @@ def load_function(
         prefer(bundle, began_with)
     pickled, sources = inflated(blob)
     lay_out(sources, bundle)
-    by_value = sys.modules.get("starburst_common.byvalue")  # else nothing has come by value yet
+    by_value = sys.modules.get("starburst_common.pickling.byvalue")  # else nothing has come by value yet
     with by_value.renewing() if by_value is not None else nullcontext():
         if buffers:
-            from starburst_common.shared import loads_with
+            from starburst_common.code.shared import loads_with
 
             function, retry_on, setup = loads_with(pickled, buffers)
         else:
@@ -327,7 +327,7 @@ def main(handle: int, board_file: str) -> None:
             bundles |= {bundle} if bundle else set()
             stand.move(order["folder"], order["files"], order["argv"])
             if order["shared"]:
-                from starburst_common.shared import lies
+                from starburst_common.code.shared import lies
 
                 lies({digest: Path(file) for digest, file in order["shared"].items()})
             functions[name] = load_function(blob, bundle, began_with, order["buffers"]) if blob else functions.pop(name)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from starburst_common.within import around
+from starburst_common.pickling.within import around
 
 
 class Stand:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from starburst_common.backends import local_at
+from starburst_common.code.shared import digests_in
 from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersion
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId, withdrawn, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import SMALL_BYTES, Backend, Leased
-from starburst_common.shared import digests_in
 from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
 from starburst_worker.duty import Duty
 from starburst_worker.guard import Guards, adopt_orphans

@@ -50,7 +50,7 @@ class Estimate:
 
 def fargate_prices() -> list[Price]:
     """Every price that is shipped, from `prices.json`."""
-    written = json.loads(files("starburst_common").joinpath("prices.json").read_text(encoding="utf-8"))
+    written = json.loads(files("starburst_common.money").joinpath("prices.json").read_text(encoding="utf-8"))
     return [
         Price(
             region=row["region"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from starburst_common.drive import READ_S
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import (
@@ -25,10 +24,11 @@ from starburst_common.names import (
 )
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.reconcile import DIED
-from starburst_common.run import recovered
-from starburst_common.sharing import prune_shared
-from starburst_common.spec import Spec, kept_longer_s
+from starburst_common.runs.drive import READ_S
+from starburst_common.runs.reconcile import DIED
+from starburst_common.runs.run import recovered
+from starburst_common.runs.sharing import prune_shared
+from starburst_common.runs.spec import Spec, kept_longer_s
 
 _log = our_log()
 _EVERY_S = 3600.0

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starburst_common.code.modules import pieces_of
+from starburst_common.code.shared import digests_in, lies, loads_with
+from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import BadInput
 from starburst_common.model import Chunk, RunId, Span
-from starburst_common.modules import pieces_of
 from starburst_common.names import RunNames, code_key
+from starburst_common.pickling.preferred import prefer
+from starburst_common.pickling.setup import SetUp, Setup
+from starburst_common.pickling.sources import lay_out
+from starburst_common.pickling.within import awaited, sow
 from starburst_common.ports import Backend
-from starburst_common.preferred import prefer
-from starburst_common.setup import SetUp, Setup
-from starburst_common.shared import digests_in, lies, loads_with
-from starburst_common.sharing import shared_by
-from starburst_common.sources import lay_out
-from starburst_common.spec import Spec
-from starburst_common.stored import planned_chunks
-from starburst_common.unpack import unpack_bundle
+from starburst_common.runs.sharing import shared_by
+from starburst_common.runs.spec import Spec
+from starburst_common.runs.stored import planned_chunks
 from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_digests, read_document, unseal
-from starburst_common.within import awaited, sow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import MemberDescriptorType
 from typing import Any
 
-from starburst_common.sources import as_at_home
+from starburst_common.pickling.sources import as_at_home
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
 _BEFORE = _OURS | {"asyncio"}
@@ -77,7 +77,7 @@ def packed(error: BaseException) -> bytes | None:
 
 
 def _dumps(value: Any, *, chained: bool, lean: bool, within: frozenset[int] = frozenset()) -> bytes:
-    from starburst_common import byvalue  # cloudpickle takes its time
+    from starburst_common.pickling import byvalue  # cloudpickle takes its time
 
     class Pickler(byvalue.Pickler):
         def reducer_override(self, value: Any) -> Any:

@@ -12,9 +12,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from starburst_common.answers import answers, exception_of
-from starburst_common.code import pack_function
-from starburst_common.drive import Driver, mark_cancelled
+from starburst_common.code.pack import pack_function
 from starburst_common.errors import (
     AnswersLost,
     BadInput,
@@ -27,11 +25,7 @@ from starburst_common.errors import (
     StarburstError,
     Unavailable,
 )
-from starburst_common.estimate import Estimate, estimate_of
-from starburst_common.fleet import Fleet
-from starburst_common.follow import as_settled, in_order
-from starburst_common.ledger import Settled
-from starburst_common.live import live_prints
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import (
     Failure,
     FailureKind,
@@ -47,16 +41,21 @@ from starburst_common.model import (
     told_spans,
     without,
 )
+from starburst_common.money.estimate import Estimate, estimate_of
 from starburst_common.names import FLEETS, RUNS, RunNames, holders, ids
 from starburst_common.names import run_id as run_id_of
 from starburst_common.options import OPTIONS, Options, Resources, Tolerance, is_number, refuse_unknown
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.renumbered import Numbers, numbers_of
-from starburst_common.report import report_page
-from starburst_common.retry import retries_of, start_retry, style_of
-from starburst_common.sign import read_sign
-from starburst_common.spec import (
+from starburst_common.runs.answers import answers, exception_of
+from starburst_common.runs.drive import Driver, mark_cancelled
+from starburst_common.runs.follow import as_settled, in_order
+from starburst_common.runs.live import live_prints
+from starburst_common.runs.renumbered import Numbers, numbers_of
+from starburst_common.runs.report import report_page
+from starburst_common.runs.retry import retries_of, start_retry, style_of
+from starburst_common.runs.sign import read_sign
+from starburst_common.runs.spec import (
     WHOLE,
     Leg,
     Spec,
@@ -69,7 +68,8 @@ from starburst_common.spec import (
     note_damage,
     read_end,
 )
-from starburst_common.stored import find_outcome
+from starburst_common.runs.stored import find_outcome
+from starburst_common.runs.tally import Settled
 from starburst_common.wire import document, seal
 
 _log = our_log()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from starburst_common.estimate import Estimate
-from starburst_common.ledger import Settled
 from starburst_common.model import Failure, RunStatus
+from starburst_common.money.estimate import Estimate
 from starburst_common.phrases import one_line, shortened, visible, visible_lines
+from starburst_common.runs.tally import Settled
 
 _CHUNKS = 5_000  #: whose items can be looked up on the page
 _FAILURES = 1_000  #: that have a row
@@ -50,7 +50,7 @@ def report_page(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
-        loader=PackageLoader("starburst_common", "."),
+        loader=PackageLoader("starburst_common.runs", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

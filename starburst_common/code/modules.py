@@ -23,10 +23,10 @@ from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
-from starburst_common.bundle import Bundle, File, Module, Piece, Stamp, bundle_of, module_at
-from starburst_common.byvalue import MAINS
+from starburst_common.code.bundle import Bundle, File, Module, Piece, Stamp, bundle_of, module_at
 from starburst_common.model import Buffer
 from starburst_common.phrases import our_log
+from starburst_common.pickling.byvalue import MAINS
 
 _log = our_log()
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
-from starburst_common.within import awaited
+from starburst_common.pickling.within import awaited
 
 #: Values that nothing is set in: only another one under their name is news.
 _FIXED = (

@@ -26,8 +26,8 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import cloudpickle
 
-from starburst_common.preferred import Script
-from starburst_common.setup import Spaces, in_module
+from starburst_common.pickling.preferred import Script
+from starburst_common.pickling.setup import Spaces, in_module
 
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
 #: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.

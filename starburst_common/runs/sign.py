@@ -15,10 +15,10 @@ from weakref import WeakSet
 from starburst_common.errors import NotFound, Refused, RunCancelled, RunStopped, StarburstError
 from starburst_common.model import RunId, RunState
 from starburst_common.names import RunNames
-from starburst_common.patience import Waits, at_exit, patiently
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.reconcile import DIED
-from starburst_common.spec import read_end
+from starburst_common.runs.patience import Waits, at_exit, patiently
+from starburst_common.runs.reconcile import DIED
+from starburst_common.runs.spec import read_end
 from starburst_common.wire import LAST_MOMENT
 
 _BEATS = 6  #: so many signs are given in the time after which a feeder counts as lost

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from starburst_common.drive import Driver
 from starburst_common.model import RunState, Span
+from starburst_common.runs.drive import Driver
 
 
 def in_order(driver: Driver, deadline: float | None, *, stop_early: bool) -> Iterator[tuple[Span, Span]]:

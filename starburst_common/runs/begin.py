@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from starburst_common.bundle import Bundle, tell_unfit
+from starburst_common.code.bundle import Bundle, tell_unfit
 from starburst_common.errors import StarburstError
-from starburst_common.feed import Feed
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk
 from starburst_common.names import RunNames, work_queue
-from starburst_common.patience import bounded, create_ours, patiently
-from starburst_common.sign import SignOfLife
-from starburst_common.spec import Spec
+from starburst_common.runs.feed import Feed
+from starburst_common.runs.patience import bounded, create_ours, patiently
+from starburst_common.runs.sign import SignOfLife
+from starburst_common.runs.spec import Spec
 from starburst_common.wire import seal
 
 

@@ -10,22 +10,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from starburst_common.begin import begin, undo
-from starburst_common.bundle import Bundle
-from starburst_common.code import PackedFunction
-from starburst_common.drive import Driver
+from starburst_common.code.bundle import Bundle
+from starburst_common.code.pack import PackedFunction
+from starburst_common.code.place import place_here
+from starburst_common.code.shared import Shared
 from starburst_common.errors import NotFound, Refused
-from starburst_common.feed import chunk_items
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, ids, new_run_id
 from starburst_common.options import Options
-from starburst_common.place import place_here
 from starburst_common.ports import Backend
-from starburst_common.shared import Shared
-from starburst_common.sharing import needed_too
-from starburst_common.spec import Spec
-from starburst_common.stored import planned_chunks
+from starburst_common.runs.begin import begin, undo
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.feed import chunk_items
+from starburst_common.runs.sharing import needed_too
+from starburst_common.runs.spec import Spec
+from starburst_common.runs.stored import planned_chunks
 from starburst_common.wire import Frames, checked_frames, document, malformed, read_digests, read_document, seal, unseal
 
 

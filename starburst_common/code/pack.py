@@ -11,14 +11,14 @@ from pickle import PickleBuffer
 from types import CodeType
 from typing import Any, NamedTuple
 
-from starburst_common.bundle import Bundle
-from starburst_common.byvalue import dumps
+from starburst_common.code.bundle import Bundle
+from starburst_common.code.modules import bundled, imported, mentioned, names_in, own_modules
+from starburst_common.code.shared import Shared, referred, shared_buffer
 from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
-from starburst_common.modules import bundled, imported, mentioned, names_in, own_modules
 from starburst_common.phrases import our_log
-from starburst_common.setup import Setup, Spaces
-from starburst_common.shared import Shared, referred, shared_buffer
-from starburst_common.sources import sources_of
+from starburst_common.pickling.byvalue import dumps
+from starburst_common.pickling.setup import Setup, Spaces
+from starburst_common.pickling.sources import sources_of
 from starburst_common.wire import FUNCTION_BYTES, deflated, shrinks
 
 _log = our_log()

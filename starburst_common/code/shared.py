@@ -101,7 +101,7 @@ def share(value: T) -> Shared[T]:
     The value is pickled now, and must not be changed afterwards. It is sent with the first run that refers to it, and
     found again by later ones. Raises `NotPicklable`, and `BadInput` for more than 4 GiB.
     """
-    from starburst_common.byvalue import dumps
+    from starburst_common.pickling.byvalue import dumps
 
     buffers: list[PickleBuffer] = []
     imports: set[str] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from starburst_common.code.shared import Shared, digests_in
 from starburst_common.errors import BadInput, Exists, NotFound, Refused, UnknownVersion
 from starburst_common.model import Buffer, RunId
 from starburst_common.names import (
@@ -23,9 +24,8 @@ from starburst_common.names import (
     shared_folder,
     shared_key,
 )
-from starburst_common.patience import create_ours
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.shared import Shared, digests_in
+from starburst_common.runs.patience import create_ours
 from starburst_common.wire import (
     document,
     nbytes_of,

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from starburst_common.bundle import Bundle, tell_unfit
-from starburst_common.code import PackedFunction, names_of_shared
+from starburst_common.code.bundle import Bundle, tell_unfit
+from starburst_common.code.modules import bundled, imported, names_in, own_modules
+from starburst_common.code.pack import PackedFunction, names_of_shared
+from starburst_common.code.shared import Shared, referred
 from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
-from starburst_common.modules import bundled, imported, names_in, own_modules
 from starburst_common.names import RunNames, code_key, work_queue
-from starburst_common.patience import Waits, create_ours, patiently, raised
 from starburst_common.ports import Backend
-from starburst_common.shared import Shared, referred
-from starburst_common.sharing import period_now, store_shared
-from starburst_common.sign import SignOfLife
+from starburst_common.runs.patience import Waits, create_ours, patiently, raised
+from starburst_common.runs.sharing import period_now, store_shared
+from starburst_common.runs.sign import SignOfLife
 from starburst_common.wire import (
     FrameWriter,
     chunk_fields,

@@ -22,8 +22,8 @@ from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
-from starburst_common.byvalue import MAINS, by_reference, named_by
-from starburst_common.setup import names_of
+from starburst_common.pickling.byvalue import MAINS, by_reference, named_by
+from starburst_common.pickling.setup import names_of
 
 #: Of no other state than their identity.
 _CONSTANT = frozenset(

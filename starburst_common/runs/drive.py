@@ -23,8 +23,7 @@ from starburst_common.errors import (
     Unavailable,
     UnknownVersion,
 )
-from starburst_common.fleet import Fleet
-from starburst_common.ledger import Ledger
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import (
     Chunk,
     Outcome,
@@ -41,10 +40,10 @@ from starburst_common.model import (
     without,
 )
 from starburst_common.names import GENERATIONS, RunNames, made_at, work_queue
-from starburst_common.patience import at_exit
 from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth, is_there
-from starburst_common.reconcile import (
+from starburst_common.runs.patience import at_exit
+from starburst_common.runs.reconcile import (
     BAD_ENDS,
     Action,
     Barren,
@@ -58,9 +57,9 @@ from starburst_common.reconcile import (
     tried_since,
     waits_for,
 )
-from starburst_common.sign import Watch
-from starburst_common.spec import is_cancelled, read_end
-from starburst_common.stored import (
+from starburst_common.runs.sign import Watch
+from starburst_common.runs.spec import is_cancelled, read_end
+from starburst_common.runs.stored import (
     create_outcome,
     find_outcome,
     items_stored,
@@ -69,6 +68,7 @@ from starburst_common.stored import (
     stored_summary,
     withdraw_items,
 )
+from starburst_common.runs.tally import Ledger
 from starburst_common.wire import (
     Notice,
     chunk_message,

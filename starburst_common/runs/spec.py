@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from starburst_common.code.place import Place
 from starburst_common.errors import Denied, Exists, NotFound, Refused, Unavailable, UnknownVersion
-from starburst_common.fleet import Fleet
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames, made_at, new_fleet_id
 from starburst_common.options import Options, Resources, Tolerance
-from starburst_common.patience import create_ours
 from starburst_common.phrases import our_log
-from starburst_common.place import Place
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.reconcile import Policy
+from starburst_common.runs.patience import create_ours
+from starburst_common.runs.reconcile import Policy
 from starburst_common.wire import (
     WIRE_VERSION,
     document,

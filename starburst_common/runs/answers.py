@@ -16,8 +16,8 @@ from starburst_common.errors import (
     WorkerLost,
 )
 from starburst_common.model import Failure, FailureKind, Outcome, RunId
-from starburst_common.raised import named, note, printed, put
-from starburst_common.unpickled import is_interrupt
+from starburst_common.pickling.raised import named, note, printed, put
+from starburst_common.pickling.unpickled import is_interrupt
 from starburst_common.wire import Frame
 
 _TYPES: dict[FailureKind, type[ItemFailed]] = {
