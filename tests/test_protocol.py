@@ -309,9 +309,8 @@ class World:
     @property
     def driven(self) -> bool:
         """It is over, or somebody will see to that."""
-        return find_leg(self.backend, self.spec).end is not None or any(
-            actor.name in ("feeder", "reader", "resumer") for actor in self.stage.living
-        )
+        drives = any(actor.name in ("feeder", "reader", "resumer") for actor in self.stage.living)
+        return drives or find_leg(self.backend, self.spec).end is not None
 
     def check_actors(self) -> None:
         """Nobody failed, but for those that were made to die."""
@@ -383,6 +382,8 @@ def played(choices: Sequence[int], damages: bool = False, resumes: bool = False,
                 stage.now += LEASE_S / 100
                 if not run.driven:
                     stage.add("reader", run.read)
+                if not stage.living:
+                    break
             run.check_actors()
             assert not stage.living, f"still at it: {[actor.name for actor in stage.living]}"
             run.check()
