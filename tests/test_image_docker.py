@@ -161,7 +161,7 @@ def test_an_image_runs_as_its_recipe_says(built: Built) -> None:
     found = json.loads(built.said("-c", program, entrypoint=["python3"]))
     assert found[:3] == ["2.2.6", "0.6.2", "1.0"]
     assert found[3] == f"{layout.packages_folder(PYTHON)}/numpy/__init__.py"
-    assert found[4:] == [f"{layout.SLOTS}/starburst_common/ports.py", *layout.USER, layout.HOME]
+    assert found[4:] == [f"{layout.SLOTS}/starburst_common/ports/__init__.py", *layout.USER, layout.HOME]
     how = built.said("-v", "-c", "import numpy, cloudpickle, starburst_common.ports", entrypoint=["python3"])
     loaded = [line for line in how.splitlines() if "code object from" in line and "/opt/starburst/" in line]
     assert len(loaded) > 50 and all(line.endswith(".pyc'") for line in loaded)

@@ -142,7 +142,7 @@ def test_an_image_runs_as_its_recipe_says(engine: Engine, built: Built) -> None:
     )
     found = json.loads(said(engine, built, "-c", program, entrypoint=["python3"]))
     assert found[:2] == ["2.2.6", f"{layout.packages_folder(PYTHON)}/numpy/__init__.py"]
-    assert found[2:] == [f"{layout.SLOTS}/starburst_common/ports.py", *layout.USER, layout.HOME]
+    assert found[2:] == [f"{layout.SLOTS}/starburst_common/ports/__init__.py", *layout.USER, layout.HOME]
     how = said(engine, built, "-v", "-c", "import numpy, cloudpickle, starburst_common.ports", entrypoint=["python3"])
     loaded = [line for line in how.splitlines() if "code object from" in line and "/opt/starburst/" in line]
     assert len(loaded) > 50 and all(line.endswith(".pyc'") for line in loaded)

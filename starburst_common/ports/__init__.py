@@ -1,0 +1,31 @@
+"""What a backend must offer, as small protocols with their promises. One frozen `Backend` bundles them.
+
+Every adapter is held to these sentences by one contract suite.
+"""
+
+from starburst_common.ports.backend import KEY_BYTES, Backend
+from starburst_common.ports.compute import Compute, Wait, WorkerSpec
+from starburst_common.ports.images import Access, Images, Repository, StoredImage
+from starburst_common.ports.queue import Depth, Leased, WorkQueue
+from starburst_common.ports.store import MEMORY_BYTES, SMALL_BYTES, Entry, ObjectStore, is_key, is_there
+
+__all__ = [
+    "KEY_BYTES",
+    "MEMORY_BYTES",
+    "SMALL_BYTES",
+    "Access",
+    "Backend",
+    "Compute",
+    "Depth",
+    "Entry",
+    "Images",
+    "Leased",
+    "ObjectStore",
+    "Repository",
+    "StoredImage",
+    "Wait",
+    "WorkQueue",
+    "WorkerSpec",
+    "is_key",
+    "is_there",
+]
