@@ -17,7 +17,8 @@ from starburst_common.model import RunId
 from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.runs.spec import Spec
-from starburst_common.wire import document, read_document, seal, unseal
+from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.seals import seal, unseal
 
 KEPT = 2_000
 TIMES = 3

@@ -28,7 +28,8 @@ from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
 from starburst_common.runs.run import run_ids
 from starburst_common.runs.spec import Spec
-from starburst_common.wire import document, seal
+from starburst_common.wire.documents import document
+from starburst_common.wire.seals import seal
 
 DAY_S = 86400.0
 

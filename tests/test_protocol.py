@@ -45,7 +45,7 @@ from starburst_common.runs.begin import begin
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.run import Run, recovered
 from starburst_common.runs.spec import Spec, begin_leg, find_leg, read_end
-from starburst_common.wire import FrameWriter
+from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
 from starburst_worker.runner import Ended, Runner, Settle, Turn
 from starburst_worker.supervisor import Supervisor

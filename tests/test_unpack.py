@@ -19,7 +19,8 @@ from starburst_common.local import local_backend
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
-from starburst_common.wire import deflated, inflated, seal
+from starburst_common.wire.functions import deflated, inflated
+from starburst_common.wire.seals import seal
 from tests import calls
 
 

@@ -21,30 +21,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from starburst_common import wire
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, RunId, Span, without
 from starburst_common.names import RunNames
+from starburst_common.runs.messages import NOTICE_BYTES, chunk_message, notice_message, read_chunk_message, read_notice
+from starburst_common.runs.outcomes import outcome_bytes, read_outcome, read_summary, summary_fields, summary_nbytes
 from starburst_common.runs.spec import Spec, read_end
 from starburst_common.runs.tally import Ledger
-from starburst_common.wire import (
-    Frame,
-    Frames,
-    FrameWriter,
-    checked_frames,
-    chunk_message,
-    item_frame,
-    open_message,
-    outcome_bytes,
-    read_chunk_message,
-    read_document,
-    read_outcome,
-    read_summary,
-    seal,
-    seal_message,
-    summary_fields,
-    unseal,
-)
+from starburst_common.wire import seals
+from starburst_common.wire.documents import open_message, read_document, seal_message
+from starburst_common.wire.fields import chunk_fields
+from starburst_common.wire.frames import Frame, FrameWriter
+from starburst_common.wire.items import Frames, checked_frames, item_frame
+from starburst_common.wire.seals import seal, unseal
 from starburst_worker.runs import Runs
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -390,11 +379,11 @@ def test_a_refusal_names_what_was_refused() -> None:
         unseal(KEY, "runs/r/outcomes/7", b"\x80\x05.")
 
 
-@pytest.mark.parametrize("version", [0, wire.WIRE_VERSION - 1, wire.WIRE_VERSION + 1, 255])
+@pytest.mark.parametrize("version", [0, seals.WIRE_VERSION - 1, seals.WIRE_VERSION + 1, 255])
 def test_another_wire_version_says_what_to_do(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """`UnknownVersion` names both versions and the remedy, for payloads and messages of ours; anybody's are refused."""
-    said = rf"a: wire version {version}, this starburst speaks {wire.WIRE_VERSION}: use the same starburst release"
-    monkeypatch.setattr(wire, "WIRE_VERSION", version)
+    said = rf"a: wire version {version}, this starburst speaks {seals.WIRE_VERSION}: use the same starburst release"
+    monkeypatch.setattr(seals, "WIRE_VERSION", version)
     sealed, message = seal(KEY, "a", [frame_of(Bomb())]), seal_message(KEY, "a", {})
     forged, forgery = seal(OTHER_KEY, "a", [frame_of(Bomb())]), seal_message(OTHER_KEY, "a", {})
     monkeypatch.undo()
@@ -410,15 +399,15 @@ def test_another_wire_version_says_what_to_do(version: int, monkeypatch: pytest.
 
 def test_a_version_cannot_be_talked_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload of another version with this version's number written over it is refused."""
-    monkeypatch.setattr(wire, "WIRE_VERSION", wire.WIRE_VERSION + 1)
+    monkeypatch.setattr(seals, "WIRE_VERSION", seals.WIRE_VERSION + 1)
     sealed = bytearray(seal(KEY, "a", [b"body"]))
     message = seal_message(KEY, "a", {})
     monkeypatch.undo()
-    sealed[3] = wire.WIRE_VERSION
+    sealed[3] = seals.WIRE_VERSION
     with pytest.raises(Refused):
         unseal(KEY, "a", sealed)
     with pytest.raises(Refused):
-        open_message(KEY, "a", f"{wire.WIRE_VERSION}{message[1:]}")
+        open_message(KEY, "a", f"{seals.WIRE_VERSION}{message[1:]}")
 
 
 def test_any_changed_character_of_a_message_is_refused() -> None:
@@ -523,7 +512,7 @@ def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.D
     values = Batch(span=last, frame=memoryview(frame_of(b"v" * 999)))
     outcome = Outcome(span=Span(0, last.hi), worker="w", seconds=1.0, batches=(values,), failures=failures, rest=chunks)
     body = outcome_bytes(KEY, "o", outcome)
-    nbytes = wire.summary_nbytes(body[: data.draw(st.integers(40, 200))])
+    nbytes = summary_nbytes(body[: data.draw(st.integers(40, 200))])
     told = json.dumps(summary_fields(outcome))
     assert json.dumps(read_summary(KEY, "o", body[:nbytes], len(body))) == told
     changed = bytearray(body)
@@ -592,7 +581,7 @@ AN_OUTCOME = Outcome(
     logs={2: "printed"},
 )
 A_SPEC = {
-    "wire": wire.WIRE_VERSION,
+    "wire": seals.WIRE_VERSION,
     "python": [3, 11],
     "run": RUN,
     "fleet": FLEET,
@@ -652,12 +641,12 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     """Chunks, notices, specs, functions, ends and plans in which something is missing, wrong, huge or reversed."""
     names = RunNames(RunId(RUN))
     frames = b64encode(item_frame(KEY, RUN, 0, written([1, 2]))).decode()
-    message = data.draw(spoilt({"run": RUN, "chunk": wire.chunk_fields(A_CHUNK), "frames": frames}))
+    message = data.draw(spoilt({"run": RUN, "chunk": chunk_fields(A_CHUNK), "frames": frames}))
     only_refused(lambda: read_chunk_message(KEY, FLEET, seal_message(KEY, f"chunk {FLEET}", message)))
     notice = data.draw(spoilt({"span": [2, 9], "summary": summary_fields(AN_OUTCOME), "outcome": "AAAA"}))
 
     def book() -> None:
-        read = wire.read_notice(KEY, RUN, seal_message(KEY, f"notice {RUN}", notice))
+        read = read_notice(KEY, RUN, seal_message(KEY, f"notice {RUN}", notice))
         if read.summary is not None:
             ledger = Ledger()
             ledger.plan([A_CHUNK])
@@ -671,7 +660,7 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     only_refused(lambda: Runs(backend_with("f", function, [b"abc"]), Path("/nowhere"), 1.0).function("f"))
     end = data.draw(spoilt({"state": "failed", "reason": "", "items": 3, "answered": 3, "failed": 1, "blobs": []}))
     only_refused(lambda: read_end(backend_with(names.end, end), names.run))
-    plan = data.draw(spoilt({"chunks": [wire.chunk_fields(A_CHUNK)], "blobs": []}))
+    plan = data.draw(spoilt({"chunks": [chunk_fields(A_CHUNK)], "blobs": []}))
     only_refused(lambda: read_document(unseal(KEY, "p", backend_with("p", plan).store.body))[0].chunks("chunks"))
 
 
@@ -727,9 +716,9 @@ def test_a_notice_is_bounded_whatever_it_tells_of(gaps: int, failed: int, name: 
     )
     outcome = Outcome(span=Span(0, 2 * gaps), worker="w", seconds=1.0, rest=rest, failures=failures)
     for body in (None, b"x" * 65536):
-        text = wire.notice_message(KEY, RUN, outcome, body)
-        assert len(text.encode()) <= wire.NOTICE_BYTES
-        notice = wire.read_notice(KEY, RUN, text)
+        text = notice_message(KEY, RUN, outcome, body)
+        assert len(text.encode()) <= NOTICE_BYTES
+        notice = read_notice(KEY, RUN, text)
         assert notice.span == outcome.span
         if notice.summary is not None:
             assert notice.summary["failed"] == len(failures)

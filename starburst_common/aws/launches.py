@@ -24,7 +24,9 @@ from starburst_common.errors import Exists, NotFound
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, granted_record, ids, launch_record, new_stops_record, worker_records
 from starburst_common.ports import SMALL_BYTES, ObjectStore
-from starburst_common.wire import Fields, document, malformed, read_document, seal, unseal
+from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.fields import Fields, malformed
+from starburst_common.wire.seals import seal, unseal
 
 _MOST_ORDINALS = 10**9
 

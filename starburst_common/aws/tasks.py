@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from starburst_common.model import WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.wire import misfit
+from starburst_common.wire.seals import misfit
 
 #: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
 #: lifecycle", read 2026-11-22. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.

@@ -19,7 +19,7 @@ from starburst_common.phrases import our_log
 from starburst_common.pickling.byvalue import dumps
 from starburst_common.pickling.setup import Setup, Spaces
 from starburst_common.pickling.sources import sources_of
-from starburst_common.wire import FUNCTION_BYTES, deflated, shrinks
+from starburst_common.wire.functions import FUNCTION_BYTES, deflated, shrinks
 
 _log = our_log()
 _LARGE_BYTES = 1 << 20  #: a buffer that is larger is stored once by its content

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from starburst_common.code.bundle import Bundle, File, bundle_of_files, files_at
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
-from starburst_common.wire import Fields
+from starburst_common.wire.fields import Fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

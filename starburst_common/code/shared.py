@@ -15,7 +15,8 @@ from weakref import WeakValueDictionary
 from starburst_common.errors import BadInput, NotFound, NotPicklable, Refused
 from starburst_common.latest import let_go
 from starburst_common.model import Buffer
-from starburst_common.wire import read_shared, sealed_body
+from starburst_common.wire.seals import sealed_body
+from starburst_common.wire.shared import read_shared
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from starburst_common.errors import Refused
 from starburst_common.model import Buffer
 from starburst_common.ports import Backend
 from starburst_common.trust import owner_only
-from starburst_common.wire import unseal
+from starburst_common.wire.seals import unseal
 
 
 def unpack_bundle(backend: Backend, key: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from starburst_common.trust import owner_only
-from starburst_common.wire import LAST_MOMENT
+from starburst_common.wire.fields import LAST_MOMENT
 
 #: Seconds since the machine was started, sleep included; on macOS the monotonic clock is that.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

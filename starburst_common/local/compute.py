@@ -19,7 +19,8 @@ from starburst_common.local.store import remove_folder
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Wait, WorkerSpec
 from starburst_common.trust import owner_only
-from starburst_common.wire import Fields, misfit
+from starburst_common.wire.fields import Fields
+from starburst_common.wire.seals import misfit
 
 _TAIL_BYTES = 4000
 _MOST_PID = 2**31 - 1

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from starburst_common.model import FleetId, WorkerId, WorkerState
 from starburst_common.options import Resources
-from starburst_common.wire import WIRE_VERSION
+from starburst_common.wire.seals import WIRE_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from starburst_common.errors import (
 from starburst_common.model import Failure, FailureKind, Outcome, RunId
 from starburst_common.pickling.raised import named, note, printed, put
 from starburst_common.pickling.unpickled import is_interrupt
-from starburst_common.wire import Frame
+from starburst_common.wire.frames import Frame
 
 _TYPES: dict[FailureKind, type[ItemFailed]] = {
     FailureKind.USER: ItemFailed,

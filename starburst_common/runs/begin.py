@@ -14,7 +14,7 @@ from starburst_common.runs.feed import Feed
 from starburst_common.runs.patience import bounded, create_ours, patiently
 from starburst_common.runs.sign import SignOfLife
 from starburst_common.runs.spec import Spec
-from starburst_common.wire import seal
+from starburst_common.wire.seals import seal
 
 
 def begin(

@@ -42,6 +42,8 @@ from starburst_common.model import (
 from starburst_common.names import GENERATIONS, RunNames, made_at, work_queue
 from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth, is_there
+from starburst_common.runs.messages import Notice, chunk_message, read_notice
+from starburst_common.runs.outcomes import outcome_parts, read_outcome, summary_fields
 from starburst_common.runs.patience import at_exit
 from starburst_common.runs.reconcile import (
     BAD_ENDS,
@@ -69,16 +71,8 @@ from starburst_common.runs.stored import (
     withdraw_items,
 )
 from starburst_common.runs.tally import Ledger
-from starburst_common.wire import (
-    Notice,
-    chunk_message,
-    document,
-    outcome_parts,
-    read_notice,
-    read_outcome,
-    seal,
-    summary_fields,
-)
+from starburst_common.wire.documents import document
+from starburst_common.wire.seals import seal
 
 _log = our_log()
 

@@ -20,20 +20,15 @@ from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, Ru
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.ports import Backend
+from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.patience import Waits, create_ours, patiently, raised
 from starburst_common.runs.sharing import period_now, store_shared
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.wire import (
-    FrameWriter,
-    chunk_fields,
-    chunk_message,
-    document,
-    item_parts,
-    nbytes_of,
-    read_document,
-    seal,
-    unseal,
-)
+from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.fields import chunk_fields
+from starburst_common.wire.frames import FrameWriter
+from starburst_common.wire.items import item_parts
+from starburst_common.wire.seals import nbytes_of, seal, unseal
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
 PACK_BYTES = 16 << 20

@@ -10,7 +10,9 @@ from itertools import accumulate
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
-from starburst_common.wire import malformed, read_document, unseal
+from starburst_common.wire.documents import read_document
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.seals import unseal
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,12 @@ from starburst_common.ports import Backend
 from starburst_common.runs.sharing import shared_by
 from starburst_common.runs.spec import Spec
 from starburst_common.runs.stored import planned_chunks
-from starburst_common.wire import Frames, checked_frames, inflated, malformed, read_digests, read_document, unseal
+from starburst_common.wire.documents import read_document
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.functions import inflated
+from starburst_common.wire.items import Frames, checked_frames
+from starburst_common.wire.seals import unseal
+from starburst_common.wire.shared import read_digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

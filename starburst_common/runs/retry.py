@@ -26,7 +26,11 @@ from starburst_common.runs.feed import chunk_items
 from starburst_common.runs.sharing import needed_too
 from starburst_common.runs.spec import Spec
 from starburst_common.runs.stored import planned_chunks
-from starburst_common.wire import Frames, checked_frames, document, malformed, read_digests, read_document, seal, unseal
+from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.items import Frames, checked_frames
+from starburst_common.wire.seals import seal, unseal
+from starburst_common.wire.shared import read_digests
 
 
 def retries_of(backend: Backend, run: RunId) -> list[Spec]:

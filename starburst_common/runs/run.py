@@ -70,7 +70,8 @@ from starburst_common.runs.spec import (
 )
 from starburst_common.runs.stored import find_outcome
 from starburst_common.runs.tally import Settled
-from starburst_common.wire import document, seal
+from starburst_common.wire.documents import document
+from starburst_common.wire.seals import seal
 
 _log = our_log()
 CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most

@@ -26,15 +26,9 @@ from starburst_common.names import (
 )
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.patience import create_ours
-from starburst_common.wire import (
-    document,
-    nbytes_of,
-    read_document,
-    read_shared,
-    sealed_parts,
-    shared_document,
-    unseal,
-)
+from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
+from starburst_common.wire.shared import read_shared, shared_document
 
 
 def _days(backend: Backend) -> int:

@@ -19,7 +19,7 @@ from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.patience import Waits, at_exit, patiently
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.spec import read_end
-from starburst_common.wire import LAST_MOMENT
+from starburst_common.wire.fields import LAST_MOMENT
 
 _BEATS = 6  #: so many signs are given in the time after which a feeder counts as lost
 _LOOKS = 10  #: so many looks are taken in that time by who does nothing but watch

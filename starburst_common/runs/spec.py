@@ -21,16 +21,10 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.patience import create_ours
 from starburst_common.runs.reconcile import Policy
-from starburst_common.wire import (
-    WIRE_VERSION,
-    document,
-    malformed,
-    read_document,
-    read_options,
-    seal,
-    unknown_version,
-    unseal,
-)
+from starburst_common.runs.records import read_options
+from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.seals import WIRE_VERSION, seal, unknown_version, unseal
 
 _log = our_log()
 WHOLE = (RunState.SUCCEEDED, RunState.FAILED)  #: every item had its answer: nothing is there to be resumed

@@ -14,15 +14,10 @@ from starburst_common.model import Buffer, Chunk, Outcome, PackRef, RunId, Span
 from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.wire import (
-    SUMMARY_BYTES,
-    frames_in,
-    read_document,
-    read_outcome,
-    read_summary,
-    summary_nbytes,
-    unseal,
-)
+from starburst_common.runs.outcomes import SUMMARY_BYTES, read_outcome, read_summary, summary_nbytes
+from starburst_common.wire.documents import read_document
+from starburst_common.wire.items import frames_in
+from starburst_common.wire.seals import unseal
 
 _log = our_log()
 

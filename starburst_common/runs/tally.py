@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starburst_common.model import Chunk, Span, without
-from starburst_common.wire import read_chunk
+from starburst_common.wire.fields import read_chunk
 
 _BREAKER_ITEMS = 20
 

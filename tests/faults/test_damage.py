@@ -30,10 +30,10 @@ from starburst_common.model import (
 from starburst_common.names import GENERATIONS, PRUNED, RunNames
 from starburst_common.options import Options
 from starburst_common.ports import ObjectStore
+from starburst_common.runs.outcomes import outcome_bytes, summary_fields
 from starburst_common.runs.prune import prune, prune_now_and_then
 from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.runs.tally import Ledger
-from starburst_common.wire import outcome_bytes, summary_fields
 from starburst_worker.duty import Duty
 from starburst_worker.settle import Part, Settler
 from tests.faults.conftest import Bed, LocalBed, noting

@@ -24,7 +24,7 @@ from starburst_common.runs.drive import Driver
 from starburst_common.runs.follow import in_order
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.spec import read_end
-from starburst_common.wire import open_message
+from starburst_common.wire.documents import open_message
 from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 from tests.ports import Port, counting, slow_to_write

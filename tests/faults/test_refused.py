@@ -14,13 +14,15 @@ from typing import Any, cast
 import pytest
 
 import starburst_common
-from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach, starburst_map, wire
+from starburst_common import Cluster, ItemFailed, RunState, RunStopped, attach, starburst_map
 from starburst_common.aws.objects import whole
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Buffer, Chunk, PackRef, Span, WorkerEnd
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore, WorkQueue
-from starburst_common.wire import chunk_message, seal_message
+from starburst_common.runs.messages import chunk_message
+from starburst_common.wire import seals
+from starburst_common.wire.documents import seal_message
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
 
@@ -60,8 +62,8 @@ def test_workers_of_another_release_end_the_run_and_say_so(bed: Bed, tmp_path: P
     """A driver's starburst speaks another wire version than its workers': the run stops, with both versions named."""
     release = tmp_path / "release"
     shutil.copytree(Path(starburst_common.__file__).parent, release / "starburst_common")
-    source = release / "starburst_common" / "wire.py"
-    ours, other = wire.WIRE_VERSION, wire.WIRE_VERSION + 1
+    source = release / "starburst_common" / "wire" / "seals.py"
+    ours, other = seals.WIRE_VERSION, seals.WIRE_VERSION + 1
     source.write_text(source.read_text().replace(f"\nWIRE_VERSION = {ours}\n", f"\nWIRE_VERSION = {other}\n"))
     driver = subprocess.run(
         [sys.executable, "-P", "-c", OTHER_RELEASE, bed.text],
@@ -90,14 +92,14 @@ def test_work_of_another_release_ends_the_workers_that_meet_it_and_not_the_run(
     with Cluster(workers=1, backend=local_bed.backend, progress=False) as cluster:
         fleet = cluster._opened()
         chunk = Chunk(span=Span(0, 1), function="runs/x/functions/y", ref=PackRef("runs/x/packs/0", 0, 10))
-        monkeypatch.setattr(wire, "WIRE_VERSION", wire.WIRE_VERSION + 1)
+        monkeypatch.setattr(seals, "WIRE_VERSION", seals.WIRE_VERSION + 1)
         newer = chunk_message(local_bed.backend.key, fleet.id, "run-x", chunk)
         monkeypatch.undo()
         local_bed.backend.queue.send(work_queue(fleet.id), [newer], group="run-x")
         assert cluster.map(noting(local_bed.notes), range(1000)) == [2 * item for item in range(1000)]
         first = fleet.states()[0]
         assert first.end is WorkerEnd.UNSTARTABLE
-        assert f"a worker speaks wire version {wire.WIRE_VERSION} and was given work of another" in first.reason
+        assert f"a worker speaks wire version {seals.WIRE_VERSION} and was given work of another" in first.reason
 
 
 @on_both

@@ -18,7 +18,7 @@ import pytest
 
 from starburst_common import Cluster, RunState, StarburstExecutor, attach, starburst_map
 from starburst_common.errors import EnvironmentMismatch, Unavailable
-from starburst_common.wire import WIRE_VERSION, misfit_exit
+from starburst_common.wire.seals import WIRE_VERSION, misfit_exit
 from starburst_worker.duty import task_id
 from tests.calls import its_worker, wait_for
 from tests.faults.conftest import AwsBed, Bed, LocalBed, noting, on_both

@@ -24,34 +24,21 @@ from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, Wo
 from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record, run_id
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
+from starburst_common.runs.messages import chunk_message, notice_message, read_chunk_message, read_notice
+from starburst_common.runs.outcomes import read_outcome
 from starburst_common.runs.prune import prune, prune_now_and_then
 from starburst_common.runs.renumbered import numbers_of
 from starburst_common.runs.replay import stored_call, stored_items
 from starburst_common.runs.run import Run, attach, recovered, stored_status
 from starburst_common.runs.sign import Watch, read_sign
 from starburst_common.runs.spec import Spec, read_end
-from starburst_common.wire import (
-    Frame,
-    Frames,
-    FrameWriter,
-    checked_frames,
-    chunk_message,
-    deflated,
-    document,
-    item_frame,
-    notice_message,
-    open_message,
-    read_chunk,
-    read_chunk_message,
-    read_document,
-    read_notice,
-    read_outcome,
-    read_shared,
-    seal,
-    seal_message,
-    shared_document,
-    unseal,
-)
+from starburst_common.wire.documents import document, open_message, read_document, seal_message
+from starburst_common.wire.fields import read_chunk
+from starburst_common.wire.frames import Frame, FrameWriter
+from starburst_common.wire.functions import deflated
+from starburst_common.wire.items import Frames, checked_frames, item_frame
+from starburst_common.wire.seals import seal, unseal
+from starburst_common.wire.shared import read_shared, shared_document
 from starburst_worker.runs import Runs
 from starburst_worker.slot import load_function
 from starburst_worker.supervisor import Supervisor

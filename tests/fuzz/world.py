@@ -20,7 +20,7 @@ from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs.run import attach
-from starburst_common.wire import seal, unseal
+from starburst_common.wire.seals import seal, unseal
 
 ITEMS = 12
 
@@ -64,7 +64,7 @@ class World:
 
     def field(self, key: str, name: str) -> Any:
         """Of a stored document."""
-        from starburst_common.wire import read_document
+        from starburst_common.wire.documents import read_document
 
         return read_document(unseal(self.backend.key, key, self.bodies[key]))[0][name]
 

@@ -10,7 +10,8 @@ from typing import Any
 from starburst_common.errors import Unavailable
 from starburst_common.model import FleetId, WorkerId
 from starburst_common.runs.patience import bounded, patiently
-from starburst_common.wire import WIRE_VERSION, Fields, malformed, unknown_version
+from starburst_common.wire.fields import Fields, malformed
+from starburst_common.wire.seals import WIRE_VERSION, unknown_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,9 @@ from typing import Any
 
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, withdrawn, without
-from starburst_common.wire import Fields, Frame, Printed, read_printed
+from starburst_common.runs.records import Printed, read_printed
+from starburst_common.wire.fields import Fields
+from starburst_common.wire.frames import Frame
 from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP, Board
 from starburst_worker.guard import Guards
 from starburst_worker.runs import Function, KnownRun

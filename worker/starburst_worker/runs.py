@@ -20,19 +20,15 @@ from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.records import read_options
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.sharing import checked, period_of
 from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
 from starburst_common.trust import owner_only
-from starburst_common.wire import (
-    WIRE_VERSION,
-    malformed,
-    read_digests,
-    read_document,
-    read_options,
-    unknown_version,
-    unseal,
-)
+from starburst_common.wire.documents import read_document
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.seals import WIRE_VERSION, unknown_version, unseal
+from starburst_common.wire.shared import read_digests
 from starburst_worker.slot import FUNCTIONS_BYTES
 
 

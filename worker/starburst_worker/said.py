@@ -13,7 +13,7 @@ import socket
 from struct import Struct
 from typing import Any, NamedTuple
 
-from starburst_common.wire import Fields
+from starburst_common.wire.fields import Fields
 
 _HEAD = Struct(">4sIQ")  # the sign of a message, the length of its JSON, that of what comes with it
 _SIGN = b"SBS1"

@@ -12,8 +12,10 @@ from starburst_common.errors import NoSpace, NotFound, Refused, Unavailable
 from starburst_common.model import Batch, Buffer, Chunk, Failure, Outcome, RunId, Span, spans_of, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
+from starburst_common.runs.messages import chunk_message, notice_message
+from starburst_common.runs.outcomes import outcome_parts
 from starburst_common.runs.stored import create_outcome, find_outcome
-from starburst_common.wire import chunk_message, nbytes_of, notice_message, outcome_parts
+from starburst_common.wire.seals import nbytes_of
 from starburst_worker.duty import Duty
 
 Job = Callable[[], object]

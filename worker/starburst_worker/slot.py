@@ -53,7 +53,7 @@ class Out:
     """What goes back to the supervisor: values batched, failures one by one."""
 
     def __init__(self, pipe: Connection, board: SlotBoard, capture: Capture) -> None:
-        from starburst_common.wire import FrameWriter
+        from starburst_common.wire.frames import FrameWriter
 
         self._board, self._capture = board, capture
         self._pipe, self._writer = pipe, partial(FrameWriter, checked=True)
@@ -217,7 +217,7 @@ def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str
 
 
 def _unpicklable(index: int, value: Any, error: BaseException) -> tuple[dict[str, Any], None]:
-    from starburst_common.wire import Unreadable
+    from starburst_common.wire.frames import Unreadable
 
     kind = shortened(f"{type(value).__module__}.{type(value).__qualname__}", _NAME)
     message = f"the result, a {kind}, cannot be pickled: {shortened(named(error), _MESSAGE)}: "
@@ -246,7 +246,7 @@ def load_function(
     blob: bytes, bundle: str | None, began_with: Mapping[str, ModuleType], buffers: Sequence[str] = ()
 ) -> Loaded:
     """The user's function, with the user's modules importable, also those named like ones that this process has."""
-    from starburst_common.wire import inflated
+    from starburst_common.wire.functions import inflated
 
     if bundle is not None and bundle not in sys.path:
         prefer(bundle, began_with)
@@ -298,7 +298,7 @@ def _companion(out: Out, guard: int) -> None:
 
 def main(handle: int, board_file: str) -> None:
     """Serve chunks until the socket closes."""
-    from starburst_common.wire import Frames
+    from starburst_common.wire.items import Frames
 
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker

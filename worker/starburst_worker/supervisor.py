@@ -23,7 +23,9 @@ from starburst_common.errors import NotFound, Refused, Unavailable, UnknownVersi
 from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerEnd, WorkerId, withdrawn, without
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import SMALL_BYTES, Backend, Leased
-from starburst_common.wire import checked_frames, misfit_exit, read_chunk_message
+from starburst_common.runs.messages import read_chunk_message
+from starburst_common.wire.items import checked_frames
+from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
 from starburst_worker.guard import Guards, adopt_orphans
 from starburst_worker.prints import WRITE_S, Prints

@@ -1,0 +1,164 @@
+"""An outcome as a sealed document, and its summary, which can be read alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from starburst_common.model import Batch, Buffer, Failure, FailureKind, Outcome, Span, spans_of, without
+from starburst_common.wire.documents import LENGTH, document, read_document
+from starburst_common.wire.fields import Fields, chunk_fields, malformed, parsed, read_chunk, span_of
+from starburst_common.wire.seals import HEAD_BYTES, nbytes_of, of_this_release, seal, sealed_parts, unseal
+
+
+def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
+    """An outcome as a sealed document. `about` is the object's key."""
+    return b"".join(outcome_parts(key, about, outcome))
+
+
+def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
+    """The same without joining the parts, which may be large.
+
+    Its summary comes first, under a seal of its own: who wants no more need read no more.
+    """
+    failures: list[dict[str, Any]] = []
+    pickled: list[bytes] = []
+    for failure in outcome.failures:
+        fields = asdict(failure)
+        exception = fields.pop("exception")
+        fields["pickled"] = None
+        if exception is not None:
+            fields["pickled"] = len(pickled)
+            pickled.append(exception)
+        failures.append(fields)
+    header = {"batches": [batch.span for batch in outcome.batches], "failures": failures}
+    logs = [json.dumps(outcome.logs, separators=(",", ":")).encode()] if outcome.logs else []
+    blobs: list[Buffer] = [*(batch.frame for batch in outcome.batches), *pickled, *logs]
+    body = document(header, blobs)
+    told = {**summary_fields(outcome), "after": nbytes_of(body)}
+    summary = seal(key, _summary_about(about), document(told))
+    return sealed_parts(key, about, [LENGTH.pack(len(summary)), summary, *body])
+
+
+def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
+    """The inverse of `outcome_bytes`; values stay pickled until `load`. Raises `Refused`."""
+    whole = unseal(key, about, blob)
+    summary, body = _read_summary(key, about, whole, len(whole))
+    header, blobs = read_document(body, about)
+    span, rest = summary["span"], [read_chunk(fields, about) for fields in summary["rest"]]
+    spans = [span_of(about, each, span) for each in header.many("batches")]
+    frames, others = blobs[: len(spans)], blobs[len(spans) :]
+    failures = [_failure(Fields(f"{about}: a failure", each), span, others) for each in header.many("failures")]
+    pickled = sum(failure.exception is not None for failure in failures)
+    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1 or len(failures) != summary["failed"]:
+        raise malformed(about, "it does not hold what its header tells")
+    failed = spans_of(sorted(failure.index for failure in failures))
+    if left := without(span, [*spans, *failed, *(chunk.span for chunk in rest)]):
+        raise malformed(about, f"no word on the items {left[0]}")
+    return Outcome(
+        span=span,
+        worker=summary["worker"],
+        seconds=summary["seconds"],
+        batches=tuple(Batch(span=span, frame=frame) for span, frame in zip(spans, frames, strict=True)),
+        failures=tuple(failures),
+        rest=tuple(rest),
+        logs=_logs(about, bytes(others[pickled])) if len(others) > pickled else {},
+    )
+
+
+def _failure(fields: Fields, span: Span, pickled: Sequence[memoryview]) -> Failure:
+    index, kind = fields.whole("index", least=span.lo), fields.text("kind")
+    at = None if fields["pickled"] is None else fields.whole("pickled")
+    if index >= span.hi or kind not in [*FailureKind] or (at is not None and at >= len(pickled)):
+        raise malformed(f"item {index}", f"a failure of kind {kind!r:.40}, pickled {at}")
+    texts = {name: fields.text(name) for name in ("error", "message", "traceback", "worker")}
+    exception = None if at is None else bytes(pickled[at])
+    return Failure(index=index, kind=FailureKind(kind), **texts, exception=exception)
+
+
+def _logs(about: str, blob: bytes) -> dict[int, str]:
+    logs = Fields(about, {"logs": parsed(about, blob)}).texts("logs")
+    if not all(index.isdecimal() and len(index) < 20 for index in logs):
+        raise malformed(about, "logs of what is no item")
+    return {int(index): text for index, text in logs.items()}
+
+
+_TOLD = 100  #: failures a summary tells in words
+
+
+def summary_fields(outcome: Outcome) -> dict[str, Any]:
+    """The part of an outcome that rides in a notice, as JSON."""
+    return {
+        "span": outcome.span,
+        "worker": outcome.worker,
+        "seconds": round(outcome.seconds, 6),
+        "failed": len(outcome.failures),
+        "alike": [failure.alike for failure in outcome.failures[:_TOLD]],
+        "first_failure": outcome.failures[0].index if outcome.failures else None,
+        "rest": [chunk_fields(chunk) for chunk in outcome.rest],
+    }
+
+
+SUMMARY_BYTES = 4 << 10  #: of an outcome hold its summary, unless that tells of many chunks, or many kinds of failure
+_SUMMARY_AT = HEAD_BYTES + LENGTH.size
+
+
+def summary_nbytes(start: Buffer) -> int:
+    """So many of an outcome's bytes hold its summary, as the first of them say; all of what this release did not write.
+
+    Nothing vouches for that yet, so it is no more than what to read next.
+    """
+    view = memoryview(start)
+    if len(view) < _SUMMARY_AT or not of_this_release(view):
+        return sys.maxsize
+    return _SUMMARY_AT + int(LENGTH.unpack_from(view, HEAD_BYTES)[0])
+
+
+def read_summary(key: bytes, about: str, start: Buffer, size: int) -> dict[str, Any]:
+    """The summary of an outcome of `size` bytes, of which so much is given as `summary_nbytes` says, or all there is.
+
+    Of what comes after it, nothing but its length is looked at. Raises `UnknownVersion` or `Refused`.
+    """
+    view = memoryview(start)
+    if len(view) < summary_nbytes(view):
+        unseal(key, about, view)  # says what is wrong with it
+        raise malformed(about, "it ends within its summary")
+    return _read_summary(key, about, view[HEAD_BYTES:], size - HEAD_BYTES)[0]
+
+
+def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[dict[str, Any], memoryview]:
+    """An outcome's summary, and what is given of that which comes after it; of `size` bytes together."""
+    if len(body) < LENGTH.size:
+        raise malformed(about, "it has no summary")
+    at = LENGTH.size + int(LENGTH.unpack_from(body)[0])
+    about = _summary_about(about)
+    fields, _ = read_document(unseal(key, about, body[LENGTH.size : at]), about)
+    if size != at + (after := fields.whole("after")):
+        raise malformed(about, f"{size - at} bytes come after it, and should be {after}")
+    return read_summary_fields(fields, fields.span("span")), body[at:]
+
+
+def _summary_about(about: str) -> str:
+    return f"{about} summary"
+
+
+def read_summary_fields(fields: Fields, span: Span) -> dict[str, Any]:
+    """The inverse of `summary_fields`. Raises `Refused`."""
+    alike = fields.many("alike")
+    if not all(isinstance(each, list) and len(each) == 2 and {*map(type, each)} == {str} for each in alike):
+        raise malformed(f"a summary of {span}", "'alike' does not hold pairs of text")
+    if fields.span("span") != span:
+        raise malformed(f"a summary of {span}", f"it is one of {fields.span('span')}")
+    first = None if fields["first_failure"] is None else fields.whole("first_failure", least=span.lo)
+    return {
+        "span": span,
+        "worker": fields.text("worker"),
+        "seconds": fields.number("seconds"),
+        "failed": fields.whole("failed"),
+        "alike": alike,
+        "first_failure": first,
+        "rest": [chunk_fields(chunk) for chunk in fields.chunks("rest", span)],
+    }

@@ -1,0 +1,49 @@
+"""A JSON header with blobs after it, as bytes and back; and JSON alone, signed, as a queue's message."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from starburst_common.model import Buffer
+from starburst_common.wire.fields import Fields, malformed, parsed, whole
+from starburst_common.wire.seals import HEAD_BYTES, seal_text, unseal_text
+
+LENGTH = struct.Struct(">I")
+
+
+def document(header: dict[str, Any], blobs: Sequence[Buffer] = (), *, align: int = 1) -> list[Buffer]:
+    """A JSON header and blobs, as parts to be joined or sealed; the first blob at a multiple of `align` once sealed."""
+    views = [memoryview(blob).cast("B") for blob in blobs]
+    head = json.dumps({**header, "blobs": [len(view) for view in views]}, separators=(",", ":")).encode()
+    head += b" " * (-(HEAD_BYTES + LENGTH.size + len(head)) % align)
+    return [LENGTH.pack(len(head)), head, *views]
+
+
+def read_document(body: Buffer, about: str = "a document") -> tuple[Fields, list[memoryview]]:
+    """The inverse of `document`; blobs are views, not copies. Raises `Refused`."""
+    view = memoryview(body)
+    if len(view) < LENGTH.size:
+        raise malformed(about, "it has no header")
+    (length,) = LENGTH.unpack_from(view)
+    at = LENGTH.size + length
+    header = Fields(about, parsed(about, bytes(view[LENGTH.size : at])))
+    blobs = []
+    for size in header.many("blobs"):
+        blobs.append(view[at : at + whole(about, "blobs", size)])
+        at += size
+    if at != len(view):
+        raise malformed(about, f"{len(view)} bytes where its header says {at}")
+    return header, blobs
+
+
+def seal_message(key: bytes, about: str, value: dict[str, Any]) -> str:
+    """A small signed message for a queue, as text."""
+    return seal_text(key, about, json.dumps(value, separators=(",", ":")))
+
+
+def open_message(key: bytes, about: str, body: str) -> Fields:
+    """The inverse of `seal_message`. Raises `UnknownVersion` or `Refused`."""
+    return Fields(about, parsed(about, unseal_text(key, about, body)))

@@ -1,0 +1,93 @@
+"""A run's items as sealed frames, one after the other in a pack; and items by their index back."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from starburst_common.errors import Refused
+from starburst_common.model import Buffer, Span, without
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.frames import Frame, FrameWriter
+from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
+
+_FRAME = struct.Struct(">QQQ")  # first item, how many, bytes that follow
+
+
+def items_about(run: str, first: int, count: int) -> str:
+    """What an item frame is signed as."""
+    return f"items {run} {first} {count}"
+
+
+def item_frame(key: bytes, run: str, first: int, writer: FrameWriter) -> bytes:
+    """Consecutive items as one sealed frame, with its first index and length before it."""
+    return b"".join(item_parts(key, run, first, writer))
+
+
+def item_parts(key: bytes, run: str, first: int, writer: FrameWriter) -> list[Buffer]:
+    """The same without joining the parts, which may be large."""
+    sealed = sealed_parts(key, items_about(run, first, len(writer)), writer.parts())
+    return [_FRAME.pack(first, len(writer), nbytes_of(sealed)), *sealed]
+
+
+def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buffer]:
+    """The frames that hold a span, without their seals, for a process that has no key. Raises `Refused`."""
+    view, at = memoryview(frames), 0
+    held: list[Span] = []
+    parts: list[Buffer] = []
+    while len(view) - at >= _FRAME.size:
+        first, count, size = _FRAME.unpack_from(view, at)
+        at += _FRAME.size
+        if first < span.hi and first + count > span.lo and at + size <= len(view):
+            body = unseal(key, items_about(run, first, count), view[at : at + size])
+            Frame(body, count)
+            held.append(Span(first, first + count))
+            parts += [_FRAME.pack(first, count, len(body)), body]
+        at += size
+    if without(span, held):
+        raise Refused(f"items {span.lo} to {span.hi - 1} of {run} are not all in their pack; refused")
+    return parts
+
+
+def frames_in(key: bytes, run: str, pack: Buffer) -> list[tuple[Span, int, int]]:
+    """The items of each frame in a pack, its offset and its length. Raises `Refused` unless the pack is whole."""
+    view, at = memoryview(pack), 0
+    found = []
+    while at < len(view):
+        if len(view) - at < _FRAME.size:
+            raise Refused(f"a pack of {run} is cut off; refused")
+        first, count, size = _FRAME.unpack_from(view, at)
+        unseal(key, items_about(run, first, count), view[at + _FRAME.size : at + _FRAME.size + size])
+        found.append((Span(first, first + count), at, _FRAME.size + size))
+        at += _FRAME.size + size
+    return found
+
+
+class Frames:
+    """Items out of checked frames, by their index in the run."""
+
+    def __init__(self, frames: Buffer) -> None:
+        view, at = memoryview(frames), 0
+        self._frames: list[tuple[int, int, Frame]] = []
+        while at < len(view):
+            if len(view) - at < _FRAME.size:
+                raise malformed("items", f"{len(view) - at} bytes more than its frames have")
+            first, count, size = _FRAME.unpack_from(view, at)
+            at += _FRAME.size
+            self._frames.append((first, first + count, Frame(view[at : at + size])))
+            at += size
+
+    def __getitem__(self, index: int) -> Any:
+        frame, at = self._at(index)
+        return frame[at]
+
+    def pickled(self, index: int) -> tuple[bytes, list[bytes]]:
+        """As `Frame.pickled`."""
+        frame, at = self._at(index)
+        return frame.pickled(at)
+
+    def _at(self, index: int) -> tuple[Frame, int]:
+        for lo, hi, frame in self._frames:
+            if lo <= index < hi:
+                return frame, index - lo
+        raise IndexError(index)

@@ -1,0 +1,118 @@
+"""Bytes and texts of ours, signed and with their version: a *sealed* object is version, HMAC and body.
+
+`about` says what something is and where it belongs, so it cannot be passed off as something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from collections.abc import Iterable
+
+from starburst_common.errors import Refused, UnknownVersion
+from starburst_common.model import Buffer
+
+WIRE_VERSION = 3
+_MAGIC = b"SBW"
+_HEAD = struct.Struct(">3sB32s")
+HEAD_BYTES = _HEAD.size  #: come before a sealed object's body
+
+
+def seal(key: bytes, about: str, parts: Iterable[Buffer]) -> bytes:
+    """Sign a body."""
+    return b"".join(sealed_parts(key, about, parts))
+
+
+def sealed_parts(key: bytes, about: str, parts: Iterable[Buffer]) -> list[Buffer]:
+    """The same without joining the parts, which may be large."""
+    body = list(parts)
+    return [_HEAD.pack(_MAGIC, WIRE_VERSION, _mac(key, about, body)), *body]
+
+
+def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
+    """The body, if it is ours. Raises `UnknownVersion` or `Refused`, and reads nothing else of it."""
+    view = memoryview(blob)
+    if len(view) < _HEAD.size or view[:3] != _MAGIC:
+        raise Refused(f"{about}: not a starburst payload; refused")
+    _, version, mac = _HEAD.unpack_from(view)
+    body = view[_HEAD.size :]
+    if not hmac.compare_digest(mac, _mac(key, about, [body], version)):
+        raise Refused(f"{about}: not signed with this site's key; refused, nothing was unpickled")
+    if version != WIRE_VERSION:
+        raise unknown_version(about, version)
+    return body
+
+
+def sealed_body(blob: Buffer) -> memoryview:
+    """The body of what somebody else has unsealed, for a process that has no key."""
+    return memoryview(blob)[_HEAD.size :]
+
+
+def seal_text(key: bytes, about: str, text: str) -> str:
+    """The same for a queue, which takes text."""
+    return f"{WIRE_VERSION}.{_mac(key, about, [text.encode()]).hex()}.{text}"
+
+
+def unseal_text(key: bytes, about: str, sealed: str) -> str:
+    """The text, if it is ours. Raises `UnknownVersion` or `Refused`, and reads nothing else of it."""
+    version, _, rest = sealed.partition(".")
+    mac, _, text = rest.partition(".")
+    if not sealed.isascii() or not version.isdigit() or len(version) > 3 or not text:
+        raise Refused(f"{about}: not a starburst message; refused")
+    spoken = int(version)
+    if not hmac.compare_digest(mac, _mac(key, about, [text.encode()], spoken).hex()) or version != str(spoken):
+        raise Refused(f"{about}: not signed with this site's key; refused")
+    if spoken != WIRE_VERSION:
+        raise unknown_version(about, spoken)
+    return text
+
+
+def of_this_release(start: Buffer) -> bool:
+    """Whether what begins so may have been sealed by this release; nothing vouches for that yet."""
+    return bytes(memoryview(start)[: len(_MAGIC) + 1]) == _MAGIC + bytes([WIRE_VERSION])
+
+
+def unknown_version(about: str, version: int) -> UnknownVersion:
+    """What is ours, but of another release: versions share the envelope, so this much can be told and trusted."""
+    return UnknownVersion(
+        f"{about}: wire version {version}, this starburst speaks {WIRE_VERSION}: "
+        "use the same starburst release on the driver and the workers"
+    )
+
+
+def _mac(key: bytes, about: str, parts: Iterable[Buffer], version: int | None = None) -> bytes:
+    mac = hmac.new(key, f"{WIRE_VERSION if version is None else version}\0{about}\0".encode(), hashlib.sha256)
+    for part in parts:
+        mac.update(part)
+    return mac.digest()
+
+
+_MISFIT_EXIT = 200  # beyond the codes of processes that a signal ended
+
+
+def misfit_exit() -> int:
+    """The exit code of a worker whose work speaks another wire version; it tells which one the worker speaks."""
+    return _MISFIT_EXIT + WIRE_VERSION
+
+
+def misfit(exit_code: int | None) -> str:
+    """Why no such worker can serve this release's runs, if its exit code says so.
+
+    >>> misfit(0)
+    ''
+    >>> misfit(209).partition(":")[0]
+    'a worker speaks wire version 9 and was given work of another, this starburst speaks 3'
+    """
+    if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
+        return ""
+    return (
+        f"a worker speaks wire version {exit_code - _MISFIT_EXIT} and was given work of another, this starburst speaks "
+        f"{WIRE_VERSION}: use the same starburst release on both, in an `image` of your own too; where it was upgraded "
+        "while this process ran, start the process anew"
+    )
+
+
+def nbytes_of(parts: Iterable[Buffer]) -> int:
+    """How long parts are together."""
+    return sum(memoryview(part).nbytes for part in parts)
