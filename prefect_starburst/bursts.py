@@ -231,7 +231,7 @@ class _Burst:
         report = Report(run, backend.name, what=f"burst of {code(name)}", name=name)
         report.start()
         try:
-            with progress(run, self.options.get("progress", None if sys.stderr.isatty() else False)):
+            with progress(run, self.options.get("progress", None if sys.stderr and sys.stderr.isatty() else False)):
                 yield
         except BaseException:
             run.cancel()

@@ -10,6 +10,7 @@ from threading import Event, Thread
 
 from starburst_common.model import RunStatus
 from starburst_common.phrases import one_line
+from starburst_common.runs.report import duration
 from starburst_common.runs.run import Run
 
 _BAR_S, _LINE_S = 0.2, 5.0
@@ -26,7 +27,7 @@ def progress(run: Run, wanted: bool | None) -> AbstractContextManager[object]:
 
 @contextmanager
 def _shown(run: Run, wanted: bool | None) -> Iterator[None]:
-    if wanted is False:
+    if wanted is False or sys.stderr is None:
         yield
     elif sys.stderr.isatty():
         with _bar(run):
@@ -62,7 +63,7 @@ def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     rate, left = rate_and_eta(status, elapsed_s, before)
     of = "?" if status.items is None else f"{status.items:,}"
     failed = f", {status.failed:,} failed" if status.failed else ""
-    eta = f", about {left:.0f} s left" if left and not status.state.over else ""
+    eta = f", about {duration(left)} left" if left and not status.state.over else ""
     end = f", {status.state}" if status.state.over else f", {_workers(status)}"
     name = one_line(status.label or status.id, _LABEL)
     return f"{name}: {status.answered:,} of {of} items{failed}{end}, {per_s(rate)}{eta}{_waits(status)}"

@@ -21,7 +21,7 @@ def steps_shown(wanted: bool | None) -> Iterator[None]:
 
     What is shown is not logged too.
     """
-    if not (sys.stderr.isatty() if wanted is None else wanted):
+    if sys.stderr is None or not (sys.stderr.isatty() if wanted is None else wanted):
         yield
         return
     log, shown = logging.getLogger(STEPS), _Lines(logging.INFO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,6 +76,9 @@ def odd_items(x):
     if x == 2:
         raise ValueError(x)
     return held(x) if x > 3 else None if x == 1 else x
+
+def long(x):
+    return "x" * 1_000_000
 
 @dataclass
 class Point:
@@ -660,6 +664,9 @@ def test_what_was_cut_short_is_told_apart_and_goes_on(shell: Shell) -> None:
     done = shell("map", "work:double", "--retry-failed", "last", "--tag", "day=2", "-o", "out.jsonl")
     assert (done.returncode, values((shell.folder / "out.jsonl").read_text())) == (0, [0, None, 4, 3, 4, 5])
     assert "succeeded: 1 item in " in done.stderr
+    done = shell("map", "--retry-failed", name, "-o", "again.jsonl")
+    assert (done.returncode, f"{name} has nothing left to be run\nsucceeded: 6 items in" in done.stderr) == (0, True)
+    assert (shell.folder / "again.jsonl").read_text() == (shell.folder / "out.jsonl").read_text()
     done = shell("results", name, "-q")
     assert (done.returncode, values(done.stdout)) == (0, [0, None, 4, 3, 4, 5])
     assert json.loads(shell("status", "last", "--tag", "day=1", "--json").stdout)["id"] == name
@@ -670,6 +677,13 @@ def test_what_was_cut_short_is_told_apart_and_goes_on(shell: Shell) -> None:
     assert "did you mean 'failed'?" in shell("runs", "--state", "faild").stderr
     assert "in 36 days" in shell("extend", name, "30d").stdout
     assert shell("extend", name, "soon").returncode == 2
+
+
+def test_sigterm_before_there_is_a_run_has_its_exit_code(shell: Shell) -> None:
+    """Also where it comes while the function's module is imported."""
+    (shell.folder / "ends.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    assert shell("map", "ends:all", "-i", "items.jsonl").returncode == 143
+    assert shell.states() == []
 
 
 def test_sigterm_may_leave_a_run_to_itself(shell: Shell) -> None:
@@ -708,6 +722,20 @@ def test_ctrl_c_cancels_a_map(shell: Shell, interrupted: subprocess.Popen[str]) 
     assert shell.states() == [RunState.CANCELLED]
     nothing_left(local_backend(shell.home))
     assert values(shell("results", "last", "-q").stdout)[0] == 0
+
+
+def test_ctrl_c_after_the_last_item_says_so(shell: Shell) -> None:
+    """Where a slow reader keeps the command: the run has succeeded, and nothing of it was cancelled."""
+    process = shell.start("map", "work:long", "-i", "items.jsonl", "--workers", "1", "-q")
+    with process:
+        while RunState.SUCCEEDED not in shell.states():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, "interrupted after the run had succeeded: starburst results run-" in said) == (
+        130,
+        True,
+    )
 
 
 def test_a_reader_that_leaves_cancels_a_map(shell: Shell) -> None:
@@ -808,6 +836,16 @@ def test_output_that_takes_no_more_costs_no_answer(shell: Shell) -> None:
             )
             assert (done.returncode, line) == (5, [f"error: {where}: No space left on device{what}"])
             assert run.status().state is RunState.SUCCEEDED
+
+
+def test_streams_that_are_closed_are_as_dev_null(shell: Shell) -> None:
+    """As some services start a command: what it writes to files is whole, and nothing is printed into them."""
+    for closed in (">&-", "<&- >&- 2>&-"):
+        call = shlex.join([*COMMAND, "map", "work:double", "-i", "items.jsonl", "--output", "out.jsonl"])
+        done = subprocess.run(["sh", "-c", f"{call} {closed}"], cwd=shell.folder, env=shell.environment(), check=False)
+        assert (done.returncode, values((shell.folder / "out.jsonl").read_text())) == (0, [0, 2, 4, 6, 8, 10])
+        (shell.folder / "out.jsonl").unlink()
+    assert not [*shell.folder.glob(".*.part")]
 
 
 def test_extend_keeps_a_run_and_prune_removes_the_others(shell: Shell) -> None:

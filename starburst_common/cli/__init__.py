@@ -5,10 +5,11 @@ from __future__ import annotations
 
 def main() -> None:
     """The console script; ends the process with one of the exit codes that `starburst --help` lists."""
-    from starburst_common.cli import stops
+    from starburst_common.cli import stops, streams
 
     try:
         stops.hear()
+        streams.open_closed()
         from starburst_common.cli.app import run
 
         code = run()

@@ -51,6 +51,7 @@ EXIT_CODES = (
     "this machine failed; 130 Ctrl-C; 143 SIGTERM."
 )
 _MOST = 4000  # characters of an error
+_INTERRUPTED = 130  # what typer makes of a `KeyboardInterrupt`, whatever signal it was of
 _PLAIN = re.compile("[0-9]{1,9}")
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # which package it lives in depends on typer's version
 
@@ -122,7 +123,7 @@ def run(arguments: list[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = _spared(typer.main.get_command(app)).main(arguments, prog_name="starburst", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return stops.exit_code() if code == _INTERRUPTED else code if isinstance(code, int) else 0
     except typer.Abort:
         return stops.exit_code()
     except _UsageError as error:

@@ -175,6 +175,8 @@ def map_items(
                 return
             with Answers(output, tagged=json) as out:
                 run = start()
+                if retry_failed is not None and run.parent is None and not quiet:
+                    say(f"{run.id} has nothing left to be run")
                 drive(run, out, quiet=quiet, detaches=lambda: on_term == "detach" and stops.told_to_end())
     except KeyboardInterrupt:
         if run is None:
@@ -183,28 +185,42 @@ def map_items(
             leave(run, backend)
             say(f"detached; the run goes on: starburst results {run.id}")
         else:
-            say(f"cancelled; what was answered is kept: starburst results {run.id}; starburst resume {run.id} goes on")
-            if output is not None and output.is_file():
-                say(f"--output {output} is as it was")
+            _tell_interrupted(run, output)
         raise typer.Exit(stops.exit_code()) from None
+
+
+def _tell_interrupted(run: Run, output: Path | None) -> None:
+    from starburst_common.cli.show import say
+    from starburst_common.model import RunState
+
+    ended = run.status().state
+    if ended.over and ended is not RunState.CANCELLED:
+        say(f"interrupted after the run had {ended}: starburst results {run.id}")
+    else:
+        say(f"cancelled; what was answered is kept: starburst results {run.id}; starburst resume {run.id} goes on")
+    if output is not None and output.is_file():
+        say(f"--output {output} is as it was")
 
 
 def drive(run: Run, out: Answers, *, quiet: bool, detaches: Callable[[], bool] = lambda: False) -> None:
     """To the end, with progress and a summary on stderr; whatever stops us cancels the run, unless that `detaches`."""
     from starburst_common.cli.lines import CannotWrite, kept
-    from starburst_common.cli.show import exit_code, say, summary
+    from starburst_common.cli.show import exit_code, merged, say, summary
     from starburst_common.model import RunState
     from starburst_common.progress import progress
 
+    retried = run.parent is None and bool(run.retries())
     with progress(run, False if quiet else None):
         try:
             if run.parent is not None:
                 run.wait()
-            out.write(run.answers(ordered=True) if run.parent is None and not run.retries() else run.whole())
-            if run.wait().state in (RunState.SUCCEEDED, RunState.FAILED):
+            out.write(run.whole() if retried or run.parent is not None else run.answers(ordered=True))
+            status = run.wait()
+            status = merged(status, out.failed - out.unanswered, out.unanswered) if retried else status
+            if status.state in (RunState.SUCCEEDED, RunState.FAILED):
                 out.done()
         except (RunStopped, RunCancelled):
-            pass  # the summary tells
+            status = run.status()  # the summary tells
         except CannotWrite as error:  # its items are paid for: it goes on
             run.wait()
             raise kept(error, run) from None
@@ -212,7 +228,6 @@ def drive(run: Run, out: Answers, *, quiet: bool, detaches: Callable[[], bool] =
             if not detaches():
                 run.cancel()
             raise
-    status = run.status()
     if out.unfinished:
         say(f"{out.unfinished} is left as it was: starburst results {run.id} --output FILE writes what there is")
     summary(run, status, out.first, here="results", quiet=quiet)

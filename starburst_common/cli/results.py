@@ -44,7 +44,8 @@ def results(
             raise typer.Exit(stops.exit_code()) from None
     ended = attach(found.id, backend=backend)
     now = ended.status()
-    now = merged(now, out.failed - out.unanswered, out.unanswered) if ended.retries() else now
+    if ended.retries() or out.unanswered:
+        now = merged(now, out.failed - out.unanswered, out.unanswered)
     code = exit_code(ended, now)
     if out.failed or code:
         summary(ended, now, out.first, here="results", quiet=quiet)

@@ -40,6 +40,7 @@ class Narrowed(str):
     tags: Mapping[str, str] = MappingProxyType({})
     state: str | None = None
     since: float = 0.0  #: wall clock
+    since_word = ""
 
     @property
     def said(self) -> str:
@@ -47,7 +48,7 @@ class Narrowed(str):
         tags = [f"--tag {key}={value}" for key, value in self.tags.items()]
         label = [f"--label {self.label}"] if self.label is not None else []
         state = [f"--state {self.state}"] if self.state is not None else []
-        return " ".join([*label, *tags, *state, *(["--since"] if self.since else [])])
+        return " ".join([*label, *tags, *state, *([f"--since {self.since_word}"] if self.since else [])])
 
     def fits(self, run: Run) -> bool:
         """Whether a run is meant."""
@@ -99,7 +100,7 @@ def narrowed_word(
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RunState)}"
             raise BadInput(f"--state {state}: {hint}")
     if since is not None:
-        found.since = moment_of(since)
+        found.since, found.since_word = moment_of(since), since
     return found
 
 
