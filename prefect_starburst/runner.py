@@ -36,7 +36,8 @@ from prefect_starburst.shared import Common
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
 from starburst_common.executor import StarburstExecutor
-from starburst_common.options import OPTIONS, refuse_unknown
+from starburst_common.offered import OPTIONS
+from starburst_common.options import refuse_unknown
 from starburst_common.ports import Backend
 
 if TYPE_CHECKING:

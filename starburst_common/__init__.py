@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     )
     from starburst_common.executor import StarburstExecutor
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
-    from starburst_common.options import Resources
     from starburst_common.pickling.within import item_seed
+    from starburst_common.resources import Resources
     from starburst_common.runs.run import Run, attach, list_runs
 
 _HOMES = {
@@ -60,7 +60,7 @@ _HOMES = {
     ),
     "executor": ("StarburstExecutor",),
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
-    "options": ("Resources",),
+    "resources": ("Resources",),
     "runs.run": ("Run", "attach", "list_runs"),
     "code.shared": ("Shared", "share"),
     "pickling.within": ("item_seed",),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain, islice
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from weakref import WeakSet
 
 from starburst_common.backends import open_backend
@@ -21,10 +21,12 @@ from starburst_common.executor import StarburstExecutor
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import FleetId, RunState
 from starburst_common.names import new_run_id
-from starburst_common.options import OPTIONS, Options, refuse_unknown
+from starburst_common.offered import OPTIONS, MapOptions, RunOptions, WorkerOptions
+from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
+from starburst_common.rows import telling
 from starburst_common.runs.begin import begin, undo
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
@@ -40,8 +42,13 @@ _AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
 _UNREAD_CHUNKS = 16  #: answered chunks a slot that nobody has consumed, before reading pauses
 
 
+@telling(MapOptions)
 def starburst_map(
-    fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], backend: str | Backend = "auto", **options: Any
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    *more: Iterable[Any],
+    backend: str | Backend = "auto",
+    **options: Unpack[MapOptions],
 ) -> list[Any]:
     """`[fn(item) for item in items]`, on many workers; with `more`, `fn(item, another, …)` to the shortest's end.
 
@@ -50,9 +57,7 @@ def starburst_map(
         items: any iterable that ends; read as workers need it where it has no length.
         more: one for each further argument, as for `map` and `Executor.map`; has a length if all of them have.
         backend: "auto" (AWS where a site is configured, else this machine) or "local".
-        options: see `Options.of`: workers, cpu, memory, slots, chunk_size, retries, retry_delay, retry_on, timeout,
-            return_exceptions, ordered, tolerate, budget, seed, initializer, initargs, files,
-            progress, label, tags.
+        options: those of `MapOptions`, below.
 
     Returns:
         One value an item, in the order of the items (with `ordered=False`, as they complete).
@@ -70,6 +75,7 @@ def starburst_map(
         return cluster.map(fn, items, *more)
 
 
+@telling(MapOptions)
 class Cluster:
     """A fleet that stays warm between calls; takes the options of `starburst_map`, for all calls or for one.
 
@@ -77,9 +83,9 @@ class Cluster:
     a run that was started and is not over keeps its workers until it is.
     """
 
-    def __init__(self, *, backend: str | Backend = "auto", **options: Any) -> None:
+    def __init__(self, *, backend: str | Backend = "auto", **options: Unpack[MapOptions]) -> None:
         refuse_unknown(options, ("backend", *OPTIONS))
-        self._given = options
+        self._given: dict[str, Any] = {**options}
         self._options = Options.of(**options)
         self._named = backend
         self._backend: Backend | None = None
@@ -95,13 +101,17 @@ class Cluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close(cancel_futures=kind is not None)
 
-    def map(self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> list[Any]:
+    def map(
+        self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Unpack[RunOptions]
+    ) -> list[Any]:
         """As `starburst_map`; `options` given here hold for this call."""
-        return self._collect(fn, *_arguments(items, more), options)
+        return self._collect(fn, *_arguments(items, more), {**options})
 
-    def starmap(self, fn: Callable[..., Any], items: Iterable[Iterable[Any]], **options: Any) -> list[Any]:
+    def starmap(
+        self, fn: Callable[..., Any], items: Iterable[Iterable[Any]], **options: Unpack[RunOptions]
+    ) -> list[Any]:
         """`[fn(*item) for item in items]`, else as `map`."""
-        return self._collect(fn, items, "star", options)
+        return self._collect(fn, items, "star", {**options})
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call as a future."""
@@ -109,7 +119,9 @@ class Cluster:
             self._executor = StarburstExecutor.on(self._opened(), self._options)
         return self._executor.submit(fn, *args, **kwargs)
 
-    def start(self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Run:
+    def start(
+        self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Unpack[RunOptions]
+    ) -> Run:
         """Begin a run of what `map` would call, and return at once with its handle.
 
         When `items` has a length every item is stored when this returns, and the run goes on whatever becomes of this
@@ -120,7 +132,7 @@ class Cluster:
         alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are
         wanted: with `tolerate` more than that many stop it, with `return_exceptions` none do.
         """
-        return self._start(fn, *_arguments(items, more), self._merged(options), stop_at_first=False)
+        return self._start(fn, *_arguments(items, more), self._merged({**options}), stop_at_first=False)
 
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""
@@ -175,7 +187,7 @@ class Cluster:
         return fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
-        fixed = {"workers", "cpu", "memory", "slots", "spot", "image", "backend"} & set(options)
+        fixed = {"backend", *WorkerOptions.__annotations__} & set(options)
         if fixed:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})

@@ -13,14 +13,15 @@ from weakref import finalize
 
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.options import OPTIONS, Options, refuse_unknown
+from starburst_common.offered import OPTIONS, AnswerOptions
+from starburst_common.options import Options, refuse_unknown
 from starburst_common.pickling.within import awaited
 from starburst_common.ports import Backend
 from starburst_common.runs.run import Run
 from starburst_common.submitted import Submitted
 
 #: What is asked of a map as a whole. An executor's answers are futures, one a call.
-OF_MAPS = ("return_exceptions", "ordered", "tolerate", "progress")
+OF_MAPS = tuple(AnswerOptions.__annotations__)
 #: What the standard library's executors take, and why this one does not; None is taken.
 _OF_POOLS = {
     "mp_context": "every slot is a new interpreter, here and on AWS, and none is a fork",

@@ -21,7 +21,7 @@ from starburst_common.fleets.fleet import Fleet
 from starburst_common.latest import let_go
 from starburst_common.model import Failure, FailureKind, spans_of
 from starburst_common.names import new_run_id
-from starburst_common.options import Options, Tolerance
+from starburst_common.options import Options
 from starburst_common.phrases import our_log
 from starburst_common.pickling.raised import named
 from starburst_common.pickling.state import State
@@ -32,6 +32,7 @@ from starburst_common.runs.drive import Driver
 from starburst_common.runs.patience import at_exit, patiently
 from starburst_common.runs.run import CLOSE_S, Run
 from starburst_common.runs.spec import Spec
+from starburst_common.tolerance import Tolerance
 
 _log = our_log()
 

@@ -22,7 +22,7 @@ from starburst_common.cli.app import EXIT_CODES, app
 from starburst_common.code import bundle
 from starburst_common.config import ImageSettings, Settings
 from starburst_common.model import FailureKind
-from starburst_common.options import Options
+from starburst_common.offered import OPTIONS
 from starburst_common.site import Site
 from tests.places import environment
 
@@ -45,12 +45,10 @@ def places(page: str) -> list[str]:
 
 
 def options() -> str:
-    """Of a map: every keyword of `Options.of`, with what its docstring says."""
-    said = arguments(Options.of)
-    known = [each for each in inspect.signature(Options.of).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    """Of a map."""
     return _table(
         ("option", "type", "default", "meaning"),
-        ((f"`{each.name}`", _code(each.annotation), _code(repr(each.default)), said[each.name]) for each in known),
+        ((f"`{row.name}`", _type(row.kind), _code(repr(row.default)), row.meaning) for row in OPTIONS.values()),
     )
 
 
@@ -147,28 +145,6 @@ def comments(kind: type) -> dict[str, str]:
     return {name: said.get(name, "") for name in [*said, *getattr(kind, "__annotations__", {})]}
 
 
-def arguments(function: Callable[..., Any]) -> dict[str, str]:
-    """What a docstring says of each argument.
-
-    >>> def f(a, b):
-    ...     '''Do.
-    ...
-    ...     Args:
-    ...         a: one
-    ...             thing.
-    ...         b: another.
-    ...
-    ...     Returns:
-    ...         Nothing.
-    ...     '''
-    >>> arguments(f)
-    {'a': 'one thing.', 'b': 'another.'}
-    """
-    section = (inspect.getdoc(function) or "").partition("Args:\n")[2].partition("\n\n")[0]
-    joined = re.sub(r"\n {6,}", " ", section)
-    return dict(re.findall(r"^ {4}(\w+): (.+)$", joined, re.MULTILINE))
-
-
 def shell_commands() -> Iterator[tuple[str, Any]]:
     """Every command that does something, by the words that a shell is given for it."""
     shell: Any = typer.main.get_command(app)
@@ -223,6 +199,16 @@ def _code(text: str) -> str:
     except (ValueError, SyntaxError):
         literal = None
     return f'`"{literal}"`' if isinstance(literal, str) else f"`{text}`"
+
+
+def _type(kind: Any) -> str:
+    """As one writes it.
+
+    >>> _type(int | None), _type(float), _type(Path | Callable[..., Any])
+    ('`int | None`', '`float`', '`Path | Callable[..., Any]`')
+    """
+    text = kind.__name__ if isinstance(kind, type) else str(kind)
+    return f"`{re.sub(r'(?:[a-z_]+[.])+(?=[A-Z])', '', text)}`"
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

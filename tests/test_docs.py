@@ -24,7 +24,7 @@ from starburst_common import names
 from starburst_common.cli.app import app
 from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
-from starburst_common.options import Options
+from starburst_common.offered import OPTIONS as OPTIONS_OF_A_MAP
 from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.site import Site
 from tests import docs_tables
@@ -96,7 +96,7 @@ def _known_options() -> dict[str, set[str]]:
     from starburst_common import Cluster, Run, StarburstExecutor, attach, starburst_map
     from starburst_common.executor import OF_MAPS
 
-    of_map = keywords(Options.of)
+    of_map = {*OPTIONS_OF_A_MAP}
     runner = next(
         node
         for node in ast.walk(ast.parse((ROOT / "prefect_starburst/runner.py").read_text()))

@@ -26,13 +26,14 @@ from starburst_common.model import (
     without,
 )
 from starburst_common.names import RunNames, work_queue
-from starburst_common.options import Options, Tolerance
+from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.outcomes import outcome_bytes, read_outcome, summary_fields
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.tally import Ledger
+from starburst_common.tolerance import Tolerance
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
 from starburst_worker.settle import LeasedChunk, Part, Settler

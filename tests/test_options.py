@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from starburst_common import Cluster, StarburstExecutor, list_runs, starburst_map
 from starburst_common.errors import BadInput
 from starburst_common.local import local_backend
-from starburst_common.options import FARGATE_MEMORY_MIB, MOST_WORKERS, Options, Resources, Tolerance, memory_mib
+from starburst_common.offered import MOST_WORKERS
+from starburst_common.options import Options
+from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, memory_mib
+from starburst_common.tolerance import Tolerance
 
 cpus = st.sampled_from(sorted(FARGATE_MEMORY_MIB))
 

@@ -42,9 +42,10 @@ reveal_type(StarburstExecutor(max_workers=2).run_id)  # str | None
 """
 WRONG = """
 from prefect_starburst import brust
-from starburst_common import attach, starburst_mapp
+from starburst_common import Cluster, attach, starburst_mapp
 
 attach(3)
+Cluster(workers="2")
 """
 
 
@@ -106,6 +107,7 @@ def test_a_users_type_checker_sees_our_types(environment: Path, tmp_path: Path) 
         2: 'Module "prefect_starburst" has no attribute "brust"',
         3: 'Module "starburst_common" has no attribute "starburst_mapp"',
         5: 'Argument 1 to "attach" has incompatible type "int"; expected "str"',
+        6: 'Argument "workers" to "Cluster" has incompatible type "str"; expected "int | None"',
     }
     said = done.stdout.replace("builtins.", "").splitlines()
     revealed = [f'mine.py:{number}: note: Revealed type is "{kind}"' for number, kind in asked.items()]

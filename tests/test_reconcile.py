@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.options import Tolerance
 from starburst_common.ports import Depth
 from starburst_common.runs.reconcile import (
     Action,
@@ -26,6 +25,7 @@ from starburst_common.runs.reconcile import (
     tried_since,
     waits_for,
 )
+from starburst_common.tolerance import Tolerance
 
 counts = st.integers(0, 200)
 tolerances = st.sampled_from([None, 0, 3, "2%", "100%"]).map(Tolerance.of)

@@ -21,7 +21,8 @@ from starburst_common.backends import local_at
 from starburst_common.code.bundle import Piece, module_at
 from starburst_common.config import ImageSettings, Settings, settings
 from starburst_common.local import local_backend
-from starburst_common.options import OPTIONS, Options
+from starburst_common.offered import OPTIONS
+from starburst_common.options import Options
 from starburst_common.ports import Backend
 
 wrong_values = st.one_of(
@@ -39,7 +40,7 @@ wrong_values = st.one_of(
 
 
 @hypothesis_settings(max_examples=300)
-@given(st.dictionaries(st.sampled_from(OPTIONS), wrong_values, max_size=3))
+@given(st.dictionaries(st.sampled_from([*OPTIONS]), wrong_values, max_size=3))
 def test_an_option_is_right_or_refused(given_options: dict[str, Any]) -> None:
     """Whatever it is, of whatever type; the message can be shown."""
     wrong = ""

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from starburst_common.errors import BadInput
-from starburst_common.options import Resources
 from starburst_common.ports import WorkerSpec
+from starburst_common.resources import Resources
 from starburst_common.site import Site
 
 CONTAINER = "worker"

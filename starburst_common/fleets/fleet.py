@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, new_fleet_id, work_queue
-from starburst_common.options import Options, Resources
+from starburst_common.options import Options
 from starburst_common.ports import Backend, Wait, WorkerSpec, is_there
+from starburst_common.resources import Resources
 
 _MAX_RECEIVES = 12
 _GRACE_S = 5.0

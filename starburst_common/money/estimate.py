@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from starburst_common.errors import BadInput
 from starburst_common.model import RunStatus
-from starburst_common.options import Resources
+from starburst_common.resources import Resources
 
 LEAST_BILLED_S = 60  #: of each worker; source: as above
 REGION = "us-east-1"

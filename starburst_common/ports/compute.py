@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from starburst_common.model import FleetId, WorkerId, WorkerState
-from starburst_common.options import Resources
+from starburst_common.resources import Resources
 from starburst_common.wire.seals import WIRE_VERSION
 
 

@@ -9,8 +9,8 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from starburst_common.model import RunState, WorkerEnd, WorkerPhase, WorkerState
-from starburst_common.options import Tolerance
 from starburst_common.ports import Depth
+from starburst_common.tolerance import Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

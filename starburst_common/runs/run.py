@@ -44,9 +44,12 @@ from starburst_common.model import (
 from starburst_common.money.estimate import Estimate, estimate_of
 from starburst_common.names import FLEETS, RUNS, RunNames, holders, ids
 from starburst_common.names import run_id as run_id_of
-from starburst_common.options import OPTIONS, Options, Resources, Tolerance, is_number, refuse_unknown
+from starburst_common.offered import OPTIONS
+from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.resources import Resources
+from starburst_common.rows import is_number
 from starburst_common.runs.answers import answers, exception_of
 from starburst_common.runs.drive import Driver, mark_cancelled
 from starburst_common.runs.follow import as_settled, in_order
@@ -70,6 +73,7 @@ from starburst_common.runs.spec import (
 )
 from starburst_common.runs.stored import find_outcome
 from starburst_common.runs.tally import Settled
+from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import document
 from starburst_common.wire.seals import seal
 

@@ -16,12 +16,14 @@ from starburst_common.errors import Denied, Exists, NotFound, Refused, Unavailab
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames, made_at, new_fleet_id
-from starburst_common.options import Options, Resources, Tolerance
+from starburst_common.options import Options
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.resources import Resources
 from starburst_common.runs.patience import create_ours
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.records import read_options
+from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import document, read_document
 from starburst_common.wire.fields import malformed
 from starburst_common.wire.seals import WIRE_VERSION, seal, unknown_version, unseal

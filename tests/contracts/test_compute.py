@@ -14,8 +14,8 @@ import pytest
 from starburst_common.local.compute import LocalCompute
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import new_fleet_id, work_queue
-from starburst_common.options import Resources
 from starburst_common.ports import Backend, WorkerSpec
+from starburst_common.resources import Resources
 from tests.contracts.conftest import ComputeBed
 from tests.contracts.rivals import at_once, launch
 from tests.leftovers import processes_in, supervisors_in

@@ -19,11 +19,12 @@ from starburst_common.errors import Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, PackRef, RunId, Span
 from starburst_common.names import FLEETS, RUNS, RunNames
-from starburst_common.options import Options, Tolerance
+from starburst_common.options import Options
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.follow import in_order
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.spec import read_end
+from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import open_message
 from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both

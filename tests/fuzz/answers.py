@@ -24,8 +24,8 @@ from starburst_common.image import oci
 from starburst_common.image.exchange import Again, Exchange
 from starburst_common.image.oci import Layer, Manifest
 from starburst_common.model import FleetId, WorkerId
-from starburst_common.options import Resources
 from starburst_common.ports import WorkerSpec
+from starburst_common.resources import Resources
 from starburst_common.site import Site
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind

@@ -1,0 +1,243 @@
+"""What may be asked of a map, as one table: each option's type, check, default and meaning, and where it may be set."""
+
+# no annotations as text here: `rows` reads them, and type checkers
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from starburst_common.resources import RULES
+from starburst_common.rows import YES_NO, Row, Rule, number, of_type, rows, whole
+from starburst_common.tolerance import TOLERABLE
+
+MOST_WORKERS = 5000
+_MOST_ITEMS = 10**12 - 1  # an index has twelve digits
+_LONGEST_S = 10 * 365 * 86400.0
+
+
+def _is_kinds(value: Any) -> bool:
+    kinds = value if isinstance(value, tuple) else (value,)
+    return bool(kinds) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
+
+
+def _is_paths(value: Any) -> bool:
+    named = [value] if isinstance(value, str | Path) else value
+    return isinstance(named, list | tuple) and all(isinstance(name, str | Path) and str(name) for name in named)
+
+
+def _is_tags(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+
+
+class WorkerOptions(TypedDict, total=False):
+    """Of a `Cluster` or an executor as a whole: its workers are all alike."""
+
+    workers: Annotated[
+        int | None,
+        Row(
+            "containers, or processes on this machine, at most; None is one a core here, and 10 on AWS.",
+            (whole(1, MOST_WORKERS),),
+            None,
+            outside="a whole number of workers, such as 50",
+        ),
+    ]
+    cpu: Annotated[
+        float,
+        Row(
+            "vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16.",
+            (RULES["cpu"],),
+            1,
+            outside="vCPU a worker, such as 1 or 0.5",
+        ),
+    ]
+    memory: Annotated[
+        str | float | None,
+        Row(
+            'memory of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`. On this '
+            "machine only a named limit is enforced, for all slots together, and on Linux.",
+            (RULES["memory"],),
+            None,
+            outside='a size, such as "8GB"',
+        ),
+    ]
+    slots: Annotated[
+        int | None,
+        Row(
+            "items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.",
+            (RULES["slots"],),
+            None,
+            outside="a whole number of task runs that a worker does at once",
+        ),
+    ]
+    spot: Annotated[
+        bool,
+        Row(
+            "on capacity that is cheaper and may be taken back. Changes nothing on this machine.",
+            (RULES["spot"],),
+            False,
+            outside="true or false",
+        ),
+    ]
+    image: Annotated[
+        str | None,
+        Row(
+            "what workers on AWS run in, in place of one made for your environment. It must hold the worker.",
+            (RULES["image"],),
+            None,
+            outside="an image, such as REGISTRY/REPOSITORY:TAG",
+        ),
+    ]
+
+
+class CallOptions(TypedDict, total=False):
+    """Of a map, or of an executor's calls."""
+
+    chunk_size: Annotated[
+        int | None,
+        Row(
+            "items leased together; None chooses from how long items take.",
+            (whole(1, _MOST_ITEMS, f"a whole number of items, at least 1, at most {_MOST_ITEMS}"),),
+            None,
+            outside="a whole number of items",
+        ),
+    ]
+    retries: Annotated[
+        int,
+        Row(
+            "further tries for an item that raises a `retry_on`, or that runs into its `timeout`.",
+            (whole(0, 100),),
+            0,
+            outside="a whole number of tries",
+        ),
+    ]
+    retry_delay: Annotated[
+        float,
+        Row(
+            "seconds before each further try of an item that raised; one that timed out is tried at once.",
+            (number(lambda value: 0 <= value <= 3600, "seconds from 0 to 3600"),),
+            0.0,
+            outside="seconds",
+        ),
+    ]
+    retry_on: Annotated[
+        type[BaseException] | tuple[type[BaseException], ...],
+        Row(
+            "the exception type, or types, that are tried again; those that leave out `ItemTimeout` leave out what "
+            "timed out.",
+            (Rule(_is_kinds, ": give an exception type, or a tuple of them"),),
+            Exception,
+        ),
+    ]
+    timeout: Annotated[
+        float | None,
+        Row(
+            "seconds one item may run, or the initializer; then its slot is killed.",
+            (
+                number(
+                    lambda value: 0 < value <= _LONGEST_S,
+                    f"seconds above 0 for one item, at most {_LONGEST_S:.0f}, or None",
+                ),
+            ),
+            None,
+            outside="seconds for one item",
+        ),
+    ]
+    budget: Annotated[
+        float | None,
+        Row(
+            "what the run should cost at most, in USD; it is written down with the run, nothing stops there yet.",
+            (number(lambda value: value > 0, "US dollars above 0, or None"),),
+            None,
+            outside="US dollars, such as 25 or 2.50",
+        ),
+    ]
+    seed: Annotated[
+        int | None,
+        Row(
+            "gives each item a seed of its own, which depends on this number and the item's only. `random` starts from "
+            "it, and numpy's global generator; `starburst_common.item_seed()` tells it for others.",
+            (whole(0, 2**63 - 1, f"a whole number from 0 to {2**63 - 1}, or None"),),
+            None,
+        ),
+    ]
+    initializer: Annotated[
+        Callable[..., Any] | None,
+        Row(
+            "called as `initializer(*initargs)` once in each slot, before the first item; where it raises or runs into "
+            "`timeout`, the items fail and say so.",
+            (Rule(callable, ": give a function, or None"),),
+            None,
+        ),
+    ]
+    initargs: Annotated[
+        tuple[Any, ...],
+        Row(
+            "its arguments, a tuple.",
+            (of_type(tuple, "a tuple of the initializer's arguments, with an initializer"),),
+            (),
+        ),
+    ]
+    files: Annotated[
+        str | Path | Sequence[str | Path],
+        Row(
+            'paths and patterns, such as "data/*.csv", of files and folders that are sent to workers on AWS, where '
+            "each lies relative to the working directory as at home; here they are there.",
+            (Rule(_is_paths, ': give paths or patterns such as "data/*.csv", in a list'),),
+            (),
+        ),
+    ]
+    label: Annotated[str | None, Row("yours, shown in listings.", (of_type(str, "text"),), None, outside="text")]
+    tags: Annotated[
+        dict[str, str] | None,
+        Row(
+            "yours, names and values as text, shown with the run; in a variable, a JSON object.",
+            (Rule(_is_tags, ": give a dictionary whose names and values are text"),),
+            None,
+            outside='a JSON object of texts, such as {"team": "forecast"}',
+        ),
+    ]
+
+
+class AnswerOptions(TypedDict, total=False):
+    """Of a map as a whole, and not of an executor: that one's answers are futures, one a call."""
+
+    return_exceptions: Annotated[
+        bool,
+        Row(
+            "put exceptions in place of the values instead of raising the first. Every item is answered then: no "
+            "failures stop the run, however many are alike.",
+            (YES_NO,),
+            False,
+        ),
+    ]
+    ordered: Annotated[bool, Row("results in the order of the items, else as they complete.", (YES_NO,), True)]
+    tolerate: Annotated[
+        int | str | None,
+        Row(
+            'failures that do not stop the run, a count or "2%"; they are returned in place. Up to that many may all '
+            "be alike.",
+            (TOLERABLE,),
+            None,
+            outside='a count such as 5, or a share such as "2%"',
+        ),
+    ]
+    progress: Annotated[
+        bool | None,
+        Row(
+            "on stderr, a bar on a terminal and a line every 5 s elsewhere; True gives one line at least, False none.",
+            (YES_NO._replace(wrong=": give True, False or None"),),
+            None,
+            outside="true or false",
+        ),
+    ]
+
+
+class RunOptions(CallOptions, AnswerOptions, total=False):
+    """What one call of `Cluster.map`, `starmap` or `start` takes."""
+
+
+class MapOptions(WorkerOptions, RunOptions, total=False):
+    """What `starburst_map` and `Cluster` take."""
+
+
+#: All options by name.
+OPTIONS: dict[str, Row] = rows(MapOptions)

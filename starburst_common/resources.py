@@ -1,0 +1,134 @@
+"""What one worker has: vCPU, memory and slots, as the user says them in; a Fargate size, checked, out. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from starburst_common.errors import BadInput
+from starburst_common.phrases import told
+from starburst_common.rows import YES_NO, Rule, is_number, whole
+
+#: Fargate sizes: vCPU to (least, most, step) of memory in MiB.
+#: Source: Amazon ECS Developer Guide, "Task size" for Fargate, read 2026-11-22.
+FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
+    0.25: (512, 2048, 512),
+    0.5: (1024, 4096, 1024),
+    1: (2048, 8192, 1024),
+    2: (4096, 16384, 1024),
+    4: (8192, 30720, 1024),
+    8: (16384, 61440, 4096),
+    16: (32768, 122880, 8192),
+}
+_NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
+_NO_SIZE = ' is not a size: write "8GB", "512MB" or a number of GB'
+
+
+def memory_mib(size: str | float) -> int:
+    """A memory size in MiB; a bare number is GB. GB and GiB are both 1024 MiB, as ECS counts.
+
+    >>> memory_mib("8GB"), memory_mib(8), memory_mib("512MB"), memory_mib("1.5 GiB")
+    (8192, 8192, 512, 1536)
+    >>> memory_mib("8XB")
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: memory='8XB' is not a size: write "8GB", "512MB" or a number of GB
+    """
+    found = _mib(size)
+    if found is None:
+        raise BadInput(f"memory={told(size)}{_NO_SIZE}")
+    return found
+
+
+def _mib(size: Any) -> int | None:
+    given = size if isinstance(size, str) else str(size) if is_number(size) else ""
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*(GI?B?|MI?B?)?\s*", given, re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        return None
+    return round(float(match[1]) * (1 if (match[2] or "G")[0] in "mM" else 1024))
+
+
+def _fits(cpu: float, mib: int) -> bool:
+    least, most, step = FARGATE_MEMORY_MIB[cpu]
+    return least <= mib <= most and mib % step == 0 and (cpu, mib) != _NOT_SOLD
+
+
+def _sizes(cpu: float) -> str:
+    least, most, step = FARGATE_MEMORY_MIB[cpu]
+    if cpu == _NOT_SOLD[0]:
+        return "512, 1024 or 2048 MiB"
+    return f"{least} to {most} MiB in steps of {step}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one worker has.
+
+    `cpu` in vCPU and `memory_mib` are a Fargate size; `slots` is how many items it runs at once (default: one a vCPU).
+    `memory_given` tells whether the user named the memory; on a laptop only a named limit is enforced.
+    """
+
+    cpu: float
+    memory_mib: int
+    slots: int
+    memory_given: bool = False
+    spot: bool = False  #: on capacity that is cheaper and may be taken back; on a laptop it changes nothing
+    image: str = ""  #: what its containers are made of; empty for the site's. On a laptop it changes nothing
+
+    @property
+    def size(self) -> str:
+        """In words.
+
+        >>> Resources.of(2, "8GB", slots=1).size
+        '2 vCPU, 8 GB, 1 slot'
+        """
+        return f"{self.cpu:g} vCPU, {self.memory_mib / 1024:g} GB, {self.slots} slot{'s' * (self.slots != 1)}"
+
+    @classmethod
+    def of(
+        cls,
+        cpu: float = 1,
+        memory: str | float | None = None,
+        slots: int | None = None,
+        *,
+        spot: bool = False,
+        image: str | None = None,
+    ) -> Resources:
+        """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
+
+        >>> Resources.of(4)
+        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='')
+        >>> Resources.of(3)
+        Traceback (most recent call last):
+        starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
+        >>> Resources.of(1, "16GB")  # doctest: +NORMALIZE_WHITESPACE
+        Traceback (most recent call last):
+        starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of
+        1024, or cpu=2
+        """
+        given = {"cpu": cpu, "memory": memory, "slots": slots, "spot": spot, "image": image}
+        for name, value in given.items():
+            if (value is not None or name in ("cpu", "spot")) and not RULES[name].fits(value):
+                raise BadInput(f"{name}={told(value)}{RULES[name].wrong}")
+        mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
+        if not _fits(cpu, mib):
+            better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if _fits(other, mib)), "")
+            raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
+        count = max(1, int(cpu)) if slots is None else slots
+        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None, spot=spot, image=image or "")
+
+
+#: What each has to be, whatever the others are.
+RULES = {
+    "cpu": Rule(
+        lambda value: is_number(value) and value in FARGATE_MEMORY_MIB,
+        f" is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}",
+    ),
+    "memory": Rule(lambda value: _mib(value) is not None, _NO_SIZE),
+    "slots": whole(1, 64),
+    "spot": YES_NO,
+    "image": Rule(
+        lambda value: isinstance(value, str) and bool(value.strip()),
+        ': give an image such as "REGISTRY/REPOSITORY:TAG", or None',
+    ),
+}
