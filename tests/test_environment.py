@@ -37,6 +37,7 @@ from tests.indexes import Index, project, running_index, wheel
 LOCKS = Path(__file__).parent / "environments"
 HERE = Path(__file__).parent.parent
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+SHORT = PYTHON.replace(".", "")
 HASH = "0" * 64
 PYPI = "https://pypi.org/simple"  # what builds projects comes from there
 
@@ -179,6 +180,11 @@ SEVERAL = {
     "dev-requirements.txt prod-requirements.txt": "prod-requirements.txt",
     "environment.yml requirements-gpu.txt": "environment.yml: not",
     "conda-linux-64.lock envs/environment-gpu.yaml": "what is installed here",
+    f"requirements-py{PYTHON}.txt requirements-py36.txt": f"requirements-py{PYTHON}.txt",
+    f"requirements/py{SHORT}.txt requirements/py36.txt": f"requirements/py{SHORT}.txt",
+    "requirements-linux.txt requirements-windows.txt requirements_macos.txt": "requirements-linux.txt",
+    "requirements-3.6.txt requirements-win32.txt": "what is installed here",
+    "tox.ini Dockerfile constraints.txt reqs.txt env.yml binder/environment.yml": "what is installed here",
 }
 
 
@@ -199,8 +205,48 @@ def test_of_several_requirements_files_the_one_for_workers_counts(
         if "here" in expected:
             assert all(f"{folder / name} is" in said.warnings[0] for name in names.split()), names
     (place / "pyproject.toml").write_text("[project]\nname = 'top'\n[tool.pixi]\npypi-dependencies = {six = '*'}\n")
-    outcome(place)
-    assert "[tool.pixi], is not read: lock it" in said.warnings[-1]
+    (place / "job.py").write_text(SCRIPT)
+    assert "[tool.pixi], is not read: lock it" in (outcome(place), said.warnings[-1])[1]
+    assert "job.py says what it needs itself" in said.warnings[-1]
+    (place / "pyproject.toml").write_text(
+        "[dependency-groups]\na = ['six']\n[tool.hatch.envs.b]\ndependencies = ['x']\n"
+    )
+    assert "in [dependency-groups] and [tool.hatch.envs]: say" in (outcome(place), said.warnings[-1])[1]
+
+
+SCRIPT = """
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["alpha", "starburst-ecs"]
+#
+# [[tool.uv.index]]
+# url = "https://mine/simple"
+# default = true
+# ///
+import sys
+from pathlib import Path
+from starburst_common.environment.find import find_environment
+print(*find_environment(Path("elsewhere"), cache=Path("cache")).requirements)
+"""
+
+
+def test_a_script_says_what_it_needs_itself(place: Path, index: Index) -> None:
+    """Where it is named, or runs and needs us too, whatever its folder says; from its lock if it has one."""
+    job = place / "job.py"
+    job.write_text(SCRIPT)
+    (place / "requirements.txt").write_text("six\n")
+    assert index_settings(job) == {"UV_DEFAULT_INDEX": "https://mine/simple"}
+    done = subprocess.run([sys.executable, job], cwd=place, capture_output=True, text=True, check=True)
+    assert [line for line in done.stdout.split() if "--" not in line] == ["alpha==1.0", "beta==1.5"]
+    assert bare(find(place, requirements=job)) == ["alpha==1.0", "beta==1.5"]
+    job.write_text(SCRIPT.replace(', "starburst-ecs"', "").replace("https://mine/simple", index.url))
+    run_uv("lock", "--script", "job.py", folder=place)
+    index.add("beta", "1.6")
+    assert bare(find(place, requirements=job)) == ["alpha==1.0", "beta==1.5"]
+    for text, told in (("import six", "does not say"), ("# /// script\n# a\n# ///", "no TOML")):
+        job.write_text(text)
+        with pytest.raises(BadInput, match=told):
+            find(place, requirements=job)
 
 
 def outcome(folder: Path) -> str:
@@ -748,17 +794,85 @@ gamma = {version = "*", optional = true}
 CFG = "[metadata]\nname = old\n[options]\ninstall_requires =\n  alpha\n  six<99\n"
 
 
-@pytest.mark.parametrize(("name", "text"), [("pyproject.toml", POETRY), ("setup.cfg", CFG)])
+FLIT = """
+[tool.flit.metadata]
+module = "old"
+requires = ["alpha", "six<99"]
+requires-extra = {x = ["gamma"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", POETRY),
+        ("pyproject.toml", FLIT),
+        ("setup.cfg", CFG),
+        ("setup.cfg", "[options]\ninstall_requires = alpha; six<99"),
+        ("setup.cfg", "[options]\ninstall_requires = file: more.txt, most.txt"),
+    ],
+)
 def test_what_an_older_project_lists_is_read_without_building_it(
     place: Path, index: Index, name: str, text: str
 ) -> None:
-    """Poetry's own table, and setuptools' configuration; what is for Poetry alone is told."""
+    """Poetry's own table, Flit's, and setuptools' configuration; what is for Poetry alone is told."""
+    (place / "more.txt").write_text("alpha\n")
+    (place / "most.txt").write_text("six<99\n")
     (place / name).write_text(text)
     assert [line.split(";")[0] for line in bare(find(place))] == ["alpha==1.0", "beta==1.5", f"six=={version('six')}"]
     (place / name).write_text(text.replace('"^1.0"', '{git = "https://h/x"}'))
-    if name == "pyproject.toml":
+    if text == POETRY:
         with pytest.raises(BadInput, match=r"alpha.*poetry lock"):
             find(place)
+    if text == FLIT:
+        assert "gamma==1.0" in bare(find(place, extras=["x"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arm", "other"),
+    [
+        (
+            "pdm.lock",
+            '[metadata]\nstrategy = ["inherit_metadata"]\ntargets = [{platform = "windows_amd64"}, {platform = "X"}]',
+            "manylinux_2_40_aarch64",
+            "macos_14_0_arm64",
+        ),
+        (
+            "pylock.toml",
+            'lock-version = "1.0"\nenvironments = ["sys_platform == \'win32\'", "X"]',
+            "sys_platform == 'linux' and platform_machine == 'aarch64'",
+            "sys_platform == 'darwin'",
+        ),
+        (
+            "conda-lock.yml",
+            "package: [{name: pip, manager: conda, platform: X, url: u, version: '1'}]",
+            *("linux-aarch64", "osx-64"),
+        ),
+    ],
+)
+def test_what_is_locked_for_other_machines_is_told(
+    place: Path, said: Said, name: str, text: str, arm: str, other: str
+) -> None:
+    """One kind that workers have is a warning, none an error."""
+    (place / name).write_text(text.replace("X", arm))
+    find(place)
+    assert "is locked for aarch64 alone" in said.warnings[0]
+    (place / name).write_text(text.replace("X", other))
+    with pytest.raises(BadInput, match=rf"{name}: it is not locked for Linux"):
+        find(place)
+
+
+def test_builders_hear_of_the_indexes_that_uv_was_told(place: Path, said: Said) -> None:
+    """In the project's settings; that is no choice of pip's, of whose order there would be a word."""
+    (place / "pyproject.toml").write_text(
+        "[tool.uv]\nfind-links = ['here']\n[[tool.uv.index]]\nname = 'a'\nurl = 'https://a/simple'\n"
+    )
+    (place / "requirements.txt").write_text(pinned("six==1"))
+    links = {"UV_FIND_LINKS": str(place / "here")}
+    assert index_settings(place / "requirements.txt") == {"UV_INDEX": "a=https://a/simple", **links}
+    (place / "requirements.txt").write_text("# nothing")
+    find(place)
+    assert not [line for line in said.warnings if "several package indexes" in line]
 
 
 def test_a_file_that_asks_for_nothing_is_told(place: Path, said: Said) -> None:

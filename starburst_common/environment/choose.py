@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from starburst_common.environment import conda, locks, pipfile, texts, uvlock
+from starburst_common.environment import conda, locks, pipfile, script, texts, uvlock
 from starburst_common.environment.lines import is_file
 from starburst_common.environment.locks import Asked
-from starburst_common.environment.projects import PROJECT, says_needs
+from starburst_common.environment.projects import PROJECT, lists_aside, says_needs
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line, our_log
 from starburst_common.toml import toml
@@ -32,6 +33,7 @@ class Kind:
 _PYLOCK = Kind("pylock.toml", locks.alone, locks.read_pylock)
 _TEXT = Kind("requirements.txt", texts.files, texts.read, frozen=False)
 _CONDA = Kind("environment.yml", conda.files, conda.read, frozen=False)
+_SCRIPT = Kind("script", script.files, script.read, frozen=False)
 
 LOCKS = {
     "uv.lock": Kind("uv.lock", uvlock.files, uvlock.read),
@@ -56,13 +58,26 @@ _DEVELOPMENT = frozenset(
 )
 _PRODUCTION = frozenset(["prod", "production"])
 _BASE = frozenset(["base", "main", "common", "core", "default", "runtime"])
+#: A minor version of Python in a name, and systems that workers do not have.
+_MINOR = re.compile(r"(?<![a-z0-9.])(?:py|python|cp)?[-_]?3[._]?([6-9]|[1-3]\d)(?![0-9a-z])")
+_SYSTEMS = frozenset(["windows", "win", "win32", "win64", "macos", "mac", "osx", "darwin"])
 _LIST = "list what your function imports in a requirements.txt, or give image=…"
 #: By pattern, what is not read, and what to do.
 _UNREAD = {
     "Pipfile": "lock it with `pipenv lock`",
     "pixi.toml": f"lock it with `pixi lock`, or {_LIST}",
     "conda-*.lock": _LIST,
-    **dict.fromkeys(("environment[-_.]*.y*ml", "env*/environment*.y*ml"), f"name it with requirements=…, or {_LIST}"),
+    **dict.fromkeys(
+        (
+            *("environment[-_.]*.y*ml", "env.y*ml", "conda[-_]env*.y*ml", "env*/*.y*ml", "conda/*.y*ml"),
+            *("binder/environment.y*ml", ".binder/environment.y*ml", "*reqs*.txt", "*dependencies*.txt", "deps.txt"),
+        ),
+        f"name it with requirements=…, or {_LIST}",
+    ),
+    **dict.fromkeys(
+        ("constraints*.txt", "tox.ini", "noxfile.py", "hatch.toml", "[Dd]ockerfile", "Dockerfile.*", "python_env.yaml"),
+        _LIST,
+    ),
 }
 
 
@@ -74,6 +89,8 @@ def kind_of(path: Path) -> Kind:
         return _PYLOCK
     if path.suffix in (".yml", ".yaml"):
         return _CONDA
+    if path.suffix == ".py":
+        return _SCRIPT
     if path.suffix in (".toml", ".lock") and not path.name.startswith("requirements"):
         content = toml(path)
         if "lock-version" in content:
@@ -105,8 +122,10 @@ def named(path: Path, asked: Asked) -> Path:
 def nearest(folder: Path, asked: Asked) -> Path | None:
     """In the folder or above, up to one with .git, and below the home folder; what is there and not read is warned of.
 
-    Raises `BadInput` where several files would do.
+    A script that runs and says itself what it needs comes first. Raises `BadInput` where several files would do.
     """
+    if running := script.running():
+        return running
     home = Path.home()
     unread = list[str]()
     for each in (folder, *folder.parents):
@@ -156,7 +175,13 @@ def _lists(folder: Path, ending: str) -> list[Path]:
     """What is for who runs the project, going by names."""
     patterns = (f"*[Rr]equirements*.{ending}", f"requirements/*.{ending}")
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
-    return [path for path in paths if not _words(path) & _DEVELOPMENT]
+    return [path for path in paths if not _is_for_others(path)]
+
+
+def _is_for_others(path: Path) -> bool:
+    """Who works on the project, or has another Python or system than workers."""
+    words, minors = _words(path), {int(minor) for minor in _MINOR.findall(path.stem.lower())}
+    return bool(words & (_DEVELOPMENT | _SYSTEMS)) or bool(minors - {sys.version_info.minor})
 
 
 def _is_another(path: Path) -> bool:
@@ -170,7 +195,7 @@ def _there(folder: Path, names: Iterable[str]) -> Path | None:
 
 def _one_of(paths: Iterable[Path]) -> Path | None:
     """The one for who runs the project, going by names. Raises `BadInput` where several may be meant."""
-    files = sorted(path for path in paths if not _words(path) & _DEVELOPMENT and is_file(path))
+    files = sorted(path for path in paths if not _is_for_others(path) and is_file(path))
     if len(files) < 2:
         return files[0] if files else None
     production = [path for path in files if _words(path) & _PRODUCTION]
@@ -189,8 +214,9 @@ def _included(path: Path) -> list[Path]:
 
 
 def _words(path: Path) -> set[str]:
-    """What a name says beside what every such file's does."""
-    return {*re.split(r"[-_.\s]+", path.stem.lower())} - {"requirements", "pylock", ""}
+    """What a name says beside what every such file's does, and beside a Python and the system of workers."""
+    text = _MINOR.sub(" ", path.stem.lower())
+    return {*re.split(r"[-_.\s]+", text)} - {"requirements", "pylock", "linux", ""}
 
 
 def _project(folder: Path, asked: Asked) -> Path | None:
@@ -213,10 +239,17 @@ def _workspace(path: Path) -> Path | None:
 
 def _unread(folder: Path) -> Iterable[str]:
     for path in sorted([*folder.glob("*[Rr]equirements*"), *folder.glob("requirements/*.txt")]):
-        if path.suffix in (".txt", ".in", ".lock") and is_file(path) and _words(path) & _DEVELOPMENT:
-            yield f"{path} is for development: name it with requirements=… (--requirements FILE) if it is not"
+        if path.suffix in (".txt", ".in", ".lock") and is_file(path) and _is_for_others(path):
+            whom = "development" if _words(path) & _DEVELOPMENT else "another Python or system"
+            yield f"{path} is for {whom}: name it with requirements=… (--requirements FILE) if it is not"
+    for path in sorted(folder.glob("*.py")):
+        if script.block(path) is not None:
+            yield f"{path} says what it needs itself: name it with requirements=… (--requirements FILE)"
+    project = folder / "pyproject.toml"
+    if aside := lists_aside(project):
+        yield f"{project} is not read: what it needs is in {aside}: say groups=…, extras=…, or {_LIST}"
     if "pyproject.toml" in conda.told_to_pixi(folder):
-        yield f"{folder / 'pyproject.toml'}, [tool.pixi], is not read: {_UNREAD['pixi.toml']}"
+        yield f"{project}, [tool.pixi], is not read: {_UNREAD['pixi.toml']}"
     for pattern, what in _UNREAD.items():
         for path in sorted(folder.glob(pattern)):
             yield f"{path} is not read: {what}"

@@ -14,7 +14,16 @@ from typing import Any
 
 from starburst_common.environment import texts
 from starburst_common.environment.lines import MACHINES, is_file
-from starburst_common.environment.locks import Asked, Table, admit, exact_line, offered, relative, well_formed
+from starburst_common.environment.locks import (
+    Asked,
+    Table,
+    admit,
+    admit_machines,
+    exact_line,
+    offered,
+    relative,
+    well_formed,
+)
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line
 from starburst_common.toml import toml
@@ -111,10 +120,7 @@ def _of_pixi(content: Table) -> dict[str, list[Table]]:
 
 def _locked(path: Path, packages: dict[str, list[Table]], python: str) -> str:
     there = [platform for platform in _PLATFORMS if platform in packages]
-    if not there:
-        raise BadInput(
-            f"{path}: locked for {', '.join(packages) or 'no platform'}, and not for Linux: lock it for that too"
-        )
+    admit_machines(path, [_PLATFORMS[platform] for platform in there])
     of_conda = [each for platform in there for each in packages[platform] if each["conda"]]
     _refuse(path, [each["name"] for each in of_conda])
     for each in of_conda:

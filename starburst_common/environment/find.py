@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from platformdirs import user_cache_path
 
 from starburst_common.environment import Environment, choose, freeze, locks
-from starburst_common.environment.indexes import index_settings
+from starburst_common.environment.indexes import told_to_pip
 from starburst_common.environment.lines import Lines, requirement, sort_out
 from starburst_common.environment.locks import Asked
 from starburst_common.environment.projects import project_name
@@ -95,7 +95,7 @@ def find_environment(
 
     def resolved() -> Environment:
         if not kind.frozen:
-            _warn_of_order(index_settings(path), asked)
+            _warn_of_order(told_to_pip(path), asked)
         with locks.well_formed(path):
             return _environment(kind.read(path, _python(), asked), path)
 
@@ -123,7 +123,7 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
 
     def found() -> Environment:
         frozen = freeze.freeze(packages)
-        _warn_of_order(index_settings(None), asked)
+        _warn_of_order(told_to_pip(None), asked)
         text = freeze.resolve(frozen, folder=folder, python=_python(), options=asked.options)
         lines = sort_out(text, python=_python())
         return Environment.of(

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from starburst_common.environment import Environment, conda, locks, pipfile, texts
+from starburst_common.environment import Environment, conda, locks, pipfile, script, texts
+from starburst_common.environment.lines import is_file
 from starburst_common.environment.pipconfig import PYPI, from_pip, uv_settings
+from starburst_common.environment.projects import PROJECT
 from starburst_common.toml import toml
 
 _OPTION = re.compile(r"(-i|--index-url|--extra-index-url|--find-links)[\s=]+(.+)")
@@ -44,6 +46,14 @@ def index_settings(path: Path | None) -> dict[str, str]:
             sources = dict(_sources(path))
         flat = [url for url, is_flat in sources.items() if is_flat]
         return uv_settings("", _beside_pypi(url for url, is_flat in sources.items() if not is_flat)) | _links(flat)
+    with locks.well_formed(path):
+        return _told_to_uv(path) | told_to_pip(path)
+
+
+def told_to_pip(path: Path | None) -> dict[str, str]:
+    """Those that pip's settings, or a requirements file, name."""
+    if path is None or (path.suffix in (".py", ".yml", ".yaml") and path.name not in PROJECT):
+        return from_pip()
     files = [file for file in texts.files(path) if file.suffix not in (".toml", ".py", ".cfg")]
     found = [_OPTION.match(line) for file in files for line in texts.lines_of(file)]
     options = [(match[1], os.path.expandvars(match[2])) for match in found if match]
@@ -61,6 +71,24 @@ def _beside_pypi(urls: Iterable[str]) -> list[str]:
 def _links(places: Iterable[str]) -> dict[str, str]:
     joined = ",".join(dict.fromkeys(places))
     return {"UV_FIND_LINKS": joined} if joined else {}
+
+
+def _told_to_uv(path: Path) -> dict[str, str]:
+    """What a script, or the project in a folder, tells uv of indexes."""
+    if path.suffix == ".py" and path.name not in PROJECT:
+        content = script.table(path)
+    else:
+        project = path.parent / "pyproject.toml"
+        content = toml(project) if is_file(project) else {}
+    told = content.get("tool", {}).get("uv", {})
+    told = {**told, **told.get("pip", {})}
+    named = [
+        (each, f"{each['name']}={each['url']}" if "name" in each else each["url"]) for each in told.get("index", [])
+    ]
+    default = [text for each, text in named if each.get("default")] or [told.get("index-url", "")]
+    extra = [text for each, text in named if not each.get("default")]
+    links = [texts.place(where, path.parent) for where in told.get("find-links", [])]
+    return uv_settings(default[0], [*extra, *told.get("extra-index-url", [])]) | _links(links)
 
 
 def _sources(path: Path) -> Iterable[tuple[str, bool]]:

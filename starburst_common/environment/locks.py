@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
 from starburst_common import phrases
-from starburst_common.environment.lines import OURS, logical_lines, requirement
+from starburst_common.environment.lines import MACHINES, OURS, counts, logical_lines, requirement
 from starburst_common.environment.needs import Edges, Node, needed
 from starburst_common.errors import BadInput
 from starburst_common.toml import toml
 
 Table = dict[str, Any]
+_log = phrases.our_log()
 _EVER, _NEVER = 'python_version >= "3"', 'python_version < "3"'
 
 
@@ -68,6 +70,7 @@ def read_pylock(path: Path, python: str, asked: Asked) -> str:
     """PEP 751. Groups and extras are those of the lock itself; its default groups count."""
     lock = toml(path)
     admit(path, lock.get("requires-python", ""), python)
+    admit_machines(path, machines_of(lock.get("environments", []), python))
     offered(path, "extra", asked.extras, lock.get("extras", []))
     offered(path, "group", asked.groups, lock.get("dependency-groups", []))
     groups = {*asked.groups, *lock.get("default-groups", [])}
@@ -130,8 +133,14 @@ def read_pdm(path: Path, python: str, asked: Asked) -> str:
     """PDM writes groups and markers into its lock under the strategy `inherit_metadata`, its default since 2.11."""
     lock = toml(path)
     metadata = lock.get("metadata", {})
-    for target in metadata.get("targets", [])[:1]:
+    targets = metadata.get("targets", [])
+    for target in targets[:1]:
         admit(path, target.get("requires_python", ""), python)
+    platforms = [target.get("platform", "linux_") for target in targets]  # as manylinux_2_40_x86_64; none: all
+    linux = " ".join(each for each in platforms if "linux" in each)
+    admit_machines(
+        path, [machine for machine in MACHINES if machine in linux or "linux_" in linux.split() or not targets]
+    )
     if "inherit_metadata" not in metadata.get("strategy", []):
         raise BadInput(
             f"{path}: it does not say which group a package is for. Run `pdm lock --strategy inherit_metadata`, or "
@@ -180,6 +189,21 @@ def poetry_specifiers(text: str) -> str:
     text = re.sub(r"\^\s*(\d+(?:\.\d+)*)", caret, text)
     text = re.sub(r"(^|,\s*)~\s*(\d+\.\d+)(?=$|,)", r"\1~=\2.0", text)
     return re.sub(r"(^|,\s*)(?=\d)", r"\1==", text)
+
+
+def admit_machines(path: Path, machines: Iterable[str]) -> None:
+    """Raises `BadInput` if a lock is for no machine that workers may have, and warns if for one kind alone."""
+    there = [machine for machine in MACHINES if machine in {*machines}]
+    if not there:
+        raise BadInput(f"{path}: it is not locked for Linux, which workers run: lock it for that too")
+    if len(there) < len(MACHINES):
+        _log.warning("%s is locked for %s alone: workers of another kind may lack packages", path, there[0])
+
+
+def machines_of(markers: Iterable[str], python: str) -> list[str]:
+    """Those for which one of some markers holds; all where there is none."""
+    known = [Marker(text) for text in markers]
+    return [each for each in MACHINES if not known or any(counts(one, python, machines=[each]) for one in known)]
 
 
 def offered(path: Path, what: str, asked: Iterable[str], known: Iterable[str]) -> None:

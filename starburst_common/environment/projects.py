@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from starburst_common.environment.lines import is_file
-from starburst_common.environment.locks import Asked, Table, poetry_specifiers, well_formed
+from starburst_common.environment.locks import Asked, Table, offered, poetry_specifiers, well_formed
 from starburst_common.errors import BadInput
 from starburst_common.toml import toml
 
@@ -30,6 +30,7 @@ def says_needs(path: Path, asked: Asked) -> bool:
         project, poetry = content.get("project", {}), content.get("tool", {}).get("poetry", {})
         return bool(
             project.get("dependencies")
+            or _flit(content).get("requires")
             or "dependencies" in project.get("dynamic", ())
             or {*poetry.get("dependencies", {})} - {"python"}
             or {*asked.groups} & {*content.get("dependency-groups", {})}
@@ -43,12 +44,15 @@ def listed_by(path: Path, asked: Asked) -> list[str] | None:
     Raises `BadInput` for what Poetry alone understands.
     """
     if path.name == "setup.cfg":
-        text = "" if asked.extras else _cfg(path, "options", "install_requires")
-        return None if "file:" in text or not text else text.splitlines()
+        return None if asked.extras else _listed_in_cfg(path) or None
     if path.name != "pyproject.toml":
         return None
     content = toml(path)
     with well_formed(path):
+        if "project" not in content and (flit := _flit(content)):
+            extras = flit.get("requires-extra", {})
+            offered(path, "extra", asked.extras, extras)
+            return [*flit.get("requires", []), *(line for extra in asked.extras for line in extras[extra])]
         table = content.get("tool", {}).get("poetry", {}).get("dependencies")
         if table is None or "project" in content:
             return None
@@ -60,6 +64,35 @@ def listed_by(path: Path, asked: Asked) -> list[str] | None:
                 f"{path}: {', '.join(odd) or 'groups and extras'}: for Poetry to resolve, with `poetry lock`"
             )
         return [_line(name, how) for name, how in needs.items()]
+
+
+def lists_aside(path: Path) -> str:
+    """Where a project that asks for nothing itself says what is needed for a purpose; "" if nowhere."""
+    with suppress(BadInput, AttributeError):
+        content = toml(path)
+        hatch = content.get("tool", {}).get("hatch", {}).get("envs", {})
+        places = {
+            "[dependency-groups]": content.get("dependency-groups"),
+            "[project.optional-dependencies]": content.get("project", {}).get("optional-dependencies"),
+            "[tool.hatch.envs]": [env for env in hatch.values() if env.get("dependencies")],
+        }
+        return " and ".join(place for place, there in places.items() if there)
+    return ""
+
+
+def _flit(content: Table) -> Table:
+    """What Flit before 3.2 had in place of [project]."""
+    table: Table = content.get("tool", {}).get("flit", {}).get("metadata", {})
+    return table
+
+
+def _listed_in_cfg(path: Path) -> list[str]:
+    """As setuptools reads it: one a line, or between semicolons in one line; or what is in files."""
+    text = _cfg(path, "options", "install_requires")
+    if text.startswith("file:"):
+        names = [name.strip() for name in text.removeprefix("file:").split(",")]
+        return [f"-r {path.parent / name}" for name in names]
+    return text.splitlines() if "\n" in text else text.split(";")
 
 
 def _is_plain(how: Table) -> bool:

@@ -6,6 +6,7 @@ import codecs
 import importlib.metadata
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -42,10 +43,10 @@ def read(path: Path, python: str, asked: Asked) -> str:
     """Files whose lines are all exact, with hashes, are taken as they are; else uv resolves, near what is installed."""
     if path.name in PROJECT:
         if (listed := listed_by(path, asked)) is None:
-            return _resolved([path.name], path, python, asked)
+            return resolved([path.name], path, python, asked)
         with tempfile.TemporaryDirectory() as temporary:
             Path(temporary, "requirements.txt").write_text("\n".join(listed), encoding="utf-8")
-            return _resolved([f"{temporary}/requirements.txt"], path, python, asked)
+            return resolved([f"{temporary}/requirements.txt"], path, python, replace(asked, extras=()))
     if asked.groups or asked.extras:
         raise BadInput(f"{path}: a requirements file has no groups and no extras")
     if all_exact(path):
@@ -59,12 +60,13 @@ def read_lines(path: Path, lines: list[str], python: str, asked: Asked) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         whole = _whole(path, lines, Path(temporary))
         try:
-            return _resolved([str(whole)], path, python, asked)
+            return resolved([str(whole)], path, python, asked)
         except StarburstError as error:
             raise type(error)(str(error).replace(str(whole), str(path))) from None
 
 
-def _resolved(sources: list[str], path: Path, python: str, asked: Asked) -> str:
+def resolved(sources: list[str], path: Path, python: str, asked: Asked) -> str:
+    """What uv makes of files of whatever kind it reads, named as seen from a path's folder."""
     options = [f"--extra={extra}" for extra in asked.extras] + [f"--group={group}" for group in asked.groups]
     options += asked.options
     near = freeze.versions(freeze.installed())

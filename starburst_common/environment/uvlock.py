@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from starburst_common.environment.lines import OURS, is_file
-from starburst_common.environment.locks import Asked, Table, admit, without_ours
+from starburst_common.environment.locks import Asked, Table, admit, admit_machines, machines_of, without_ours
 from starburst_common.environment.needs import Node
 from starburst_common.environment.resolve import run_uv
 from starburst_common.errors import BadInput
@@ -39,6 +39,7 @@ def read(path: Path, python: str, asked: Asked) -> str:
     """
     lock = toml(path)
     admit(path, lock.get("requires-python", ""), python)
+    admit_machines(path, machines_of(lock.get("supported-markers", []), python))
     if path.name != "uv.lock":
         raise BadInput(f"{path}: uv exports a file of the name uv.lock only, beside its pyproject.toml")
     words = ["export", "--no-annotate", "--no-header", *([] if os.environ.get("UV_FROZEN") else ["--locked"])]
@@ -55,9 +56,13 @@ def read(path: Path, python: str, asked: Asked) -> str:
         raise BadInput(
             f"{path} is not up to date with its pyproject.toml: run `uv lock` (UV_FROZEN=1 takes it as it is)"
         ) from None
-    packages = lock.get("package", [])
-    edges = {node: targets for package in packages for node, targets in _edges(package)}
-    return without_ours(text, edges, _direct(packages, asked))
+    return without_us(text, lock, _direct(lock.get("package", []), asked))
+
+
+def without_us(text: str, lock: Table, direct: Iterable[str]) -> str:
+    """What was exported of a lock, but for what only starburst needs."""
+    edges = {node: targets for package in lock.get("package", []) for node, targets in _edges(package)}
+    return without_ours(text, edges, direct)
 
 
 def _options(lock: Table) -> dict[str, str]:
