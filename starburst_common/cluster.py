@@ -144,7 +144,7 @@ class Cluster:
         if not cancel_futures:
             until = time.monotonic() + CLOSE_S
             for driver in list(self._drivers):
-                if driver.ending:
+                if driver.books.ending:
                     driver.join(until - time.monotonic())
         if self._fleet is not None:
             self._release(self._fleet)
@@ -243,7 +243,7 @@ class Cluster:
         spec = Spec.of(run_id, fleet, name, options, stop_at_first=stop_at_first, place=place)
         feed_ended = [False]
         driver = Driver(backend, run_id, fleet, spec.policy, expected=lambda: 0 if feed_ended[0] else 1)
-        feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files)
+        feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files)
         run = Run(backend, spec, driver)
         try:
             function = feed.function(packed)
@@ -256,7 +256,7 @@ class Cluster:
                         feed.close_chunk()
                 feed.end()
                 feed_ended[0] = True
-                driver.input_ended(feed.fed)
+                driver.books.input_ended(feed.fed)
         except (RunCancelled, RunStopped):
             feed.stop()  # another process ended it, and what is kept of it is kept for that one
             raise
@@ -318,21 +318,21 @@ class _Reader:
     def read(self) -> None:
         """To the end of the input, its first exception, or the end of the run."""
         feed, driver = self._feed, self._driver
-        feed.waits = driver.input_waits
+        feed.waits = driver.books.input_waits
         try:
             self._feed_all()
-            if self._failure is None and not (driver.state.over or driver.closed):
+            if self._failure is None and not (driver.books.state.over or driver.books.closed):
                 feed.end()
-                driver.input_ended(feed.fed)
+                driver.books.input_ended(feed.fed)
         except (RunCancelled, RunStopped):
-            driver.over_elsewhere()
+            driver.books.over_elsewhere()
         except BaseException as error:
             self._failure = error
         if self._failure is not None:
             with suppress(Exception):
                 feed.flush()  # the items before it are answered all the same
-            driver.input_failed(self._failure)
-        feed.stop(driver.input_lost)
+            driver.books.input_failed(self._failure)
+        feed.stop(driver.books.input_lost)
 
     def _feed_all(self) -> None:
         feed, began = self._feed, time.monotonic()
@@ -343,7 +343,7 @@ class _Reader:
             if feed.open_items >= size or late or feed.open_items == 0:
                 feed.flush()
                 self._await_room(size)
-                if self._driver.state.over or self._driver.closed:
+                if self._driver.books.state.over or self._driver.books.closed:
                     return
                 began = time.monotonic()
 
@@ -362,18 +362,18 @@ class _Reader:
 
         def room() -> bool:
             consumed = run.consumed
-            owed = len(driver.ledger.owed)
+            owed = len(driver.books.tally.owed)
             return (
-                driver.state.over
-                or driver.closed
+                driver.books.state.over
+                or driver.books.closed
                 or (
                     owed < _AHEAD_CHUNKS * self._slots + 2
-                    and (consumed is None or driver.ledger.answered - consumed <= unread)
+                    and (consumed is None or driver.books.tally.answered - consumed <= unread)
                 )
             )
 
-        with driver.changed:
-            driver.changed.wait_for(room)
+        with driver.books.changed:
+            driver.books.changed.wait_for(room)
 
 
 _held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed

@@ -194,8 +194,8 @@ class Submitted:
             self._unwanted.append(unwanted)
             self._moved.notify_all()
         if self._driver is not None:
-            with self._driver.changed:
-                self._driver.changed.notify_all()
+            with self._driver.books.changed:
+                self._driver.books.changed.notify_all()
 
     def _begin(self) -> Run:
         """Begin the run, in the thread that came first; the others' calls wait, and fail as this does."""
@@ -226,7 +226,7 @@ class Submitted:
         place, files = place_here(options.files, shared=backend.shares_files)
         spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False, place=place)
         driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
-        self._feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files)
+        self._feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files)
         self._feed.waits = self._input_waits
         run = Run(backend, spec, driver)
         self._driver, self._slots = driver, fleet.slots
@@ -250,12 +250,12 @@ class Submitted:
         assert self._driver is not None
         if error is not None and self._broken:
             raise RunStopped(self._broken)
-        self._driver.input_waits(error)
+        self._driver.books.input_waits(error)
 
     def _expected(self) -> int:
         """Chunks for which a worker starts before they are there: one, once."""
         assert self._driver is not None
-        self._soon = self._soon and not self._driver.alive
+        self._soon = self._soon and not self._driver.books.alive
         return int(self._soon)
 
     def _send(self, run: Run, driver: Driver) -> None:
@@ -274,8 +274,8 @@ class Submitted:
                         continue
                     if not self._pending or self._broken:
                         break
-                with driver.changed:
-                    if not driver.changed.wait_for(
+                with driver.books.changed:
+                    if not driver.books.changed.wait_for(
                         lambda: self._room(driver) > 0 or self._in_vain(driver) or self._unwanted, kept_s
                     ):
                         continue
@@ -287,12 +287,12 @@ class Submitted:
                 self._send_some(driver, max(1, min(room, _CHUNKS_AT_ONCE)))
             if not self._in_vain(driver):
                 self._feed.end()
-                driver.input_ended(self._feed.fed)
+                driver.books.input_ended(self._feed.fed)
         except (RunCancelled, RunStopped):
-            driver.over_elsewhere()
+            driver.books.over_elsewhere()
         except BaseException as error:
-            driver.input_failed(error)
-        self._feed.stop(driver.input_lost)
+            driver.books.input_failed(error)
+        self._feed.stop(driver.books.input_lost)
         self._forget(after_s=0.0)
         while True:
             with self._moved:
@@ -317,11 +317,11 @@ class Submitted:
 
     def _in_vain(self, driver: Driver) -> bool:
         """Whether nobody takes more calls."""
-        return bool(self._broken) or driver.state.over or driver.closed
+        return bool(self._broken) or driver.books.state.over or driver.books.closed
 
     def _room(self, driver: Driver) -> int:
         """How many chunks may be sent ahead of those that are owed."""
-        return _AHEAD_CHUNKS * self._slots + 2 - len(driver.ledger.owed)
+        return _AHEAD_CHUNKS * self._slots + 2 - len(driver.books.tally.owed)
 
     def _send_some(self, driver: Driver, chunks: int) -> None:
         """Send calls that wait, in so many chunks at most, which cost one write and one batch of messages."""
@@ -330,8 +330,8 @@ class Submitted:
                 count = calls_together(
                     len(self._pending),
                     slots=self._slots,
-                    answered=driver.ledger.answered,
-                    slot_seconds=driver.ledger.slot_seconds,
+                    answered=driver.books.tally.answered,
+                    slot_seconds=driver.books.tally.slot_seconds,
                     worth_s=driver.backend.chunk_s * _WORTH,
                 )
                 count = min(count, self._options.chunk_size or count)
@@ -425,7 +425,7 @@ class Submitted:
                     _log.error("run %s: the future of call %d: %s", run.id, index, named(error))
                 del future, value  # these may be the caller's alone, and this waits for the next ones
         except BaseException as error:
-            why = driver.reason or str(error)
+            why = driver.books.reason or str(error)
         with self._moved:
             self._over = True
             if self._sent or self._pending or not self._shut:
@@ -433,12 +433,12 @@ class Submitted:
             self._moved.notify_all()
         if self._broken:
             try:
-                if not driver.state.over:
+                if not driver.books.state.over:
                     run.cancel()  # no more input comes, so it would not end; nobody waits for its answers any more
             except Exception as error:
                 _log.warning("run %s is not cancelled: %s", run.id, error)
-            with driver.changed:
-                driver.changed.notify_all()
+            with driver.books.changed:
+                driver.books.changed.notify_all()
             self._threads[0].join()  # the sender: after it, no call is on its way from pending to sent
             for future in self._sent.values():
                 if not future.done():

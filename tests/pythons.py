@@ -22,7 +22,7 @@ FAST = (
     "tests/test_code.py",
     "tests/test_environment.py",
     "tests/test_executor.py",
-    "tests/test_ledger.py",
+    "tests/test_tally.py",
     "tests/test_options.py",
     "tests/test_packaging.py",
     "tests/test_public.py",

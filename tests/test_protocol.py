@@ -1,6 +1,6 @@
 """Chunk, lease, settle, rest, notice, end, cancel and resume: in whatever order, and whoever dies between two of them.
 
-The code is the real one: feed, worker, settler, runner, ledger and driver, over a store in memory and the local queue.
+The code is the real one: feed, worker, settler, runner, tally and driver, over a store in memory and the local queue.
 Only the slot is played, since what it answers, and how fast, is part of what is searched.
 """
 
@@ -249,7 +249,7 @@ class World:
         """Who started the run: plans and sends its chunks, and drives it. A reader comes before the input is whole."""
         driver = Driver(self.backend, self.run, self.fleet, self.spec.policy)
         self.drivers.append(driver)
-        feed = begin(self.fleet, self.spec, planned=driver.plan, over=lambda: None)
+        feed = begin(self.fleet, self.spec, planned=driver.books.plan, over=lambda: None)
         self.stage.add("reader", self.read)
         try:
             function = feed.function(pack_function(double, style=self.style, retry_on=(), samples=[]))
@@ -259,7 +259,7 @@ class World:
                     feed.flush()
             feed.end()
             feed.stop()
-            driver.input_ended(feed.fed)
+            driver.books.input_ended(feed.fed)
         except (RunCancelled, RunStopped):
             assert self.cancelled, "a reader ended what still came"
             feed.stop()
@@ -290,7 +290,7 @@ class World:
 
     def withdraw(self) -> None:
         """The feeder wants no more answers of some items, while it lives."""
-        if self.drivers[0].error is None:
+        if self.drivers[0].books.error is None:
             self.withdrawn = ITEMS - 2
             self.drivers[0].withdraw([Span(0, self.withdrawn)])
 
@@ -320,12 +320,12 @@ class World:
     def check(self) -> None:
         """It ended as it must: each item answered once, and rightly."""
         for driver in self.drivers:
-            assert driver.error is None or isinstance(driver.error, Died), driver.error
+            assert driver.books.error is None or isinstance(driver.books.error, Died), driver.books.error
         end = find_leg(self.backend, self.spec).end
         assert end is not None, "nobody ended it"
         assert self.cancelled or end["state"] != RunState.CANCELLED
         anew = recovered(self.backend, self.spec)
-        anew.over(end)
+        anew.books.over(end)
         told = Counter(index for index, value in self._answers(anew) if self._is_right(index, value))
         assert set(told.values()) <= {1}
         if end["state"] != RunState.CANCELLED:
@@ -333,8 +333,8 @@ class World:
             assert end["answered"] == ITEMS
             if not self.damaged:  # else its last answers may have been damaged after they were heard of
                 assert sorted(told) == list(range(ITEMS))
-                assert anew.ledger.complete
-            lost = [item for span in anew.lost() for item in range(span.lo, span.hi)]
+                assert anew.books.tally.complete
+            lost = [item for span in anew.books.lost() for item in range(span.lo, span.hi)]
             assert sorted([*told, *lost]) == list(range(ITEMS))
 
     def _is_right(self, index: int, value: Any) -> bool:
@@ -343,7 +343,7 @@ class World:
         return bool(value == double(index))
 
     def _answers(self, driver: Driver) -> Iterator[tuple[int, Any]]:
-        for settled in driver.ledger.spans():
+        for settled in driver.books.tally.spans():
             outcome = driver.outcome(settled.span)
             if outcome is None:
                 assert self.damaged

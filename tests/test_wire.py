@@ -27,7 +27,7 @@ from starburst_common.names import RunNames
 from starburst_common.runs.messages import NOTICE_BYTES, chunk_message, notice_message, read_chunk_message, read_notice
 from starburst_common.runs.outcomes import outcome_bytes, read_outcome, read_summary, summary_fields, summary_nbytes
 from starburst_common.runs.spec import Spec, read_end
-from starburst_common.runs.tally import Ledger
+from starburst_common.runs.tally import Tally
 from starburst_common.wire import seals
 from starburst_common.wire.documents import open_message, read_document, seal_message
 from starburst_common.wire.fields import chunk_fields
@@ -648,9 +648,9 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     def book() -> None:
         read = read_notice(KEY, RUN, seal_message(KEY, f"notice {RUN}", notice))
         if read.summary is not None:
-            ledger = Ledger()
-            ledger.plan([A_CHUNK])
-            ledger.settle(read.summary)
+            tally = Tally()
+            tally.plan([A_CHUNK])
+            tally.settle(read.summary)
 
     only_refused(book)
     spec = data.draw(spoilt(A_SPEC | {"blobs": []}))
@@ -687,22 +687,22 @@ def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObje
         told = [*(batch.span for batch in outcome.batches), *(chunk.span for chunk in outcome.rest)]
         told += [Span(failure.index, failure.index + 1) for failure in outcome.failures]
         assert without(outcome.span, told) == ()
-        assert ledger_takes(outcome)
+        assert tally_takes(outcome)
 
     only_refused(read)
     only_refused(lambda: booked(read_summary(KEY, "o", sealed, len(sealed))))
 
 
-def ledger_takes(outcome: Outcome) -> bool:
+def tally_takes(outcome: Outcome) -> bool:
     """Whether it can be booked."""
     return booked(summary_fields(outcome))
 
 
 def booked(summary: dict[str, Any]) -> bool:
     """Whether a summary can be booked."""
-    ledger = Ledger()
-    ledger.plan([Chunk(span=summary["span"], function="f", ref=PackRef("p", 0, 1))])
-    return bool(ledger.settle(summary))
+    tally = Tally()
+    tally.plan([Chunk(span=summary["span"], function="f", ref=PackRef("p", 0, 1))])
+    return bool(tally.settle(summary))
 
 
 @settings(max_examples=20)

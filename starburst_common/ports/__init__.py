@@ -4,6 +4,7 @@ Every adapter is held to these sentences by one contract suite.
 """
 
 from starburst_common.ports.backend import KEY_BYTES, Backend
+from starburst_common.ports.clock import Clock
 from starburst_common.ports.compute import Compute, Wait, WorkerSpec
 from starburst_common.ports.images import Access, Images, Repository, StoredImage
 from starburst_common.ports.queue import Depth, Leased, WorkQueue
@@ -15,6 +16,7 @@ __all__ = [
     "SMALL_BYTES",
     "Access",
     "Backend",
+    "Clock",
     "Compute",
     "Depth",
     "Entry",

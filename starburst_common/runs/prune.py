@@ -24,7 +24,7 @@ from starburst_common.names import (
 )
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.runs.drive import READ_S
+from starburst_common.runs.act import READ_S
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.run import recovered
 from starburst_common.runs.sharing import prune_shared

@@ -76,7 +76,7 @@ def start_retry(
         backend.store.put(names.numbers, sealed)
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
-    feed = begin(fleet, spec, planned=driver.plan, over=driver.over_elsewhere, files=files, note=note)
+    feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files, note=note)
     feed.period = period
     try:
         functions: dict[str, str] = {}
@@ -89,7 +89,7 @@ def start_retry(
                 if feed.open_items >= size:
                     feed.close_chunk()
         feed.end()
-        driver.input_ended(feed.fed)
+        driver.books.input_ended(feed.fed)
     except BaseException:
         undo(fleet, feed)
         raise

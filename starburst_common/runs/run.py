@@ -145,32 +145,32 @@ class Run:
 
     def _status(self) -> RunStatus:
         driver = self._driver
-        if driver is None or driver.error is not None:
+        if driver is None or driver.books.error is not None:
             return stored_status(self._backend, self._spec)
-        with driver.changed:
-            ledger = driver.ledger
-            damage = driver.damage()
-            ended_well = driver.state in (RunState.SUCCEEDED, RunState.FAILED)
-            reading = ledger.items is None and not driver.state.over and not driver.input_lost
+        with driver.books.changed:
+            tally = driver.books.tally
+            damage = driver.books.damage()
+            ended_well = driver.books.state in (RunState.SUCCEEDED, RunState.FAILED)
+            reading = tally.items is None and not driver.books.state.over and not driver.books.input_lost
             return RunStatus(
                 id=self.id,
-                state=RunState.DAMAGED if damage and ended_well else driver.state,
+                state=RunState.DAMAGED if damage and ended_well else driver.books.state,
                 label=self._spec.label,
-                items=ledger.items,
-                answered=ledger.answered,
-                failed=ledger.failed,
-                workers=driver.alive if not driver.state.over else 0,
+                items=tally.items,
+                answered=tally.answered,
+                failed=tally.failed,
+                workers=driver.books.alive if not driver.books.state.over else 0,
                 created_at=self._spec.created_at,
-                ended_at=driver.ended_at,
-                slot_seconds=ledger.slot_seconds,
-                reason="; ".join(filter(None, [driver.reason, damage])) or (READING if reading else ""),
+                ended_at=driver.books.ended_at,
+                slot_seconds=tally.slot_seconds,
+                reason="; ".join(filter(None, [driver.books.reason, damage])) or (READING if reading else ""),
             )
 
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Wait until it is over and cleaned up, at most `timeout` seconds; the status then."""
         driver = self._driving()
-        with driver.changed:
-            driver.changed.wait_for(lambda: driver.closed, timeout)
+        with driver.books.changed:
+            driver.books.changed.wait_for(lambda: driver.books.closed, timeout)
         self._check_driver(driver)
         return self.status()
 
@@ -219,8 +219,8 @@ class Run:
             following = index + 1
         if lost:
             raise lost[0]
-        ledger = family[0]._driving().ledger
-        yield from family[0]._unanswered(following, ledger.planned_items if ledger.items is None else ledger.items)
+        tally = family[0]._driving().books.tally
+        yield from family[0]._unanswered(following, tally.planned_items if tally.items is None else tally.items)
 
     def _till_its_end(self, age: int, deadline: float | None, lost: list[InputLost]) -> Iterator[tuple[int, int, Any]]:
         try:
@@ -243,7 +243,7 @@ class Run:
         """The run whose items these are, and those that ran some of them again, oldest first."""
         parent = self._spec.parent
         if parent is None:
-            if self._driver is not None and self._driver.state in (RunState.RUNNING, RunState.SUCCEEDED):
+            if self._driver is not None and self._driver.books.state in (RunState.RUNNING, RunState.SUCCEEDED):
                 return [self]
             first = self
         else:
@@ -258,7 +258,9 @@ class Run:
     def unanswered(self) -> list[Span]:
         """The items that have no answer so far, neither here nor in a retry, as spans."""
         family = self._family()
-        return list(without(Span(0, recovered(self._backend, family[0]._spec).ledger.planned_items), _answered(family)))
+        return list(
+            without(Span(0, recovered(self._backend, family[0]._spec).books.tally.planned_items), _answered(family))
+        )
 
     def retry_failed(self, fn: Callable[..., Any] | None = None, **options: Any) -> Run:
         """Run again what failed or has no answer, in a run of its own; this run, if that is nothing.
@@ -359,8 +361,8 @@ class Run:
         if self._driver is None:
             found = self._stored_outcomes()
         else:
-            with self._driver.changed:
-                spans = [settled.span for settled in self._driver.ledger.spans() if settled.failed]
+            with self._driver.books.changed:
+                spans = [settled.span for settled in self._driver.books.tally.spans() if settled.failed]
             found = [outcome for span in spans if (outcome := self._driver.outcome(span)) is not None]
         told = [failure for outcome in found for failure in outcome.failures]
         return [self._told(failure) for failure in [*told, *self._unread.values()]]
@@ -416,7 +418,7 @@ class Run:
 
     def cancel(self) -> None:
         """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""
-        if self._driver is not None and not self._driver.closed:
+        if self._driver is not None and not self._driver.books.closed:
             self._driver.cancel()
             self._driver.join(CLOSE_S)
         elif self._spec.damage:
@@ -434,24 +436,24 @@ class Run:
         all answered stays as it is. Raises `BadInput` where what is missing is input that was never stored.
         """
         self._must_be_kept()
-        if self._driver is not None and self._driver.closed:
+        if self._driver is not None and self._driver.books.closed:
             self._driver = None  # somebody may have resumed it since
         driver = self._driving()
-        if driver.ending or is_cancelled(self._backend, self.id, driver.leg):
+        if driver.books.ending or is_cancelled(self._backend, self.id, driver.leg):
             driver.join(CLOSE_S)
-        if not driver.state.over or driver.state in WHOLE:
+        if not driver.books.state.over or driver.books.state in WHOLE:
             return
-        with driver.changed:
-            ledger, missing = driver.ledger, driver.unanswered()
+        with driver.books.changed:
+            tally, missing = driver.books.tally, driver.books.unanswered()
         if not missing:
-            if ledger.items is None:
-                raise BadInput(f"run {self.id}: {driver.reason}: nothing that was stored is left to be run")
+            if tally.items is None:
+                raise BadInput(f"run {self.id}: {driver.books.reason}: nothing that was stored is left to be run")
             return
-        begin_leg(self._backend, self.id, driver.leg, forgiven=ledger.failed)
+        begin_leg(self._backend, self.id, driver.leg, forgiven=tally.failed)
         self._driver = None
         driver = self._driving()
         with suppress(Unavailable, NotFound):  # its driver does so, in a while
-            driver.send_owed()
+            driver.hands.send_owed()
 
     def extend(self, seconds: float) -> float:
         """Keep the run `seconds` longer than it would be; returns until when at least (wall clock)."""
@@ -539,26 +541,26 @@ class Run:
                 self._spec = Spec.read(self._backend, self.id)  # says of which kind the damage is, if it still is there
             except NotFound as error:
                 raise Refused(f"run {self.id}: {self._spec.damage}") from error
-        if self._driver is None or self._driver.error is not None:
+        if self._driver is None or self._driver.books.error is not None:
             self._must_be_kept()
             driver = recovered(self._backend, self._spec)
             end = self._end_or_hold(driver)
             if end is None:
                 driver.tell()
             else:
-                if not driver.ledger.complete:
+                if not driver.books.tally.complete:
                     driver.recover()  # what was settled between our look and its end
-                driver.over(end)
+                driver.books.over(end)
             if end is None or driver.fleet.held_by(self.id):  # who ended it died before all was cleaned up
                 driver.start()
             else:
-                driver.closed = True
+                driver.books.close()
             self._driver = driver
         return self._driver
 
     def _await_end(self, deadline: float | None) -> None:
         """Who has its last answer leaves nothing of it: its driver closes the books, and stops what only it needs."""
-        if self._driver is not None and self._driver.ending:
+        if self._driver is not None and self._driver.books.ending:
             self._driver.join(CLOSE_S if deadline is None else min(deadline - time.monotonic(), CLOSE_S))
 
     def _end_or_hold(self, driver: Driver) -> dict[str, Any] | None:
@@ -578,8 +580,8 @@ class Run:
     def _settled(self) -> list[Settled]:
         """Its settled chunks, in the order of the items: from the driver, if there is one, else from the store."""
         driver = self._driver or recovered(self._backend, self._spec)
-        with driver.changed:
-            found = driver.ledger.spans()
+        with driver.books.changed:
+            found = driver.books.tally.spans()
         if (numbers := self._numbers) is None:
             return found
         return [
@@ -588,8 +590,8 @@ class Run:
         ]
 
     def _check_driver(self, driver: Driver) -> None:
-        if driver.error is not None:
-            raise driver.error
+        if driver.books.error is not None:
+            raise driver.books.error
 
     def _stored_outcomes(self, item: int | None = None) -> Iterator[Outcome]:
         keys = map(self._names.settled, self._backend.store.list(self._names.outcomes))
@@ -597,8 +599,8 @@ class Run:
         spans = [*dict.fromkeys(found)]
         if len(spans) < len(found):  # some were answered again, and nobody may delegate to others any more
             driver = recovered(self._backend, self._spec)
-            driver.ledger.salvage(driver.damaged)
-            spans = [span for span in spans if driver.ledger.booked(span) is not None]
+            driver.books.tally.salvage(driver.books.damaged)
+            spans = [span for span in spans if driver.books.tally.booked(span) is not None]
         for span in spans:
             if item is None or span.lo <= item < span.hi:
                 try:
@@ -611,14 +613,16 @@ class Run:
     def _iterate(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
         driver = self._driving()
         self.consumed = self.consumed or 0
-        follow = in_order(driver, deadline, stop_early=stop_early) if ordered else as_settled(driver, deadline)
+        follow = (
+            in_order(driver.books, deadline, stop_early=stop_early) if ordered else as_settled(driver.books, deadline)
+        )
         given: list[Span] = []
         for settled, part in follow:
-            driver.reads_on()
+            driver.hands.reads_on()
             outcome = driver.outcome(settled, deadline)
             if outcome is None:
                 continue
-            parts = without(part, given) if driver.ledger.reopened else (part,)
+            parts = without(part, given) if driver.books.tally.reopened else (part,)
             given += without(part, [chunk.span for chunk in outcome.rest])
             for left in parts:
                 for index, value in answers(outcome, self._unread):
@@ -630,36 +634,36 @@ class Run:
                             yield self._numbers.of(index), told
                         self.consumed += 1
             value = told = None  # those may be the caller's alone, and this waits for the next ones
-            with driver.changed:
-                driver.changed.notify_all()  # a feed may wait for its consumer
+            with driver.books.changed:
+                driver.books.changed.notify_all()  # a feed may wait for its consumer
         self._await_end(deadline)
-        if driver.error is not None and not driver.ledger.complete:
-            raise driver.error
-        if driver.input_error is not None:
-            raise driver.input_error
-        if not driver.gone and (lost := driver.lost()):
+        if driver.books.error is not None and not driver.books.tally.complete:
+            raise driver.books.error
+        if driver.books.input_error is not None:
+            raise driver.books.input_error
+        if not driver.books.gone and (lost := driver.books.lost()):
             self._must_be_kept()
-            note_damage(self._backend, self.id, driver.leg, driver.damage())
-            why = next(iter(driver.damaged.values()), "they were to be answered again")
+            note_damage(self._backend, self.id, driver.leg, driver.books.damage())
+            why = next(iter(driver.books.damaged.values()), "they were to be answered again")
             raise AnswersLost(
-                f"run {self.id}: {driver.damage()}: {why}. It is over, so they are not run again: start a new run for "
-                f"them, or make one call here with `starburst replay {self.id} {lost[0].lo}`; "
+                f"run {self.id}: {driver.books.damage()}: {why}. It is over, so they are not run again: start a new "
+                f"run for them, or make one call here with `starburst replay {self.id} {lost[0].lo}`; "
                 "iter_completed() gives the others"
             )
-        if driver.refused and not driver.gone:
-            raise Refused(driver.refused)
-        if driver.state.over and (driver.state is RunState.STOPPED or not driver.ledger.complete):
+        if driver.books.refused and not driver.books.gone:
+            raise Refused(driver.books.refused)
+        if driver.books.state.over and (driver.books.state is RunState.STOPPED or not driver.books.tally.complete):
             if stop_early and (first := self._first_failure(driver, deadline)) is not None:
                 told = self._told(first)
                 yield told.index, told  # which is raised; not here, where a StopIteration would be no more than an end
                 return
             ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
-            kind = ended.get(driver.state, InputLost if driver.input_lost else RunStopped)
-            raise kind(f"run {self.id}: {driver.reason}; {self._what_is_kept(driver)}")
+            kind = ended.get(driver.books.state, InputLost if driver.books.input_lost else RunStopped)
+            raise kind(f"run {self.id}: {driver.books.reason}; {self._what_is_kept(driver)}")
 
     def _what_is_kept(self, driver: Driver) -> str:
         """How many items were answered, and where the answers are: in the store, if whoever attaches can read them."""
-        answered = f"{driver.ledger.answered} items were answered"
+        answered = f"{driver.books.tally.answered} items were answered"
         try:
             Spec.read(self._backend, self.id)
         except (NotFound, Refused):
@@ -667,10 +671,12 @@ class Run:
         return f"{answered}: attach({self.id!r}).iter_completed() gives them"
 
     def _first_failure(self, driver: Driver, deadline: float | None) -> Failure | None:
-        with driver.changed:
-            first = driver.ledger.first_failure
+        with driver.books.changed:
+            first = driver.books.tally.first_failure
             spans = [
-                settled.span for settled in driver.ledger.spans() if settled.failed and settled.first_failure == first
+                settled.span
+                for settled in driver.books.tally.spans()
+                if settled.failed and settled.first_failure == first
             ]
         outcome = driver.outcome(spans[0], deadline) if spans else None
         return outcome.failures[0] if outcome is not None else None
@@ -736,7 +742,9 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         except Refused as error:
             reason = str(error)
         else:
-            fields |= {name: getattr(driver.ledger, name) for name in ("items", "answered", "failed", "slot_seconds")}
+            fields |= {
+                name: getattr(driver.books.tally, name) for name in ("items", "answered", "failed", "slot_seconds")
+            }
             if end is not None:
                 reason = end["reason"]
             else:
@@ -756,17 +764,17 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
 
 def _reason(driver: Driver, workers: int) -> str:
     """What a run without an end waits for."""
-    if damage := driver.damage():
+    if damage := driver.books.damage():
         return f"{damage}; {'they run' if workers else '`starburst attach` runs them'} again"
-    if driver.ledger.complete or is_cancelled(driver.backend, driver.run, driver.leg):
-        why = "every item is answered" if driver.ledger.complete else "cancelled"
+    if driver.books.tally.complete or is_cancelled(driver.backend, driver.run, driver.leg):
+        why = "every item is answered" if driver.books.tally.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"
-    if driver.full and workers:
-        return f"waiting for {driver.full}"
+    if driver.books.waits.space and workers:
+        return f"waiting for {driver.books.waits.space}"
     with suppress(NotFound, Refused):
         if what := bytes(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES)).decode(errors="replace"):
             return f"waiting for {what}"
-    if driver.ledger.items is None and (reading := _reading(driver.backend, driver.run)):
+    if driver.books.tally.items is None and (reading := _reading(driver.backend, driver.run)):
         return reading
     return "" if workers else "no worker is alive: `starburst attach` goes on with it"
 

@@ -18,7 +18,7 @@ _BREAKER_ITEMS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What the ledger keeps of an outcome."""
+    """What the tally keeps of an outcome."""
 
     span: Span
     answered: tuple[Span, ...]
@@ -28,7 +28,7 @@ class Settled:
     seconds: float  #: slot time spent
 
 
-class Ledger:
+class Tally:
     """One run's books. Every item is in exactly one planned chunk, and answered by at most one outcome."""
 
     def __init__(self) -> None:

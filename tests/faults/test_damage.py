@@ -33,7 +33,7 @@ from starburst_common.ports import ObjectStore
 from starburst_common.runs.outcomes import outcome_bytes, summary_fields
 from starburst_common.runs.prune import prune, prune_now_and_then
 from starburst_common.runs.stored import create_outcome, find_outcome
-from starburst_common.runs.tally import Ledger
+from starburst_common.runs.tally import Tally
 from starburst_worker.duty import Duty
 from starburst_worker.settle import Part, Settler
 from tests.faults.conftest import Bed, LocalBed, noting
@@ -329,26 +329,26 @@ def test_two_that_answer_a_damaged_outcome_again_agree(bed: Bed) -> None:
             return getattr(store, name)
 
     others: list[Chunk] = []
-    ledger = Ledger()
-    ledger.plan([chunk])
+    tally = Tally()
+    tally.plan([chunk])
     try:
         settle(settler("first", store), chunk, 5)
-        ledger.settle(summary_fields(find_outcome(bed.backend, run, chunk.span)[0]))
+        tally.settle(summary_fields(find_outcome(bed.backend, run, chunk.span)[0]))
         settle(settler("first", store), chunk.narrowed(Span(5, 6), deaths=0), 6)
         damage(bed, names.outcome(chunk.span), torn)
         rest = settle(settler("slow", cast("ObjectStore", Meanwhile())), chunk, 2)
         assert [part.span for part in rest] == [part.span for part in others] == [Span(4, 6)]
         assert find_outcome(bed.backend, run, chunk.span)[0].worker == "quick"
         settle(settler("third", store), others[0], 6)
-        ledger.reopen(chunk)
+        tally.reopen(chunk)
         for span in {span for key in store.list(names.outcomes) if (span := names.settled(key)) is not None}:
-            ledger.settle(summary_fields(find_outcome(bed.backend, run, span)[0]))
-        assert [(settled.span, settled.worker) for settled in ledger.spans()] == [
+            tally.settle(summary_fields(find_outcome(bed.backend, run, span)[0]))
+        assert [(settled.span, settled.worker) for settled in tally.spans()] == [
             (Span(0, 6), "quick"),
             (Span(4, 6), "third"),
         ]
-        assert ledger.answered == ledger.failed == 6
-        assert ledger.owed == {}
+        assert tally.answered == tally.failed == 6
+        assert tally.owed == {}
     finally:
         store.delete_folder(names.folder)
 

@@ -180,7 +180,7 @@ def test_a_driver_learns_what_only_another_has_heard(local_bed: LocalBed) -> Non
         try:
             bed.until(lambda: len(stolen) > 30)
             first = stolen[:30]
-            bed.until(lambda: all(driver.ledger.settled(span) for span in first), within_s=60.0)
+            bed.until(lambda: all(driver.books.tally.settled(span) for span in first), within_s=60.0)
             assert run.status().answered < 3000
         finally:
             end.touch()
@@ -205,9 +205,9 @@ def test_answers_across_many_gaps_come_at_once(backend: Any) -> None:
     fleet = Fleet.of(backend, Options.of().resources, 1)
     policy = Policy(workers=1, slots=1, tolerate=Tolerance(), resend_after_s=5.0)
     driver = Driver(backend, RunId("run-of-gaps"), fleet, policy)
-    driver.plan(chunks)
+    driver.books.plan(chunks)
     for i in range(1, n, 2):
-        driver.ledger.settle(
+        driver.books.tally.settle(
             {
                 "span": (i, i + 1),
                 "rest": [],
@@ -218,9 +218,9 @@ def test_answers_across_many_gaps_come_at_once(backend: Any) -> None:
                 "alike": [],
             }
         )
-    driver.over({"state": "stopped", "reason": "", "ended_at": 0.0})
-    assert [part.lo for _, part in in_order(driver, None, stop_early=False)] == [*range(1, n, 2)]
-    assert [*in_order(driver, None, stop_early=True)] == []
+    driver.books.over({"state": "stopped", "reason": "", "ended_at": 0.0})
+    assert [part.lo for _, part in in_order(driver.books, None, stop_early=False)] == [*range(1, n, 2)]
+    assert [*in_order(driver.books, None, stop_early=True)] == []
 
 
 def test_a_callers_patience_ends_also_where_an_answer_cannot_be_read(local_bed: LocalBed) -> None:

@@ -142,8 +142,8 @@ def test_duplicate_deliveries_are_not_seen(bed: Bed) -> None:
     """Every chunk's message is there twice: items may run twice and are answered once."""
     cluster, run = started(bed, seconds=0.0005)
     with cluster:
-        run._driver._act(Resend())
-        run._driver._act(Resend())
+        run._driver.hands.act(Resend())
+        run._driver.hands.act(Resend())
         seen = sorted(run.iter_completed(timeout=300))
         assert seen == list(enumerate(DOUBLED))
         run.wait()
@@ -281,8 +281,8 @@ def test_a_driver_notices_that_another_has_ended_its_run(bed: Bed) -> None:
         run = cluster.start(noting(bed.notes, seconds=0.01), range(N))
         bed.until(lambda: run.status().answered > 0)
         other = recovered(bed.backend, Spec.read(bed.backend, run.id))
-        other._carry_out([Finish(RunState.STOPPED, "somebody else says so")])
+        other.hands.carry_out([Finish(RunState.STOPPED, "somebody else says so")])
         with pytest.raises(RunStopped, match="somebody else says so"):
             run.results(timeout=120)
-        assert run.wait(120).answered >= other.ledger.answered > 0
+        assert run.wait(120).answered >= other.tally.answered > 0
         assert len(run._driver.fleet.states()) == 1  # type: ignore[union-attr]

@@ -57,7 +57,7 @@ def test_what_is_changed_in_an_outcome_is_refused_where_it_is_read(bed: Bed, at:
     body = bytearray(store.get(key))
     body[at] ^= 1
     store.put(key, bytes(body))
-    damaged = recovered(bed.backend, Spec.read(bed.backend, run.id)).damaged
+    damaged = recovered(bed.backend, Spec.read(bed.backend, run.id)).books.damaged
     assert [*damaged] == ([Span(10, 20)] if seen else [])
     with pytest.raises(Refused, match="items 10-19"):
         attach(run.id, backend=bed.backend).results()
@@ -78,8 +78,8 @@ def test_a_look_at_a_run_reads_no_values(bed: Bed, tmp_path: Path) -> None:
         looked = replace(bed.backend, store=cast("ObjectStore", counting))
         status = attach(run.id, backend=looked).status()
         assert (status.state, status.items, status.answered) == (RunState.RUNNING, 11, 10)
-        ledger = recovered(looked, Spec.read(looked, run.id)).ledger
-        assert (ledger.answered, len(ledger.owed)) == (10, 1)
+        tally = recovered(looked, Spec.read(looked, run.id)).books.tally
+        assert (tally.answered, len(tally.owed)) == (10, 1)
         assert counting.read < 1_000_000
         assert counting.asked["get_range"] == 2 * len([*bed.backend.store.list(RunNames(run.id).outcomes)])
         go.touch()

@@ -143,7 +143,7 @@ def _messages(world: World) -> list[Target]:
         notice = read_notice(key, run, text)
         spec = Spec.read(world.backend, run)
         if notice.summary is not None:
-            recovered(world.backend, spec)._book(notice.summary, notice.outcome)
+            recovered(world.backend, spec).books.book(notice.summary, notice.outcome)
         if notice.outcome is not None:
             read_outcome(key, world.names.outcome(notice.span), notice.outcome)
 

@@ -32,7 +32,7 @@ from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.outcomes import outcome_bytes, read_outcome, summary_fields
 from starburst_common.runs.reconcile import Policy
-from starburst_common.runs.tally import Ledger
+from starburst_common.runs.tally import Tally
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
@@ -91,11 +91,11 @@ def trees(draw: st.DrawFn) -> tuple[list[Chunk], list[Outcome]]:
     return planned, made
 
 
-def check_tiling(ledger: Ledger, stored: dict[Span, Outcome], items: int) -> None:
+def check_tiling(tally: Tally, stored: dict[Span, Outcome], items: int) -> None:
     """Walking from answer to answer meets every item once, in an outcome that does answer it."""
     met: list[int] = []
     while len(met) < items:
-        found = ledger.answer_at(len(met))
+        found = tally.answer_at(len(met))
         assert found is not None
         part, whose = found
         assert part.lo == len(met)
@@ -103,7 +103,7 @@ def check_tiling(ledger: Ledger, stored: dict[Span, Outcome], items: int) -> Non
         told = dict(answers(stored[whose]))
         met += [index for index in range(*part) if index in told]
     assert met == list(range(items))
-    assert ledger.answer_at(items) is None
+    assert tally.answer_at(items) is None
 
 
 @given(st.data(), trees())
@@ -112,43 +112,43 @@ def test_every_item_is_answered_once(data: st.DataObject, tree: tuple[list[Chunk
     planned, made = tree
     items = planned[-1].span.hi
     order = data.draw(st.permutations(made + data.draw(st.lists(st.sampled_from(made)))))
-    ledger = Ledger()
-    ledger.plan(planned)
-    ledger.items = items
+    tally = Tally()
+    tally.plan(planned)
+    tally.items = items
     seen: set[Span] = set()
     came: list[Span] = []
     for one in order:
-        came += [booked.span for booked in ledger.settle(summary_fields(one))]
-        assert ledger.settled(one.span)
-        assert {settled.span for settled in ledger.spans()} == set(came)
+        came += [booked.span for booked in tally.settle(summary_fields(one))]
+        assert tally.settled(one.span)
+        assert {settled.span for settled in tally.spans()} == set(came)
         seen.add(one.span)
         if len(seen) == len(made):
             break
     assert sorted(came) == sorted(one.span for one in made), "each is booked once, when the one that delegates to it is"
-    assert ledger.complete
-    assert ledger.owed == {}
-    assert ledger.answered == ledger.planned_items == items
-    assert ledger.failed == sum(len(one.failures) for one in made)
-    assert ledger.slot_seconds == len(made)
+    assert tally.complete
+    assert tally.owed == {}
+    assert tally.answered == tally.planned_items == items
+    assert tally.failed == sum(len(one.failures) for one in made)
+    assert tally.slot_seconds == len(made)
     failed = [failure.index for one in made for failure in one.failures]
-    assert ledger.first_failure == min(failed, default=None)
-    assert [settled.span for settled in ledger.spans()] == sorted(one.span for one in made)
-    check_tiling(ledger, {one.span: one for one in made}, items)
+    assert tally.first_failure == min(failed, default=None)
+    assert [settled.span for settled in tally.spans()] == sorted(one.span for one in made)
+    check_tiling(tally, {one.span: one for one in made}, items)
 
 
 @given(st.data(), trees())
-def test_a_ledger_written_anew_from_the_store_is_the_same(
+def test_a_tally_written_anew_from_the_store_is_the_same(
     data: st.DataObject, tree: tuple[list[Chunk], list[Outcome]]
 ) -> None:
     """Who attaches and lists the outcomes, in the order of their keys, owes and knows what the first driver does."""
     planned, made = tree
     some = data.draw(st.lists(st.sampled_from(made), unique_by=lambda one: one.span))
-    live, anew = Ledger(), Ledger()
-    for ledger, order in ((live, some), (anew, sorted(some, key=lambda one: str(one.span)))):
-        ledger.plan(planned)
+    live, anew = Tally(), Tally()
+    for tally, order in ((live, some), (anew, sorted(some, key=lambda one: str(one.span)))):
+        tally.plan(planned)
         for one in order:
             key = f"runs/r/outcomes/{one.span}"
-            ledger.settle(summary_fields(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
+            tally.settle(summary_fields(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
     for name in ("answered", "failed", "owed", "first_failure", "alike", "planned_items"):
         assert getattr(live, name) == getattr(anew, name), name
     assert live.spans() == anew.spans()
@@ -161,7 +161,7 @@ class Runs(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger()
+        self.tally = Tally()
         self.planned = 0
         self.sent: list[Chunk] = []
         self.stored: dict[Span, Outcome] = {}
@@ -173,10 +173,10 @@ class Runs(RuleBasedStateMachine):
         if self.planned < self.ITEMS:
             new = chunk(self.planned, min(self.planned + size, self.ITEMS))
             self.planned = new.span.hi
-            self.ledger.plan([new])
+            self.tally.plan([new])
             self.sent.append(new)
             if self.planned == self.ITEMS:
-                self.ledger.items = self.ITEMS
+                self.tally.items = self.ITEMS
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
@@ -203,35 +203,35 @@ class Runs(RuleBasedStateMachine):
         """A notice arrives, in no order, and perhaps again later."""
         if self.notices:
             at = data.draw(st.integers(0, len(self.notices) - 1))
-            self.ledger.settle(summary_fields(self.notices[at]))
+            self.tally.settle(summary_fields(self.notices[at]))
             if not keep:
                 del self.notices[at]
 
     @invariant()
     def nothing_is_counted_twice(self) -> None:
         """What is answered and what is owed never exceed what there is; complete means all."""
-        assert self.ledger.answered <= self.planned == self.ledger.planned_items
-        assert self.ledger.complete == (self.ledger.answered == self.ITEMS)
-        assert not set(self.ledger.owed) & {settled.span for settled in self.ledger.spans()}
+        assert self.tally.answered <= self.planned == self.tally.planned_items
+        assert self.tally.complete == (self.tally.answered == self.ITEMS)
+        assert not set(self.tally.owed) & {settled.span for settled in self.tally.spans()}
 
     @invariant()
     def what_is_not_answered_is_owed(self) -> None:
         """Every planned item is in an answer or in an owed chunk: none is forgotten."""
-        covered = [part for settled in self.ledger.spans() for part in settled.answered]
-        assert without(Span(0, self.planned), [*covered, *self.ledger.owed]) == () or self.planned == 0
+        covered = [part for settled in self.tally.spans() for part in settled.answered]
+        assert without(Span(0, self.planned), [*covered, *self.tally.owed]) == () or self.planned == 0
 
     def teardown(self) -> None:
         """Let it come to its end: all is planned, every owed chunk settled, every notice heard."""
         while self.planned < self.ITEMS:
             self.plan(self.ITEMS)
         for one in self.notices:
-            self.ledger.settle(summary_fields(one))
-        while self.ledger.owed:
-            span = next(iter(self.ledger.owed))
+            self.tally.settle(summary_fields(one))
+        while self.tally.owed:
+            span = next(iter(self.tally.owed))
             made = self.stored.setdefault(span, outcome(span, set(range(*span)), set()))
-            self.ledger.settle(summary_fields(made))
-        assert self.ledger.complete
-        check_tiling(self.ledger, self.stored, self.ITEMS)
+            self.tally.settle(summary_fields(made))
+        assert self.tally.complete
+        check_tiling(self.tally, self.stored, self.ITEMS)
 
 
 Runs.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
@@ -241,14 +241,14 @@ TestRuns = Runs.TestCase
 # --- the circuit breaker ----------------------------------------------------------------------------------------------
 
 
-def failing(ledger: Ledger, lo: int, errors: list[str]) -> None:
+def failing(tally: Tally, lo: int, errors: list[str]) -> None:
     """Items from `lo` on fail with these errors."""
     span = Span(lo, lo + len(errors))
     failures = tuple(
         Failure(index=lo + at, kind=FailureKind.USER, error=error, message="") for at, error in enumerate(errors)
     )
-    ledger.plan([chunk(*span)])
-    ledger.settle(summary_fields(Outcome(span=span, worker="w", seconds=0, failures=failures)))
+    tally.plan([chunk(*span)])
+    tally.settle(summary_fields(Outcome(span=span, worker="w", seconds=0, failures=failures)))
 
 
 @pytest.mark.parametrize(
@@ -264,10 +264,10 @@ def failing(ledger: Ledger, lo: int, errors: list[str]) -> None:
 )
 def test_many_failures_alike_at_the_start_stop_the_run(errors: list[str], items: int | None, stops: bool) -> None:
     """Twenty at least, of one kind, and only where there are more items to save."""
-    ledger = Ledger()
-    ledger.items = items
-    failing(ledger, 0, errors)
-    said = ledger.all_fail_alike()
+    tally = Tally()
+    tally.items = items
+    failing(tally, 0, errors)
+    said = tally.all_fail_alike()
     assert bool(said) == stops
     if stops:
         assert said == f"the first {len(errors)} items all failed alike (user: ImportError)"
@@ -275,22 +275,22 @@ def test_many_failures_alike_at_the_start_stop_the_run(errors: list[str], items:
 
 def test_one_success_keeps_the_run_going() -> None:
     """Then it is not the environment."""
-    ledger = Ledger()
-    ledger.plan([chunk(1000, 1001)])
-    ledger.settle(summary_fields(outcome(Span(1000, 1001), {1000}, set())))
-    failing(ledger, 0, ["ImportError"] * 50)
-    assert ledger.all_fail_alike() == ""
+    tally = Tally()
+    tally.plan([chunk(1000, 1001)])
+    tally.settle(summary_fields(outcome(Span(1000, 1001), {1000}, set())))
+    failing(tally, 0, ["ImportError"] * 50)
+    assert tally.all_fail_alike() == ""
 
 
 def test_a_planned_chunk_is_counted_once() -> None:
     """A driver that takes over plans what it knows already."""
-    ledger = Ledger()
+    tally = Tally()
     for _ in range(2):
-        ledger.plan([chunk(0, 5)])
-    ledger.settle(summary_fields(outcome(Span(0, 5), {0}, set())))
-    ledger.plan([chunk(0, 5)])
-    assert ledger.planned_items == 5
-    assert set(ledger.owed) == {Span(1, 5)}
+        tally.plan([chunk(0, 5)])
+    tally.settle(summary_fields(outcome(Span(0, 5), {0}, set())))
+    tally.plan([chunk(0, 5)])
+    assert tally.planned_items == 5
+    assert set(tally.owed) == {Span(1, 5)}
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.sets(st.integers(0, 40)))
@@ -339,17 +339,17 @@ def test_who_has_lost_a_chunk_drops_what_the_winner_does_not_delegate(backend: B
     settler.settle(run, answered(0, 1, of=whole), [chunk(1, 3), chunk(3, 5)])
     late.settle(answered(0, 1, of=whole), [chunk(cut, 5)], [chunk(1, cut)])
     late.settle(answered(1, cut, of=chunk(1, cut)), [], [])
-    names, ledger = RunNames(run), Ledger()
-    ledger.plan([whole])
-    ledger.items = 5
+    names, tally = RunNames(run), Tally()
+    tally.plan([whole])
+    tally.items = 5
     spans = [Span.parse(key.rpartition("/")[2]) for key in backend.store.list(names.outcomes)]
     assert spans == [Span(0, 5), *([Span(1, 3)] if cut == 3 else [])]
     for span in spans:
-        ledger.settle(
+        tally.settle(
             summary_fields(read_outcome(backend.key, names.outcome(span), backend.store.get(names.outcome(span))))
         )
-    assert not ledger.complete
-    assert set(ledger.owed) == {Span(3, 5), *([] if cut == 3 else [Span(1, 3)])}
+    assert not tally.complete
+    assert set(tally.owed) == {Span(3, 5), *([] if cut == 3 else [Span(1, 3)])}
 
 
 def test_an_outcome_too_large_for_its_notice_is_read_and_booked(backend: Backend) -> None:
@@ -360,11 +360,11 @@ def test_an_outcome_too_large_for_its_notice_is_read_and_booked(backend: Backend
         part.fail(Failure(index=index, kind=FailureKind.USER, error="E", message=""))
     policy = Policy(workers=1, slots=1, tolerate=Tolerance.of(None), resend_after_s=10)
     driver = Driver(backend, run, Fleet.of(backend, Options.of().resources, 1), policy)
-    driver.plan([whole])
+    driver.books.plan([whole])
     backend.queue.ensure(RunNames(run).notices)
     settler.settle(run, part, [whole.narrowed(span, deaths=0) for span in part.open()])
-    driver._hear(0.0)
-    assert (driver.ledger.answered, driver.ledger.failed, len(driver.ledger.owed)) == (3000, 3000, 3000)
+    driver.listener.hear(0.0)
+    assert (driver.books.tally.answered, driver.books.tally.failed, len(driver.books.tally.owed)) == (3000, 3000, 3000)
 
 
 @pytest.mark.parametrize("keep", [False, True])

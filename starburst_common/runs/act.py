@@ -1,0 +1,155 @@
+"""The reconciler's actions in, carried out: launch, send again, finish and clean up. Each is safe to do twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from starburst_common.errors import CannotLaunch, Denied, Exists, Unavailable
+from starburst_common.fleets.fleet import Fleet
+from starburst_common.model import Chunk, Outcome, Span, withdrawn
+from starburst_common.names import RunNames, work_queue
+from starburst_common.phrases import our_log
+from starburst_common.ports import Backend, is_there
+from starburst_common.runs.books import Books
+from starburst_common.runs.messages import chunk_message
+from starburst_common.runs.observe import Observer
+from starburst_common.runs.outcomes import outcome_parts
+from starburst_common.runs.reconcile import Action, Finish, Launch
+from starburst_common.runs.spec import read_end
+from starburst_common.runs.stored import create_outcome
+from starburst_common.wire.documents import document
+from starburst_common.wire.seals import seal
+
+_log = our_log()
+READ_S = 600.0  #: a run is kept for so long after somebody read its answers
+_READS = 3  #: so often a reader says in that time that it reads on
+_HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
+
+
+class Hands:
+    """What a driver does for its run."""
+
+    def __init__(self, backend: Backend, names: RunNames, fleet: Fleet, books: Books, observer: Observer) -> None:
+        self._backend, self._names, self._fleet, self._observer = backend, names, fleet, observer
+        self._books, self._clock = books, books.clock
+        self._read_told_at = -math.inf  # when somebody was last said to read its answers
+        self._remembered_waits = ""  # as other processes are told
+
+    def carry_out(self, actions: Sequence[Action]) -> bool:
+        """Do them, one after another; whether one has ended the run."""
+        return any(self.act(action) for action in actions)
+
+    def act(self, action: Action) -> bool:
+        """Do it; whether that has ended the run."""
+        if isinstance(action, Finish):
+            return self._finish(action)
+        if isinstance(action, Launch):
+            self._launch(action)
+        else:
+            self._resend()
+        return False
+
+    def _launch(self, action: Launch) -> None:
+        books, count = self._books, len(action.ordinals)
+        _log.info("run %s: launching %d worker%s", self._names.run, count, "s" * (count != 1))
+        try:
+            wait = self._fleet.launch(action.ordinals)
+        except CannotLaunch as error:
+            books.impossible = str(error)
+            return
+        if wait is not None:
+            books.launch_at = self._clock.monotonic() + wait.seconds
+            books.waits.launch = wait.reason
+
+    def _resend(self) -> None:
+        with self._books.changed:
+            self._books.resent += 1
+        owed = len(self._books.tally.owed)
+        _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self._names.run, owed)
+        self.send_owed()
+
+    def send_owed(self) -> None:
+        """Send a message for every chunk that is owed; those that are there already do no harm."""
+        with self._books.changed:
+            owed = list(self._books.tally.owed.values())
+            self._books.quiet_since = self._clock.monotonic()
+        self.send(owed)
+
+    def send(self, chunks: Sequence[Chunk]) -> None:
+        """Send a message for each."""
+        run, fleet = self._names.run, self._fleet.id
+        bodies = [chunk_message(self._backend.key, fleet, run, chunk) for chunk in chunks]
+        self._backend.queue.send(work_queue(fleet), bodies, group=run)
+
+    def answer_withdrawn(self, span: Span) -> None:
+        """Answer a chunk's items, none of which is to begin, in a worker's place."""
+        outcome = Outcome(span=span, worker="", seconds=0.0, failures=tuple(withdrawn([span])))
+        parts = outcome_parts(self._backend.key, self._names.outcome(span), outcome)
+        create_outcome(self._backend, self._names.run, span, parts)
+
+    def remember_waits(self) -> None:
+        """What the run waits for, for other processes, when it changes."""
+        what = str(self._books.waits)
+        if what != self._remembered_waits:
+            self._backend.store.put(self._names.waits, what.encode())
+            self._remembered_waits = what
+
+    # --- its end ------------------------------------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """Say durably that somebody drives this run, or reads its answers."""
+        self._backend.store.put(self._names.driven, b"")
+
+    def reads_on(self) -> None:
+        """Say now and then, once it is over, that somebody reads its answers; where that cannot be, nothing is lost."""
+        books, now = self._books, self._clock.monotonic()
+        if books.state.over and not books.gone and now - self._read_told_at > READ_S / _READS:
+            self._read_told_at = now
+            with suppress(Unavailable, Denied):
+                self.tell()
+
+    def _finish(self, action: Finish) -> bool:
+        books, store = self._books, self._backend.store
+        if not is_there(store, self._names.spec) and self.ended_elsewhere():
+            return True
+        if not books.finishing(action.state):
+            return False
+        tally = books.tally
+        end: dict[str, Any] = {
+            "state": action.state,
+            "reason": action.reason,
+            "items": tally.items if tally.items is not None else tally.planned_items,
+            "answered": tally.answered,
+            "failed": tally.failed,
+            "slot_seconds": round(tally.slot_seconds, 3),
+            "ended_at": self._clock.time(),
+            "input_lost": action.input_lost,
+        }
+        try:
+            store.create(self._names.end, seal(self._backend.key, self._names.end, document(end)))
+            self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end
+        except Exists:  # another driver was first: its word holds
+            end = read_end(self._backend, self._names.run, self._names.leg) or end
+        books.over(end)
+        self.clean_up()
+        return True
+
+    def ended_elsewhere(self) -> bool:
+        """Whether another process has ended the run, or removed it; then it is over for us, too."""
+        end = self._observer.end_elsewhere()
+        if end is None:
+            return False
+        self._books.over(end)
+        self.clean_up()
+        return True
+
+    def clean_up(self) -> None:
+        """What only this run needs goes; safe to do twice, by several at once too."""
+        backend = self._backend
+        backend.queue.drop(self._names.notices)
+        backend.queue.drop_group(work_queue(self._fleet.id), self._names.run)
+        closed = self._fleet.release(self._names.run)
+        backend.store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)

@@ -1,0 +1,274 @@
+"""A run's store, queue and workers in; what the decision needs out, as one `View`. Books what it sees on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
+from starburst_common.fleets.fleet import Fleet
+from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.names import RunNames, made_at, work_queue
+from starburst_common.phrases import one_line, our_log
+from starburst_common.ports import Backend, Depth, is_there
+from starburst_common.runs.books import Books
+from starburst_common.runs.listen import Listener
+from starburst_common.runs.reconcile import BAD_ENDS, Barren, Policy, View, barren, never_came, tried_since
+from starburst_common.runs.sign import Watch
+from starburst_common.runs.spec import is_cancelled, read_end
+from starburst_common.runs.stored import items_stored, planned_chunks
+
+_log = our_log()
+_REPORTED = 3  #: so many workers' bad ends are told in full
+_LAST_LINES = 10
+_LINE_MOST = 200  #: characters of a worker's last line
+
+
+class Observer:
+    """Looks at one run, for its driver."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        names: RunNames,
+        fleet: Fleet,
+        books: Books,
+        listener: Listener,
+        expected: Callable[[], int],
+    ) -> None:
+        self._backend, self._names, self._fleet, self._expected = backend, names, fleet, expected
+        self._books, self._listener, self._clock = books, listener, books.clock
+        self._input = _Input(backend, names, books)
+        self._reported: set[WorkerId] = set()
+        self._dead = 0  # messages that ended as dead letters, as last seen
+        self._dead_at = self._clock.monotonic()
+        self._first_worker = -1  # ordinal; who was launched before cannot have failed this run; -1: to be seen
+        self._barren: tuple[WorkerId, Barren] | None = None  # the last one of those; its end was seen by this clock
+
+    # --- input --------------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Learn from the store what was planned and answered before us."""
+        self._input.watch = Watch(self._backend, self._names.run, self._clock.monotonic)
+        self._input.read()
+        self._listener.look()
+
+    def read_on(self) -> None:
+        """Where another process feeds the run: what it has added, and whether it lives."""
+        self._input.read_on()
+
+    def end_elsewhere(self) -> dict[str, Any] | None:
+        """How another process has ended the run, or removed it; None if it has not."""
+        books, store = self._books, self._backend.store
+        end = read_end(self._backend, self._names.run, self._names.leg)
+        if end is None and not is_there(store, self._names.spec):
+            books.gone = True
+            end = self._removed()
+        if end is not None and not books.gone:  # there may be input and answers that only who ended it has heard of
+            if self._input.watch is not None:
+                self._input.read()
+            self._listener.look()
+        return end
+
+    def _removed(self) -> dict[str, Any]:
+        store, lacks = self._backend.store, self._books.tally.items is None
+        if any(not self._names.comes_late(key) for key in store.list(self._names.folder)):
+            state, reason = RunState.DAMAGED, f"{self._names.spec} is gone from {store.place}"
+        else:
+            state, by = RunState.STOPPED, ", or who began it gave it up before its input was whole" * lacks
+            reason = f"its store is gone: somebody removed it{by}: nothing of it is kept in {store.place}"
+        return {"state": state, "reason": reason, "ended_at": self._clock.time(), "input_lost": lacks}
+
+    # --- the view -----------------------------------------------------------------------------------------------------
+
+    def view(self, policy: Policy) -> View:
+        """Look at everything the decision needs."""
+        books, queue = self._books, work_queue(self._fleet.id)
+        if books.tally.owed and self._listener.due:
+            self._listener.look(but_new=True)
+        workers = self._fleet.states()
+        alive = [worker for worker in workers if worker.phase is not WorkerPhase.STOPPED]
+        row = self._barren_of(workers, policy)
+        with books.changed:
+            books.alive = len(alive)
+            books.at_work = any(worker.phase is WorkerPhase.RUNNING for worker in alive)
+        known = self.known(policy)
+        quiet = known.now - known.quiet_since > policy.resend_after_s
+        depth = self._backend.queue.depth(queue, group=self._names.run) if known.owed and quiet else None
+        return replace(
+            self.marked(known),
+            expected=self._expected(),
+            depth=depth or known.depth,
+            launched=max((worker.ordinal for worker in workers), default=-1) + 1,
+            barren=row,
+            dead=self._dead_letters(known.now, policy, quiet=quiet) if known.owed else 0,
+            resent=books.resent,
+        )
+
+    def marked(self, view: View) -> View:
+        """The same, with what others have said of it."""
+        if view.cancelled:
+            return view
+        return replace(view, cancelled=is_cancelled(self._backend, self._names.run, self._names.leg))
+
+    def known(self, policy: Policy) -> View:
+        """What the decision needs as far as we know it without asking anybody."""
+        books, tally = self._books, self._books.tally
+        with books.changed:
+            return View(
+                now=self._clock.monotonic(),
+                items=tally.items,
+                answered=tally.answered,
+                failed=tally.failed,
+                owed=len(tally.owed),
+                expected=0,
+                depth=Depth(len(tally.owed), 0),
+                quiet_since=books.quiet_since,
+                alive=books.alive,
+                launched=0,
+                cancelled=books.cancelled,
+                breaker=tally.all_fail_alike() if policy.breaker else "",
+                input_lost=books.input_lost,
+                unheard_s=self._input.unheard_s,
+                launch_at=books.launch_at,
+                impossible=books.impossible,
+                refused=books.refused,
+            )
+
+    # --- dead letters -------------------------------------------------------------------------------------------------
+
+    def _dead_letters(self, now: float, policy: Policy, *, quiet: bool) -> int:
+        """How many there are, asked now and then."""
+        if now - self._dead_at > (policy.resend_after_s if quiet else self._backend.look_s):
+            self._dead_at = now
+            name = self._backend.queue.dead(work_queue(self._fleet.id))
+            self._dead = sum(self._backend.queue.depth(name, group=self._names.run))
+        return self._dead
+
+    def dead(self) -> str:
+        """What there is of them, in words; empty for nothing that anybody waits for."""
+        if not self._dead or not self._books.tally.owed:
+            return ""
+        queue = self._backend.queue.dead(work_queue(self._fleet.id))
+        return f"{self._dead} messages that no worker could read or finish, in {queue}: the workers' logs say why"
+
+    # --- workers that ended for nothing -------------------------------------------------------------------------------
+
+    def _barren_of(self, workers: Sequence[WorkerState], policy: Policy) -> Barren:
+        """Those that ended for nothing, reported; how the last one did is asked once."""
+        if self._first_worker < 0:
+            began = made_at(self._names.run) if self._input.watch is not None else math.inf
+            before = (worker.ordinal for worker in workers if worker.started_at < began)
+            self._first_worker = max(before, default=-1) + 1
+        row = barren(
+            workers,
+            productive=self._books.tally.workers,
+            first=self._first_worker,
+            soon_s=min(self._fleet.spec.idle_s, self._fleet.spec.lifetime_s),
+            now=self._clock.time(),
+        )
+        self._report([worker for worker in workers if worker.end in BAD_ENDS], "badly")
+        self._report(row, "soon")
+        if not row:
+            self._barren = None
+            return Barren()
+        if self._barren is None or self._barren[0] != row[-1].id:
+            self._barren = row[-1].id, Barren(seen_at=self._clock.monotonic(), why=self._why(row[-1]))
+        seen = self._barren[1]
+        tried = tried_since(row, workers, patience_s=policy.patience_s, now=self._clock.time())
+        return Barren.of(row, seen_at=seen.seen_at, why=seen.why, tried=tried)
+
+    def _why(self, worker: WorkerState) -> str:
+        """How it ended, with the last that it said."""
+        said = self._tail(worker.id).splitlines()
+        last = next((line for line in reversed(said) if line.strip() and " ends with " not in line), "")
+        ended = f"exit code {worker.exit_code}" if worker.end is WorkerEnd.DONE else worker.reason
+        return ": ".join(filter(None, [ended, one_line(last.strip(), _LINE_MOST)])) or "no word"
+
+    def _report(self, ended: Sequence[WorkerState], how: str) -> None:
+        """Tell of workers that ended so, with what they printed last."""
+        for worker in ended:
+            if worker.id in self._reported:
+                continue
+            self._reported.add(worker.id)
+            if len(self._reported) <= _REPORTED:
+                last = "\n".join(self._tail(worker.id).splitlines()[-_LAST_LINES:])
+                why = worker.reason or "nobody knows why"
+                _log.warning(
+                    "run %s: worker %s ended %s (%s): %s%s",
+                    *(self._names.run, worker.id, how, worker.end, why, last and f"\n{last}"),
+                )
+
+    def _tail(self, worker: WorkerId) -> str:
+        try:
+            return self._backend.compute.tail(self._fleet.id, worker)
+        except (Denied, OSError) as error:  # no reason to stop the run, nor to wait
+            return f"(its log cannot be read: {error})"
+
+
+class _Input:
+    """The input that another process feeds, or fed; nothing where this one does."""
+
+    def __init__(self, backend: Backend, names: RunNames, books: Books) -> None:
+        self._backend, self._names, self._books, self._clock = backend, names, books, books.clock
+        self.watch: Watch | None = None
+        self._read_at = 0.0  # when it was last looked for
+        self._torn = False  # a part of its plan is lost
+
+    @property
+    def unheard_s(self) -> float:
+        """So long whoever feeds the run had given no sign of life; 0 where we do."""
+        return 0.0 if self.watch is None else self.watch.unheard_s
+
+    def read_on(self) -> None:
+        """What was added, and whether who adds it lives.
+
+        Its sign comes first: whoever is found lost has stored nothing that is not looked at here.
+        """
+        books = self._books
+        if self.watch is None or books.tally.items is not None:
+            return
+        if self._read_at and self._clock.monotonic() - self._read_at < self._backend.tick_s:
+            return
+        self.watch.look()
+        self.read()
+        self._read_at = self._clock.monotonic()
+        if books.tally.items is None and self.watch.ended:
+            books.silent = True  # perhaps the whole run was taken back
+            books.input_lost = books.input_lost or never_came(self.watch.ended, books.tally.planned_items)
+
+    def read(self) -> None:
+        """What is stored of the input and was not known: parts of the plan follow each other, item by item."""
+        items, books = None, self._books
+        try:
+            items = items_stored(self._backend, self._names.run)  # first: where it is there, the plan is whole
+        except UnknownVersion:
+            raise
+        except Refused as error:
+            books.input_lost = f"how many items there are is lost: {error}"
+        self._read_plan()
+        if items is not None:
+            if books.tally.planned_items < items and not books.input_lost:
+                books.input_lost = f"items are lost: {books.tally.planned_items} of {items} are in the plan"
+            books.input_ended(items)
+
+    def _read_plan(self) -> None:
+        known, books, run = -1, self._books, self._names.run
+        try:
+            while books.tally.planned_items > known and not self._torn:
+                known = books.tally.planned_items
+                books.plan(planned_chunks(self._backend, run, self._names.plan(known)))
+        except NotFound:
+            pass
+        except UnknownVersion:
+            raise
+        except Refused as error:
+            self._torn = True
+            books.input_lost = f"items are lost: {error}"
+        if self._torn:
+            for key in self._backend.store.list(self._names.plans):
+                with suppress(Refused):
+                    books.plan(planned_chunks(self._backend, run, key))
