@@ -284,5 +284,5 @@ def test_a_driver_notices_that_another_has_ended_its_run(bed: Bed) -> None:
         other.hands.carry_out([Finish(RunState.STOPPED, "somebody else says so")])
         with pytest.raises(RunStopped, match="somebody else says so"):
             run.results(timeout=120)
-        assert run.wait(120).answered >= other.tally.answered > 0
+        assert run.wait(120).answered >= other.books.tally.answered > 0
         assert len(run._driver.fleet.states()) == 1  # type: ignore[union-attr]
