@@ -30,7 +30,7 @@ from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.outcomes import outcome_bytes, read_outcome, summary_fields
+from starburst_common.runs.outcomes import Summary, outcome_bytes, read_outcome
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.tally import Tally
 from starburst_common.tolerance import Tolerance
@@ -118,7 +118,7 @@ def test_every_item_is_answered_once(data: st.DataObject, tree: tuple[list[Chunk
     seen: set[Span] = set()
     came: list[Span] = []
     for one in order:
-        came += [booked.span for booked in tally.settle(summary_fields(one))]
+        came += [booked.span for booked in tally.settle(Summary.of(one))]
         assert tally.settled(one.span)
         assert {settled.span for settled in tally.spans()} == set(came)
         seen.add(one.span)
@@ -148,7 +148,7 @@ def test_a_tally_written_anew_from_the_store_is_the_same(
         tally.plan(planned)
         for one in order:
             key = f"runs/r/outcomes/{one.span}"
-            tally.settle(summary_fields(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
+            tally.settle(Summary.of(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
     for name in ("answered", "failed", "owed", "first_failure", "alike", "planned_items"):
         assert getattr(live, name) == getattr(anew, name), name
     assert live.spans() == anew.spans()
@@ -203,7 +203,7 @@ class Runs(RuleBasedStateMachine):
         """A notice arrives, in no order, and perhaps again later."""
         if self.notices:
             at = data.draw(st.integers(0, len(self.notices) - 1))
-            self.tally.settle(summary_fields(self.notices[at]))
+            self.tally.settle(Summary.of(self.notices[at]))
             if not keep:
                 del self.notices[at]
 
@@ -225,11 +225,11 @@ class Runs(RuleBasedStateMachine):
         while self.planned < self.ITEMS:
             self.plan(self.ITEMS)
         for one in self.notices:
-            self.tally.settle(summary_fields(one))
+            self.tally.settle(Summary.of(one))
         while self.tally.owed:
             span = next(iter(self.tally.owed))
             made = self.stored.setdefault(span, outcome(span, set(range(*span)), set()))
-            self.tally.settle(summary_fields(made))
+            self.tally.settle(Summary.of(made))
         assert self.tally.complete
         check_tiling(self.tally, self.stored, self.ITEMS)
 
@@ -248,7 +248,7 @@ def failing(tally: Tally, lo: int, errors: list[str]) -> None:
         Failure(index=lo + at, kind=FailureKind.USER, error=error, message="") for at, error in enumerate(errors)
     )
     tally.plan([chunk(*span)])
-    tally.settle(summary_fields(Outcome(span=span, worker="w", seconds=0, failures=failures)))
+    tally.settle(Summary.of(Outcome(span=span, worker="w", seconds=0, failures=failures)))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_one_success_keeps_the_run_going() -> None:
     """Then it is not the environment."""
     tally = Tally()
     tally.plan([chunk(1000, 1001)])
-    tally.settle(summary_fields(outcome(Span(1000, 1001), {1000}, set())))
+    tally.settle(Summary.of(outcome(Span(1000, 1001), {1000}, set())))
     failing(tally, 0, ["ImportError"] * 50)
     assert tally.all_fail_alike() == ""
 
@@ -287,7 +287,7 @@ def test_a_planned_chunk_is_counted_once() -> None:
     tally = Tally()
     for _ in range(2):
         tally.plan([chunk(0, 5)])
-    tally.settle(summary_fields(outcome(Span(0, 5), {0}, set())))
+    tally.settle(Summary.of(outcome(Span(0, 5), {0}, set())))
     tally.plan([chunk(0, 5)])
     assert tally.planned_items == 5
     assert set(tally.owed) == {Span(1, 5)}
@@ -345,9 +345,7 @@ def test_who_has_lost_a_chunk_drops_what_the_winner_does_not_delegate(backend: B
     spans = [Span.parse(key.rpartition("/")[2]) for key in backend.store.list(names.outcomes)]
     assert spans == [Span(0, 5), *([Span(1, 3)] if cut == 3 else [])]
     for span in spans:
-        tally.settle(
-            summary_fields(read_outcome(backend.key, names.outcome(span), backend.store.get(names.outcome(span))))
-        )
+        tally.settle(Summary.of(read_outcome(backend.key, names.outcome(span), backend.store.get(names.outcome(span)))))
     assert not tally.complete
     assert set(tally.owed) == {Span(3, 5), *([] if cut == 3 else [Span(1, 3)])}
 

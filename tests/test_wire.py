@@ -25,7 +25,7 @@ from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, RunId, Span, without
 from starburst_common.names import RunNames
 from starburst_common.runs.messages import NOTICE_BYTES, chunk_message, notice_message, read_chunk_message, read_notice
-from starburst_common.runs.outcomes import outcome_bytes, read_outcome, read_summary, summary_fields, summary_nbytes
+from starburst_common.runs.outcomes import Summary, outcome_bytes, read_outcome, read_summary, summary_nbytes
 from starburst_common.runs.spec import Spec, read_end
 from starburst_common.runs.tally import Tally
 from starburst_common.wire import seals
@@ -513,8 +513,8 @@ def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.D
     outcome = Outcome(span=Span(0, last.hi), worker="w", seconds=1.0, batches=(values,), failures=failures, rest=chunks)
     body = outcome_bytes(KEY, "o", outcome)
     nbytes = summary_nbytes(body[: data.draw(st.integers(40, 200))])
-    told = json.dumps(summary_fields(outcome))
-    assert json.dumps(read_summary(KEY, "o", body[:nbytes], len(body))) == told
+    told = Summary.of(outcome)
+    assert read_summary(KEY, "o", body[:nbytes], len(body)) == told
     changed = bytearray(body)
     changed[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(Refused):
@@ -524,7 +524,7 @@ def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.D
     with pytest.raises(Refused, match="come after it"):
         read_summary(KEY, "o", body[:nbytes], data.draw(st.integers(nbytes, len(body) - 1)))
     with suppress(Refused):
-        assert json.dumps(read_summary(KEY, "o", changed, len(body))) == told
+        assert read_summary(KEY, "o", changed, len(body)) == told
 
 
 # --- ours, but not as it should be ------------------------------------------------------------------------------------
@@ -643,7 +643,7 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     frames = b64encode(item_frame(KEY, RUN, 0, written([1, 2]))).decode()
     message = data.draw(spoilt({"run": RUN, "chunk": chunk_fields(A_CHUNK), "frames": frames}))
     only_refused(lambda: read_chunk_message(KEY, FLEET, seal_message(KEY, f"chunk {FLEET}", message)))
-    notice = data.draw(spoilt({"span": [2, 9], "summary": summary_fields(AN_OUTCOME), "outcome": "AAAA"}))
+    notice = data.draw(spoilt({"span": [2, 9], "summary": Summary.of(AN_OUTCOME).fields, "outcome": "AAAA"}))
 
     def book() -> None:
         read = read_notice(KEY, RUN, seal_message(KEY, f"notice {RUN}", notice))
@@ -695,13 +695,13 @@ def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObje
 
 def tally_takes(outcome: Outcome) -> bool:
     """Whether it can be booked."""
-    return booked(summary_fields(outcome))
+    return booked(Summary.of(outcome))
 
 
-def booked(summary: dict[str, Any]) -> bool:
+def booked(summary: Summary) -> bool:
     """Whether a summary can be booked."""
     tally = Tally()
-    tally.plan([Chunk(span=summary["span"], function="f", ref=PackRef("p", 0, 1))])
+    tally.plan([Chunk(span=summary.span, function="f", ref=PackRef("p", 0, 1))])
     return bool(tally.settle(summary))
 
 
@@ -721,5 +721,5 @@ def test_a_notice_is_bounded_whatever_it_tells_of(gaps: int, failed: int, name: 
         notice = read_notice(KEY, RUN, text)
         assert notice.span == outcome.span
         if notice.summary is not None:
-            assert notice.summary["failed"] == len(failures)
-            assert len(notice.summary["rest"]) == gaps
+            assert notice.summary.failed == len(failures)
+            assert len(notice.summary.rest) == gaps

@@ -15,6 +15,7 @@ from starburst_common.errors import RunStopped
 from starburst_common.model import Chunk, RunId, RunState, Span, joined, told_spans, without
 from starburst_common.phrases import our_log
 from starburst_common.ports import Clock
+from starburst_common.runs.outcomes import Summary
 from starburst_common.runs.tally import Tally
 
 _log = our_log()
@@ -103,7 +104,7 @@ class Books:
 
     # --- outcomes -----------------------------------------------------------------------------------------------------
 
-    def book(self, summary: dict[str, Any], body: bytes | None) -> None:
+    def book(self, summary: Summary, body: bytes | None) -> None:
         """An outcome's summary; its whole too, where that came with it and there is room."""
         with self.changed:
             booked = self.tally.settle(summary)
@@ -127,15 +128,11 @@ class Books:
                 self._inline_bytes -= len(body)
             return body
 
-    def as_told(self, summary: dict[str, Any]) -> bool:
+    def as_told(self, summary: Summary) -> bool:
         """Whether what is booked of a chunk, if anything is, is what a summary says."""
-        span = Span(*summary["span"])
         with self.changed:
-            booked = self.tally.booked(span)
-            if booked is None:
-                return True
-            rest = [Span(*fields[:2]) for fields in summary["rest"]]
-            return booked.answered == without(span, rest) and booked.failed == summary["failed"]
+            booked = self.tally.booked(summary.span)
+            return booked is None or (booked.answered, booked.failed) == (summary.answered, summary.failed)
 
     def unbook(self, span: Span, chunk: Chunk | None, key: str) -> bool:
         """Take a damaged outcome out; its chunk is owed now. False: too late, or nobody knows the chunk."""

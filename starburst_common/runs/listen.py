@@ -13,7 +13,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.books import Books
 from starburst_common.runs.messages import Notice, read_notice
-from starburst_common.runs.outcomes import read_outcome, summary_fields
+from starburst_common.runs.outcomes import Summary, read_outcome
 from starburst_common.runs.stored import find_outcome, planned_chunk, stored_summary
 
 _log = our_log()
@@ -137,7 +137,7 @@ class Listener:
             if generations == 1 and size != 0 and span not in self._generations:
                 summary = stored_summary(self._backend, self._names.outcome(span), size)
             else:
-                summary = summary_fields(find_outcome(self._backend, self._names.run, span)[0])
+                summary = Summary.of(find_outcome(self._backend, self._names.run, span)[0])
         except NotFound:
             return
         except UnknownVersion as error:
@@ -182,7 +182,7 @@ class Listener:
         except (NotFound, Refused) as error:
             self._found_damaged(span, str(error))
             return None
-        if not self._books.as_told(summary_fields(outcome)):
+        if not self._books.as_told(Summary.of(outcome)):
             self.look_at(span, 2)  # the one that was booked is damaged, and somebody has answered it again
             return None
         return outcome if self._books.tally.booked(span) is not None else None

@@ -6,7 +6,7 @@ from base64 import b64encode
 from typing import Any, NamedTuple
 
 from starburst_common.model import Buffer, Chunk, Outcome, Span
-from starburst_common.runs.outcomes import read_summary_fields, summary_fields
+from starburst_common.runs.outcomes import Summary
 from starburst_common.wire.documents import open_message, seal_message
 from starburst_common.wire.fields import chunk_fields, from_base64, read_chunk
 
@@ -34,14 +34,14 @@ class Notice(NamedTuple):
     """That a chunk is settled. What was too much for a message is left out, to be read from the store."""
 
     span: Span
-    summary: dict[str, Any] | None
+    summary: Summary | None
     outcome: bytes | None
 
 
 def notice_message(key: bytes, run: str, outcome: Outcome, body: bytes | None) -> str:
     """A notice of an outcome, with its summary and its `body` if they are small enough."""
     brief: dict[str, Any] = {"span": outcome.span}
-    told: dict[str, Any] = {**brief, "summary": summary_fields(outcome)}
+    told: dict[str, Any] = {**brief, "summary": Summary.of(outcome).fields}
     more = {**told, "outcome": b64encode(body).decode()} if body is not None else told
     for value in (more, told):
         text = seal_message(key, f"notice {run}", value)
@@ -55,5 +55,5 @@ def read_notice(key: bytes, run: str, body: str) -> Notice:
     about = f"notice {run}"
     value = open_message(key, about, body)
     span = value.span("span")
-    summary = read_summary_fields(value.fields("summary"), span) if value.given("summary") else None
+    summary = Summary.read(value.fields("summary"), span) if value.given("summary") else None
     return Notice(span, summary, from_base64(about, value.text("outcome")) if value.given("outcome") else None)

@@ -5,13 +5,70 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
-from starburst_common.model import Batch, Buffer, Failure, FailureKind, Outcome, Span, spans_of, without
+from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, Span, spans_of, without
 from starburst_common.wire.documents import LENGTH, document, read_document
-from starburst_common.wire.fields import Fields, chunk_fields, malformed, parsed, read_chunk, span_of
+from starburst_common.wire.fields import Fields, chunk_fields, malformed, parsed, span_of
 from starburst_common.wire.seals import HEAD_BYTES, nbytes_of, of_this_release, seal, sealed_parts, unseal
+
+_TOLD = 100  #: failures a summary tells in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a driver must know of an outcome, without its values: it rides in a notice, and begins the outcome."""
+
+    span: Span
+    worker: str
+    seconds: float  #: slot time spent
+    failed: int
+    first_failure: int | None
+    alike: tuple[tuple[str, str], ...]  #: what makes failures the same to the circuit breaker, of the first of them
+    rest: tuple[Chunk, ...]
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Self:
+        """Of an outcome."""
+        return cls(
+            span=outcome.span,
+            worker=outcome.worker,
+            seconds=round(outcome.seconds, 6),
+            failed=len(outcome.failures),
+            first_failure=outcome.failures[0].index if outcome.failures else None,
+            alike=tuple(failure.alike for failure in outcome.failures[:_TOLD]),
+            rest=outcome.rest,
+        )
+
+    @property
+    def answered(self) -> tuple[Span, ...]:
+        """The items that the outcome answers itself."""
+        return without(self.span, [chunk.span for chunk in self.rest])
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As JSON."""
+        names = ("span", "worker", "seconds", "failed", "first_failure", "alike")
+        return {name: getattr(self, name) for name in names} | {"rest": [chunk_fields(chunk) for chunk in self.rest]}
+
+    @classmethod
+    def read(cls, fields: Fields, span: Span) -> Self:
+        """The inverse of `fields`, of a chunk. Raises `Refused`."""
+        alike = fields.many("alike")
+        if not all(isinstance(each, list) and len(each) == 2 and {*map(type, each)} == {str} for each in alike):
+            raise malformed(f"a summary of {span}", "'alike' does not hold pairs of text")
+        if fields.span("span") != span:
+            raise malformed(f"a summary of {span}", f"it is one of {fields.span('span')}")
+        return cls(
+            span=span,
+            worker=fields.text("worker"),
+            seconds=fields.number("seconds"),
+            failed=fields.whole("failed"),
+            first_failure=None if fields["first_failure"] is None else fields.whole("first_failure", least=span.lo),
+            alike=tuple((kind, error) for kind, error in alike),
+            rest=tuple(fields.chunks("rest", span)),
+        )
 
 
 def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
@@ -38,7 +95,7 @@ def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
     logs = [json.dumps(outcome.logs, separators=(",", ":")).encode()] if outcome.logs else []
     blobs: list[Buffer] = [*(batch.frame for batch in outcome.batches), *pickled, *logs]
     body = document(header, blobs)
-    told = {**summary_fields(outcome), "after": nbytes_of(body)}
+    told = {**Summary.of(outcome).fields, "after": nbytes_of(body)}
     summary = seal(key, _summary_about(about), document(told))
     return sealed_parts(key, about, [LENGTH.pack(len(summary)), summary, *body])
 
@@ -48,23 +105,23 @@ def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
     whole = unseal(key, about, blob)
     summary, body = _read_summary(key, about, whole, len(whole))
     header, blobs = read_document(body, about)
-    span, rest = summary["span"], [read_chunk(fields, about) for fields in summary["rest"]]
+    span = summary.span
     spans = [span_of(about, each, span) for each in header.many("batches")]
     frames, others = blobs[: len(spans)], blobs[len(spans) :]
     failures = [_failure(Fields(f"{about}: a failure", each), span, others) for each in header.many("failures")]
     pickled = sum(failure.exception is not None for failure in failures)
-    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1 or len(failures) != summary["failed"]:
+    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1 or len(failures) != summary.failed:
         raise malformed(about, "it does not hold what its header tells")
     failed = spans_of(sorted(failure.index for failure in failures))
-    if left := without(span, [*spans, *failed, *(chunk.span for chunk in rest)]):
+    if left := without(span, [*spans, *failed, *(chunk.span for chunk in summary.rest)]):
         raise malformed(about, f"no word on the items {left[0]}")
     return Outcome(
         span=span,
-        worker=summary["worker"],
-        seconds=summary["seconds"],
+        worker=summary.worker,
+        seconds=summary.seconds,
         batches=tuple(Batch(span=span, frame=frame) for span, frame in zip(spans, frames, strict=True)),
         failures=tuple(failures),
-        rest=tuple(rest),
+        rest=summary.rest,
         logs=_logs(about, bytes(others[pickled])) if len(others) > pickled else {},
     )
 
@@ -86,22 +143,6 @@ def _logs(about: str, blob: bytes) -> dict[int, str]:
     return {int(index): text for index, text in logs.items()}
 
 
-_TOLD = 100  #: failures a summary tells in words
-
-
-def summary_fields(outcome: Outcome) -> dict[str, Any]:
-    """The part of an outcome that rides in a notice, as JSON."""
-    return {
-        "span": outcome.span,
-        "worker": outcome.worker,
-        "seconds": round(outcome.seconds, 6),
-        "failed": len(outcome.failures),
-        "alike": [failure.alike for failure in outcome.failures[:_TOLD]],
-        "first_failure": outcome.failures[0].index if outcome.failures else None,
-        "rest": [chunk_fields(chunk) for chunk in outcome.rest],
-    }
-
-
 SUMMARY_BYTES = 4 << 10  #: of an outcome hold its summary, unless that tells of many chunks, or many kinds of failure
 _SUMMARY_AT = HEAD_BYTES + LENGTH.size
 
@@ -117,7 +158,7 @@ def summary_nbytes(start: Buffer) -> int:
     return _SUMMARY_AT + int(LENGTH.unpack_from(view, HEAD_BYTES)[0])
 
 
-def read_summary(key: bytes, about: str, start: Buffer, size: int) -> dict[str, Any]:
+def read_summary(key: bytes, about: str, start: Buffer, size: int) -> Summary:
     """The summary of an outcome of `size` bytes, of which so much is given as `summary_nbytes` says, or all there is.
 
     Of what comes after it, nothing but its length is looked at. Raises `UnknownVersion` or `Refused`.
@@ -129,7 +170,7 @@ def read_summary(key: bytes, about: str, start: Buffer, size: int) -> dict[str, 
     return _read_summary(key, about, view[HEAD_BYTES:], size - HEAD_BYTES)[0]
 
 
-def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[dict[str, Any], memoryview]:
+def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[Summary, memoryview]:
     """An outcome's summary, and what is given of that which comes after it; of `size` bytes together."""
     if len(body) < LENGTH.size:
         raise malformed(about, "it has no summary")
@@ -138,27 +179,8 @@ def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[
     fields, _ = read_document(unseal(key, about, body[LENGTH.size : at]), about)
     if size != at + (after := fields.whole("after")):
         raise malformed(about, f"{size - at} bytes come after it, and should be {after}")
-    return read_summary_fields(fields, fields.span("span")), body[at:]
+    return Summary.read(fields, fields.span("span")), body[at:]
 
 
 def _summary_about(about: str) -> str:
     return f"{about} summary"
-
-
-def read_summary_fields(fields: Fields, span: Span) -> dict[str, Any]:
-    """The inverse of `summary_fields`. Raises `Refused`."""
-    alike = fields.many("alike")
-    if not all(isinstance(each, list) and len(each) == 2 and {*map(type, each)} == {str} for each in alike):
-        raise malformed(f"a summary of {span}", "'alike' does not hold pairs of text")
-    if fields.span("span") != span:
-        raise malformed(f"a summary of {span}", f"it is one of {fields.span('span')}")
-    first = None if fields["first_failure"] is None else fields.whole("first_failure", least=span.lo)
-    return {
-        "span": span,
-        "worker": fields.text("worker"),
-        "seconds": fields.number("seconds"),
-        "failed": fields.whole("failed"),
-        "alike": alike,
-        "first_failure": first,
-        "rest": [chunk_fields(chunk) for chunk in fields.chunks("rest", span)],
-    }

@@ -7,14 +7,13 @@ stays so for everybody: the chunk is answered again, and the next *generation* o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
 from starburst_common.model import Buffer, Chunk, Outcome, PackRef, RunId, Span
 from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.runs.outcomes import SUMMARY_BYTES, read_outcome, read_summary, summary_nbytes
+from starburst_common.runs.outcomes import SUMMARY_BYTES, Summary, read_outcome, read_summary, summary_nbytes
 from starburst_common.wire.documents import read_document
 from starburst_common.wire.items import frames_in
 from starburst_common.wire.seals import unseal
@@ -48,7 +47,7 @@ def find_outcome(backend: Backend, run: RunId, span: Span) -> tuple[Outcome, Buf
     raise damage
 
 
-def stored_summary(backend: Backend, key: str, size: int | None = None) -> dict[str, Any]:
+def stored_summary(backend: Backend, key: str, size: int | None = None) -> Summary:
     """What an outcome answers. Where its `size` is known, its values are not read. Raises `NotFound`, `Refused`."""
     if size is None:
         body = backend.store.get(key)

@@ -6,12 +6,11 @@ Only what is owed is booked: a planned chunk, or one that a booked outcome deleg
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from starburst_common.model import Chunk, Span, without
-from starburst_common.wire.fields import read_chunk
+from starburst_common.runs.outcomes import Summary
 
 _BREAKER_ITEMS = 20
 
@@ -43,7 +42,7 @@ class Tally:
         self.workers: set[str] = set()  #: that settled something
         self.reopened = 0  #: how often an outcome was taken out of the books again
         self._settled: dict[Span, Settled] = {}
-        self._early: dict[Span, dict[str, Any]] = {}  # outcomes of chunks that nobody owes yet, if ever anybody will
+        self._early: dict[Span, Summary] = {}  # outcomes of chunks that nobody owes yet, if ever anybody will
         self._by_first: dict[int, tuple[Span, Span]] = {}  # first item of an answered span: that span, the outcome's
 
     def plan(self, chunks: Iterable[Chunk]) -> list[Settled]:
@@ -55,13 +54,13 @@ class Tally:
                 booked += self._owe([chunk])
         return booked
 
-    def settle(self, summary: dict[str, Any]) -> list[Settled]:
+    def settle(self, summary: Summary) -> list[Settled]:
         """Book an outcome's summary, and those that came before it and that it delegates to; what is new.
 
         Nothing, if it was booked before, or if nobody owes its chunk: the outcome that delegates to it is still to
         come, or there is none, since it was written by who had lost the chunk to another.
         """
-        span = Span(*summary["span"])
+        span = summary.span
         if span in self._settled:
             return []
         self._early[span] = summary
@@ -78,19 +77,19 @@ class Tally:
             if summary is None:
                 self.owed[chunk.span] = chunk
             else:
-                rest = [read_chunk(fields) for fields in summary["rest"]]
-                booked.append(self._book(chunk.span, summary, [each.span for each in rest]))
-                todo += rest
+                booked.append(self._book(summary))
+                todo += summary.rest
         return booked
 
-    def _book(self, span: Span, summary: dict[str, Any], rest: Sequence[Span]) -> Settled:
+    def _book(self, summary: Summary) -> Settled:
+        span = summary.span
         settled = Settled(
             span=span,
-            answered=without(span, rest),
-            failed=summary["failed"],
-            first_failure=summary["first_failure"],
-            worker=summary["worker"],
-            seconds=summary["seconds"],
+            answered=summary.answered,
+            failed=summary.failed,
+            first_failure=summary.first_failure,
+            worker=summary.worker,
+            seconds=summary.seconds,
         )
         self._settled[span] = settled
         self.owed.pop(span, None)
@@ -98,12 +97,12 @@ class Tally:
             self._by_first[part.lo] = (part, span)
             self.answered += part.size
         self.failed += settled.failed
-        self.slot_seconds += summary["seconds"]
+        self.slot_seconds += settled.seconds
         self.workers.add(settled.worker)
         if settled.first_failure is not None:
             known = self.first_failure
             self.first_failure = settled.first_failure if known is None else min(known, settled.first_failure)
-        self.alike.update((kind, error) for kind, error in summary["alike"])
+        self.alike.update(summary.alike)
         return settled
 
     def reopen(self, chunk: Chunk) -> None:

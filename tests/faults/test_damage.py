@@ -30,7 +30,7 @@ from starburst_common.model import (
 from starburst_common.names import GENERATIONS, PRUNED, RunNames
 from starburst_common.options import Options
 from starburst_common.ports import ObjectStore
-from starburst_common.runs.outcomes import outcome_bytes, summary_fields
+from starburst_common.runs.outcomes import Summary, outcome_bytes
 from starburst_common.runs.prune import prune, prune_now_and_then
 from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.runs.tally import Tally
@@ -333,7 +333,7 @@ def test_two_that_answer_a_damaged_outcome_again_agree(bed: Bed) -> None:
     tally.plan([chunk])
     try:
         settle(settler("first", store), chunk, 5)
-        tally.settle(summary_fields(find_outcome(bed.backend, run, chunk.span)[0]))
+        tally.settle(Summary.of(find_outcome(bed.backend, run, chunk.span)[0]))
         settle(settler("first", store), chunk.narrowed(Span(5, 6), deaths=0), 6)
         damage(bed, names.outcome(chunk.span), torn)
         rest = settle(settler("slow", cast("ObjectStore", Meanwhile())), chunk, 2)
@@ -342,7 +342,7 @@ def test_two_that_answer_a_damaged_outcome_again_agree(bed: Bed) -> None:
         settle(settler("third", store), others[0], 6)
         tally.reopen(chunk)
         for span in {span for key in store.list(names.outcomes) if (span := names.settled(key)) is not None}:
-            tally.settle(summary_fields(find_outcome(bed.backend, run, span)[0]))
+            tally.settle(Summary.of(find_outcome(bed.backend, run, span)[0]))
         assert [(settled.span, settled.worker) for settled in tally.spans()] == [
             (Span(0, 6), "quick"),
             (Span(4, 6), "third"),

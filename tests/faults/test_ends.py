@@ -22,10 +22,11 @@ from starburst_common.names import FLEETS, RUNS, RunNames
 from starburst_common.options import Options
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.follow import in_order
+from starburst_common.runs.messages import read_notice
+from starburst_common.runs.outcomes import Summary
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.spec import read_end
 from starburst_common.tolerance import Tolerance
-from starburst_common.wire.documents import open_message
 from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 from tests.ports import Port, counting, slow_to_write
@@ -193,8 +194,7 @@ def steal(bed: Bed, run: RunId, stolen: list[Span], end: Path) -> None:
     queue, notices = bed.backend.queue, RunNames(run).notices
     while not end.exists():
         for message in queue.receive(notices, limit=1, lease_s=60.0, wait_s=0.1):
-            notice = open_message(bed.backend.key, f"notice {run}", message.body)
-            stolen.append(Span(*notice["summary"]["span"]))
+            stolen.append(read_notice(bed.backend.key, run, message.body).span)
             queue.delete(notices, [message.receipt])
 
 
@@ -208,15 +208,7 @@ def test_answers_across_many_gaps_come_at_once(backend: Any) -> None:
     driver.books.plan(chunks)
     for i in range(1, n, 2):
         driver.books.tally.settle(
-            {
-                "span": (i, i + 1),
-                "rest": [],
-                "failed": 0,
-                "first_failure": None,
-                "worker": "w",
-                "seconds": 0,
-                "alike": [],
-            }
+            Summary(span=Span(i, i + 1), worker="w", seconds=0, failed=0, first_failure=None, alike=(), rest=())
         )
     driver.books.over({"state": "stopped", "reason": "", "ended_at": 0.0})
     assert [part.lo for _, part in in_order(driver.books, None, stop_early=False)] == [*range(1, n, 2)]
