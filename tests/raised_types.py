@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -91,6 +92,51 @@ class Held(Exception):
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")
         self.code, self.lock, self.me = code, threading.Lock(), [self]
+
+
+class Stays:
+    """Cannot be pickled."""
+
+    def __repr__(self) -> str:
+        return "<stays>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it stays")
+
+
+class Told(Exception):
+    """Its text is made of what cannot be pickled."""
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"of {self.what}"
+
+
+class Attempt(Future[Any]):
+    """A future of a kind of its own, as tenacity has it."""
+
+    def __init__(self, number: int, error: Exception) -> None:
+        super().__init__()
+        self.number = number
+        self.set_exception(error)
+
+    def __repr__(self) -> str:
+        return f"<attempt {self.number}: {self.exception()!r}>"
+
+
+class GaveUp(Exception):
+    """As tenacity's: made of the last attempt."""
+
+    def __init__(self, last: Attempt) -> None:
+        super().__init__(last)
+        self.last = last
+
+    @property
+    def inner(self) -> Any:
+        """What the attempt has raised."""
+        return repr(self.last.exception())
 
 
 class Level(Enum):
@@ -243,6 +289,10 @@ EXCEPTIONS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
     "several": (lambda: Several(1, [2, 3]), ("a", "b")),
     "slots": (lambda: Slotted(code=4), ("code", "hidden")),
     "a lock": (lambda: Held(code=3), ("code",)),
+    "an argument that stays": (lambda: ValueError(1, Stays()), ()),
+    "a text of what stays": (lambda: Told(Stays()), ()),
+    "a group with what stays": (lambda: ExceptionGroup("g", [Told(Stays()), ValueError(Stays())]), ("message",)),
+    "a future": (lambda: GaveUp(Attempt(3, KeyError("k"))), ("inner", "last.number")),
     "frozen dataclass": (lambda: Frozen(3, "cold"), ("code", "why")),
     "its own OSError": (lambda: Disk("/tmp/x"), ("errno", "strerror", "filename", "place")),
     "enum, property": (lambda: Leveled(Level.BAD, "a", 2), ("level",)),

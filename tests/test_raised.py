@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from pickle import PicklingError
@@ -16,7 +17,7 @@ import pytest
 
 from starburst_common import BadInput, Cluster, RunState, StarburstExecutor, list_runs, starburst_map
 from starburst_common.cli.lines import json_text
-from starburst_common.errors import UnpicklableResult
+from starburst_common.errors import EnvironmentMismatch, ItemFailed, UnpicklableResult
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import RemoteTraceback
 from tests import raised_types
@@ -123,6 +124,36 @@ def test_a_value_that_nobody_can_read_is_the_failure_of_its_item_alone(backend: 
         assert [isinstance(future.exception(), UnpicklableResult) for future in futures] == [
             what in UNREADABLE for what in items
         ]
+
+
+def fails() -> None:
+    """As an object may whose state does not fit."""
+    raise ValueError("no such state")
+
+
+def lacks() -> None:
+    """A library that the worker lacks."""
+    import no_such_library  # type: ignore[import-not-found] # noqa: F401
+
+
+def is_short() -> None:
+    """Of memory."""
+    raise MemoryError("too large")
+
+
+def test_what_an_argument_raises_when_it_is_unpickled_is_its_items_failure(backend: Backend) -> None:
+    """As itself, whatever it is; only where the worker lacks a library is its environment to blame."""
+    then = (fails, {}.popitem, leaves, interrupts, recurses, is_short, partial(getattr, 1, "nothing"), lacks)
+    with StarburstExecutor(workers=1, backend=backend) as executor:
+        futures = [executor.submit(type, ReducesTo(each)) for each in then]
+        kinds = [type(future.exception()) for future in futures]
+        assert kinds[:6] == [ValueError, KeyError, ItemFailed, ItemFailed, RecursionError, MemoryError]
+        assert kinds[6:] == [EnvironmentMismatch, EnvironmentMismatch]
+        assert str(futures[2].exception()) == "item 2: SystemExit: bye"
+        assert "requirements" in str(futures[7].exception())
+        bound = executor.submit(partial(type, ReducesTo(fails)))
+        assert str(bound.exception()).endswith(": ValueError: no such state")
+        assert executor.submit(type, 1).result() is int
 
 
 class OnlyThere:

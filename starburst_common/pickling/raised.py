@@ -5,8 +5,11 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+import re
 import traceback
+from concurrent.futures import Future
 from contextlib import suppress
+from enum import Enum
 from types import MemberDescriptorType
 from typing import Any
 
@@ -58,17 +61,17 @@ def packed(error: BaseException) -> bytes | None:
     """Pickled with class, arguments, state and notes, and what it came from where that can be; None if it cannot be.
 
     It comes back without its constructor being called: many take other arguments than they hand on, or reshape them.
-    Attributes that cannot be pickled, a connection's pool, stay behind, and a note names them, where its text does
-    without.
+    Attributes that cannot be pickled, a connection's pool, stay behind, and a note names them; where its text, or what
+    it was made of, needs them, something that prints as they do stands in for them.
     """
     if not isinstance(error, Exception):
         return None  # SystemExit and the like must not end whoever raises them again
-    for lean in (False, True):
+    for left in _Left:
         for chained in (True, False):
             try:
-                pickled = _dumps(error, chained=chained, lean=lean)
+                pickled = _dumps(error, chained=chained, left=left)
                 copy = pickle.loads(pickled)
-                same = type(copy) is type(error) and (not lean or text_of(copy) == text_of(error))
+                same = type(copy) is type(error) and (left is _Left.NOTHING or _told_alike(copy, error))
                 if same and len(pickled) <= PACKED_BYTES:
                     return pickled
             except BaseException:
@@ -76,14 +79,43 @@ def packed(error: BaseException) -> bytes | None:
     return None
 
 
-def _dumps(value: Any, *, chained: bool, lean: bool, within: frozenset[int] = frozenset()) -> bytes:
+class _Left(Enum):
+    """What becomes of attributes that cannot be pickled. Arguments that cannot have a stand-in, but with NOTHING."""
+
+    NOTHING = 0  #: there are none
+    BEHIND = 1
+    FOR_STAND_INS = 2
+
+
+class StandIn:
+    """In place of what could not be pickled: it prints the same."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+_AT = re.compile(r" at 0x[0-9a-f]+")
+
+
+def _told_alike(one: BaseException, other: BaseException) -> bool:
+    """Whether their texts are the same but for where in memory something lies."""
+    return _AT.sub("", text_of(one)) == _AT.sub("", text_of(other))
+
+
+def _dumps(value: Any, *, chained: bool, left: _Left, within: frozenset[int] = frozenset()) -> bytes:
     from starburst_common.pickling import byvalue  # cloudpickle takes its time
 
     class Pickler(byvalue.Pickler):
         def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, Future) and value.done() and not value.cancelled():
+                return _future, (type(value), _future_state(value), *_outcome(value))
             if not isinstance(value, BaseException):
                 return super().reducer_override(value)
-            made, arguments, state, notes = _told(value, within) if lean else _whole(value)
+            whole = _whole(value) if left is _Left.NOTHING else _what_travels(value, left, within)
+            made, arguments, state, notes = whole
             origin = (value.__cause__, value.__context__) if chained else (None, None)
             return made, arguments, (state, notes, *origin, value.__suppress_context__), None, None, _complete
 
@@ -92,27 +124,57 @@ def _dumps(value: Any, *, chained: bool, lean: bool, within: frozenset[int] = fr
     return out.getvalue()
 
 
+def _future_state(future: Future[Any]) -> dict[str, Any]:
+    """What a kind of future has beside what all have."""
+    return {name: value for name, value in vars(future).items() if name not in vars(Future())}
+
+
+def _outcome(future: Future[Any]) -> tuple[bool, Any]:
+    """Whether it failed, and with what, or its value."""
+    error = future.exception()
+    return error is not None, future.result() if error is None else error
+
+
+def _future(kind: type[Future[Any]], state: dict[str, Any], failed: bool, outcome: Any) -> Future[Any]:
+    """One that is done: an exception may hold the futures that it tells of."""
+    future = kind.__new__(kind)
+    Future.__init__(future)
+    vars(future).update(state)
+    (future.set_exception if failed else future.set_result)(outcome)
+    return future
+
+
 def _whole(error: BaseException) -> tuple[Any, ...]:
     """What makes it anew, with which arguments, its state, and its notes."""
     return *(_as_it_says(error) or _as_it_is(error)), getattr(error, "__notes__", None)
 
 
-def _told(error: BaseException, within: frozenset[int]) -> tuple[Any, ...]:
-    """The same without attributes that cannot be pickled. Those of errors that it is `within` are being looked at."""
-    made, arguments, state, notes = _whole(error)
-    if not isinstance(state, _State):
-        return made, arguments, state, notes
+def _what_travels(error: BaseException, left: _Left, within: frozenset[int]) -> tuple[Any, ...]:
+    """The same without what cannot be pickled. Those of errors that it is `within` are being looked at."""
+    notes = getattr(error, "__notes__", None)
+    inside = within | {id(error)}
+    said = _as_it_says(error)
+    if said is not None and _travels(said, inside, left):
+        return *said, notes
+    made, (kind, given, args), state = _as_it_is(error)
+    told = made, (kind, *(tuple(_stands(each, inside, left) for each in some) for some in (given, args)))
     if id(error) in within:
-        return made, arguments, None, notes
-    lost = [name for name, value in state.items() if not _travels(value, within | {id(error)})]
+        return *told, None, notes
+    lost = [name for name, value in state.items() if not _travels(value, inside, left)]
     if lost:
         notes = [*(notes or ()), f"left behind, as it cannot be pickled: {', '.join(lost)}"]
-    return made, arguments, _State({name: value for name, value in state.items() if name not in lost}), notes
+    stands = lost if left is _Left.FOR_STAND_INS else []
+    kept = {name: value for name, value in state.items() if name not in lost}
+    return *told, _State(kept | {name: StandIn(repr(state[name])) for name in stands}), notes
 
 
-def _travels(value: Any, within: frozenset[int]) -> bool:
+def _stands(value: Any, within: frozenset[int], left: _Left) -> Any:
+    return value if _travels(value, within, left) else StandIn(repr(value))
+
+
+def _travels(value: Any, within: frozenset[int], left: _Left) -> bool:
     try:
-        pickle.loads(_dumps(value, chained=False, lean=True, within=within))
+        pickle.loads(_dumps(value, chained=False, left=left, within=within))
     except Exception:
         return False
     return True

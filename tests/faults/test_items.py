@@ -21,7 +21,6 @@ from starburst_common import (
     BadInput,
     Cluster,
     FailureKind,
-    ItemFailed,
     ItemTimeout,
     OutOfMemory,
     RunState,
@@ -208,7 +207,7 @@ def test_odd_results_keep_their_places(bed: Bed) -> None:
     assert got[0] is None
     assert isinstance(got[1], ValueError) and got[1].args == ("as a value",)
     assert isinstance(got[2], UnpicklableResult) and "_thread.lock, cannot be pickled" in str(got[2])
-    assert type(got[3]) is ItemFailed and str(got[3]) == "item 3: Awkward: this and that"
+    assert type(got[3]) is Awkward and str(got[3]) == "this and that"
     assert got[4:] == [4, 5]
 
 

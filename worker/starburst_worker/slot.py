@@ -17,6 +17,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from traceback import walk_tb
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
 
@@ -154,28 +155,26 @@ def run_chunk(
         again = False
         try:
             argument = item(index)
-        except Exception as error:
-            out.failure(*failure_of(index, error, kind="import"))
-        else:
             board.steps = step + 1
-            try:
-                value = awaited(call(argument))
-            except BaseException as error:
-                if out.left:
-                    raise
-                board.steps = step + 3  # what we load to tell of it is not the item's time
-                explain(error)
-                if again := tries < policy.retries and isinstance(error, policy.retry_on):
-                    heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
-                else:
-                    out.failure(*failure_of(index, error, kind="oom" if isinstance(error, MemoryError) else "user"))
+            value = awaited(call(argument))
+        except BaseException as error:
+            if out.left:
+                raise
+            kind = kind_of(error, unpickling=board.steps == step)
+            board.steps = step + 3  # what we load to tell of it is not the item's time
+            explain(error)
+            again = tries < policy.retries and isinstance(error, policy.retry_on) and kind != "import"
+            if again:
+                heapq.heappush(waiting, (time.monotonic() + policy.retry_delay_s, index, tries + 1))
             else:
-                if out.left:  # the function forked, and both returned
-                    sys.exit()
-                try:
-                    out.value(index, value)
-                except BaseException as error:  # of the user's own code, which may well raise SystemExit
-                    out.failure(*_unpicklable(index, value, error))
+                out.failure(*failure_of(index, error, kind=kind))
+        else:
+            if out.left:  # the function forked, and both returned
+                sys.exit()
+            try:
+                out.value(index, value)
+            except BaseException as error:  # of the user's own code, which may well raise SystemExit
+                out.failure(*_unpicklable(index, value, error))
         board.current = -1
         out.printed(index, again=again)
 
@@ -198,6 +197,17 @@ _LACKING = (
     "the worker lacks it: name the package in your project's requirements (`starburst env show` tells which file is "
     "read); for a module of your own, start the run where you can import it"
 )
+
+
+def kind_of(error: BaseException, *, unpickling: bool) -> str:
+    """Whose fault it is: memory's, the environment's, which lacks what a pickle names, or the user's own code's."""
+    if isinstance(error, MemoryError):
+        return "oom"
+    if not unpickling or not isinstance(error, ImportError | AttributeError):
+        return "user"
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    own = frames and frames[-1].partition(".")[0] not in ("starburst_common", "starburst_worker", "cloudpickle")
+    return "user" if own and isinstance(error, AttributeError) else "import"
 
 
 def failure_of(index: int, error: BaseException, *, kind: str) -> tuple[dict[str, Any], bytes | None]:
@@ -333,7 +343,7 @@ def main(handle: int, board_file: str) -> None:
             functions[name] = load_function(blob, bundle, began_with, order["buffers"]) if blob else functions.pop(name)
             make_ready(functions[name].function)
         except BaseException as error:
-            fields, _ = failure_of(order["spans"][0][0], error, kind="import")
+            fields, _ = failure_of(order["spans"][0][0], error, kind=kind_of(error, unpickling=True))
             say(handle, {"unfit": fields})
             out.done(time.perf_counter() - began)
             continue
