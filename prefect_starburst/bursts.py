@@ -24,7 +24,7 @@ from prefect.tasks import Task
 
 from prefect_starburst.artifacts import Report
 from prefect_starburst.calls import code_of
-from prefect_starburst.former import ATTEMPT, FLOW_RUN
+from prefect_starburst.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
 from prefect_starburst.internals import hash_objects
 from prefect_starburst.runner import StarburstTaskRunner
 from prefect_starburst.worker import ENVIRONMENT
@@ -34,6 +34,7 @@ from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.options import Options
 from starburst_common.phrases import code
 from starburst_common.pickling.byvalue import MAINS
+from starburst_common.pickling.setup import names_of, reached
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
 from starburst_common.runs.answers import exception_of
@@ -42,6 +43,9 @@ from starburst_common.runs.replay import stored_items
 #: Tags of a run that say for which task run it was started, and which burst of the flow run it is or goes on with.
 TASK_RUN, CALL = "prefect-task-run", "prefect-call"
 
+_NO_EVENTS = (
+    "what it emits on workers is not related to this flow run, and on AWS it is lost: emit it in the flow, from results"
+)
 _MISSING: Any = object()
 _lock = threading.Lock()
 
@@ -132,7 +136,7 @@ class _Burst:
         call = _call(fn, flow, within) if flow_run and resume else None
         mine = {TASK_RUN: str(within.task_run.id)}
         if flow_run is not None:
-            mine |= {FLOW_RUN: str(flow_run.id), ATTEMPT: str(flow_run.run_count)}
+            mine |= {FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
             options["label"] = options.get("label") or flow_run.name
         if call is not None:
             mine[CALL] = call
@@ -148,7 +152,7 @@ class _Burst:
             keep=keep,
             call=call,
             flow_run=str(flow_run.id) if flow_run else None,
-            again=within.task_run.run_count > 1 or (flow_run is not None and flow_run.run_count > 1),
+            again=within.task_run.run_count > 1 or (flow_run is not None and begun_before(flow_run)),
         )
 
     def values(self, items: Iterable[Any]) -> list[Any]:
@@ -165,6 +169,8 @@ class _Burst:
         with Cluster(backend=backend, **self.options) as cluster:
             run = cluster.start(self.fn, items)
             get_run_logger().info("%s: run %s on the %s backend", self._what, run.id, backend.name)
+            if any("emit_event" in names_of(each.__code__) for each in reached(self.fn)):
+                get_run_logger().warning("%s: %s", self._what, _NO_EVENTS)
             with self._watched(run, backend):
                 values = run.results(return_exceptions=self.keep)
                 ended = run.wait()

@@ -57,7 +57,7 @@ class Former:
     @classmethod
     def of(cls, flow_run: FlowRun | None, backend: Backend) -> Former | None:
         """None for a first attempt, and where nothing of earlier ones is left."""
-        if flow_run is None or flow_run.run_count < 2:
+        if flow_run is None or not begun_before(flow_run):
             return None
         mine = {FLOW_RUN: str(flow_run.id)}
         runs = [
@@ -65,7 +65,7 @@ class Former:
             for run in list_runs(backend=backend)
             if run.function == "calls"
             and mine.items() <= run.tags.items()
-            and run.tags.get(ATTEMPT) != str(flow_run.run_count)
+            and run.tags.get(ATTEMPT) != attempt_of(flow_run)
         ]
         if not runs:
             return None
@@ -102,6 +102,17 @@ class Former:
             if watch.ended or watch.moved or at_once or watch.unheard_s > self._patience_s:
                 return watch.moved and not watch.ended
             time.sleep(self._patience_s / 10)
+
+
+def attempt_of(flow_run: FlowRun) -> str:
+    """Which attempt this is: one that goes on after a suspension is another, though Prefect does not count it."""
+    suspended = len(flow_run.empirical_policy.pause_keys or ())
+    return f"{flow_run.run_count}.{suspended}" if suspended else f"{flow_run.run_count}"
+
+
+def begun_before(flow_run: FlowRun) -> bool:
+    """Whether there may have been an attempt before this one."""
+    return flow_run.run_count > 1 or bool(flow_run.empirical_policy.pause_keys)
 
 
 def told_anew(answer: Any, context: CallContext) -> Any:

@@ -26,7 +26,7 @@ from prefect.tasks import Task
 import starburst_common.config  # here, so that no flow waits for it at its first submit
 import starburst_common.local  # noqa: F401  as above
 from prefect_starburst.engine import Submission, final_state
-from prefect_starburst.former import ATTEMPT, FLOW_RUN, Former
+from prefect_starburst.former import ATTEMPT, FLOW_RUN, Former, attempt_of
 from prefect_starburst.future import StarburstFuture, upstream_of
 from prefect_starburst.internals import uuid7, wait_longer_for_the_server, warn_of_unknown
 from prefect_starburst.loop import EngineLoop
@@ -319,7 +319,7 @@ def _told(flow_run: FlowRun | None, options: dict[str, Any]) -> dict[str, Any]:
     """Label and tags of the starburst run, by which it is found again from the flow run."""
     if flow_run is None:
         return {}
-    mine = {FLOW_RUN: str(flow_run.id), ATTEMPT: str(flow_run.run_count)}
+    mine = {FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
     return {"label": options.get("label") or flow_run.name, "tags": {**(options.get("tags") or {}), **mine}}
 
 

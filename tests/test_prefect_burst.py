@@ -24,6 +24,7 @@ from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.events import emit_event
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -224,6 +225,22 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(BadInput, match=r"tags=.*dictionary"):
         in_flow(lambda: burst(double, [1], tags=["a"]))
     assert len(list_runs(backend="local")) == before
+
+
+def emits(item: int) -> int:
+    emitted(item)
+    return item
+
+
+def emitted(item: int) -> None:
+    if item < 0:
+        emit_event("test.burst", resource={"prefect.resource.id": f"test.{item}"})
+
+
+def test_events_of_items_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """They have no way home; of a function that emits none nothing is said."""
+    assert in_flow(lambda: burst(emits, range(3)) + burst(double, range(2)))[0] == [0, 1, 2, 0, 2]
+    assert [text.partition(":")[0] for text in caplog.messages if "on AWS it is lost" in text] == ["burst of emits"]
 
 
 def test_a_failing_item_fails_the_task_run() -> None:

@@ -27,22 +27,27 @@ from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.flow_runs import suspend_flow_run
-from prefect_starburst import StarburstTaskRunner
+from prefect_starburst import StarburstTaskRunner, burst
 
 notes = Path(sys.argv[2])
 
-@task(persist_result=True)
+@task(persist_result=False)
 def beats(i, seconds):
+    (notes / f"called-{i}").open("a").write("x")
     for _ in range(int(seconds * 10)):
         (notes / f"beat-{i}").touch()
         time.sleep(0.1)
+    return i
+
+def noted(i):
+    (notes / f"called-{i}").open("a").write("x")
     return i
 
 @flow(name="ended", task_runner=StarburstTaskRunner(workers=2, backend="local"))
 def ended():
     if sys.argv[3] == "long":
         return sum(f.result() for f in [beats.submit(i, 3600) for i in range(4)])
-    first = beats.submit(1, 0.2).result()
+    first = beats.submit(1, 0.2).result() + sum(burst(noted, [3]))
     suspend_flow_run(timeout=3600)
     return first + beats.submit(2, 0.2).result()
 
@@ -90,7 +95,10 @@ def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, home: Path) -> 
 
 @pytest.mark.contract
 def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, home: Path) -> None:
-    """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes."""
+    """`suspend_flow_run` lets the workers go; the flow run, resumed in another process, completes.
+
+    What was answered before is not called again.
+    """
     flow_run_id = deployed_run(tmp_path.name)
     told = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
     with get_client(sync_client=True) as client:
@@ -100,7 +108,8 @@ def test_a_suspended_flow_leaves_no_worker_and_goes_on(tmp_path: Path, home: Pat
         until(lambda: not processes_in(home), "all workers are gone")
         client.resume_flow_run(flow_run_id)  # type: ignore[arg-type]
         printed, text = started(tmp_path, flow_run_id, "brief").communicate(timeout=PATIENCE_S)
-        assert printed.strip() == "value 3", text
+        assert printed.strip() == "value 6", text
         state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
     assert state is not None
     assert state.is_completed()
+    assert [(tmp_path / f"called-{i}").read_text() for i in (1, 2, 3)] == ["x"] * 3

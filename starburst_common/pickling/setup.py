@@ -70,7 +70,7 @@ class _Done:
 
     def __init__(self, setup: Setup) -> None:
         self.objects = [*_bound(setup.initializer), *setup.initargs]
-        self.functions = _reached(setup.initializer)
+        self.functions = reached(setup.initializer)
         first = self.functions[0] if self.functions else None
         imported = first is not None and _is_modules(first.__globals__)
         self.place = f"{first.__module__}:{first.__qualname__}" if first and imported else setup.digest
@@ -137,7 +137,7 @@ def _bound(call: Any) -> Iterator[Any]:
         yield call
 
 
-def _reached(call: Any) -> list[FunctionType]:
+def reached(call: Any) -> list[FunctionType]:
     """Its function, and those that this calls of its module or was made of."""
     while isinstance(call, partial | MethodType):
         call = call.func if isinstance(call, partial) else call.__func__
