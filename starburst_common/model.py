@@ -152,21 +152,6 @@ class Failure:
         return self.kind, self.error
 
 
-def withdrawn(spans: Iterable[Span], worker: str = "") -> list[Failure]:
-    """The answers of calls that are not to begin any more."""
-    return [
-        Failure(
-            index=index,
-            kind=FailureKind.CANCELLED,
-            error="ItemCancelled",
-            message="withdrawn before it began",
-            worker=worker,
-        )
-        for span in spans
-        for index in range(span.lo, span.hi)
-    ]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The values of consecutive items, still pickled."""

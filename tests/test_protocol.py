@@ -47,8 +47,9 @@ from starburst_common.runs.run import Run, recovered
 from starburst_common.runs.spec import Spec, begin_leg, find_leg, read_end
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
-from starburst_worker.runner import Ended, Runner, Settle, Turn
+from starburst_worker.runner import Ended, Runner, Turn
 from starburst_worker.supervisor import Supervisor
+from starburst_worker.work import Settle
 from tests.stage import Actor, Died, Move, Stage, Staged
 
 ITEMS = 6
@@ -173,14 +174,13 @@ class Worker:
                 leased = supervisor._lease(1)
             except NotFound:
                 break
-            with supervisor._lock:
-                supervisor._held.update(message.receipt for message in leased)
+            supervisor._leases.hold(leased)
             self._renewed = self._world.stage.now
             for message in leased:
                 work = supervisor._take(message) or self._ready()
                 if work is not None:
-                    PlayedRunner(self).serve(work, supervisor._settle_later(work.run))
-                    supervisor._finish(work.run, work.receipt)
+                    PlayedRunner(self).serve(work, supervisor._settling.as_they_come(work.run))
+                    supervisor._settling.finish(work.run, work.receipt)
             for _ in range(self.choose() % 3 + (not leased) * 100):
                 self.settle_one()
         while self.settle_one():
@@ -208,7 +208,7 @@ class Worker:
         actor.pause()
         if self._world.stage.now - self._renewed > LEASE_S / 3:
             self._renewed = self._world.stage.now
-            self._supervisor._renew()
+            self._supervisor._leases.renew()
         return actor.number
 
 

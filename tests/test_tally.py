@@ -36,7 +36,8 @@ from starburst_common.runs.tally import Tally
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
-from starburst_worker.settle import LeasedChunk, Part, Settler
+from starburst_worker.parts import Part
+from starburst_worker.settle import LeasedChunk, Settler
 from tests.leftovers import nothing_left
 
 KEY = b"k" * 32

@@ -9,11 +9,12 @@ from typing import Any
 
 from starburst_common.errors import CannotLaunch, Denied, Exists, Unavailable
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Chunk, Outcome, Span, withdrawn
+from starburst_common.model import Chunk, Outcome, Span
 from starburst_common.names import RunNames, work_queue
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, is_there
 from starburst_common.runs.books import Books
+from starburst_common.runs.failures import WITHDRAWN
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
@@ -86,7 +87,7 @@ class Hands:
 
     def answer_withdrawn(self, span: Span) -> None:
         """Answer a chunk's items, none of which is to begin, in a worker's place."""
-        outcome = Outcome(span=span, worker="", seconds=0.0, failures=tuple(withdrawn([span])))
+        outcome = Outcome(span=span, worker="", seconds=0.0, failures=tuple(WITHDRAWN.of_all([span])))
         parts = outcome_parts(self._backend.key, self._names.outcome(span), outcome)
         create_outcome(self._backend, self._names.run, span, parts)
 

@@ -6,30 +6,12 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
-from starburst_common.errors import (
-    EnvironmentMismatch,
-    ItemCancelled,
-    ItemFailed,
-    ItemTimeout,
-    OutOfMemory,
-    UnpicklableResult,
-    WorkerLost,
-)
+from starburst_common.errors import ItemFailed
 from starburst_common.model import Failure, FailureKind, Outcome, RunId
 from starburst_common.pickling.raised import named, note, printed, put
 from starburst_common.pickling.unpickled import is_interrupt
+from starburst_common.runs.failures import UNPICKLABLE, Reason, raised_for
 from starburst_common.wire.frames import Frame
-
-_TYPES: dict[FailureKind, type[ItemFailed]] = {
-    FailureKind.USER: ItemFailed,
-    FailureKind.OOM: OutOfMemory,
-    FailureKind.TIMEOUT: ItemTimeout,
-    FailureKind.LOST: WorkerLost,
-    FailureKind.SPOT: WorkerLost,
-    FailureKind.IMPORT: EnvironmentMismatch,
-    FailureKind.CANCELLED: ItemCancelled,
-    FailureKind.BUDGET: ItemCancelled,
-}
 
 
 class RemoteTraceback(Exception):
@@ -64,13 +46,8 @@ def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Itera
 
 def _unreadable(index: int, error: BaseException) -> Failure:
     """A value that the worker could unpickle, and this process cannot: it lacks a class, say."""
-    return Failure(
-        index=index,
-        kind=FailureKind.USER,
-        error="UnpicklableResult",
-        message=f"the result does not unpickle in this process: {named(error)}",
-        traceback=printed(error),
-    )
+    message = f"the result does not unpickle in this process: {named(error)}"
+    return Reason(FailureKind.USER, UNPICKLABLE, message, printed(error)).of(index)
 
 
 def exception_of(failure: Failure, run: RunId | None = None) -> Exception:
@@ -80,7 +57,7 @@ def exception_of(failure: Failure, run: RunId | None = None) -> Exception:
     note tells the item and its run, if that is given.
     """
     if (error := _unpickled(failure)) is None:
-        kind = UnpicklableResult if failure.error == "UnpicklableResult" else _TYPES[failure.kind]
+        kind = raised_for(failure)
         name = failure.error if kind is ItemFailed or not failure.message else ""
         error = kind(": ".join(filter(None, [f"item {failure.index}", name, failure.message])))
         error.index = failure.index

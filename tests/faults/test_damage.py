@@ -35,7 +35,8 @@ from starburst_common.runs.prune import prune, prune_now_and_then
 from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.runs.tally import Tally
 from starburst_worker.duty import Duty
-from starburst_worker.settle import Part, Settler
+from starburst_worker.parts import Part
+from starburst_worker.settle import Settler
 from tests.faults.conftest import Bed, LocalBed, noting
 
 _START = """

@@ -19,7 +19,7 @@ from starburst_common import Cluster, starburst_map
 from starburst_common.names import RUNS, RunNames
 from starburst_common.ports import Backend, Compute, Wait
 from starburst_common.runs.outcomes import read_outcome
-from starburst_worker.settle import Backlog
+from starburst_worker.backlog import Backlog
 from tests.calls import wait_for
 from tests.faults.conftest import LocalBed
 

@@ -10,10 +10,10 @@ from starburst_common.errors import Refused
 from starburst_common.model import Chunk, Outcome, PackRef, Span
 from starburst_common.runs.outcomes import outcome_bytes, read_outcome
 from starburst_common.wire.frames import FrameWriter
+from starburst_worker.parts import Part
 from starburst_worker.prints import Prints
 from starburst_worker.runner import Runner, Turn
 from starburst_worker.said import _HEAD, _SIGN, Ear, say
-from starburst_worker.settle import Part
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
 from tests.fuzz.tripwire import Wire

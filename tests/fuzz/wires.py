@@ -39,9 +39,9 @@ from starburst_common.wire.functions import deflated
 from starburst_common.wire.items import Frames, checked_frames, item_frame
 from starburst_common.wire.seals import seal, unseal
 from starburst_common.wire.shared import read_shared, shared_document
+from starburst_worker.intake import Intake
 from starburst_worker.runs import Runs
 from starburst_worker.slot import load_function
-from starburst_worker.supervisor import Supervisor
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
 from tests.fuzz.tripwire import Wire
@@ -432,8 +432,8 @@ def _unsealed(world: World) -> list[Target]:
                 backend.store.put(key, world.bodies[key])
 
     def suspect(backend: Backend) -> None:
-        work = SimpleNamespace(run=run, chunk=SimpleNamespace(span=Span(3, 4)))
-        Supervisor._last_alone(SimpleNamespace(_backend=backend), work)  # type: ignore[arg-type]
+        chunk = SimpleNamespace(span=Span(3, 4))
+        Intake._last_alone(SimpleNamespace(_backend=backend), run, chunk)  # type: ignore[arg-type]
 
     def pruned(backend: Backend) -> None:
         prune_now_and_then(backend)

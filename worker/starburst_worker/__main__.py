@@ -17,9 +17,9 @@ def main() -> None:
         stand_in()
         slot(int(sys.argv[2]), sys.argv[3])
     else:
-        from starburst_worker.supervisor import main as supervisor
+        from starburst_worker.start import main as start
 
-        supervisor()
+        start()
 
 
 if __name__ == "__main__":

@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.errors import Refused
-from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, RunId, Span, spans_of, withdrawn, without
+from starburst_common.model import Batch, Failure, FailureKind, RunId, Span, spans_of, without
+from starburst_common.runs.failures import WITHDRAWN
 from starburst_common.runs.records import Printed, read_printed
 from starburst_common.wire.fields import Fields
 from starburst_common.wire.frames import Frame
 from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP, Board
 from starburst_worker.guard import Guards
-from starburst_worker.runs import Function, KnownRun
+from starburst_worker.memory import oom_kills, resident_mib
+from starburst_worker.parts import Part, pieces
 from starburst_worker.said import Ear, Said
-from starburst_worker.settle import Part, pieces
+from starburst_worker.work import Settle, Work
 
 _log = logging.getLogger("starburst.worker")
 
@@ -43,8 +45,6 @@ _MOST_PARTS = 100  #: a chunk with more gaps in its answers, as where many items
 
 _numbers = itertools.count(1)
 
-Settle = Callable[[Part, list[Chunk], list[Chunk]], None]
-
 
 class Ended(StrEnum):
     """How a slot's turn at a chunk ended."""
@@ -54,26 +54,6 @@ class Ended(StrEnum):
     DRAINED = "drained"  #: the worker must go
     DROPPED = "dropped"  #: nobody wants the answers any more
     CROWDED = "crowded"  #: it has loaded other versions of the user's modules
-
-
-@dataclass(slots=True, kw_only=True)
-class Work:
-    """A leased chunk with what is needed to run it."""
-
-    run: RunId
-    known: KnownRun
-    chunk: Chunk
-    function: Function
-    frames: list[Buffer]
-    receipt: str
-    shared: dict[str, str] = field(default_factory=dict)  #: files of the shared values it refers to, by digest
-    files: Path | None = None  #: what was sent to lie where its items stand
-    fetched_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def calls(self) -> bool:
-        """Whether its items are an executor's calls, which may be withdrawn."""
-        return self.function.style == "call"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,10 +148,7 @@ class Slot:
     @property
     def rss_mib(self) -> float:
         """Resident memory now, but for mapped files, which slots have in common; 0 where /proc does not tell."""
-        with suppress(OSError):
-            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-            return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) / 1024
-        return 0.0
+        return resident_mib(self.pid)
 
 
 class Runner:
@@ -421,7 +398,7 @@ class Runner:
 
     def _withdraw(self, turn: Turn, reached: int = -1) -> None:
         """Answer what is withdrawn and has not begun; with `reached`, the slot begins nothing beyond that."""
-        for failure in withdrawn(_withdrawn(turn, reached), self._worker):
+        for failure in WITHDRAWN.of_all(_withdrawn(turn, reached), worker=self._worker):
             part = turn.part_of(failure.index)
             assert part is not None
             part.fail(failure)
@@ -575,23 +552,3 @@ def _told(failure: Fields) -> dict[str, str]:
     if failure.text("kind") not in [*FailureKind]:
         raise Refused(f"a failure of kind {failure.text('kind')!r:.40}")
     return {name: failure.text(name) for name in ("kind", "error", "message", "traceback")}
-
-
-def refuse(chunk: Chunk, kind: FailureKind, error: str, message: str, worker: str) -> Part:
-    """The whole chunk answered with one failure for each item."""
-    failures = [
-        Failure(index=index, kind=kind, error=error, message=message, worker=worker)
-        for index in range(chunk.span.lo, chunk.span.hi)
-    ]
-    return Part(chunk=chunk, failures=failures)
-
-
-def oom_kills() -> int:
-    """How often the kernel has killed for memory in this control group; 0 where it does not tell."""
-    for file in (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")):
-        try:
-            fields = dict(line.split() for line in file.read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        return int(fields.get("oom_kill", 0))
-    return 0

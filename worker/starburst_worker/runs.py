@@ -15,7 +15,7 @@ from typing import Any
 from starburst_common.code.place import Place
 from starburst_common.code.shared import mapped
 from starburst_common.code.unpack import unpack_bundle
-from starburst_common.errors import NotFound
+from starburst_common.errors import NotFound, Unavailable
 from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, shared_key
@@ -113,6 +113,15 @@ class Runs:
             )
             self._known[run] = known
             return known
+
+    def look_on(self, runs: Iterable[tuple[RunId, bool]]) -> None:
+        """Look anew at runs that are being served, and whose items are an executor's calls or not."""
+        for run, calls in runs:
+            with suppress(Unavailable):  # it is looked at again
+                if (known := self.run(run)) is not None:
+                    self.look_followed(run, known)
+                    if calls:
+                        self.look_withdrawn(run, known)
 
     def look_withdrawn(self, run: RunId, known: KnownRun) -> None:
         """Look, now and then, which of an executor's calls it has withdrawn: other runs' items never are."""

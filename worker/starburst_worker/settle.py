@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from starburst_common.errors import NoSpace, NotFound, Refused, Unavailable
-from starburst_common.model import Batch, Buffer, Chunk, Failure, Outcome, RunId, Span, spans_of, without
+from starburst_common.model import Buffer, Chunk, Outcome, RunId, Span
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
 from starburst_common.runs.messages import chunk_message, notice_message
@@ -17,48 +14,7 @@ from starburst_common.runs.outcomes import outcome_parts
 from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.wire.seals import nbytes_of
 from starburst_worker.duty import Duty
-
-Job = Callable[[], object]
-
-_LOG_CHARS = 4 << 20  #: of all that the items of a chunk print, so many are kept with its answers
-_LOG_FULL = "a chunk keeps 4 MiB of what its items print; the worker's log has it"
-
-
-@dataclass(slots=True, kw_only=True)
-class Part:
-    """A chunk, or what is left of one, as its answers come in. It will have exactly one outcome."""
-
-    chunk: Chunk
-    seconds: float = 0.0
-    batches: list[Batch] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    logs: dict[int, str] = field(default_factory=dict)
-    nbytes: int = 0  #: about what its answers take in memory
-    _logged: int = 0
-
-    def add(self, batch: Batch) -> None:
-        """Values that have come."""
-        self.batches.append(batch)
-        self.nbytes += batch.frame.nbytes
-
-    def fail(self, failure: Failure) -> None:
-        """An item that has none."""
-        self.failures.append(failure)
-        self.nbytes += len(failure.message) + len(failure.traceback) + len(failure.exception or b"")
-
-    def log(self, index: int, text: str) -> None:
-        """What an item printed, as far as there is room for it."""
-        room = max(_LOG_CHARS - self._logged, 0)
-        if len(text) > room:
-            text = f"{text[:room]}\n… {len(text) - room} characters left out: {_LOG_FULL} …"
-        self.logs[index] = self.logs.get(index, "") + text
-        self._logged += len(text)
-        self.nbytes += len(text)
-
-    def open(self) -> tuple[Span, ...]:
-        """Items without an answer."""
-        failed = spans_of(sorted(failure.index for failure in self.failures))
-        return without(self.chunk.span, [*(batch.span for batch in self.batches), *failed])
+from starburst_worker.parts import Part
 
 
 class Settler:
@@ -164,55 +120,3 @@ class LeasedChunk:
             self._dropped |= mine
             raise
         self._dropped |= mine
-
-
-class Backlog:
-    """What is still to be stored, sent and deleted, in its order. It takes whatever comes, and says when it is full."""
-
-    def __init__(self, *, jobs: int, nbytes: int) -> None:
-        self._most_jobs, self._most_nbytes = jobs, nbytes
-        self._jobs: deque[tuple[Job | None, int]] = deque()
-        self._nbytes = 0  # of all jobs, and of the one that is being done
-        self._doing = 0
-        self._moved = threading.Condition()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def put(self, job: Job | None, nbytes: int = 0) -> None:
-        """One more, which keeps so much in memory until it is done; None is the last."""
-        with self._moved:
-            self._jobs.append((job, nbytes))
-            self._nbytes += nbytes
-            self._moved.notify_all()
-
-    def get(self) -> Job | None:
-        """The next one, once there is one; the one before it is done."""
-        with self._moved:
-            self._nbytes -= self._doing
-            self._doing = 0
-            self._moved.notify_all()
-            self._moved.wait_for(lambda: self._jobs)
-            job, self._doing = self._jobs.popleft()
-            return job
-
-    def full(self) -> bool:
-        """Whether nobody should begin what will make more of them."""
-        with self._moved:
-            return self._is_full()
-
-    def _is_full(self) -> bool:
-        return len(self._jobs) >= self._most_jobs or self._nbytes >= self._most_nbytes
-
-    def wait_for_room(self, unless: threading.Event) -> None:
-        """Return when it is not full, or soon after something is said."""
-        with self._moved:
-            while self._is_full() and not unless.is_set():
-                self._moved.wait(0.2)
-
-
-def pieces(chunk: Chunk, span: Span, *, size: int, deaths: int) -> list[Chunk]:
-    """A span of a chunk cut into chunks of `size` items."""
-    return [
-        chunk.narrowed(Span(lo, min(lo + size, span.hi)), deaths=deaths) for lo in range(span.lo, span.hi, max(size, 1))
-    ]

@@ -1,0 +1,63 @@
+"""The environment in, a running supervisor out; its exit code is the worker's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from starburst_common.backends import local_at
+from starburst_common.errors import Refused, Unavailable, UnknownVersion
+from starburst_common.ports import Backend
+from starburst_common.wire.seals import misfit_exit
+from starburst_worker.duty import Duty
+from starburst_worker.guard import adopt_orphans
+from starburst_worker.supervisor import EXIT_BROKEN, Supervisor
+
+_log = logging.getLogger("starburst.worker")
+
+
+def _backend_of(duty: Duty) -> Backend:
+    if duty.backend == "local":
+        return local_at(Path(duty.home))
+    from starburst_common.aws import aws_backend
+    from starburst_common.site import Site
+
+    key = os.environ.pop("STARBURST_KEY")  # the slots, which run the user's code, do without
+    return aws_backend(Site.of(duty.site, "this worker's orders"), key=key.encode())
+
+
+def main() -> NoReturn:
+    """Be the worker that the environment describes."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("starburst").setLevel(logging.INFO)
+    if "STARBURST_WORKER" not in os.environ:
+        sys.exit("STARBURST_WORKER is not set: this is a worker, which starburst starts with its orders in there")
+    adopt_orphans()
+    try:
+        duty = Duty.read(os.environ["STARBURST_WORKER"])
+    except UnknownVersion as error:
+        _log.error("stopped: %s", error)
+        sys.exit(misfit_exit())
+    except (Refused, Unavailable) as error:
+        sys.exit(f"stopped: {error}")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
+        os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
+    _log.info(
+        "worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine()
+    )
+    code, scratch = EXIT_BROKEN, Path.cwd()
+    try:
+        code = Supervisor(_backend_of(duty), duty, scratch).run()
+        _log.info("worker %s ends with %d", duty.worker, code)
+    except Exception:
+        _log.exception("worker %s failed", duty.worker)
+    logging.shutdown()
+    if duty.backend == "local":
+        from starburst_common.local.compute import note_end  # with the store's library, which others need not load
+
+        note_end(scratch, code)
+    os._exit(code)  # whatever thread still waits for something, waits in vain
