@@ -596,6 +596,15 @@ def test_groups_and_extras_of_a_pipfile_and_an_older_poetry(tmp_path: Path, inde
             find(folder, **what)
 
 
+def test_what_pipenv_leaves_open_keeps_its_marker(place: Path, index: Index) -> None:
+    """It locks no version of what its own machine lacks."""
+    (place / "Pipfile.lock").write_text(
+        """{"default": {"gamma": {"version": "*", "markers": "sys_platform == 'win32'"},
+        "beta": {"version": "*", "markers": "platform_machine == 'aarch64'"}}}"""
+    )
+    assert bare(find(place)) == ['beta==1.5; platform_machine == "aarch64"']
+
+
 def test_pdm_lock(tmp_path: Path) -> None:
     """PDM 2.25's own lock: the default group, and others when asked; a package with an extra comes once."""
     folder = Path(shutil.copytree(LOCKS / "pdm", tmp_path / "pdm"))
@@ -788,6 +797,7 @@ package-mode = false
 [tool.poetry.dependencies]
 python = "^3.11"
 alpha = "^1.0"
+beta = [{version = "<1.5", markers = "sys_platform == 'win32'"}, {version = ">1", markers = "sys_platform != 'win32'"}]
 six = {version = "<99", markers = "sys_platform == 'linux'"}
 gamma = {version = "*", optional = true}
 """

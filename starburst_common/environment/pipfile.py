@@ -25,7 +25,7 @@ def read(path: Path, python: str, asked: Asked) -> str:
     offered(path, "group", asked.groups, {*lock} - {_MAIN, _META})
     packages = [(name, each) for group in (_MAIN, *asked.groups) for name, each in lock.get(group, {}).items()]
     lines = [_line(name, each) for name, each in packages if not _is_loose(each)]
-    if loose := [name for name, each in packages if _is_loose(each)]:
+    if loose := [_loose(name, each) for name, each in packages if _is_loose(each)]:
         options = ["--no-deps", *asked.options]
         lines += compile_text("\n".join(loose), folder=path.parent, python=python, options=options).splitlines()
     return without_ours("\n".join(dict.fromkeys(lines)), {}, ())
@@ -40,6 +40,11 @@ def registries(path: Path) -> Iterator[str]:
 def _is_loose(package: Table) -> bool:
     """Pipenv locks no version of what is for another system than its own, and installs it nevertheless."""
     return not {"git", "path", "file"} & {*package} and package.get("version", "*") == "*"
+
+
+def _loose(name: str, package: Table) -> str:
+    extras, marker = ",".join(package.get("extras", [])), package.get("markers", "")
+    return f"{name}{f'[{extras}]' if extras else ''}{f' ; {marker}' if marker else ''}"
 
 
 def _line(name: str, package: Table) -> str:

@@ -56,14 +56,19 @@ def listed_by(path: Path, asked: Asked) -> list[str] | None:
         table = content.get("tool", {}).get("poetry", {}).get("dependencies")
         if table is None or "project" in content:
             return None
-        needs = {name: {"version": how} if isinstance(how, str) else how for name, how in table.items()}
-        needs = {name: how for name, how in needs.items() if name != "python" and not how.get("optional")}
-        odd = [name for name, how in needs.items() if not _is_plain(how)]
+        needs = [
+            (name, {"version": how} if isinstance(how, str) else how)
+            for name, hows in table.items()
+            if name != "python"
+            for how in (hows if isinstance(hows, list) else [hows])
+        ]
+        needs = [(name, how) for name, how in needs if not how.get("optional")]
+        odd = [name for name, how in needs if not _is_plain(how)]
         if odd or asked.groups or asked.extras:
             raise BadInput(
                 f"{path}: {', '.join(odd) or 'groups and extras'}: for Poetry to resolve, with `poetry lock`"
             )
-        return [_line(name, how) for name, how in needs.items()]
+        return [_line(name, how) for name, how in needs]
 
 
 def lists_aside(path: Path) -> str:
