@@ -24,10 +24,15 @@ PLACES = {
     "app/shadows.py": "import rich\ndef f(x):\n    return rich.SHADOW\n",
     "own/own.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: own\nVersion: 2.5\n",
     "own/own.egg-info/entry_points.txt": "[own.plugins]\nfirst = own_plugin:load\n",
+    "other/other.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: other\nVersion: 1\n",
+    "other/other.egg-info/entry_points.txt": (
+        "[console_scripts]\nx = never:x\n[own.plugins]\nsecond = other_plugin:load\n"
+    ),
+    "other/other_plugin.py": "def load():\n    return 'another'\n",
     "own/own_plugin.py": "def load():\n    return 'loaded'\n",
     "own/own.py": (
         "from importlib.metadata import entry_points, version\n__version__ = version('own')\n"
-        "def f(x):\n    return __version__, [each.load()() for each in entry_points(group='own.plugins')]\n"
+        "def f(x):\n    return __version__, sorted(each.load()() for each in entry_points(group='own.plugins'))\n"
     ),
     "a/src/corp/a/__init__.py": "def f(x):\n    from corp import b, c\n    return b.NAME, c.NAME\n",
     "b/src/corp/b.py": "NAME = 'b'\n",
@@ -71,7 +76,7 @@ from pathlib import Path
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path[:0] = [str(root / each) for each in
-                ("app", "own", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged")]
+                ("app", "own", "other", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged")]
 import uses_std
 from starburst_common.code.pack import pack_function
 

@@ -75,6 +75,7 @@ def own_modules(names: Iterable[str]) -> dict[str, Module]:
         if "." in name:
             below.setdefault(name.partition(".")[0], []).append(name)
     known: set[str] = set()
+    plugins = _plugins()
     todo: list[tuple[str, File | None]] = [(name, None) for name in sorted(names)]
     while todo:
         name, source = todo.pop()
@@ -91,6 +92,8 @@ def own_modules(names: Iterable[str]) -> dict[str, Module]:
             for file in found[name].files:
                 if file.path.suffix == ".py":
                     todo += [(each, file) for each in sorted(_imports(file.path, file.stamp) - known)]
+                    for group in _quoted(file.path, file.stamp, frozenset(plugins)) if plugins else ():
+                        todo += [(each, None) for each in sorted(plugins[group] - known)]
     return found
 
 
@@ -347,7 +350,7 @@ def _source(path: Path) -> str:
 
 #: Of a distribution's metadata: what says nothing of where it is installed.
 _TELLING = ("METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt")
-_POINT = re.compile(r"=[ \t]*(\w+)")
+_HEAD, _POINT = re.compile(r"\[([^]]+)]"), re.compile(r"=[ \t]*(\w+)")
 
 
 def _metadata(places: Sequence[Path]) -> tuple[list[Piece], set[str]]:
@@ -363,6 +366,25 @@ def _metadata(places: Sequence[Path]) -> tuple[list[Piece], set[str]]:
                 if name == "entry_points.txt":
                     points.update(_POINT.findall(_source(file)))
     return pieces, points
+
+
+def _plugins() -> dict[str, set[str]]:
+    """Modules that projects here offer to others, by the group of entry points that those look for."""
+    found: dict[str, set[str]] = {}
+    for _, about in _projects(tuple(sys.path)):
+        group = ""
+        for line in _source(about / "entry_points.txt").splitlines():
+            if head := _HEAD.match(line):
+                group = head[1]
+            elif (point := _POINT.search(line)) and group not in ("console_scripts", "gui_scripts"):
+                found.setdefault(group, set()).add(point[1])
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _quoted(path: Path, stamp: Stamp, names: frozenset[str]) -> list[str]:
+    text = _source(path)
+    return sorted(name for name in names if f'"{name}"' in text or f"'{name}'" in text)
 
 
 @lru_cache(maxsize=4)
