@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.modules import bundled, imported, mentioned, names_in, own_modules
-from starburst_common.code.shared import Shared, referred, shared_buffer
+from starburst_common.code.shared import Shared, referred, shared_buffer, whole_apart
 from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
+from starburst_common.model import Buffer
 from starburst_common.phrases import our_log
 from starburst_common.pickling.byvalue import dumps
 from starburst_common.pickling.setup import Setup, Spaces
@@ -22,7 +23,7 @@ from starburst_common.pickling.sources import sources_of
 from starburst_common.wire.functions import FUNCTION_BYTES, deflated, shrinks
 
 _log = our_log()
-_LARGE_BYTES = 1 << 20  #: a buffer that is larger is stored once by its content
+_LARGE_BYTES = 1 << 20  #: an array, or a pickle, that is larger is stored once by its content
 _FAR = 0.5  #: but one that shrinks to less goes compressed
 
 
@@ -85,9 +86,9 @@ def pickled_function(
             raw = buffer.raw()
         except BufferError:  # it is not in one piece
             return True
-        if raw.nbytes < _LARGE_BYTES or shrinks(raw, to=_FAR):
+        if not _stored_apart(raw):
             return True
-        buffers.append(shared_buffer(raw))
+        buffers.append(shared_buffer(raw.tobytes()))
         return False
 
     try:
@@ -138,6 +139,9 @@ def pack_function(
         names |= names_of_shared(each)
     own = own_modules(names)
     bundle = bundled(own)
+    buffers = known.buffers
+    if _stored_apart(pickled):
+        pickled, buffers = whole_apart(pickled, buffers)
     blob = deflated(
         pickled, sources_of(codes, {file.inside: file.path for module in own.values() for file in module.files})
     )
@@ -152,9 +156,14 @@ def pack_function(
         retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
         bundle=bundle,
         needs=frozenset(names & own.keys()),
-        shared=(*known.shared, *known.buffers),
-        buffers=tuple(each.digest for each in known.buffers),
+        shared=(*known.shared, *buffers),
+        buffers=tuple(each.digest for each in buffers),
     )
+
+
+def _stored_apart(raw: Buffer) -> bool:
+    """Whether bytes are stored by their content, once for all calls, in place of with each."""
+    return len(raw) >= _LARGE_BYTES and not shrinks(raw, to=_FAR)
 
 
 def names_of_shared(shared: Shared[Any]) -> set[str]:

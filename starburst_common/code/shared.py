@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from pathlib import Path
-from pickle import PickleBuffer, loads
+from pickle import PickleBuffer, dumps, loads
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -123,10 +123,31 @@ def share(value: T) -> Shared[T]:
     return shared
 
 
-def shared_buffer(raw: memoryview) -> Shared[None]:
-    """A buffer of a function's pickle as it is now."""
-    content = Content(b"", (raw.tobytes(),))
+def shared_buffer(raw: bytes) -> Shared[None]:
+    """A buffer of a function's pickle, which nobody alters."""
+    content = Content(b"", (raw,))
     return Shared(content.digest(), content.nbytes, content)
+
+
+class _Whole(NamedTuple):
+    """A pickle that is called out where it lies in a buffer."""
+
+    buffers: tuple[PickleBuffer, ...]  #: it, and its own
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, self.buffers
+
+
+def whole_apart(pickled: bytes, buffers: Sequence[Shared[None]]) -> tuple[bytes, tuple[Shared[Any], ...]]:
+    """A small pickle in place of a large one, which becomes a buffer of it, before its own."""
+    content = Content(pickled, ())
+    apart = (Shared(content.digest(), content.nbytes, content), *buffers)
+    places = tuple(PickleBuffer(bytearray()) for _ in apart)  # writable, as arrays are there
+    return dumps(_Whole(places), protocol=5, buffer_callback=lambda _: None), apart
+
+
+def _unpickled(whole: Buffer, *buffers: Buffer) -> Any:
+    return loads(whole, buffers=buffers)
 
 
 def referred(*pickles: Buffer) -> dict[str, Shared[Any]]:
@@ -152,23 +173,27 @@ class _Loaded(NamedTuple):
     nbytes: int
 
 
-def loads_with(pickled: Buffer, digests: Sequence[str]) -> Any:
-    """Unpickle a function whose large buffers are shared values. Arrays are as at home: what is written is ours alone.
+def loads_with(pickled: Buffer, digests: Sequence[str]) -> tuple[Any, int]:
+    """Unpickle a function whose large parts are shared values; it, and how many bytes of pickles that were.
 
-    Raises `NotFound` where one is not here.
+    Arrays are as at home: what is written is ours alone. Raises `NotFound` where a part is not here.
     """
     missing = [digest for digest in digests if digest not in _there]
     if missing:
         raise NotFound(f"{len(missing)} of the arrays that a function closes over are not here")
-    buffers = [_buffer(_there[digest]) for digest in digests]
-    return loads(pickled, buffers=buffers)
+    parts = [_part(_there[digest]) for digest in digests]
+    nbytes = len(pickled) + sum(len(part) for part, is_pickle in parts if is_pickle)
+    return loads(pickled, buffers=[part for part, _ in parts]), nbytes
 
 
-def _buffer(there: Path | Buffer) -> Buffer:
-    _, buffers, _ = read_shared(sealed_body(mapped(there, ACCESS_COPY) if isinstance(there, Path) else there))
+def _part(there: Path | Buffer) -> tuple[Buffer, bool]:
+    """A function's array, or its pickle, and whether it is that."""
+    pickled, buffers, _ = read_shared(sealed_body(mapped(there, ACCESS_COPY) if isinstance(there, Path) else there))
+    if not buffers:
+        return pickled, True
     if len(buffers) != 1:
         raise Refused(f"a shared value with {len(buffers)} buffers in place of an array; refused")
-    return buffers[0] if isinstance(there, Path) else bytearray(buffers[0])
+    return buffers[0] if isinstance(there, Path) else bytearray(buffers[0]), False
 
 
 _lock = threading.RLock()

@@ -76,7 +76,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     stored = backend.store.get_range(*chunk.ref)
     frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1)))
     lies(shared_by(backend, run, {*read_digests(header, chunk.function), *digests_in(frames)}))
-    function, _, setup = loads_with(pickled, read_digests(header, chunk.function, "buffers"))
+    (function, _, setup), _ = loads_with(pickled, read_digests(header, chunk.function, "buffers"))
     argument = Frames(frames)[item]
     args, kwargs = argument if style == "call" else (argument if style == "star" else (argument,), {})
     seed = Spec.read(backend, run).options["seed"]

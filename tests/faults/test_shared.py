@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,10 +107,10 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
         fetch_shared(bed.backend, period, other.digest)
 
 
-def test_large_arrays_of_a_function_are_stored_once(bed: Bed) -> None:
-    """And sent once, as they were at each call; they are writable, each slot's own; what shrinks much goes compressed.
-
-    A retry and a replay have them, too.
+@pytest.mark.parametrize("more", [b"", random.Random(1).randbytes(4 << 20)], ids=["arrays", "and bytes"])
+def test_what_is_large_in_a_function_is_stored_once(bed: Bed, more: bytes) -> None:
+    """And sent once, as it was at each call: arrays, and the pickle; arrays are writable, each slot's own; what shrinks
+    much goes compressed. A retry and a replay have them, too.
     """
     store = Kept(bed.backend.store, SHARED)
     backend = replace(bed.backend, store=store)  # type: ignore[arg-type]
@@ -118,7 +119,7 @@ def test_large_arrays_of_a_function_are_stored_once(bed: Bed) -> None:
     def pick(item: int) -> tuple[float, float]:
         if item == 5:
             raise ValueError(item)
-        assert noise.flags.writeable
+        assert noise.flags.writeable and len(more) in (0, 4 << 20)
         noise[7] += 1.0
         return float(noise[item]), float(zeros[item])
 
@@ -126,7 +127,7 @@ def test_large_arrays_of_a_function_are_stored_once(bed: Bed) -> None:
         for stored, change in ((1, 0.0), (1, 1.0), (2, 0.0)):
             run = cluster.start(pick, range(3, 6), return_exceptions=True)
             assert run.results()[:2] == [(noise[3], 0.0), (noise[4], 0.0)]
-            assert len(store.written) == stored
+            assert len(store.written) == stored + bool(more)
             noise[3] += change
     again = attach(run.id, backend=bed.backend).retry_failed()
     again.wait()

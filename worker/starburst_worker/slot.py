@@ -267,10 +267,10 @@ def load_function(
         if buffers:
             from starburst_common.code.shared import loads_with
 
-            function, retry_on, setup = loads_with(pickled, buffers)
+            whole, nbytes = loads_with(pickled, buffers)
         else:
-            function, retry_on, setup = pickle.loads(pickled)
-    return Loaded(function, retry_on, setup, len(pickled))
+            whole, nbytes = pickle.loads(pickled), len(pickled)
+    return Loaded(*whole, nbytes)
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
