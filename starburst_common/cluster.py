@@ -25,7 +25,7 @@ from starburst_common.offered import OPTIONS, MapOptions, RunOptions, WorkerOpti
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
-from starburst_common.progress import progress
+from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
 from starburst_common.runs.begin import begin, undo
 from starburst_common.runs.drive import Driver
@@ -220,13 +220,28 @@ class Cluster:
     def _start(
         self, fn: Callable[..., Any], items: Iterable[Any], style: str, options: Options, *, stop_at_first: bool
     ) -> Run:
+        with preparing(options.progress) as tell:
+            return self._begun(fn, items, style, options, tell, stop_at_first=stop_at_first)
+
+    def _begun(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        style: str,
+        options: Options,
+        tell: Callable[[Callable[[], str]], None],
+        *,
+        stop_at_first: bool,
+    ) -> Run:
         try:
             iterator = iter(items)
         except TypeError:
             raise BadInput(
                 f"items={items!r:.80} cannot be iterated over: give a list, a range, a generator …"
             ) from None
+        name = getattr(fn, "__qualname__", repr(fn))
         first = list(islice(iterator, 1))
+        tell(lambda: f"pickling {name}")
         packed = pack_function(
             fn,
             style=style,
@@ -235,16 +250,18 @@ class Cluster:
             initargs=options.initargs,
             samples=first,
         )
+        tell(str)  # what opening does it tells itself
         fleet = self._opened(options)
         backend = fleet.backend
         run_id = new_run_id()
+        tell(lambda: "storing files")
         place, files = place_here(options.files, shared=backend.shares_files)
-        name = getattr(fn, "__qualname__", repr(fn))
         spec = Spec.of(run_id, fleet, name, options, stop_at_first=stop_at_first, place=place)
         feed_ended = [False]
         driver = Driver(backend, run_id, fleet, spec.policy, expected=lambda: 0 if feed_ended[0] else 1)
         feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files)
         run = Run(backend, spec, driver)
+        tell(lambda: feed.doing)
         try:
             function = feed.function(packed)
             everything = chain(first, iterator)

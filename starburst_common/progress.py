@@ -37,6 +37,28 @@ def _shown(run: Run, wanted: bool | None) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def preparing(wanted: bool | None, every_s: float = _LINE_S) -> Iterator[Callable[[Callable[[], str]], None]]:
+    """Say on stderr every few seconds what is done before there is a run to watch, unless `wanted` is False.
+
+    The block is given who takes what tells it; nothing is told while that gives no text.
+    """
+    told: list[Callable[[], str]] = [str]
+    ended, began = Event(), time.monotonic()
+
+    def body() -> None:
+        while not ended.wait(every_s):
+            if what := told[-1]():
+                print(f"{what} ({time.monotonic() - began:.0f} s so far)", file=sys.stderr, flush=True)
+
+    if wanted is not False:
+        Thread(target=body, daemon=True).start()
+    try:
+        yield told.append
+    finally:
+        ended.set()
+
+
 def rate_and_eta(status: RunStatus, elapsed_s: float, before: int = 0) -> tuple[float, float | None]:
     """Items a second, not counting those answered before, and the seconds left if the number of items is known."""
     rate = (status.answered - before) / elapsed_s if elapsed_s > 0 else 0.0

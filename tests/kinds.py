@@ -39,6 +39,37 @@ def ask(name, fn, arg=None, want=None, check=None):
     ROWS.append((name, fn, arg, want, check))
 
 
+# --- classes with a say in their attributes
+class Stands:
+    def __init__(self, whom):
+        self.whom = whom
+
+    def __getattr__(self, name):
+        return getattr(self.whom, name)
+
+
+class StandsInSlots:
+    __slots__ = ("whom",)
+    __init__, __getattr__ = Stands.__init__, Stands.__getattr__
+
+
+class Unalterable:
+    __slots__ = ("whom",)
+
+    def __init__(self, whom):
+        object.__setattr__(self, "whom", whom)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+for each in (Stands([1]), StandsInSlots([1]), Unalterable([1])):
+    ask(f"{type(each).__name__} held", lambda _, held=each: held.whom, 0, [1])
+    ask(
+        f"{type(each).__name__} given", lambda it: it.whom.count(1) and it, each, check=lambda it: it.whom.count(1) == 1
+    )
+
+
 # --- classes with slots
 @dataclass(slots=True)
 class P:
@@ -329,6 +360,14 @@ class M(pydantic.BaseModel):
 
 
 ask("pydantic", lambda x: M(x=x), 1, M(x=1), lambda o: type(o) is M)
+
+
+@pydantic.validate_call(validate_return=True)
+def validated(x: int) -> M:
+    return {"x": x}
+
+
+ask("pydantic's calls", validated, "1", M(x=1), lambda o: type(o) is M)
 ask("random not copied", lambda _: rnd.__self__ is random._inst, 0, True)
 ask("environ", lambda _: environ is __import__("os").environ, 0, True)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count, repeat
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import pytest
 
 from starburst_common import BadInput, Cluster, starburst_map
 from starburst_common.local import local_backend
+from starburst_common.progress import preparing
 
 
 def test_several_iterables_are_mapped_as_by_the_standard_library(tmp_path: Path) -> None:
@@ -34,6 +37,36 @@ def test_several_iterables_are_mapped_as_by_the_standard_library(tmp_path: Path)
             cluster.map(_together, [1], 7)
     assert starburst_map(pow, [2, 3], [3, 2], workers=1, backend=backend, progress=False) == [8, 9]
     backend.close()
+
+
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.rest)])
+def test_what_is_stored_is_told_before_there_is_a_run_to_watch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: bool
+) -> None:
+    """What is done and how far it is, every few seconds, on stderr; not where nobody wants to know."""
+    asked = Semaphore(0)
+
+    def doing() -> str:
+        asked.release()
+        return "storing items: 2 stored"
+
+    class Slow(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            yield from (1, 2)
+            time.sleep(6)
+
+    if whole:
+        backend = local_backend(tmp_path / "home")
+        assert starburst_map(abs, Slow((1, 2)), workers=1, backend=backend) == [1, 2]
+        backend.close()
+    else:
+        for wanted in (None, False):
+            with preparing(wanted, every_s=0.01) as tell:
+                tell(doing)
+                assert asked.acquire(timeout=10 if wanted is None else 0.1) is (wanted is None)
+                assert wanted is False or asked.acquire(timeout=10)  # so what it gave first is told
+    told = capsys.readouterr().err
+    assert "storing items: 2 stored (5 s so far)" in told if whole else "storing items: 2 stored (0 s so far)" in told
 
 
 def _together(*arguments: object) -> tuple[object, ...]:

@@ -780,7 +780,11 @@ def test_a_function_that_gives_a_generator_is_refused() -> None:
 
 def test_a_random_generator_that_is_closed_over_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     """It is the same on every worker; deep in what is closed over too, and not where one is only named."""
-    dice, held = random.Random(1), {"a": [np.random.default_rng(1), np.random.RandomState(1)]}
+
+    class Loaded(random.Random):
+        """A kind of a kind."""
+
+    dice, held = Loaded(1), {"a": [np.random.default_rng(1), np.random.RandomState(1)]}
 
     def rolls(item: int) -> Any:
         return dice.random(), held

@@ -72,6 +72,12 @@ def dumps(
     return out.getvalue()
 
 
+def _generator(kind: type) -> str | None:
+    """Which kind of random generator it is, or derives from, if any."""
+    bases = (each for each in kind.__mro__ if each.__name__ in _GENERATORS and each.__module__.startswith(_RANDOM))
+    return next((each.__name__ for each in bases), None)
+
+
 def by_reference(obj: Any, name: str | None = None) -> bool:
     """Whether a worker finds this very object under its module and name."""
     module, name = getattr(obj, "__module__", None), name or getattr(obj, "__qualname__", None)
@@ -123,8 +129,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return getattr, (kind, obj.name)
         if (place := _place_in_library(obj)) is not None:
             return _fetched, place
-        if self.generators is not None and kind.__name__ in _GENERATORS and kind.__module__.startswith(_RANDOM):
-            self.generators.add(kind.__name__)
+        if kind.__name__ == "NsResolver" and kind.__module__.startswith("pydantic."):
+            return kind, ()  # a script's whole namespace, which a checked call has read its annotations in
+        if self.generators is not None and (generator := _generator(kind)) is not None:
+            self.generators.add(generator)
         return self._reduced(obj)
 
     def function_parts(self, function: FunctionType) -> Any:
@@ -173,11 +181,26 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return _made, (_token(obj), copyreg.__newobj__, (kind,)), obj.__getstate__()  # type: ignore[attr-defined]
             raise PicklingError(f"{made!r} of {module} is sent as a name, which workers do not have")
         if not _is_empty(made):
-            return made
+            return _with_setter(kind, made)
         place = _place(obj)
         if place is not None and place[0] not in MAINS:
             return _fetched, place
         return (_made, (_token(obj), *made[:2])) if place is not None or _known(obj) else made
+
+
+def _with_setter(kind: Any, made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Filled without asking its own `__getattr__`, which may need what is not there yet, or `__setattr__`."""
+    asks = hasattr(kind, "__getattr__") or kind.__setattr__ is not object.__setattr__
+    fills = asks and not hasattr(kind, "__setstate__") and 2 < len(made) < 6 and made[2]
+    return (*made, *[None] * (5 - len(made)), _fill) if fills else made
+
+
+def _fill(obj: Any, state: Any) -> None:
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        object.__getattribute__(obj, "__dict__").update(attributes)
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
 
 
 #: What cloudpickle has an answer to, which is no other for any of them.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -25,14 +26,17 @@ CO_COROUTINE = 0x80  #: as `inspect` has it, which takes long to import
 
 def explain(error: BaseException) -> None:
     """Note where a file was looked for, on a worker, if it was not found by a path that does not tell."""
-    name = error.filename if isinstance(error, FileNotFoundError) else None
-    if around.folder is None or not isinstance(name, str) or Path(name).is_absolute():
+    if around.folder is None or not isinstance(error, FileNotFoundError):
+        return
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if Path(name).is_absolute() or not (name or error.filename is None):
         return
     if around.folder:
         error.add_note(f"the worker stands in {around.folder}, where the run was started")
     else:
+        which = repr(name) if name else "…"
         error.add_note(
-            f"the worker stands in a folder of its own, not in yours: files=[{name!r}] sends a file along, if it is "
+            f"the worker stands in a folder of its own, not in yours: files=[{which}] sends a file along, if it is "
             "there at home"
         )
 
@@ -47,7 +51,7 @@ def item_seed() -> int | None:
 
 
 def sow(seed: int | None, index: int) -> None:
-    """An item begins: its seed is what `random` starts from, and numpy's global generator where numpy is loaded."""
+    """An item begins: its seed is what `random` starts from, and numpy's global generator where there is numpy."""
     if seed is None:
         around.seed = None
         return
@@ -56,10 +60,17 @@ def sow(seed: int | None, index: int) -> None:
 
     around.seed = int.from_bytes(blake2b(f"{seed} {index}".encode(), digest_size=8).digest(), "big")
     random.seed(around.seed)
-    if "numpy" in sys.modules:
-        import numpy.random
+    if (numpys := _numpys_random()) is not None:
+        numpys.seed(around.seed % 2**32)
 
-        numpy.random.seed(around.seed % 2**32)
+
+@cache
+def _numpys_random() -> Any:
+    """Loaded before an item imports it and draws."""
+    try:
+        return import_module("numpy.random")
+    except ImportError:
+        return None
 
 
 @cache

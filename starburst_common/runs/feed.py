@@ -162,6 +162,14 @@ class Feed:
             self.close_chunk()
 
     @property
+    def doing(self) -> str:
+        """What is being stored, for whoever waits; asked from any thread."""
+        if sharing := [*self._sharing.values()]:
+            of, left = (sum(each.nbytes for each in some) for some in ([*self._shared.values()], sharing))
+            return f"storing large values: {(of - left) / 1e6:,.0f} of {of / 1e6:,.0f} MB"
+        return f"storing items: {self.fed:,} stored" if self._codes else "storing the function and its modules"
+
+    @property
     def open_items(self) -> int:
         """Items in the chunk that is not closed yet."""
         return len(self._writer)

@@ -44,7 +44,9 @@ def test_each_item_begins_in_the_same_folder(bed: Bed, monkeypatch: pytest.Monke
         shutil.rmtree(Path.cwd())
 
     def told(item: int) -> None:
-        Path("data/nothing.csv").read_text()
+        if item == 2:
+            raise FileNotFoundError("as Arrow does, without a name")
+        open(("data/nothing.csv", b"nothing")[item])  # noqa: PTH123, SIM115
 
     with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
         stood = cluster.map(wander, range(4))
@@ -55,9 +57,9 @@ def test_each_item_begins_in_the_same_folder(bed: Bed, monkeypatch: pytest.Monke
         assert cluster.map(vanish, range(4)) == 4 * [None]
         here.mkdir(exist_ok=True)
         monkeypatch.chdir(here)
-        (error,) = cluster.map(told, [0], return_exceptions=True)
+        errors = cluster.map(told, range(3), return_exceptions=True)
     says = f"stands in {here}" if local else "a folder of its own"
-    assert isinstance(error, FileNotFoundError) and says in "".join(error.__notes__)
+    assert all(isinstance(error, FileNotFoundError) and says in "".join(error.__notes__) for error in errors)
 
 
 def test_a_slot_has_the_callers_arguments_and_whole_streams(
@@ -332,6 +334,13 @@ def test_an_items_numbers_depend_on_its_seed_only(local_bed: LocalBed) -> None:
         options: dict[str, Any] = {"workers": workers, "chunk_size": chunk_size, "seed": seed}
         return starburst_map(draw, range(8), progress=False, backend=local_bed.backend, **options)
 
+    def late(_: int) -> Any:
+        from numpy.random import random
+
+        return item_seed(), random()
+
+    ((seed, number),) = starburst_map(late, [0], workers=1, progress=False, backend=local_bed.backend, seed=7)
+    assert number == np.random.RandomState(seed % 2**32).random_sample()
     first, again, other = drawn(1, 8, 7), drawn(2, 1, 7), drawn(1, 8, 8)
     assert first == again and len({*first, *other}) == 16
     gate = local_bed.notes / "gate"

@@ -267,10 +267,10 @@ def load_function(
         if buffers:
             from starburst_common.code.shared import loads_with
 
-            whole, nbytes = loads_with(pickled, buffers)
+            (function, retry_on, setup), nbytes = loads_with(pickled, buffers)
         else:
-            whole, nbytes = pickle.loads(pickled), len(pickled)
-    return Loaded(*whole, nbytes)
+            (function, retry_on, setup), nbytes = pickle.loads(pickled), len(pickled)
+    return Loaded(function, retry_on, setup, nbytes)
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
