@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fcntl import LOCK_EX, flock
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -650,6 +651,14 @@ def test_what_was_cut_short_is_told_apart_and_goes_on(shell: Shell) -> None:
     assert sorted(each.name for each in shell.folder.glob("*out.jsonl*")) == ["out.jsonl"]
     assert (shell.folder / "out.jsonl").read_text() == "yesterday\n"
     nothing_left(home)
+    left, used = (shell.folder / f".out.jsonl.0000000{n}.part" for n in range(2))
+    with used.open("w") as writing:
+        flock(writing, LOCK_EX)
+        for each in (left, used):
+            each.touch()
+            os.utime(each, (0, 0))
+        shell("results", name, "-o", "out.jsonl", "-q")
+        assert (left.exists(), used.exists()) == (False, True), "only what a killed command has left is removed"
     done = shell("results", "last", "--label", "nightly", "--json")
     assert done.returncode == 4
     told = [line["failure"]["kind"] if "failure" in line else line["value"] for line in values(done.stdout)]

@@ -14,8 +14,11 @@ from contextlib import contextmanager, suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from fcntl import LOCK_EX, LOCK_NB, flock
+from glob import escape
 from pathlib import Path, PurePath
 from secrets import token_hex
+from time import time as wall_clock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 from uuid import UUID
@@ -113,6 +116,15 @@ def kept(error: CannotWrite, run: Run) -> CannotWrite:
     return CannotWrite(f"{error}: run {run.id} keeps its answers: make room, then `starburst results {run.id}`")
 
 
+def _sweep(place: Path) -> None:
+    """Remove what commands that were killed have left beside it: nobody holds it, and it is no newer than a minute."""
+    for left in place.parent.glob(f".{escape(place.name[:100])}.????????.part"):
+        with suppress(OSError), left.open("a") as file:
+            if wall_clock() - left.stat().st_mtime > 60:
+                flock(file, LOCK_EX | LOCK_NB)
+                left.unlink()
+
+
 class Answers:
     """Writes a line an item, to a file or to stdout, and remembers the first failures.
 
@@ -156,8 +168,11 @@ class Answers:
         place = output.resolve()
         if there:
             place.open("a").close()  # may it be written at all?
+        _sweep(place)
         beside = place.with_name(f".{place.name[:100]}.{token_hex(4)}.part")
         file = beside.open("x", encoding="utf-8", errors="backslashreplace", newline="\n")
+        with suppress(OSError):  # where files cannot be locked none is swept
+            flock(file, LOCK_EX | LOCK_NB)
         if there:
             beside.chmod(stat.S_IMODE(place.stat().st_mode))
         self._place = place
