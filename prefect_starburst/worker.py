@@ -60,6 +60,11 @@ _TRIED = {
         "use a concurrency limit",
         "give the task a tag, and that tag a limit of how many run at once",
     ),
+    r"POST /flow_runs/[^/]+/(set_state|suspend|resume)": ("pause its flow run", "do that in the flow"),
+    r"GET /flow_runs/[^/]+": (
+        "read its flow run",
+        "read that, or its deployment, in the flow, and pass what the task needs of it as a parameter",
+    ),
     r"\w+ /deployments/.*": ("run a deployment", "run it from the flow"),
     r".*": ("ask Prefect's API", "ask in the flow, and pass what the task needs as a parameter"),
 }

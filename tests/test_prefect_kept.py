@@ -493,6 +493,7 @@ def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
         from prefect.client.orchestration import get_client
         from prefect.concurrency.sync import concurrency, rate_limit
         from prefect.deployments import run_deployment
+        from prefect.flow_runs import pause_flow_run
         from prefect.variables import Variable
 
         if what == "concurrency":
@@ -512,6 +513,10 @@ def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
             create_markdown_artifact("text", key="a")
         elif what == "deployment":
             run_deployment("a/b")
+        elif what == "pause":
+            pause_flow_run(timeout=1)
+        elif what == "its deployment":
+            assert prefect.runtime.deployment.name
         elif what == "tagged task":
             add.with_options(tags=["db"])(1)
         else:
@@ -527,6 +532,8 @@ def test_asking_the_api_on_a_worker_says_what_to_do() -> None:
         "block": "a task tried to use a block .*: load it in the flow",
         "artifact": "a task tried to make an artifact .*: make it in the flow",
         "deployment": "a task tried to run a deployment .*: run it from the flow",
+        "pause": "a task tried to pause its flow run .*: do that in the flow",
+        "its deployment": "a task tried to read its flow run .*: read that, or its deployment, in the flow",
         "tagged task": "a task tagged 'db' was called inside a task .*give the tag to the task around",
         "client": r"a task tried to ask Prefect's API \(POST /flows/filter\).*: ask in the flow",
     }
