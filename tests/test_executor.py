@@ -33,7 +33,7 @@ from typing import Any
 
 import pytest
 
-from starburst_common import BadInput, Cluster, StarburstError, StarburstExecutor, WorkerLost, attach
+from starburst_common import BadInput, Cluster, RunState, StarburstError, StarburstExecutor, WorkerLost, attach
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
 from tests import calls
@@ -430,20 +430,28 @@ def test_shutdown_may_cancel_what_is_pending(make: Make, gate: Gate) -> None:
     assert [future.result(0) for future in futures if not future.cancelled()] == list(range(cancelled.count(False)))
 
 
-def test_shutdown_withdraws_what_was_sent_and_has_not_begun(make: Make, gate: Gate, tmp_path: Path) -> None:
-    """What runs is answered; nearly all others are cancelled, and none of those is run."""
+def test_shutdown_withdraws_what_was_sent_and_has_not_begun(
+    make: Make, module_backend: Backend, gate: Gate, tmp_path: Path
+) -> None:
+    """What runs is answered; the others are cancelled, before a slot is free, and none is run or has failed."""
     executor, noted = make(1), tmp_path / "noted"
     assert executor.submit(calls.note, str(noted), 0).result(PATIENCE_S) == 0
     held = gate.hold(executor, "held")
     futures = [executor.submit(calls.note_slowly, str(noted), 1) for _ in range(300)]
     until(futures[0].running)
     executor.shutdown(wait=False, cancel_futures=True)
+    if isinstance(executor, StarburstExecutor):
+        until(lambda: all(future.cancelled() for future in futures))
     gate.open()
     assert held.result(PATIENCE_S) == "held"
     until(lambda: all(future.done() for future in futures))
     ran = [future for future in futures if not future.cancelled()]
     assert len(ran) < 150
     assert len(noted.read_text()) == 1 + len(ran)
+    if isinstance(executor, StarburstExecutor):
+        executor.shutdown()
+        run = attach(str(executor.run_id), backend=module_backend)
+        assert (run.status().state, run.status().failed, run.failures()) == (RunState.SUCCEEDED, 0, [])
 
 
 @pytest.mark.parametrize("way", ["error", "close", "timeout"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ class Summary:
     span: Span
     worker: str
     seconds: float  #: slot time spent
-    failed: int
+    failed: int  #: without calls that were withdrawn
     first_failure: int | None
     alike: tuple[tuple[str, str], ...]  #: what makes failures the same to the circuit breaker, of the first of them
     rest: tuple[Chunk, ...]
@@ -31,13 +31,14 @@ class Summary:
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
         """Of an outcome."""
+        failures = _failed(outcome.failures)
         return cls(
             span=outcome.span,
             worker=outcome.worker,
             seconds=round(outcome.seconds, 6),
-            failed=len(outcome.failures),
-            first_failure=outcome.failures[0].index if outcome.failures else None,
-            alike=tuple(failure.alike for failure in outcome.failures[:_TOLD]),
+            failed=len(failures),
+            first_failure=failures[0].index if failures else None,
+            alike=tuple(failure.alike for failure in failures[:_TOLD]),
             rest=outcome.rest,
         )
 
@@ -69,6 +70,11 @@ class Summary:
             alike=tuple((kind, error) for kind, error in alike),
             rest=tuple(fields.chunks("rest", span)),
         )
+
+
+def _failed(failures: Iterable[Failure]) -> list[Failure]:
+    """Those that count: that a call was withdrawn is no failure."""
+    return [failure for failure in failures if failure.kind is not FailureKind.CANCELLED]
 
 
 def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
@@ -110,7 +116,11 @@ def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
     frames, others = blobs[: len(spans)], blobs[len(spans) :]
     failures = [_failure(Fields(f"{about}: a failure", each), span, others) for each in header.many("failures")]
     pickled = sum(failure.exception is not None for failure in failures)
-    if len(frames) != len(spans) or not pickled <= len(others) <= pickled + 1 or len(failures) != summary.failed:
+    if (
+        len(frames) != len(spans)
+        or not pickled <= len(others) <= pickled + 1
+        or len(_failed(failures)) != summary.failed
+    ):
         raise malformed(about, "it does not hold what its header tells")
     failed = spans_of(sorted(failure.index for failure in failures))
     if left := without(span, [*spans, *failed, *(chunk.span for chunk in summary.rest)]):

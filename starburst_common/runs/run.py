@@ -364,7 +364,7 @@ class Run:
             with self._driver.books.changed:
                 spans = [settled.span for settled in self._driver.books.tally.spans() if settled.failed]
             found = [outcome for span in spans if (outcome := self._driver.outcome(span)) is not None]
-        told = [failure for outcome in found for failure in outcome.failures]
+        told = [each for outcome in found for each in outcome.failures if each.kind is not FailureKind.CANCELLED]
         return [self._told(failure) for failure in [*told, *self._unread.values()]]
 
     def estimate(self, status: RunStatus) -> Estimate:

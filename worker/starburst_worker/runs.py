@@ -82,6 +82,7 @@ class Runs:
         self._backend, self._scratch, self._look_every_s = backend, scratch, look_every_s
         self._lock = Lock()
         self._known: dict[RunId, KnownRun] = {}
+        self.sweeps = False  #: calls that are withdrawn may wait in the queue
         self._functions: dict[str, Function] = {}  # in the order of their last use
         self._periods: dict[RunId, str] = {}
         self._shared: dict[str, tuple[str, list[str]]] = {}  # where they lie, and what they refer to
@@ -127,7 +128,8 @@ class Runs:
         """Look, now and then, which of an executor's calls it has withdrawn: other runs' items never are."""
         if time.monotonic() - known.asked_at > self._backend.tick_s:
             known.asked_at = time.monotonic()
-            known.withdrawn = withdrawn_items(self._backend, run)
+            before, known.withdrawn = known.withdrawn, withdrawn_items(self._backend, run)
+            self.sweeps = self.sweeps or known.withdrawn != before
 
     def look_followed(self, run: RunId, known: KnownRun) -> None:
         """Look, now and then, whether somebody follows it. On AWS every 10 s: of 70 workers for a cent an hour."""

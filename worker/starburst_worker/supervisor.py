@@ -184,6 +184,7 @@ class Supervisor:
                 begun = True
             self._leases.hold(leased)
             works = [patiently(partial(self._take, message)) for message in leased]
+            self._runs.sweeps = self._runs.sweeps and bool(leased) and self._ready.empty()
             suspects = [work for work in works if work is not None]
             for number, suspect in reversed(list(enumerate(suspects))):
                 self._quarantine(suspect, run_it=number == 0)
@@ -201,6 +202,7 @@ class Supervisor:
     def _room(self) -> int:
         """How many chunks to lease now: one for each free slot, and one more when a busy slot is about to end.
 
+        One more also while calls that are withdrawn may wait in the queue, as they need no slot to be answered.
         None while too much waits to be stored: slots do not begin another one then.
         """
         if self._settling.full():
@@ -208,7 +210,7 @@ class Supervisor:
         free = self._duty.slots - self._busy - self._ready.qsize()
         if free > 0:
             return free
-        soon = any(runner.remaining_s() < _PREFETCH_S for runner in self._runners)
+        soon = self._runs.sweeps or any(runner.remaining_s() < _PREFETCH_S for runner in self._runners)
         return 1 if soon and free == 0 else 0
 
     def _take(self, message: Leased) -> Work | None:
