@@ -730,7 +730,8 @@ def test_whatever_pip_and_uv_read_is_read(place: Path, index: Index) -> None:
     (place / "more.txt").write_bytes("six==99.0\r\n".encode("utf-16"))
     (place / "bounds.txt").write_bytes("beta<1.5\n".encode("utf-16"))
     (place / "static.txt").write_text(
-        f"-r more.txt\n-c 'bounds.txt'\n--index-url \"{index.url}\"\n-f 'my files'\ndelta\n-e {at}#egg=mine\n"
+        f"--requirement=more.txt\n-c 'bounds.txt'\n--index-url={index.url}\n--only-binary=:all:\n-f 'my files'\ndelta\n"
+        f"-e {at}#egg=mine\n"
     )
     found = find(place, requirements=place / "static.txt")
     assert bare(found) == ["beta==1.0", "delta==1.0", f"mine @ {at}", "six==99.0"]

@@ -25,7 +25,7 @@ _OUT = ". Lock it with its own tool, or list what your function imports in a req
 _LINKS = re.compile(r"(?:-f|--find-links)[\s=]+(.+)")
 _EDITABLE_GIT = re.compile(r"(?:-e|--editable)[\s=]+(git\+[^\s#]+)#(\S+)(.*)")
 #: What conda's packages say of where they were built, and what conda itself reads: `name=version=build`.
-_FROM_FILE, _CONDA = re.compile(r"([\w.-]+)(\[.*])?\s*@\s*file:([^\s;#]+)"), re.compile(r"([\w.-]+)=[^=\s]+(=\w+)?")
+_FROM_FILE, _CONDA = re.compile(r"([\w.-]+)(\[.*])?\s*@\s*file:([^\s;#]+)"), re.compile(r"(\w[\w.-]*)=[^=\s]+(=\w+)?")
 
 
 def files(path: Path) -> list[Path]:
