@@ -34,6 +34,13 @@ PLACES = {
         "from importlib.metadata import entry_points, version\n__version__ = version('own')\n"
         "def f(x):\n    return __version__, sorted(each.load()() for each in entry_points(group='own.plugins'))\n"
     ),
+    "venv/site-packages/rusty-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: rusty\nVersion: 1.5\n",
+    "venv/site-packages/rusty-1.dist-info/RECORD": "rusty/__init__.py,,\nrusty/_compiled.py,sha256=x,9\n",
+    "venv/site-packages/rusty/__init__.py": (
+        "from importlib.metadata import version\nfrom ._compiled import ANSWER\n"
+        "def f(x):\n    return ANSWER, version('rusty')\n"
+    ),
+    "venv/site-packages/rusty/_compiled.py": "ANSWER = 42\n",
     "a/src/corp/a/__init__.py": "def f(x):\n    from corp import b, c\n    return b.NAME, c.NAME\n",
     "b/src/corp/b.py": "NAME = 'b'\n",
     "b/src/corp/a/never.py": "raise RuntimeError\n",
@@ -76,7 +83,8 @@ from pathlib import Path
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path[:0] = [str(root / each) for each in
-                ("app", "own", "other", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged")]
+                ("app", "own", "other", "a/src", "b/src", "c/src", "extended", "extended2", "dags", "plugged",
+                 "venv/site-packages")]
 import uses_std
 from starburst_common.code.pack import pack_function
 
@@ -87,7 +95,7 @@ def loaded(name, file, folders=None):
     return module
 
 cases = {"standard library": uses_std.f}
-for name in ("shadows", "own", "corp.a", "plug"):
+for name in ("shadows", "own", "rusty", "corp.a", "plug"):
     cases[name] = importlib.import_module(name).f
 lib = loaded("renamed", "odd/lib/__init__.py", [str(root / "odd/lib")])
 loaded("renamed.core", "odd/built/core.py")
@@ -151,6 +159,8 @@ def python(program: str, *arguments: object, cwd: Path, options: tuple[str, ...]
 def test_what_can_be_imported_here_can_be_imported_there(tmp_path: Path) -> None:
     """Named like the standard library's or a package's, over several folders, under other names, loaded from a path."""
     root, out = write(tmp_path / "project", PLACES), tmp_path / "out"
+    origin = {"url": (root / "rusty").as_uri(), "dir_info": {"editable": True}}
+    (root / "venv/site-packages/rusty-1.dist-info/direct_url.json").write_text(json.dumps(origin))
     out.mkdir()
     cases, here = json.loads(python(HOME, root, out, cwd=tmp_path))
     there = python(ELSEWHERE, out, len(cases), cwd=out).splitlines()

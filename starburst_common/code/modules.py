@@ -269,7 +269,19 @@ def _suffix(file: Path) -> str:
 
 
 def _is_own(place: Path) -> bool:
-    return place.exists() and not _installed(place.resolve())
+    return place.exists() and (not _installed(place.resolve()) or place.resolve() in _compiled(tuple(sys.path)))
+
+
+@lru_cache(maxsize=4)
+def _compiled(paths: tuple[str, ...]) -> dict[Path, Path]:
+    """What editable projects have where packages are installed, as compiled modules are; each with its metadata."""
+    found: dict[Path, Path] = {}
+    for _, about in _projects(paths):
+        rows = [Path(line.rpartition(",")[0].rpartition(",")[0]) for line in _source(about / "RECORD").splitlines()]
+        files = [about.parent / row for row in rows if row.name.endswith(_ENDINGS) and "editable" not in row.parts[0]]
+        places = [*files, *(file.parent for file in files if file.stem == _INIT)]
+        found.update((place.resolve(), about) for place in places)
+    return found
 
 
 def _installed(place: Path) -> bool:
@@ -357,8 +369,10 @@ def _metadata(places: Sequence[Path]) -> tuple[list[Piece], set[str]]:
     """What `importlib.metadata` reads of the projects that these places are in, and modules that it names."""
     pieces: list[Piece] = []
     points: set[str] = set()
-    for project, about in _projects(tuple(sys.path)):
-        if not any(place.resolve().is_relative_to(project) for place in places):
+    paths = tuple(sys.path)
+    owners = {_compiled(paths).get(place.resolve()) for place in places}
+    for project, about in _projects(paths):
+        if about not in owners and not any(place.resolve().is_relative_to(project) for place in places):
             continue
         for name in _TELLING:
             if (file := about / name).is_file():
