@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.pickling.within import item_seed
     from starburst_common.resources import Resources
-    from starburst_common.runs.run import Run, attach, list_runs
+    from starburst_common.runs.find import attach, list_runs
+    from starburst_common.runs.run import Run
 
 _HOMES = {
     "cluster": ("Cluster", "starburst_map"),
@@ -61,7 +62,8 @@ _HOMES = {
     "executor": ("StarburstExecutor",),
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "resources": ("Resources",),
-    "runs.run": ("Run", "attach", "list_runs"),
+    "runs.find": ("attach", "list_runs"),
+    "runs.run": ("Run",),
     "code.shared": ("Shared", "share"),
     "pickling.within": ("item_seed",),
 }

@@ -32,7 +32,8 @@ from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
-from starburst_common.runs.run import CLOSE_S, Run
+from starburst_common.runs.reading import CLOSE_S
+from starburst_common.runs.run import Run
 from starburst_common.runs.spec import Spec
 from starburst_common.steps import steps_shown
 
@@ -285,7 +286,7 @@ class Cluster:
         if feed_ended[0]:
             feed.stop()
         else:
-            reader = _Reader(feed, run, driver, function, everything, options.chunk_size, fleet.slots)
+            reader = _Reader(feed, driver, function, everything, options.chunk_size, fleet.slots)
             Thread(target=reader.read, name=f"starburst-feed-{run_id}", daemon=True).start()
         return run
 
@@ -321,14 +322,13 @@ class _Reader:
     def __init__(
         self,
         feed: Feed,
-        run: Run,
         driver: Driver,
         function: str,
         items: Iterator[Any],
         chunk_size: int | None,
         slots: int,
     ) -> None:
-        self._feed, self._run, self._driver, self._function, self._items = feed, run, driver, function, items
+        self._feed, self._driver, self._function, self._items = feed, driver, function, items
         self._chunk_size, self._slots = chunk_size, slots
         self._failure: BaseException | None = None  # why the input is not whole
 
@@ -374,11 +374,11 @@ class _Reader:
             self._failure = error
 
     def _await_room(self, size: int) -> None:
-        driver, run = self._driver, self._run
+        driver = self._driver
         unread = _UNREAD_CHUNKS * self._slots * size
 
         def room() -> bool:
-            consumed = run.consumed
+            consumed = driver.books.consumed
             owed = len(driver.books.tally.owed)
             return (
                 driver.books.state.over

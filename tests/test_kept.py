@@ -25,8 +25,8 @@ from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
+from starburst_common.runs.find import run_ids
 from starburst_common.runs.prune import prune
-from starburst_common.runs.run import run_ids
 from starburst_common.runs.spec import Spec
 from starburst_common.wire.documents import document
 from starburst_common.wire.seals import seal
@@ -241,7 +241,7 @@ class Counting:
 
 def test_the_newest_runs_are_read_and_no_others(backend: Backend) -> None:
     """What a listing of two costs does not depend on how many are kept; nothing is listed but the runs' names."""
-    from starburst_common.runs.run import read_runs, run_ids
+    from starburst_common.runs.find import read_runs, run_ids
 
     old = ended(backend)
     for number in range(50):

@@ -43,8 +43,9 @@ from starburst_common.ports import Backend, Wait, WorkerSpec
 from starburst_common.runs.answers import answers
 from starburst_common.runs.begin import begin
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.run import Run, recovered
+from starburst_common.runs.hold import Hold
 from starburst_common.runs.spec import Spec, begin_leg, find_leg, read_end
+from starburst_common.runs.status import recovered
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
 from starburst_worker.runner import Ended, Runner, Turn
@@ -272,7 +273,7 @@ class World:
         self.drivers.append(driver)
         if driver.leg:  # whoever resumed it may have died before its chunks were sent
             driver.policy = replace(driver.policy, resend_after_s=0.05)
-        if Run(self.backend, self.spec, None)._end_or_hold(driver) is None:
+        if Hold(self.backend, self.spec, None).end_or_hold(driver) is None:
             driver._drive()
 
     def cancel(self) -> None:

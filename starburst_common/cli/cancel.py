@@ -14,7 +14,7 @@ def cancel(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> N
     from starburst_common.cli.show import run_fields
     from starburst_common.cli.which import find_run
     from starburst_common.model import RunState
-    from starburst_common.runs.run import attach
+    from starburst_common.runs.find import attach
 
     found = find_run(run, backend)
     before = found.status()

@@ -24,7 +24,7 @@ def results(
     from starburst_common.cli.show import exit_code, merged, say, summary
     from starburst_common.cli.which import find_run
     from starburst_common.progress import progress
-    from starburst_common.runs.run import attach
+    from starburst_common.runs.find import attach
 
     look_here()  # values may be of the user's own types
     found = find_run(run, backend)

@@ -42,8 +42,8 @@ def runs(
     from starburst_common.cli.show import ago, colour, painted, run_fields, say, simple_table, state_words, width_of
     from starburst_common.model import RunState
     from starburst_common.money.estimate import usd_text
+    from starburst_common.runs.find import read_runs, run_ids
     from starburst_common.runs.report import duration, elapsed_s
-    from starburst_common.runs.run import read_runs, run_ids
 
     wanted, opened = narrowed_word("", label, tag, state, since), open_backend(backend)
     ids = run_ids(opened)

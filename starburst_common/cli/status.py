@@ -44,7 +44,7 @@ def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False,
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import exit_code, run_fields, summary
     from starburst_common.cli.which import find_run
-    from starburst_common.runs.run import attach
+    from starburst_common.runs.find import attach
 
     found = find_run(run, backend)
     if not found.status().state.over:

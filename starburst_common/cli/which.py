@@ -9,7 +9,8 @@ from starburst_common.cli.words import Narrowed
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.model import RunId
 from starburst_common.ports import Backend
-from starburst_common.runs.run import Run, attach, read_runs, run_ids
+from starburst_common.runs.find import attach, read_runs, run_ids
+from starburst_common.runs.run import Run
 
 
 def find_run(word: str, backend: str | Backend) -> Run:

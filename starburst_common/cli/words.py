@@ -24,7 +24,7 @@ def _complete_run(incomplete: str) -> list[tuple[str, str]]:
     """Ids of kept runs, newest first, each with what it is."""
     from starburst_common.errors import StarburstError
     from starburst_common.phrases import one_line
-    from starburst_common.runs.run import list_runs
+    from starburst_common.runs.find import list_runs
 
     try:
         known = [(str(run.id), one_line(run.label or run.function, 60)) for run in list_runs()]

@@ -44,6 +44,7 @@ class Books:
         self.changed = threading.Condition()  #: notified when anything below moves
         self.tally = Tally()
         self.order: list[Span] = []  #: settled chunks as they came
+        self.consumed: int | None = None  #: items handed out here, once somebody iterates
         self.state = RunState.RUNNING
         self.reason = ""  #: why it ended early, or what it waits for
         self.waits = Waits()

@@ -141,7 +141,7 @@ starburst_map(noting(notes, seconds=0.1), range(2000), workers=2, backend=backen
         run.results(timeout=120)
     assert sum(bed.calls().values()) < 2000
     bed.until(lambda: not bed.workers())
-    run._driver.fleet.release("cluster")  # type: ignore[union-attr]
+    run._held.driver.fleet.release("cluster")  # type: ignore[union-attr]
 
 
 def test_the_driver_looks_at_its_pace_whatever_fails(local_bed: LocalBed) -> None:
@@ -176,7 +176,7 @@ def test_a_driver_learns_what_only_another_has_heard(local_bed: LocalBed) -> Non
         run = cluster.start(trickle, range(3000), chunk_size=1)
         thief = Thread(target=steal, args=(bed, run.id, stolen, end))
         thief.start()
-        driver = run._driver
+        driver = run._held.driver
         assert driver is not None
         try:
             bed.until(lambda: len(stolen) > 30)

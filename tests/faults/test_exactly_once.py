@@ -19,8 +19,8 @@ from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
 from starburst_common.runs.reconcile import Finish, Resend
-from starburst_common.runs.run import recovered
 from starburst_common.runs.spec import Spec
+from starburst_common.runs.status import recovered
 from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 
@@ -95,7 +95,7 @@ def test_a_killed_driver_is_replaced_by_whoever_attaches(bed: Bed) -> None:
     assert run.wait().state is RunState.SUCCEEDED
     assert bed.calls() == dict.fromkeys(range(N), 1)
     bed.backend.store.delete([f"fleets/{run._spec.fleet}/held-by/cluster"])  # the dead cluster's hold
-    run._driver.fleet.close()  # type: ignore[union-attr]
+    run._held.driver.fleet.close()  # type: ignore[union-attr]
 
 
 @on_both
@@ -109,7 +109,7 @@ def test_driver_and_workers_may_all_die(bed: Bed) -> None:
     run = attach(run_id, backend=bed.backend)
     assert run.results(timeout=300) == DOUBLED
     run.wait()
-    run._driver.fleet.release("cluster")  # type: ignore[union-attr]
+    run._held.driver.fleet.release("cluster")  # type: ignore[union-attr]
 
 
 def test_who_cancels_may_die_before_the_run_ends(bed: Bed) -> None:
@@ -123,7 +123,7 @@ def test_who_cancels_may_die_before_the_run_ends(bed: Bed) -> None:
     assert sum(bed.calls().values()) < N
     run = attach(run_id, backend=bed.backend)
     assert run.wait(120).state is RunState.CANCELLED
-    run._driver.fleet.release("cluster")  # type: ignore[union-attr]
+    run._held.driver.fleet.release("cluster")  # type: ignore[union-attr]
 
 
 def test_two_drivers_at_once_share_one_run(bed: Bed) -> None:
@@ -133,7 +133,7 @@ def test_two_drivers_at_once_share_one_run(bed: Bed) -> None:
         other = attach(run.id, backend=bed.backend)
         assert other.results(timeout=300) == DOUBLED
         assert run.results(timeout=300) == DOUBLED
-        assert len(run._driver.fleet.states()) == 2
+        assert len(run._held.driver.fleet.states()) == 2
         run.wait()
         other.wait()
 
@@ -142,8 +142,8 @@ def test_duplicate_deliveries_are_not_seen(bed: Bed) -> None:
     """Every chunk's message is there twice: items may run twice and are answered once."""
     cluster, run = started(bed, seconds=0.0005)
     with cluster:
-        run._driver.hands.act(Resend())
-        run._driver.hands.act(Resend())
+        run._held.driver.hands.act(Resend())
+        run._held.driver.hands.act(Resend())
         seen = sorted(run.iter_completed(timeout=300))
         assert seen == list(enumerate(DOUBLED))
         run.wait()
@@ -285,4 +285,4 @@ def test_a_driver_notices_that_another_has_ended_its_run(bed: Bed) -> None:
         with pytest.raises(RunStopped, match="somebody else says so"):
             run.results(timeout=120)
         assert run.wait(120).answered >= other.books.tally.answered > 0
-        assert len(run._driver.fleet.states()) == 1  # type: ignore[union-attr]
+        assert len(run._held.driver.fleet.states()) == 1  # type: ignore[union-attr]

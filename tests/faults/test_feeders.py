@@ -228,7 +228,7 @@ def test_a_list_is_stored_on_beside_its_reader(
         (run,) = list_runs(backend=local_bed.backend)
         if ends == "unpicklable":
             reading = pool.submit(run.results, timeout=PATIENCE_S)
-            local_bed.until(lambda: run._driver is not None)
+            local_bed.until(lambda: run._held.driver is not None)
             go_on.set()
             with pytest.raises(ValueError, match=r"item 1 .* cannot be pickled"):
                 started.result(PATIENCE_S)

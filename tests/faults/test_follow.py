@@ -16,7 +16,8 @@ import pytest
 
 from starburst_common import Cluster
 from starburst_common.names import RunNames
-from starburst_common.runs.run import Run, attach
+from starburst_common.runs.find import attach
+from starburst_common.runs.run import Run
 from tests.faults.conftest import Bed, LocalBed, on_both
 
 

@@ -121,7 +121,7 @@ def test_a_run_whose_messages_nobody_can_read_ends_with_the_cause(bed: Bed) -> N
     backend = replace(bed.backend, queue=cast("WorkQueue", Garbling()))
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         run = cluster.start(double, range(10), chunk_size=5)
-        run._driver.policy = replace(run._driver.policy, resend_after_s=1.0)
+        run._held.driver.policy = replace(run._held.driver.policy, resend_after_s=1.0)
         elsewhere = attach(run.id, backend=bed.backend)
         bed.until(lambda: "messages that no worker could read or finish, in" in elsewhere.status().reason)
         with pytest.raises(RunStopped, match=r"2 chunks are owed, and their messages end as dead letters \(\d+\)"):
@@ -173,7 +173,7 @@ def test_a_worker_outlives_an_outcome_that_cannot_be_read(bed: Bed) -> None:
     with Cluster(workers=1, backend=replace(bed.backend, store=squatted), progress=False) as cluster:
         run = cluster.start(double, range(10), chunk_size=5)
         assert run.results(timeout=300) == [2 * item for item in range(10)]
-        assert [worker.end for worker in run._driver.fleet.states()] == [None]
+        assert [worker.end for worker in run._held.driver.fleet.states()] == [None]
 
 
 def test_a_changed_outcome_is_refused_at_home(bed: Bed) -> None:

@@ -184,7 +184,7 @@ def test_a_worker_past_its_lifetime_ends_in_good_order_and_is_replaced(bed: Bed)
         run = cluster.start(noting(bed.notes, seconds=0.01), range(1000), chunk_size=10)
         assert run.results() == [2 * item for item in range(1000)]
         run.wait()
-        assert len(run._driver.fleet.states()) > 4  # type: ignore[union-attr]
+        assert len(run._held.driver.fleet.states()) > 4  # type: ignore[union-attr]
     assert bed.calls() == dict.fromkeys(range(1000), 1)
 
 
@@ -245,14 +245,14 @@ def test_workers_that_end_at_once_are_started_ever_later_and_end_the_run(
         assert re.search(said, attach(run.id, backend=bed.backend).status().reason)
         assert run.wait(300).state is RunState.STOPPED
         assert re.search(rf"workers in a row .*exit code {code}: no disk.*mend that, and start", run.status().reason)
-        launched = run._driver.fleet.states()  # type: ignore[union-attr]
+        launched = run._held.driver.fleet.states()  # type: ignore[union-attr]
         assert 6 <= len(launched) <= 16
         bed.mend_workers()
         began = len(launched)
         again = cluster.start(abs, range(-3, 0))
         assert again.results(timeout=300) == [3, 2, 1]
         again.wait()
-        assert len(again._driver.fleet.states()) <= began + 2  # type: ignore[union-attr]
+        assert len(again._held.driver.fleet.states()) <= began + 2  # type: ignore[union-attr]
 
 
 def test_workers_of_another_release_are_waited_out(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from starburst_common.local import local_backend
 from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
-from starburst_common.runs.run import attach
+from starburst_common.runs.find import attach
 from starburst_common.wire.seals import seal, unseal
 
 ITEMS = 12

@@ -112,7 +112,7 @@ def round_of(backend: Backend, asked: dict[str, Any]) -> None:
 
         def watch() -> None:
             while not over.wait(_EACH_S):
-                drivers = [run._driver for run in runs]
+                drivers = [run._held.driver for run in runs]
                 say("progress", answered=sum(driver.books.tally.answered for driver in drivers if driver is not None))
 
         watcher = threading.Thread(target=watch)

@@ -1,0 +1,147 @@
+"""A run and those that ran some of its items again in; one answer for each item, and what is still to be run, out."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from starburst_common.code.pack import pack_function
+from starburst_common.errors import BadInput, InputLost, RunCancelled, RunStopped
+from starburst_common.model import Failure, FailureKind, RunState, Span, joined, without
+from starburst_common.offered import OPTIONS
+from starburst_common.options import Options, refuse_unknown
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.hold import Hold
+from starburst_common.runs.retry import retries_of, start_retry, style_of
+from starburst_common.runs.spec import Spec, expires_at, find_leg, keep_longer
+from starburst_common.runs.status import recovered
+
+
+class Family:
+    """The run whose items these are, first, and its retries, oldest first."""
+
+    def __init__(self, runs: Sequence[Hold]) -> None:
+        self.first, self.runs = runs[0], runs
+
+    @classmethod
+    def of(cls, run: Hold) -> Family:
+        """The family that a run belongs to; alone, as far as is known here, while it goes on well."""
+        parent = run.spec.parent
+        if parent is not None:
+            first = Hold(run.backend, Spec.read(run.backend, parent), None)
+        elif run.driver is not None and run.driver.books.state in (RunState.RUNNING, RunState.SUCCEEDED):
+            return cls([run])
+        else:
+            first = run
+        retries = retries_of(run.backend, first.spec.run)
+        return cls([first, *(run if spec.run == run.spec.run else Hold(run.backend, spec, None) for spec in retries)])
+
+    def whole(self, deadline: float | None) -> Iterator[tuple[int, Any]]:
+        """Index and value, or `Failure`, of every item; see `Run.whole`."""
+        lost: list[InputLost] = []
+        answered = heapq.merge(*(_till_its_end(each, age, deadline, lost) for age, each in enumerate(self.runs)))
+        following = 0
+        for index, group in groupby(answered, key=lambda each: each[0]):
+            best: list[Any] = []
+            for _, _, answer in group:  # oldest first: a later failure tells more than an earlier one, a value most
+                if not best or isinstance(best[0], Failure):
+                    best = [answer]
+            yield from self._had_no_turn(following, index)
+            yield index, best[0]
+            following = index + 1
+        if lost:
+            raise lost[0]
+        tally = self.first.driving().books.tally
+        yield from self._had_no_turn(following, tally.planned_items if tally.items is None else tally.items)
+
+    def _had_no_turn(self, lo: int, hi: int) -> Iterator[tuple[int, Failure]]:
+        """Why these have no answer, as the run ended."""
+        status = self.first.status()
+        error = "RunCancelled" if status.state is RunState.CANCELLED else "RunStopped"
+        for index in range(lo, hi):
+            why = f"it had no turn: run {self.first.spec.run}: {status.reason}"
+            yield index, Failure(index=index, kind=FailureKind.CANCELLED, error=error, message=why)
+
+    def failures(self) -> list[Failure]:
+        """Those that no retry answered, in the order of the items."""
+        found = {failure.index: failure for failure in self.first.failures()}
+        for each in self.runs[1:]:
+            for span in _answered([each]):
+                for index in range(span.lo, span.hi):
+                    found.pop(index, None)
+            found |= {failure.index: failure for failure in each.failures()}
+        return sorted(found.values(), key=lambda failure: failure.index)
+
+    def unanswered(self) -> list[Span]:
+        """Items of the first run that have no answer anywhere."""
+        planned = recovered(self.first.backend, self.first.spec).books.tally.planned_items
+        return list(without(Span(0, planned), _answered(self.runs)))
+
+    def retry(self, fn: Callable[..., Any] | None, options: Mapping[str, Any]) -> tuple[Spec, Driver] | None:
+        """Begin a run over what failed or has no answer; None if that is nothing. See `Run.retry_failed`."""
+        refuse_unknown(options, OPTIONS)
+        if "retry_on" in options and fn is None:
+            raise BadInput("retry_on goes with a function: give fn as well")
+        backend, spec = self.first.backend, self.first.spec
+        for each in self.runs:
+            each.must_be_kept()
+            if not each.status().state.over:
+                raise BadInput(
+                    f"run {each.spec.run} goes on: wait for its end, or cancel it, before what failed is run again"
+                )
+        failed = [Span(failure.index, failure.index + 1) for failure in self.failures()]
+        todo = joined([*failed, *self.unanswered()])
+        if not todo:
+            return None
+        asked = Options.of(**{**_as_asked(spec, options), **options})
+        packed = None
+        if fn is not None:
+            packed = pack_function(
+                fn,
+                style=style_of(backend, spec.run),
+                retry_on=asked.retry_on,
+                initializer=asked.initializer,
+                initargs=asked.initargs,
+            )
+        name = spec.function if fn is None else getattr(fn, "__qualname__", repr(fn))
+        until = expires_at(backend, spec.run, find_leg(backend, spec).number) or 0.0
+        if (short := time.time() + backend.keep_s - until) > 0:
+            keep_longer(backend, spec.run, short)  # as long as what is about to answer in its place
+        return start_retry(backend, spec, todo, asked, packed, name)
+
+
+def _till_its_end(run: Hold, age: int, deadline: float | None, lost: list[InputLost]) -> Iterator[tuple[int, int, Any]]:
+    try:
+        for index, value in run.answers(ordered=True, deadline=deadline, stop_early=False):
+            yield index, age, value
+    except InputLost as error:
+        lost.append(error)
+    except (RunStopped, RunCancelled):
+        pass
+
+
+def _answered(runs: Sequence[Hold]) -> list[Span]:
+    return joined(part for each in runs for settled in each.settled() for part in settled.answered)
+
+
+def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked of a run, as options; none that were to go with one that is given otherwise."""
+    resources, kept = spec.resources, spec.options
+    sized = not {"cpu", "memory"} & set(given)
+    return {
+        "workers": spec.workers,
+        "cpu": resources.cpu,
+        "memory": f"{resources.memory_mib}MB" if resources.memory_given and sized else None,
+        "slots": resources.slots if "cpu" not in given else None,
+        "spot": resources.spot,
+        "image": resources.image or None,
+        "retries": kept["retries"],
+        "retry_delay": kept["retry_delay_s"],
+        "timeout": kept["timeout_s"],
+        "seed": kept["seed"],
+        "label": spec.label,
+        "tags": spec.tags,
+    }

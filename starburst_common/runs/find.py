@@ -1,0 +1,60 @@
+"""Ids, "last" or tags in; the runs that are kept out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+from types import MappingProxyType
+
+from starburst_common.errors import BadInput, NotFound
+from starburst_common.model import RunId
+from starburst_common.names import RUNS, ids
+from starburst_common.names import run_id as run_id_of
+from starburst_common.ports import Backend
+from starburst_common.runs.run import Run
+from starburst_common.runs.spec import Spec
+
+
+def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
+    """Hold a run that some process started, on any day before it expires; "last" is the newest that is kept.
+
+    Nothing is driven until you wait for it or ask for its results; then this process drives it on if need be.
+    Raises `NotFound`, or `BadInput` for what is no text.
+    """
+    from starburst_common.backends import open_backend
+
+    opened = open_backend(backend)
+    if run_id == "last" and (newest := next(read_runs(opened, run_ids(opened)), None)) is not None:
+        return newest
+    named = run_id_of(run_id)
+    return Run(opened, Spec.find(opened, named), None)
+
+
+def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:
+    """Every run that is kept, or that has all of these tags, newest first."""
+    from starburst_common.backends import open_backend
+
+    wanted = {} if tags is None else tags
+    if not (isinstance(wanted, Mapping) and all(isinstance(text, str) for tag in wanted.items() for text in tag)):
+        raise BadInput(f"tags={tags!r}: give a dictionary whose names and values are text, or None")
+    opened = open_backend(backend)
+    return [*read_runs(opened, run_ids(opened), wanted)]
+
+
+def run_ids(backend: Backend) -> list[RunId]:
+    """The ids of all runs that are kept, newest first; none of them is read."""
+    return [RunId(name) for name in reversed(ids(backend.store.folders(RUNS)))]
+
+
+def read_runs(backend: Backend, ids: Sequence[RunId], tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Run]:
+    """The runs with these ids, which are in order, and these tags, newest first; no more are read than are taken.
+
+    Ids tell the second in which they were made, and sort by it; those of one second are read together.
+    """
+    for _, together in groupby(ids, key=lambda name: name.rpartition("-")[0]):
+        specs = []
+        for name in together:
+            with suppress(NotFound):
+                specs += Spec.find_tagged(backend, name, tags)
+        yield from (Run(backend, spec, None) for spec in sorted(specs, key=lambda spec: -spec.created_at))

@@ -1,0 +1,194 @@
+"""One run as a process holds it: what was asked, its driver once one is needed, and what could not be read here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
+from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus
+from starburst_common.money.estimate import estimate_of
+from starburst_common.names import RunNames
+from starburst_common.ports import Backend
+from starburst_common.runs import remains
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.reading import CLOSE_S, Reading
+from starburst_common.runs.renumbered import Numbers, numbers_of
+from starburst_common.runs.report import report_page
+from starburst_common.runs.spec import WHOLE, Spec, begin_leg, is_cancelled, read_end
+from starburst_common.runs.status import READING, recovered, stored_status
+from starburst_common.runs.tally import Settled
+
+
+class Hold:
+    """A run of any process; several may hold one."""
+
+    def __init__(self, backend: Backend, spec: Spec, driver: Driver | None) -> None:
+        self.backend, self.spec, self.driver = backend, spec, driver
+        self.unread: dict[int, Failure] = {}  #: values that this process was found unable to unpickle
+
+    def must_be_kept(self) -> None:
+        """Raises `NotFound` where the run was removed, or has expired, since we hold it."""
+        Spec.find(self.backend, self.spec.run)
+
+    @cached_property
+    def numbers(self) -> Numbers | None:
+        """Which items of its parent a retry runs."""
+        return None if self.spec.parent is None else numbers_of(self.backend, self.spec.run)
+
+    # --- its driver ---------------------------------------------------------------------------------------------------
+
+    def driving(self) -> Driver:
+        """Its driver; a new one where there is none, or where that has failed."""
+        if self.spec.damage:
+            self.must_be_kept()
+            try:
+                self.spec = Spec.read(self.backend, self.spec.run)  # says of which kind it is, if it still is there
+            except NotFound as error:
+                raise Refused(f"run {self.spec.run}: {self.spec.damage}") from error
+        if self.driver is None or self.driver.books.error is not None:
+            self.must_be_kept()
+            driver = recovered(self.backend, self.spec)
+            end = self.end_or_hold(driver)
+            if end is None:
+                driver.tell()
+            else:
+                if not driver.books.tally.complete:
+                    driver.recover()  # what was settled between our look and its end
+                driver.books.over(end)
+            if end is None or driver.fleet.held_by(self.spec.run):  # who ended it died before all was cleaned up
+                driver.start()
+            else:
+                driver.books.close()
+            self.driver = driver
+        return self.driver
+
+    def end_or_hold(self, driver: Driver) -> dict[str, Any] | None:
+        """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
+        run = self.spec.run
+        fleet, end = driver.fleet, read_end(self.backend, run, driver.leg)
+        if end is None:
+            try:
+                fleet.hold(run)
+                self.backend.queue.ensure(RunNames(run, driver.leg).notices)
+            except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it
+                end = read_end(self.backend, run, driver.leg)
+                if end is None:
+                    raise
+                fleet.release(run)
+        return end
+
+    def resume(self) -> None:
+        """Go on with the items that have no answer; see `Run.resume`."""
+        self.must_be_kept()
+        run = self.spec.run
+        if self.driver is not None and self.driver.books.closed:
+            self.driver = None  # somebody may have resumed it since
+        driver = self.driving()
+        if driver.books.ending or is_cancelled(self.backend, run, driver.leg):
+            driver.join(CLOSE_S)
+        if not driver.books.state.over or driver.books.state in WHOLE:
+            return
+        with driver.books.changed:
+            tally, missing = driver.books.tally, driver.books.unanswered()
+        if not missing:
+            if tally.items is None:
+                raise BadInput(f"run {run}: {driver.books.reason}: nothing that was stored is left to be run")
+            return
+        begin_leg(self.backend, run, driver.leg, forgiven=tally.failed)
+        self.driver = None
+        driver = self.driving()
+        with suppress(Unavailable, NotFound):  # its driver does so, in a while
+            driver.hands.send_owed()
+
+    # --- how it stands ------------------------------------------------------------------------------------------------
+
+    def status(self) -> RunStatus:
+        """From this process's driver if it has one, else from the store."""
+        driver, spec = self.driver, self.spec
+        if driver is None or driver.books.error is not None:
+            return stored_status(self.backend, spec)
+        books = driver.books
+        with books.changed:
+            damage, tally = books.damage(), books.tally
+            ended_well = books.state in (RunState.SUCCEEDED, RunState.FAILED)
+            reading = tally.items is None and not books.state.over and not books.input_lost
+            return RunStatus(
+                id=spec.run,
+                state=RunState.DAMAGED if damage and ended_well else books.state,
+                label=spec.label,
+                items=tally.items,
+                answered=tally.answered,
+                failed=tally.failed,
+                workers=books.alive if not books.state.over else 0,
+                created_at=spec.created_at,
+                ended_at=books.ended_at,
+                slot_seconds=tally.slot_seconds,
+                reason="; ".join(filter(None, [books.reason, damage])) or (READING if reading else ""),
+            )
+
+    def status_here(self) -> RunStatus:
+        """The same, with the values that do not unpickle in this process as failures."""
+        status = self.status()
+        if not self.unread:
+            return status
+        state = RunState.FAILED if status.state is RunState.SUCCEEDED else status.state
+        return replace(status, state=state, failed=status.failed + len(self.unread))
+
+    # --- its answers --------------------------------------------------------------------------------------------------
+
+    def answers(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
+        """Index and value, or `Failure`, of each item; see `Reading`."""
+        return Reading(
+            self.driving(), numbers=self.numbers, unread=self.unread, deadline=deadline, stop_early=stop_early
+        ).answers(ordered=ordered)
+
+    def failures(self) -> list[Failure]:
+        """Those so far."""
+        found: Iterator[Outcome]
+        if self.driver is None:
+            found = remains.stored_outcomes(self.backend, self.spec)
+        else:
+            driver, books = self.driver, self.driver.books
+            with books.changed:
+                spans = [settled.span for settled in books.tally.spans() if settled.failed]
+            found = (outcome for span in spans if (outcome := driver.outcome(span)) is not None)
+        told = [each for outcome in found for each in outcome.failures if each.kind is not FailureKind.CANCELLED]
+        failures = [*told, *self.unread.values()]
+        if (numbers := self.numbers) is None:
+            return failures
+        return [replace(failure, index=numbers.of(failure.index)) for failure in failures]
+
+    def settled(self) -> list[Settled]:
+        """Its settled chunks, in the order of the items: from the driver, if there is one, else from the store."""
+        books = (self.driver or recovered(self.backend, self.spec)).books
+        with books.changed:
+            found = books.tally.spans()
+        if (numbers := self.numbers) is None:
+            return found
+        return [
+            replace(each, answered=tuple(part for span in each.answered for part in numbers.spans_of(span)))
+            for each in found
+        ]
+
+    def publish(self, status: RunStatus, failures: Sequence[Failure]) -> str:
+        """Write its page, in place of an earlier one; the URL at which a person can open it."""
+        spec = self.spec
+        page = report_page(
+            status,
+            about={
+                "function": spec.function,
+                "tags": ", ".join(f"{name}={value}" for name, value in spec.tags.items()),
+                "workers": f"{spec.workers:,} at most, each {spec.resources.size}",
+                "backend": self.backend.name,
+            },
+            estimate=estimate_of(status, spec.resources, spec.workers),
+            settled=self.settled(),
+            failures=failures,
+            now=time.time(),
+        )
+        return self.backend.store.publish(RunNames(spec.run).report, page)

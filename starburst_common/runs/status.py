@@ -1,0 +1,99 @@
+"""A run's store in; how it stands out, and a driver that knows as much."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from starburst_common.errors import NotFound, Refused
+from starburst_common.fleets.fleet import Fleet
+from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
+from starburst_common.names import RunNames
+from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.runs.drive import Driver
+from starburst_common.runs.sign import read_sign
+from starburst_common.runs.spec import WHOLE, Spec, find_leg, is_cancelled
+
+READING = "its input is still being read"
+
+
+def recovered(backend: Backend, spec: Spec) -> Driver:
+    """A driver that knows what the store tells of a run, in its last leg; it is not started."""
+    leg = find_leg(backend, spec)
+    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
+    policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number)
+    driver.recover()
+    return driver
+
+
+def stored_status(backend: Backend, spec: Spec) -> RunStatus:
+    """A run's status as the store tells it: its end, or its outcomes so far."""
+    try:
+        end, damage = find_leg(backend, spec).end, spec.damage
+    except Refused as error:
+        end, damage = None, spec.damage or str(error)
+    if end is None:
+        Spec.find(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
+    fields: dict[str, Any] = {"items": None, "answered": 0, "failed": 0, "slot_seconds": 0.0, "ended_at": None}
+    state, workers, reason = RunState.DAMAGED, 0, damage
+    if end is not None:
+        fields |= {name: end[name] for name in fields if name in end}
+    if not reason and end is not None and "items" in end:
+        state, reason = RunState(end["state"]), "; ".join(filter(None, [end["reason"], end["damage"]]))
+        if end["damage"] and state in WHOLE:
+            state = RunState.DAMAGED
+    elif not reason:
+        try:
+            driver = recovered(backend, spec)
+        except Refused as error:
+            reason = str(error)
+        else:
+            fields |= {
+                name: getattr(driver.books.tally, name) for name in ("items", "answered", "failed", "slot_seconds")
+            }
+            if end is not None:
+                reason = end["reason"]
+            else:
+                state = RunState.RUNNING
+                workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
+                reason = _reason(driver, workers)
+    return RunStatus(
+        id=spec.run,
+        state=state,
+        label=spec.label,
+        workers=workers,
+        created_at=spec.created_at,
+        reason=reason,
+        **fields,
+    )
+
+
+def _reason(driver: Driver, workers: int) -> str:
+    """What a run without an end waits for."""
+    if damage := driver.books.damage():
+        return f"{damage}; {'they run' if workers else '`starburst attach` runs them'} again"
+    if driver.books.tally.complete or is_cancelled(driver.backend, driver.run, driver.leg):
+        why = "every item is answered" if driver.books.tally.complete else "cancelled"
+        return f"{why}; its driver, or `starburst attach`, ends it"
+    if driver.books.waits.space and workers:
+        return f"waiting for {driver.books.waits.space}"
+    with suppress(NotFound, Refused):
+        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES)).decode(errors="replace"):
+            return f"waiting for {what}"
+    if driver.books.tally.items is None and (reading := _reading(driver.backend, driver.run)):
+        return reading
+    return "" if workers else "no worker is alive: `starburst attach` goes on with it"
+
+
+def _reading(backend: Backend, run: RunId) -> str:
+    """What one look tells of whether the rest of the input will come."""
+    sign = read_sign(backend, run)
+    if sign is None or sign.ended:
+        return ""
+    heard_s = time.time() - sign.at
+    if heard_s < 2 * backend.feeder_lost_s:
+        return READING
+    return f"who reads its input was last heard of {heard_s:,.0f} s ago: `starburst attach` ends it if that died"
