@@ -404,6 +404,7 @@ def write_torn_parquet(file: Path) -> None:
         (["work:double"], "Missing option '--items'"),
         (["work", "-i", "items.jsonl"], "write module:function, such as work:main"),
         (["wrok:double", "-i", "items.jsonl"], "no module 'wrok': did you mean 'work'?"),
+        (["./work.py:double", "-i", "items.jsonl"], "name the module, not its file: 'work'"),
         (["work:duoble", "-i", "items.jsonl"], "no function 'duoble': did you mean 'double'?"),
         (["work:limit", "-i", "items.jsonl"], "not a function but a value of type int"),
         (["broken:f", "-i", "items.jsonl"], "ZeroDivisionError: division by zero (broken.py, line 2)"),

@@ -57,6 +57,8 @@ def look_here() -> None:
 
 
 def _module(name: str) -> ModuleType:
+    if name.endswith(".py") and Path(name).is_file():
+        raise BadInput(f"name the module, not its file: {'.'.join(Path(name).with_suffix('').parts)!r}")
     try:
         with redirect_stdout(sys.stderr):  # what a module prints is not a result
             return importlib.import_module(name)
