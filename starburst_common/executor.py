@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 from weakref import finalize
 
+from starburst_common.code.pack import setup_of
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.offered import OPTIONS, AnswerOptions
@@ -71,6 +72,8 @@ class StarburstExecutor(Executor):
         return executor
 
     def _init(self, options: Options, backend: str | Backend, fleet: Fleet | None) -> None:
+        if options.initializer is not None:
+            setup_of(options.initializer, options.initargs)  # or each call would say that it cannot be pickled
         self._options = options
         self._submitted = Submitted(self, options, backend, fleet)
         finalize(self, self._submitted.let_go).atexit = False

@@ -163,6 +163,8 @@ class Submitted:
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As the executor's."""
+        if wait and threading.current_thread() in self._threads:
+            raise RuntimeError("shutdown within a callback would wait for itself: give wait=False")
         with self._moved:
             self._shut = True
             waiting = [future for future, *_ in self._pending]
@@ -344,6 +346,8 @@ class Submitted:
             try:
                 while taken:
                     future, function, args, kwargs = taken.popleft()
+                    if future.done() and not future.cancelled():
+                        continue  # whoever holds it has set it
                     if future.set_running_or_notify_cancel():
                         self._send_one(future, function, (args, kwargs))
             finally:

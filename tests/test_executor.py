@@ -683,6 +683,16 @@ def test_an_idle_executor_whose_run_is_cancelled_is_broken(backend: Backend) -> 
 # --- its own ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_callback_that_waits_for_the_executors_end_is_told_so(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """It would wait for itself."""
+    executor = make(1)
+    done = executor.submit(calls.after, 0.2, 1)
+    done.add_done_callback(lambda _: executor.shutdown())
+    assert done.result(PATIENCE_S) == 1
+    executor.shutdown()
+    assert "RuntimeError" in caplog.text
+
+
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_workers_are_refused(make: Make, workers: int) -> None:
     """With a ValueError, at once."""
@@ -696,6 +706,10 @@ def test_no_workers_are_refused(make: Make, workers: int) -> None:
         ({"max_workers": 0}, "^max_workers=0: give a whole number"),
         ({"mp_context": multiprocessing.get_context("spawn")}, "^mp_context=.*new interpreter"),
         ({"max_tasks_per_child": 3}, "^max_tasks_per_child=3: a slot stays"),
+        (
+            {"initializer": partial(print, multiprocessing.Lock())},
+            "^initializer=.*which inherit nothing: have the init",
+        ),
         ({"thread_name_prefix": "mine"}, "^thread_name_prefix='mine': calls run in processes"),
     ],
 )

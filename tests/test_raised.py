@@ -193,7 +193,7 @@ def test_an_argument_that_cannot_be_pickled_is_also_what_pickle_says(backend: Ba
 def test_a_value_that_this_process_lacks_the_class_of_is_a_failure_here(backend: Backend) -> None:
     """The others are given, this handle counts it, and an executor goes on; another process may well read it.
 
-    An executor goes on whatever the end of a future does.
+    An executor goes on whatever the end of a future does, and whoever else sets futures.
     """
 
     def make(item: int, home: int = os.getpid()) -> Any:
@@ -210,6 +210,8 @@ def test_a_value_that_this_process_lacks_the_class_of_is_a_failure_here(backend:
     with StarburstExecutor(workers=1, backend=backend) as executor:
         futures = [executor.submit(make, item) for item in range(8)]
         futures[5].add_done_callback(lambda _: leaves())
+        for _ in range(20):
+            executor.submit(make, 1).set_result(0)
         assert isinstance(futures[3].exception(), UnpicklableResult)
         assert futures[7].result() == 7
         assert executor.submit(make, 9).result() == 9

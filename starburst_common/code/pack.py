@@ -74,7 +74,7 @@ def pickled_function(
     if not callable(function):
         raise BadInput(f"{function!r} is not callable: give a function")
     _refuse_generators(function)
-    setup = None if initializer is None else _setup(initializer, initargs)
+    setup = None if initializer is None else setup_of(initializer, initargs)
     imports: set[str] = set()
     generators: set[str] = set()
     codes: list[CodeType] = []
@@ -185,11 +185,15 @@ def _refuse_generators(function: Callable[..., Any]) -> None:
             )
 
 
-def _setup(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Setup:
+def setup_of(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Setup:
+    """What is called first. Raises `NotPicklable`."""
     try:
         pickled = dumps((initializer, initargs))
     except Exception as error:
-        raise BadInput(f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}") from error
+        raise NotPicklable(
+            f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}: workers are new "
+            "interpreters, also on other machines, which inherit nothing: have the initializer make locks and queues"
+        ) from error
     return Setup(initializer, initargs, hashlib.sha256(pickled).hexdigest(), Spaces())
 
 
