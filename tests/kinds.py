@@ -1348,6 +1348,21 @@ Leaf.hints = classmethod(hints_of)
 for each in (Leaf, Tree, Bush, LeafDict, LeafTuple, LeafAttrs, LeafEnum):
     ask(f"annotations of {each.__name__}", hints_of, each, hints_of(each))
 ask("annotations of a function", annotated, Leaf(), annotated(Leaf()))
+
+
+@dataclass
+class Least:
+    number: int
+
+
+LEAST, MOST = Least(3), (7, "at most")
+
+
+def bounded(x: "typing.Annotated[int, LEAST, MOST]") -> "int":
+    return typing.get_type_hints(bounded, include_extras=True)["x"].__metadata__
+
+
+ask("annotations that name objects", bounded, 1, (LEAST, MOST))
 ask("annotations by inspect", lambda c: inspect.get_annotations(c, eval_str=True), Leaf, {"owner": Tree | None})
 ask("annotations for attrs", lambda c: attrs.fields(attrs.resolve_types(c)).leaf.type, LeafAttrs, Leaf)
 ask("annotations of an item", lambda leaf: leaf.hints(), Leaf(), {"owner": Tree | None})

@@ -557,12 +557,11 @@ def _travels(value: Any) -> bool:
     """Whether this can stand in an annotation, and be pickled: what cannot must not keep others from travelling."""
     if isinstance(value, ModuleType):
         return value.__name__ not in MAINS and sys.modules.get(value.__name__) is value
-    if not isinstance(value, type | FunctionType) and type(value).__module__ not in ("typing", "types"):
-        return False
     if by_reference(value):
         return True
+    lasts = isinstance(value, type | FunctionType) or type(value).__module__ in ("typing", "types")
     with suppress(Exception):  # no weak reference can be to it, or it has no hash
-        if (known := _travelling.get(value)) is not None:
+        if lasts and (known := _travelling.get(value)) is not None:
             return known
     pickler = Pickler(io.BytesIO(), 5)
     pickler.hints = False
@@ -572,7 +571,8 @@ def _travels(value: Any) -> bool:
     except Exception:
         can = False
     with suppress(Exception):
-        _travelling[value] = can
+        if lasts:
+            _travelling[value] = can
     return can
 
 
