@@ -30,7 +30,9 @@ from prefect_starburst.runner import StarburstTaskRunner
 from prefect_starburst.worker import ENVIRONMENT
 from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
 from starburst_common.backends import open_backend
+from starburst_common.config import with_outside
 from starburst_common.errors import BadInput, RunStopped, StarburstError
+from starburst_common.offered import OPTIONS
 from starburst_common.options import Options
 from starburst_common.phrases import code
 from starburst_common.pickling.byvalue import MAINS
@@ -141,6 +143,7 @@ class _Burst:
         if call is not None:
             mine[CALL] = call
         options["tags"] = {**(options.get("tags") or {}), **mine}
+        options |= with_outside({name: value for name, value in options.items() if name in OPTIONS})
         keep = bool(options.get("return_exceptions")) or options.get("tolerate") is not None
         if not keep:
             options["tolerate"] = 0

@@ -31,7 +31,7 @@ from prefect_starburst.future import StarburstFuture, upstream_of
 from prefect_starburst.internals import uuid7, wait_longer_for_the_server, warn_of_unknown
 from prefect_starburst.loop import EngineLoop
 from prefect_starburst.session import Session
-from prefect_starburst.settings import resolve
+from prefect_starburst.settings import ELSEWHERE, RUNNER, resolve
 from prefect_starburst.shared import Common
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
@@ -45,19 +45,6 @@ if TYPE_CHECKING:
 
 #: Engines in flight at least, whatever the number of workers: more make fuller bursts of calls, so fewer messages.
 LEAST_IN_FLIGHT = 1024
-#: What a lost worker does to the task run whose call it had.
-ON_LOST = ("crash", "retry")
-
-#: Options of a map that a runner does not take, and where they belong in a flow.
-ELSEWHERE = {
-    "retries": "Prefect's engine retries: give it to the task, as in @task(retries=3)",
-    "retry_delay": "Prefect's engine retries: give it to the task, as in @task(retry_delay_seconds=10)",
-    "retry_on": "Prefect's engine retries: give it to the task, as in @task(retry_condition_fn=...)",
-    "return_exceptions": "give it to a future, as in future.result(raise_on_failure=False)",
-    "ordered": "each task run has a future of its own: take them as you like, or with prefect.futures.as_completed",
-    "tolerate": "a task run that fails stops no other: the flow decides from their states",
-    "progress": "a flow run shows its progress as an artifact, in Prefect's UI",
-}
 
 #: What the calls of the `map` that is submitting have in common.
 _common: ContextVar[Common | None] = ContextVar("starburst-common", default=None)
@@ -75,7 +62,7 @@ class RunnerOptions:
         """With what the environment and the defaults say. Raises `BadInput`."""
         options = resolve(self.given)
         own = {name: options.pop(name) for name in ("max_in_flight", "on_lost", "site", "resume")}
-        _check(own["max_in_flight"], own["on_lost"], own["resume"])
+        _check(**{name: own[name] for name in ("max_in_flight", "on_lost", "resume")})
         if own["site"] is not None and self.given.get("backend") is not None:
             raise BadInput(f"site={own['site']!r} and backend={options['backend']!r}: give one, a site is on AWS")
         return ResolvedOptions(executor=options, **own)
@@ -123,13 +110,10 @@ def _refuse(options: dict[str, Any]) -> None:
         raise BadInput(f"not an option of a task runner: {'; '.join(wrong)}")
 
 
-def _check(max_in_flight: int | None, on_lost: str | None, resume: bool | None) -> None:
-    if max_in_flight is not None and max_in_flight < 1:
-        raise BadInput(f"max_in_flight={max_in_flight!r}: give a whole number of task runs, at least 1")
-    if on_lost not in (None, *ON_LOST):
-        raise BadInput(f"on_lost={on_lost!r}: give one of {', '.join(ON_LOST)}")
-    if resume not in (None, True, False):
-        raise BadInput(f"resume={resume!r}: give True or False")
+def _check(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None and (wrong := RUNNER[name].wrong(value)):
+            raise BadInput(f"{name}={value!r}{wrong}")
 
 
 class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
@@ -176,7 +160,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
         **options: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        _check(max_in_flight, on_lost, resume)
+        _check(max_in_flight=max_in_flight, on_lost=on_lost, resume=resume)
         _refuse(options)
         self._options = RunnerOptions(
             given={
@@ -293,7 +277,8 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                 try:
                     former = Former.of(flow_run, backend) if options.resume else None
                     told = _told(flow_run, options.executor)
-                    executor = self._make_executor({**options.executor, **told, "backend": backend})
+                    own = {"backend": backend, "retries": 0}  # whatever is set outside: Prefect's engine retries
+                    executor = self._make_executor({**options.executor, **told, **own})
                     run = None
                     if isinstance(executor, StarburstExecutor):
                         run = executor.start(soon=backend.name == "local")  # where a worker for nothing costs nothing

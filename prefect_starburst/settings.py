@@ -1,75 +1,83 @@
-"""A runner's arguments in, its options complete out: argument, `PREFECT_STARBURST_*` variable, default."""
+"""A runner's arguments in, its options complete out: argument, its variable, what holds of any map, default."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any
 
-from pydantic import Json, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
+from starburst_common.config import SETTINGS, with_outside
 from starburst_common.errors import BadInput
+from starburst_common.offered import OPTIONS
+from starburst_common.rows import YES_NO, Row, one_of, whole
 
 PREFIX = "PREFECT_STARBURST_"
+#: What a lost worker does to the task run whose call it had.
+ON_LOST = ("crash", "retry")
+_BACKENDS = ("auto", "aws", "local")
 
-#: What to give where a variable's value does not parse.
-_MEANING = {
-    "workers": "a whole number of workers, such as 50",
-    "cpu": "vCPU a worker, such as 1 or 0.5",
-    "memory": 'a size, such as "8GB"',
-    "slots": "a whole number of task runs that a worker does at once",
-    "backend": "one of auto, aws, local",
-    "label": "text",
-    "tags": 'a JSON object of texts, such as {"team": "forecast"}',
-    "budget": "US dollars, such as 25 or 2.50",
-    "spot": "true or false",
-    "image": "an image, such as REGISTRY/REPOSITORY:TAG",
-    "site": "the name of a saved StarburstSite block",
-    "max_in_flight": "a whole number of task runs",
-    "on_lost": "one of crash, retry",
-    "resume": "true or false",
+#: The options that can be set by variables of a runner's own.
+RUNNER: dict[str, Row] = {
+    **{name: OPTIONS[name] for name in ("workers", "cpu", "memory", "slots")},
+    "backend": replace(
+        SETTINGS["backend"],
+        meaning="where to run; auto is AWS where a site is configured",
+        rules=(one_of(_BACKENDS),),
+        default="auto",
+    ),
+    "label": replace(OPTIONS["label"], meaning="shown in `starburst runs`; None is the flow run's name"),
+    **{name: OPTIONS[name] for name in ("tags", "budget", "spot", "image")},
+    "site": Row("a `StarburstSite` block, or the name of a saved one, in place of `backend`", default=None, kind=str),
+    "max_in_flight": Row(
+        "task runs under way at once; None is 1,024, or twice all slots if that is more",
+        (whole(1, 10**9, "a whole number of task runs, at least 1"),),
+        None,
+        outside="a whole number of task runs",
+        kind=int,
+    ),
+    "on_lost": Row(
+        "what a task run becomes whose worker is lost time and again", (one_of(ON_LOST),), "crash", kind=str
+    ),
+    "resume": Row(
+        "whether a flow run that is tried again takes what earlier attempts answered",
+        (YES_NO,),
+        True,
+        outside="true or false",
+        kind=bool,
+    ),
+}
+#: Options of a map that a runner does not take, and where they belong in a flow.
+ELSEWHERE = {
+    "retries": "Prefect's engine retries: give it to the task, as in @task(retries=3)",
+    "retry_delay": "Prefect's engine retries: give it to the task, as in @task(retry_delay_seconds=10)",
+    "retry_on": "Prefect's engine retries: give it to the task, as in @task(retry_condition_fn=...)",
+    "return_exceptions": "give it to a future, as in future.result(raise_on_failure=False)",
+    "ordered": "each task run has a future of its own: take them as you like, or with prefect.futures.as_completed",
+    "tolerate": "a task run that fails stops no other: the flow decides from their states",
+    "progress": "a flow run shows its progress as an artifact, in Prefect's UI",
 }
 
 
-class RunnerSettings(BaseSettings):
-    """The options that can be set from outside, with their defaults. An empty variable counts as none."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, validate_default=False)
-
-    workers: int | None = None  #: containers, or processes on this machine, at most
-    cpu: float = 1  #: vCPU of a worker
-    memory: str | None = None  #: of a worker, such as "8GB"; None is the least that goes with `cpu`
-    slots: int | None = None  #: task runs that a worker does at once; None is one a vCPU
-    backend: Literal["auto", "aws", "local"] = "auto"  #: where to run; auto is AWS where a site is configured
-    label: str | None = None  #: shown in `starburst runs`; None is the flow run's name
-    tags: Annotated[dict[str, str] | None, Json()] = None  #: shown with the run; as a variable, a JSON object
-    budget: float | None = None  #: the most that a flow run may cost, in US dollars; recorded, not enforced yet
-    spot: bool = False  #: on capacity that is cheaper and may be taken back
-    image: str | None = None  #: in place of one made for your environment; it must hold the worker
-    site: str | None = None  #: a `StarburstSite` block, or the name of a saved one, in place of `backend`
-    max_in_flight: int | None = None  #: task runs under way at once; None is 1,024, or twice all slots if that is more
-    on_lost: Literal["crash", "retry"] = "crash"  #: what a task run becomes whose worker is lost time and again
-    resume: bool = True  #: whether a flow run that is tried again takes what earlier attempts answered
-
-
 def resolve(given: dict[str, Any]) -> dict[str, Any]:
-    """Every option: as given, else from its variable, else the default. None in `given` means not given.
+    """Every option: as given, else from its variable, else as any map has it. None in `given` means not given.
 
     Raises `BadInput` for variables that are unknown or do not parse, also where an argument is given in their place.
     """
-    variables = {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    variables = {name.upper(): text for name, text in os.environ.items() if name.upper().startswith(PREFIX)}
+    known = {PREFIX + name.upper(): name for name in RUNNER}
     wrong = [
-        f"{name} is no setting: known are {', '.join(PREFIX + known.upper() for known in _MEANING)}"
-        for name in sorted(variables)
-        if name.removeprefix(PREFIX).lower() not in _MEANING
+        f"{variable} is no setting: known are {', '.join(known)}"
+        for variable in sorted(variables)
+        if variable not in known
     ]
-    try:
-        settings = RunnerSettings()
-    except ValidationError as error:
-        for option in dict.fromkeys(str(each["loc"][0]) for each in error.errors()):
-            name = PREFIX + option.upper()
-            wrong.append(f"{name}={variables[name]!r}: give {_MEANING[option]}")
+    asked: dict[str, Any] = {}
+    for variable, name in known.items():
+        if text := variables.get(variable):
+            asked[name], why = RUNNER[name].read(text)
+            if why:
+                wrong.append(f"{variable}={text!r}{why}")
     if wrong:
         raise BadInput("; ".join(wrong))
-    found = {name: getattr(settings, name) for name in _MEANING}
-    return {**found, **{name: value for name, value in given.items() if value is not None}}
+    asked.update((name, value) for name, value in given.items() if value is not None)
+    of_maps = with_outside({name: value for name, value in asked.items() if name in OPTIONS}, but=ELSEWHERE)
+    return {name: row.default for name, row in RUNNER.items()} | asked | of_maps

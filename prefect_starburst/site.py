@@ -13,10 +13,10 @@ from prefect.client.schemas.objects import BlockDocument
 from pydantic import ConfigDict, Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
 from starburst_common.aws import aws_backend
-from starburst_common.config import ImageSettings
+from starburst_common.config import SETTINGS, ImageSettings
 from starburst_common.errors import BadInput
 from starburst_common.ports import Backend
-from starburst_common.site import Site
+from starburst_common.site import SITE, Site
 
 _SOURCE = "Starburst Site"
 
@@ -54,26 +54,26 @@ class StarburstSite(Block):
     )
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://pypi.org/project/starburst-ecs/")
 
-    name: str = Field(description="What starburst makes is named after it: up to 20 of a-z, 0-9 and hyphens.")
-    region: str = Field(description="The AWS region, such as us-east-1.")
-    bucket: str = Field(description="The S3 bucket for items, outcomes and code.")
-    cluster: str = Field(description="The ECS cluster, with the capacity providers FARGATE and FARGATE_SPOT.")
-    subnets: tuple[str, ...] = Field(description="Ids of the workers' subnets.")
-    execution_role: str = Field(description="ARN of the role with which ECS starts workers.")
-    task_role: str = Field(description="ARN of the workers' own role.")
-    signing_secret: str = Field(description="ARN of the secret, or secure parameter, that signs what workers are sent.")
-    image: str = Field(default="", description="For every run that names no other; empty: made for the environment.")
-    repository: str = Field(default="", description="ECR repository of those images; empty: starburst-<name>.")
-    build_role: str = Field(default="", description="ARN of the role for AWS CodeBuild, where it builds images.")
-    security_groups: tuple[str, ...] = Field(default=(), description="Ids of the workers' security groups.")
-    log_group: str = Field(default="", description="The workers' log group; empty: /starburst/<name>.")
-    log_days: int = Field(default=14, description="Days for which the log group keeps its lines.")
-    assign_public_ip: bool = Field(default=True, description="Needed in public subnets, which have no NAT gateway.")
-    architecture: str = Field(default="X86_64", description="X86_64 or ARM64.")
+    name: str = Field(description=SITE["name"].meaning)
+    region: str = Field(description=SITE["region"].meaning)
+    bucket: str = Field(description=SITE["bucket"].meaning)
+    cluster: str = Field(description=SITE["cluster"].meaning)
+    subnets: tuple[str, ...] = Field(description=SITE["subnets"].meaning)
+    execution_role: str = Field(description=SITE["execution_role"].meaning)
+    task_role: str = Field(description=SITE["task_role"].meaning)
+    signing_secret: str = Field(description=SITE["signing_secret"].meaning)
+    image: str = Field(default="", description=SITE["image"].meaning)
+    repository: str = Field(default="", description=SITE["repository"].meaning)
+    build_role: str = Field(default="", description=SITE["build_role"].meaning)
+    security_groups: tuple[str, ...] = Field(default=(), description=SITE["security_groups"].meaning)
+    log_group: str = Field(default="", description=SITE["log_group"].meaning)
+    log_days: int = Field(default=14, description=SITE["log_days"].meaning)
+    assign_public_ip: bool = Field(default=True, description=SITE["assign_public_ip"].meaning)
+    architecture: str = Field(default="X86_64", description=SITE["architecture"].meaning)
     image_settings: dict[str, Any] = Field(
         default_factory=dict, description="How images are made: the settings of [image], see docs/images.md."
     )
-    keep_days: float = Field(default=7, gt=0, description="Days for which a run is kept, from its end.")
+    keep_days: float = Field(default=7, gt=0, description=SETTINGS["keep_days"].meaning)
     role: str = Field(
         default="",
         pattern=r"^(arn:aws[a-z-]*:iam::\d{12}:role/.+)?$",

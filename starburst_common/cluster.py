@@ -86,8 +86,10 @@ class Cluster:
 
     def __init__(self, *, backend: str | Backend = "auto", **options: Unpack[MapOptions]) -> None:
         refuse_unknown(options, ("backend", *OPTIONS))
-        self._given: dict[str, Any] = {**options}
-        self._options = Options.of(**options)
+        from starburst_common.config import with_outside  # with the first cluster, not with this module
+
+        self._given = with_outside(options)
+        self._options = Options.of(**self._given)
         self._named = backend
         self._backend: Backend | None = None
         self._fleet: Fleet | None = None

@@ -1,21 +1,32 @@
-"""Argument, environment, file and default in; one frozen `Settings` out that remembers where each value came from."""
+"""Argument, environment, files and default in; one frozen `Settings` out that remembers where each value came from."""
 
-from __future__ import annotations
-
-import math
+# no annotations as text here: `rows` reads them
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from platformdirs import user_cache_path, user_config_path
+from platformdirs import user_cache_path
 
 from starburst_common.errors import BadInput
+from starburst_common.offered import OPTIONS
+from starburst_common.options import Options
+from starburst_common.outside import (
+    Said,
+    first_said,
+    of_project,
+    project_file,
+    refuse_unknown_names,
+    said,
+    variables,
+    written_settings,
+)
 from starburst_common.phrases import told
+from starburst_common.rows import TEXT, Row, Rule, number, of_type, one_of, rows, texts, whole
 from starburst_common.site import Site
-from starburst_common.toml import toml
-from starburst_common.trust import own_place, uv_believed, what_others_may
+from starburst_common.trust import believed, uv_believed
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -23,22 +34,58 @@ STRATEGIES = ("", "first-index", "unsafe-first-match", "unsafe-best-match")
 MOST_DAYS = 36_500
 _NAME_BYTES = 255  #: of a file or folder, as good as everywhere
 _OURS_BYTES = 400  #: of the longest path that is written below `home`
+_DAYS = f"days from 0 to {MOST_DAYS:,}"
+#: What options of maps can be set outside of a program.
+OUTSIDE = {name: row for name, row in OPTIONS.items() if row.outside}
+
+
+def _is_folder(value: Any) -> bool:
+    try:
+        Path(value).expanduser()
+    except (TypeError, RuntimeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSettings:
     """How images are made for environments: `[image]` of the settings, `[tool.starburst.image]` of a project."""
 
-    base: str = ""  #: the image below, with this Python and glibc; default: Python's official slim one
-    builder: str = "auto"  #: layer, docker or codebuild; auto: the first of them that can
-    platforms: tuple[str, ...] = ()  #: linux/amd64, linux/arm64 or both; default: the site's architecture
-    system_packages: tuple[str, ...] = ()  #: packages of Debian
-    build_steps: tuple[str, ...] = ()  #: shell commands, run as root
-    requirements: str = ""  #: the file that says what is needed; default: found in the project
-    groups: tuple[str, ...] = ()  #: dependency groups of the project that are needed too
-    extras: tuple[str, ...] = ()  #: and its extras
-    index_strategy: str = ""  #: among package indexes, as uv has it; default: its own, the first that has a package
-    keep_days: int = 30  #: how long an image is kept, from when it was last pulled; runs have their own `keep_days`
+    base: Annotated[
+        str, Row("the image below, with this Python and glibc; default: Python's official slim one", (TEXT,))
+    ] = ""
+    builder: Annotated[
+        str, Row("layer, docker or codebuild; auto: the first of them that can", (TEXT, one_of(BUILDERS)))
+    ] = "auto"
+    platforms: Annotated[
+        tuple[str, ...],
+        Row(
+            "linux/amd64, linux/arm64 or both; default: the site's architecture",
+            (
+                texts(),
+                Rule(lambda value: {*value} <= {*PLATFORMS}, f": give some of {', '.join(PLATFORMS)}"),
+            ),
+        ),
+    ] = ()
+    system_packages: Annotated[tuple[str, ...], Row("packages of Debian", (texts(),))] = ()
+    build_steps: Annotated[tuple[str, ...], Row("shell commands, run as root", (texts(),))] = ()
+    requirements: Annotated[str, Row("the file that says what is needed; default: found in the project", (TEXT,))] = ""
+    groups: Annotated[tuple[str, ...], Row("dependency groups of the project that are needed too", (texts(),))] = ()
+    extras: Annotated[tuple[str, ...], Row("and its extras", (texts(),))] = ()
+    index_strategy: Annotated[
+        str,
+        Row(
+            "among package indexes, as uv has it; default: its own, the first that has a package",
+            (TEXT, one_of(STRATEGIES)),
+        ),
+    ] = ""
+    keep_days: Annotated[
+        int,
+        Row(
+            "how long an image is kept, from when it was last pulled; runs have their own `keep_days`",
+            (of_type(int, "days"), whole(1, MOST_DAYS, f"at least 1 day, at most {MOST_DAYS:,}")),
+        ),
+    ] = 30
 
     @classmethod
     def of(cls, table: Mapping[str, Any], source: str) -> Self:
@@ -48,32 +95,14 @@ class ImageSettings:
         Traceback (most recent call last):
         starburst_common.errors.BadInput: config.toml: builder='podman': give one of auto, layer, docker, codebuild
         """
-        known = {field.name: field.default for field in fields(cls)}
-        if not isinstance(table, Mapping):
-            raise BadInput(f"{source}: {told(table)} is no table: give `name = value` lines below it")
-        values: dict[str, Any] = {}
-        for name, value in table.items():
-            if name not in known:
-                raise BadInput(f"{source}: unknown setting {told(name)}: known are {', '.join(known)}")
-            if isinstance(known[name], tuple):
-                if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-                    raise BadInput(f"{source}: {name}={told(value)}: give a list of texts")
-                value = tuple(value)
-            elif type(value) is not type(known[name]):
-                raise BadInput(f"{source}: {name}={told(value)}: give {'days' if name == 'keep_days' else 'a text'}")
-            values[name] = value
-        made = cls(**values)
-        if made.builder not in BUILDERS:
-            raise BadInput(f"{source}: builder={told(made.builder)}: give one of {', '.join(BUILDERS)}")
-        if made.index_strategy not in STRATEGIES:
-            raise BadInput(
-                f"{source}: index_strategy={told(made.index_strategy)}: give one of {', '.join(STRATEGIES[1:])}"
-            )
-        if wrong := [each for each in made.platforms if each not in PLATFORMS]:
-            raise BadInput(f"{source}: platforms={told(wrong[0])}: give some of {', '.join(PLATFORMS)}")
-        if not 1 <= made.keep_days <= MOST_DAYS:
-            raise BadInput(f"{source}: keep_days={told(made.keep_days)}: give at least 1 day, at most {MOST_DAYS:,}")
-        return made
+        refuse_unknown_names(table, IMAGE, source)
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in table.items()
+        }
+        for name, value in values.items():
+            if wrong := IMAGE[name].wrong(value):
+                raise BadInput(f"{source}: {name}={told(table[name])}{wrong}")
+        return cls(**values)
 
     def in_project(self, folder: Path) -> Self:
         """With what the nearest project from a folder upwards says in place of what the settings say.
@@ -81,97 +110,128 @@ class ImageSettings:
         Raises `BadInput` where a file up there, of which uv reads others too, is another's: it could say what is run.
         """
         uv_believed(folder)
-        for place in (folder, *folder.parents):
-            file = place / "pyproject.toml"
-            if file.is_file():
-                table: Any = toml(file)
-                for name in ("tool", "starburst", "image"):
-                    table = table.get(name, {})
-                    if not isinstance(table, Mapping):
-                        raise BadInput(f"{file}: {name}={told(table)} is no table")
-                mine = {field.name: getattr(self, field.name) for field in fields(self)}
-                return self.of({**mine, **table}, f"{file}: [tool.starburst.image]")
-        return self
+        file = project_file(folder)
+        if file is None:
+            return self
+        return self.of({**asdict(self), **of_project(file, "image")}, f"{file}: [tool.starburst.image]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where to run and where to keep things."""
+    """Where to run and where to keep things, and options of maps that are set outside of programs."""
 
-    backend: str  #: auto, aws or local; auto is AWS where the file has a [site]
-    home: Path  #: folder of the local backend's store and queue, which hold all its runs; a file's is relative to it
-    keep_days: float  #: days for which a run is kept, from its end
+    backend: Annotated[
+        str,
+        Row(
+            "auto, aws or local; auto is AWS where the file has a [site]",
+            (one_of(("auto", "aws", "local"), ': use "auto", "aws" or "local"'),),
+        ),
+    ]
+    home: Annotated[
+        Path,
+        Row(
+            "folder of the local backend's store and queue, which hold all its runs; a file's is relative to it",
+            (Rule(_is_folder, ": give a folder"),),
+        ),
+    ]
+    keep_days: Annotated[
+        float,
+        Row(
+            "days for which a run is kept, from its end",
+            (number(lambda value: 0 <= value <= MOST_DAYS, _DAYS),),
+            outside=_DAYS,
+        ),
+    ]
     site: Site | None  #: where in AWS, if the file has a table of that name
     image: ImageSettings  #: how images are made there
-    sources: dict[str, str]  #: setting to "argument", "environment", the file's path, or "default"
+    options: dict[str, Any] = field(default_factory=dict)  #: of maps, as far as something outside of programs says them
+    sources: dict[str, str]  #: setting or option to "argument", the variable, the file with its table, or "default"
 
 
-def config_file() -> Path:
-    """Where settings are kept: `$STARBURST_CONFIG`, else `starburst/config.toml` in the user's configuration folder."""
-    if given := os.environ.get("STARBURST_CONFIG"):
-        return Path(given)
-    return user_config_path("starburst") / "config.toml"
+#: The settings of each table by name.
+IMAGE, SETTINGS = rows(ImageSettings), rows(Settings)
 
 
 def settings(*, backend: str | None = None, home: Path | None = None, env: Mapping[str, str] = os.environ) -> Settings:
     """Resolve every setting once. Raises `BadInput` for one that is unknown or wrong, saying where it came from."""
-    file = config_file()
-    written: dict[str, Any] = {}
-    if file.exists():
-        if not (named := bool(env.get("STARBURST_CONFIG"))):
-            own_place(file, "name a file of your own in STARBURST_CONFIG")
-        if why := what_others_may(file, whose=not named):
-            raise BadInput(f"{file}: {why}, and settings say what is run: make it yours alone, or remove it")
-        written = toml(file)
-    defaults: dict[str, Any] = {"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}
-    table = written.pop("site", None)
-    image = ImageSettings.of(written.pop("image", {}), f"{file}: [image]")
-    if unknown := sorted(set(written) - set(defaults)):
-        known = ", ".join([*sorted(defaults), "[site]", "[image]"])
+    file, written = written_settings(env)
+    table, image, of_maps = written.pop("site", None), written.pop("image", {}), written.pop("map", {})
+    if unknown := sorted(set(written) - set(SETTINGS)):
+        known = ", ".join([*sorted(SETTINGS), "[site]", "[image]", "[map]"])
         raise BadInput(f"{file}: unknown setting {told(unknown[0])}: known are {known}")
     site = Site.of(table, str(file)) if table is not None else None
-    arguments = {"backend": backend, "home": home, "keep_days": None}
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name, default in defaults.items():
-        variable = f"STARBURST_{name.upper()}"
-        candidates = (
-            (arguments[name], "argument"),
-            (env.get(variable) or None, f"environment ({variable})"),
-            (written.get(name), str(file)),
-            (default, "default"),
-        )
-        values[name], sources[name] = next((value, source) for value, source in candidates if value is not None)
-    if values["backend"] not in ("auto", "aws", "local"):
-        raise BadInput(f'backend={told(values["backend"])} (from {sources["backend"]}): use "auto", "aws" or "local"')
+    found = first_said(
+        SETTINGS,
+        said({"backend": backend, "home": home}, "argument"),
+        variables(SETTINGS, env),
+        said(written, str(file)),
+        said({"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}, "default"),
+    )
+    options = _options(file, of_maps, env)
+    values = {name: value for name, (value, _) in found.items()}
     if values["backend"] == "aws" and site is None:
-        raise BadInput(f'backend="aws" (from {sources["backend"]}), but {file} has no [site] table: add one')
-    try:
-        keep_days = math.nan if isinstance(values["keep_days"], bool) else float(values["keep_days"])
-    except (ValueError, TypeError, OverflowError):
-        keep_days = math.nan
-    if not 0 <= keep_days <= MOST_DAYS:
-        raise BadInput(
-            f"keep_days={told(values['keep_days'])} (from {sources['keep_days']}): give days from 0 to {MOST_DAYS:,}"
-        )
-    try:
-        home = Path(values["home"]).expanduser()
-    except (TypeError, RuntimeError):
-        raise BadInput(f"home={told(values['home'])} (from {sources['home']}): give a folder") from None
-    if sources["home"] == str(file):
-        home = file.absolute().parent / home
-    if longest := _too_long(home):
-        raise BadInput(
-            f"home={told(values['home'])} (from {sources['home']}): too long a {longest}: give a shorter one"
-        )
+        raise BadInput(f'backend="aws" (from {found["backend"][1]}), but {file} has no [site] table: add one')
     return Settings(
         backend=values["backend"],
-        home=home,
-        keep_days=keep_days,
+        home=_home(values["home"], found["home"][1], file),
+        keep_days=float(values["keep_days"]),
         site=site,
-        image=image,
-        sources=sources,
+        image=ImageSettings.of(image, f"{file}: [image]"),
+        options={name: value for name, (value, _) in options.items()},
+        sources={name: where for name, (_, where) in {**found, **options}.items()},
     )
+
+
+def with_outside(
+    given: Mapping[str, Any], *, but: Collection[str] = (), env: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
+    """Options of a map as a program gives them, with what variables, the project and the file say of the others.
+
+    None in place of one that has no other default counts as not given; those named in `but` are only taken from the
+    program. Raises `BadInput` as `settings` does, and for what does not go together.
+    """
+    file, written = written_settings(env)
+    outside = _options(file, written.get("map", {}), env)
+    said_here = {name for name, value in given.items() if value is not None or OPTIONS[name].default is not None}
+    taken = {name: pair for name, pair in outside.items() if name not in {*but, *said_here}}
+    asked = {**given, **{name: value for name, (value, _) in taken.items()}}
+    try:
+        Options.of(**asked)
+    except BadInput as error:
+        wrong = [f"{name} is from {where}" for name, (_, where) in taken.items() if f"{name}=" in str(error)]
+        if not wrong:
+            raise
+        raise BadInput(f"{error} ({', '.join(wrong)})") from None
+    return asked
+
+
+def _options(file: Path, table: Any, env: Mapping[str, str]) -> Said:
+    where = f"{file}: [map]"
+    refuse_unknown_names(table, OUTSIDE, where)
+    return first_said(OUTSIDE, variables(OUTSIDE, env), _project_options(), said(table, where))
+
+
+def _project_options() -> Said:
+    """What the nearest project says; where another has a hand in that file, `BadInput`."""
+    with suppress(OSError):
+        file = project_file(Path.cwd())
+        if file is None or b"starburst" not in file.read_bytes():
+            return {}
+        if table := of_project(file, "map"):
+            believed(file, "remove its [tool.starburst.map], or work in a folder that does not lie below it")
+            where = f"{file}: [tool.starburst.map]"
+            refuse_unknown_names(table, OUTSIDE, where)
+            return said(table, where)
+    return {}
+
+
+def _home(value: str | Path, source: str, file: Path) -> Path:
+    home = Path(value).expanduser()
+    if source == str(file):
+        home = file.absolute().parent / home
+    if longest := _too_long(home):
+        raise BadInput(f"home={told(value)} (from {source}): too long a {longest}: give a shorter one")
+    return home
 
 
 def _too_long(folder: Path) -> str:

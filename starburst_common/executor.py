@@ -62,7 +62,9 @@ class StarburstExecutor(Executor):
                 f"{', '.join(of_maps)}: an executor's answers are futures, one a call: this goes with starburst_map "
                 "or Cluster.map"
             )
-        self._init(Options.of(**options), backend, None)
+        from starburst_common.config import with_outside  # with the first executor, not with this module
+
+        self._init(Options.of(**with_outside(options, but=OF_MAPS)), backend, None)
 
     @classmethod
     def on(cls, fleet: Fleet, options: Options) -> StarburstExecutor:

@@ -1,6 +1,6 @@
 """What may be asked of a map, as one table: each option's type, check, default and meaning, and where it may be set."""
 
-# no annotations as text here: `rows` reads them, and type checkers
+# no annotations as text here: `rows` reads them
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -65,7 +65,7 @@ class WorkerOptions(TypedDict, total=False):
             "items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.",
             (RULES["slots"],),
             None,
-            outside="a whole number of task runs that a worker does at once",
+            outside="a whole number of items that a worker runs at once",
         ),
     ]
     spot: Annotated[

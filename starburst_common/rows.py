@@ -13,11 +13,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from numbers import Real
+from pathlib import Path
 from textwrap import fill
 from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 _Called = TypeVar("_Called", bound=Callable[..., Any] | type)
-_WORDS = {"true": True, "1": True, "false": False, "0": False}
+_WORDS = dict.fromkeys(("true", "1", "yes", "y", "on", "t"), True) | dict.fromkeys(
+    ("false", "0", "no", "n", "off", "f"), False
+)
 
 
 NEEDED: Any = object()  #: in place of a default: a value must be given
@@ -54,7 +57,7 @@ class Row:
         >>> count.read("3"), count.read("x"), count.read(30)
         ((3, ''), ('x', ': give a number'), (30, ': give a whole number from 1 to 9'))
         """
-        if isinstance(given, str) and str not in self.kinds:
+        if isinstance(given, str) and not {str, Path} & {*self.kinds}:
             try:
                 given = self._meant(given)
             except (ValueError, KeyError, RecursionError):
@@ -73,12 +76,15 @@ class Row:
             with suppress(ValueError):
                 return int(text)
             return float(text)
-        return json.loads(text)
+        meant = json.loads(text)
+        if self.wrong(meant):
+            raise ValueError(text)
+        return meant
 
 
 def rows(table: type) -> dict[str, Row]:
     """The rows of a table, by name; a dataclass has its defaults itself."""
-    known = {each.name: NEEDED if each.default is MISSING else each.default for each in _fields(table)}
+    known = {each.name: each.default for each in _fields(table) if each.default is not MISSING}
     found = {}
     for name, hint in get_type_hints(table, include_extras=True).items():
         kind, *said = get_args(hint) or (hint,)

@@ -8,22 +8,22 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from prefect_starburst.settings import RunnerSettings
+from prefect_starburst.settings import RUNNER
 from starburst_common import __all__ as exported
 from starburst_common import config, errors
 from starburst_common.cli.app import EXIT_CODES, app
 from starburst_common.code import bundle
-from starburst_common.config import ImageSettings, Settings
+from starburst_common.config import IMAGE, SETTINGS
 from starburst_common.model import FailureKind
 from starburst_common.offered import OPTIONS
-from starburst_common.site import Site
+from starburst_common.rows import NEEDED, Row
+from starburst_common.site import SITE
 from tests.places import environment
 
 ROOT = Path(__file__).parent.parent
@@ -54,16 +54,14 @@ def options() -> str:
 
 def prefect_options() -> str:
     """Of the task runner."""
-    said, known = comments(RunnerSettings), RunnerSettings.model_fields.items()
     return _table(
         ("option", "default", "meaning"),
-        ((f"`{name}`", _code(repr(field.default)), said[name]) for name, field in known),
+        ((f"`{name}`", _code(repr(row.default)), row.meaning) for name, row in RUNNER.items()),
     )
 
 
 def settings() -> str:
     """The top of the settings file."""
-    said = comments(Settings)
     with environment({"STARBURST_CONFIG": "/nowhere"}):
         found = config.settings(env={})
     defaults = {
@@ -73,18 +71,26 @@ def settings() -> str:
     }
     return _table(
         ("setting", "variable", "default", "meaning"),
-        ((f"`{name}`", f"`STARBURST_{name.upper()}`", defaults[name], said[name]) for name in found.sources),
+        ((f"`{name}`", f"`STARBURST_{name.upper()}`", defaults[name], row.meaning) for name, row in SETTINGS.items()),
+    )
+
+
+def map_settings() -> str:
+    """The table [map]: options that can be set outside of programs."""
+    return _table(
+        ("option", "variable", "give"),
+        ((f"`{name}`", f"`STARBURST_{name.upper()}`", row.outside) for name, row in config.OUTSIDE.items()),
     )
 
 
 def site_settings() -> str:
     """The table [site]."""
-    return _settings_table(Site)
+    return _settings_table(SITE)
 
 
 def image_settings() -> str:
     """The table [image]."""
-    return _settings_table(ImageSettings)
+    return _settings_table(IMAGE)
 
 
 def failure_kinds() -> str:
@@ -124,6 +130,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "options": options,
     "prefect-options": prefect_options,
     "settings": settings,
+    "map-settings": map_settings,
     "site-settings": site_settings,
     "image-settings": image_settings,
     "failure-kinds": failure_kinds,
@@ -168,18 +175,13 @@ def _default(option: Any) -> str:
     return "" if option.default in (None, False) or callable(option.default) else _code(str(option.default))
 
 
-def _settings_table(kind: Any) -> str:
-    said = comments(kind)
+def _settings_table(known: Mapping[str, Row]) -> str:
+    def default(row: Row) -> str:
+        return "needed" if row.default is NEEDED else "" if row.default in ("", ()) else _toml(row.default)
+
     return _table(
         ("setting", "default", "meaning"),
-        (
-            (
-                f"`{each.name}`",
-                "needed" if each.default is MISSING else "" if each.default in ("", ()) else _toml(each.default),
-                said[each.name],
-            )
-            for each in fields(kind)
-        ),
+        ((f"`{row.name}`", default(row), row.meaning) for row in known.values()),
     )
 
 

@@ -466,6 +466,27 @@ def test_verbose_shows_the_traceback(shell: Shell) -> None:
 # --- looking at a run -------------------------------------------------------------------------------------------------
 
 
+def test_settings_are_shown_with_where_they_come_from(shell: Shell) -> None:
+    """An argument, a variable, a project, a file and defaults; addresses without what opens them."""
+    file, project = shell.folder / "config.toml", shell.folder / "pyproject.toml"
+    file.write_text('keep_days = 2\n[map]\nworkers = 5\ncpu = 2\n[image]\nbuild_steps = ["pip https://me:pw@host/x"]\n')
+    project.write_text('[tool.starburst.map]\nworkers = 4\n[tool.starburst.image]\nbase = "mine"\n')
+    arguments = ("config", "show", "--backend", "local")
+    done = shell(*arguments, "--json", STARBURST_CONFIG=str(file), STARBURST_SLOTS="3")
+    shown = json.loads(done.stdout)
+    assert shown["backend"] == {"value": "local", "from": "argument"}
+    assert shown["home"] == {"value": str(shell.home), "from": "environment (STARBURST_HOME)"}
+    assert shown["keep_days"] == {"value": 2, "from": str(file)}
+    assert shown["map"]["slots"] == {"value": 3, "from": "environment (STARBURST_SLOTS)"}
+    assert shown["map"]["workers"] == {"value": 4, "from": f"{project}: [tool.starburst.map]"}
+    assert shown["map"]["cpu"] == {"value": 2, "from": f"{file}: [map]"}
+    assert shown["map"]["memory"] == {"value": None, "from": "default"}
+    assert shown["image"]["base"] == {"value": "mine", "from": f"{project}: [tool.starburst.image]"}
+    assert shown["image"]["build_steps"] == {"value": ["pip https://host/x"], "from": f"{file}: [image]"}
+    told = shell(*arguments, STARBURST_CONFIG=str(file), STARBURST_SLOTS="3").stdout
+    assert "map.slots" in told and "environment (STARBURST_SLOTS)" in told and "pw" not in told
+
+
 @pytest.mark.parametrize("command", ["status", "attach", "results", "failures", "logs", "cancel", "replay", "extend"])
 def test_no_such_run_is_exit_code_3(kept: Shell, command: str) -> None:
     """For every command that takes a run."""

@@ -17,11 +17,12 @@ import pytest
 
 from starburst_common import Cluster
 from starburst_common.code.bundle import Piece, module_at
-from starburst_common.config import ImageSettings, config_file, settings
+from starburst_common.config import ImageSettings, settings
 from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput
 from starburst_common.image.blob import LayerCache
 from starburst_common.local import local_backend
+from starburst_common.outside import config_file
 from starburst_common.ports import Backend
 from tests.leftovers import nothing_left
 from tests.places import environment

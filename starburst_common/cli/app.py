@@ -18,6 +18,7 @@ import typer
 from starburst_common import __version__
 from starburst_common.cli import (
     cancel,
+    config,
     demo,
     env,
     failures,
@@ -81,6 +82,7 @@ for name, command in (
 ):
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))
 _GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (
+    ("config", "What is set, and where.", {"show": config.show}),
     ("env", "What workers are given to run your code.", {"show": env.show}),
     (
         "image",

@@ -1,0 +1,86 @@
+"""Variables, a user's file and a project's in; what each says, and where it says so, out: trusted, known by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_config_path
+
+from starburst_common.errors import BadInput
+from starburst_common.phrases import told
+from starburst_common.rows import Row
+from starburst_common.toml import toml
+from starburst_common.trust import own_place, what_others_may
+
+Said = dict[str, tuple[Any, str]]  #: values with where they come from, by name
+
+
+def said(table: Mapping[str, Any], where: str) -> Said:
+    """What a table says; None says nothing."""
+    return {name: (value, where) for name, value in table.items() if value is not None}
+
+
+def variables(names: Iterable[str], env: Mapping[str, str]) -> Said:
+    """What `STARBURST_…` variables say; an empty one says nothing."""
+    keys = {name: f"STARBURST_{name.upper()}" for name in names}
+    return {name: (env[key], f"environment ({key})") for name, key in keys.items() if env.get(key)}
+
+
+def first_said(known: Mapping[str, Row], *sources: Said) -> Said:
+    """What the first of the sources says of each that any says something of. Raises `BadInput` for what is wrong."""
+    found = {}
+    for name, row in known.items():
+        for value, where in islice((source[name] for source in sources if name in source), 1):
+            read, wrong = row.read(value)
+            if wrong:
+                raise BadInput(f"{name}={told(value)} (from {where}){wrong}")
+            found[name] = (read, where)
+    return found
+
+
+def written_settings(env: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
+    """The settings file, and what it says."""
+    file = config_file()
+    if not file.exists():
+        return file, {}
+    if not (named := bool(env.get("STARBURST_CONFIG"))):
+        own_place(file, "name a file of your own in STARBURST_CONFIG")
+    if why := what_others_may(file, whose=not named):
+        raise BadInput(f"{file}: {why}, and settings say what is run: make it yours alone, or remove it")
+    return file, toml(file)
+
+
+def config_file() -> Path:
+    """Where settings are kept: `$STARBURST_CONFIG`, else `starburst/config.toml` in the user's configuration folder."""
+    if given := os.environ.get("STARBURST_CONFIG"):
+        return Path(given)
+    return user_config_path("starburst") / "config.toml"
+
+
+def project_file(folder: Path) -> Path | None:
+    """The file of the nearest project from a folder upwards."""
+    places = (place / "pyproject.toml" for place in (folder, *folder.parents))
+    return next((file for file in places if file.is_file()), None)
+
+
+def of_project(file: Path, name: str) -> Mapping[str, Any]:
+    """A table of ours in a project's file."""
+    table: Mapping[str, Any] = toml(file)
+    for part in ("tool", "starburst", name):
+        below = table.get(part, {})
+        if not isinstance(below, Mapping):
+            raise BadInput(f"{file}: {part}={told(below)} is no table")
+        table = below
+    return table
+
+
+def refuse_unknown_names(table: Any, known: Mapping[str, Row], source: str) -> None:
+    """Raise `BadInput` for what is no table, or has a name that is none."""
+    if not isinstance(table, Mapping):
+        raise BadInput(f"{source}: {told(table)} is no table: give `name = value` lines below it")
+    if unknown := [name for name in table if name not in known]:
+        raise BadInput(f"{source}: unknown setting {told(unknown[0])}: known are {', '.join(known)}")
