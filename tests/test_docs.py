@@ -364,7 +364,9 @@ def test_a_workers_role_allows_what_workers_call() -> None:
     text += inspect.getsource(find_outcome) + inspect.getsource(create_outcome)
     used = {".".join(use) for use in re.findall(r"_?backend\.(store|queue|compute)\.(\w+)\(", text)}
     used |= {f"store.{name}" for name in re.findall(r"(?<![.\w])store\.(\w+)\(", text)}
-    used |= {f"queue.{name}" for name in re.findall(r"(?:self\._|(?<![.\w]))queue\.(receive|send|extend|delete)\(", text)}
+    used |= {
+        f"queue.{name}" for name in re.findall(r"(?:self\._|(?<![.\w]))queue\.(receive|send|extend|delete)\(", text)
+    }
     needed = set().union(*(PORTS[name] for name in used)) | {"sqs:GetQueueUrl"}
     assert policies()["task.json"] == needed
     assert len(used) > 7
