@@ -8,17 +8,16 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.scenario import Case, Column, Record, Scenario, Spread, Target
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.local import local_backend
-from starburst_common.model import RunId
+from starburst_common.model import RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.options import Options
-from starburst_common.runs.spec import Spec
-from starburst_common.wire.documents import document, read_document
-from starburst_common.wire.seals import seal, unseal
+from starburst_common.runs.records import End, Spec
 
 KEPT = 2_000
 TIMES = 3
@@ -61,22 +60,20 @@ def _keep(size: int) -> list[RunId]:
     """So many runs, each a minute older than the one before it. Their files are written as they would lie there."""
     home = Path(os.environ["STARBURST_HOME"])
     backend, options = local_backend(home), Options.of(workers=1)
-    end = {"state": "succeeded", "reason": "", "items": 100, "answered": 100, "failed": 0, "slot_seconds": 1.0}
-    first = RunId("run-20260901-120000-00000000")
-    Spec.of(first, Fleet.of(backend, options.resources, 1), "work:double", options, stop_at_first=False).write(backend)
-    blob = backend.store.get(RunNames(first).spec)
-    asked, _ = read_document(unseal(backend.key, RunNames(first).spec, blob))
+    run = RunId("run-20260901-120000-00000000")
+    first = Spec.of(run, Fleet.of(backend, options.resources, 1), "work:double", options, stop_at_first=False)
+    end = End(state=RunState.SUCCEEDED, items=100, answered=100, slot_seconds=1.0, ended_at=0.0)
     kept = []
     for number in range(size):
         made = 1_780_000_000 - 60 * number
         run = RunId(f"run-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(made))}-{number:08x}")
-        own = {"run": run, "label": f"number {number}", "tags": {"number": str(number % 100)}, "created_at": made}
-        for key, fields in ((RunNames(run).spec, asked.raw | own), (RunNames(run).end, {**end, "ended_at": made + 9})):
+        tags = {"number": str(number % 100)}
+        spec = replace(first, run=run, label=f"number {number}", tags=tags, created_at=made)
+        for key, record in ((RunNames(run).spec, spec), (RunNames(run).end, replace(end, ended_at=made + 9))):
             file = home / "store" / key
             file.parent.mkdir(exist_ok=True)
-            file.write_bytes(seal(backend.key, key, document(fields)))
+            file.write_bytes(record.sealed(backend.key, key))
         kept.append(run)
-    backend.store.delete_folder(RunNames(first).folder)
     return kept
 
 

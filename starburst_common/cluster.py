@@ -33,8 +33,8 @@ from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
 from starburst_common.runs.reading import CLOSE_S
+from starburst_common.runs.records import Spec
 from starburst_common.runs.run import Run
-from starburst_common.runs.spec import Spec
 from starburst_common.steps import steps_shown
 
 _log = our_log()

@@ -31,8 +31,8 @@ from starburst_common.runs.begin import begin, undo
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.patience import at_exit, patiently
 from starburst_common.runs.reading import CLOSE_S
+from starburst_common.runs.records import Spec
 from starburst_common.runs.run import Run
-from starburst_common.runs.spec import Spec
 from starburst_common.tolerance import Tolerance
 
 _log = our_log()

@@ -27,9 +27,8 @@ from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.find import run_ids
 from starburst_common.runs.prune import prune
-from starburst_common.runs.spec import Spec
-from starburst_common.wire.documents import document
-from starburst_common.wire.seals import seal
+from starburst_common.runs.records import End, Spec
+from starburst_common.runs.spec import read_spec, write_end, write_spec
 
 DAY_S = 86400.0
 
@@ -44,10 +43,9 @@ def ended(backend: Backend, label: str = "") -> RunId:
     """A run that has just ended."""
     run = new_run_id()
     options = Options.of(workers=1, label=label)
-    Spec.of(run, Fleet.of(backend, options.resources, 1), "work", options, stop_at_first=False).write(backend)
-    end = {"state": "succeeded", "reason": "", "items": 1, "answered": 1, "failed": 0, "slot_seconds": 0.0}
-    key = RunNames(run).end
-    backend.store.create(key, seal(backend.key, key, document({**end, "ended_at": time.time()})))
+    spec = Spec.of(run, Fleet.of(backend, options.resources, 1), "work", options, stop_at_first=False)
+    write_spec(backend, spec)
+    write_end(backend, run, 0, End(state=RunState.SUCCEEDED, items=1, answered=1, ended_at=time.time()))
     return run
 
 
@@ -259,9 +257,9 @@ def test_runs_are_found_by_their_tags_whatever_those_are(backend: Backend) -> No
     """All of them must be there; one that cannot be read has none. Each run is read once."""
     odd = {"né": 'a"b\\', "team": "x=y"}
     run = ended(backend)
-    spec = Spec.read(backend, run)
+    spec = read_spec(backend, run)
     backend.store.delete([RunNames(run).spec])
-    replace(spec, tags=odd, label='"team":"z"').write(backend)
+    write_spec(backend, replace(spec, tags=odd, label='"team":"z"'))
     damaged = RunId(f"{run[:4]}2020{run[8:]}")
     backend.store.put(RunNames(damaged).spec, b'"team":"x=y"')
     store = Counting(backend.store)

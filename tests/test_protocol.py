@@ -44,7 +44,8 @@ from starburst_common.runs.answers import answers
 from starburst_common.runs.begin import begin
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.hold import Hold
-from starburst_common.runs.spec import Spec, begin_leg, find_leg, read_end
+from starburst_common.runs.records import Spec
+from starburst_common.runs.spec import begin_leg, find_leg, read_end
 from starburst_common.runs.status import recovered
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
@@ -324,14 +325,14 @@ class World:
             assert driver.books.error is None or isinstance(driver.books.error, Died), driver.books.error
         end = find_leg(self.backend, self.spec).end
         assert end is not None, "nobody ended it"
-        assert self.cancelled or end["state"] != RunState.CANCELLED
+        assert self.cancelled or end.state != RunState.CANCELLED
         anew = recovered(self.backend, self.spec)
         anew.books.over(end)
         told = Counter(index for index, value in self._answers(anew) if self._is_right(index, value))
         assert set(told.values()) <= {1}
-        if end["state"] != RunState.CANCELLED:
-            assert end["state"] == RunState.SUCCEEDED or self.withdrawn
-            assert end["answered"] == ITEMS
+        if end.state != RunState.CANCELLED:
+            assert end.state == RunState.SUCCEEDED or self.withdrawn
+            assert end.answered == ITEMS
             if not self.damaged:  # else its last answers may have been damaged after they were heard of
                 assert sorted(told) == list(range(ITEMS))
                 assert anew.books.tally.complete

@@ -26,7 +26,7 @@ from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, 
 from starburst_common.names import RunNames
 from starburst_common.runs.messages import NOTICE_BYTES, chunk_message, notice_message, read_chunk_message, read_notice
 from starburst_common.runs.outcomes import Summary, outcome_bytes, read_outcome, read_summary, summary_nbytes
-from starburst_common.runs.spec import Spec, read_end
+from starburst_common.runs.spec import read_end, read_spec
 from starburst_common.runs.tally import Tally
 from starburst_common.wire import seals
 from starburst_common.wire.documents import open_message, read_document, seal_message
@@ -654,7 +654,7 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
 
     only_refused(book)
     spec = data.draw(spoilt(A_SPEC | {"blobs": []}))
-    only_refused(lambda: Spec.read(backend_with(names.spec, spec), names.run).policy)
+    only_refused(lambda: read_spec(backend_with(names.spec, spec), names.run).policy)
     only_refused(lambda: Runs(backend_with(names.spec, spec), Path("/nowhere"), 1.0)._spec(names))
     function = data.draw(spoilt({"style": "one", "retry_timeouts": False, "bundle": None, "blobs": [3]}))
     only_refused(lambda: Runs(backend_with("f", function, [b"abc"]), Path("/nowhere"), 1.0).function("f"))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-from starburst_common.errors import CannotLaunch, Denied, Exists, Unavailable
+from starburst_common.errors import CannotLaunch, Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, Outcome, Span
 from starburst_common.names import RunNames, work_queue
@@ -19,10 +18,9 @@ from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
 from starburst_common.runs.reconcile import Action, Finish, Launch
-from starburst_common.runs.spec import read_end
+from starburst_common.runs.records import End
+from starburst_common.runs.spec import write_end
 from starburst_common.runs.stored import create_outcome
-from starburst_common.wire.documents import document
-from starburst_common.wire.seals import seal
 
 _log = our_log()
 READ_S = 600.0  #: a run is kept for so long after somebody read its answers
@@ -119,22 +117,20 @@ class Hands:
         if not books.finishing(action.state):
             return False
         tally = books.tally
-        end: dict[str, Any] = {
-            "state": action.state,
-            "reason": action.reason,
-            "items": tally.items if tally.items is not None else tally.planned_items,
-            "answered": tally.answered,
-            "failed": tally.failed,
-            "slot_seconds": round(tally.slot_seconds, 3),
-            "ended_at": self._clock.time(),
-            "input_lost": action.input_lost,
-        }
-        try:
-            store.create(self._names.end, seal(self._backend.key, self._names.end, document(end)))
+        end = End(
+            state=action.state,
+            reason=action.reason,
+            items=tally.items if tally.items is not None else tally.planned_items,
+            answered=tally.answered,
+            failed=tally.failed,
+            slot_seconds=round(tally.slot_seconds, 3),
+            ended_at=self._clock.time(),
+            input_lost=action.input_lost,
+        )
+        held = write_end(self._backend, self._names.run, self._names.leg, end)
+        if held is end:
             self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end
-        except Exists:  # another driver was first: its word holds
-            end = read_end(self._backend, self._names.run, self._names.leg) or end
-        books.over(end)
+        books.over(held)
         self.clean_up()
         return True
 

@@ -12,8 +12,9 @@ from starburst_common.model import Chunk
 from starburst_common.names import RunNames, work_queue
 from starburst_common.runs.feed import Feed
 from starburst_common.runs.patience import bounded, create_ours, patiently
+from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.runs.spec import Spec
+from starburst_common.runs.spec import write_spec
 from starburst_common.wire.seals import seal
 
 
@@ -48,7 +49,7 @@ def begin(
             body = seal(backend.key, key, [files.archive])
             patiently(lambda: create_ours(backend.store, key, body), waits)
         patiently(note, waits)
-        patiently(lambda: spec.write(backend), waits)
+        patiently(lambda: write_spec(backend, spec), waits)
     except BaseException:
         undo(fleet, feed)
         raise

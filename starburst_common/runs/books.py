@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starburst_common.errors import RunStopped
 from starburst_common.model import Chunk, RunId, RunState, Span, joined, told_spans, without
 from starburst_common.phrases import our_log
 from starburst_common.ports import Clock
 from starburst_common.runs.outcomes import Summary
+from starburst_common.runs.records import End
 from starburst_common.runs.tally import Tally
 
 _log = our_log()
@@ -211,13 +211,11 @@ class Books:
             self._finishing = True
             return True
 
-    def over(self, end: dict[str, Any]) -> None:
+    def over(self, end: End) -> None:
         """The run has ended so."""
         with self.changed:
-            self.state, self.reason, self.ended_at = RunState(end["state"]), end["reason"], end["ended_at"]
-            lost = end.get("input_lost")
-            if lost is None:
-                lost = self.tally.items is None
+            self.state, self.reason, self.ended_at = end.state, end.reason, end.ended_at
+            lost = self.tally.items is None if end.input_lost is None else end.input_lost
             self.input_lost = (self.input_lost or self.reason) if lost else ""
             self.order += [settled.span for settled in self.tally.salvage(self.damaged)]
             self.changed.notify_all()

@@ -15,8 +15,9 @@ from starburst_common.offered import OPTIONS
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.hold import Hold
+from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of, start_retry, style_of
-from starburst_common.runs.spec import Spec, expires_at, find_leg, keep_longer
+from starburst_common.runs.spec import expires_at, find_leg, keep_longer, read_spec
 from starburst_common.runs.status import recovered
 
 
@@ -31,7 +32,7 @@ class Family:
         """The family that a run belongs to; alone, as far as is known here, while it goes on well."""
         parent = run.spec.parent
         if parent is not None:
-            first = Hold(run.backend, Spec.read(run.backend, parent), None)
+            first = Hold(run.backend, read_spec(run.backend, parent), None)
         elif run.driver is not None and run.driver.books.state in (RunState.RUNNING, RunState.SUCCEEDED):
             return cls([run])
         else:
@@ -129,7 +130,7 @@ def _answered(runs: Sequence[Hold]) -> list[Span]:
 
 def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked of a run, as options; none that were to go with one that is given otherwise."""
-    resources, kept = spec.resources, spec.options
+    resources, terms = spec.resources, spec.terms
     sized = not {"cpu", "memory"} & set(given)
     return {
         "workers": spec.workers,
@@ -138,10 +139,10 @@ def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
         "slots": resources.slots if "cpu" not in given else None,
         "spot": resources.spot,
         "image": resources.image or None,
-        "retries": kept["retries"],
-        "retry_delay": kept["retry_delay_s"],
-        "timeout": kept["timeout_s"],
-        "seed": kept["seed"],
+        "retries": terms.retries,
+        "retry_delay": terms.retry_delay_s,
+        "timeout": terms.timeout_s,
+        "seed": terms.seed,
         "label": spec.label,
         "tags": spec.tags,
     }

@@ -13,7 +13,7 @@ from starburst_common.names import RUNS, ids
 from starburst_common.names import run_id as run_id_of
 from starburst_common.ports import Backend
 from starburst_common.runs.run import Run
-from starburst_common.runs.spec import Spec
+from starburst_common.runs.spec import find_spec, find_tagged
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
@@ -28,7 +28,7 @@ def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
     if run_id == "last" and (newest := next(read_runs(opened, run_ids(opened)), None)) is not None:
         return newest
     named = run_id_of(run_id)
-    return Run(opened, Spec.find(opened, named), None)
+    return Run(opened, find_spec(opened, named), None)
 
 
 def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:
@@ -56,5 +56,5 @@ def read_runs(backend: Backend, ids: Sequence[RunId], tags: Mapping[str, str] = 
         specs = []
         for name in together:
             with suppress(NotFound):
-                specs += Spec.find_tagged(backend, name, tags)
+                specs += find_tagged(backend, name, tags)
         yield from (Run(backend, spec, None) for spec in sorted(specs, key=lambda spec: -spec.created_at))

@@ -17,9 +17,10 @@ from starburst_common.ports import Backend
 from starburst_common.runs import remains
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.reading import CLOSE_S, Reading
+from starburst_common.runs.records import End, Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.report import report_page
-from starburst_common.runs.spec import WHOLE, Spec, begin_leg, is_cancelled, read_end
+from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_end, read_spec
 from starburst_common.runs.status import READING, recovered, stored_status
 from starburst_common.runs.tally import Settled
 
@@ -33,7 +34,7 @@ class Hold:
 
     def must_be_kept(self) -> None:
         """Raises `NotFound` where the run was removed, or has expired, since we hold it."""
-        Spec.find(self.backend, self.spec.run)
+        find_spec(self.backend, self.spec.run)
 
     @cached_property
     def numbers(self) -> Numbers | None:
@@ -47,7 +48,7 @@ class Hold:
         if self.spec.damage:
             self.must_be_kept()
             try:
-                self.spec = Spec.read(self.backend, self.spec.run)  # says of which kind it is, if it still is there
+                self.spec = read_spec(self.backend, self.spec.run)  # says of which kind it is, if it still is there
             except NotFound as error:
                 raise Refused(f"run {self.spec.run}: {self.spec.damage}") from error
         if self.driver is None or self.driver.books.error is not None:
@@ -67,7 +68,7 @@ class Hold:
             self.driver = driver
         return self.driver
 
-    def end_or_hold(self, driver: Driver) -> dict[str, Any] | None:
+    def end_or_hold(self, driver: Driver) -> End | None:
         """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
         run = self.spec.run
         fleet, end = driver.fleet, read_end(self.backend, run, driver.leg)

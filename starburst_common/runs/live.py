@@ -15,8 +15,9 @@ from starburst_common.model import Span, joined
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, Entry, is_there
-from starburst_common.runs.records import Printed, read_prints
-from starburst_common.runs.spec import Spec, find_leg
+from starburst_common.runs.outcomes import Printed, read_prints
+from starburst_common.runs.records import Spec
+from starburst_common.runs.spec import find_leg
 from starburst_common.runs.stored import FOLLOWED_S, find_outcome
 
 _log = our_log()

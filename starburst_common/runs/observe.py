@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
 from starburst_common.fleets.fleet import Fleet
@@ -17,6 +16,7 @@ from starburst_common.ports import Backend, Depth, is_there
 from starburst_common.runs.books import Books
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.reconcile import BAD_ENDS, Barren, Policy, View, barren, never_came, tried_since
+from starburst_common.runs.records import End
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
 from starburst_common.runs.stored import items_stored, planned_chunks
@@ -60,7 +60,7 @@ class Observer:
         """Where another process feeds the run: what it has added, and whether it lives."""
         self._input.read_on()
 
-    def end_elsewhere(self) -> dict[str, Any] | None:
+    def end_elsewhere(self) -> End | None:
         """How another process has ended the run, or removed it; None if it has not."""
         books, store = self._books, self._backend.store
         end = read_end(self._backend, self._names.run, self._names.leg)
@@ -73,14 +73,14 @@ class Observer:
             self._listener.look()
         return end
 
-    def _removed(self) -> dict[str, Any]:
+    def _removed(self) -> End:
         store, lacks = self._backend.store, self._books.tally.items is None
         if any(not self._names.comes_late(key) for key in store.list(self._names.folder)):
             state, reason = RunState.DAMAGED, f"{self._names.spec} is gone from {store.place}"
         else:
             state, by = RunState.STOPPED, ", or who began it gave it up before its input was whole" * lacks
             reason = f"its store is gone: somebody removed it{by}: nothing of it is kept in {store.place}"
-        return {"state": state, "reason": reason, "ended_at": self._clock.time(), "input_lost": lacks}
+        return End(state=state, reason=reason, ended_at=self._clock.time(), input_lost=lacks)
 
     # --- the view -----------------------------------------------------------------------------------------------------
 

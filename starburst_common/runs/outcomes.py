@@ -1,4 +1,4 @@
-"""An outcome as a sealed document, and its summary, which can be read alone."""
+"""What workers tell: a chunk's outcome, its summary, which can be read alone, and what running items print."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, Span, spans_of, without
-from starburst_common.wire.documents import LENGTH, document, read_document
-from starburst_common.wire.fields import Fields, chunk_fields, malformed, parsed, span_of
-from starburst_common.wire.seals import HEAD_BYTES, nbytes_of, of_this_release, seal, sealed_parts, unseal
+from starburst_common.wire.documents import LENGTH, document, open_document, read_document, seal_document
+from starburst_common.wire.fields import Fields, chunk_fields, malformed, parsed, span_of, whole
+from starburst_common.wire.seals import HEAD_BYTES, nbytes_of, of_this_release, sealed_parts, unseal
 
 _TOLD = 100  #: failures a summary tells in words
 
@@ -102,7 +102,7 @@ def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
     blobs: list[Buffer] = [*(batch.frame for batch in outcome.batches), *pickled, *logs]
     body = document(header, blobs)
     told = {**Summary.of(outcome).fields, "after": nbytes_of(body)}
-    summary = seal(key, _summary_about(about), document(told))
+    summary = seal_document(key, _summary_about(about), told)
     return sealed_parts(key, about, [LENGTH.pack(len(summary)), summary, *body])
 
 
@@ -186,7 +186,7 @@ def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[
         raise malformed(about, "it has no summary")
     at = LENGTH.size + int(LENGTH.unpack_from(body)[0])
     about = _summary_about(about)
-    fields, _ = read_document(unseal(key, about, body[LENGTH.size : at]), about)
+    fields, _ = open_document(key, about, body[LENGTH.size : at])
     if size != at + (after := fields.whole("after")):
         raise malformed(about, f"{size - at} bytes come after it, and should be {after}")
     return Summary.read(fields, fields.span("span")), body[at:]
@@ -194,3 +194,33 @@ def _read_summary(key: bytes, about: str, body: memoryview, size: int) -> tuple[
 
 def _summary_about(about: str) -> str:
     return f"{about} summary"
+
+
+class Printed(NamedTuple):
+    """A piece of what an item prints."""
+
+    item: int
+    turn: int  #: of the turns that its worker has had at any item; a later one begins the item anew
+    at: int  #: so many characters of that turn's text come before it
+    text: str
+    ended: bool  #: the item prints no more
+
+
+def prints_bytes(key: bytes, about: str, prints: Iterable[Printed]) -> bytes:
+    """What a worker's items printed lately, sealed."""
+    return seal_document(key, about, {"prints": list(prints)})
+
+
+def read_prints(key: bytes, about: str, blob: Buffer) -> list[Printed]:
+    """The inverse of `prints_bytes`. Raises `Refused`."""
+    header, _ = open_document(key, about, blob)
+    return [read_printed(about, each) for each in header.many("prints")]
+
+
+def read_printed(about: str, value: Any) -> Printed:
+    """One piece. Raises `Refused`."""
+    if not isinstance(value, list) or [*map(type, value)] != [int, int, int, str, bool]:
+        raise malformed(about, f"{value!r:.80} is nothing that an item printed")
+    for name, number in zip(Printed._fields, value[:3], strict=False):
+        whole(about, name, number)
+    return Printed(*value)

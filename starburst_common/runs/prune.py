@@ -27,7 +27,7 @@ from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.act import READ_S
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.sharing import prune_shared
-from starburst_common.runs.spec import Spec, kept_longer_s
+from starburst_common.runs.spec import kept_longer_s, read_spec
 from starburst_common.runs.status import recovered
 
 _log = our_log()
@@ -115,7 +115,7 @@ def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: flo
         return False
     why = f"abandoned: {DIED}, and" if unfed else "abandoned:"
     try:
-        recovered(backend, Spec.read(backend, run)).close(f"{why} nobody drove it on, and no worker was left")
+        recovered(backend, read_spec(backend, run)).close(f"{why} nobody drove it on, and no worker was left")
     except (NotFound, Refused):  # of a start that died, damaged, or of a release that speaks otherwise
         return untouched_s >= backend.keep_s or written.keys() <= {names.feeding}
     return False
@@ -139,7 +139,7 @@ def _goes_on(backend: Backend, run: RunId) -> bool:
     if not kept or RunNames(run).newest(kept).end in kept:
         return False
     try:
-        return not recovered(backend, Spec.read(backend, run)).close()
+        return not recovered(backend, read_spec(backend, run)).close()
     except (NotFound, Refused):  # whoever can read it may drive it
         return True
 

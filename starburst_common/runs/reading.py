@@ -21,7 +21,7 @@ from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.follow import as_settled, in_order
 from starburst_common.runs.renumbered import Numbers
-from starburst_common.runs.spec import Spec, note_damage
+from starburst_common.runs.spec import find_spec, note_damage, read_spec
 
 CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most
 
@@ -107,7 +107,7 @@ class Reading:
 
     def _raise_lost(self, lost: list[Span]) -> None:
         driver, damage = self._driver, self._books.damage()
-        Spec.find(driver.backend, driver.run)  # raises `NotFound` where it was removed
+        find_spec(driver.backend, driver.run)  # raises `NotFound` where it was removed
         note_damage(driver.backend, driver.run, driver.leg, damage)
         why = next(iter(self._books.damaged.values()), "they were to be answered again")
         raise AnswersLost(
@@ -120,7 +120,7 @@ class Reading:
         """How many items were answered, and where the answers are: in the store, if whoever attaches can read them."""
         answered = f"{self._books.tally.answered} items were answered"
         try:
-            Spec.read(self._driver.backend, self._driver.run)
+            read_spec(self._driver.backend, self._driver.run)
         except (NotFound, Refused):
             return f"{answered}: start a new run for the others"
         return f"{answered}: attach({self._driver.run!r}).iter_completed() gives them"

@@ -1,56 +1,252 @@
-"""The small documents of a run."""
+"""What is said of a run, in small sealed documents: what was asked, how each leg began and ended. Bytes and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
-from starburst_common.model import Buffer
-from starburst_common.wire.documents import document, read_document
-from starburst_common.wire.fields import Fields, malformed, whole
-from starburst_common.wire.seals import seal, unseal
-
-
-def read_options(fields: Fields) -> dict[str, Any]:
-    """A run's options as they are stored. Raises `Refused`."""
-    return {
-        "chunk_size": fields.whole("chunk_size", least=1) if fields.given("chunk_size") else None,
-        "retries": fields.whole("retries"),
-        "retry_delay_s": fields.number("retry_delay_s"),
-        "timeout_s": fields.number("timeout_s") if fields.given("timeout_s") else None,
-        "tolerate_count": fields.whole("tolerate_count") if fields.given("tolerate_count") else None,
-        "tolerate_percent": fields.number("tolerate_percent") if fields.given("tolerate_percent") else None,
-        "return_exceptions": fields.flag("return_exceptions"),
-        "budget_usd": fields.number("budget_usd") if fields.given("budget_usd") else None,
-        "seed": fields.whole("seed") if fields.given("seed") else None,
-    }
+from starburst_common.code.place import Place
+from starburst_common.fleets.fleet import Fleet
+from starburst_common.model import Buffer, FleetId, RunId, RunState
+from starburst_common.names import made_at
+from starburst_common.options import Options
+from starburst_common.resources import Resources
+from starburst_common.runs.reconcile import Policy
+from starburst_common.tolerance import Tolerance
+from starburst_common.wire.documents import open_document, seal_document
+from starburst_common.wire.fields import Fields, malformed
+from starburst_common.wire.seals import WIRE_VERSION, unknown_version
 
 
-class Printed(NamedTuple):
-    """A piece of what an item prints."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a run's items are run, and what stops it."""
 
-    item: int
-    turn: int  #: of the turns that its worker has had at any item; a later one begins the item anew
-    at: int  #: so many characters of that turn's text come before it
-    text: str
-    ended: bool  #: the item prints no more
+    chunk_size: int | None
+    retries: int
+    retry_delay_s: float
+    timeout_s: float | None
+    tolerate: Tolerance
+    return_exceptions: bool
+    budget_usd: float | None
+    seed: int | None
+
+    @classmethod
+    def of(cls, options: Options, *, stop_at_first: bool = False) -> Self:
+        """From checked options; `stop_at_first` failure unless they say what is tolerated.
+
+        Where failures were asked for, they stop nothing, however many are alike.
+        """
+        tolerate = options.tolerate
+        if stop_at_first and tolerate == Tolerance():
+            tolerate = Tolerance(count=0)
+        return cls(
+            chunk_size=options.chunk_size,
+            retries=options.retries,
+            retry_delay_s=options.retry_delay_s,
+            timeout_s=options.timeout_s,
+            tolerate=tolerate,
+            return_exceptions=options.return_exceptions,
+            budget_usd=options.budget_usd,
+            seed=options.seed,
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As JSON."""
+        fields = asdict(self)
+        tolerate = fields.pop("tolerate")
+        return fields | {f"tolerate_{name}": limit for name, limit in tolerate.items()}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """The inverse of `fields`. Raises `Refused`."""
+        return cls(
+            chunk_size=fields.whole("chunk_size", least=1) if fields.given("chunk_size") else None,
+            retries=fields.whole("retries"),
+            retry_delay_s=fields.number("retry_delay_s"),
+            timeout_s=fields.number("timeout_s") if fields.given("timeout_s") else None,
+            tolerate=Tolerance(
+                count=fields.whole("tolerate_count") if fields.given("tolerate_count") else None,
+                percent=fields.number("tolerate_percent") if fields.given("tolerate_percent") else None,
+            ),
+            return_exceptions=fields.flag("return_exceptions"),
+            budget_usd=fields.number("budget_usd") if fields.given("budget_usd") else None,
+            seed=fields.whole("seed") if fields.given("seed") else None,
+        )
 
 
-def prints_bytes(key: bytes, about: str, prints: Iterable[Printed]) -> bytes:
-    """What a worker's items printed lately, sealed."""
-    return seal(key, about, document({"prints": list(prints)}))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What was asked of a run."""
+
+    run: RunId
+    fleet: FleetId
+    label: str
+    tags: dict[str, str]
+    function: str
+    created_at: float
+    workers: int
+    resources: Resources
+    terms: Terms
+    place: Place
+    parent: RunId | None = None  #: the run whose items it runs again
+    python: tuple[int, int] = sys.version_info[:2]  #: that its values were pickled by
+    damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
+
+    @classmethod
+    def of(
+        cls,
+        run: RunId,
+        fleet: Fleet,
+        function: str,
+        options: Options,
+        *,
+        stop_at_first: bool,
+        place: Place | None = None,
+        parent: RunId | None = None,
+    ) -> Self:
+        """From checked options, as `Terms.of`."""
+        return cls(
+            run=run,
+            fleet=fleet.id,
+            label=options.label,
+            tags=options.tags,
+            function=function,
+            created_at=time.time(),
+            workers=fleet.workers,
+            resources=fleet.spec.resources,
+            terms=Terms.of(options, stop_at_first=stop_at_first),
+            place=place or Place(),
+            parent=parent,
+        )
+
+    @classmethod
+    def unreadable(cls, run: RunId, damage: str) -> Self:
+        """Of a run of which no more is known than that, and why."""
+        asked = Options.of()
+        try:
+            made = made_at(run)
+        except ValueError:
+            made = 0.0
+        return cls(
+            run=run,
+            fleet=FleetId(""),
+            label="",
+            tags={},
+            function="",
+            created_at=made,
+            workers=0,
+            resources=asked.resources,
+            terms=Terms.of(asked),
+            place=Place(),
+            damage=damage,
+        )
+
+    def sealed(self, key: bytes, about: str) -> bytes:
+        """As it is stored."""
+        names = ("python", "run", "fleet", "label", "tags", "function", "created_at", "workers", "parent")
+        fields = {"wire": WIRE_VERSION, **{name: getattr(self, name) for name in names}, **asdict(self.resources)}
+        return seal_document(key, about, fields | {"options": self.terms.fields, "place": self.place.fields})
+
+    @classmethod
+    def read(cls, key: bytes, about: str, run: RunId, blob: Buffer) -> Self:
+        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
+        fields, _ = open_document(key, about, blob)
+        if fields.whole("wire") != WIRE_VERSION:
+            raise unknown_version(about, fields.whole("wire"))
+        python = fields.many("python")
+        if len(python) != 2 or {*map(type, python)} != {int}:
+            raise malformed(about, f"Python {python!r:.40}")
+        return cls(
+            run=run,
+            fleet=FleetId(fields.name("fleet")),
+            label=fields.text("label"),
+            tags=fields.texts("tags"),
+            function=fields.text("function"),
+            created_at=fields.moment("created_at"),
+            workers=fields.whole("workers", least=1),
+            resources=Resources(
+                cpu=fields.number("cpu"),
+                memory_mib=fields.whole("memory_mib", least=1),
+                slots=fields.whole("slots", least=1),
+                memory_given=fields.flag("memory_given"),
+                spot=fields.flag("spot"),
+                image=fields.text("image"),
+            ),
+            terms=Terms.read(fields.fields("options")),
+            place=Place.read(fields.fields("place")),
+            parent=RunId(fields.name("parent")) if fields.given("parent") else None,
+            python=(python[0], python[1]),
+        )
+
+    @property
+    def policy(self) -> Policy:
+        """For the reconciler, with a tolerance as it was asked."""
+        return Policy(
+            workers=self.workers,
+            slots=self.resources.slots,
+            tolerate=self.terms.tolerate,
+            resend_after_s=5.0,
+            breaker=not self.terms.return_exceptions,
+        )
 
 
-def read_prints(key: bytes, about: str, blob: Buffer) -> list[Printed]:
-    """The inverse of `prints_bytes`. Raises `Refused`."""
-    header, _ = read_document(unseal(key, about, blob), about)
-    return [read_printed(about, each) for each in header.many("prints")]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a leg of a run ended."""
+
+    state: RunState
+    reason: str = ""  #: why, where that is not because all is answered
+    items: int = 0
+    answered: int = 0
+    failed: int = 0
+    slot_seconds: float = 0.0  #: slot time that was spent
+    ended_at: float | None  #: wall clock; None where it cannot be read how it ended
+    input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
+    damage: str = ""  #: which of its answers were found to be damaged since
+
+    @property
+    def known(self) -> bool:
+        """Whether it can be read."""
+        return self.ended_at is not None
+
+    def sealed(self, key: bytes, about: str) -> bytes:
+        """As it is stored."""
+        return seal_document(key, about, asdict(self))
+
+    @classmethod
+    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
+        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
+        end, _ = open_document(key, about, blob)
+        if (state := end.text("state")) not in [*RunState]:
+            raise malformed(about, f"no state {state!r:.40}")
+        return cls(
+            state=RunState(state),
+            reason=end.text("reason"),
+            **{name: end.whole(name) for name in ("items", "answered", "failed")},
+            slot_seconds=end.number("slot_seconds"),
+            ended_at=end.moment("ended_at"),
+            input_lost=end.flag("input_lost") if end.given("input_lost") else None,
+            damage=end.text("damage") if end.given("damage") else "",
+        )
 
 
-def read_printed(about: str, value: Any) -> Printed:
-    """One piece. Raises `Refused`."""
-    if not isinstance(value, list) or [*map(type, value)] != [int, int, int, str, bool]:
-        raise malformed(about, f"{value!r:.80} is nothing that an item printed")
-    for name, number in zip(Printed._fields, value[:3], strict=False):
-        whole(about, name, number)
-    return Printed(*value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """That a run goes on, in a further leg."""
+
+    fleet: FleetId
+    forgiven: int  #: items that had failed when it began: whoever resumed the run knew of them
+
+    def sealed(self, key: bytes, about: str) -> bytes:
+        """As it is stored."""
+        return seal_document(key, about, asdict(self))
+
+    @classmethod
+    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
+        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
+        fields, _ = open_document(key, about, blob)
+        return cls(fleet=FleetId(fields.name("fleet")), forgiven=fields.whole("forgiven"))

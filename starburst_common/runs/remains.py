@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
 
-from starburst_common.errors import Exists, NotFound, Refused
+from starburst_common.errors import NotFound, Refused
 from starburst_common.model import FleetId, Outcome, RunState, WorkerPhase, told_spans
 from starburst_common.names import FLEETS, RunNames, holders, ids
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.drive import mark_cancelled
-from starburst_common.runs.spec import Leg, Spec, find_leg, is_cancelled, read_end
+from starburst_common.runs.records import End, Spec
+from starburst_common.runs.spec import Leg, find_leg, is_cancelled, read_end, write_end
 from starburst_common.runs.status import recovered
 from starburst_common.runs.stored import find_outcome
-from starburst_common.wire.documents import document
-from starburst_common.wire.seals import seal
 
 _log = our_log()
 
@@ -55,10 +52,7 @@ def cancel_damaged(backend: Backend, spec: Spec) -> None:
     """Nobody can drive it: workers are told to leave it alone, and if it has no end, it has one now."""
     names = RunNames(spec.run, last_leg(backend, spec).number)
     mark_cancelled(backend, spec.run, names.leg)
-    end: dict[str, Any] = {"state": RunState.CANCELLED, "reason": "cancelled", "ended_at": time.time()}
-    counts = {"items": 0, "answered": 0, "failed": 0, "slot_seconds": 0.0}
-    with suppress(Exists):
-        backend.store.create(names.end, seal(backend.key, names.end, document({**end, **counts})))
+    write_end(backend, spec.run, names.leg, End(state=RunState.CANCELLED, reason="cancelled", ended_at=time.time()))
 
 
 def remove(backend: Backend, spec: Spec) -> None:

@@ -20,7 +20,7 @@ from starburst_common.pickling.sources import lay_out
 from starburst_common.pickling.within import awaited, sow
 from starburst_common.ports import Backend
 from starburst_common.runs.sharing import shared_by
-from starburst_common.runs.spec import Spec
+from starburst_common.runs.spec import read_spec
 from starburst_common.runs.stored import planned_chunks
 from starburst_common.wire.documents import read_document
 from starburst_common.wire.fields import malformed
@@ -79,7 +79,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     (function, _, setup), _ = loads_with(pickled, read_digests(header, chunk.function, "buffers"))
     argument = Frames(frames)[item]
     args, kwargs = argument if style == "call" else (argument if style == "star" else (argument,), {})
-    seed = Spec.read(backend, run).options["seed"]
+    seed = read_spec(backend, run).terms.seed
     return Call(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.pack import PackedFunction
@@ -23,8 +22,9 @@ from starburst_common.ports import Backend
 from starburst_common.runs.begin import begin, undo
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import chunk_items
+from starburst_common.runs.records import Spec
 from starburst_common.runs.sharing import needed_too
-from starburst_common.runs.spec import Spec
+from starburst_common.runs.spec import read_spec
 from starburst_common.runs.stored import planned_chunks
 from starburst_common.wire.documents import document, read_document
 from starburst_common.wire.fields import malformed
@@ -38,7 +38,7 @@ def retries_of(backend: Backend, run: RunId) -> list[Spec]:
     found = []
     for name in ids(key.rpartition("/")[2] for key in backend.store.list(RunNames(run).retries)):
         with suppress(NotFound, Refused):  # it never began, or was removed, or what it is cannot be read
-            spec = Spec.read(backend, RunId(name))
+            spec = read_spec(backend, RunId(name))
             if spec.parent == run:
                 found.append(spec)
     return sorted(found, key=lambda spec: spec.created_at)
@@ -63,8 +63,7 @@ def start_retry(
         key = RunNames(parent.run).files(place.files)
         archive = bytes(unseal(backend.key, key, backend.store.get(key)))
         files = Bundle(digest=place.files, archive=archive, modules=())
-    spec = Spec.of(run, fleet, name, options, stop_at_first=False, place=place)
-    spec = replace(spec, parent=parent.run)
+    spec = Spec.of(run, fleet, name, options, stop_at_first=False, place=place, parent=parent.run)
     names = RunNames(run)
     driver = Driver(backend, run, fleet, spec.policy)
     period = ""

@@ -20,14 +20,9 @@ from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.live import live_prints
 from starburst_common.runs.reading import CLOSE_S, await_end
+from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of
-from starburst_common.runs.spec import (
-    Spec,
-    expires_at,
-    find_leg,
-    keep_longer,
-    kept_longer_s,
-)
+from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s
 from starburst_common.tolerance import Tolerance
 
 _LONGEST_S = 36_500 * 86_400.0
@@ -111,7 +106,7 @@ class Run:
             RunStopped, RunCancelled: it ended before every item was answered.
             TimeoutError: it is not over in time; it goes on.
         """
-        keep = self._spec.options["return_exceptions"] if return_exceptions is None else return_exceptions
+        keep = self._spec.terms.return_exceptions if return_exceptions is None else return_exceptions
         if not return_exceptions and len(Family.of(self._held).runs) == 1:
             return self._values(ordered=True, timeout=timeout, keep=keep)
         values = []
@@ -180,7 +175,7 @@ class Run:
 
     def unordered(self) -> list[Any]:
         """Every value, in the order in which they were answered; else as `results`."""
-        return self._values(ordered=False, timeout=None, keep=self._spec.options["return_exceptions"])
+        return self._values(ordered=False, timeout=None, keep=self._spec.terms.return_exceptions)
 
     def iter_completed(self, *, ordered: bool = False, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value (or exception) of each item as it is answered; with `ordered`, in the order of the items.

@@ -18,6 +18,7 @@ from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.patience import Waits, at_exit, patiently
 from starburst_common.runs.reconcile import DIED
+from starburst_common.runs.records import End
 from starburst_common.runs.spec import read_end
 from starburst_common.wire.fields import LAST_MOMENT
 
@@ -67,7 +68,7 @@ class SignOfLife:
         self._process = os.getpid()  # a fork of it feeds nobody
         self._over = Event()
         self._thread = Thread(target=self._beat, name=f"starburst-sign-{run}", daemon=True)
-        self._end: dict[str, str] | None = None
+        self._end: End | None = None
 
     def start(self, waits: Waits) -> None:
         """Give the first one, and go on."""
@@ -78,8 +79,8 @@ class SignOfLife:
     def check(self) -> None:
         """Raise `RunCancelled` or `RunStopped` if somebody has ended the run."""
         if self._end is not None:
-            kind = RunCancelled if self._end["state"] == RunState.CANCELLED else RunStopped
-            raise kind(f"run {self._run} takes no more input: another process ended it: {self._end['reason']}")
+            kind = RunCancelled if self._end.state is RunState.CANCELLED else RunStopped
+            raise kind(f"run {self._run} takes no more input: another process ended it: {self._end.reason}")
 
     def look(self) -> None:
         """`check`, with a look at the store."""

@@ -13,8 +13,9 @@ from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
 from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.drive import Driver
+from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
-from starburst_common.runs.spec import WHOLE, Spec, find_leg, is_cancelled
+from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
 
 READING = "its input is still being read"
 
@@ -36,14 +37,14 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     except Refused as error:
         end, damage = None, spec.damage or str(error)
     if end is None:
-        Spec.find(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
+        find_spec(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
     fields: dict[str, Any] = {"items": None, "answered": 0, "failed": 0, "slot_seconds": 0.0, "ended_at": None}
     state, workers, reason = RunState.DAMAGED, 0, damage
-    if end is not None:
-        fields |= {name: end[name] for name in fields if name in end}
-    if not reason and end is not None and "items" in end:
-        state, reason = RunState(end["state"]), "; ".join(filter(None, [end["reason"], end["damage"]]))
-        if end["damage"] and state in WHOLE:
+    if end is not None and end.known:
+        fields = {name: getattr(end, name) for name in fields}
+    if not reason and end is not None and end.known:
+        state, reason = end.state, "; ".join(filter(None, [end.reason, end.damage]))
+        if end.damage and state in WHOLE:
             state = RunState.DAMAGED
     elif not reason:
         try:
@@ -55,7 +56,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
                 name: getattr(driver.books.tally, name) for name in ("items", "answered", "failed", "slot_seconds")
             }
             if end is not None:
-                reason = end["reason"]
+                reason = end.reason
             else:
                 state = RunState.RUNNING
                 workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())

@@ -9,7 +9,7 @@ from typing import Any
 
 from starburst_common.model import Buffer
 from starburst_common.wire.fields import Fields, malformed, parsed, whole
-from starburst_common.wire.seals import HEAD_BYTES, seal_text, unseal_text
+from starburst_common.wire.seals import HEAD_BYTES, seal, seal_text, unseal, unseal_text
 
 LENGTH = struct.Struct(">I")
 
@@ -37,6 +37,16 @@ def read_document(body: Buffer, about: str = "a document") -> tuple[Fields, list
     if at != len(view):
         raise malformed(about, f"{len(view)} bytes where its header says {at}")
     return header, blobs
+
+
+def seal_document(key: bytes, about: str, header: dict[str, Any], blobs: Sequence[Buffer] = ()) -> bytes:
+    """A document, sealed."""
+    return seal(key, about, document(header, blobs))
+
+
+def open_document(key: bytes, about: str, blob: Buffer) -> tuple[Fields, list[memoryview]]:
+    """The inverse of `seal_document`. Raises `UnknownVersion` or `Refused`."""
+    return read_document(unseal(key, about, blob), about)
 
 
 def seal_message(key: bytes, about: str, value: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from starburst_common.runs.follow import in_order
 from starburst_common.runs.messages import read_notice
 from starburst_common.runs.outcomes import Summary
 from starburst_common.runs.reconcile import Policy
+from starburst_common.runs.records import End
 from starburst_common.runs.spec import read_end
 from starburst_common.tolerance import Tolerance
 from tests.calls import add, after
@@ -210,7 +211,7 @@ def test_answers_across_many_gaps_come_at_once(backend: Any) -> None:
         driver.books.tally.settle(
             Summary(span=Span(i, i + 1), worker="w", seconds=0, failed=0, first_failure=None, alike=(), rest=())
         )
-    driver.books.over({"state": "stopped", "reason": "", "ended_at": 0.0})
+    driver.books.over(End(state=RunState.STOPPED, ended_at=0.0))
     assert [part.lo for _, part in in_order(driver.books, None, stop_early=False)] == [*range(1, n, 2)]
     assert [*in_order(driver.books, None, stop_early=True)] == []
 

@@ -19,7 +19,7 @@ from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
 from starburst_common.runs.reconcile import Finish, Resend
-from starburst_common.runs.spec import Spec
+from starburst_common.runs.spec import read_spec
 from starburst_common.runs.status import recovered
 from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
@@ -280,7 +280,7 @@ def test_a_driver_notices_that_another_has_ended_its_run(bed: Bed) -> None:
     with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
         run = cluster.start(noting(bed.notes, seconds=0.01), range(N))
         bed.until(lambda: run.status().answered > 0)
-        other = recovered(bed.backend, Spec.read(bed.backend, run.id))
+        other = recovered(bed.backend, read_spec(bed.backend, run.id))
         other.hands.carry_out([Finish(RunState.STOPPED, "somebody else says so")])
         with pytest.raises(RunStopped, match="somebody else says so"):
             run.results(timeout=120)

@@ -36,8 +36,8 @@ from starburst_common.ports import Backend
 from starburst_common.runs.begin import begin
 from starburst_common.runs.feed import Feed
 from starburst_common.runs.patience import create_ours, raised
+from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import Watch, read_sign, unfed
-from starburst_common.runs.spec import Spec
 from tests.calls import add
 from tests.faults.conftest import Bed, LocalBed, on_both
 

@@ -15,7 +15,7 @@ from starburst_common.errors import Refused
 from starburst_common.model import RunState, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import ObjectStore
-from starburst_common.runs.spec import Spec
+from starburst_common.runs.spec import read_spec
 from starburst_common.runs.status import recovered
 from tests.calls import wait_for
 from tests.faults.conftest import Bed, LocalBed, on_both
@@ -57,7 +57,7 @@ def test_what_is_changed_in_an_outcome_is_refused_where_it_is_read(bed: Bed, at:
     body = bytearray(store.get(key))
     body[at] ^= 1
     store.put(key, bytes(body))
-    damaged = recovered(bed.backend, Spec.read(bed.backend, run.id)).books.damaged
+    damaged = recovered(bed.backend, read_spec(bed.backend, run.id)).books.damaged
     assert [*damaged] == ([Span(10, 20)] if seen else [])
     with pytest.raises(Refused, match="items 10-19"):
         attach(run.id, backend=bed.backend).results()
@@ -78,7 +78,7 @@ def test_a_look_at_a_run_reads_no_values(bed: Bed, tmp_path: Path) -> None:
         looked = replace(bed.backend, store=cast("ObjectStore", counting))
         status = attach(run.id, backend=looked).status()
         assert (status.state, status.items, status.answered) == (RunState.RUNNING, 11, 10)
-        tally = recovered(looked, Spec.read(looked, run.id)).books.tally
+        tally = recovered(looked, read_spec(looked, run.id)).books.tally
         assert (tally.answered, len(tally.owed)) == (10, 1)
         assert counting.read < 1_000_000
         assert counting.asked["get_range"] == 2 * len([*bed.backend.store.list(RunNames(run.id).outcomes)])

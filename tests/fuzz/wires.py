@@ -32,7 +32,7 @@ from starburst_common.runs.renumbered import numbers_of
 from starburst_common.runs.replay import stored_call, stored_items
 from starburst_common.runs.run import Run
 from starburst_common.runs.sign import Watch, read_sign
-from starburst_common.runs.spec import Spec, read_end
+from starburst_common.runs.spec import find_spec, read_end, read_spec
 from starburst_common.runs.status import recovered, stored_status
 from starburst_common.wire.documents import document, open_message, read_document, seal_message
 from starburst_common.wire.fields import read_chunk
@@ -143,7 +143,7 @@ def _messages(world: World) -> list[Target]:
 
     def hear(text: str) -> None:
         notice = read_notice(key, run, text)
-        spec = Spec.read(world.backend, run)
+        spec = read_spec(world.backend, run)
         if notice.summary is not None:
             recovered(world.backend, spec).books.book(notice.summary, notice.outcome)
         if notice.outcome is not None:
@@ -198,22 +198,22 @@ def _objects(world: World, folder: Path) -> list[Target]:
     names, run, backend, looks = world.names, world.run, world.backend, itertools.count()
 
     def spec(backend: Backend, key: str) -> None:
-        found = Spec.find(backend, run)
+        found = find_spec(backend, run)
         stored_status(backend, found)
         if not found.damage:
             _ = found.policy
             _look_over(backend)
         _run_of_a_worker(backend)
-        Spec.read(backend, run)
+        read_spec(backend, run)
 
     def plan(backend: Backend, key: str) -> None:
-        recovered(backend, Spec.read(backend, run))
-        stored_status(backend, Spec.read(backend, run))
+        recovered(backend, read_spec(backend, run))
+        stored_status(backend, read_spec(backend, run))
         for _, _item in zip(range(2 * ITEMS), stored_items(backend, run), strict=False):
             pass
 
     def whole(backend: Backend, key: str) -> None:
-        recovered(backend, Spec.read(backend, run))
+        recovered(backend, read_spec(backend, run))
         _look_over(backend)
 
     def end(backend: Backend, key: str) -> None:
@@ -257,7 +257,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
 
     def _look_over(backend: Backend) -> None:
         """As `starburst status` and `runs` do; the report, which takes longest, with some inputs only."""
-        found = Run(backend, Spec.find(backend, run), None)
+        found = Run(backend, find_spec(backend, run), None)
         status = found.status()
         run_fields(found, status)
         with suppress(Refused):
@@ -284,7 +284,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
 
     def leg(backend: Backend, key: str) -> None:
         with world.having(names.end, ended):
-            stored_status(backend, Spec.read(backend, run))
+            stored_status(backend, read_spec(backend, run))
             _run_of_a_worker(backend)
 
     def numbers(backend: Backend, key: str) -> None:
@@ -294,7 +294,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
         found.spans_of(Span(0, ITEMS))
 
     def prints(backend: Backend, key: str) -> None:
-        for item, text in Run(backend, Spec.read(backend, run), None).logs(follow=True):
+        for item, text in Run(backend, read_spec(backend, run), None).logs(follow=True):
             assert item >= 0 and text
 
     said = [[3, 1, 0, "item 3\n", False], [3, 2, 5, "é", True], [14, 2, 0, "", False]]
@@ -428,7 +428,7 @@ def _unsealed(world: World) -> list[Target]:
         for key in (names.end, names.input):
             backend.store.delete([key])
         try:
-            stored_status(backend, Spec.read(backend, run))
+            stored_status(backend, read_spec(backend, run))
         finally:
             for key in (names.end, names.input):
                 backend.store.put(key, world.bodies[key])
@@ -442,7 +442,7 @@ def _unsealed(world: World) -> list[Target]:
 
     def expires(backend: Backend) -> None:
         try:
-            found = Run(backend, Spec.read(backend, run), None)
+            found = Run(backend, read_spec(backend, run), None)
             if (until := found.expires_at) is not None:
                 datetime.fromtimestamp(until, UTC)
         finally:
@@ -522,7 +522,7 @@ def _names(world: World) -> list[Target]:
         name = "".join(c for c in blob.decode("utf-8", "replace") if c.isprintable() and c not in "/#\\")[:100]
         if name.strip(". "):
             with world.having(names.outcomes + name, b""):
-                spec = Spec.read(backend, world.run)
+                spec = read_spec(backend, world.run)
                 recovered(backend, spec)
                 found = Run(backend, spec, None)
                 found.status()

@@ -71,7 +71,7 @@ class Intake:
             known=known,
             chunk=chunk,
             function=function,
-            files=self._runs.files(run, known.spec["place"].files),
+            files=self._runs.files(run, known.spec.place.files),
             frames=frames,
             shared=self._runs.shared(run, {*function.shared}.union(*map(digests_in, frames))),
             receipt=taken.receipt,

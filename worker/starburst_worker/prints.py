@@ -11,7 +11,7 @@ from starburst_common.errors import StarburstError
 from starburst_common.model import RunId
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
-from starburst_common.runs.records import Printed, prints_bytes
+from starburst_common.runs.outcomes import Printed, prints_bytes
 
 WRITE_S = 1.0  #: between two writes: so much later another one has another time, on stores that tell whole seconds
 _SLOT_CHARS, _MOST_CHARS = 64 << 10, 1 << 20  #: of a run are kept, for each slot and in all

@@ -22,7 +22,7 @@ from typing import Any
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, Failure, FailureKind, RunId, Span, spans_of, without
 from starburst_common.runs.failures import WITHDRAWN
-from starburst_common.runs.records import Printed, read_printed
+from starburst_common.runs.outcomes import Printed, read_printed
 from starburst_common.wire.fields import Fields
 from starburst_common.wire.frames import Frame
 from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP, Board
@@ -215,7 +215,7 @@ class Runner:
             work=work,
             settle=settle,
             parts=[Part(chunk=work.chunk)],
-            splittable=not work.known.spec["options"]["chunk_size"],
+            splittable=not work.known.spec.terms.chunk_size,
         )
         self._turn = turn
         try:
@@ -239,7 +239,7 @@ class Runner:
         slot.board.begin()
         turn.number = next(_numbers)
         turn.ask, turn.killed, turn.watched, turn.withdraws = GO, None, (-1, 0.0), False
-        options, place = turn.work.known.spec["options"], turn.work.known.spec["place"]
+        terms, place = turn.work.known.spec.terms, turn.work.known.spec.place
         suspects = set(turn.crashes) | set(turn.timeouts)
         todo = turn.open()
         # items that ended a slot run last, each after the others are safe
@@ -252,9 +252,9 @@ class Runner:
             "style": function.style,
             "bundle": function.bundle,
             "with_function": function.key not in slot.functions,
-            "retries": options["retries"],
-            "retry_delay_s": options["retry_delay_s"],
-            "seed": options["seed"],
+            "retries": terms.retries,
+            "retry_delay_s": terms.retry_delay_s,
+            "seed": terms.seed,
             "numbers": [] if numbers is None else [span for each in sorted(todo) for span in numbers.spans_of(each)],
             "folder": place.folder,
             "files": str(turn.work.files or ""),
@@ -357,7 +357,7 @@ class Runner:
             turn.first_at = now
         items_s = 0.0 if turn.first_at is None else now - turn.first_at
         slot.board.follow(turn.work.known.followed)
-        limit = turn.work.known.spec["options"]["timeout_s"]
+        limit = turn.work.known.spec.terms.timeout_s
         if limit is not None and (current := slot.board.current) != -1 and now - turn.watched[1] > limit:
             who = "the initializer " if current == SETTING_UP else ""
             return self._kill(turn, slot, FailureKind.TIMEOUT, f"{who}ran longer than {limit:g} s and was stopped")
@@ -490,7 +490,7 @@ class Runner:
                 return Ended.DIED
         if turn.killed is FailureKind.TIMEOUT:
             turn.timeouts[current] = turn.timeouts.get(current, 0) + 1
-            tries = turn.work.known.spec["options"]["retries"] if turn.work.function.retry_timeouts else 0
+            tries = turn.work.known.spec.terms.retries if turn.work.function.retry_timeouts else 0
             if turn.timeouts[current] > tries:
                 self._fail(turn, index=current, kind="timeout", error="ItemTimeout", message=turn.killed_why)
             return Ended.DIED

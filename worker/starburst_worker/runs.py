@@ -10,9 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
-from starburst_common.code.place import Place
 from starburst_common.code.shared import mapped
 from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import NotFound, Unavailable
@@ -20,14 +18,14 @@ from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.runs.records import read_options
+from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.sharing import checked, period_of
 from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
 from starburst_common.trust import owner_only
 from starburst_common.wire.documents import read_document
 from starburst_common.wire.fields import malformed
-from starburst_common.wire.seals import WIRE_VERSION, unknown_version, unseal
+from starburst_common.wire.seals import unseal
 from starburst_common.wire.shared import read_digests
 from starburst_worker.slot import FUNCTIONS_BYTES
 
@@ -54,7 +52,7 @@ class Function:
 class KnownRun:
     """A run as this worker sees it."""
 
-    spec: dict[str, Any]
+    spec: Spec
     numbers: Numbers | None = None  #: by which its items have their seeds, where those are not their own
     leg: int  #: the last one when we met it; whoever resumes it has another fleet
     over: bool
@@ -97,7 +95,7 @@ class Runs:
                 return known
             try:
                 spec = self._spec(names)
-                seeded = spec["parent"] and spec["options"]["seed"] is not None
+                seeded = spec.parent is not None and spec.terms.seed is not None
                 numbers = numbers_of(self._backend, run) if seeded else None
             except NotFound:
                 return None
@@ -155,20 +153,8 @@ class Runs:
         known = self._known.get(run)
         return 0 if known is None else known.leg
 
-    def _spec(self, names: RunNames) -> dict[str, Any]:
-        store = self._backend.store
-        spec, _ = read_document(unseal(self._backend.key, names.spec, store.get(names.spec, SMALL_BYTES)), names.spec)
-        if spec.whole("wire") != WIRE_VERSION:
-            raise unknown_version(names.spec, spec.whole("wire"))
-        python = spec.many("python")
-        if len(python) != 2 or {*map(type, python)} != {int}:
-            raise malformed(names.spec, f"Python {python!r:.40}")
-        return {
-            "python": python,
-            "parent": spec.given("parent"),
-            "options": read_options(spec.fields("options")),
-            "place": Place.read(spec.fields("place")),
-        }
+    def _spec(self, names: RunNames) -> Spec:
+        return Spec.read(self._backend.key, names.spec, names.run, self._backend.store.get(names.spec, SMALL_BYTES))
 
     def _look(self, names: RunNames, known: KnownRun) -> None:
         if not known.over and time.monotonic() - known.looked_at > self._look_every_s:
@@ -260,8 +246,8 @@ class Runs:
         return is_there(store, names.end) or is_there(store, names.cancel) or not is_there(store, names.spec)
 
 
-def _unfit(spec: dict[str, Any]) -> str:
-    wanted, have = tuple(spec["python"]), sys.version_info[:2]
+def _unfit(spec: Spec) -> str:
+    wanted, have = spec.python, sys.version_info[:2]
     if wanted == have:
         return ""
     return (
