@@ -28,9 +28,10 @@ from starburst_common import BadInput, ItemTimeout
 from starburst_common.code.bundle import Bundle, tell_unfit
 from starburst_common.code.pack import PackedFunction, pack_function
 from starburst_common.local import local_backend
-from starburst_common.model import FleetId, RunId
+from starburst_common.model import FailureKind, FleetId, RunId
 from starburst_common.runs.feed import Feed
-from starburst_worker.slot import failure_of, load_function
+from starburst_worker.failed import failure_of
+from starburst_worker.loaded import load_function
 
 #: A project as people have them: every way to import that there is.
 PROJECT = {
@@ -124,7 +125,7 @@ def called_elsewhere(packed: PackedFunction, argument: str, folder: Path) -> str
         zipfile.ZipFile(io.BytesIO(packed.bundle.archive)).extractall(folder / "bundle")
         bundle = repr(str(folder / "bundle"))
     script = (
-        "from pathlib import Path\nfrom starburst_worker.slot import load_function\n"
+        "from pathlib import Path\nfrom starburst_worker.loaded import load_function\n"
         f"function, *_ = load_function(Path('function').read_bytes(), {bundle}, {{}})\n"
         f"print(repr(function({argument})))"
     )
@@ -416,7 +417,7 @@ def test_an_exception_by_value_keeps_the_names_of_its_files() -> None:
     """One whose class only the user's program has comes home with its code, as functions go out with theirs."""
     made: dict[str, Any] = {"__name__": "__main__"}
     exec(compile("class Own(Exception):\n    def told(self): return 1", "/home/me/mine.py", "exec"), made)
-    _, pickled = failure_of(0, made["Own"]("as asked"), kind="user")
+    _, pickled = failure_of(0, made["Own"]("as asked"), kind=FailureKind.USER)
     assert pickled is not None
     assert pickle.loads(pickled).told.__code__.co_filename == "/home/me/mine.py"
 

@@ -129,7 +129,7 @@ print(json.dumps([list(cases), [repr(function(0)) for function in cases.values()
 ELSEWHERE = """
 import os, queue, random, sys, zipfile
 from pathlib import Path
-from starburst_worker.slot import load_function
+from starburst_worker.loaded import load_function
 
 out, began_with = Path(sys.argv[1]), dict(sys.modules)
 for number in range(int(sys.argv[2])):

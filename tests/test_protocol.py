@@ -48,10 +48,12 @@ from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import begin_leg, find_leg, read_end
 from starburst_common.runs.status import recovered
 from starburst_common.wire.frames import FrameWriter
+from starburst_worker.attempt import Ended
 from starburst_worker.duty import Duty
-from starburst_worker.runner import Ended, Runner, Turn
+from starburst_worker.runner import Runner
+from starburst_worker.serving import Serving
 from starburst_worker.supervisor import Supervisor
-from starburst_worker.work import Settle
+from starburst_worker.ties import Ties
 from tests.stage import Actor, Died, Move, Stage, Staged
 
 ITEMS = 6
@@ -122,32 +124,30 @@ class Crew:
 class PlayedRunner(Runner):
     """A runner whose slot answers, is too slow, or is told to go, as it is chosen."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._played = worker
-        self._chunk_s, self._worker, self._draining, self._part_bytes = 0.0, worker.name, lambda: False, 1
-        self.slot, self._turn = None, None
+    def __init__(self, worker: Worker, ties: Ties) -> None:
+        self._played, self._ties = worker, replace(ties, chunk_s=1.0, part_bytes=1)
+        self.seat, self._serving = None, None
 
-    def _attempt(self, turn: Turn, settle: Settle) -> Ended:
+    def _attempt(self, serving: Serving) -> Ended:
         me = self._played
-        while turn.open():
+        while serving.open():
             choice = me.choose()
-            if turn.work.known.over:
+            if serving.work.known.over:
                 return Ended.DROPPED
             if choice == 1:
                 me.settle_one()
-            elif choice == 2 and turn.splittable:
-                turn.first_at = time.monotonic() - 3600 * (turn.open()[0].lo % 2)  # pieces of one item, or of all
-                self._chunk_s = 1.0
-                self._split(turn, settle, reached=turn.open()[0].lo)
+            elif choice == 2 and serving.splittable:
+                serving.first_at = time.monotonic() - 3600 * (serving.open()[0].lo % 2)  # pieces of one item, or of all
+                serving.split(reached=serving.open()[0].lo)
             elif choice == 3:
                 return Ended.DRAINED
             elif choice == 4:
-                self._settle_large(turn)
-            elif choice == 5 and turn.work.known.withdrawn:
-                self._withdraw(turn, turn.open()[0].lo)
+                serving.settle_large()
+            elif choice == 5 and serving.work.known.withdrawn:
+                serving.withdraw(serving.open()[0].lo)
             else:
-                index = turn.open()[0].lo
-                part = turn.part_of(index)
+                index = serving.open()[0].lo
+                part = serving.part_of(index)
                 assert part is not None
                 writer = FrameWriter()
                 writer.add(double(index))
@@ -181,7 +181,7 @@ class Worker:
             for message in leased:
                 work = supervisor._take(message) or self._ready()
                 if work is not None:
-                    PlayedRunner(self).serve(work, supervisor._settling.as_they_come(work.run))
+                    PlayedRunner(self, supervisor._ties).serve(work, supervisor._settling.as_they_come(work.run))
                     supervisor._settling.finish(work.run, work.receipt)
             for _ in range(self.choose() % 3 + (not leased) * 100):
                 self.settle_one()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -10,10 +11,11 @@ from starburst_common.errors import Refused
 from starburst_common.model import Chunk, Outcome, PackRef, Span
 from starburst_common.runs.outcomes import outcome_bytes, read_outcome
 from starburst_common.wire.frames import FrameWriter
+from starburst_worker.attempt import Attempt
 from starburst_worker.parts import Part
 from starburst_worker.prints import Prints
-from starburst_worker.runner import Runner, Turn
 from starburst_worker.said import _HEAD, _SIGN, Ear, say
+from starburst_worker.serving import Serving
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
 from tests.fuzz.tripwire import Wire
@@ -52,7 +54,7 @@ def targets() -> list[Target]:
     ]  # fmt: skip
 
 
-#: What ends a slot, and not its worker: see `Runner`.
+#: What ends a slot, and not its worker: see `Attempt`.
 ALLOWED = (ValueError, Refused)
 
 
@@ -75,10 +77,10 @@ def _heard(said: bytes) -> None:
     known = SimpleNamespace(followed=True)
     work = SimpleNamespace(run="run-1", known=known, chunk=chunk, function=SimpleNamespace(key="f"))
     part = Part(chunk=chunk)
-    turn = Turn(work=work, settle=_settle, parts=[part], splittable=False)  # type: ignore[arg-type]
-    slot = SimpleNamespace(ready=False, pid=0, crowded=False, functions={"f"})
-    runner = object.__new__(Runner)
-    runner._worker, runner._part_bytes, runner._tell = "w", 1 << 20, prints.tell
+    ties = SimpleNamespace(worker="w", part_bytes=1 << 20, tell=prints.tell)
+    serving = Serving(work=work, settle=_settle, ties=ties, parts=[part], splittable=False)  # type: ignore[arg-type]
+    seat = SimpleNamespace(ready=False, pid=0, crowded=False, functions={"f"})
+    attempt = Attempt(serving, seat, ties, Counter(), 0)  # type: ignore[arg-type]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -89,7 +91,7 @@ def _heard(said: bytes) -> None:
         try:
             with suppress(EOFError):
                 while (message := ear.hear(0.0)) is not None:
-                    runner._hear(turn, slot, message)  # type: ignore[arg-type]
+                    attempt.hear(message)
         finally:
             try:
                 _settle(part, [], [])

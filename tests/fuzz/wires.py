@@ -42,8 +42,8 @@ from starburst_common.wire.items import Frames, checked_frames, item_frame
 from starburst_common.wire.seals import seal, unseal
 from starburst_common.wire.shared import read_shared, shared_document
 from starburst_worker.intake import Intake
+from starburst_worker.loaded import load_function
 from starburst_worker.runs import Runs
-from starburst_worker.slot import load_function
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
 from tests.fuzz.tripwire import Wire

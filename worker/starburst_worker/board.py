@@ -115,8 +115,8 @@ class Board:
         return self.look()[3]
 
     @property
-    def attempt(self) -> int:
-        """Another number for each attempt at an item."""
+    def tries(self) -> int:
+        """Another number for each try at an item."""
         return (self.steps - 1) // 2
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ from starburst_common.wire.documents import read_document
 from starburst_common.wire.fields import malformed
 from starburst_common.wire.seals import unseal
 from starburst_common.wire.shared import read_digests
-from starburst_worker.slot import FUNCTIONS_BYTES
+from starburst_worker.order import FUNCTIONS_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

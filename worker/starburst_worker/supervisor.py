@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -22,11 +21,14 @@ from starburst_worker.leases import Leases
 from starburst_worker.memory import too_big
 from starburst_worker.parts import Part, pieces, refused
 from starburst_worker.prints import WRITE_S, Prints
-from starburst_worker.runner import Runner, Slot
+from starburst_worker.ready import Ready
+from starburst_worker.runner import Runner
 from starburst_worker.runs import Runs
+from starburst_worker.seat import Seat
 from starburst_worker.settle import Settler
 from starburst_worker.settling import Settling
 from starburst_worker.signals import Signals
+from starburst_worker.ties import Ties
 from starburst_worker.verdict import SPLIT_PIECES, Do, judge
 from starburst_worker.work import Work
 
@@ -63,25 +65,21 @@ class Supervisor:
         self._busy = 0
         self._born = self._idle_since = time.monotonic()
         self._wanted = threading.Condition()
-        self._ready: queue.Queue[Work | None] = queue.Queue()
+        self._ready = Ready()
         self._settling = Settling(self._settler, self._leases, self._runs.over, duty.slots)
         self._prints = Prints(backend, duty.worker, duty.slots, self._runs.followed)
-        guards = Guards()
-        self._runners = [
-            Runner(
-                number,
-                scratch,
-                guards=guards,
-                worker=duty.worker,
-                chunk_s=duty.chunk_s,
-                too_big=self._too_big,
-                draining=self._drain.is_set,
-                part_bytes=self._settling.part_bytes,
-                held_up=self._settling.full,
-                tell=self._prints.tell,
-            )
-            for number in range(duty.slots)
-        ]
+        self._ties = Ties(
+            worker=duty.worker,
+            scratch=scratch,
+            guards=Guards(),
+            chunk_s=duty.chunk_s,
+            part_bytes=self._settling.part_bytes,
+            too_big=self._too_big,
+            draining=self._drain.is_set,
+            held_up=self._settling.full,
+            tell=self._prints.tell,
+        )
+        self._runners = [Runner(number, self._ties) for number in range(duty.slots)]
 
     def run(self) -> int:
         """Work until told to stop, idle, or past the lifetime. Returns the exit code."""
@@ -227,22 +225,19 @@ class Supervisor:
 
     def _act(self, taken: Taken) -> Work | None:
         run, chunk, (do, why) = taken.run, taken.case.chunk, judge(taken.case)
-        if do is Do.LATER:
-            self._leases.give_back(taken.receipt, self._duty.lease_s / 2)
-            return None
-        if do in (Do.RUN, Do.QUARANTINE):
+        if do is Do.RUN:
             assert taken.work is not None
-            if do is Do.QUARANTINE:
-                return taken.work
             self._ready.put(taken.work)
-            return None
-        if do is Do.SPLIT:
-            rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // SPLIT_PIECES), deaths=1)
-            self._settling.settle(run, Part(chunk=chunk), rest)
-        elif why is not None:
-            self._settling.settle(run, refused(chunk, why, self._duty.worker))
-        self._settling.finish(run, taken.receipt)
-        return None
+        elif do is Do.LATER:
+            self._leases.give_back(taken.receipt, self._duty.lease_s / 2)
+        elif do is not Do.QUARANTINE:
+            if do is Do.SPLIT:
+                rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // SPLIT_PIECES), deaths=1)
+                self._settling.settle(run, Part(chunk=chunk), rest)
+            elif why is not None:
+                self._settling.settle(run, refused(chunk, why, self._duty.worker))
+            self._settling.finish(run, taken.receipt)
+        return taken.work if do is Do.QUARANTINE else None
 
     def _quarantine(self, suspect: Work, *, run_it: bool) -> None:
         """Run an item with nothing else near that could die with it and be thought guilty.
@@ -260,13 +255,10 @@ class Supervisor:
             if run_it:
                 self._until(lambda: not self._leases)  # then it may be our turn
 
-    def _until(self, there: Callable[[], bool]) -> bool:
-        while not self._stop.is_set():
-            if there():
-                return True
+    def _until(self, there: Callable[[], bool]) -> None:
+        while not self._stop.is_set() and not there():
             with self._wanted:
                 self._wanted.wait(0.05)
-        return False
 
     # --- serving ------------------------------------------------------------------------------------------------------
 
@@ -294,24 +286,14 @@ class Supervisor:
     def _look(self) -> None:
         self._runs.look_on({of for runner in self._runners if (of := runner.current())})
 
-    def _too_big(self, slot: Slot) -> str:
-        """Why this slot must be killed for memory, if so: see `too_big`."""
+    def _too_big(self, seat: Seat) -> str:
+        """Why this slot must be killed for memory, if so."""
         if self._duty.memory_mib is None:
             return ""
-        sizes = {other.slot: other.slot.rss_mib for other in self._runners if other.slot is not None}
-        return too_big(sizes.get(slot, 0.0), [*sizes.values()], self._duty.memory_mib)
+        sizes = {other: other.rss_mib for runner in self._runners if (other := runner.seat) is not None}
+        return too_big(sizes.get(seat, 0.0), [*sizes.values()], self._duty.memory_mib)
 
     def _give_back(self, waiting_s: float = 0.0) -> None:
         """Chunks that were fetched and have waited so long for a slot go to whoever is free, as fresh messages."""
-        kept: list[Work | None] = []
-        while True:
-            try:
-                work = self._ready.get_nowait()
-            except queue.Empty:
-                break
-            if work is None or time.monotonic() - work.fetched_at < waiting_s:
-                kept.append(work)
-            else:
-                self._settling.hand_over(work)  # an outage must hold up neither signals nor leases
-        for work in kept:
-            self._ready.put(work)
+        for work in self._ready.waited(waiting_s):
+            self._settling.hand_over(work)  # in its turn: an outage must hold up neither signals nor leases

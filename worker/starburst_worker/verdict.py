@@ -55,30 +55,23 @@ def judge(case: Case) -> Verdict:
     """What becomes of the chunk: the first that applies.
 
     >>> def told(size: int = 8, deaths: int = 0, **known) -> str:
-    ...     chunk = Chunk(span=Span(0, size), function="f", ref=PackRef("pack", 0, 1), deaths=deaths)
+    ...     chunk = Chunk(span=Span(0, size), function="f", ref=("p", 0, 1), deaths=deaths)
     ...     do, why = judge(Case(chunk=chunk, **known))
     ...     return f"{do}: {why.error}, {why.message}" if why else str(do)
-    >>> from starburst_common.model import PackRef
-    >>> told(over=True), told(settled=True), told(deaths=9, over=True)
-    ('discard', 'discard', 'discard')
+    >>> told(over=True), told(settled=True, deaths=9)
+    ('discard', 'discard')
     >>> told(withdrawn=[Span(0, 9)]), told(withdrawn=[Span(0, 7)])
     ('refuse: ItemCancelled, withdrawn before it began', 'run')
     >>> told(unfit=Reason.ours(FailureKind.IMPORT, "another Python"), deaths=9)
     'refuse: EnvironmentMismatch, another Python'
-    >>> [told(deaths=deaths) for deaths in range(4)]
+    >>> [told(deaths=deaths) for deaths in (0, 1, 2, 3)]
     ['run', 'run', 'split', 'split']
-    >>> [told(size=1, deaths=deaths) for deaths in range(4)]
+    >>> [told(size=1, deaths=deaths) for deaths in (0, 1, 2, 3)]
     ['run', 'run', 'quarantine', 'quarantine']
-    >>> [told(size=1, deaths=deaths, alone=True) for deaths in (2, 3, 10)]
-    ['quarantine', 'later', 'later']
-    >>> told(size=1, deaths=11, alone=True)
-    'refuse: WorkerLost, its worker died, 3 times'
-    >>> told(size=1, deaths=3, alone=True, end=WorkerEnd.CRASHED)
-    'refuse: WorkerLost, its worker died, 3 times'
-    >>> told(size=1, deaths=3, alone=True, end=WorkerEnd.OOM)
+    >>> told(1, deaths=2, alone=True), told(1, deaths=3, alone=True), told(1, deaths=11, alone=True)
+    ('quarantine', 'later', 'refuse: WorkerLost, its worker died, 3 times')
+    >>> told(1, deaths=3, alone=True, end=WorkerEnd.OOM)
     'refuse: OutOfMemory, its worker died, 3 times, at last for lack of memory'
-    >>> told(size=1, deaths=3, alone=True, end=WorkerEnd.SPOT)
-    'refuse: WorkerLost, its worker died, 3 times, at last taken back by Spot'
     """
     chunk = case.chunk
     if case.over or case.settled:

@@ -1,0 +1,53 @@
+"""A stored function's bytes in; what a slot calls for each item, and before the first, out."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from starburst_common.pickling.preferred import prefer
+from starburst_common.pickling.setup import Setup
+from starburst_common.pickling.sources import lay_out
+
+
+class Loaded(NamedTuple):
+    """A user's function, what to retry on, what to call before, and how many bytes all had."""
+
+    function: Callable[..., Any]
+    retry_on: tuple[type[BaseException], ...]
+    setup: Setup | None
+    nbytes: int
+
+
+def load_function(
+    blob: bytes, bundle: str | None, began_with: Mapping[str, ModuleType], buffers: Sequence[str] = ()
+) -> Loaded:
+    """The user's function, with the user's modules importable, also those named like ones that this process has."""
+    from starburst_common.wire.functions import inflated
+
+    if bundle is not None and bundle not in sys.path:
+        prefer(bundle, began_with)
+    pickled, sources = inflated(blob)
+    lay_out(sources, bundle)
+    by_value = sys.modules.get("starburst_common.pickling.byvalue")  # else nothing has come by value yet
+    with by_value.renewing() if by_value is not None else nullcontext():
+        if buffers:
+            from starburst_common.code.shared import loads_with
+
+            (function, retry_on, setup), nbytes = loads_with(pickled, buffers)
+        else:
+            (function, retry_on, setup), nbytes = pickle.loads(pickled), len(pickled)
+    return Loaded(function, retry_on, setup, nbytes)
+
+
+def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:
+    """How an item becomes arguments: "one" argument, "star" for several, "call" for (args, kwargs)."""
+    if style == "star":
+        return lambda item: function(*item)
+    if style == "call":
+        return lambda item: function(*item[0], **item[1])
+    return function

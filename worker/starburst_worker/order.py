@@ -1,0 +1,39 @@
+"""What a slot is asked to run of a chunk: as the supervisor writes it, and as the slot reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+FUNCTIONS_BYTES = 64 << 20  #: of functions are kept, the latest, in a slot as in its supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """With it come the function's pickle, where it is `with_function`, and the frames of the items."""
+
+    spans: Sequence[tuple[int, int]]  #: the items to run, in this order
+    function: str  #: its key
+    with_function: bool
+    style: str  #: how an item becomes arguments
+    bundle: str | None  #: folder of the user's own modules
+    buffers: Sequence[str]  #: digests of the shared values that the function's pickle takes
+    shared: Mapping[str, str]  #: where shared values lie, by digest
+    retries: int
+    retry_delay_s: float
+    seed: int | None
+    numbers: Sequence[Sequence[int]]  #: by which the items have their seeds, where those are not their own
+    folder: str  #: where items stand
+    files: str  #: folder of what was sent to lie there
+    argv: Sequence[str]
+
+    def text(self) -> bytes:
+        """As the slot reads it."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+    @classmethod
+    def read(cls, text: bytes) -> Order:
+        """The inverse of `text`."""
+        fields = json.loads(text)
+        return cls(**fields | {"spans": [(lo, hi) for lo, hi in fields["spans"]]})

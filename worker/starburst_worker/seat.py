@@ -1,0 +1,102 @@
+"""The supervisor's end of a slot: its process, and the ways to talk to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from starburst_common.model import Buffer
+from starburst_worker.board import Board
+from starburst_worker.guard import Guards
+from starburst_worker.memory import oom_kills, resident_mib
+from starburst_worker.order import Order
+from starburst_worker.said import Ear
+
+_ENDING_S = 1.0  #: for a slot that was dismissed
+
+
+class Seat:
+    """A slot, as its supervisor has it."""
+
+    def __init__(self, number: int, scratch: Path, guards: Guards) -> None:
+        self._guards = guards
+        board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
+        self.board = Board(board_file)
+        ours, theirs = socket.socketpair()
+        env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
+        env.setdefault("PYTHONHASHSEED", "0")  # or a set has another order on each worker
+        with theirs:
+            self._process = guards.start(
+                [
+                    *(sys.executable, "-P", "-m", "starburst_worker", "slot"),
+                    *(str(theirs.fileno()), str(board_file)),
+                ],
+                pass_fds=(theirs.fileno(),),
+                env=env,
+            )
+        self.pid = self._process.pid  #: its guard's, until it has told its own
+        self._pipe = Connection(os.dup(ours.fileno()))
+        self._socket = ours
+        self.ear = Ear(ours)
+        self.ready = False
+        self.functions: set[str] = set()  #: that it has
+        self.crowded = False  #: it has loaded other versions of the user's modules
+        self.closed = False
+        self._ooms = 0  # the kernel's count of memory kills when it got its chunk
+
+    def ask(self, order: Order, function: Buffer, frames: Sequence[Buffer]) -> None:
+        """Have it run a chunk. Raises `OSError` where it is gone."""
+        self._ooms = oom_kills()
+        self._pipe.send_bytes(order.text())
+        if order.with_function:
+            self._pipe.send_bytes(function)
+        self._pipe.send_bytes(b"".join(frames))
+        self.functions.add(order.function)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process is gone. Its socket does not tell: what it forked may hold that."""
+        return self._process.poll() is not None
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has killed somebody for memory since it got its chunk."""
+        return oom_kills() > self._ooms
+
+    @property
+    def rss_mib(self) -> float:
+        """Its memory now."""
+        return resident_mib(self.pid)
+
+    def dismiss(self) -> None:
+        """Let it end by itself: what it has opened is closed, and its functions at exit are called."""
+        self._hang_up()
+
+    def close_soon(self) -> None:
+        """Close it, once it has had a moment to end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_S)
+        self.close()
+
+    def end(self) -> int:
+        """End it with whatever it started, if they have not ended, and give its exit code."""
+        return self._guards.end(self._process)
+
+    def close(self) -> int:
+        """End it, and what there is of it here; its exit code."""
+        code = self.end()
+        self._hang_up()
+        self.board.close()
+        self.closed = True
+        return code
+
+    def _hang_up(self) -> None:
+        self._pipe.close()
+        self._socket.close()

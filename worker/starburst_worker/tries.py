@@ -1,0 +1,99 @@
+"""Items of a chunk in, one after another; each is tried as often as it may be, and its value or failure goes out."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from starburst_common.model import FailureKind
+from starburst_common.pickling.within import awaited, explain, sow
+from starburst_worker.board import DRAIN, GO, SlotBoard
+from starburst_worker.failed import failure_of, kind_of, unpicklable
+from starburst_worker.out import Out
+from starburst_worker.stand import Stand
+
+
+class Manner(NamedTuple):
+    """How items are called, and those that fail are treated."""
+
+    call: Callable[[Any], Any]
+
+    retries: int
+    retry_delay_s: float
+    retry_on: tuple[type[BaseException], ...]
+    seed: int | None = None
+    numbers: Mapping[int, int] = MappingProxyType({})  #: by which items have their seeds, where not by their own
+
+
+Spans = Iterable[Sequence[int]]
+Waiting = list[tuple[float, int, int]]  #: when, which item, how many tries it had
+
+
+def run_chunk(
+    spans: Spans, item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand
+) -> None:
+    """Run every item of the spans, then the retries that are due, while the supervisor lets us."""
+    waiting: Waiting = []
+    run = _trier(item, manner, board, out, stand, waiting)
+    for index in each(spans):
+        before, board.reached = board.reached, index
+        if board.ask != GO:  # the supervisor sets `ask`, waits, then reads `reached`: one of us sees the other
+            board.reached = before
+            break
+        run(index, 0)
+    while waiting and board.ask != DRAIN:
+        due, index, tries = waiting[0]
+        if (pause := due - time.monotonic()) > 0:
+            time.sleep(min(pause, 0.05))
+        else:
+            heapq.heappop(waiting)
+            run(index, tries)
+
+
+def _trier(
+    item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand, waiting: Waiting
+) -> Callable[[int, int], None]:
+    """What runs one item, which has had so many tries; one that may have another is put to those that wait."""
+    call, retries, delay_s, retry_on, seed, numbers = manner
+
+    def run(index: int, tries: int) -> None:
+        stand.take()
+        sow(seed, numbers.get(index, index))
+        board.current = index
+        board.steps = step = (board.steps | 1) + 2
+        again = False
+        try:
+            argument = item(index)
+            board.steps = step + 1
+            value = awaited(call(argument))
+        except BaseException as error:
+            if out.left:
+                raise
+            kind = kind_of(error, unpickling=board.steps == step)
+            board.steps = step + 3  # what we load to tell of it is not the item's time
+            explain(error)
+            again = tries < retries and isinstance(error, retry_on) and kind is not FailureKind.IMPORT
+            if again:
+                heapq.heappush(waiting, (time.monotonic() + delay_s, index, tries + 1))
+            else:
+                out.failure(*failure_of(index, error, kind=kind))
+        else:
+            if out.left:  # the function forked, and both returned
+                sys.exit()
+            try:
+                out.value(index, value)
+            except BaseException as error:  # of the user's own code, which may well raise SystemExit
+                out.failure(*unpicklable(index, value, error))
+        board.current = -1
+        out.printed(index, again=again)
+
+    return run
+
+
+def each(spans: Spans) -> Iterator[int]:
+    """The items of these, one by one."""
+    return (index for lo, hi in spans for index in range(lo, hi))
