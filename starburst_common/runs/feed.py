@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,14 @@ from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, Ru
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.ports import Backend
+from starburst_common.runs.inputs import Function, Input, Plan
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.patience import Waits, create_ours, patiently, raised
 from starburst_common.runs.sharing import period_now, store_shared
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.wire.documents import document, read_document
-from starburst_common.wire.fields import chunk_fields
 from starburst_common.wire.frames import FrameWriter
 from starburst_common.wire.items import item_parts
-from starburst_common.wire.seals import nbytes_of, seal, unseal
+from starburst_common.wire.seals import nbytes_of, seal
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
 PACK_BYTES = 16 << 20
@@ -113,14 +112,18 @@ class Feed:
         if key not in self._codes:
             self._meet(packed.shared)
             self._store_shared()
-            header: dict[str, Any] = {"style": packed.style, "retry_timeouts": packed.retry_timeouts}
-            if packed.shared:
-                header |= {"shared": sorted(each.digest for each in packed.shared), "buffers": packed.buffers}
-            self._store(key, header, packed.blob, packed.bundle)
+            function = Function(
+                blob=packed.blob,
+                style=packed.style,
+                retry_timeouts=packed.retry_timeouts,
+                shared=tuple(sorted(each.digest for each in packed.shared)),
+                buffers=packed.buffers,
+            )
+            self._store(key, function, packed.bundle)
             self._codes[key] = _Code(key, packed.needs, frozenset(packed.bundle.modules if packed.bundle else ()))
         return key
 
-    def _store(self, key: str, header: dict[str, Any], blob: Buffer, bundle: Bundle | None) -> None:
+    def _store(self, key: str, function: Function, bundle: Bundle | None) -> None:
         store, secret = self._backend.store, self._backend.key
         if bundle is not None and (place := code_key(key, bundle.digest)) not in self._stored:
             tell_unfit(bundle.native, self._backend.machine)
@@ -128,9 +131,9 @@ class Feed:
             with suppress(Exists):
                 patiently(lambda: store.create(place, archive), self.waits)
             self._stored.add(place)
-        body = document({**header, "bundle": bundle.digest if bundle else None}, [blob])
+        body = replace(function, bundle=bundle.digest if bundle else None).sealed(secret, key)
         with suppress(Exists):
-            patiently(lambda: store.create(key, seal(secret, key, body)), self.waits)
+            patiently(lambda: store.create(key, body), self.waits)
 
     def add(self, function: str, item: Any) -> None:
         """Take one item. Raises `NotPicklable` if it cannot be pickled, and is not taken; else as `flush`."""
@@ -205,7 +208,7 @@ class Feed:
         """The input is whole: say how many items there are, before `stop`. Raises as `flush`."""
         self.flush()
         key = self._names.input
-        body = seal(self._backend.key, key, document({"items": self.fed}))
+        body = Input(items=self.fed).sealed(self._backend.key, key)
         patiently(lambda: create_ours(self._backend.store, key, body), self.waits)
 
     def stop(self, why: str = "") -> None:
@@ -260,15 +263,11 @@ class Feed:
         self._store_shared()
         code = self._codes[self._function]
         if code.grown is not None:
-            old, secret = code.key, self._backend.key
+            old = code.key
             stored = patiently(lambda: self._backend.store.get(old), self.waits)
-            header, (blob,) = read_document(unseal(secret, old, stored), old)
             digest = hashlib.sha256(f"{old} {code.grown.digest}".encode()).hexdigest()[:32]
             key = self._names.function(digest)
-            told = {
-                name: header[name] for name in ("style", "retry_timeouts", "shared", "buffers") if header.given(name)
-            }
-            self._store(key, told, blob, code.grown)
+            self._store(key, Function.read(self._backend.key, old, stored), code.grown)
             code.key, code.grown = key, None
         return code.key
 
@@ -280,7 +279,7 @@ class Feed:
             chunks.append(Chunk(span=frame.span, function=frame.function, ref=ref))
             offset += frame.nbytes
         plan = self._names.plan(first)
-        sealed = seal(secret, plan, document({"chunks": [chunk_fields(chunk) for chunk in chunks]}))
+        sealed = Plan(chunks=tuple(chunks)).sealed(secret, plan)
         small = self._backend.inline_bytes
         messages = [
             chunk_message(

@@ -6,13 +6,13 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Self
 
-from starburst_common.model import RunId, Span
+from starburst_common.model import Buffer, RunId, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
-from starburst_common.wire.documents import read_document
+from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import malformed
-from starburst_common.wire.seals import unseal
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,18 @@ class Numbers:
     """
 
     spans: tuple[Span, ...]
+
+    def sealed(self, key: bytes, about: str) -> bytes:
+        """As it is stored."""
+        return seal_document(key, about, {"spans": self.spans})
+
+    @classmethod
+    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
+        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
+        fields, _ = open_document(key, about, blob)
+        if not (spans := fields.spans("spans")):
+            raise malformed(about, "its spans are none")
+        return cls(tuple(spans))
 
     def of(self, at: int) -> int:
         """The parent's number of an item."""
@@ -58,7 +70,4 @@ class Numbers:
 def numbers_of(backend: Backend, run: RunId) -> Numbers:
     """Of a retry. Raises `NotFound`, `Refused`."""
     key = RunNames(run).numbers
-    fields, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
-    if not (spans := fields.spans("spans")):
-        raise malformed(key, "its spans are none")
-    return Numbers(tuple(spans))
+    return Numbers.read(backend.key, key, backend.store.get(key))

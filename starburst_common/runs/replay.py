@@ -19,15 +19,12 @@ from starburst_common.pickling.setup import SetUp, Setup
 from starburst_common.pickling.sources import lay_out
 from starburst_common.pickling.within import awaited, sow
 from starburst_common.ports import Backend
+from starburst_common.runs.inputs import Function
 from starburst_common.runs.sharing import shared_by
 from starburst_common.runs.spec import read_spec
 from starburst_common.runs.stored import planned_chunks
-from starburst_common.wire.documents import read_document
-from starburst_common.wire.fields import malformed
 from starburst_common.wire.functions import inflated
 from starburst_common.wire.items import Frames, checked_frames
-from starburst_common.wire.seals import unseal
-from starburst_common.wire.shared import read_digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,26 +56,22 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     from this process's `sys.path`, as they are today. Raises `BadInput` where the run has no such item.
     """
     chunk = _chunk_of(backend, run, item)
-    blob = backend.store.get(chunk.function)
-    header, blobs = read_document(unseal(backend.key, chunk.function, blob), chunk.function)
-    if len(blobs) != 1:
-        raise malformed(chunk.function, f"{len(blobs)} functions")
-    style = header.text("style")
+    known = Function.read(backend.key, chunk.function, backend.store.get(chunk.function))
     modules = None
-    if scratch is not None and header.given("bundle"):
+    if scratch is not None and known.bundle is not None:
         folder = scratch / "modules"
-        unpack_bundle(backend, code_key(chunk.function, header.name("bundle")), folder)
+        unpack_bundle(backend, code_key(chunk.function, known.bundle), folder)
         kept = {name for name in (place.name.partition(".")[0] for place in folder.iterdir()) if pieces_of(name)}
         prefer(str(folder), {name: each for name, each in sys.modules.items() if name.partition(".")[0] not in kept})
         modules = str(folder)
-    pickled, sources = inflated(blobs[0])
+    pickled, sources = inflated(known.blob)
     lay_out(sources, modules)
     stored = backend.store.get_range(*chunk.ref)
     frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1)))
-    lies(shared_by(backend, run, {*read_digests(header, chunk.function), *digests_in(frames)}))
-    (function, _, setup), _ = loads_with(pickled, read_digests(header, chunk.function, "buffers"))
+    lies(shared_by(backend, run, {*known.shared, *digests_in(frames)}))
+    (function, _, setup), _ = loads_with(pickled, known.buffers)
     argument = Frames(frames)[item]
-    args, kwargs = argument if style == "call" else (argument if style == "star" else (argument,), {})
+    args, kwargs = argument if known.style == "call" else (argument if known.style == "star" else (argument,), {})
     seed = read_spec(backend, run).terms.seed
     return Call(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
 

@@ -22,15 +22,14 @@ from starburst_common.ports import Backend
 from starburst_common.runs.begin import begin, undo
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import chunk_items
+from starburst_common.runs.inputs import Function
 from starburst_common.runs.records import Spec
+from starburst_common.runs.renumbered import Numbers
 from starburst_common.runs.sharing import needed_too
 from starburst_common.runs.spec import read_spec
 from starburst_common.runs.stored import planned_chunks
-from starburst_common.wire.documents import document, read_document
-from starburst_common.wire.fields import malformed
 from starburst_common.wire.items import Frames, checked_frames
-from starburst_common.wire.seals import seal, unseal
-from starburst_common.wire.shared import read_digests
+from starburst_common.wire.seals import unseal
 
 
 def retries_of(backend: Backend, run: RunId) -> list[Spec]:
@@ -71,8 +70,7 @@ def start_retry(
     def note() -> None:
         nonlocal period
         period = needed_too(backend, parent.run, run)
-        sealed = seal(backend.key, names.numbers, document({"spans": spans}))
-        backend.store.put(names.numbers, sealed)
+        backend.store.put(names.numbers, Numbers(tuple(spans)).sealed(backend.key, names.numbers))
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
     feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files, note=note)
@@ -100,7 +98,7 @@ def start_retry(
 def style_of(backend: Backend, run: RunId) -> str:
     """How a run calls its function."""
     function = next(iter(backend.store.list(RunNames(run).functions)))
-    return _stored_function(backend, function).style
+    return Function.read(backend.key, function, backend.store.get(function)).style
 
 
 def _stored(backend: Backend, run: RunId, spans: Sequence[Span]) -> Iterator[tuple[str, Frames, Span]]:
@@ -117,20 +115,18 @@ def _stored(backend: Backend, run: RunId, spans: Sequence[Span]) -> Iterator[tup
 
 
 def _stored_function(backend: Backend, key: str) -> PackedFunction:
-    header, blobs = read_document(unseal(backend.key, key, backend.store.get(key)), key)
-    if len(blobs) != 1:
-        raise malformed(key, f"{len(blobs)} functions")
+    function = Function.read(backend.key, key, backend.store.get(key))
     bundle = None
-    if header.given("bundle"):
-        place = code_key(key, header.name("bundle"))
+    if function.bundle is not None:
+        place = code_key(key, function.bundle)
         archive = bytes(unseal(backend.key, place, backend.store.get(place)))
-        bundle = Bundle(digest=header.name("bundle"), archive=archive, modules=())
+        bundle = Bundle(digest=function.bundle, archive=archive, modules=())
     return PackedFunction(
         digest=key.rpartition("/")[2],
-        blob=bytes(blobs[0]),
-        style=header.text("style"),
-        retry_timeouts=header.flag("retry_timeouts"),
+        blob=function.blob,
+        style=function.style,
+        retry_timeouts=function.retry_timeouts,
         bundle=bundle,
-        shared=tuple(Shared(digest, 0) for digest in read_digests(header, key)),
-        buffers=tuple(read_digests(header, key, "buffers")),
+        shared=tuple(Shared(digest, 0) for digest in function.shared),
+        buffers=function.buffers,
     )

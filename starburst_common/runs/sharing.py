@@ -25,8 +25,8 @@ from starburst_common.names import (
     shared_key,
 )
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.inputs import Period
 from starburst_common.runs.patience import create_ours
-from starburst_common.wire.documents import document, read_document
 from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
 from starburst_common.wire.shared import read_shared, shared_document
 
@@ -48,8 +48,7 @@ def period_now(backend: Backend, run: RunId) -> str:
 def period_of(backend: Backend, run: RunId) -> str:
     """The period whose values a run refers to. Raises `NotFound` where it refers to none, `Refused`."""
     key = RunNames(run).shared
-    fields, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
-    return fields.name("period")
+    return Period.read(backend.key, key, backend.store.get(key, SMALL_BYTES)).period
 
 
 def needed_too(backend: Backend, parent: RunId, run: RunId) -> str:
@@ -70,7 +69,7 @@ def needed_too(backend: Backend, parent: RunId, run: RunId) -> str:
 def _mark(backend: Backend, run: RunId, period: str) -> None:
     key = RunNames(run).shared
     backend.store.put(f"{needed_by(period)}{run}", b"")
-    create_ours(backend.store, key, b"".join(sealed_parts(backend.key, key, document({"period": period}))))
+    create_ours(backend.store, key, Period(period=period).sealed(backend.key, key))
 
 
 def store_shared(backend: Backend, period: str, shared: Shared[object]) -> None:

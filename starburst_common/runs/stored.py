@@ -13,10 +13,9 @@ from starburst_common.model import Buffer, Chunk, Outcome, PackRef, RunId, Span
 from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.runs.inputs import Input, Plan
 from starburst_common.runs.outcomes import SUMMARY_BYTES, Summary, read_outcome, read_summary, summary_nbytes
-from starburst_common.wire.documents import read_document
 from starburst_common.wire.items import frames_in
-from starburst_common.wire.seals import unseal
 
 _log = our_log()
 
@@ -100,8 +99,7 @@ def items_stored(backend: Backend, run: RunId) -> int | None:
     """
     key = RunNames(run).input
     try:
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key, SMALL_BYTES)), key)
-        return header.whole("items")
+        return Input.read(backend.key, key, backend.store.get(key, SMALL_BYTES)).items
     except NotFound:
         return None
     except UnknownVersion:
@@ -118,10 +116,10 @@ def _items_planned(backend: Backend, run: RunId) -> int:
     if {*plans} != {_first(key) for key in backend.store.list(names.packs)}:
         raise Refused(f"{names.input} is damaged, and a part of the plan is missing")
     for first, key in sorted(plans.items()):
-        header, _ = read_document(unseal(backend.key, key, backend.store.get(key)), key)
+        plan = Plan.read(backend.key, key, backend.store.get(key))
         if first != items:
             raise Refused(f"{names.input} is damaged, and the plan says nothing of the items {items}-{first - 1}")
-        items = max(chunk.span.hi for chunk in header.chunks("chunks"))
+        items = max(chunk.span.hi for chunk in plan.chunks)
     return items
 
 
@@ -131,8 +129,7 @@ def planned_chunks(backend: Backend, run: RunId, plan: str) -> list[Chunk]:
     Raises `NotFound` where there is no such part, `Refused` where the items do not tell all.
     """
     try:
-        header, _ = read_document(unseal(backend.key, plan, backend.store.get(plan)), plan)
-        return header.chunks("chunks")
+        return list(Plan.read(backend.key, plan, backend.store.get(plan)).chunks)
     except UnknownVersion:
         raise
     except Refused as error:

@@ -244,7 +244,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
         scratch.mkdir()
         try:
             found = Runs(backend, scratch, 1.0).function(key)
-            load_function(found.blob, None, {})
+            load_function(found.stored.blob, None, {})
         finally:
             rmtree(scratch)
 

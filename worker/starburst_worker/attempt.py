@@ -55,7 +55,7 @@ class Attempt:
         seat, serving = self._seat, self._serving
         seat.board.begin()
         try:
-            seat.ask(self._order(), serving.work.function.blob, serving.work.frames)
+            seat.ask(self._order(), serving.work.function.stored.blob, serving.work.frames)
             while True:
                 gone = seat.ended  # asked first: then all that it has said is there to be heard
                 if self._ties.held_up():  # the slot waits as well, once its socket is full
@@ -83,9 +83,9 @@ class Attempt:
             spans=self._serving.in_turn(),
             function=function.key,
             with_function=function.key not in self._seat.functions,
-            style=function.style,
-            bundle=function.bundle,
-            buffers=function.buffers,
+            style=function.stored.style,
+            bundle=function.modules,
+            buffers=function.stored.buffers,
             shared=work.shared,
             retries=terms.retries,
             retry_delay_s=terms.retry_delay_s,

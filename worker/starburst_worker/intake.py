@@ -73,7 +73,7 @@ class Intake:
             function=function,
             files=self._runs.files(run, known.spec.place.files),
             frames=frames,
-            shared=self._runs.shared(run, {*function.shared}.union(*map(digests_in, frames))),
+            shared=self._runs.shared(run, {*function.stored.shared}.union(*map(digests_in, frames))),
             receipt=taken.receipt,
         )
 

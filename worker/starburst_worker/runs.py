@@ -18,34 +18,27 @@ from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.inputs import Function
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.sharing import checked, period_of
 from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
 from starburst_common.trust import owner_only
-from starburst_common.wire.documents import read_document
-from starburst_common.wire.fields import malformed
-from starburst_common.wire.seals import unseal
-from starburst_common.wire.shared import read_digests
 from starburst_worker.order import FUNCTIONS_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Function:
-    """A stored function, still pickled."""
+class KnownFunction:
+    """A function that was fetched, with the folder of the user's own modules that travel with it, if any do."""
 
     key: str
-    blob: bytes
-    style: str
-    retry_timeouts: bool
-    bundle: str | None  #: folder of the user's own modules, unpacked here
-    shared: tuple[str, ...]  #: digests of the shared values that it refers to, and of its buffers
-    buffers: tuple[str, ...]  #: digests of these, as its pickle takes them
+    stored: Function
+    modules: str | None
 
     @property
     def nbytes(self) -> int:
         """What it takes here."""
-        return len(self.blob)
+        return len(self.stored.blob)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,7 +74,7 @@ class Runs:
         self._lock = Lock()
         self._known: dict[RunId, KnownRun] = {}
         self.sweeps = False  #: calls that are withdrawn may wait in the queue
-        self._functions: dict[str, Function] = {}  # in the order of their last use
+        self._functions: dict[str, KnownFunction] = {}  # in the order of their last use
         self._periods: dict[RunId, str] = {}
         self._shared: dict[str, tuple[str, list[str]]] = {}  # where they lie, and what they refer to
         self._fetching: dict[str, Lock] = {}  # by key: whoever holds it is fetching, others wait for what that brings
@@ -161,7 +154,7 @@ class Runs:
             known.over = self._over(names)
             known.looked_at = time.monotonic()
 
-    def function(self, key: str) -> Function:
+    def function(self, key: str) -> KnownFunction:
         """A function and the modules it needs. Raises `Refused` unless we signed both."""
         with self._turn(key):
             with self._lock:
@@ -169,19 +162,9 @@ class Runs:
                     self._functions[key] = found
             if found is not None:
                 return found
-            store, secret = self._backend.store, self._backend.key
-            header, blobs = read_document(unseal(secret, key, store.get(key)), key)
-            if len(blobs) != 1:
-                raise malformed(key, f"{len(blobs)} functions")
-            function = Function(
-                key=key,
-                blob=bytes(blobs[0]),
-                style=header.text("style"),
-                retry_timeouts=header.flag("retry_timeouts"),
-                bundle=str(self._unpacked(key, header.name("bundle"))) if header.given("bundle") else None,
-                shared=tuple(read_digests(header, key)),
-                buffers=tuple(read_digests(header, key, "buffers")),
-            )
+            stored = Function.read(self._backend.key, key, self._backend.store.get(key))
+            modules = None if stored.bundle is None else str(self._unpacked(key, stored.bundle))
+            function = KnownFunction(key=key, stored=stored, modules=modules)
             with self._lock:
                 self._functions[key] = function
                 let_go(self._functions, FUNCTIONS_BYTES)

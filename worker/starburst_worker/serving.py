@@ -71,7 +71,7 @@ class Serving:
         costs, forgiven = self.crashes, CRASHES - 1
         if death.timed_out:
             costs = self.timeouts
-            forgiven = self.work.known.spec.terms.retries if self.work.function.retry_timeouts else 0
+            forgiven = self.work.known.spec.terms.retries if self.work.function.stored.retry_timeouts else 0
         costs[index] += 1
         if costs[index] > forgiven:
             self.fail(index, death.why)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from starburst_common.model import Buffer, Chunk, RunId
 from starburst_worker.parts import Part
-from starburst_worker.runs import Function, KnownRun
+from starburst_worker.runs import KnownFunction, KnownRun
 
 #: Takes a part, the chunks that are to be sent for its open items, and those for open items that stay here.
 Settle = Callable[[Part, list[Chunk], list[Chunk]], None]
@@ -22,7 +22,7 @@ class Work:
     run: RunId
     known: KnownRun
     chunk: Chunk
-    function: Function
+    function: KnownFunction
     frames: list[Buffer]
     receipt: str
     shared: dict[str, str] = field(default_factory=dict)  #: files of the shared values it refers to, by digest
@@ -32,4 +32,4 @@ class Work:
     @property
     def calls(self) -> bool:
         """Whether its items are an executor's calls, which may be withdrawn."""
-        return self.function.style == "call"
+        return self.function.stored.style == "call"
