@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from starburst_common.code.place import Place
@@ -93,7 +93,7 @@ class Spec:
     terms: Terms
     place: Place
     parent: RunId | None = None  #: the run whose items it runs again
-    python: tuple[int, int] = sys.version_info[:2]  #: that its values were pickled by
+    python: tuple[int, int] = field(default_factory=lambda: sys.version_info[:2])  #: that its values were pickled by
     damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
     @classmethod

@@ -413,7 +413,7 @@ def test_an_item_that_cannot_be_pickled_is_named_before_anything_is_launched(bed
 
 def test_another_python_is_refused_with_the_reason(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run from another Python minor: its items fail as IMPORT, and the message names both versions."""
-    from starburst_common.runs import spec
+    from starburst_common.runs import records
 
     class Other:
         version_info = (3, 99, 0)
@@ -421,7 +421,7 @@ def test_another_python_is_refused_with_the_reason(bed: Bed, monkeypatch: pytest
         def __getattr__(self, name: str) -> Any:
             return getattr(sys, name)
 
-    monkeypatch.setattr(spec, "sys", Other())
+    monkeypatch.setattr(records, "sys", Other())
     with pytest.raises(EnvironmentMismatch, match=r"started with Python 3\.99, this worker has 3\."):
         starburst_map(abs, range(5), workers=1, backend=bed.backend, progress=False)
 

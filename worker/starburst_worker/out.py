@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from starburst_worker.board import SlotBoard
-from starburst_worker.capture import Capture
 from starburst_worker.said import say
+from starburst_worker.transcript import Transcript
 
 FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
@@ -19,10 +19,10 @@ _FLUSH_BYTES = 8 << 20
 class Out:
     """What goes back to the supervisor: values batched, failures one by one."""
 
-    def __init__(self, pipe: Connection, board: SlotBoard, capture: Capture) -> None:
+    def __init__(self, pipe: Connection, board: SlotBoard, transcript: Transcript) -> None:
         from starburst_common.wire.frames import FrameWriter
 
-        self._board, self._capture = board, capture
+        self._board, self._transcript = board, transcript
         self._pipe, self._writer = pipe, partial(FrameWriter, checked=True)
         self._lock = threading.Lock()
         self._frame, self._first = self._writer(), 0
@@ -52,10 +52,10 @@ class Out:
 
     def printed(self, index: int, *, again: bool) -> None:
         """Take what an item has printed, which is to be tried `again` or not."""
-        if self._capture.dirty or index in self._before:
+        if self._transcript.dirty or index in self._before:
             with self._lock:
                 self._follow(index, ended=not again)
-                count, text = self._capture.take()
+                count, text = self._transcript.take()
                 self._logs[index] = self._logs.get(index, "") + text
                 count += self._before.pop(index, 0)
                 if again:
@@ -67,8 +67,8 @@ class Out:
         if not self._followed:
             return
         if not before:
-            self._capture.follow()
-        at, text = self._capture.fresh()
+            self._transcript.follow()
+        at, text = self._transcript.fresh()
         if text or ended:
             self._fresh.append((index, self._before.get(index, 0) + at, text, ended))
 
@@ -86,7 +86,7 @@ class Out:
     def flush(self) -> None:
         """Send what has waited long enough."""
         with self._lock:
-            if (index := self._board.current) >= 0 and self._capture.dirty:
+            if (index := self._board.current) >= 0 and self._transcript.dirty:
                 self._follow(index, ended=False)
             if (len(self._frame) or self._logs or self._fresh) and time.perf_counter() - self._since > FLUSH_S:
                 self._send()

@@ -19,7 +19,6 @@ from starburst_common.model import FailureKind
 from starburst_common.pickling.setup import SetUp
 from starburst_common.pickling.within import explain, make_ready
 from starburst_worker.board import SETTING_UP, SlotBoard
-from starburst_worker.capture import Capture
 from starburst_worker.failed import failure_of, kind_of
 from starburst_worker.loaded import Loaded, caller, load_function
 from starburst_worker.modules import fit
@@ -27,6 +26,7 @@ from starburst_worker.order import FUNCTIONS_BYTES, Order
 from starburst_worker.out import FLUSH_S, Out
 from starburst_worker.said import say
 from starburst_worker.stand import Stand
+from starburst_worker.transcript import Transcript
 from starburst_worker.tries import Manner, each, run_chunk
 
 
@@ -36,10 +36,10 @@ class Slot:
     def __init__(self, handle: int, board_file: Path) -> None:
         self._handle, self._pipe = handle, Connection(handle)
         self._board = SlotBoard(board_file)
-        capture = Capture()
+        transcript = Transcript()
         self._stand = Stand(board_file.with_suffix(""))
-        self._out = Out(self._pipe, self._board, capture)
-        capture.install()
+        self._out = Out(self._pipe, self._board, transcript)
+        transcript.install()
         threading.Thread(target=_companion, args=(self._out, os.getppid()), daemon=True).start()
         self._ready = SetUp()
         self._functions: dict[str, Loaded] = {}  # in the order of their last use

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _KEPT = 64 << 10  #: characters kept of one item: the last ones
 
 
-class Capture:
+class Transcript:
     """Stands where stdout, stderr and the root log handler were. `dirty` is True when there is something to take."""
 
     def __init__(self) -> None:
