@@ -335,7 +335,7 @@ class Submitted:
                     slots=self._slots,
                     answered=driver.books.tally.answered,
                     slot_seconds=driver.books.tally.slot_seconds,
-                    worth_s=driver.backend.chunk_s * _WORTH,
+                    worth_s=driver.backend.pace.chunk_s * _WORTH,
                 )
                 count = min(count, self._options.chunk_size or count)
                 taken = deque(self._pending.popleft() for _ in range(min(count, len(self._pending))))

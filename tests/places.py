@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def open_place(text: str) -> Backend:
     place = json.loads(text)
     if "home" in place:
         return local_backend(Path(place["home"]))
-    return replace(aws_backend(Site.of(place["site"], "the test bed")), **AWS_PACE)  # type: ignore[arg-type]
+    return aws_backend(Site.of(place["site"], "the test bed")).paced(**AWS_PACE)
 
 
 @contextmanager

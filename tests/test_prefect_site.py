@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -133,7 +133,7 @@ def nobody(aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
 
 def opened(site: StarburstSite) -> Backend:
     """Its backend, with the patience of a test."""
-    return replace(site.backend(), **AWS_PACE)  # type: ignore[arg-type]
+    return site.backend().paced(**AWS_PACE)
 
 
 def access_key(backend: Backend) -> str:

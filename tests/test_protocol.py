@@ -39,7 +39,7 @@ from starburst_common.model import (
 )
 from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
-from starburst_common.ports import Backend, Wait, WorkerSpec
+from starburst_common.ports import Backend, Pace, Wait, WorkerSpec
 from starburst_common.runs.answers import answers
 from starburst_common.runs.begin import begin
 from starburst_common.runs.drive import Driver
@@ -162,9 +162,8 @@ class Worker:
     def __init__(self, world: World, spec: WorkerSpec, name: WorkerId) -> None:
         self._world = world
         self.name = name
-        duty = Duty(
-            worker=self.name, backend="local", memory_mib=None, **{**spec.orders(), "slots": 0, "lease_s": LEASE_S}
-        )
+        pace = world.backend.pace
+        duty = Duty(fleet=spec.fleet, worker=self.name, backend="local", memory_mib=None, slots=0, pace=pace)
         self._supervisor = Supervisor(world.backend, duty, world.folder)
         self._renewed = 0.0
 
@@ -229,15 +228,11 @@ class World:
             compute=Crew(self),
             key=b"k" * 32,
             default_workers=2,
-            lease_s=LEASE_S,
-            chunk_s=1.0,
+            pace=Pace(lease_s=LEASE_S, chunk_s=1.0, idle_s=math.inf, lifetime_s=math.inf, inline_bytes=65536),
             tick_s=0.0,
             poll_s=0.0,
             look_s=0.0,
-            idle_s=math.inf,
-            lifetime_s=math.inf,
             keep_s=math.inf,
-            inline_bytes=65536,
             feeder_lost_s=3600.0,
         )
         self.fleet = Fleet.new(self.backend, Options.of(workers=2, slots=1))

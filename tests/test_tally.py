@@ -27,7 +27,7 @@ from starburst_common.model import (
 )
 from starburst_common.names import RunNames, work_queue
 from starburst_common.options import Options
-from starburst_common.ports import Backend
+from starburst_common.ports import Backend, Pace
 from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.outcomes import Summary, outcome_bytes, read_outcome
@@ -313,11 +313,7 @@ def settler_on(backend: Backend) -> Settler:
         home="",
         slots=1,
         memory_mib=None,
-        idle_s=1,
-        lifetime_s=1,
-        lease_s=1,
-        chunk_s=1,
-        inline_bytes=0,
+        pace=Pace(lease_s=1, chunk_s=1, idle_s=1, lifetime_s=1, inline_bytes=0),
     )
     backend.queue.ensure(work_queue(duty.fleet))
     return Settler(backend, duty)

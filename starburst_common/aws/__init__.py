@@ -13,7 +13,7 @@ from starburst_common.aws.requests import tags
 from starburst_common.aws.store import S3Objects
 from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput, NotFound
-from starburst_common.ports import KEY_BYTES, Backend
+from starburst_common.ports import KEY_BYTES, Backend, Pace
 from starburst_common.site import Site
 
 if TYPE_CHECKING:
@@ -52,15 +52,11 @@ def aws_backend(
         compute=EcsCompute(site, clients, store, secret),
         key=secret,
         default_workers=10,
-        lease_s=90.0,
-        chunk_s=30.0,
+        pace=Pace(lease_s=90.0, chunk_s=30.0, idle_s=60.0, lifetime_s=12 * 3600.0, inline_bytes=48 << 10),
         tick_s=5.0,
         poll_s=20.0,
         look_s=60.0,
-        idle_s=60.0,
-        lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,
-        inline_bytes=48 << 10,
         feeder_lost_s=120.0,
         machine=_MACHINES[site.architecture],
         images=EcsImages(site, image or ImageSettings(), clients, store),

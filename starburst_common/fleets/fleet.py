@@ -37,11 +37,7 @@ class Fleet:
         spec = WorkerSpec(
             fleet=fleet or new_fleet_id(),
             resources=resources,
-            idle_s=backend.idle_s,
-            lifetime_s=backend.lifetime_s,
-            lease_s=backend.lease_s,
-            chunk_s=backend.chunk_s,
-            inline_bytes=backend.inline_bytes,
+            pace=backend.pace,
         )
         return cls(backend, spec, workers)
 

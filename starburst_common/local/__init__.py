@@ -12,7 +12,7 @@ from starburst_common.errors import BadInput
 from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
 from starburst_common.local.store import FolderObjects
-from starburst_common.ports import KEY_BYTES, Backend
+from starburst_common.ports import KEY_BYTES, Backend, Pace
 from starburst_common.trust import open_own, own_file, own_folder
 
 _LONGEST_KEY = 4096
@@ -33,15 +33,11 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
         compute=LocalCompute(home),
         key=_signing_key(home / "signing.key"),
         default_workers=os.cpu_count() or 1,
-        lease_s=5.0,
-        chunk_s=2.0,
+        pace=Pace(lease_s=5.0, chunk_s=2.0, idle_s=20.0, lifetime_s=12 * 3600.0, inline_bytes=65536),
         tick_s=0.25,
         poll_s=1.0,
         look_s=2.0,
-        idle_s=20.0,
-        lifetime_s=12 * 3600.0,
         keep_s=keep_days * 86400,
-        inline_bytes=65536,
         machine=os.uname().machine if sys.platform == "linux" else "",
         shares_files=True,
     )

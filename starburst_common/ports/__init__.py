@@ -7,6 +7,7 @@ from starburst_common.ports.backend import KEY_BYTES, Backend
 from starburst_common.ports.clock import Clock
 from starburst_common.ports.compute import Compute, Wait, WorkerSpec
 from starburst_common.ports.images import Access, Images, Repository, StoredImage
+from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import Depth, Leased, WorkQueue
 from starburst_common.ports.store import MEMORY_BYTES, SMALL_BYTES, Entry, ObjectStore, is_key, is_there
 
@@ -23,6 +24,7 @@ __all__ = [
     "Images",
     "Leased",
     "ObjectStore",
+    "Pace",
     "Repository",
     "StoredImage",
     "Wait",

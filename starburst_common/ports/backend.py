@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from starburst_common.ports.compute import Compute
 from starburst_common.ports.images import Images
+from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import WorkQueue
 from starburst_common.ports.store import ObjectStore
 
@@ -22,20 +24,21 @@ class Backend:
     compute: Compute
     key: bytes  #: signs every payload and message
     default_workers: int
-    lease_s: float  #: a worker that is not heard of for so long has lost its chunk
-    chunk_s: float  #: the work a chunk should hold, once durations are known
+    pace: Pace  #: of its workers
     tick_s: float  #: between two looks of the reconciler
     poll_s: float  #: how long a worker's request for work stays open
     look_s: float  #: without notices for so long, look which outcomes there are
-    idle_s: float  #: how long a worker waits for work before it stops itself
-    lifetime_s: float  #: how long a worker lives at most
     keep_s: float  #: how long an ended run is kept
-    inline_bytes: int  #: items and outcomes up to so many bytes ride inside messages
     feeder_lost_s: float = 30.0  #: who feeds a run, and has given no sign of life for so long, is dead
     patience_s: float = 900.0  #: so long an outage is waited for where somebody waits for a run to begin
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
     images: Images | None = None  #: None where workers run in this very environment
+
+    def paced(self, **changes: Any) -> Backend:
+        """The same place at another pace; `changes` are of the fields of `Pace`, or of this one's."""
+        workers = {field.name: changes.pop(field.name) for field in fields(Pace) if field.name in changes}
+        return replace(self, pace=replace(self.pace, **workers), **changes)
 
     def close(self) -> None:
         """Let go of connections."""

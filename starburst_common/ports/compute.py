@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from starburst_common.model import FleetId, WorkerId, WorkerState
+from starburst_common.ports.pace import Pace
 from starburst_common.resources import Resources
 from starburst_common.wire.seals import WIRE_VERSION
 
@@ -17,11 +18,7 @@ class WorkerSpec:
 
     fleet: FleetId
     resources: Resources
-    idle_s: float  #: a worker without work stops itself after so long
-    lifetime_s: float  #: and after so long in any case
-    lease_s: float  #: see `Backend`
-    chunk_s: float
-    inline_bytes: int
+    pace: Pace
 
     def orders(self) -> dict[str, Any]:
         """What a worker is told, wherever it runs; its compute adds which worker it is and where its backend is."""
@@ -30,11 +27,7 @@ class WorkerSpec:
             "fleet": self.fleet,
             "cpu": self.resources.cpu,
             "slots": self.resources.slots,
-            "idle_s": self.idle_s,
-            "lifetime_s": self.lifetime_s,
-            "lease_s": self.lease_s,
-            "chunk_s": self.chunk_s,
-            "inline_bytes": self.inline_bytes,
+            **self.pace.orders(),
         }
 
 

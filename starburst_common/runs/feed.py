@@ -280,7 +280,7 @@ class Feed:
             offset += frame.nbytes
         plan = self._names.plan(first)
         sealed = Plan(chunks=tuple(chunks)).sealed(secret, plan)
-        small = self._backend.inline_bytes
+        small = self._backend.pace.inline_bytes
         messages = [
             chunk_message(
                 secret, self._fleet, self.run, chunk, b"".join(frame.parts) if frame.nbytes <= small else None

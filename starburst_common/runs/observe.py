@@ -167,7 +167,7 @@ class Observer:
             workers,
             productive=self._books.tally.workers,
             first=self._first_worker,
-            soon_s=min(self._fleet.spec.idle_s, self._fleet.spec.lifetime_s),
+            soon_s=min(self._fleet.spec.pace.idle_s, self._fleet.spec.pace.lifetime_s),
             now=self._clock.time(),
         )
         self._report([worker for worker in workers if worker.end in BAD_ENDS], "badly")

@@ -78,11 +78,7 @@ def fleet_of(backend: Backend, *, spot: bool = False, queue: bool = False) -> Wo
     return WorkerSpec(
         fleet=fleet,
         resources=replace(Resources.of(1), spot=spot),
-        idle_s=60.0,
-        lifetime_s=60.0,
-        lease_s=backend.lease_s,
-        chunk_s=backend.chunk_s,
-        inline_bytes=backend.inline_bytes,
+        pace=replace(backend.pace, idle_s=60.0, lifetime_s=60.0),
     )
 
 

@@ -36,11 +36,7 @@ def open_fleet(backend: Backend, *, idle_s: float = 60.0, lifetime_s: float = 60
     return WorkerSpec(
         fleet=fleet,
         resources=Resources.of(1),
-        idle_s=idle_s,
-        lifetime_s=lifetime_s,
-        lease_s=backend.lease_s,
-        chunk_s=backend.chunk_s,
-        inline_bytes=backend.inline_bytes,
+        pace=replace(backend.pace, idle_s=idle_s, lifetime_s=lifetime_s),
     )
 
 

@@ -85,7 +85,7 @@ def _live(
 ) -> None:
     os.environ.clear()
     os.environ.update(env)
-    backend = replace(open_place(place), idle_s=IDLE_S)
+    backend = open_place(place).paced(idle_s=IDLE_S)
     way = _Way(told, point)
     ports = {name: _Port(name, getattr(backend, name), way) for name in ("store", "queue", "compute")}
     act(replace(backend, **ports), 2 if way.when == "halfway" else 1)  # so that half of a launch is something

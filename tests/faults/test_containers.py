@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_a_container_that_dies_of_memory_costs_nobody_else_an_answer(
         worker = guard.rpartition(")")[2].split()[1]
         Path(f"/proc/{worker}/oom_score_adj").write_text("1000")
 
-    backend = replace(bed.backend, lease_s=3.0)
+    backend = bed.backend.paced(lease_s=3.0)
     with (
         caplog.at_level(logging.WARNING, "starburst"),
         Cluster(workers=1, backend=backend, progress=False) as cluster,

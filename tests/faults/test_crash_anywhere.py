@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
@@ -110,7 +109,7 @@ def died_at(bed: Bed, point: str) -> None:
     """A driver dies there; what comes of it."""
     died = mapped(bed.text, point)
     assert died.at == point, f"the driver never came there, but by {died.calls}"
-    backend = replace(bed.backend, idle_s=IDLE_S, feeder_lost_s=LOST_S)
+    backend = bed.backend.paced(idle_s=IDLE_S, feeder_lost_s=LOST_S)
     found = POINTS[point]
     names = [RunId(name) for name in backend.store.folders(RUNS)]
     assert len(names) == (found != NOTHING)

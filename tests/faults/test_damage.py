@@ -45,7 +45,7 @@ from dataclasses import replace
 from starburst_common import Cluster
 from tests.faults.test_damage import double
 from tests.places import open_place
-cluster = Cluster(workers=2, backend=replace(open_place(sys.argv[1]), lease_s=2.0), progress=False)
+cluster = Cluster(workers=2, backend=open_place(sys.argv[1]).paced(lease_s=2.0), progress=False)
 run = cluster.start(double, range(40), chunk_size=4)
 for _ in zip(run.iter_completed(), range(20)):
     pass
@@ -238,7 +238,7 @@ def test_an_outcome_that_is_damaged_while_the_run_goes_on_is_answered_again(
 ) -> None:
     """Whoever reads it waits for the next generation; who had its values before has them once."""
     gate = tmp_path / "gate"
-    backend = bed.backend if inline else replace(bed.backend, inline_bytes=0)
+    backend = bed.backend if inline else bed.backend.paced(inline_bytes=0)
     wanted = {item: 2 * item for item in range(8) if item != 5}
     with Cluster(workers=2, backend=backend, tolerate=1, progress=False) as cluster:
         run = cluster.start(gated(gate, bed.notes), range(8), chunk_size=2)
@@ -276,7 +276,7 @@ REMOVED = {
 @pytest.mark.parametrize("inline", [True, pytest.param(False, marks=pytest.mark.rest)])
 def test_who_removes_what_a_run_needs_ends_it(alone: LocalBed, what: str, *, inline: bool) -> None:
     """No item fails: the run stops at once and says what is gone, and where. Nothing else of it is removed by us."""
-    backend = alone.backend if inline else replace(alone.backend, inline_bytes=0)
+    backend = alone.backend if inline else alone.backend.paced(inline_bytes=0)
     alone.notes.mkdir()
     with Cluster(workers=2, backend=backend, progress=False) as cluster:
         run = cluster.start(noting(alone.notes, seconds=0.1), range(1000), chunk_size=2)
@@ -358,7 +358,7 @@ def test_an_answer_that_is_damaged_after_the_end_is_named(local_bed: LocalBed, t
     """A run that is over is not driven any more: the error names items and what to do; others' answers are given."""
     backend = local_bed.backend
     (gate := tmp_path / "gate").touch()
-    with Cluster(workers=1, backend=replace(backend, inline_bytes=0), tolerate=1, progress=False) as cluster:
+    with Cluster(workers=1, backend=backend.paced(inline_bytes=0), tolerate=1, progress=False) as cluster:
         run = cluster.start(gated(gate, local_bed.notes), range(8), chunk_size=2)
         assert run.wait().state is RunState.FAILED
         damage(local_bed, RunNames(run.id).outcome(Span(2, 4)), torn)

@@ -225,7 +225,7 @@ def test_a_callers_patience_ends_also_where_an_answer_cannot_be_read(local_bed: 
         if method == "get" and "/outcomes/" in key and away.is_set():
             raise Unavailable("no answers today")
 
-    backend = replace(local_bed.backend, inline_bytes=0, store=Port(local_bed.backend.store, before))
+    backend = local_bed.backend.paced(inline_bytes=0, store=Port(local_bed.backend.store, before))
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         run = cluster.start(noting(local_bed.notes), range(4))
         local_bed.until(lambda: run.status().answered == 4)

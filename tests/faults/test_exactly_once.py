@@ -30,7 +30,7 @@ DOUBLED = [2 * item for item in range(N)]
 
 def started(bed: Bed, *, seconds: float = 0.0, lease_s: float = 0.0, **options: Any) -> tuple[Cluster, Any]:
     """A cluster of two workers and a run of N items on it, under way."""
-    cluster = Cluster(workers=2, backend=replace(bed.backend, lease_s=lease_s or bed.backend.lease_s), progress=False)
+    cluster = Cluster(workers=2, backend=bed.backend.paced(lease_s=lease_s or bed.backend.pace.lease_s), progress=False)
     run = cluster.start(noting(bed.notes, seconds=seconds), range(N), **options)
     bed.until(lambda: sum(bed.calls().values()) > 200)
     return cluster, run
@@ -174,7 +174,7 @@ def kills_its_worker(item: int) -> int:
 
 def test_an_item_that_always_kills_its_worker_fails_alone(bed: Bed) -> None:
     """Its chunk is cut up until it stands alone; it fails as LOST, and its neighbours have their values."""
-    backend = replace(bed.backend, lease_s=2.0)
+    backend = bed.backend.paced(lease_s=2.0)
     got = starburst_map(
         kills_its_worker, range(N), workers=2, backend=backend, progress=False, return_exceptions=True, label="poison"
     )

@@ -64,7 +64,7 @@ from dataclasses import dataclass, replace
 from starburst_common import StarburstExecutor
 from tests.calls import add
 from tests.places import open_place
-backend = replace(open_place(sys.argv[1]), feeder_lost_s=float(sys.argv[2]), idle_s=1.0)
+backend = open_place(sys.argv[1]).paced(feeder_lost_s=float(sys.argv[2]), idle_s=1.0)
 executor = StarburstExecutor(1, backend=backend)
 print(executor.submit(add, 1, 1).result(), executor.run_id, flush=True)
 for line in sys.stdin:

@@ -103,7 +103,7 @@ def test_a_run_that_goes_on_is_never_pruned(bed: Bed) -> None:
             time.sleep(0.02)
         return -item
 
-    with Cluster(workers=1, backend=replace(bed.backend, idle_s=IDLE_S), progress=False) as cluster:
+    with Cluster(workers=1, backend=bed.backend.paced(idle_s=IDLE_S), progress=False) as cluster:
         run = cluster.start(held, range(8), chunk_size=2)
         bed.until(lambda: bool(bed.workers()))
         assert prune(bed.backend, now=later(400)) == []

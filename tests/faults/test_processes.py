@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ def test_what_an_item_started_goes_with_its_slot(
 @on_both
 def test_what_an_item_started_goes_with_a_cancelled_run(bed: Bed) -> None:
     """Though the slot is in C code and hears nothing."""
-    with Cluster(workers=1, backend=replace(bed.backend, lease_s=1.5), progress=False) as cluster:
+    with Cluster(workers=1, backend=bed.backend.paced(lease_s=1.5), progress=False) as cluster:
         run = cluster.start(ends(bed.notes, hang), range(2))
         bed.until(lambda: len(started(bed.notes)) == KINDS)
         run.cancel()
@@ -133,7 +132,7 @@ def test_what_an_item_started_goes_with_a_killed_worker(local_bed: Bed) -> None:
             hang()
         return item
 
-    with Cluster(workers=1, backend=replace(bed.backend, lease_s=1.5), progress=False) as cluster:
+    with Cluster(workers=1, backend=bed.backend.paced(lease_s=1.5), progress=False) as cluster:
         run = cluster.start(once, range(4))
         bed.until(lambda: len(started(first)) == KINDS)
         Path(free).touch()

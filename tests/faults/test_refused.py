@@ -52,7 +52,7 @@ from dataclasses import replace
 del os.environ["PYTHONPATH"]  # its workers are of the installed release
 from starburst_common import starburst_map
 from tests.places import open_place
-backend = replace(open_place(sys.argv[1]), lease_s=1.0)
+backend = open_place(sys.argv[1]).paced(lease_s=1.0)
 starburst_map(abs, range(100), workers=2, backend=backend, progress=False)
 """
 
@@ -146,7 +146,7 @@ class Tampering:
 @pytest.mark.parametrize("kind", ["/packs/", "/functions/", "/code/"])
 def test_a_changed_pack_function_or_bundle_fails_its_items(bed: Bed, kind: str) -> None:
     """The worker refuses to unpickle it; every item says so."""
-    backend = replace(bed.backend, store=Tampering(bed.backend.store, kind), inline_bytes=0)  # type: ignore[arg-type]
+    backend = bed.backend.paced(store=Tampering(bed.backend.store, kind), inline_bytes=0)  # type: ignore[arg-type]
     with pytest.raises(ItemFailed, match="not signed with this site's key"):
         starburst_map(double, range(4), workers=1, backend=backend, progress=False)
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from starburst_worker.duty import Duty
 from starburst_worker.supervisor import Supervisor
 from starburst_common.errors import NoSpace
+from starburst_common.ports import Pace
 from tests.places import open_place
 
 place, fleet, stalled, go, renewals, full = sys.argv[1:]
@@ -68,8 +69,8 @@ class Counting:
         self._queue.delete(queue, receipts)
 
 backend = open_place(place)
-duty = Duty(fleet=fleet, worker="stalling", backend="local", slots=2, memory_mib=None, idle_s=60.0, lifetime_s=600.0,
-            lease_s=3.0, chunk_s=2.0, inline_bytes=0)
+duty = Duty(fleet=fleet, worker="stalling", backend="local", slots=2, memory_mib=None,
+            pace=Pace(lease_s=3.0, chunk_s=2.0, idle_s=60.0, lifetime_s=600.0, inline_bytes=0))
 backend = replace(backend, store=Stalling(backend.store), queue=Counting(backend.queue))
 sys.exit(Supervisor(backend, duty, Path.cwd()).run())
 """

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import time
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -51,7 +50,7 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
 
     An item in its midst ends only when there is a slow one that another slot has begun.
     """
-    backend = replace(bed.backend, chunk_s=0.5)
+    backend = bed.backend.paced(chunk_s=0.5)
     notes = bed.notes
 
     def slow_first(item: int) -> tuple[int, int]:
@@ -99,7 +98,7 @@ def test_functions_that_load_slowly_are_all_run(
     for name in (names := ("slow_one", "slow_two", "slow_three")):
         (tmp_path / f"{name}.py").write_text("import os, time\ntime.sleep(1.0)\ndef same(x): return x, os.getpid()\n")
     functions = [import_module(name).same for name in names]
-    with StarburstExecutor(workers=1, chunk_size=1, backend=replace(local_bed.backend, chunk_s=0.5)) as executor:
+    with StarburstExecutor(workers=1, chunk_size=1, backend=local_bed.backend.paced(chunk_s=0.5)) as executor:
         futures = [executor.submit(functions[number % 3], number) for number in range(9)]
         got = [future.result(timeout=120) for future in futures]
     assert [number for number, _ in got] == list(range(9))
@@ -108,7 +107,7 @@ def test_functions_that_load_slowly_are_all_run(
 
 def test_what_ends_its_process_while_it_is_loaded_fails_as_an_import(bed: Bed) -> None:
     """Each end counts. A function's fails all its items, after two tries, then one a chunk; an item's its own."""
-    backend = replace(bed.backend, chunk_s=0.2)
+    backend = bed.backend.paced(chunk_s=0.2)
     with Cluster(workers=1, return_exceptions=True, backend=backend, progress=False) as cluster:
         got = cluster.map(Fatal(bed.notes), range(100), chunk_size=50)
         assert {type(value) for value in got} == {EnvironmentMismatch}
@@ -121,7 +120,7 @@ def test_what_ends_its_process_while_it_is_loaded_fails_as_an_import(bed: Bed) -
 
 def test_a_call_does_not_wait_behind_a_slow_one_it_was_sent_with(bed: Bed) -> None:
     """Many small calls share messages; one that takes long gives the others of its message away while it runs on."""
-    backend = replace(bed.backend, chunk_s=0.3)
+    backend = bed.backend.paced(chunk_s=0.3)
     with StarburstExecutor(workers=2, backend=backend) as executor:
         assert list(executor.map(abs, range(50))) == list(range(50))
         go = f"{bed.notes}.go"
@@ -172,7 +171,7 @@ def test_calls_sent_with_the_one_that_runs_are_withdrawn_while_it_does(bed: Bed)
 @on_both
 def test_idle_workers_stop_themselves(bed: Bed) -> None:
     """A warm worker without work is gone after `idle_s`, though its cluster is still open; more work starts another."""
-    with Cluster(workers=2, backend=replace(bed.backend, idle_s=0.5), progress=False) as cluster:
+    with Cluster(workers=2, backend=bed.backend.paced(idle_s=0.5), progress=False) as cluster:
         assert cluster.map(abs, range(100)) == list(range(100))
         bed.until(lambda: not bed.workers())
         assert cluster.map(abs, range(100)) == list(range(100))
@@ -180,7 +179,7 @@ def test_idle_workers_stop_themselves(bed: Bed) -> None:
 
 def test_a_worker_past_its_lifetime_ends_in_good_order_and_is_replaced(bed: Bed) -> None:
     """Lifetimes of a second, five seconds of work: nothing is run twice, and the workers that did it are many."""
-    with Cluster(workers=2, backend=replace(bed.backend, lifetime_s=1.0), progress=False) as cluster:
+    with Cluster(workers=2, backend=bed.backend.paced(lifetime_s=1.0), progress=False) as cluster:
         run = cluster.start(noting(bed.notes, seconds=0.01), range(1000), chunk_size=10)
         assert run.results() == [2 * item for item in range(1000)]
         run.wait()
@@ -237,7 +236,7 @@ def test_workers_that_end_at_once_are_started_ever_later_and_end_the_run(
 
     A run that is started on the same fleet afterwards is none the worse for it.
     """
-    with Cluster(workers=2, backend=replace(bed.backend, lease_s=2.0), progress=False) as cluster:
+    with Cluster(workers=2, backend=bed.backend.paced(lease_s=2.0), progress=False) as cluster:
         bed.spoil_workers(monkeypatch, "no disk\x1b[31m is left", code)
         run = cluster.start(abs, range(100))
         said = f"ended within .* s without an answer: (.*: )?exit code {code}: no disk.*31m is left"
@@ -257,7 +256,7 @@ def test_workers_that_end_at_once_are_started_ever_later_and_end_the_run(
 
 def test_workers_of_another_release_are_waited_out(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """As while an upgrade is under way: the run says what it waits for, and goes on with workers of the right kind."""
-    backend = replace(bed.backend, lease_s=5.0)
+    backend = bed.backend.paced(lease_s=5.0)
     with Cluster(workers=2, backend=backend, progress=False) as cluster:
         bed.spoil_workers(monkeypatch, "", misfit_exit() + 1)
         run = cluster.start(abs, range(-9, 0))
@@ -272,7 +271,7 @@ def test_workers_of_another_release_are_waited_out(bed: Bed, monkeypatch: pytest
 @pytest.mark.rest
 def test_an_image_that_is_pushed_late_costs_time_only(aws_bed: AwsBed) -> None:
     """Workers that cannot pull it are tried ever later; what they wait for is told."""
-    with Cluster(workers=2, backend=replace(aws_bed.backend, lease_s=20.0), progress=False) as cluster:
+    with Cluster(workers=2, backend=aws_bed.backend.paced(lease_s=20.0), progress=False) as cluster:
         aws_bed.aws.set(images=["another:*"])
         run = cluster.start(abs, range(-9, 0))
         said = "^waiting for workers: .*CannotPullContainerError.*correct the site's image, or push it"

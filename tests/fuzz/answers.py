@@ -24,7 +24,7 @@ from starburst_common.image import oci
 from starburst_common.image.exchange import Again, Exchange
 from starburst_common.image.oci import Layer, Manifest
 from starburst_common.model import FleetId, WorkerId
-from starburst_common.ports import WorkerSpec
+from starburst_common.ports import Pace, WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.site import Site
 from tests.fuzz.hunt import Target
@@ -88,7 +88,9 @@ def _aws() -> list[Target]:
         "here",
     )  # fmt: skip
     resources = Resources.of(1)
-    spec = WorkerSpec(fleet=FLEET, resources=resources, idle_s=1, lifetime_s=1, lease_s=1, chunk_s=1, inline_bytes=1)
+    spec = WorkerSpec(
+        fleet=FLEET, resources=resources, pace=Pace(lease_s=1, chunk_s=1, idle_s=1, lifetime_s=1, inline_bytes=1)
+    )
     definition = b'{"taskDefinition": {"taskDefinitionArn": "arn:x", "status": "ACTIVE"}}'
     running = b'{"tasks": [{"taskArn": "%s"}], "failures": []}' % ARN.format(1).encode()
 

@@ -393,7 +393,7 @@ def _records(world: World, folder: Path) -> list[Target]:
 
     def duty(blob: bytes) -> None:
         found = Duty.read(blob.decode("utf-8", "surrogateescape"))
-        assert found.slots + found.idle_s + found.lifetime_s + found.lease_s + found.chunk_s + found.inline_bytes > 0
+        assert found.slots + sum(found.pace.orders().values()) > 0
         assert f"{found.worker}{found.fleet}{found.backend}{found.home}"
 
     (orders,) = [

@@ -14,7 +14,6 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ _said = threading.Lock()
 
 def soak_backend(text: str) -> Backend:
     """The backend that a text names, at the pace of a soak, or at one of its own."""
-    return replace(open_place(text), **{**PACE, **json.loads(text).get("pace", {})})
+    return open_place(text).paced(**{**PACE, **json.loads(text).get("pace", {})})
 
 
 def say(event: str, **fields: Any) -> None:

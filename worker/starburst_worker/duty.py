@@ -9,6 +9,7 @@ from typing import Any
 
 from starburst_common.errors import Unavailable
 from starburst_common.model import FleetId, WorkerId
+from starburst_common.ports import Pace
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.wire.fields import Fields, malformed
 from starburst_common.wire.seals import WIRE_VERSION, unknown_version
@@ -26,11 +27,7 @@ class Duty:
     cpu: float = 1.0  #: vCPU
     slots: int
     memory_mib: int | None  #: limit for all slots together; None without one
-    idle_s: float
-    lifetime_s: float
-    lease_s: float
-    chunk_s: float
-    inline_bytes: int
+    pace: Pace
     wire: int = WIRE_VERSION  #: what its work speaks
 
     @classmethod
@@ -55,11 +52,7 @@ class Duty:
             cpu=orders.number("cpu") if orders.given("cpu") else 1.0,
             slots=orders.whole("slots", least=1),
             memory_mib=orders.whole("memory_mib", least=1) if orders.given("memory_mib") else None,
-            idle_s=orders.number("idle_s"),
-            lifetime_s=orders.number("lifetime_s"),
-            lease_s=orders.number("lease_s"),
-            chunk_s=orders.number("chunk_s"),
-            inline_bytes=orders.whole("inline_bytes"),
+            pace=Pace.read(orders),
         )
 
 

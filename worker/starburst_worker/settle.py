@@ -91,7 +91,7 @@ class Settler:
                 self._backend.queue.send(work_queue(fleet), bodies, group=run)
 
     def _notify(self, run: RunId, outcome: Outcome, body: Sequence[Buffer]) -> None:
-        small = b"".join(body) if nbytes_of(body) <= self._duty.inline_bytes else None
+        small = b"".join(body) if nbytes_of(body) <= self._duty.pace.inline_bytes else None
         text = notice_message(self._backend.key, run, outcome, small)
         with suppress(NotFound):  # the run is over, or was removed: nobody waits for it
             self._backend.queue.send(RunNames(run, self._leg_of(run)).notices, [text], group=run)

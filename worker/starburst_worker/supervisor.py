@@ -50,11 +50,11 @@ class Supervisor:
 
     def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
         self._backend, self._duty = backend, duty
-        self._runs = Runs(backend, scratch, look_every_s=duty.lease_s / 3)
+        self._runs = Runs(backend, scratch, look_every_s=duty.pace.lease_s / 3)
         self._settler = Settler(backend, duty, self._runs.leg)
         self._intake = Intake(backend, duty, self._runs, self._settler)
         self._work_queue = work_queue(duty.fleet)
-        self._leases = Leases(backend.queue, self._work_queue, duty.lease_s)
+        self._leases = Leases(backend.queue, self._work_queue, duty.pace.lease_s)
         self._stop = threading.Event()  # no more work; what is under way ends in good order
         self._drain = threading.Event()  # and at once
         self._signals = Signals()
@@ -72,7 +72,7 @@ class Supervisor:
             worker=duty.worker,
             scratch=scratch,
             guards=Guards(),
-            chunk_s=duty.chunk_s,
+            chunk_s=duty.pace.chunk_s,
             part_bytes=self._settling.part_bytes,
             too_big=self._too_big,
             draining=self._drain.is_set,
@@ -87,12 +87,12 @@ class Supervisor:
         servers = [self._begin(self._serve, runner, daemon=False) for runner in self._runners]
         fetcher = self._begin(self._fetch)
         settler = self._begin(self._settling.work, daemon=False)
-        renew_s = self._duty.lease_s / 3
+        renew_s = self._duty.pace.lease_s / 3
         self._begin(self._every, renew_s, self._leases.renew)
         self._begin(self._every, min(renew_s, self._backend.tick_s), self._look)
         self._begin(self._every, WRITE_S, self._prints.write)
         while any(thread.is_alive() for thread in servers):
-            self._signals.wait(min(0.2, self._duty.lease_s / 6))
+            self._signals.wait(min(0.2, self._duty.pace.lease_s / 6))
             self._oversee(servers)
         fetcher.join(
             _LAST_POLL_S if self._signals.told else self._backend.poll_s
@@ -112,14 +112,14 @@ class Supervisor:
         if self._signals.told:
             self._drain.set()
             self._stop.set()
-        self._give_back(waiting_s=min(self._duty.chunk_s, _WAITING_S))
+        self._give_back(waiting_s=min(self._duty.pace.chunk_s, _WAITING_S))
         if self._stop.is_set():
             for _ in servers:
                 self._ready.put(None)
             for thread in servers:
                 thread.join(0.05)
-        elif time.monotonic() - self._born > self._duty.lifetime_s:
-            _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.lifetime_s)
+        elif time.monotonic() - self._born > self._duty.pace.lifetime_s:
+            _log.info("past its lifetime of %g s: stopping after the current chunks", self._duty.pace.lifetime_s)
             self._stop.set()
 
     def _exit_code(self) -> int:
@@ -173,8 +173,8 @@ class Supervisor:
                 _log.info("the fleet is closed: stopping")
                 self._end()
                 return
-            if not leased and self._idle_s() > self._duty.idle_s:  # only here is nothing on its way to us
-                _log.info("idle for %g s: stopping", self._duty.idle_s)
+            if not leased and self._idle_s() > self._duty.pace.idle_s:  # only here is nothing on its way to us
+                _log.info("idle for %g s: stopping", self._duty.pace.idle_s)
                 self._end()
                 return
             if leased and not begun:
@@ -188,10 +188,11 @@ class Supervisor:
                 self._quarantine(suspect, run_it=number == 0)
 
     def _lease(self, limit: int) -> list[Leased]:
-        left_s = min(self._duty.idle_s - self._idle_s(), self._born + self._duty.lifetime_s - time.monotonic())
+        pace = self._duty.pace
+        left_s = min(pace.idle_s - self._idle_s(), self._born + pace.lifetime_s - time.monotonic())
         wait_s = min(self._backend.poll_s, max(left_s, _SHORTEST_POLL_S))
         queue = self._backend.queue
-        return queue.receive(self._work_queue, limit=limit, lease_s=self._duty.lease_s, wait_s=wait_s)
+        return queue.receive(self._work_queue, limit=limit, lease_s=self._duty.pace.lease_s, wait_s=wait_s)
 
     def _idle_s(self) -> float:
         """For how long nothing was to be done."""
@@ -229,7 +230,7 @@ class Supervisor:
             assert taken.work is not None
             self._ready.put(taken.work)
         elif do is Do.LATER:
-            self._leases.give_back(taken.receipt, self._duty.lease_s / 2)
+            self._leases.give_back(taken.receipt, self._duty.pace.lease_s / 2)
         elif do is not Do.QUARANTINE:
             if do is Do.SPLIT:
                 rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // SPLIT_PIECES), deaths=1)
