@@ -38,6 +38,7 @@ class WorkerOptions(TypedDict, total=False):
             (whole(1, MOST_WORKERS),),
             None,
             outside="a whole number of workers, such as 50",
+            shell="Containers, or processes on this machine.",
         ),
     ]
     cpu: Annotated[
@@ -47,6 +48,7 @@ class WorkerOptions(TypedDict, total=False):
             (RULES["cpu"],),
             1,
             outside="vCPU a worker, such as 1 or 0.5",
+            shell="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16; else 1.",
         ),
     ]
     memory: Annotated[
@@ -57,6 +59,7 @@ class WorkerOptions(TypedDict, total=False):
             (RULES["memory"],),
             None,
             outside='a size, such as "8GB"',
+            shell='Memory of a worker, such as "8GB" or "512MB".',
         ),
     ]
     slots: Annotated[
@@ -66,6 +69,7 @@ class WorkerOptions(TypedDict, total=False):
             (RULES["slots"],),
             None,
             outside="a whole number of items that a worker runs at once",
+            shell="Items a worker runs at once; else one a vCPU.",
         ),
     ]
     spot: Annotated[
@@ -75,6 +79,7 @@ class WorkerOptions(TypedDict, total=False):
             (RULES["spot"],),
             False,
             outside="true or false",
+            shell="On cheaper capacity that may be taken back.",
         ),
     ]
     image: Annotated[
@@ -84,6 +89,7 @@ class WorkerOptions(TypedDict, total=False):
             (RULES["image"],),
             None,
             outside="an image, such as REGISTRY/REPOSITORY:TAG",
+            shell="What workers on AWS run in, in place of one made for your environment.",
         ),
     ]
 
@@ -98,6 +104,7 @@ class CallOptions(TypedDict, total=False):
             (whole(1, _MOST_ITEMS, f"a whole number of items, at least 1, at most {_MOST_ITEMS}"),),
             None,
             outside="a whole number of items",
+            shell="Items leased together; else by how long they take.",
         ),
     ]
     retries: Annotated[
@@ -107,6 +114,7 @@ class CallOptions(TypedDict, total=False):
             (whole(0, 100),),
             0,
             outside="a whole number of tries",
+            shell="Further tries for an item that raised, or ran into --timeout; else none.",
         ),
     ]
     retry_delay: Annotated[
@@ -116,6 +124,7 @@ class CallOptions(TypedDict, total=False):
             (number(lambda value: 0 <= value <= 3600, "seconds from 0 to 3600"),),
             0.0,
             outside="seconds",
+            shell="Seconds before a further try of one that raised; else 0.",
         ),
     ]
     retry_on: Annotated[
@@ -139,6 +148,7 @@ class CallOptions(TypedDict, total=False):
             ),
             None,
             outside="seconds for one item",
+            shell="Seconds one item may run.",
         ),
     ]
     budget: Annotated[
@@ -148,6 +158,7 @@ class CallOptions(TypedDict, total=False):
             (number(lambda value: value > 0, "US dollars above 0, or None"),),
             None,
             outside="US dollars, such as 25 or 2.50",
+            shell="What it should cost at most, in USD; written down only, nothing stops there yet.",
         ),
     ]
     seed: Annotated[
@@ -157,6 +168,7 @@ class CallOptions(TypedDict, total=False):
             "it, and numpy's global generator; `starburst_common.item_seed()` tells it for others.",
             (whole(0, 2**63 - 1, f"a whole number from 0 to {2**63 - 1}, or None"),),
             None,
+            shell="Gives each item a seed of its own, made of this number.",
         ),
     ]
     initializer: Annotated[
@@ -185,7 +197,16 @@ class CallOptions(TypedDict, total=False):
             (),
         ),
     ]
-    label: Annotated[str | None, Row("yours, shown in listings.", (of_type(str, "text"),), None, outside="text")]
+    label: Annotated[
+        str | None,
+        Row(
+            "yours, shown in listings.",
+            (of_type(str, "text"),),
+            None,
+            outside="text",
+            shell="What listings show; else MODULE:FUNCTION.",
+        ),
+    ]
     tags: Annotated[
         dict[str, str] | None,
         Row(
@@ -207,6 +228,7 @@ class AnswerOptions(TypedDict, total=False):
             "failures stop the run, however many are alike.",
             (YES_NO,),
             False,
+            shell="Answer every item, even if all of the first fail alike.",
         ),
     ]
     ordered: Annotated[bool, Row("results in the order of the items, else as they complete.", (YES_NO,), True)]
@@ -218,6 +240,8 @@ class AnswerOptions(TypedDict, total=False):
             (TOLERABLE,),
             None,
             outside='a count such as 5, or a share such as "2%"',
+            shell='Failures that do not stop the run, such as 5 or "2%"; '
+            "else any number, unless the first 20 or more all fail alike.",
         ),
     ]
     progress: Annotated[

@@ -37,10 +37,11 @@ class Rule(NamedTuple):
 class Row:
     """What one name means, what its value has to be, and where it may be set."""
 
-    meaning: str  #: the first sentence says enough for a shell's help
+    meaning: str
     rules: tuple[Rule, ...] = ()  #: the first that a value breaks is told
     default: Any = NEEDED
     outside: str = ""  #: what to give in a file or a variable; empty where only who calls may set it
+    shell: str = ""  #: what `starburst map --help` says of it; empty where it is no plain flag there
     name: str = ""
     kind: Any = None  #: its type
 

@@ -271,7 +271,10 @@ def test_more_failures_than_tolerated_stop_the_run(shell: Shell) -> None:
 
 
 def test_map_takes_the_options_of_starburst_map(shell: Shell) -> None:
-    """Which exceptions are tried again; that all failures are wanted; an image; a budget, with a word on what it is."""
+    """Which exceptions are tried again; that all failures are wanted; an image; a budget, with a word on what it is.
+
+    From variables, too.
+    """
     more = ("--retries", "1", "--retry-on", "OSError", "--retry-on", "json:JSONDecodeError", "--budget", "5", "-q")
     done = shell("map", "work:flaky", "-i", "-", *more, "--image", "mine:1", stdin='"OSError"\n"KeyError"\n')
     assert values(done.stdout) == [2, None]
@@ -280,7 +283,11 @@ def test_map_takes_the_options_of_starburst_map(shell: Shell) -> None:
     done = shell("map", "work:picky", "-i", "-", "--return-exceptions", "-q", "--chunk-size", "5", stdin=everything)
     assert done.returncode == 1
     assert "60 of 60 items failed" in done.stderr
-    done = shell("map", "work:picky", "-i", "-", "-q", "--chunk-size", "5", "--workers", "1", stdin=everything * 50)
+    outside = {"STARBURST_LABEL": "nightly", "STARBURST_CHUNK_SIZE": "5", "STARBURST_SPOT": "yes"}
+    more = ("-q", "--workers", "1", "--no-spot")
+    done = shell("map", "work:picky", "-i", "-", *more, stdin=everything * 50, **outside)
+    (fields,) = json.loads(shell("runs", "--label", "nightly", "--json").stdout)
+    assert fields["label"] == "nightly"
     assert done.returncode == 4
     assert "items all failed alike (user: ValueError)" in done.stderr
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from starburst_common.cli import stops
+from starburst_common.cli.options import with_map_options
 from starburst_common.cli.words import BackendWord, Json, Output, Quiet, TagWords, tags_of
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
 
@@ -23,82 +24,59 @@ if TYPE_CHECKING:
 _LAUNCH_S = 30.0
 
 
+FunctionWord = Annotated[
+    str | None, typer.Argument(metavar="MODULE:FUNCTION", help="Called with each item; found from the current folder.")
+]
+ItemsFile = Annotated[
+    str | None,
+    typer.Option("--items", "-i", metavar="FILE", help="JSON lines, CSV or Parquet (rows as dicts); - is stdin."),
+]
+RetriedRun = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="In place of --items: what failed in that run, or has no answer. Without a function, with the one that "
+        "was stored; options that are not given are as they were.",
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="jsonl, csv or parquet; else by the file's suffix.")
+]
+RetryOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="EXCEPTION",
+        help="Try again after this only, such as OSError or requests:Timeout; may be given several times.",
+    ),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH",
+        help='Sent to workers on AWS: a file, a folder, or a pattern such as "data/*.csv"; may be given several times.',
+    ),
+]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id, and leave it to itself.")]
+OnTerm = Annotated[
+    str, typer.Option(metavar="WORD", help="What SIGTERM does: cancel the run, or detach and leave it to itself.")
+]
+
+
+@with_map_options
 def map_items(
-    function: Annotated[
-        str | None,
-        typer.Argument(metavar="MODULE:FUNCTION", help="Called with each item; found from the current folder."),
-    ] = None,
-    items: Annotated[
-        str | None,
-        typer.Option("--items", "-i", metavar="FILE", help="JSON lines, CSV or Parquet (rows as dicts); - is stdin."),
-    ] = None,
-    retry_failed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="In place of --items: what failed in that run, or has no answer. Without a function, with the one "
-            "that was stored; options that are not given are as they were.",
-        ),
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="jsonl, csv or parquet; else by the file's suffix.")
-    ] = None,
+    function: FunctionWord = None,
+    items: ItemsFile = None,
+    retry_failed: RetriedRun = None,
+    kind: Format = None,
     output: Output = None,
-    workers: Annotated[int | None, typer.Option(help="Containers, or processes on this machine.")] = None,
-    cpu: Annotated[float | None, typer.Option(help="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16; else 1.")] = None,
-    memory: Annotated[str | None, typer.Option(help='Memory of a worker, such as "8GB" or "512MB".')] = None,
-    slots: Annotated[int | None, typer.Option(help="Items a worker runs at once; else one a vCPU.")] = None,
-    spot: Annotated[bool, typer.Option("--spot", help="On cheaper capacity that may be taken back.")] = False,
-    chunk_size: Annotated[int | None, typer.Option(help="Items leased together; else by how long they take.")] = None,
-    image: Annotated[
-        str | None, typer.Option(help="What workers on AWS run in, in place of one made for your environment.")
-    ] = None,
-    retries: Annotated[
-        int | None, typer.Option(help="Further tries for an item that raised, or ran into --timeout; else none.")
-    ] = None,
-    retry_delay: Annotated[
-        float | None, typer.Option(help="Seconds before a further try of one that raised; else 0.")
-    ] = None,
-    retry_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="EXCEPTION",
-            help="Try again after this only, such as OSError or requests:Timeout; may be given several times.",
-        ),
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds one item may run.")] = None,
-    return_exceptions: Annotated[
-        bool, typer.Option("--return-exceptions", help="Answer every item, even if all of the first fail alike.")
-    ] = False,
-    tolerate: Annotated[
-        str | None,
-        typer.Option(
-            help='Failures that do not stop the run, such as 5 or "2%"; else any number, unless the first 20 or more '
-            "all fail alike."
-        ),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(help="What it should cost at most, in USD; written down only, nothing stops there yet."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Gives each item a seed of its own, made of this number.")] = None,
-    file: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help='Sent to workers on AWS: a file, a folder, or a pattern such as "data/*.csv"; may be given several '
-            "times.",
-        ),
-    ] = None,
-    label: Annotated[str | None, typer.Option(help="What listings show; else MODULE:FUNCTION.")] = None,
+    *,
+    options: dict[str, Any],
+    retry_on: RetryOn = None,
+    file: Files = None,
     tag: TagWords = None,
     backend: BackendWord = "auto",
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Start it, print its id, and leave it to itself.")
-    ] = False,
-    on_term: Annotated[
-        str, typer.Option(metavar="WORD", help="What SIGTERM does: cancel the run, or detach and leave it to itself.")
-    ] = "cancel",
+    detach: Detach = False,
+    on_term: OnTerm = "cancel",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -117,33 +95,41 @@ def map_items(
 
     Ctrl-C cancels the run, and so does SIGTERM: with `--on-term detach` that leaves it to itself.
     """
-    from starburst_common.cli.function import find_exception, find_function, look_here
-    from starburst_common.cli.items import open_items
     from starburst_common.cli.lines import Answers, print_json
     from starburst_common.cli.show import say
-    from starburst_common.cli.which import find_run
-    from starburst_common.cluster import Cluster
 
-    given: dict[str, Any] = {
-        "workers": workers,
-        "cpu": int(cpu) if cpu is not None and cpu.is_integer() else cpu,
-        "memory": memory,
-        "slots": slots,
-        "spot": spot or None,
-        "image": image,
-        "chunk_size": chunk_size,
-        "retries": retries,
-        "retry_delay": retry_delay,
-        "timeout": timeout,
-        "return_exceptions": return_exceptions or None,
-        "tolerate": tolerate,
-        "budget": budget,
-        "seed": seed,
-        "files": file or None,
-        "label": label or (None if retry_failed else function),
-        "tags": tags_of(tag) or None,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
+    _refuse(function, items, retry_failed, kind, output, detach=detach, on_term=on_term)
+    options |= _listed(retry_on, file, tag)
+    run: Run | None = None
+    try:
+        around, start, shown = _prepared(function, items, retry_failed, kind, backend, options, whole=detach)
+        with around:
+            if detach:
+                run = start()
+                leave(run, backend)
+                print_json({"id": run.id}) if json else print(run.id)
+                return
+            with Answers(output, tagged=json) as out:
+                run = start()
+                if retry_failed is not None and run.parent is None and not quiet:
+                    say(f"{run.id} has nothing left to be run")
+                drive(run, out, quiet=quiet, shown=shown, detaches=lambda: _detaches(on_term))
+    except KeyboardInterrupt:
+        _tell_interrupted(run, output, backend, leaves=_detaches(on_term))
+        raise typer.Exit(stops.exit_code()) from None
+
+
+def _refuse(
+    function: str | None,
+    items: str | None,
+    retry_failed: str | None,
+    kind: str | None,
+    output: Path | None,
+    *,
+    detach: bool,
+    on_term: str,
+) -> None:
+    """Raise `BadInput` for what does not go together."""
     if on_term not in ("cancel", "detach"):
         raise BadInput(f"--on-term {on_term}: write cancel or detach")
     if retry_failed is None and (function is None or items is None):
@@ -155,44 +141,64 @@ def map_items(
         raise BadInput("--output goes with waiting: `starburst results last --output FILE` after --detach")
     if output is not None and items is not None and output.exists() and Path(items).exists() and output.samefile(items):
         raise BadInput(f"--output {output} would overwrite the items")
-    if retry_on:
-        options["retry_on"] = tuple(find_exception(name) for name in retry_on)
-    cluster = Cluster(backend=backend, **options)
-    called = None if function is None else find_function(function)
-    run: Run | None = None
-    try:
-        if retry_failed is not None:
-            look_here()
-            first = find_run(retry_failed, backend)
-            start = partial(first.retry_failed, called, **options)
-        elif called is not None:
-            start = partial(cluster.start, called, open_items(items or "", kind, whole=detach))
-        with nullcontext() if retry_failed is not None else cluster:
-            if detach:
-                run = start()
-                leave(run, backend)
-                print_json({"id": run.id}) if json else print(run.id)
-                return
-            with Answers(output, tagged=json) as out:
-                run = start()
-                if retry_failed is not None and run.parent is None and not quiet:
-                    say(f"{run.id} has nothing left to be run")
-                drive(run, out, quiet=quiet, detaches=lambda: on_term == "detach" and stops.told_to_end())
-    except KeyboardInterrupt:
-        if run is None:
-            say("cancelled before it began")
-        elif on_term == "detach" and stops.told_to_end():
-            leave(run, backend)
-            say(f"detached; the run goes on: starburst results {run.id}")
-        else:
-            _tell_interrupted(run, output)
-        raise typer.Exit(stops.exit_code()) from None
 
 
-def _tell_interrupted(run: Run, output: Path | None) -> None:
+def _listed(retry_on: list[str] | None, file: list[str] | None, tag: list[str] | None) -> dict[str, Any]:
+    """The options that may be given several times, as far as they are."""
+    from starburst_common.cli.function import find_exception
+
+    given: dict[str, Any] = {
+        "retry_on": tuple(find_exception(name) for name in retry_on or []),
+        "files": file,
+        "tags": tags_of(tag),
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def _prepared(
+    function: str | None,
+    items: str | None,
+    retry_failed: str | None,
+    kind: str | None,
+    backend: str,
+    options: dict[str, Any],
+    *,
+    whole: bool,
+) -> tuple[AbstractContextManager[object], Callable[[], Run], bool | None]:
+    """What has to be entered, what begins the run then, and whether its progress is wanted."""
+    from starburst_common.cli.function import find_function, look_here
+    from starburst_common.cli.items import open_items
+    from starburst_common.cli.which import find_run
+    from starburst_common.cluster import Cluster
+    from starburst_common.config import with_outside
+
+    if retry_failed is not None:
+        Cluster(backend=backend, **options)  # refuses what is wrong
+        called = None if function is None else find_function(function)
+        look_here()
+        return nullcontext(), partial(find_run(retry_failed, backend).retry_failed, called, **options), None
+    asked = with_outside(options)
+    asked["label"] = asked.get("label") or function
+    cluster = Cluster(backend=backend, **asked)
+    start = partial(cluster.start, find_function(function or ""), open_items(items or "", kind, whole=whole))
+    return cluster, start, asked.get("progress")
+
+
+def _detaches(on_term: str) -> bool:
+    return on_term == "detach" and stops.told_to_end()
+
+
+def _tell_interrupted(run: Run | None, output: Path | None, backend: str, *, leaves: bool) -> None:
     from starburst_common.cli.show import say
     from starburst_common.model import RunState
 
+    if run is None:
+        say("cancelled before it began")
+        return
+    if leaves:
+        leave(run, backend)
+        say(f"detached; the run goes on: starburst results {run.id}")
+        return
     ended = run.status().state
     if ended.over and ended is not RunState.CANCELLED:
         say(f"interrupted after the run had {ended}: starburst results {run.id}")
@@ -202,7 +208,7 @@ def _tell_interrupted(run: Run, output: Path | None) -> None:
         say(f"--output {output} is as it was")
 
 
-def drive(run: Run, out: Answers, *, quiet: bool, detaches: Callable[[], bool] = lambda: False) -> None:
+def drive(run: Run, out: Answers, *, quiet: bool, shown: bool | None, detaches: Callable[[], bool]) -> None:
     """To the end, with progress and a summary on stderr; whatever stops us cancels the run, unless that `detaches`."""
     from starburst_common.cli.lines import CannotWrite, kept
     from starburst_common.cli.show import exit_code, merged, say, summary
@@ -210,7 +216,7 @@ def drive(run: Run, out: Answers, *, quiet: bool, detaches: Callable[[], bool] =
     from starburst_common.progress import progress
 
     retried = run.parent is None and bool(run.retries())
-    with progress(run, False if quiet else None):
+    with progress(run, False if quiet else shown):
         try:
             if run.parent is not None:
                 run.wait()
