@@ -737,6 +737,26 @@ def test_sigterm_may_leave_a_run_to_itself(shell: Shell) -> None:
     nothing_left(local_backend(shell.home))
 
 
+def test_a_terminal_that_is_closed_cancels_a_map(shell: Shell) -> None:
+    """As SIGTERM, though nothing can be printed there any more."""
+    terminal, ours = os.openpty()
+    begin = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {INTERRUPTIBLE}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin, "map", "work:held", "-i", "items.jsonl", "--chunk-size", "1"],
+        cwd=shell.folder,
+        env=shell.environment(),
+        start_new_session=True,
+        **dict.fromkeys(("stdin", "stdout", "stderr"), ours),
+    )
+    os.close(ours)
+    while not (known := list_runs(backend=local_backend(shell.home))) or not known[0].status().answered:
+        time.sleep(0.05)
+    os.close(terminal)
+    assert process.wait(60) == 129
+    assert shell.states() == [RunState.CANCELLED]
+    nothing_left(local_backend(shell.home))
+
+
 # --- steering a run ---------------------------------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ from starburst_common.phrases import one_line, visible_lines
 EXIT_CODES = (
     "Exit codes: 0 all fine, or failures within --tolerate; 1 an item failed, or any other error; "
     "2 bad usage or input; 3 no such run; 4 stopped for its failures, or cancelled; 5 a service or "
-    "this machine failed; 130 Ctrl-C; 143 SIGTERM."
+    "this machine failed; 129 SIGHUP; 130 Ctrl-C; 143 SIGTERM."
 )
 _MOST = 4000  # characters of an error
 _INTERRUPTED = 130  # what typer makes of a `KeyboardInterrupt`, whatever signal it was of
@@ -109,7 +109,8 @@ def starburst(
     """Map a Python function over many inputs, on as many workers as there may be.
 
     A RUN is written as its id, the start of one, or `last`; --label, --tag, --state and --since narrow what it may
-    mean, as the newest of them for `last`. Results go to stdout, all else to stderr. SIGTERM is as Ctrl-C.
+    mean, as the newest of them for `last`. Results go to stdout, all else to stderr. SIGTERM and
+    SIGHUP are as Ctrl-C.
     """
     _log_to_stderr(verbose)
     if version:

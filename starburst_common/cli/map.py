@@ -58,7 +58,10 @@ Files = Annotated[
 ]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Start it, print its id, and leave it to itself.")]
 OnTerm = Annotated[
-    str, typer.Option(metavar="WORD", help="What SIGTERM does: cancel the run, or detach and leave it to itself.")
+    str,
+    typer.Option(
+        metavar="WORD", help="What SIGTERM, or a closed terminal, does: cancel the run, or detach and leave it."
+    ),
 ]
 
 
@@ -93,7 +96,8 @@ def map_items(
     --output FILE is replaced once every item has its line: until then, and where the run was stopped or cancelled, it
     stays as it was. With --retry-failed the lines are those of all items of that run, with what was answered now.
 
-    Ctrl-C cancels the run, and so does SIGTERM: with `--on-term detach` that leaves it to itself.
+    Ctrl-C cancels the run, and so do SIGTERM and a closed terminal (SIGHUP): with `--on-term detach` these leave it
+    to itself. `nohup` keeps SIGHUP away.
     """
     from starburst_common.cli.lines import Answers, print_json
     from starburst_common.cli.show import say
