@@ -52,7 +52,7 @@ class Death:
         >>> told(-9, ended=CUT, steps=1)
         'lost: the file it shares with its worker was cut, 2 times'
         >>> told(steps=1)
-        'import: its process exited with code 1 while the item was unpickled, 2 times'
+        'lost: its process exited with code 1 while the item was unpickled, 2 times'
         >>> told(current=-1, reached=-1)
         'import: its process exited with code 1 while the function was loaded, with what it imports, 2 times'
         >>> told(current=SETTING_UP, reached=-1)
@@ -70,7 +70,7 @@ class Death:
         if self.ended is not None:
             return Reason.ours(FailureKind.LOST, f"{self.ended.message}, {CRASHES} times")
         how = f"was killed by signal {-self.code}" if self.code < 0 else f"exited with code {self.code}"
-        kind = FailureKind.IMPORT if self._during else FailureKind.LOST
+        kind = FailureKind.IMPORT if self.before_items else FailureKind.LOST
         return Reason.ours(kind, f"its process {how}{self._during}, {CRASHES} times")
 
     @property
