@@ -24,6 +24,10 @@ def _is_paths(value: Any) -> bool:
     return isinstance(named, list | tuple) and all(isinstance(name, str | Path) and str(name) for name in named)
 
 
+def _are_arguments(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
 def _is_tags(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
 
@@ -181,10 +185,10 @@ class CallOptions(TypedDict, total=False):
         ),
     ]
     initargs: Annotated[
-        tuple[Any, ...],
+        Sequence[Any],
         Row(
-            "its arguments, a tuple.",
-            (of_type(tuple, "a tuple of the initializer's arguments, with an initializer"),),
+            "its arguments, in a tuple or a list.",
+            (Rule(_are_arguments, ": give the initializer's arguments in a tuple or a list, with an initializer"),),
             (),
         ),
     ]

@@ -69,6 +69,7 @@ class Options:
             return_exceptions=asked.pop("return_exceptions") or wanted is not None,
             tolerate=Tolerance.of(wanted),
             budget_usd=None if budget is None else float(budget),
+            initargs=tuple(asked.pop("initargs")),
             files=tuple(map(str, [files] if isinstance(files, str | Path) else files)),
             label=asked.pop("label") or "",
             tags=dict(asked.pop("tags") or {}),

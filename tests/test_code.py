@@ -793,7 +793,9 @@ def test_a_random_generator_that_is_closed_over_is_warned_of_once(caplog: pytest
     def names(item: int) -> Any:
         return random.Random(item).random() + np.random.Generator(np.random.PCG64(item)).random()
 
+    seeds, bits = np.random.SeedSequence(1), np.random.PCG64(1)
     with caplog.at_level("WARNING", "starburst"):
-        pack(names), pack(rolls), pack(rolls)
-    (said,) = [record.getMessage() for record in caplog.records if "random generator" in record.getMessage()]
+        pack(names), pack(rolls), pack(rolls), pack(lambda item: seeds), pack(lambda item: bits)
+    said, *bare = [record.getMessage() for record in caplog.records if "random generator" in record.getMessage()]
+    assert ["(SeedSequence)" in bare[0], "(BitGenerator)" in bare[1]] == [True, True]
     assert "rolls closes over" in said and "(Generator, Random, RandomState)" in said and "item_seed()" in said

@@ -37,7 +37,9 @@ _HIDES = any(
     for each in cloudpickle.Pickler.dispatch_table[CodeType]((lambda: None).__code__)[1]
 )
 #: Kinds of random generators, and where they are from.
-_GENERATORS, _RANDOM = frozenset({"Random", "Generator", "RandomState"}), ("random", "numpy.random")
+_GENERATORS = frozenset({"Random", "Generator", "RandomState", "BitGenerator", "SeedSequence"})
+_RANDOM = ("random", "numpy.random")
+_WITHIN = frozenset({"BitGenerator", "SeedSequence"})  #: which others hold, and come after them then
 
 
 def dumps(
@@ -131,8 +133,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _fetched, place
         if kind.__name__ == "NsResolver" and kind.__module__.startswith("pydantic."):
             return kind, ()  # a script's whole namespace, which a checked call has read its annotations in
-        if self.generators is not None and (generator := _generator(kind)) is not None:
-            self.generators.add(generator)
+        known = self.generators
+        if known is not None and (found := _generator(kind)) is not None and not (known and found in _WITHIN):
+            known.add(found)
         return self._reduced(obj)
 
     def function_parts(self, function: FunctionType) -> Any:
