@@ -8,32 +8,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import chain, islice
-from threading import Thread
 from types import TracebackType
 from typing import Any, Self, Unpack
 from weakref import WeakSet
 
 from starburst_common.backends import open_backend
 from starburst_common.code.pack import pack_function
-from starburst_common.code.place import check_files, place_here
+from starburst_common.code.place import check_files
 from starburst_common.errors import BadInput, Denied, RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.executor import StarburstExecutor
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import FleetId, RunState
-from starburst_common.names import new_run_id
 from starburst_common.offered import OPTIONS, MapOptions, RunOptions, WorkerOptions
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
-from starburst_common.runs.begin import begin, undo
+from starburst_common.runs.begin import Asked, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
 from starburst_common.runs.reading import CLOSE_S
-from starburst_common.runs.records import Spec
 from starburst_common.runs.run import Run
 from starburst_common.steps import steps_shown
 
@@ -255,17 +252,12 @@ class Cluster:
         )
         tell(str)  # what opening does it tells itself
         fleet = self._opened(options)
-        backend = fleet.backend
-        run_id = new_run_id()
         tell(lambda: "storing files")
-        place, files = place_here(options.files, shared=backend.shares_files)
-        spec = Spec.of(run_id, fleet, name, options, stop_at_first=stop_at_first, place=place)
-        feed_ended = [False]
-        driver = Driver(backend, run_id, fleet, spec.policy, expected=lambda: 0 if feed_ended[0] else 1)
-        feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files)
-        run = Run(backend, spec, driver)
-        tell(lambda: feed.doing)
-        try:
+        asked = Asked.of(fleet, name, options, stop_at_first=stop_at_first)
+        whole = isinstance(items, Sized)
+        with beginning(fleet, asked, expected=lambda: int(not whole)) as begun:
+            feed, driver = begun.feed, begun.driver
+            tell(lambda: feed.doing)
             function = feed.function(packed)
             everything = chain(first, iterator)
             if isinstance(items, Sized):
@@ -275,22 +267,14 @@ class Cluster:
                     if feed.open_items >= size:
                         feed.close_chunk()
                 feed.end()
-                feed_ended[0] = True
                 driver.books.input_ended(feed.fed)
-        except (RunCancelled, RunStopped):
-            feed.stop()  # another process ended it, and what is kept of it is kept for that one
-            raise
-        except BaseException:
-            undo(fleet, feed)
-            raise
-        driver.start()
-        self._drivers.add(driver)
-        if feed_ended[0]:
+            else:
+                reader = _Reader(feed, driver, function, everything, options.chunk_size, fleet.slots)
+                begun.alongside("starburst-feed", reader.read)
+        if whole:
             feed.stop()
-        else:
-            reader = _Reader(feed, driver, function, everything, options.chunk_size, fleet.slots)
-            Thread(target=reader.read, name=f"starburst-feed-{run_id}", daemon=True).start()
-        return run
+        self._drivers.add(driver)
+        return Run(fleet.backend, asked.spec, driver)
 
 
 class _Together(Sized):

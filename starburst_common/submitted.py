@@ -15,23 +15,21 @@ from weakref import WeakSet, ref
 
 from starburst_common.backends import open_backend
 from starburst_common.code.pack import PackedFunction, Pickled, pack_function, pickled_function
-from starburst_common.code.place import check_files, place_here
+from starburst_common.code.place import check_files
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.latest import let_go
 from starburst_common.model import Failure, FailureKind, spans_of
-from starburst_common.names import new_run_id
 from starburst_common.options import Options
 from starburst_common.phrases import our_log
 from starburst_common.pickling.raised import named
 from starburst_common.pickling.state import State
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
-from starburst_common.runs.begin import begin, undo
+from starburst_common.runs.begin import Asked, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.patience import at_exit, patiently
 from starburst_common.runs.reading import CLOSE_S
-from starburst_common.runs.records import Spec
 from starburst_common.runs.run import Run
 from starburst_common.tolerance import Tolerance
 
@@ -205,6 +203,7 @@ class Submitted:
         try:
             run = self._begun()
         except BaseException as error:
+            self._threads = []
             with self._moved:
                 waiting, self._pending = self._pending, deque()
                 self._beginning = False
@@ -223,28 +222,18 @@ class Submitted:
         options = self._options
         check_files(options.files, shared=backend.shares_files)
         fleet = self._fleet or Fleet.new(backend, options)
-        run_id = new_run_id()
         # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
         own = replace(options, return_exceptions=True, tolerate=Tolerance())
-        place, files = place_here(options.files, shared=backend.shares_files)
-        spec = Spec.of(run_id, fleet, "calls", own, stop_at_first=False, place=place)
-        driver = Driver(backend, run_id, fleet, spec.policy, expected=self._expected)
-        self._feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files)
-        self._feed.waits = self._input_waits
-        run = Run(backend, spec, driver)
-        self._driver, self._slots = driver, fleet.slots
-        threads = [
-            threading.Thread(target=body, args=(run, driver), name=f"starburst-{body.__name__}-{run_id}", daemon=True)
-            for body in (self._send, self._resolve)
-        ]
-        try:
-            driver.start()
-            for thread in threads:
-                thread.start()
-                self._threads.append(thread)
-        except BaseException:  # as where the system allows no more threads
-            undo(fleet, self._feed)
-            raise
+        asked = Asked.of(fleet, "calls", own)
+        with beginning(fleet, asked, expected=self._expected) as begun:
+            driver, self._feed = begun.driver, begun.feed
+            self._feed.waits = self._input_waits
+            self._driver, self._slots = driver, fleet.slots
+            run = Run(backend, asked.spec, driver)
+            self._threads = [
+                begun.alongside("starburst-send", lambda: self._send(driver)),
+                begun.alongside("starburst-resolve", lambda: self._resolve(run, driver)),
+            ]
         _live.add(self)
         return run
 
@@ -261,7 +250,7 @@ class Submitted:
         self._soon = self._soon and not self._driver.books.alive
         return int(self._soon)
 
-    def _send(self, run: Run, driver: Driver) -> None:
+    def _send(self, driver: Driver) -> None:
         """Pending calls in, chunks out."""
         try:
             while True:

@@ -41,12 +41,10 @@ from starburst_common.names import RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, Wait, WorkerSpec
 from starburst_common.runs.answers import answers
-from starburst_common.runs.begin import begin
+from starburst_common.runs.begin import begin, end_or_hold, recovered
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.hold import Hold
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import begin_leg, find_leg, read_end
-from starburst_common.runs.status import recovered
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.attempt import Ended
 from starburst_worker.duty import Duty
@@ -269,7 +267,7 @@ class World:
         self.drivers.append(driver)
         if driver.leg:  # whoever resumed it may have died before its chunks were sent
             driver.policy = replace(driver.policy, resend_after_s=0.05)
-        if Hold(self.backend, self.spec, None).end_or_hold(driver) is None:
+        if end_or_hold(self.backend, driver) is None:
             driver._drive()
 
     def cancel(self) -> None:

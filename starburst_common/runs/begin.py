@@ -1,21 +1,117 @@
-"""A fleet and what was asked in, a run that can be fed out; or nothing, if a step fails or its process dies."""
+"""A fleet and what was asked in, a run that is fed and driven out; or nothing, if a step fails or its process dies.
+
+Or a run that began elsewhere in, and driven from here as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from threading import Thread
 
 from starburst_common.code.bundle import Bundle, tell_unfit
-from starburst_common.errors import StarburstError
+from starburst_common.code.place import Place, place_here
+from starburst_common.errors import RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Chunk
-from starburst_common.names import RunNames, work_queue
+from starburst_common.model import Chunk, RunId
+from starburst_common.names import RunNames, new_run_id, work_queue
+from starburst_common.options import Options
+from starburst_common.ports import Backend
+from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
 from starburst_common.runs.patience import bounded, create_ours, patiently
-from starburst_common.runs.records import Spec
+from starburst_common.runs.records import End, Spec
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.runs.spec import write_spec
+from starburst_common.runs.spec import find_leg, read_end, write_spec
 from starburst_common.wire.seals import seal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of a run, and the files that its place names."""
+
+    spec: Spec
+    files: Bundle | None
+
+    @classmethod
+    def of(
+        cls,
+        fleet: Fleet,
+        function: str,
+        options: Options,
+        *,
+        stop_at_first: bool = False,
+        stands: tuple[Place, Bundle | None] | None = None,
+        parent: RunId | None = None,
+    ) -> Asked:
+        """A new run's, whose items stand where this process does, or where its parent's did. Raises `BadInput`."""
+        place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
+        run = new_run_id()
+        spec = Spec.of(run, fleet, function, options, stop_at_first=stop_at_first, place=place, parent=parent)
+        return cls(spec=spec, files=files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """A run that takes items and is not driven yet."""
+
+    driver: Driver
+    feed: Feed
+    _begun: Future[bool] = field(default_factory=Future)
+    _threads: list[Thread] = field(default_factory=list)
+
+    def alongside(self, name: str, body: Callable[[], None]) -> Thread:
+        """A thread that does this as soon as the run is driven; none of them does anything where it is undone."""
+
+        def when_driven() -> None:
+            if self._begun.result():
+                body()
+
+        thread = Thread(target=when_driven, name=f"{name}-{self.feed.run}", daemon=True)
+        self._threads.append(thread)
+        return thread
+
+    def drive(self) -> None:
+        """The run goes on from here. Raises `RuntimeError` where the system allows no more threads."""
+        try:
+            for thread in self._threads:
+                thread.start()
+            self.driver.start()
+        except BaseException:
+            self._begun.set_result(False)
+            raise
+        self._begun.set_result(True)
+
+
+@contextmanager
+def beginning(
+    fleet: Fleet,
+    asked: Asked,
+    *,
+    expected: Callable[[], int] = lambda: 0,
+    note: Callable[[], None] = lambda: None,
+) -> Iterator[Beginning]:
+    """A run that begins: it takes items while the block lasts, and is driven from its end on, or undone if that fails.
+
+    `expected` are chunks that will come soon; else as `begin`. Where another process has ended the run meanwhile, what
+    is kept of it is kept for that one.
+    """
+    spec = asked.spec
+    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected)
+    books = driver.books
+    feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=asked.files, note=note)
+    begun = Beginning(driver=driver, feed=feed)
+    try:
+        yield begun
+        begun.drive()
+    except (RunCancelled, RunStopped):
+        feed.stop()
+        raise
+    except BaseException:
+        undo(fleet, feed)
+        raise
 
 
 def begin(
@@ -68,3 +164,49 @@ def undo(fleet: Fleet, feed: Feed) -> None:
     ):
         with suppress(StarburstError, OSError):
             step()
+
+
+# --- from elsewhere ---------------------------------------------------------------------------------------------------
+
+
+def recovered(backend: Backend, spec: Spec) -> Driver:
+    """A driver that knows what the store tells of a run, in its last leg; it is not started."""
+    leg = find_leg(backend, spec)
+    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
+    policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number)
+    driver.recover()
+    return driver
+
+
+def taken_over(backend: Backend, spec: Spec) -> Driver:
+    """A driver of a run that began elsewhere: it drives it from here, if it has not ended and been cleaned up."""
+    driver = recovered(backend, spec)
+    end = end_or_hold(backend, driver)
+    if end is None:
+        driver.tell()
+    else:
+        if not driver.books.tally.complete:
+            driver.recover()  # what was settled between our look and its end
+        driver.books.over(end)
+    if end is None or driver.fleet.held_by(spec.run):  # who ended it died before all was cleaned up
+        driver.start()
+    else:
+        driver.books.close()
+    return driver
+
+
+def end_or_hold(backend: Backend, driver: Driver) -> End | None:
+    """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
+    run, fleet = driver.run, driver.fleet
+    end = read_end(backend, run, driver.leg)
+    if end is None:
+        try:
+            fleet.hold(run)
+            backend.queue.ensure(RunNames(run, driver.leg).notices)
+        except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it
+            end = read_end(backend, run, driver.leg)
+            if end is None:
+                raise
+            fleet.release(run)
+    return end

@@ -13,12 +13,12 @@ from starburst_common.errors import BadInput, InputLost, RunCancelled, RunStoppe
 from starburst_common.model import Failure, FailureKind, RunState, Span, joined, without
 from starburst_common.offered import OPTIONS
 from starburst_common.options import Options, refuse_unknown
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of, start_retry, style_of
 from starburst_common.runs.spec import expires_at, find_leg, keep_longer, read_spec
-from starburst_common.runs.status import recovered
 
 
 class Family:

@@ -15,13 +15,14 @@ from starburst_common.money.estimate import estimate_of
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs import remains
+from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.reading import CLOSE_S, Reading
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.report import report_page
-from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_end, read_spec
-from starburst_common.runs.status import READING, recovered, stored_status
+from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_spec
+from starburst_common.runs.status import READING, stored_status
 from starburst_common.runs.tally import Settled
 
 
@@ -53,35 +54,8 @@ class Hold:
                 raise Refused(f"run {self.spec.run}: {self.spec.damage}") from error
         if self.driver is None or self.driver.books.error is not None:
             self.must_be_kept()
-            driver = recovered(self.backend, self.spec)
-            end = self.end_or_hold(driver)
-            if end is None:
-                driver.tell()
-            else:
-                if not driver.books.tally.complete:
-                    driver.recover()  # what was settled between our look and its end
-                driver.books.over(end)
-            if end is None or driver.fleet.held_by(self.spec.run):  # who ended it died before all was cleaned up
-                driver.start()
-            else:
-                driver.books.close()
-            self.driver = driver
+            self.driver = taken_over(self.backend, self.spec)
         return self.driver
-
-    def end_or_hold(self, driver: Driver) -> End | None:
-        """How the run ended; None if it has not, and then its fleet and its notices are held for it."""
-        run = self.spec.run
-        fleet, end = driver.fleet, read_end(self.backend, run, driver.leg)
-        if end is None:
-            try:
-                fleet.hold(run)
-                self.backend.queue.ensure(RunNames(run, driver.leg).notices)
-            except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it
-                end = read_end(self.backend, run, driver.leg)
-                if end is None:
-                    raise
-                fleet.release(run)
-        return end
 
     def resume(self) -> None:
         """Go on with the items that have no answer; see `Run.resume`."""

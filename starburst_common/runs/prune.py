@@ -25,10 +25,10 @@ from starburst_common.names import (
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.act import READ_S
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.sharing import prune_shared
 from starburst_common.runs.spec import kept_longer_s, read_spec
-from starburst_common.runs.status import recovered
 
 _log = our_log()
 _EVERY_S = 3600.0

@@ -10,10 +10,10 @@ from starburst_common.model import FleetId, Outcome, RunState, WorkerPhase, told
 from starburst_common.names import FLEETS, RunNames, holders, ids
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import mark_cancelled
 from starburst_common.runs.records import End, Spec
 from starburst_common.runs.spec import Leg, find_leg, is_cancelled, read_end, write_end
-from starburst_common.runs.status import recovered
 from starburst_common.runs.stored import find_outcome
 
 _log = our_log()

@@ -11,15 +11,15 @@ from contextlib import suppress
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.pack import PackedFunction
-from starburst_common.code.place import place_here
+from starburst_common.code.place import Place
 from starburst_common.code.shared import Shared
 from starburst_common.errors import NotFound, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import RunId, Span
-from starburst_common.names import RunNames, code_key, ids, new_run_id
+from starburst_common.names import RunNames, code_key, ids
 from starburst_common.options import Options
 from starburst_common.ports import Backend
-from starburst_common.runs.begin import begin, undo
+from starburst_common.runs.begin import Asked, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import chunk_items
 from starburst_common.runs.inputs import Function
@@ -54,28 +54,19 @@ def start_retry(
         fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
     else:
         fleet = Fleet.new(backend, options)
-    run = new_run_id()
-    place, files = parent.place, None
-    if options.files:
-        place, files = place_here(options.files, shared=backend.shares_files)
-    elif place.files:
-        key = RunNames(parent.run).files(place.files)
-        archive = bytes(unseal(backend.key, key, backend.store.get(key)))
-        files = Bundle(digest=place.files, archive=archive, modules=())
-    spec = Spec.of(run, fleet, name, options, stop_at_first=False, place=place, parent=parent.run)
-    names = RunNames(run)
-    driver = Driver(backend, run, fleet, spec.policy)
-    period = ""
+    asked = Asked.of(fleet, name, options, stands=None if options.files else _stood(backend, parent), parent=parent.run)
+    run, period = asked.spec.run, ""
 
     def note() -> None:
         nonlocal period
         period = needed_too(backend, parent.run, run)
-        backend.store.put(names.numbers, Numbers(tuple(spans)).sealed(backend.key, names.numbers))
+        key = RunNames(run).numbers
+        backend.store.put(key, Numbers(tuple(spans)).sealed(backend.key, key))
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
-    feed = begin(fleet, spec, planned=driver.books.plan, over=driver.books.over_elsewhere, files=files, note=note)
-    feed.period = period
-    try:
+    with beginning(fleet, asked, note=note) as begun:
+        feed = begun.feed
+        feed.period = period
         functions: dict[str, str] = {}
         size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)
         for function, frames, span in _stored(backend, parent.run, spans):
@@ -86,13 +77,18 @@ def start_retry(
                 if feed.open_items >= size:
                     feed.close_chunk()
         feed.end()
-        driver.books.input_ended(feed.fed)
-    except BaseException:
-        undo(fleet, feed)
-        raise
-    driver.start()
+        begun.driver.books.input_ended(feed.fed)
     feed.stop()
-    return spec, driver
+    return asked.spec, begun.driver
+
+
+def _stood(backend: Backend, parent: Spec) -> tuple[Place, Bundle | None]:
+    """Where a run's items stood, and the files that were sent there."""
+    if not parent.place.files:
+        return parent.place, None
+    key = RunNames(parent.run).files(parent.place.files)
+    archive = bytes(unseal(backend.key, key, backend.store.get(key)))
+    return parent.place, Bundle(digest=parent.place.files, archive=archive, modules=())
 
 
 def style_of(backend: Backend, run: RunId) -> str:

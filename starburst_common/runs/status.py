@@ -1,33 +1,22 @@
-"""A run's store in; how it stands out, and a driver that knows as much."""
+"""A run's store in; how it stands out."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from starburst_common.errors import NotFound, Refused
-from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
 from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
 
 READING = "its input is still being read"
-
-
-def recovered(backend: Backend, spec: Spec) -> Driver:
-    """A driver that knows what the store tells of a run, in its last leg; it is not started."""
-    leg = find_leg(backend, spec)
-    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
-    policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
-    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number)
-    driver.recover()
-    return driver
 
 
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:

@@ -18,9 +18,9 @@ from starburst_common import Cluster, NotFound, RunState, RunStopped, attach, st
 from starburst_common.model import Buffer, RunId
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import ObjectStore
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.reconcile import Finish, Resend
 from starburst_common.runs.spec import read_spec
-from starburst_common.runs.status import recovered
 from tests.calls import its_worker, wait_for
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 

@@ -15,8 +15,8 @@ from starburst_common.errors import Refused
 from starburst_common.model import RunState, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import ObjectStore
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.spec import read_spec
-from starburst_common.runs.status import recovered
 from tests.calls import wait_for
 from tests.faults.conftest import Bed, LocalBed, on_both
 

@@ -24,6 +24,7 @@ from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, Wo
 from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record, run_id
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.find import attach
 from starburst_common.runs.messages import chunk_message, notice_message, read_chunk_message, read_notice
 from starburst_common.runs.outcomes import read_outcome
@@ -33,7 +34,7 @@ from starburst_common.runs.replay import stored_call, stored_items
 from starburst_common.runs.run import Run
 from starburst_common.runs.sign import Watch, read_sign
 from starburst_common.runs.spec import find_spec, read_end, read_spec
-from starburst_common.runs.status import recovered, stored_status
+from starburst_common.runs.status import stored_status
 from starburst_common.wire.documents import document, open_message, read_document, seal_message
 from starburst_common.wire.fields import read_chunk
 from starburst_common.wire.frames import Frame, FrameWriter
