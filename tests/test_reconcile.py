@@ -11,21 +11,12 @@ from hypothesis import strategies as st
 
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Depth
-from starburst_common.runs.reconcile import (
-    Action,
-    Barren,
-    Finish,
-    Launch,
-    Policy,
-    Resend,
-    View,
-    barren,
-    decide,
-    launchable,
-    tried_since,
-    waits_for,
-)
+from starburst_common.runs.barren import Barren, barren, tried_since
+from starburst_common.runs.reconcile import Action, Finish, Launch, Policy, Resend, decide, launchable, waits_for
+from starburst_common.runs.view import RunView, View
 from starburst_common.tolerance import Tolerance
+
+FRESH = View(now=0, run=RunView(items=None, answered=0, failed=0, owed=0, depth=Depth(0, 0), quiet_since=0))
 
 counts = st.integers(0, 200)
 tolerances = st.sampled_from([None, 0, 3, "2%", "100%"]).map(Tolerance.of)
@@ -49,7 +40,7 @@ def views(draw: st.DrawFn) -> View:
     items = draw(st.none() | counts)
     answered = draw(st.integers(0, 200 if items is None else items))
     alive = draw(st.integers(0, 60))
-    return View(
+    return FRESH.but(
         now=draw(st.floats(0, 100)),
         items=items,
         answered=answered,
@@ -74,9 +65,9 @@ def test_no_more_workers_than_asked_or_than_there_is_work_for(view: View, policy
     for action in decide(view, policy):
         if isinstance(action, Launch):
             assert len(action.ordinals) > 0
-            assert action.ordinals.start == view.launched
-            assert view.alive + len(action.ordinals) <= policy.workers
-            assert (view.alive + len(action.ordinals) - 1) * policy.slots < view.owed + view.expected
+            assert action.ordinals.start == view.fleet.launched
+            assert view.fleet.alive + len(action.ordinals) <= policy.workers
+            assert (view.fleet.alive + len(action.ordinals) - 1) * policy.slots < view.run.owed + view.run.expected
     assert launchable(view, policy) <= policy.workers
 
 
@@ -97,10 +88,10 @@ def test_a_finish_stands_alone(view: View, policy: Policy) -> None:
 @given(views(), policies)
 def test_a_complete_run_finishes(view: View, policy: Policy) -> None:
     """Whatever its workers, queue and breaker look like; it succeeded if nothing failed."""
-    view = replace(view, items=view.answered, cancelled=False)
+    view = view.but(items=view.run.answered, cancelled=False)
     (finish,) = decide(view, policy)
     assert isinstance(finish, Finish)
-    if view.failed == 0:
+    if view.run.failed == 0:
         assert finish.state is RunState.SUCCEEDED
     else:
         assert finish.state in (RunState.FAILED, RunState.STOPPED)
@@ -109,12 +100,12 @@ def test_a_complete_run_finishes(view: View, policy: Policy) -> None:
 @given(views(), policies)
 def test_a_cancelled_run_finishes_whatever_else_is(view: View, policy: Policy) -> None:
     """Somebody said so; if more failed than was tolerated, that is told, since it may be why they did."""
-    (finish,) = decide(replace(view, cancelled=True), policy)
+    (finish,) = decide(view.but(cancelled=True), policy)
     assert isinstance(finish, Finish)
     if finish != Finish(RunState.CANCELLED, "cancelled"):
         assert finish.state is RunState.STOPPED
         assert "tolerated" in finish.reason
-        assert view.failed > 0
+        assert view.run.failed > 0
 
 
 @given(views(), policies)
@@ -129,8 +120,8 @@ def test_what_is_launched_is_not_launched_again(view: View, policy: Policy) -> N
     launched = [action for action in decide(view, policy) if isinstance(action, Launch)]
     if launched:
         more = len(launched[0].ordinals)
-        row = replace(view.barren, tried=view.barren.tried + more)
-        after = decide(replace(view, alive=view.alive + more, launched=view.launched + more, barren=row), policy)
+        row = replace(view.fleet.barren, tried=view.fleet.barren.tried + more)
+        after = decide(view.but(alive=view.fleet.alive + more, launched=view.fleet.launched + more, barren=row), policy)
         assert not [action for action in after if isinstance(action, Launch)]
 
 
@@ -138,21 +129,21 @@ def test_what_is_launched_is_not_launched_again(view: View, policy: Policy) -> N
 def test_only_a_lost_message_is_sent_again(view: View, policy: Policy) -> None:
     """Chunks are owed, no message is left of any, and nothing has moved for a while: all three."""
     if any(isinstance(action, Resend) for action in decide(view, policy)):
-        assert view.owed > 0
-        assert view.depth == Depth(0, 0)
-        assert view.now - view.quiet_since > policy.resend_after_s
+        assert view.run.owed > 0
+        assert view.run.depth == Depth(0, 0)
+        assert view.now - view.run.quiet_since > policy.resend_after_s
 
 
 @given(views(), policies)
 def test_the_limit_of_failures_is_the_same_on_the_way_and_at_the_end(view: View, policy: Policy) -> None:
     """A run of known length that is allowed to go on is not stopped for the same failures when it is complete."""
-    if view.items is None:
+    if view.run.items is None:
         return
-    under_way = replace(view, answered=max(view.items - 1, 0), cancelled=False, barren=Barren())
-    under_way = replace(under_way, breaker="", input_lost="", refused="")
-    complete = replace(under_way, answered=view.items)
+    under_way = view.but(answered=max(view.run.items - 1, 0), cancelled=False, barren=Barren())
+    under_way = under_way.but(breaker="", input_lost="", refused="")
+    complete = under_way.but(answered=view.run.items)
     stopped = [[a.state for a in decide(v, policy) if isinstance(a, Finish)] for v in (under_way, complete)]
-    if view.items > 0:
+    if view.run.items > 0:
         assert (RunState.STOPPED in stopped[0]) == (RunState.STOPPED in stopped[1])
 
 
@@ -169,37 +160,23 @@ def test_too_many_failures_are_told_in_numbers(
 ) -> None:
     """By how much, and of what."""
     policy = Policy(workers=1, slots=1, tolerate=Tolerance.of(tolerate), resend_after_s=10)
-    view = replace(FRESH, failed=failed, answered=answered, items=items, owed=1)
+    view = FRESH.but(failed=failed, answered=answered, items=items, owed=1)
     assert decide(view, policy) == [Finish(RunState.STOPPED, reason)]
 
 
 def test_a_share_is_not_taken_of_the_first_few() -> None:
     """While the number of items is unknown one early failure is not 100% of them."""
     policy = Policy(workers=1, slots=1, tolerate=Tolerance.of("2%"), resend_after_s=10)
-    view = replace(FRESH, failed=1, answered=1, items=None, owed=1, alive=1, launched=1)
+    view = FRESH.but(failed=1, answered=1, items=None, owed=1, alive=1, launched=1)
     assert decide(view, policy) == []
 
 
 def test_a_lost_input_ends_the_run_when_what_came_is_answered() -> None:
     """Not before: those items were asked for."""
     policy = Policy(workers=1, slots=1, tolerate=Tolerance.of(None), resend_after_s=10)
-    view = replace(FRESH, items=None, input_lost="the driver died", owed=2, answered=3, alive=1, launched=1)
+    view = FRESH.but(items=None, input_lost="the driver died", owed=2, answered=3, alive=1, launched=1)
     assert decide(view, policy) == []
-    assert decide(replace(view, owed=0, answered=5), policy) == [Finish(RunState.STOPPED, "the driver died")]
-
-
-FRESH = View(
-    now=0,
-    items=None,
-    answered=0,
-    failed=0,
-    owed=0,
-    expected=0,
-    depth=Depth(0, 0),
-    quiet_since=0,
-    alive=0,
-    launched=0,
-)
+    assert decide(view.but(owed=0, answered=5), policy) == [Finish(RunState.STOPPED, "the driver died")]
 
 
 # --- whole runs, simulated --------------------------------------------------------------------------------------------
@@ -318,7 +295,7 @@ class World:
 
     def view(self) -> View:
         """What a driver sees."""
-        return View(
+        return FRESH.but(
             now=self.tick * TICK_S,
             items=self.chunks if self.planned == self.chunks else None,
             answered=len(self.settled),
@@ -431,7 +408,7 @@ def test_workers_that_never_work_end_the_run(
     assert seen[-1].now >= policy.patience_s
     assert len(world.workers) <= 2 * policy.workers + 20
     assert starts[-1] - starts[-2] > starts[1] - starts[0]
-    assert waits_for(seen[-1], policy).startswith(f"workers: the last {seen[-1].barren.count} ended within")
+    assert waits_for(seen[-1], policy).startswith(f"workers: the last {seen[-1].fleet.barren.count} ended within")
 
 
 def test_one_that_works_among_many_that_do_not_keeps_the_run_going() -> None:

@@ -111,7 +111,7 @@ class Driver:
         if otherwise:
             lacks = self.books.tally.items is None
             ends = ends or [Finish(RunState.STOPPED, otherwise, input_lost=lacks)]
-        due = self.books.tally.complete or view.cancelled or bool(otherwise)
+        due = self.books.tally.complete or view.run.cancelled or bool(otherwise)
         return due and self.hands.carry_out(ends)
 
     # --- the loop -----------------------------------------------------------------------------------------------------

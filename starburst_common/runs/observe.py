@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
 from starburst_common.fleets.fleet import Fleet
@@ -13,13 +12,15 @@ from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, W
 from starburst_common.names import RunNames, made_at, work_queue
 from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth, is_there
+from starburst_common.runs.barren import BAD_ENDS, Barren, barren, tried_since
 from starburst_common.runs.books import Books
 from starburst_common.runs.listen import Listener
-from starburst_common.runs.reconcile import BAD_ENDS, Barren, Policy, View, barren, never_came, tried_since
+from starburst_common.runs.reconcile import Policy, never_came
 from starburst_common.runs.records import End
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
 from starburst_common.runs.stored import items_stored, planned_chunks
+from starburst_common.runs.view import FleetView, Room, RunView, View
 
 _log = our_log()
 _REPORTED = 3  #: so many workers' bad ends are told in full
@@ -96,47 +97,42 @@ class Observer:
             books.alive = len(alive)
             books.at_work = any(worker.phase is WorkerPhase.RUNNING for worker in alive)
         known = self.known(policy)
-        quiet = known.now - known.quiet_since > policy.resend_after_s
-        depth = self._backend.queue.depth(queue, group=self._names.run) if known.owed and quiet else None
-        return replace(
-            self.marked(known),
+        quiet = known.now - known.run.quiet_since > policy.resend_after_s
+        depth = self._backend.queue.depth(queue, group=self._names.run) if known.run.owed and quiet else None
+        return self.marked(known).but(
             expected=self._expected(),
-            depth=depth or known.depth,
+            depth=depth or known.run.depth,
             launched=max((worker.ordinal for worker in workers), default=-1) + 1,
             barren=row,
-            dead=self._dead_letters(known.now, policy, quiet=quiet) if known.owed else 0,
+            dead=self._dead_letters(known.now, policy, quiet=quiet) if known.run.owed else 0,
             resent=books.resent,
         )
 
     def marked(self, view: View) -> View:
         """The same, with what others have said of it."""
-        if view.cancelled:
+        if view.run.cancelled:
             return view
-        return replace(view, cancelled=is_cancelled(self._backend, self._names.run, self._names.leg))
+        return view.but(cancelled=is_cancelled(self._backend, self._names.run, self._names.leg))
 
     def known(self, policy: Policy) -> View:
         """What the decision needs as far as we know it without asking anybody."""
         books, tally = self._books, self._books.tally
         with books.changed:
-            return View(
-                now=self._clock.monotonic(),
+            run = RunView(
                 items=tally.items,
                 answered=tally.answered,
                 failed=tally.failed,
                 owed=len(tally.owed),
-                expected=0,
                 depth=Depth(len(tally.owed), 0),
                 quiet_since=books.quiet_since,
-                alive=books.alive,
-                launched=0,
                 cancelled=books.cancelled,
                 breaker=tally.all_fail_alike() if policy.breaker else "",
                 input_lost=books.input_lost,
                 unheard_s=self._input.unheard_s,
-                launch_at=books.launch_at,
-                impossible=books.impossible,
                 refused=books.refused,
             )
+            room = Room(launch_at=books.launch_at, impossible=books.impossible)
+            return View(now=self._clock.monotonic(), run=run, fleet=FleetView(alive=books.alive), room=room)
 
     # --- dead letters -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,70 @@
+"""What a decision is made of: a run, its fleet and the room there is for more workers, at one moment. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from starburst_common.ports import Depth
+from starburst_common.runs.barren import Barren
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """How far a run is, and what was said of it."""
+
+    items: int | None  #: None while the input is being read
+    answered: int
+    failed: int
+    owed: int  #: chunks planned and not settled
+    expected: int = 0  #: chunks that will be planned soon
+    depth: Depth  #: of the run's messages
+    quiet_since: float  #: when the run last moved: a chunk planned, settled or sent again
+    cancelled: bool = False
+    breaker: str = ""  #: what the first items all failed with
+    input_lost: str = ""  #: why the rest of the input cannot come any more
+    unheard_s: float = 0.0  #: so long whoever feeds the run had given no sign of life; 0 where we do
+    dead: int = 0  #: messages that no worker could read or was done with, however often it was given them
+    resent: int = 0  #: how often all messages were sent again since anything was settled
+    refused: str = ""  #: an outcome that we did not sign lies where an answer should be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """Its workers."""
+
+    alive: int = 0  #: starting or running
+    launched: int = 0  #: ever, which is the next ordinal
+    barren: Barren = Barren()  #: those that ended for nothing since one settled anything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What there is for more of them: headroom."""
+
+    launch_at: float = 0.0  #: not before, since the last launch was told to wait
+    impossible: str = ""  #: why no worker can ever start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """All of it; times on one clock, in seconds."""
+
+    now: float
+    run: RunView
+    fleet: FleetView = FleetView()
+    room: Room = Room()
+
+    def but(self, **changes: Any) -> View:
+        """The same with other facts, each named as in its group.
+
+        >>> view = View(now=0, run=RunView(items=1, answered=0, failed=0, owed=1, depth=Depth(1, 0), quiet_since=0))
+        >>> view.but(answered=1, alive=2).run.answered
+        1
+        """
+        groups: dict[str, Any] = {}
+        for group in ("run", "fleet", "room"):
+            old = getattr(self, group)
+            new = {field.name: changes.pop(field.name) for field in fields(old) if field.name in changes}
+            groups[group] = replace(old, **new) if new else old
+        return replace(self, **groups, **changes)
