@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -31,20 +30,15 @@ from prefect_starburst.future import StarburstFuture, upstream_of
 from prefect_starburst.internals import uuid7, wait_longer_for_the_server, warn_of_unknown
 from prefect_starburst.loop import EngineLoop
 from prefect_starburst.session import Session
-from prefect_starburst.settings import ELSEWHERE, RUNNER, resolve
+from prefect_starburst.settings import ELSEWHERE, RunnerOptions, check
 from prefect_starburst.shared import Common
-from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
 from starburst_common.executor import StarburstExecutor
 from starburst_common.offered import OPTIONS
 from starburst_common.options import refuse_unknown
-from starburst_common.ports import Backend
 
 if TYPE_CHECKING:
     from prefect_starburst.site import StarburstSite
-
-#: Engines in flight at least, whatever the number of workers: more make fuller bursts of calls, so fewer messages.
-LEAST_IN_FLIGHT = 1024
 
 #: What the calls of the `map` that is submitting have in common.
 _common: ContextVar[Common | None] = ContextVar("starburst-common", default=None)
@@ -52,68 +46,11 @@ _common: ContextVar[Common | None] = ContextVar("starburst-common", default=None
 wait_longer_for_the_server()  # here, since the flow's engine starts the server before it asks a runner for anything
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerOptions:
-    """What a runner was made with, None where it was not said: two runners with the same options are equal."""
-
-    given: dict[str, Any]
-
-    def resolved(self) -> ResolvedOptions:
-        """With what the environment and the defaults say. Raises `BadInput`."""
-        options = resolve(self.given)
-        own = {name: options.pop(name) for name in ("max_in_flight", "on_lost", "site", "resume")}
-        _check(**{name: own[name] for name in ("max_in_flight", "on_lost", "resume")})
-        if own["site"] is not None and self.given.get("backend") is not None:
-            raise BadInput(f"site={own['site']!r} and backend={options['backend']!r}: give one, a site is on AWS")
-        return ResolvedOptions(executor=options, **own)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedOptions:
-    """A runner's options, complete."""
-
-    max_in_flight: int | None
-    on_lost: str
-    site: StarburstSite | str | None
-    resume: bool
-    executor: dict[str, Any]
-
-    @property
-    def engines(self) -> int:
-        """How many engines may be in flight: as given, or enough to keep every slot busy twice over.
-
-        >>> executor = {"workers": 100, "cpu": 8, "slots": None}
-        >>> ResolvedOptions(max_in_flight=None, on_lost="crash", site=None, resume=True, executor=executor).engines
-        1600
-        """
-        if self.max_in_flight is not None:
-            return self.max_in_flight
-        slots = self.executor.get("slots") or max(1, int(self.executor.get("cpu") or 1))
-        return max(LEAST_IN_FLIGHT, 2 * slots * (self.executor.get("workers") or 0))
-
-    def open_backend(self) -> Backend:
-        """Where to run. Raises `BadInput`, and what the backend raises."""
-        if self.site is None:
-            return open_backend(self.executor["backend"])
-        from prefect_starburst.site import StarburstSite  # boto3 comes with it
-
-        site = StarburstSite.load(self.site) if isinstance(self.site, str) else self.site
-        if not isinstance(site, StarburstSite):
-            raise BadInput(f"site={site!r}: give a StarburstSite, or the name of one that is saved")
-        return site.backend()
-
-
 def _refuse(options: dict[str, Any]) -> None:
     own = [name for name in inspect.signature(StarburstTaskRunner).parameters if name != "options"]
     refuse_unknown(options, dict.fromkeys((*own, *OPTIONS)))
     if wrong := [f"{name}={options[name]!r}: {where}" for name, where in ELSEWHERE.items() if name in options]:
         raise BadInput(f"not an option of a task runner: {'; '.join(wrong)}")
-
-
-def _check(**given: Any) -> None:
-    for name, value in given.items():
-        if value is not None and (wrong := RUNNER[name].wrong(value)):
-            raise BadInput(f"{name}={value!r}{wrong}")
 
 
 class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
@@ -132,7 +69,8 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             `starburst_common.StarburstExecutor`; its retries are not taken, since Prefect's engine retries:
             `@task(retries=3)`.
 
-    What is not given is taken from the environment (`PREFECT_STARBURST_WORKERS=50`, and so on), else from the defaults.
+    What is not given is taken from the environment (`PREFECT_STARBURST_WORKERS=50`, and so on), else from what is set
+    for any map (`starburst config show`), else from the defaults.
     Nothing is started before the first submit. The other runs go on when one of them crashes.
 
     Raises:
@@ -160,7 +98,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
         **options: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        _check(max_in_flight=max_in_flight, on_lost=on_lost, resume=resume)
+        check(max_in_flight=max_in_flight, on_lost=on_lost, resume=resume)
         _refuse(options)
         self._options = RunnerOptions(
             given={

@@ -208,13 +208,21 @@ def with_outside(
 def _options(file: Path, table: Any, env: Mapping[str, str]) -> Said:
     where = f"{file}: [map]"
     refuse_unknown_names(table, OUTSIDE, where)
-    return first_said(OUTSIDE, variables(OUTSIDE, env), _project_options(), said(table, where))
+    return first_said(OUTSIDE, variables(OUTSIDE, env), project_options(_here()), said(table, where))
 
 
-def _project_options() -> Said:
-    """What the nearest project says; where another has a hand in that file, `BadInput`."""
+def _here() -> Path:
+    """The working directory; where it is gone, the root, above which no project is."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
+def project_options(folder: Path) -> Said:
+    """What the nearest project from a folder upwards says of maps; `BadInput` where another has a hand in its file."""
     with suppress(OSError):
-        file = project_file(Path.cwd())
+        file = project_file(folder)
         if file is None or b"starburst" not in file.read_bytes():
             return {}
         if table := of_project(file, "map"):

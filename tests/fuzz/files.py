@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from starburst_common.cli.items import open_items
 from starburst_common.code.bundle import Piece, bundle_of, module_at
-from starburst_common.config import ImageSettings, settings
+from starburst_common.config import OUTSIDE, ImageSettings, project_options, settings
 from starburst_common.environment import choose, find, freeze, locks, texts, uvlock
 from starburst_common.environment.indexes import index_settings
 from starburst_common.environment.lines import sort_out
@@ -30,6 +30,7 @@ from starburst_common.image.docker import _Told
 from starburst_common.local.clock import FolderClock, boot_id
 from starburst_common.local.compute import LocalCompute, worker_id
 from starburst_common.model import FleetId
+from starburst_common.outside import first_said
 from starburst_common.phrases import without_credentials
 from starburst_common.ports import Access
 from starburst_common.toml import toml
@@ -63,6 +64,13 @@ builder = "layer"
 platforms = ["linux/amd64"]
 groups = ["a"]
 keep_days = 3
+
+[map]
+workers = 50
+memory = "4GB"
+spot = true
+tolerate = "2%"
+tags = { team = "risk" }
 """
 PROJECT = b"""
 [project]
@@ -79,6 +87,11 @@ rich = "^13"
 [tool.starburst.image]
 builder = "layer"
 system_packages = ["git"]
+
+[tool.starburst.map]
+cpu = 0.5
+budget = "2.50"
+progress = "no"
 
 [[tool.uv.index]]
 name = "ours"
@@ -173,7 +186,10 @@ def _settings(folder: Path) -> list[Target]:
         try:
             ImageSettings().in_project(file.parent)
         finally:
-            project_name(file.parent)
+            try:
+                first_said(OUTSIDE, project_options(file.parent))
+            finally:
+                project_name(file.parent)
 
     return [
         Target(
