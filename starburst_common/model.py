@@ -206,6 +206,17 @@ class WorkerEnd(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What a worker was given to run on, and is charged by."""
+
+    capacity: str  #: FARGATE or FARGATE_SPOT
+    architecture: str  #: as its platform calls it
+    zone: str
+    vcpu: float
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """A worker as its compute sees it."""
 
@@ -215,9 +226,10 @@ class WorkerState:
     end: WorkerEnd | None = None  #: once it has stopped
     exit_code: int | None = None
     reason: str = ""  #: in words
-    started_at: float = 0.0  #: wall clock, seconds
+    started_at: float = 0.0  #: wall clock, seconds; on AWS when its image began to be pulled, from when it is charged
     stopped_at: float = 0.0
     ran_s: float = 0.0  #: for how long its program ran, once it has stopped
+    granted: Granted | None = None  #: where that is charged for
 
 
 class RunState(StrEnum):

@@ -23,6 +23,7 @@ RUNS = "runs/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
 SHARED = "shared/"
+ACCOUNTS = "accounts/"  #: of fleets that are closed
 GENERATIONS = 10  #: of an outcome, the first included
 _ID = re.compile("[A-Za-z0-9-]{1,100}")
 _DAY_S = 86400
@@ -313,6 +314,11 @@ def periods(names: Iterable[str]) -> list[str]:
 def fleet_folder(fleet: FleetId) -> str:
     """Everything of a fleet lies under it."""
     return f"{FLEETS}{fleet}/"
+
+
+def account(fleet: FleetId) -> str:
+    """What a closed fleet's workers were given, and when."""
+    return f"{ACCOUNTS}{fleet}"
 
 
 def worker_records(fleet: FleetId) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.abreast import abreast
+from starburst_common.aws.accounts import close_account
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.launches import Launch, Launches, free_steps
 from starburst_common.aws.pace import Bucket
@@ -48,7 +49,7 @@ class EcsCompute:
         clock: Callable[[], float] = time.time,
         pace: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._site, self._clients, self._clock = site, clients, clock
+        self._site, self._clients, self._store, self._key, self._clock = site, clients, store, key, clock
         self._launches = Launches(store, key, clock=clock)
         self._lock = Lock()
         self._definitions: dict[str, str] = {}
@@ -132,9 +133,19 @@ class EcsCompute:
             return ""
 
     def forget(self, fleet: FleetId) -> None:
-        """What ECS itself still knows to run for the fleet is stopped: nobody would find it any more."""
+        """Its account is closed, and what ECS itself still runs for it is stopped: nobody would find it any more."""
+        self._close_account(fleet)
         abreast(self._stop, self._living(fleet), at_once=_STOPS_AT_ONCE)
         self._launches.forget(fleet)
+
+    def _close_account(self, fleet: FleetId) -> None:
+        launches, stops = self._launches.read(fleet)
+        tasks = {arn: n for launch in launches for n, arn in enumerate(launch.tasks or (), launch.lo)}
+        if tasks:
+            fresh = self._look({arn: n for arn, n in tasks.items() if task_id(arn) not in stops}, launches)
+            seen = [stops[task_id(arn)] for arn in tasks if task_id(arn) in stops]
+            workers = sorted([*seen, *fresh], key=lambda state: state.ordinal)
+            close_account(self._store, self._key, fleet, workers, self._clock())
 
     def fleets(self) -> list[FleetId]:
         return self._launches.fleets()

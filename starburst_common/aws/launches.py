@@ -19,9 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from typing import Any
 
+from starburst_common.aws.accounts import read_worker
 from starburst_common.aws.requests import RUN_TASK_MOST
 from starburst_common.errors import Exists, NotFound
-from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.model import FleetId, WorkerId, WorkerState
 from starburst_common.names import FLEETS, granted_record, ids, launch_record, new_stops_record, worker_records
 from starburst_common.ports import SMALL_BYTES, ObjectStore
 from starburst_common.wire.documents import document, read_document
@@ -110,7 +111,8 @@ class Launches:
         for key in sorted(keys - before):
             with suppress(NotFound):
                 fields, _ = read_document(unseal(self._key, key, self._store.get(key, SMALL_BYTES)), key)
-                states = [_stop(Fields(key, each)) for each in fields.many("stops")] if fields.given("stops") else []
+                stops = fields.many("stops") if fields.given("stops") else []
+                states = [read_worker(Fields(key, each)) for each in stops]
                 launch = None if fields.given("stops") else _launch(fields)
                 with self._lock:
                     known = self._of(fleet)
@@ -219,21 +221,4 @@ def _launch(fields: Fields) -> Launch:
         request=request.raw,
         at=fields.moment("at"),
         tasks=tasks,
-    )
-
-
-def _stop(fields: Fields) -> WorkerState:
-    """How a worker ended. Raises `Refused`."""
-    if fields.text("phase") not in [*WorkerPhase] or fields.text("end") not in [*WorkerEnd]:
-        raise malformed("a worker's end", f"{fields['phase']!r:.40}, {fields['end']!r:.40}")
-    return WorkerState(
-        id=WorkerId(fields.text("id")),
-        ordinal=fields.whole("ordinal"),
-        phase=WorkerPhase(fields.text("phase")),
-        end=WorkerEnd(fields.text("end")),
-        exit_code=fields.whole("exit_code") if fields.given("exit_code") else None,
-        reason=fields.text("reason"),
-        started_at=fields.moment("started_at"),
-        stopped_at=fields.moment("stopped_at"),
-        ran_s=fields.number("ran_s") if fields.given("ran_s") else 0.0,
     )

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from starburst_common.model import WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.model import Granted, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.wire.seals import misfit
 
 #: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
@@ -44,6 +44,19 @@ def worker_state(task: dict[str, Any], ordinal: int) -> WorkerState:
         started_at=_seconds(task.get("pullStartedAt") or task.get("createdAt")),
         stopped_at=_seconds(task.get("stoppedAt")) if end is not None else 0.0,
         ran_s=_ran_s(task),
+        granted=_granted(task),
+    )
+
+
+def _granted(task: dict[str, Any]) -> Granted:
+    """Source of the fields: Amazon ECS API Reference, Task, read 2026-11-29."""
+    attributes = {each.get("name"): each.get("value", "") for each in task.get("attributes", [])}
+    return Granted(
+        capacity=task.get("capacityProviderName", ""),
+        architecture=attributes.get("ecs.cpu-architecture", ""),
+        zone=task.get("availabilityZone", ""),
+        vcpu=int(task.get("cpu") or 0) / 1024,
+        memory_mib=int(task.get("memory") or 0),
     )
 
 

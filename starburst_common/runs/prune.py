@@ -11,6 +11,7 @@ from contextlib import suppress
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import (
+    ACCOUNTS,
     FLEETS,
     PRUNED,
     RUNS,
@@ -32,6 +33,7 @@ from starburst_common.runs.spec import kept_longer_s, read_spec
 
 _log = our_log()
 _EVERY_S = 3600.0
+_ACCOUNT_S = 400 * 86400.0  #: of a fleet: so that a year can be compared with the one before
 _ABANDONED_S = 3600.0  #: what nothing has happened to for so long may have nobody any more; drivers say more often
 
 
@@ -65,6 +67,9 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
         if now - _made_at(fleet) > _ABANDONED_S:
             _close_if_abandoned(backend, fleet)
     prune_shared(backend, now)
+    backend.store.delete(
+        [entry.key for entry in backend.store.entries(ACCOUNTS) if now - entry.written_at > _ACCOUNT_S]
+    )
     if removed:
         _log.info("pruned %d expired runs", len(removed))
     return removed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from starburst_common.ports import Depth
@@ -35,7 +35,7 @@ class FleetView:
 
     alive: int = 0  #: starting or running
     launched: int = 0  #: ever, which is the next ordinal
-    barren: Barren = Barren()  #: those that ended for nothing since one settled anything
+    barren: Barren = field(default_factory=Barren)  #: those that ended for nothing since one settled anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class View:
 
     now: float
     run: RunView
-    fleet: FleetView = FleetView()
-    room: Room = Room()
+    fleet: FleetView = field(default_factory=FleetView)
+    room: Room = field(default_factory=Room)
 
     def but(self, **changes: Any) -> View:
         """The same with other facts, each named as in its group.
@@ -65,6 +65,6 @@ class View:
         groups: dict[str, Any] = {}
         for group in ("run", "fleet", "room"):
             old = getattr(self, group)
-            new = {field.name: changes.pop(field.name) for field in fields(old) if field.name in changes}
+            new = {each.name: changes.pop(each.name) for each in fields(old) if each.name in changes}
             groups[group] = replace(old, **new) if new else old
         return replace(self, **groups, **changes)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from starburst_common.aws.accounts import Account
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.launches import Launches
@@ -786,3 +787,28 @@ def test_the_tail_is_the_end_of_the_log(aws: Aws, backend: Backend) -> None:
     logs.put_log_events(logGroupName=group, logStreamName=log_stream("task"), logEvents=events)
     lines = backend.compute.tail(spec.fleet, WorkerId("task")).splitlines()
     assert lines == [f"line {number}" for number in range(30, 80)]
+
+
+def test_a_closed_fleet_leaves_an_account(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """What each task was given and from when to when is kept where its records are gone, and is written once."""
+    spec = fleet_of(backend)
+    driver = another(aws, clients, backend)
+    driver.launch(spec, range(2))
+    aws.until(lambda: [worker.phase for worker in driver.workers(spec.fleet)] == [WorkerPhase.RUNNING] * 2)
+    driver.stop(spec.fleet, [worker.id for worker in driver.workers(spec.fleet)][:1], grace_s=0.0)
+    aws.until(lambda: driver.workers(spec.fleet)[0].phase is WorkerPhase.STOPPED)
+    for _ in range(2):
+        driver.forget(spec.fleet)
+    assert driver.fleets() == []
+    first, second = Account.read(backend.store, backend.key, spec.fleet).workers
+    assert (first.ordinal, first.phase, second.ordinal, second.phase) == (
+        0,
+        WorkerPhase.STOPPED,
+        1,
+        WorkerPhase.RUNNING,
+    )
+    assert 0 < first.started_at < first.stopped_at
+    assert second.granted is not None
+    assert (second.granted.capacity, second.granted.architecture) == ("FARGATE", "x86_64")
+    assert (second.granted.vcpu, second.granted.memory_mib) == (1.0, 2048)
+    assert second.granted.zone.startswith("us-east-1")
