@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 from weakref import finalize
 
 from starburst_common.code.pack import setup_of
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.offered import OPTIONS, AnswerOptions
+from starburst_common.offered import OPTIONS, AnswerOptions, ExecutorOptions
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.pickling.within import awaited
 from starburst_common.ports import Backend
+from starburst_common.rows import telling
 from starburst_common.runs.run import Run
 from starburst_common.submitted import Submitted
 
@@ -31,6 +32,15 @@ _OF_POOLS = {
 }
 
 
+class _ExecutorOptions(ExecutorOptions, total=False):
+    """With those of pools, which mean nothing."""
+
+    mp_context: None
+    max_tasks_per_child: None
+    thread_name_prefix: None
+
+
+@telling(ExecutorOptions)
 class StarburstExecutor(Executor):
     """The standard executor on a fleet; takes the options of `starburst_map`, with `max_workers` for `workers`.
 
@@ -44,27 +54,29 @@ class StarburstExecutor(Executor):
     (`BrokenExecutor`) only when workers cannot run at all.
     """
 
-    def __init__(self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Any) -> None:
+    def __init__(
+        self, max_workers: int | None = None, *, backend: str | Backend = "auto", **options: Unpack[_ExecutorOptions]
+    ) -> None:
+        from starburst_common.config import with_outside  # with the first executor, not with this module
+
+        given: dict[str, Any] = {**options}
         if max_workers is not None:
-            if options.get("workers") is not None:
+            if given.get("workers") is not None:
                 raise BadInput("max_workers and workers are the same: give one")
             try:
                 Options.of(workers=max_workers)
             except BadInput as error:
                 raise BadInput(f"max_{error}") from None
-            options["workers"] = max_workers
-        if of_pools := [f"{name}={options.pop(name)!r:.80}" for name in _OF_POOLS if options.get(name) is not None]:
-            raise BadInput(f"{of_pools[0]}: {_OF_POOLS[of_pools[0].partition('=')[0]]}: leave it out")
-        options = {name: value for name, value in options.items() if name not in _OF_POOLS}
-        refuse_unknown(options, ("max_workers", "backend", *OPTIONS))
-        if of_maps := [f"{name}={options[name]!r}" for name in OF_MAPS if options.get(name) is not None]:
+            given["workers"] = max_workers
+        if of_pools := [name for name in _OF_POOLS if given.pop(name, None) is not None]:
+            raise BadInput(f"{of_pools[0]}={dict(options)[of_pools[0]]!r:.80}: {_OF_POOLS[of_pools[0]]}: leave it out")
+        refuse_unknown(given, ("max_workers", "backend", *OPTIONS))
+        if of_maps := [f"{name}={given[name]!r}" for name in OF_MAPS if given.get(name) is not None]:
             raise BadInput(
                 f"{', '.join(of_maps)}: an executor's answers are futures, one a call: this goes with starburst_map "
                 "or Cluster.map"
             )
-        from starburst_common.config import with_outside  # with the first executor, not with this module
-
-        self._init(Options.of(**with_outside(options, but=OF_MAPS)), backend, None)
+        self._init(Options.of(**with_outside(given, but=OF_MAPS)), backend, None)
 
     @classmethod
     def on(cls, fleet: Fleet, options: Options) -> StarburstExecutor:

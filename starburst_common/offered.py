@@ -259,6 +259,10 @@ class AnswerOptions(TypedDict, total=False):
     ]
 
 
+class ExecutorOptions(WorkerOptions, CallOptions, total=False):
+    """What `StarburstExecutor` takes."""
+
+
 class RunOptions(CallOptions, AnswerOptions, total=False):
     """What one call of `Cluster.map`, `starmap` or `start` takes."""
 

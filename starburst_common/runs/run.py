@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 from starburst_common.errors import BadInput
 from starburst_common.model import Failure, FailureKind, RunId, RunStatus, Span, told_spans
 from starburst_common.money.estimate import Estimate, estimate_of
+from starburst_common.offered import MapOptions
 from starburst_common.phrases import told
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
@@ -139,7 +140,7 @@ class Run:
         """The items that have no answer so far, neither here nor in a retry, as spans."""
         return Family.of(self._held).unanswered()
 
-    def retry_failed(self, fn: Callable[..., Any] | None = None, **options: Any) -> Run:
+    def retry_failed(self, fn: Callable[..., Any] | None = None, **options: Unpack[MapOptions]) -> Run:
         """Run again what failed or has no answer, in a run of its own; this run, if that is nothing.
 
         The new run's items keep their numbers, and its answers merge: `results` of either gives all, `failures` of this
@@ -154,7 +155,7 @@ class Run:
             BadInput: the run, or a retry of it, goes on; or an option is wrong.
         """
         family = Family.of(self._held)
-        begun = family.retry(fn, options)
+        begun = family.retry(fn, {**options})
         if begun is None:
             return self if family.first is self._held else Run(self._backend, family.first.spec, None)
         return Run(self._backend, *begun)
