@@ -265,3 +265,4 @@ class RunStatus:
     ended_at: float | None
     slot_seconds: float  #: slot time: what slots spent on settled chunks
     reason: str = ""  #: why it ended early, or what it waits for
+    withdrawn: int = 0  #: of those that are answered: an executor's calls that nobody wanted any more, and none ran

@@ -451,7 +451,9 @@ def test_shutdown_withdraws_what_was_sent_and_has_not_begun(
     if isinstance(executor, StarburstExecutor):
         executor.shutdown()
         run = attach(str(executor.run_id), backend=module_backend)
-        assert (run.status().state, run.status().failed, run.failures()) == (RunState.SUCCEEDED, 0, [])
+        status = run.status()
+        assert (status.state, status.failed, run.failures()) == (RunState.SUCCEEDED, 0, [])
+        assert status.items == 2 + len(ran) + status.withdrawn
 
 
 @pytest.mark.parametrize("way", ["error", "close", "timeout"])

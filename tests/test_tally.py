@@ -150,7 +150,7 @@ def test_a_tally_written_anew_from_the_store_is_the_same(
         for one in order:
             key = f"runs/r/outcomes/{one.span}"
             tally.settle(Summary.of(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
-    for name in ("answered", "failed", "owed", "first_failure", "alike", "planned_items"):
+    for name in ("answered", "failed", "withdrawn", "owed", "first_failure", "alike", "planned_items"):
         assert getattr(live, name) == getattr(anew, name), name
     assert live.spans() == anew.spans()
 

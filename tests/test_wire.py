@@ -659,7 +659,9 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     only_refused(lambda: Runs(backend_with(names.spec, spec), Path("/nowhere"), 1.0)._spec(names))
     function = data.draw(spoilt({"style": "one", "retry_timeouts": False, "bundle": None, "blobs": [3]}))
     only_refused(lambda: Runs(backend_with("f", function, [b"abc"]), Path("/nowhere"), 1.0).function("f"))
-    end = data.draw(spoilt({"state": "failed", "reason": "", "items": 3, "answered": 3, "failed": 1, "blobs": []}))
+    end = data.draw(
+        spoilt({"state": "failed", "reason": "", "items": 3, "answered": 3, "failed": 1, "withdrawn": 0, "blobs": []})
+    )
     only_refused(lambda: read_end(backend_with(names.end, end), names.run))
     plan = data.draw(spoilt({"chunks": [chunk_fields(A_CHUNK)], "blobs": []}))
     only_refused(lambda: Plan.read(KEY, "p", backend_with("p", plan).store.body))

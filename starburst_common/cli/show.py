@@ -15,7 +15,7 @@ from unicodedata import combining, east_asian_width
 from starburst_common.errors import Refused
 from starburst_common.model import Failure, RunState, RunStatus
 from starburst_common.phrases import one_line, visible
-from starburst_common.runs.report import duration, elapsed_s
+from starburst_common.runs.report import counts, duration, elapsed_s
 from starburst_common.runs.run import Run
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ def exit_code(run: Run, status: RunStatus) -> int:
 def merged(status: RunStatus, failed: int, unanswered: int) -> RunStatus:
     """A run's status with what its retries have answered."""
     answered = None if status.items is None else status.items - unanswered
-    status = replace(status, failed=failed, answered=status.answered if answered is None else answered)
+    answered = status.answered if answered is None else answered
+    status = replace(status, failed=failed, answered=answered, withdrawn=0)
     if unanswered or status.state is RunState.DAMAGED:
         return status
     return replace(status, state=RunState.FAILED if failed else RunState.SUCCEEDED, reason="")
@@ -229,6 +230,7 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
         "items": status.items,
         "answered": status.answered,
         "failed": status.failed,
+        "withdrawn": status.withdrawn,
         "workers": status.workers,
         "workers_asked": run.workers,
         "resources": {
@@ -267,10 +269,10 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, qui
         say(f"item {failure.index}: {in_a_line(failure, _TOLD)}", style="red")
     if status.failed > len(first) > 0:
         say(f"… and {status.failed - len(first):,} more failures", style="red")
-    of = f" of {status.items:,}" if status.items is not None and status.answered < status.items else ""
-    failed = f", {status.failed:,} failed" if status.failed else ""
+    answered = status.answered - status.withdrawn
+    of = f" of {status.items:,}" if status.items is not None and answered < status.items else ""
     items = f"item{'s' * ((status.items or status.answered) != 1)}"
-    done = f"{status.answered:,}{of} {items} in {duration(elapsed_s(status))}{failed}"
+    done = f"{answered:,}{of} {items} in {duration(elapsed_s(status))}{counts(status)}"
     say(f"{status.state}: {done}{f' ({status.reason})' if status.reason else ''}", style=_COLOURS[status.state])
     say(f"on AWS: about {run.estimate(status)}")
     say(f"next: {next_steps(status, here)[0]}")

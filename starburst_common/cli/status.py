@@ -116,7 +116,7 @@ def _show(run: Run, now: RunStatus) -> None:
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
     from starburst_common.phrases import one_line
     from starburst_common.progress import per_s
-    from starburst_common.runs.report import duration, elapsed_s
+    from starburst_common.runs.report import counts, duration, elapsed_s
 
     elapsed = elapsed_s(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
@@ -128,7 +128,7 @@ def _show(run: Run, now: RunStatus) -> None:
         "tags": ", ".join(f"{key}={value}" for key, value in run.tags.items()),
         "state": state_text(now),
         "reason": now.reason,
-        "items": f"{now.answered:,} of {items} answered" + (f", {now.failed:,} failed" if now.failed else ""),
+        "items": f"{now.answered - now.withdrawn:,} of {items} answered{counts(now)}",
         "workers": f"{now.workers} alive of {run.workers}, each {run.resources.size}",
         "rate": f"{per_s(now.answered / elapsed if elapsed else 0, 'items')}",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",

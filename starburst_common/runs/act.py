@@ -123,6 +123,7 @@ class Hands:
             items=tally.items if tally.items is not None else tally.planned_items,
             answered=tally.answered,
             failed=tally.failed,
+            withdrawn=tally.withdrawn,
             slot_seconds=round(tally.slot_seconds, 3),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,

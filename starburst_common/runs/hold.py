@@ -99,6 +99,7 @@ class Hold:
                 items=tally.items,
                 answered=tally.answered,
                 failed=tally.failed,
+                withdrawn=tally.withdrawn,
                 workers=books.alive if not books.state.over else 0,
                 created_at=spec.created_at,
                 ended_at=books.ended_at,

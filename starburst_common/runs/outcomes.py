@@ -24,6 +24,7 @@ class Summary:
     worker: str
     seconds: float  #: slot time spent
     failed: int  #: without calls that were withdrawn
+    withdrawn: int = 0
     first_failure: int | None
     alike: tuple[tuple[str, str], ...]  #: what makes failures the same to the circuit breaker, of the first of them
     rest: tuple[Chunk, ...]
@@ -37,6 +38,7 @@ class Summary:
             worker=outcome.worker,
             seconds=round(outcome.seconds, 6),
             failed=len(failures),
+            withdrawn=len(outcome.failures) - len(failures),
             first_failure=failures[0].index if failures else None,
             alike=tuple(failure.alike for failure in failures[:_TOLD]),
             rest=outcome.rest,
@@ -50,7 +52,7 @@ class Summary:
     @property
     def fields(self) -> dict[str, Any]:
         """As JSON."""
-        names = ("span", "worker", "seconds", "failed", "first_failure", "alike")
+        names = ("span", "worker", "seconds", "failed", "withdrawn", "first_failure", "alike")
         return {name: getattr(self, name) for name in names} | {"rest": [chunk_fields(chunk) for chunk in self.rest]}
 
     @classmethod
@@ -66,6 +68,7 @@ class Summary:
             worker=fields.text("worker"),
             seconds=fields.number("seconds"),
             failed=fields.whole("failed"),
+            withdrawn=fields.whole("withdrawn"),
             first_failure=None if fields["first_failure"] is None else fields.whole("first_failure", least=span.lo),
             alike=tuple((kind, error) for kind, error in alike),
             rest=tuple(fields.chunks("rest", span)),
@@ -120,6 +123,7 @@ def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
         len(frames) != len(spans)
         or not pickled <= len(others) <= pickled + 1
         or len(_failed(failures)) != summary.failed
+        or len(failures) != summary.failed + summary.withdrawn
     ):
         raise malformed(about, "it does not hold what its header tells")
     failed = spans_of(sorted(failure.index for failure in failures))

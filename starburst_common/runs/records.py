@@ -203,6 +203,7 @@ class End:
     items: int = 0
     answered: int = 0
     failed: int = 0
+    withdrawn: int = 0
     slot_seconds: float = 0.0  #: slot time that was spent
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
     input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
@@ -226,7 +227,7 @@ class End:
         return cls(
             state=RunState(state),
             reason=end.text("reason"),
-            **{name: end.whole(name) for name in ("items", "answered", "failed")},
+            **{name: end.whole(name) for name in ("items", "answered", "failed", "withdrawn")},
             slot_seconds=end.number("slot_seconds"),
             ended_at=end.moment("ended_at"),
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,

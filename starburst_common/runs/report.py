@@ -60,7 +60,7 @@ def report_page(
     parts = [part for chunk in settled for part in _parts(chunk)]
     whole = "" if status.items is None else f" of {status.items:,}"
     head = {
-        "items": f"{status.answered:,}{whole} answered" + (f", {status.failed:,} failed" if status.failed else ""),
+        "items": f"{status.answered - status.withdrawn:,}{whole} answered{counts(status)}",
         **about,
         "began": _moment(status.created_at),
         "took": duration(elapsed_s(status)),
@@ -159,6 +159,17 @@ def each_text(seconds: float) -> str:
     if seconds < 0.1:
         return f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
     return f"{seconds:.2g} s" if seconds < 1 else duration(seconds)
+
+
+def counts(status: RunStatus) -> str:
+    """What of the items there is beside values, to be said behind their number.
+
+    >>> from types import SimpleNamespace
+    >>> counts(SimpleNamespace(failed=1200, withdrawn=3)), counts(SimpleNamespace(failed=0, withdrawn=0))
+    (', 1,200 failed, 3 withdrawn', '')
+    """
+    told = ((status.failed, "failed"), (status.withdrawn, "withdrawn"))
+    return "".join(f", {count:,} {what}" for count, what in told if count)
 
 
 def elapsed_s(status: RunStatus) -> float:

@@ -16,6 +16,7 @@ from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
 
+_COUNTED = ("items", "answered", "failed", "withdrawn", "slot_seconds")
 READING = "its input is still being read"
 
 
@@ -27,7 +28,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         end, damage = None, spec.damage or str(error)
     if end is None:
         find_spec(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
-    fields: dict[str, Any] = {"items": None, "answered": 0, "failed": 0, "slot_seconds": 0.0, "ended_at": None}
+    fields: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"items": None, "ended_at": None}
     state, workers, reason = RunState.DAMAGED, 0, damage
     if end is not None and end.known:
         fields = {name: getattr(end, name) for name in fields}
@@ -41,9 +42,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         except Refused as error:
             reason = str(error)
         else:
-            fields |= {
-                name: getattr(driver.books.tally, name) for name in ("items", "answered", "failed", "slot_seconds")
-            }
+            fields |= {name: getattr(driver.books.tally, name) for name in _COUNTED}
             if end is not None:
                 reason = end.reason
             else:

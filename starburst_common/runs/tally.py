@@ -22,6 +22,7 @@ class Settled:
     span: Span
     answered: tuple[Span, ...]
     failed: int
+    withdrawn: int = 0
     first_failure: int | None
     worker: str
     seconds: float  #: slot time spent
@@ -35,6 +36,7 @@ class Tally:
         self.planned_items = 0
         self.answered = 0
         self.failed = 0
+        self.withdrawn = 0
         self.slot_seconds = 0.0
         self.first_failure: int | None = None
         self.alike: Counter[tuple[str, str]] = Counter()
@@ -87,6 +89,7 @@ class Tally:
             span=span,
             answered=summary.answered,
             failed=summary.failed,
+            withdrawn=summary.withdrawn,
             first_failure=summary.first_failure,
             worker=summary.worker,
             seconds=summary.seconds,
@@ -97,6 +100,7 @@ class Tally:
             self._by_first[part.lo] = (part, span)
             self.answered += part.size
         self.failed += settled.failed
+        self.withdrawn += settled.withdrawn
         self.slot_seconds += settled.seconds
         self.workers.add(settled.worker)
         if settled.first_failure is not None:
@@ -116,6 +120,7 @@ class Tally:
             if settled is not None:
                 self.answered -= sum(part.size for part in settled.answered)
                 self.failed -= settled.failed
+                self.withdrawn -= settled.withdrawn
                 self.slot_seconds -= settled.seconds
                 for part in settled.answered:
                     del self._by_first[part.lo]
