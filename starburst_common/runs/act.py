@@ -14,6 +14,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, is_there
 from starburst_common.runs.books import Books
 from starburst_common.runs.failures import WITHDRAWN
+from starburst_common.runs.marks import Waiting
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
@@ -93,7 +94,7 @@ class Hands:
         """What the run waits for, for other processes, when it changes."""
         what = str(self._books.waits)
         if what != self._remembered_waits:
-            self._backend.store.put(self._names.waits, what.encode())
+            self._backend.store.put(self._names.waits, Waiting(what).body)
             self._remembered_waits = what
 
     # --- its end ------------------------------------------------------------------------------------------------------

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from secrets import token_hex
 from threading import Event, Thread
 from weakref import WeakSet
 
@@ -16,24 +13,15 @@ from starburst_common.errors import NotFound, Refused, RunCancelled, RunStopped,
 from starburst_common.model import RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.marks import Sign
 from starburst_common.runs.patience import Waits, at_exit, patiently
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.records import End
 from starburst_common.runs.spec import read_end
-from starburst_common.wire.fields import LAST_MOMENT
 
 _BEATS = 6  #: so many signs are given in the time after which a feeder counts as lost
 _LOOKS = 10  #: so many looks are taken in that time by who does nothing but watch
 _LEFT = "its process ended while reading its input"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
-    """What a feeder wrote last."""
-
-    body: bytes
-    at: float  #: wall clock; for people, since clocks differ and jump
-    ended: str  #: why no more input comes; empty while it may
 
 
 def read_sign(backend: Backend, run: RunId) -> Sign | None:
@@ -44,16 +32,7 @@ def read_sign(backend: Backend, run: RunId) -> Sign | None:
         return None
     except Refused:  # another's: it does not change
         body = b""
-    fields: object = None
-    with suppress(ValueError, RecursionError):
-        fields = json.loads(body)
-    known = fields if isinstance(fields, dict) else {}
-    at, ended = known.get("at"), known.get("ended")
-    return Sign(
-        body=body,
-        at=float(at) if isinstance(at, int | float) and abs(at) <= LAST_MOMENT else 0.0,
-        ended=ended if isinstance(ended, str) else "",
-    )
+    return Sign.read(body)
 
 
 class SignOfLife:
@@ -97,12 +76,12 @@ class SignOfLife:
             self._thread.join()
         with suppress(StarburstError, OSError):  # else it is found to be stale
             if why and self._end is None:
-                self._backend.store.put(self._key, json.dumps({"ended": why}).encode())
+                self._backend.store.put(self._key, Sign.of(ended=why).body)
             else:
                 self._backend.store.delete([self._key])
 
     def _give(self) -> None:
-        self._backend.store.put(self._key, json.dumps({"word": token_hex(8), "at": time.time()}).encode())
+        self._backend.store.put(self._key, Sign.of(at=time.time()).body)
 
     def _beat(self) -> None:
         while not self._over.wait(self._backend.feeder_lost_s / _BEATS):

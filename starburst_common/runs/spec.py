@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,12 +12,12 @@ from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames, new_fleet_id
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.marks import Expires
 from starburst_common.runs.patience import create_ours
 from starburst_common.runs.records import End, Resumed, Spec
 
 _log = our_log()
 WHOLE = (RunState.SUCCEEDED, RunState.FAILED)  #: every item had its answer: nothing is there to be resumed
-_LONGEST_S = 1e11  #: three thousand years: no date is much later
 
 
 def write_spec(backend: Backend, spec: Spec) -> None:
@@ -154,14 +153,9 @@ def kept_longer_s(backend: Backend, run: RunId) -> float:
     """How much longer than usual a run is kept after its end. Raises `Refused` where that cannot be read."""
     key = RunNames(run).expires
     try:
-        longer = float(bytes(backend.store.get(key, SMALL_BYTES)))
+        return Expires.read(backend.store.get(key, SMALL_BYTES), key).longer_s
     except NotFound:
         return 0.0
-    except ValueError:
-        longer = math.nan
-    if not 0 <= longer <= _LONGEST_S:
-        raise Refused(f"{key}: not a number of seconds")
-    return longer
 
 
 def expires_at(backend: Backend, run: RunId, leg: int) -> float | None:
@@ -178,4 +172,4 @@ def keep_longer(backend: Backend, run: RunId, seconds: float) -> None:
     longer = seconds
     with suppress(Refused):  # what cannot be read is replaced
         longer += kept_longer_s(backend, run)
-    backend.store.put(RunNames(run).expires, repr(min(longer, _LONGEST_S)).encode())
+    backend.store.put(RunNames(run).expires, Expires(longer).body)

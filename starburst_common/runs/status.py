@@ -12,6 +12,7 @@ from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
+from starburst_common.runs.marks import Waiting
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
@@ -70,8 +71,9 @@ def _reason(driver: Driver, workers: int) -> str:
     if driver.books.waits.space and workers:
         return f"waiting for {driver.books.waits.space}"
     with suppress(NotFound, Refused):
-        if what := bytes(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES)).decode(errors="replace"):
-            return f"waiting for {what}"
+        waiting = Waiting.read(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES))
+        if waiting.what:
+            return f"waiting for {waiting.what}"
     if driver.books.tally.items is None and (reading := _reading(driver.backend, driver.run)):
         return reading
     return "" if workers else "no worker is alive: `starburst attach` goes on with it"

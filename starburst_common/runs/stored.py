@@ -14,13 +14,13 @@ from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.inputs import Input, Plan
+from starburst_common.runs.marks import Withdrawn
 from starburst_common.runs.outcomes import SUMMARY_BYTES, Summary, read_outcome, read_summary, summary_nbytes
 from starburst_common.wire.items import frames_in
 
 _log = our_log()
 
 FOLLOWED_S = 60.0  #: what items print is told of at once for so long after somebody has asked for it
-_SPANS = 100_000  #: that are withdrawn together; what is beyond begins all the same
 
 
 def find_outcome(backend: Backend, run: RunId, span: Span) -> tuple[Outcome, Buffer]:
@@ -80,15 +80,14 @@ def create_outcome(backend: Backend, run: RunId, span: Span, body: Buffer | Sequ
 
 def withdraw_items(backend: Backend, run: RunId, spans: Sequence[Span]) -> None:
     """Say which items are not to begin any more, in place of what was said before; who writes is who feeds the run."""
-    backend.store.put(RunNames(run).withdrawn, " ".join(map(str, spans[:_SPANS])).encode())
+    backend.store.put(RunNames(run).withdrawn, Withdrawn(spans).body)
 
 
 def withdrawn_items(backend: Backend, run: RunId) -> tuple[Span, ...]:
     """The items that are not to begin any more; none where that is no list of spans."""
     try:
-        text = bytes(backend.store.get(RunNames(run).withdrawn, SMALL_BYTES)).decode()
-        return tuple(map(Span.parse, text.split()))
-    except (NotFound, Refused, ValueError):
+        return tuple(Withdrawn.read(backend.store.get(RunNames(run).withdrawn, SMALL_BYTES)).spans)
+    except (NotFound, Refused):
         return ()
 
 

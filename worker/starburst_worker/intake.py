@@ -12,6 +12,7 @@ from starburst_common.model import Buffer, Chunk, FailureKind, RunId, WorkerId
 from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend, Leased
 from starburst_common.runs.failures import Reason
+from starburst_common.runs.marks import Suspect
 from starburst_common.runs.messages import read_chunk_message
 from starburst_common.wire.items import checked_frames
 from starburst_worker.duty import Duty
@@ -99,5 +100,5 @@ class Intake:
         """The last worker that ran this item alone, for which it is to blame if it died; None if none has."""
         with suppress(NotFound, Refused):
             key = RunNames(run).suspect(chunk.span.lo)
-            return WorkerId(bytes(self._backend.store.get(key, SMALL_BYTES)).decode(errors="replace"))
+            return Suspect.read(self._backend.store.get(key, SMALL_BYTES)).worker
         return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from starburst_common.errors import NotFound, Refused, UnknownVersion
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
+from starburst_common.runs.marks import Suspect
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.backlog import patiently
 from starburst_worker.duty import Duty
@@ -247,7 +248,7 @@ class Supervisor:
         """
         if run_it and len(self._leases) == 1:
             name = RunNames(suspect.run).suspect(suspect.chunk.span.lo)
-            patiently(lambda: self._backend.store.put(name, self._duty.worker.encode()))
+            patiently(lambda: self._backend.store.put(name, Suspect(self._duty.worker).body))
             self._ready.put(suspect)
             self._until(lambda: suspect.receipt not in self._leases)
         else:
