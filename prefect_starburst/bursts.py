@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import pickle
 import sys
-import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
@@ -23,10 +19,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
 from prefect_starburst.artifacts import Report
-from prefect_starburst.calls import code_of
 from prefect_starburst.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
-from prefect_starburst.internals import hash_objects
 from prefect_starburst.runner import StarburstTaskRunner
+from prefect_starburst.same import call_of, identity_of
 from prefect_starburst.worker import ENVIRONMENT
 from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
 from starburst_common.backends import open_backend
@@ -35,7 +30,6 @@ from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.offered import OPTIONS
 from starburst_common.options import Options
 from starburst_common.phrases import code
-from starburst_common.pickling.byvalue import MAINS
 from starburst_common.pickling.setup import names_of, reached
 from starburst_common.ports import Backend
 from starburst_common.progress import progress
@@ -49,7 +43,6 @@ _NO_EVENTS = (
     "what it emits on workers is not related to this flow run, and on AWS it is lost: emit it in the flow, from results"
 )
 _MISSING: Any = object()
-_lock = threading.Lock()
 
 
 def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
@@ -135,7 +128,7 @@ class _Burst:
             if "backend" in given and isinstance(of_runner["backend"], Backend):
                 of_runner["backend"].close()
         flow_run = flow.flow_run if flow else None
-        call = _call(fn, flow, within) if flow_run and resume else None
+        call = call_of(fn, flow, within) if flow_run and resume else None
         mine = {TASK_RUN: str(within.task_run.id)}
         if flow_run is not None:
             mine |= {FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
@@ -188,7 +181,7 @@ class _Burst:
 
         def missing() -> Iterator[Any]:
             for item in items:
-                answers = known.get(_identity(item))
+                answers = known.get(identity_of(item))
                 values.append(answers.popleft() if answers else _MISSING)
                 if values[-1] is _MISSING:
                     yield item
@@ -216,7 +209,7 @@ class _Burst:
             failed: list[tuple[bytes, Any]] = []
             with nullcontext() if run.status().state.over else self._watched(run, backend):
                 try:
-                    names = {index: _identity(item) for index, item in stored_items(backend, run.id)}
+                    names = {index: identity_of(item) for index, item in stored_items(backend, run.id)}
                     for index, value in run.answers():
                         name = names.get(index)
                         if name is not None and isinstance(value, Failure):
@@ -262,43 +255,3 @@ def _name_of(fn: Any) -> str:
     if isinstance(fn, partial):
         return _name_of(fn.func)
     return str(getattr(fn, "__name__", type(fn).__name__)).strip("<>")
-
-
-# --- what is the same from one attempt to the next --------------------------------------------------------------------
-
-
-def _call(fn: Callable[[Any], Any], flow: FlowRunContext | None, within: TaskRunContext) -> str | None:
-    """Names this call of `burst` in its flow run; None if the function's code has no name."""
-    code, task_key = code_of(fn), within.task.task_key
-    if flow is None or flow.flow_run is None or code is None:
-        return None
-    kind = hash_objects(task_key, code, within.parameters) or hash_objects(task_key, code)
-    turns = flow.task_run_dynamic_keys  # counted by Prefect, too: new for each attempt, shared by the tasks' threads
-    of_kind = f"starburst burst {flow.flow_run.run_count} {kind}"
-    of_task_run = f"{of_kind} {within.task_run.id}"
-    of_attempt = f"{of_task_run} {within.task_run.run_count}"
-    with _lock:
-        if of_task_run not in turns:
-            turns[of_kind] = int(turns.get(of_kind, -1)) + 1
-            turns[of_task_run] = turns[of_kind]
-        turns[of_attempt] = int(turns.get(of_attempt, -1)) + 1
-        return hash_objects(kind, turns[of_task_run], turns[of_attempt])
-
-
-def _identity(item: Any) -> bytes | None:
-    """Names an item by its pickle; None if it has none."""
-    written = io.BytesIO()
-    try:
-        _Identifier(written, 5).dump(item)
-    except Exception:
-        return None
-    return hashlib.blake2b(written.getbuffer(), digest_size=16).digest()
-
-
-class _Identifier(pickle.Pickler):
-    """Pickles classes of the main script by name: they travel by value, and come back as others of that name."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) and value.__module__ in MAINS:
-            return str, (value.__qualname__,)
-        return NotImplemented

@@ -317,6 +317,16 @@ def test_arguments_come_before_variables_and_those_before_defaults(monkeypatch: 
     }
 
 
+def test_what_holds_of_any_map_holds_of_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the runner's own variables; but not what Prefect's engine does itself."""
+    for name, value in {"WORKERS": "9", "TIMEOUT": "5", "RETRIES": "3", "TOLERATE": "1", "CPU": "2"}.items():
+        monkeypatch.setenv(f"STARBURST_{name}", value)
+    monkeypatch.setenv(PREFIX + "CPU", "4")
+    found = resolve({})
+    assert (found["workers"], found["timeout"], found["cpu"]) == (9, 5, 4)
+    assert not {"retries", "tolerate"} & set(found)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
