@@ -35,7 +35,8 @@ from starburst_common.wire.fields import chunk_fields
 from starburst_common.wire.frames import Frame, FrameWriter
 from starburst_common.wire.items import Frames, checked_frames, item_frame
 from starburst_common.wire.seals import seal, unseal
-from starburst_worker.runs import Runs
+from starburst_worker.fetched import Fetched
+from starburst_worker.known import KnownRuns
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 RUN, FLEET = "run-1", "fleet-1"
@@ -656,9 +657,9 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     only_refused(book)
     spec = data.draw(spoilt(A_SPEC | {"blobs": []}))
     only_refused(lambda: read_spec(backend_with(names.spec, spec), names.run).policy)
-    only_refused(lambda: Runs(backend_with(names.spec, spec), Path("/nowhere"), 1.0)._spec(names))
+    only_refused(lambda: KnownRuns(backend_with(names.spec, spec), 1.0)._spec(names))
     function = data.draw(spoilt({"style": "one", "retry_timeouts": False, "bundle": None, "blobs": [3]}))
-    only_refused(lambda: Runs(backend_with("f", function, [b"abc"]), Path("/nowhere"), 1.0).function("f"))
+    only_refused(lambda: Fetched(backend_with("f", function, [b"abc"]), Path("/nowhere")).function("f"))
     end = data.draw(
         spoilt({"state": "failed", "reason": "", "items": 3, "answered": 3, "failed": 1, "withdrawn": 0, "blobs": []})
     )

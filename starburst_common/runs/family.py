@@ -15,6 +15,7 @@ from starburst_common.offered import OPTIONS
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
+from starburst_common.runs.failures import Reason
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of, start_retry, style_of
@@ -61,10 +62,10 @@ class Family:
     def _had_no_turn(self, lo: int, hi: int) -> Iterator[tuple[int, Failure]]:
         """Why these have no answer, as the run ended."""
         status = self.first.status()
-        error = "RunCancelled" if status.state is RunState.CANCELLED else "RunStopped"
-        for index in range(lo, hi):
-            why = f"it had no turn: run {self.first.spec.run}: {status.reason}"
-            yield index, Failure(index=index, kind=FailureKind.CANCELLED, error=error, message=why)
+        error = RunCancelled if status.state is RunState.CANCELLED else RunStopped
+        message = f"it had no turn: run {self.first.spec.run}: {status.reason}"
+        why = Reason(FailureKind.CANCELLED, error.__name__, message)
+        yield from ((index, why.of(index)) for index in range(lo, hi))
 
     def failures(self) -> list[Failure]:
         """Those that no retry answered, in the order of the items."""

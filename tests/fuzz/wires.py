@@ -42,9 +42,10 @@ from starburst_common.wire.functions import deflated
 from starburst_common.wire.items import Frames, checked_frames, item_frame
 from starburst_common.wire.seals import seal, unseal
 from starburst_common.wire.shared import read_shared, shared_document
+from starburst_worker.fetched import Fetched
 from starburst_worker.intake import Intake
+from starburst_worker.known import KnownRuns
 from starburst_worker.loaded import load_function
-from starburst_worker.runs import Runs
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
 from tests.fuzz.tripwire import Wire
@@ -244,7 +245,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
         scratch = folder / token_hex(4)
         scratch.mkdir()
         try:
-            found = Runs(backend, scratch, 1.0).function(key)
+            found = Fetched(backend, scratch).function(key)
             load_function(found.stored.blob, None, {})
         finally:
             rmtree(scratch)
@@ -254,7 +255,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
 
     def _run_of_a_worker(backend: Backend) -> None:
         with suppress(Refused):
-            Runs(backend, folder, 1.0).run(run)
+            KnownRuns(backend, 1.0).run(run)
 
     def _look_over(backend: Backend) -> None:
         """As `starburst status` and `runs` do; the report, which takes longest, with some inputs only."""

@@ -16,7 +16,8 @@ from starburst_common.runs.marks import Suspect
 from starburst_common.runs.messages import read_chunk_message
 from starburst_common.wire.items import checked_frames
 from starburst_worker.duty import Duty
-from starburst_worker.runs import KnownRun, Runs
+from starburst_worker.fetched import Fetched
+from starburst_worker.known import KnownRun, KnownRuns
 from starburst_worker.settle import Settler
 from starburst_worker.verdict import Case, accused
 from starburst_worker.work import Work
@@ -37,8 +38,8 @@ class Taken:
 class Intake:
     """Of one worker. What costs a request is looked at only where it counts."""
 
-    def __init__(self, backend: Backend, duty: Duty, runs: Runs, settler: Settler) -> None:
-        self._backend, self._duty, self._runs, self._settler = backend, duty, runs, settler
+    def __init__(self, backend: Backend, duty: Duty, runs: KnownRuns, fetched: Fetched, settler: Settler) -> None:
+        self._backend, self._duty, self._runs, self._fetched, self._settler = backend, duty, runs, fetched, settler
 
     def take(self, message: Leased) -> Taken:
         """Read a message, and fetch what its chunk needs. Raises `Refused` for one that is not ours to read."""
@@ -64,7 +65,7 @@ class Intake:
 
     def _work(self, taken: Taken, known: KnownRun, inline: bytes | None) -> Work:
         run, chunk = taken.run, taken.case.chunk
-        function = self._runs.function(chunk.function)
+        function = self._fetched.function(chunk.function)
         raw: Buffer = inline if inline is not None else self._backend.store.get_range(*chunk.ref)
         frames = checked_frames(self._backend.key, run, raw, chunk.span)
         return Work(
@@ -72,9 +73,9 @@ class Intake:
             known=known,
             chunk=chunk,
             function=function,
-            files=self._runs.files(run, known.spec.place.files),
+            files=self._fetched.files(run, known.spec.place.files),
             frames=frames,
-            shared=self._runs.shared(run, {*function.stored.shared}.union(*map(digests_in, frames))),
+            shared=self._fetched.shared(run, {*function.stored.shared}.union(*map(digests_in, frames))),
             receipt=taken.receipt,
         )
 

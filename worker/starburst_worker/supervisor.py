@@ -16,15 +16,16 @@ from starburst_common.runs.marks import Suspect
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.backlog import patiently
 from starburst_worker.duty import Duty
+from starburst_worker.fetched import Fetched
 from starburst_worker.guard import Guards
 from starburst_worker.intake import Intake, Taken
+from starburst_worker.known import KnownRuns
 from starburst_worker.leases import Leases
 from starburst_worker.memory import too_big
 from starburst_worker.parts import Part, pieces, refused
 from starburst_worker.prints import WRITE_S, Prints
 from starburst_worker.ready import Ready
 from starburst_worker.runner import Runner
-from starburst_worker.runs import Runs
 from starburst_worker.seat import Seat
 from starburst_worker.settle import Settler
 from starburst_worker.settling import Settling
@@ -51,9 +52,9 @@ class Supervisor:
 
     def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
         self._backend, self._duty = backend, duty
-        self._runs = Runs(backend, scratch, look_every_s=duty.pace.lease_s / 3)
+        self._runs = KnownRuns(backend, look_every_s=duty.pace.lease_s / 3)
         self._settler = Settler(backend, duty, self._runs.leg)
-        self._intake = Intake(backend, duty, self._runs, self._settler)
+        self._intake = Intake(backend, duty, self._runs, Fetched(backend, scratch), self._settler)
         self._work_queue = work_queue(duty.fleet)
         self._leases = Leases(backend.queue, self._work_queue, duty.pace.lease_s)
         self._stop = threading.Event()  # no more work; what is under way ends in good order

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from starburst_common.model import Buffer, Chunk, RunId
+from starburst_worker.fetched import FetchedFunction
+from starburst_worker.known import KnownRun
 from starburst_worker.parts import Part
-from starburst_worker.runs import KnownFunction, KnownRun
 
 #: Takes a part, the chunks that are to be sent for its open items, and those for open items that stay here.
 Settle = Callable[[Part, list[Chunk], list[Chunk]], None]
@@ -22,7 +23,7 @@ class Work:
     run: RunId
     known: KnownRun
     chunk: Chunk
-    function: KnownFunction
+    function: FetchedFunction
     frames: list[Buffer]
     receipt: str
     shared: dict[str, str] = field(default_factory=dict)  #: files of the shared values it refers to, by digest

@@ -1,4 +1,4 @@
-"""What a worker knows of the runs it serves: whether they go on, and how to call their functions."""
+"""What a worker knows of the runs it serves: what was asked, whether they go on, are followed, have calls withdrawn."""
 
 from __future__ import annotations
 
@@ -8,37 +8,15 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Lock
 
-from starburst_common.code.shared import mapped
-from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import NotFound, Unavailable
-from starburst_common.latest import let_go
 from starburst_common.model import RunId, Span
-from starburst_common.names import RunNames, code_key, shared_key
+from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.runs.inputs import Function
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
-from starburst_common.runs.sharing import checked, period_of
 from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
-from starburst_common.trust import owner_only
-from starburst_worker.order import FUNCTIONS_BYTES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownFunction:
-    """A function that was fetched, with the folder of the user's own modules that travel with it, if any do."""
-
-    key: str
-    stored: Function
-    modules: str | None
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes here."""
-        return len(self.stored.blob)
+from starburst_worker.locks import Locks
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,26 +41,19 @@ class KnownRun:
         return time.monotonic() - self.marked_at < FOLLOWED_S
 
 
-class Runs:
-    """A cache over the store, shared by the threads of one worker.
+class KnownRuns:
+    """Those that one worker has met; its threads share what the store says of them."""
 
-    Its lock is for its dictionaries only: nobody who asks for one thing waits while the store is asked for another.
-    """
-
-    def __init__(self, backend: Backend, scratch: Path, look_every_s: float) -> None:
-        self._backend, self._scratch, self._look_every_s = backend, scratch, look_every_s
-        self._lock = Lock()
+    def __init__(self, backend: Backend, look_every_s: float) -> None:
+        self._backend, self._look_every_s = backend, look_every_s
+        self._locks = Locks()
         self._known: dict[RunId, KnownRun] = {}
         self.sweeps = False  #: calls that are withdrawn may wait in the queue
-        self._functions: dict[str, KnownFunction] = {}  # in the order of their last use
-        self._periods: dict[RunId, str] = {}
-        self._shared: dict[str, tuple[str, list[str]]] = {}  # where they lie, and what they refer to
-        self._fetching: dict[str, Lock] = {}  # by key: whoever holds it is fetching, others wait for what that brings
 
     def run(self, run: RunId) -> KnownRun | None:
         """The run, looked at anew every so often; None when it is not there any more."""
         names = RunNames(run)
-        with self._turn(names.spec):
+        with self._locks.of(names.spec):
             if (known := self._known.get(run)) is not None:
                 self._look(RunNames(run, known.leg), known)
                 return known
@@ -153,75 +124,6 @@ class Runs:
         if not known.over and time.monotonic() - known.looked_at > self._look_every_s:
             known.over = self._over(names)
             known.looked_at = time.monotonic()
-
-    def function(self, key: str) -> KnownFunction:
-        """A function and the modules it needs. Raises `Refused` unless we signed both."""
-        with self._turn(key):
-            with self._lock:
-                if (found := self._functions.pop(key, None)) is not None:
-                    self._functions[key] = found
-            if found is not None:
-                return found
-            stored = Function.read(self._backend.key, key, self._backend.store.get(key))
-            modules = None if stored.bundle is None else str(self._unpacked(key, stored.bundle))
-            function = KnownFunction(key=key, stored=stored, modules=modules)
-            with self._lock:
-                self._functions[key] = function
-                let_go(self._functions, FUNCTIONS_BYTES)
-            return function
-
-    def files(self, run: RunId, digest: str) -> Path | None:
-        """The folder of the files that were sent for a run's items, if any were. Raises `Refused` and `NotFound`."""
-        return self._unpack(RunNames(run).files(digest), f"files-{digest}") if digest else None
-
-    def shared(self, run: RunId, digests: Iterable[str]) -> dict[str, str]:
-        """Where the shared values that a run's items refer to lie here, with those that they do.
-
-        Their seals are checked once. Raises `Refused`. What is not there is left out: whoever asks for it is told.
-        """
-        found: dict[str, str] = {}
-        waiting = [*digests]
-        while waiting:
-            if (digest := waiting.pop()) not in found:
-                with suppress(NotFound):
-                    found[digest], more = self._shared_at(run, digest)
-                    waiting += more
-        return found
-
-    def _shared_at(self, run: RunId, digest: str) -> tuple[str, list[str]]:
-        with self._turn(RunNames(run).shared):
-            if run not in self._periods:
-                self._periods[run] = period_of(self._backend, run)
-        key = shared_key(self._periods[run], digest)
-        with self._turn(key):
-            if (known := self._shared.get(key)) is None:
-                self._shared[key] = known = self._fetched(key, self._scratch / f"shared-{digest}")
-            return known
-
-    def _fetched(self, key: str, place: Path) -> tuple[str, list[str]]:
-        """Where the store is files, there is nothing to fetch."""
-        if (there := self._backend.store.file(key)) is not None:
-            return str(there), checked(self._backend, key, mapped(there))
-        body = self._backend.store.get(key)
-        refers = checked(self._backend, key, body)
-        place.unlink(missing_ok=True)  # a full disk may have left a part of it
-        with open(place, "xb", opener=owner_only) as out:
-            out.write(body)
-        return str(place), refers
-
-    def _unpacked(self, function: str, bundle: str) -> Path:
-        return self._unpack(code_key(function, bundle), f"code-{bundle}")
-
-    def _unpack(self, key: str, name: str) -> Path:
-        folder = self._scratch / name
-        with self._turn(folder.name):
-            if not folder.exists():
-                unpack_bundle(self._backend, key, folder)
-        return folder
-
-    def _turn(self, key: str) -> Lock:
-        with self._lock:
-            return self._fetching.setdefault(key, Lock())
 
     def _over(self, names: RunNames) -> bool:
         """Whether it has ended, is cancelled (who said so may have died before it could end it), or was removed."""
