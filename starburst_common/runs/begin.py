@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Thread
 
-from starburst_common.code.bundle import Bundle, tell_unfit
+from starburst_common.code.bundle import Bundle
 from starburst_common.code.place import Place, place_here
 from starburst_common.errors import RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
@@ -21,11 +21,11 @@ from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
-from starburst_common.runs.patience import bounded, create_ours, patiently
+from starburst_common.runs.patience import bounded, patiently
 from starburst_common.runs.records import End, Spec
 from starburst_common.runs.sign import SignOfLife
 from starburst_common.runs.spec import find_leg, read_end, write_spec
-from starburst_common.wire.seals import seal
+from starburst_common.runs.stored import store_bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +140,7 @@ def begin(
         patiently(lambda: fleet.hold(run), waits)
         patiently(lambda: backend.queue.ensure(RunNames(run).notices), waits)
         if files is not None:
-            tell_unfit(files.native, backend.machine)
-            key = RunNames(run).files(files.digest)
-            body = seal(backend.key, key, [files.archive])
-            patiently(lambda: create_ours(backend.store, key, body), waits)
+            store_bundle(backend, RunNames(run).files(files.digest), files, waits)
         patiently(note, waits)
         patiently(lambda: write_spec(backend, spec), waits)
     except BaseException:

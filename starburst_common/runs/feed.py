@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from starburst_common.code.bundle import Bundle, tell_unfit
+from starburst_common.code.bundle import Bundle
 from starburst_common.code.modules import bundled, imported, names_in, own_modules
 from starburst_common.code.pack import PackedFunction, names_of_shared
 from starburst_common.code.shared import Shared, referred
@@ -25,9 +25,10 @@ from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.patience import Waits, create_ours, patiently, raised
 from starburst_common.runs.sharing import period_now, store_shared
 from starburst_common.runs.sign import SignOfLife
+from starburst_common.runs.stored import store_bundle
 from starburst_common.wire.frames import FrameWriter
 from starburst_common.wire.items import item_parts
-from starburst_common.wire.seals import nbytes_of, seal
+from starburst_common.wire.seals import nbytes_of
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
 PACK_BYTES = 16 << 20
@@ -126,10 +127,7 @@ class Feed:
     def _store(self, key: str, function: Function, bundle: Bundle | None) -> None:
         store, secret = self._backend.store, self._backend.key
         if bundle is not None and (place := code_key(key, bundle.digest)) not in self._stored:
-            tell_unfit(bundle.native, self._backend.machine)
-            archive = seal(secret, place, [bundle.archive])
-            with suppress(Exists):
-                patiently(lambda: store.create(place, archive), self.waits)
+            store_bundle(self._backend, place, bundle, self.waits)
             self._stored.add(place)
         body = replace(function, bundle=bundle.digest if bundle else None).sealed(secret, key)
         with suppress(Exists):

@@ -27,9 +27,8 @@ from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers
 from starburst_common.runs.sharing import needed_too
 from starburst_common.runs.spec import read_spec
-from starburst_common.runs.stored import planned_chunks
+from starburst_common.runs.stored import planned_chunks, stored_bundle
 from starburst_common.wire.items import Frames, checked_frames
-from starburst_common.wire.seals import unseal
 
 
 def retries_of(backend: Backend, run: RunId) -> list[Spec]:
@@ -86,9 +85,8 @@ def _stood(backend: Backend, parent: Spec) -> tuple[Place, Bundle | None]:
     """Where a run's items stood, and the files that were sent there."""
     if not parent.place.files:
         return parent.place, None
-    key = RunNames(parent.run).files(parent.place.files)
-    archive = bytes(unseal(backend.key, key, backend.store.get(key)))
-    return parent.place, Bundle(digest=parent.place.files, archive=archive, modules=())
+    digest = parent.place.files
+    return parent.place, stored_bundle(backend, RunNames(parent.run).files(digest), digest)
 
 
 def style_of(backend: Backend, run: RunId) -> str:
@@ -114,9 +112,7 @@ def _stored_function(backend: Backend, key: str) -> PackedFunction:
     function = Function.read(backend.key, key, backend.store.get(key))
     bundle = None
     if function.bundle is not None:
-        place = code_key(key, function.bundle)
-        archive = bytes(unseal(backend.key, place, backend.store.get(place)))
-        bundle = Bundle(digest=function.bundle, archive=archive, modules=())
+        bundle = stored_bundle(backend, code_key(key, function.bundle), function.bundle)
     return PackedFunction(
         digest=key.rpartition("/")[2],
         blob=function.blob,

@@ -1,4 +1,4 @@
-"""A run's input, plan and outcomes as the store has them, where a power cut may have left an object that is not whole.
+"""What the store has of a run's modules, input, plan and outcomes, where a power cut may have left one not whole.
 
 A chunk's outcome is the first that was written for it and is whole. Objects never change, so one that cannot be read
 stays so for everybody: the chunk is answered again, and the next *generation* of its outcome is written beside it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starburst_common.code.bundle import Bundle, tell_unfit
 from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
 from starburst_common.model import Buffer, Chunk, Outcome, PackRef, RunId, Span
 from starburst_common.names import GENERATIONS, RunNames
@@ -16,7 +17,9 @@ from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.inputs import Input, Plan
 from starburst_common.runs.marks import Withdrawn
 from starburst_common.runs.outcomes import SUMMARY_BYTES, Summary, read_outcome, read_summary, summary_nbytes
+from starburst_common.runs.patience import Waits, create_ours, patiently
 from starburst_common.wire.items import frames_in
+from starburst_common.wire.seals import seal, unseal
 
 _log = our_log()
 
@@ -89,6 +92,18 @@ def withdrawn_items(backend: Backend, run: RunId) -> tuple[Span, ...]:
         return tuple(Withdrawn.read(backend.store.get(RunNames(run).withdrawn, SMALL_BYTES)).spans)
     except (NotFound, Refused):
         return ()
+
+
+def store_bundle(backend: Backend, key: str, bundle: Bundle, waits: Waits) -> None:
+    """Store modules or files that travel, and tell of what workers cannot load. Raises what ends the waiting."""
+    tell_unfit(bundle.native, backend.machine)
+    body = seal(backend.key, key, [bundle.archive])
+    patiently(lambda: create_ours(backend.store, key, body), waits)
+
+
+def stored_bundle(backend: Backend, key: str, digest: str) -> Bundle:
+    """Modules or files that travelled, to travel again. Raises `NotFound`, `Refused`."""
+    return Bundle(digest=digest, archive=bytes(unseal(backend.key, key, backend.store.get(key))), modules=())
 
 
 def items_stored(backend: Backend, run: RunId) -> int | None:

@@ -30,7 +30,7 @@ from starburst_common.code.pack import pack_function
 from starburst_common.errors import Exists
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import RunId
-from starburst_common.names import RUNS, RunNames, new_run_id
+from starburst_common.names import FLEETS, RUNS, RunNames, new_run_id
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import begin
@@ -477,6 +477,36 @@ def fed_twice(feed: Feed) -> None:
     feed.add(function, 3)
     feed.flush()
     feed.end()
+
+
+@pytest.mark.parametrize("thread", ["starburst-feed", "starburst-run", "starburst-resolve"])
+def test_where_the_system_allows_no_more_threads_nothing_is_left(
+    local_bed: LocalBed, monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    """Whichever is the one too many: the call raises, its other threads end, and the next call is as ever."""
+    before, start, refused = {*threading.enumerate()}, threading.Thread.start, [thread]
+
+    def refusing(self: threading.Thread) -> None:
+        if refused and self.name.startswith(refused[0]):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    def call() -> Any:
+        if thread != "starburst-resolve":
+            return starburst_map(abs, iter([-1]), workers=1, backend=local_bed.backend, progress=False)
+        return [executor.submit(abs, -1).result(PATIENCE_S)]
+
+    monkeypatch.setattr(threading.Thread, "start", refusing)
+    store = local_bed.backend.store
+    with StarburstExecutor(1, backend=local_bed.backend) as executor:
+        with pytest.raises(RuntimeError, match="new thread"):
+            call()
+        assert ([*store.list(RUNS)], [*store.list(FLEETS)]) == ([], [])
+        for each in {*threading.enumerate()} - before:
+            each.join(PATIENCE_S)
+            assert not each.is_alive(), each.name
+        refused.clear()
+        assert call() == [1]
 
 
 def test_what_another_wrote_is_not_taken_for_ours(backend: Backend) -> None:
