@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count, repeat
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from starburst_common import BadInput, Cluster, starburst_map
+from starburst_common import BadInput, Cluster, ItemFailed, starburst_map
 from starburst_common.local import local_backend
 from starburst_common.progress import preparing
+from starburst_common.runs.find import run_ids
 
 
 def test_several_iterables_are_mapped_as_by_the_standard_library(tmp_path: Path) -> None:
@@ -71,3 +73,30 @@ def test_what_is_stored_is_told_before_there_is_a_run_to_watch(
 
 def _together(*arguments: object) -> tuple[object, ...]:
     return arguments
+
+
+_MAPS_ON_IMPORT = """
+from pathlib import Path
+from starburst_common import starburst_map
+
+def double(x):
+    return 2 * x
+
+began = Path(__file__).parent / "began"
+with began.open("a") as file:
+    file.write(".")
+if len(began.read_text()) < 5:  # without the rule it would go on for ever
+    starburst_map(double, [1, 2], workers=1, progress=False, backend="local")
+"""
+
+
+def test_no_worker_starts_a_run_by_importing_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that maps as it is imported would start a run on each worker, whose workers start others: it is told."""
+    (tmp_path / "maps.py").write_text(_MAPS_ON_IMPORT)
+    monkeypatch.setenv("STARBURST_HOME", str(tmp_path / "home"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ItemFailed, match="module maps starts a run as it is imported"):
+        importlib.import_module("maps")
+    backend = local_backend(tmp_path / "home")
+    assert len(run_ids(backend)) == 1
+    backend.close()

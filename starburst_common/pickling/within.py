@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +40,16 @@ def explain(error: BaseException) -> None:
             f"the worker stands in a folder of its own, not in yours: files=[{which}] sends a file along, if it is "
             "there at home"
         )
+
+
+def importing() -> str:
+    """On a worker, the module that is just being imported and has called this; empty elsewhere."""
+    frame = sys._getframe() if around.folder is not None else None
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") != "__main__":
+            return str(frame.f_globals.get("__name__", frame.f_code.co_filename))
+        frame = frame.f_back
+    return ""
 
 
 def item_seed() -> int | None:

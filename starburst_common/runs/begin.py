@@ -13,11 +13,12 @@ from threading import Thread
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.place import Place, place_here
-from starburst_common.errors import RunCancelled, RunStopped, StarburstError, Unavailable
+from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, RunId
 from starburst_common.names import RunNames, new_run_id, work_queue
 from starburst_common.options import Options
+from starburst_common.pickling.within import importing
 from starburst_common.ports import Backend
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
@@ -46,7 +47,15 @@ class Asked:
         stands: tuple[Place, Bundle | None] | None = None,
         parent: RunId | None = None,
     ) -> Asked:
-        """A new run's, whose items stand where this process does, or where its parent's did. Raises `BadInput`."""
+        """A new run's, whose items stand where this process does, or where its parent's did. Raises `BadInput`.
+
+        A module that starts a run as it is imported would start one on each worker, whose workers would start others.
+        """
+        if module := importing():
+            raise BadInput(
+                f"module {module} starts a run as it is imported, and a worker has imported it: put that below "
+                '`if __name__ == "__main__":`, or into a function'
+            )
         place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
         run = new_run_id()
         spec = Spec.of(run, fleet, function, options, stop_at_first=stop_at_first, place=place, parent=parent)
