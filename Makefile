@@ -47,7 +47,7 @@ check: uv ## Format, lint, strict types, layers, doctests
 	@$(RUN) --group dev ruff check .
 	@$(RUN) --group dev mypy
 	@$(RUN) --group dev lint-imports
-	@$(RUN) python -m starburst_common.image.worker --check
+	@$(RUN) python -m starburst_common.image.contents --check
 	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks
 
 docs: uv ## The tables in docs/ that are made from the code

@@ -54,7 +54,7 @@ def recipe_for(engine: Any, platforms: tuple[str, ...], packages: tuple[str, ...
     import sys
 
     from starburst_common.environment import Environment
-    from starburst_common.image import oci, worker
+    from starburst_common.image import contents, oci
     from starburst_common.image.recipe import Recipe
     from starburst_common.image.registry import Registry, parse_reference
 
@@ -77,7 +77,7 @@ def recipe_for(engine: Any, platforms: tuple[str, ...], packages: tuple[str, ...
         platforms=platforms,
         base=f"{engine.registry}/{repository}:both",
         base_digest=registry.put_manifest(repository, "both", oci.index(manifests), oci.INDEX),
-        worker=worker.digest(),
+        worker=contents.digest(),
     )
 
 

@@ -63,7 +63,7 @@ def measure(contender: str, size: int) -> dict[str, float]:
         assert mapped(size) == list(range(size))
         flow_s, cpu_s = time.perf_counter() - started, time.process_time() - worked
         if contender == OURS:
-            from prefect_starburst.artifacts import wait_until_told
+            from prefect_starburst.home.artifacts import wait_until_told
 
             wait_until_told()  # while the server is up, as at the end of a script
     return {

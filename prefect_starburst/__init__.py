@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefect_starburst.bursts import burst
-    from prefect_starburst.runner import StarburstTaskRunner
-    from prefect_starburst.site import StarburstSite
+    from prefect_starburst.home.block import StarburstSite
+    from prefect_starburst.home.bursts import burst
+    from prefect_starburst.home.runner import StarburstTaskRunner
 
-_HOMES = {"StarburstSite": "site", "StarburstTaskRunner": "runner", "burst": "bursts"}
+_HOMES = {"StarburstSite": "home.block", "StarburstTaskRunner": "home.runner", "burst": "home.bursts"}
 
 __all__ = ["StarburstSite", "StarburstTaskRunner", "burst"]
 

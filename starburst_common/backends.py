@@ -39,6 +39,12 @@ def open_backend(backend: str | Backend = "auto") -> Backend:
     return local_at(resolved.home, keep_days=resolved.keep_days)
 
 
+def preload() -> None:
+    """Import now what the first backend of this process would wait for."""
+    import starburst_common.config
+    import starburst_common.local  # noqa: F401
+
+
 def open_site_images() -> tuple[Backend, SiteImages]:
     """The configured site, and its images. Raises `BadInput` where no site is configured."""
     from starburst_common.aws.images import EcsImages

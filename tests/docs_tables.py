@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from prefect_starburst.settings import RUNNER
+from prefect_starburst.home.settings import RUNNER
 from starburst_common import __all__ as exported
 from starburst_common import config, errors
 from starburst_common.cli.app import EXIT_CODES, app

@@ -31,7 +31,7 @@ from prefect.task_runners import TaskRunner
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_starburst import StarburstTaskRunner
-from prefect_starburst.artifacts import wait_until_told
+from prefect_starburst.home.artifacts import wait_until_told
 from starburst_common import StarburstExecutor
 from starburst_common.backends import open_backend
 from starburst_common.ports import Backend

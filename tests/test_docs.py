@@ -99,7 +99,7 @@ def _known_options() -> dict[str, set[str]]:
     of_map = {*OPTIONS_OF_A_MAP}
     runner = next(
         node
-        for node in ast.walk(ast.parse((ROOT / "prefect_starburst/runner.py").read_text()))
+        for node in ast.walk(ast.parse((ROOT / "prefect_starburst/home/runner.py").read_text()))
         if isinstance(node, ast.ClassDef) and node.name == "StarburstTaskRunner"
     )
     made = next(node for node in runner.body if isinstance(node, ast.FunctionDef) and node.name == "__init__").args
@@ -337,7 +337,7 @@ def operations() -> dict[str, str]:
 def called() -> set[str]:
     """The operations that the sources call."""
     known, found = operations(), set()
-    for file in [*(ROOT / "starburst_common/aws").glob("*.py"), ROOT / "prefect_starburst/site.py"]:
+    for file in (ROOT / "starburst_common/aws").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             name = ""
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

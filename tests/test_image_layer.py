@@ -21,7 +21,7 @@ import pytest
 
 from starburst_common.environment import Environment
 from starburst_common.errors import CannotBuild, Unavailable
-from starburst_common.image import oci, wheels, worker
+from starburst_common.image import contents, oci, wheels
 from starburst_common.image import recipe as layout
 from starburst_common.image.layer import LayerBuilder, NoWheel
 from starburst_common.image.recipe import Recipe
@@ -37,7 +37,7 @@ MACHINES = {AMD64: 62, ARM64: 183}  #: e_machine of ELF files
 # compiled code, a command, a file that no Python compiles, and two modules that differ between platforms
 PACKAGES = "numpy==2.2.6\nhttpx==0.28.1\n"
 SMALL = "six==1.17.0\n"
-WORKER = worker.digest()
+WORKER = contents.digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_starburst import texts
+from prefect_starburst.home import summary
 from starburst_common import Failure, FailureKind, RunState, RunStatus, phrases
 from starburst_common.model import RunId
 
@@ -123,11 +123,11 @@ def test_artifacts_show_what_others_wrote_as_text() -> None:
         id=RunId("run-1"), state=RunState.STOPPED, label=evil, items=2, answered=1, failed=1, workers=0,
         created_at=0.0, ended_at=1.0, slot_seconds=1.0, reason=evil,
     )  # fmt: skip
-    text = texts.progress_text(status, 2, f"burst of {phrases.code(evil, 50)}", 1.0, 0)
+    text = summary.progress_text(status, 2, f"burst of {phrases.code(evil, 50)}", 1.0, 0)
     assert not hidden(text) and len(text) < 1000
     assert r"\<img" in text and r"\[x\](y)" in text and r"a\|b" in text
     failure = Failure(index=0, kind=FailureKind.USER, error=evil, message=evil, traceback="", worker="", exception=None)
-    (row,) = texts.failure_rows([failure])
+    (row,) = summary.failure_rows([failure])
     assert not hidden(json.dumps(row, ensure_ascii=False))
     assert all(
         len(row[name]) <= 400 and r"\<img" in row[name] and r"\[x\](y)" in row[name] for name in ("message", "error")

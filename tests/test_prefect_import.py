@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prefect.tasks import Task
 
-from prefect_starburst.calls import Calls
+from prefect_starburst.home.callables import Callables
 from starburst_common.pickling.byvalue import dumps
 from tests.prefect_server import PATIENCE_S, PrefectServer
 
@@ -94,8 +94,8 @@ def test_what_a_call_needs_of_prefect_is_there_before_its_clock_runs() -> None:
     def plain() -> None: ...
 
     tasks = [Task(plain), Task(waits), Task(plain, timeout_seconds=1)]
-    look = "import pickle, sys; pickle.load(sys.stdin.buffer); print('prefect_starburst.worker' in sys.modules)"
+    look = "import pickle, sys; pickle.load(sys.stdin.buffer); print('prefect_starburst.away.contexts' in sys.modules)"
     for task in tasks:
-        call = dumps(Calls().of(task).call)
+        call = dumps(Callables().of(task).call)
         done = subprocess.run([sys.executable, "-c", look], input=call, capture_output=True, check=True)
         assert done.stdout.strip() == (b"False" if task is tasks[0] else b"True")

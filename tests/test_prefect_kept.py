@@ -39,7 +39,7 @@ from prefect.tasks import Task, exponential_backoff
 from prefect.transactions import get_transaction, transaction
 from prefect.utilities.annotations import quote
 
-from prefect_starburst.events import Events
+from prefect_starburst.between.events import Events
 from starburst_common.errors import BadInput, WorkerLost
 from tests.prefect_bed import SharedRunner, history, on_the_bed_too, run, server
 from tests.prefect_server import until

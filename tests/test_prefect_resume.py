@@ -21,8 +21,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner
-from prefect_starburst.facts import CallContext
-from prefect_starburst.former import Former
+from prefect_starburst.between.facts import CallContext
+from prefect_starburst.home.former import Former
 from starburst_common import RunState, StarburstExecutor, attach, list_runs
 from starburst_common.backends import open_backend
 from starburst_common.runs.replay import stored_items

@@ -27,9 +27,9 @@ from prefect.deployments import run_deployment
 from pydantic import SecretStr, ValidationError
 
 from prefect_starburst import StarburstTaskRunner
-from prefect_starburst.former import FLOW_RUN
-from prefect_starburst.settings import PREFIX, resolve
-from prefect_starburst.site import StarburstSite
+from prefect_starburst.home.block import StarburstSite
+from prefect_starburst.home.former import FLOW_RUN
+from prefect_starburst.home.settings import PREFIX, resolve
 from starburst_common import BadInput, RunState, RunStatus, list_runs, starburst_map
 from starburst_common.aws.store import S3Objects
 from starburst_common.backends import local_at

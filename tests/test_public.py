@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import starburst_common
-from starburst_common import errors
+from starburst_common import errors, spi
 from starburst_common.model import Failure, FailureKind
 from starburst_common.runs.answers import RemoteTraceback, exception_of
 
@@ -47,6 +48,22 @@ def test_no_public_name_is_forgotten() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         starburst_common.nothing  # noqa: B018
     assert not hasattr(starburst_common, "Driver")
+
+
+def test_what_integrations_may_import_says_what_it_is() -> None:
+    """Each name is there, has a line, is none of the public ones; and to load the list loads nothing that it names."""
+    lines = Path(spi.__file__).read_text()
+    said = {name: home for home, name in re.findall(r"^    from (\S+) import (\w+) as \2  # \w", lines, re.MULTILINE)}
+    assert said == {name: f"starburst_common.{home}" for name, home in spi._WHERE.items()}
+    assert sorted(said) == dir(spi)
+    assert not {*said} & {*starburst_common.__all__}
+    for name, home in said.items():
+        assert getattr(spi, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        spi.nothing  # noqa: B018
+    alone = "import json, sys, starburst_common.spi; print(json.dumps([*sys.modules]))"
+    ours = [name for name in in_a_fresh_process(alone) if name.startswith("starburst")]
+    assert ours == ["starburst_common", "starburst_common.spi"]
 
 
 def test_every_error_that_users_meet_is_public() -> None:

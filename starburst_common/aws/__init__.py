@@ -17,7 +17,7 @@ from starburst_common.ports import KEY_BYTES, Backend, Pace
 from starburst_common.site import Site
 
 if TYPE_CHECKING:
-    from boto3.session import Session
+    from starburst_common.aws.sessions import AwsSession
 
 _LEAST_KEY = 32
 
@@ -31,7 +31,7 @@ def aws_backend(
     key: bytes | None = None,
     keep_days: float = 7,
     image: ImageSettings | None = None,
-    new_session: Callable[[], Session] | None = None,
+    new_session: Callable[[], AwsSession] | None = None,
 ) -> Backend:
     """The backend of a site.
 

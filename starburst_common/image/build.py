@@ -16,7 +16,7 @@ from starburst_common.config import ImageSettings
 from starburst_common.environment import Environment
 from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput, CannotBuild, Exists, NotFound, Refused, StarburstError
-from starburst_common.image import oci, worker
+from starburst_common.image import contents, oci
 from starburst_common.image.recipe import PYTHON_LABEL, Recipe
 from starburst_common.image.registry import MANIFEST_BYTES, Manifest, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel
@@ -91,7 +91,7 @@ class SiteImages:
             platforms=settings.platforms or (self.platform,),
             base=base,
             base_digest=digest,
-            worker=worker.digest(),
+            worker=contents.digest(),
             system_packages=settings.system_packages,
             build_steps=settings.build_steps,
         )

@@ -13,8 +13,8 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 
 from starburst_common.environment.indexes import indexes_of
+from starburst_common.image import contents, wheels
 from starburst_common.image import recipe as layout
-from starburst_common.image import wheels, worker
 from starburst_common.image.recipe import Recipe
 
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
@@ -49,7 +49,7 @@ def prepare(folder: Path, recipe: Recipe, *, platforms: tuple[str, ...] = ()) ->
     """
     for platform in platforms or recipe.platforms:
         place = folder / architecture(platform)
-        worker.prepare(place, platform=platform, python=recipe.environment.python)
+        contents.prepare(place, platform=platform, python=recipe.environment.python)
         _fetch_uv(place, platform, recipe.environment.python)
     (folder / "requirements.txt").write_text(recipe.environment.text)
     named = (Path(os.environ[name]) for name in _TRUST if os.environ.get(name))

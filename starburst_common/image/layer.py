@@ -18,7 +18,7 @@ from platformdirs import user_cache_path
 
 from starburst_common.environment.indexes import indexes_of
 from starburst_common.errors import CannotBuild, Exists, Unavailable
-from starburst_common.image import blob, oci, wheels, worker
+from starburst_common.image import blob, contents, oci, wheels
 from starburst_common.image import recipe as layout
 from starburst_common.image.blob import LayerCache
 from starburst_common.image.oci import Layer, Manifest
@@ -143,12 +143,12 @@ class _Part:
 
 def _fill_supervisor(root: Path, recipe: Recipe, platform: str) -> None:
     folder = _below(root, layout.SUPERVISOR)
-    worker.prepare_supervisor(folder, platform=platform, python=recipe.environment.python)
+    contents.prepare_supervisor(folder, platform=platform, python=recipe.environment.python)
 
 
 def _fill_slots(root: Path, recipe: Recipe, platform: str) -> None:
     python = recipe.environment.python
-    worker.prepare_slots(_below(root, layout.SLOTS), platform=platform, python=python)
+    contents.prepare_slots(_below(root, layout.SLOTS), platform=platform, python=python)
     _below(root, layout.HOME).mkdir(parents=True)
     packages = _below(root, layout.packages_folder(python))
     packages.mkdir(parents=True)
@@ -170,9 +170,9 @@ def _below(root: Path, path: str) -> Path:
 
 
 _SUPERVISOR = _Part(
-    name="supervisor", differs=True, kept=True, of=lambda recipe: worker.supervisor_digest(), fill=_fill_supervisor
+    name="supervisor", differs=True, kept=True, of=lambda recipe: contents.supervisor_digest(), fill=_fill_supervisor
 )
-_SLOTS = _Part(name="slots", differs=False, kept=True, of=lambda recipe: worker.digest(), fill=_fill_slots)
+_SLOTS = _Part(name="slots", differs=False, kept=True, of=lambda recipe: contents.digest(), fill=_fill_slots)
 _PACKAGES = _Part(
     name="packages", differs=True, kept=False, of=lambda recipe: recipe.environment.text, fill=_fill_packages
 )

@@ -187,17 +187,23 @@ def recovered(backend: Backend, spec: Spec) -> Driver:
 
 def taken_over(backend: Backend, spec: Spec) -> Driver:
     """A driver of a run that began elsewhere: it drives it from here, if it has not ended and been cleaned up."""
+    driver = taken_up(backend, spec)
+    if not driver.books.closed:
+        driver.start()
+    return driver
+
+
+def taken_up(backend: Backend, spec: Spec) -> Driver:
+    """A driver of a run that began elsewhere, without a thread; its books are closed where nothing is left to do."""
     driver = recovered(backend, spec)
     end = end_or_hold(backend, driver)
     if end is None:
         driver.tell()
-    else:
-        if not driver.books.tally.complete:
-            driver.recover()  # what was settled between our look and its end
-        driver.books.over(end)
-    if end is None or driver.fleet.held_by(spec.run):  # who ended it died before all was cleaned up
-        driver.start()
-    else:
+        return driver
+    if not driver.books.tally.complete:
+        driver.recover()  # what was settled between our look and its end
+    driver.books.over(end)
+    if not driver.fleet.held_by(spec.run):  # else who ended it died before all was cleaned up
         driver.books.close()
     return driver
 

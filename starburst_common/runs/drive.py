@@ -132,6 +132,13 @@ class Driver:
 
         It may be called at any time, by whoever has a loop of their own. Raises what no driver can go on after.
         """
+        over = self._tried(wait_s)
+        if over:
+            self.books.close()
+        return over
+
+    def _tried(self, wait_s: float) -> bool:
+        """A turn, where there is no outage."""
         waits = self.books.waits
         try:
             over = self._turn(wait_s)

@@ -12,8 +12,10 @@ from starburst_common.model import RunId
 from starburst_common.names import RUNS, ids
 from starburst_common.names import run_id as run_id_of
 from starburst_common.ports import Backend
+from starburst_common.runs.begin import taken_up
+from starburst_common.runs.drive import Driver
 from starburst_common.runs.run import Run
-from starburst_common.runs.spec import find_spec, find_tagged
+from starburst_common.runs.spec import find_spec, find_tagged, read_spec
 
 
 def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
@@ -29,6 +31,14 @@ def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
         return newest
     named = run_id_of(run_id)
     return Run(opened, find_spec(opened, named), None)
+
+
+def driver_of(run_id: str, backend: Backend) -> Driver:
+    """A driver of a run that some process began, for who calls its `step` until that says that the run is over.
+
+    It has no thread. Its `books` tell how the run stands; what was answered is read by `attach`. Raises `NotFound`.
+    """
+    return taken_up(backend, read_spec(backend, run_id_of(run_id)))
 
 
 def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, active_count
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from starburst_common.runs.outcomes import Summary
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.records import End
 from starburst_common.runs.spec import read_end
+from starburst_common.spi import driver_of
 from starburst_common.tolerance import Tolerance
 from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
@@ -89,6 +91,31 @@ def test_a_run_whose_answers_were_taken_is_closed(bed: Bed, way: str) -> None:
     (run,) = bed.backend.store.folders(RUNS)
     assert attach(run, backend=bed.backend).status().state.over
     assert [*bed.backend.store.list(FLEETS)] == []
+
+
+def test_a_run_comes_to_its_end_by_the_steps_of_who_has_a_loop_already(local_bed: LocalBed) -> None:
+    """As of a trigger, on an event loop: what a process left that died is driven, and cleaned up, without a thread."""
+    bed = local_bed
+    left = """
+cluster = Cluster(workers=1, backend=backend, progress=False)
+cluster.start(noting(notes), range(8))
+cluster._fleet.release("cluster")
+os._exit(0)
+"""
+    subprocess.run(script(bed, left), check=True, timeout=60)
+    (name,) = bed.backend.store.folders(RUNS)
+    driver, before = driver_of(name, bed.backend), active_count()
+
+    async def drive() -> None:
+        while not driver.step():
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(drive(), 120))
+    assert active_count() == before
+    assert (driver.books.state, driver.join(0)) == (RunState.SUCCEEDED, True)
+    assert attach(name, backend=bed.backend).results() == [*range(0, 16, 2)]
+    assert bed.left() == []
+    assert driver_of(name, bed.backend).step()
 
 
 def test_who_only_looks_changes_nothing(local_bed: LocalBed) -> None:

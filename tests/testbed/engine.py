@@ -29,7 +29,7 @@ from docker.errors import DockerException, ImageNotFound
 from platformdirs import user_cache_path
 
 from starburst_common.environment import Environment
-from starburst_common.image import worker
+from starburst_common.image import contents
 from starburst_common.image.build import PYTHON
 from starburst_common.image.layer import LayerBuilder
 from starburst_common.image.recipe import Recipe
@@ -116,7 +116,7 @@ class Engine:
             "platforms": (_PLATFORMS[os.uname().machine],),
             "base": f"{self.registry}/{base}",
             "base_digest": digest,
-            "worker": worker.digest(),
+            "worker": contents.digest(),
             **more,
         }
         return Recipe(**made)

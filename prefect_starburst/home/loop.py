@@ -28,7 +28,7 @@ class EngineLoop:
     """
 
     def __init__(self, engines: int) -> None:
-        self.slots = asyncio.Semaphore(engines)
+        self.room = asyncio.Semaphore(engines)
         self._loop = asyncio.new_event_loop()
         self._runs: dict[asyncio.Task[State[Any]], Future[State[Any]]] = {}
         self._ended: list[asyncio.Task[State[Any]]] = []

@@ -10,8 +10,8 @@ from uuid import UUID
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 
+from prefect_starburst.home.loop import EngineLoop
 from prefect_starburst.internals import StopVisiting, quote, visit_collection
-from prefect_starburst.loop import EngineLoop
 
 R = TypeVar("R")
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})  #: types in whose values no future can be

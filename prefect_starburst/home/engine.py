@@ -25,15 +25,14 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.states import Crashed
 from prefect.tasks import Task
 
-from prefect_starburst import logs, transactions
-from prefect_starburst.call import Reply
-from prefect_starburst.events import MOST_BYTES, MOST_EVENTS, Events
-from prefect_starburst.facts import CallContext
+from prefect_starburst.between import logs, transactions
+from prefect_starburst.between.events import MOST_BYTES, MOST_EVENTS, Events
+from prefect_starburst.between.facts import CallContext
+from prefect_starburst.between.reply import Reply
+from prefect_starburst.home.loop import EngineLoop
 from prefect_starburst.internals import run_coro_as_sync, run_task_async, should_log_prints, task_run_logger
-from prefect_starburst.loop import EngineLoop
-from starburst_common.errors import BadInput, ItemFailed, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
-from starburst_common.pickling.raised import named
-from starburst_common.runs.answers import with_traceback
+from starburst_common import BadInput, ItemFailed, ItemTimeout, StarburstError, UnpicklableResult, WorkerLost
+from starburst_common.spi import named, with_traceback
 
 R = TypeVar("R")
 
@@ -70,7 +69,7 @@ class Submission:
 
 
 async def final_state(submission: Submission, *, ask: Ask, loop: EngineLoop, retry_lost: bool = False) -> State[Any]:
-    """Wait for upstream runs, then for a slot, then run the engine to the end.
+    """Wait for upstream runs, then for room, then run the engine to the end.
 
     With `retry_lost` a call whose worker was lost fails its run, which spends the task's retries; else it crashes it.
     Raises what the engine raises without setting a state, such as inputs it cannot resolve, like Prefect's own runners.
@@ -78,7 +77,7 @@ async def final_state(submission: Submission, *, ask: Ask, loop: EngineLoop, ret
     for future in submission.upstream:
         await _settled(future, loop)
     stub = Stub(submission.task, ask, retry_lost=retry_lost)
-    async with loop.slots:
+    async with loop.room:
         try:
             state = await run_task_async(
                 stub.proxy(),

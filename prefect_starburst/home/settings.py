@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
-from starburst_common.backends import open_backend
-from starburst_common.config import SETTINGS, with_outside
-from starburst_common.errors import BadInput
-from starburst_common.offered import OPTIONS
-from starburst_common.ports import Backend
-from starburst_common.rows import YES_NO, Row, one_of, whole
-
-if TYPE_CHECKING:
-    from prefect_starburst.site import StarburstSite
+from starburst_common import BadInput
+from starburst_common.spi import OPTIONS, SETTINGS, YES_NO, Row, one_of, whole, with_outside
 
 PREFIX = "PREFECT_STARBURST_"
 #: What a lost worker does to the task run whose call it had.
 ON_LOST = ("crash", "retry")
 _BACKENDS = ("auto", "aws", "local")
-#: Engines in flight at least, whatever the number of workers: more make fuller bursts of calls, so fewer messages.
-LEAST_IN_FLIGHT = 1024
 
 #: The options that can be set by variables of a runner's own.
 RUNNER: dict[str, Row] = {
@@ -88,61 +79,3 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
     asked.update((name, value) for name, value in given.items() if value is not None)
     of_maps = with_outside({name: value for name, value in asked.items() if name in OPTIONS}, but=ELSEWHERE)
     return {name: row.default for name, row in RUNNER.items()} | asked | of_maps
-
-
-def check(**given: Any) -> None:
-    """Raise `BadInput` for what a runner of its own was given wrongly; None is not given."""
-    for name, value in given.items():
-        if value is not None and (wrong := RUNNER[name].wrong(value)):
-            raise BadInput(f"{name}={value!r}{wrong}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerOptions:
-    """What a runner was made with, None where it was not said: two runners with the same options are equal."""
-
-    given: dict[str, Any]
-
-    def resolved(self) -> ResolvedOptions:
-        """With what the environment and the defaults say. Raises `BadInput`."""
-        options = resolve(self.given)
-        own = {name: options.pop(name) for name in ("max_in_flight", "on_lost", "site", "resume")}
-        check(**{name: own[name] for name in ("max_in_flight", "on_lost", "resume")})
-        if own["site"] is not None and self.given.get("backend") is not None:
-            raise BadInput(f"site={own['site']!r} and backend={options['backend']!r}: give one, a site is on AWS")
-        return ResolvedOptions(executor=options, **own)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedOptions:
-    """A runner's options, complete."""
-
-    max_in_flight: int | None
-    on_lost: str
-    site: StarburstSite | str | None
-    resume: bool
-    executor: dict[str, Any]
-
-    @property
-    def engines(self) -> int:
-        """How many engines may be in flight: as given, or enough to keep every slot busy twice over.
-
-        >>> executor = {"workers": 100, "cpu": 8, "slots": None}
-        >>> ResolvedOptions(max_in_flight=None, on_lost="crash", site=None, resume=True, executor=executor).engines
-        1600
-        """
-        if self.max_in_flight is not None:
-            return self.max_in_flight
-        slots = self.executor.get("slots") or max(1, int(self.executor.get("cpu") or 1))
-        return max(LEAST_IN_FLIGHT, 2 * slots * (self.executor.get("workers") or 0))
-
-    def open_backend(self) -> Backend:
-        """Where to run. Raises `BadInput`, and what the backend raises."""
-        if self.site is None:
-            return open_backend(self.executor["backend"])
-        from prefect_starburst.site import StarburstSite  # boto3 comes with it
-
-        site = StarburstSite.load(self.site) if isinstance(self.site, str) else self.site
-        if not isinstance(site, StarburstSite):
-            raise BadInput(f"site={site!r}: give a StarburstSite, or the name of one that is saved")
-        return site.backend()

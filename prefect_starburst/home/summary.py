@@ -1,4 +1,4 @@
-"""How a run stands or ended in; what an artifact says of it, as Prefect shows it, out."""
+"""How a run stands in; the words of its artifacts out: a line, a page and a table of failures. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import re
 from typing import Any
 
 from starburst_common import Failure, Run, RunState, RunStatus
-from starburst_common.phrases import code, markdown
-from starburst_common.progress import rate_and_eta
-from starburst_common.runs.report import duration, elapsed_s
+from starburst_common.spi import code, duration, elapsed_s, markdown, rate_and_eta
 
-_MESSAGE = 200  #: characters of a failure, or a reason
+_MESSAGE = 200  #: characters of a failure, or of why a run ended
 
 
 def percent(status: RunStatus, expected: int | None) -> float:

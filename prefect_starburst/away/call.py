@@ -1,4 +1,4 @@
-"""A function, parameters and the facts of a run in; its value or error and its log records out. Runs on the worker.
+"""A function, parameters and the facts of a run in; its value, or a `Reply`, out. Runs on the worker.
 
 Prefect takes seconds to import, so a worker imports it only for a call that needs it: one whose function's module did,
 one with a timeout or `log_prints`, an async one, or one that imports it while it runs. What else takes long to import
@@ -14,56 +14,21 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from prefect_starburst import logs
-from starburst_common.errors import UnpicklableResult
-from starburst_common.pickling.raised import named, packed, printed
-from starburst_common.pickling.within import explain
+from prefect_starburst.between import logs
+from prefect_starburst.between.reply import Reply
+from starburst_common import UnpicklableResult
+from starburst_common.spi import explain, named, packed, printed
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
     from prefect.tasks import Task
 
-    from prefect_starburst.events import Events
-    from prefect_starburst.worker import Worked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """How a call ended: a value, or an error with its traceback as text; and what it has logged and set on the way.
-
-    A value with nothing else to tell travels bare.
-    """
-
-    value: Any = None
-    error: bytes | None = None  #: pickled
-    left: str = ""  #: in place of an error: type and text of what is no `Exception`, such as SystemExit
-    traceback: str = ""
-    records: list[logs.Record] = field(default_factory=list)
-    transactions: list[dict[str, Any]] = field(default_factory=list)
-    events: Events | None = None
-
-    @property
-    def is_value(self) -> bool:
-        """Whether the function has returned."""
-        return self.error is None and not self.left
-
-    @property
-    def exception(self) -> Exception:
-        """The error, with its traceback."""
-        from starburst_common.runs.answers import with_traceback
-
-        assert self.error is not None, "there is one"
-        try:
-            found = pickle.loads(self.error)
-        except Exception as why:
-            found = UnpicklableResult(f"the task raised an exception that does not unpickle here: {named(why)}")
-        return with_traceback(found, self.traceback)
+    from prefect_starburst.away.contexts import Worked
 
 
 class RemoteCall:
@@ -81,7 +46,7 @@ class RemoteCall:
         """On a worker: what we import of Prefect is no item's time."""
         vars(self).update(state)
         if self.needs_prefect or "prefect" in sys.modules:
-            from prefect_starburst.worker import make_ready
+            from prefect_starburst.away.contexts import make_ready
 
             make_ready()
 
@@ -97,17 +62,17 @@ class RemoteCall:
         worked: list[Worked] = []  # of which there is one once Prefect has been imported
 
         def enter() -> Task[Any, Any]:
-            from prefect_starburst.worker import run_context
+            from prefect_starburst.away.contexts import run_context
 
             task: Task[Any, Any]
             task, flow = pickle.loads(self.facts)
             task.fn = self.fn
             worked.append(stack.enter_context(run_context(task, flow, parameters, pickle.loads(run))))
-            stack.enter_context(logs.captured(self.levels, records))  # importing Prefect has set up its loggers anew
+            stack.enter_context(logs.recorded(self.levels, records))  # importing Prefect has set up its loggers anew
             return task
 
         process = os.getpid()
-        with logs.captured(self.levels) as records, ExitStack() as stack:
+        with logs.recorded(self.levels) as records, ExitStack() as stack:
             try:
                 parameters = {**{name: pickle.loads(held) for name, held in self.held.items()}, **parameters}
                 if self.needs_prefect or "prefect" in sys.modules:

@@ -34,9 +34,9 @@ class Levels:
 
 
 @contextmanager
-def captured(levels: Levels, records: list[Record] | None = None) -> Iterator[list[Record]]:
+def recorded(levels: Levels, records: list[Record] | None = None) -> Iterator[list[Record]]:
     """Take what is logged into a list until the context ends: of those loggers in place of their own handlers."""
-    handler = Capture([] if records is None else records)
+    handler = Recorder([] if records is None else records)
     root, others = logging.getLogger(), Others(handler, levels.root)
     before = [(root, root.level, root.handlers, root.propagate)]
     kept = [each for each in root.handlers if not isinstance(each, Others)]  # of the same call, before Prefect came
@@ -55,7 +55,7 @@ def captured(levels: Levels, records: list[Record] | None = None) -> Iterator[li
         handler.close_with_count()
 
 
-class Capture(logging.Handler):
+class Recorder(logging.Handler):
     """Keeps records in a form that travels: the message put together, the traceback as text, extras plain."""
 
     def __init__(self, records: list[Record]) -> None:
@@ -83,13 +83,13 @@ class Capture(logging.Handler):
 class Others(logging.Handler):
     """Has records of all other loggers kept, those from a level on."""
 
-    def __init__(self, capture: Capture, level: int) -> None:
+    def __init__(self, recorder: Recorder, level: int) -> None:
         super().__init__(level)
-        self._capture = capture
+        self._recorder = recorder
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one record."""
-        self._capture.handle(record)
+        self._recorder.handle(record)
 
 
 def replay(records: Iterable[Record], run: Mapping[str, Any]) -> None:

@@ -12,14 +12,10 @@ from typing import Any
 
 from prefect.client.schemas.objects import FlowRun
 
-from prefect_starburst.call import Reply
-from prefect_starburst.facts import CallContext
-from starburst_common import Failure, Run, list_runs
-from starburst_common.errors import StarburstError
-from starburst_common.phrases import our_log
-from starburst_common.ports import Backend
-from starburst_common.runs.replay import stored_items
-from starburst_common.runs.sign import Watch
+from prefect_starburst.between.facts import CallContext
+from prefect_starburst.between.reply import Reply
+from starburst_common import Failure, Run, StarburstError, list_runs
+from starburst_common.spi import Backend, Watch, our_log, stored_items
 
 _log = our_log("prefect.task_runner.starburst")
 

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import sys
 import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
-from types import FunctionType, MethodType
 from typing import Any
 
 import cloudpickle
 from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
-from prefect_starburst import logs
-from prefect_starburst.call import RemoteCall
-from prefect_starburst.facts import FlowFacts
+from prefect_starburst.away.call import RemoteCall
+from prefect_starburst.between import logs
+from prefect_starburst.between.facts import FlowFacts
+from prefect_starburst.home.identity import code_of
 from prefect_starburst.internals import hash_objects, should_log_prints
-from starburst_common.pickling.byvalue import dumps
-from starburst_common.pickling.setup import names_of
-from starburst_common.pickling.state import State
+from starburst_common.spi import State, dumps
 
 #: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
 LARGEST_FLOW_PARAMETER = 64 * 1024
-#: Globals of these types are part of what a function is: another value, another answer.
-_DATA = frozenset({bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, type(None)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +35,7 @@ class Known:
     state: State | None  #: of the function, as `code` names it
 
 
-class Calls:
+class Callables:
     """The callables of one flow run, by task and by what a task says."""
 
     def __init__(self) -> None:
@@ -115,27 +109,6 @@ def _send_by_value(fn: Callable[..., Any]) -> None:
     module = sys.modules.get(fn.__module__ or "")
     if module is not None and module.__name__.startswith("__prefect_loader_"):
         cloudpickle.register_pickle_by_value(module)
-
-
-def code_of(fn: Any) -> str | None:
-    """Names a function's text, or its code where there is none, and what it closes over or is bound to."""
-    if isinstance(fn, partial | MethodType):
-        code = code_of(fn.func if isinstance(fn, partial) else fn.__func__)
-        bound = (fn.args, fn.keywords) if isinstance(fn, partial) else fn.__self__
-        return code and hash_objects(code, bound)
-    if not isinstance(fn, FunctionType):
-        return hash_objects("object", fn)
-    try:
-        source = inspect.getsource(fn)
-    except (OSError, TypeError):
-        source = fn.__code__.co_code.hex() + repr(fn.__code__.co_consts)
-    try:
-        closed_over = [cell.cell_contents for cell in fn.__closure__ or ()]
-    except ValueError:  # a cell is still empty
-        return None
-    named = {name: fn.__globals__[name] for name in names_of(fn.__code__) if name in fn.__globals__}
-    data = {name: value for name, value in named.items() if type(value) in _DATA}
-    return hash_objects(fn.__qualname__, source, fn.__defaults__, fn.__kwdefaults__, closed_over, data)
 
 
 def _travels(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from prefect.transactions import Transaction, get_transaction
 
 from prefect_starburst.internals import BaseTransaction, stored_values
-from starburst_common.pickling.byvalue import dumps
+from starburst_common.spi import dumps
 
 Values = dict[str, Any]
 

@@ -6,7 +6,6 @@ So states, retries, caching and results are Prefect's own, workers need no Prefe
 
 from __future__ import annotations
 
-import inspect
 import threading
 import weakref
 from collections.abc import Iterable
@@ -22,35 +21,25 @@ from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-import starburst_common.config  # here, so that no flow waits for it at its first submit
-import starburst_common.local  # noqa: F401  as above
-from prefect_starburst.engine import Submission, final_state
-from prefect_starburst.former import ATTEMPT, FLOW_RUN, Former, attempt_of
-from prefect_starburst.future import StarburstFuture, upstream_of
+from prefect_starburst.home.engine import Submission, final_state
+from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, Former, attempt_of
+from prefect_starburst.home.future import StarburstFuture, upstream_of
+from prefect_starburst.home.loop import EngineLoop
+from prefect_starburst.home.options import RunnerOptions
+from prefect_starburst.home.parameters import Common
+from prefect_starburst.home.session import Session
 from prefect_starburst.internals import uuid7, wait_longer_for_the_server, warn_of_unknown
-from prefect_starburst.loop import EngineLoop
-from prefect_starburst.session import Session
-from prefect_starburst.settings import ELSEWHERE, RunnerOptions, check
-from prefect_starburst.shared import Common
-from starburst_common.errors import BadInput
-from starburst_common.executor import StarburstExecutor
-from starburst_common.offered import OPTIONS
-from starburst_common.options import refuse_unknown
+from starburst_common import BadInput, StarburstExecutor
+from starburst_common.spi import preload
 
 if TYPE_CHECKING:
-    from prefect_starburst.site import StarburstSite
+    from prefect_starburst.home.block import StarburstSite
 
 #: What the calls of the `map` that is submitting have in common.
 _common: ContextVar[Common | None] = ContextVar("starburst-common", default=None)
 
+preload()  # here, so that no flow waits for it at its first submit
 wait_longer_for_the_server()  # here, since the flow's engine starts the server before it asks a runner for anything
-
-
-def _refuse(options: dict[str, Any]) -> None:
-    own = [name for name in inspect.signature(StarburstTaskRunner).parameters if name != "options"]
-    refuse_unknown(options, dict.fromkeys((*own, *OPTIONS)))
-    if wrong := [f"{name}={options[name]!r}: {where}" for name, where in ELSEWHERE.items() if name in options]:
-        raise BadInput(f"not an option of a task runner: {'; '.join(wrong)}")
 
 
 class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
@@ -98,24 +87,20 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
         **options: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        check(max_in_flight=max_in_flight, on_lost=on_lost, resume=resume)
-        _refuse(options)
-        self._options = RunnerOptions(
-            given={
-                "workers": workers,
-                "cpu": cpu,
-                "memory": memory,
-                "slots": slots,
-                "backend": backend,
-                "label": label,
-                "tags": tags,
-                "budget": budget,
-                "site": site,
-                "max_in_flight": max_in_flight,
-                "on_lost": on_lost,
-                "resume": resume,
-                **options,
-            }
+        self._options = RunnerOptions.of(
+            options,
+            workers=workers,
+            cpu=cpu,
+            memory=memory,
+            slots=slots,
+            backend=backend,
+            label=label,
+            tags=tags,
+            budget=budget,
+            site=site,
+            max_in_flight=max_in_flight,
+            on_lost=on_lost,
+            resume=resume,
         )
         self._duplicates: list[weakref.ref[StarburstTaskRunner]] = []
         self._session: Session | None = None

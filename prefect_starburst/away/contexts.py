@@ -24,9 +24,9 @@ from prefect.settings import Profile, Settings
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-from prefect_starburst import transactions
-from prefect_starburst.events import Events
-from prefect_starburst.facts import CallContext, FlowFacts
+from prefect_starburst.between import transactions
+from prefect_starburst.between.events import Events
+from prefect_starburst.between.facts import CallContext, FlowFacts
 from prefect_starburst.internals import (
     SettingsContext,
     SyncClientContext,

@@ -1,6 +1,6 @@
 """The locked requirements and this project's installed packages in; the worker's files out, as they lie in an image.
 
-By hand, `python -m starburst_common.image.worker` writes the requirements, `worker.txt`, from a checkout's lock file;
+By hand, `python -m starburst_common.image.contents` writes the requirements, `worker.txt`, from a checkout's lock file;
 with `--check` it only says whether they are current.
 """
 
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> None:
     if arguments != ["--check"]:
         _LOCKED.write_text(said)
     elif _LOCKED.read_text() != said:
-        sys.exit(f"{_LOCKED} is not what uv.lock says: run `python -m starburst_common.image.worker`")
+        sys.exit(f"{_LOCKED} is not what uv.lock says: run `python -m starburst_common.image.contents`")
 
 
 if __name__ == "__main__":

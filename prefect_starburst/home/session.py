@@ -11,15 +11,14 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 from prefect.tasks import Task
 
-from prefect_starburst.artifacts import Report
-from prefect_starburst.calls import Calls
-from prefect_starburst.facts import CallContext
-from prefect_starburst.former import Former, told_anew
-from prefect_starburst.loop import EngineLoop
-from prefect_starburst.shared import Common, Sharing
-from starburst_common.phrases import code
-from starburst_common.ports import Backend
-from starburst_common.runs.run import Run
+from prefect_starburst.between.facts import CallContext
+from prefect_starburst.home.artifacts import Artifacts
+from prefect_starburst.home.callables import Callables
+from prefect_starburst.home.former import Former, told_anew
+from prefect_starburst.home.loop import EngineLoop
+from prefect_starburst.home.parameters import Common, Sharing
+from starburst_common import Run
+from starburst_common.spi import Backend, code
 
 
 @dataclass(kw_only=True)
@@ -33,22 +32,24 @@ class Session:
     former: Former | None
     retry_lost: bool
     backend: Backend
-    calls: Calls = field(default_factory=Calls)
+    callables: Callables = field(default_factory=Callables)
     sharing: Sharing = field(default_factory=Sharing)
     sent: int = 0  #: calls sent to workers so far
-    report: Report | None = field(init=False, default=None)
+    artifacts: Artifacts | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.run is not None and self.flow_run is not None:
             what = f"task runs of {code(self.flow_run.name)}"
-            self.report = Report(self.run, self.backend.name, what=what, name="task-runs", submitted=lambda: self.sent)
-            self.report.start()
+            self.artifacts = Artifacts(
+                self.run, self.backend.name, what=what, name="task-runs", submitted=lambda: self.sent
+            )
+            self.artifacts.start()
 
     async def ask(
         self, task: Task[Any, Any], common: Common | None, parameters: dict[str, Any], context: CallContext
     ) -> Any:
         """The answer to one call of a task's function: of an earlier attempt at the flow run, else of a worker."""
-        known = self.calls.of(task)
+        known = self.callables.of(task)
         call, small, key = self.sharing.divide(known.call, known.code, parameters, common)
         while self.former is not None and (kept := self.former.take(key)) is not None:
             answer = await self.loop.settled(kept)
@@ -74,8 +75,8 @@ class Session:
         finally:  # an interrupt while waiting cancels, too
             with ExitStack() as steps:  # the last one is the first, and each is made whatever another raises
                 steps.callback(self.backend.close)
-                if self.report is not None:
-                    steps.callback(self.report.finish)
+                if self.artifacts is not None:
+                    steps.callback(self.artifacts.finish)
                 if self.former is not None:
                     steps.callback(self.former.end, at_once=cancel)
                 steps.callback(self.loop.stop)

@@ -18,23 +18,35 @@ from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
-from prefect_starburst.artifacts import Report
-from prefect_starburst.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
-from prefect_starburst.runner import StarburstTaskRunner
-from prefect_starburst.same import call_of, identity_of
-from prefect_starburst.worker import ENVIRONMENT
-from starburst_common import Cluster, Failure, Run, RunState, list_runs, starburst_map
-from starburst_common.backends import open_backend
-from starburst_common.config import with_outside
-from starburst_common.errors import BadInput, RunStopped, StarburstError
-from starburst_common.offered import OPTIONS
-from starburst_common.options import Options
-from starburst_common.phrases import code
-from starburst_common.pickling.setup import names_of, reached
-from starburst_common.ports import Backend
-from starburst_common.progress import progress
-from starburst_common.runs.answers import exception_of
-from starburst_common.runs.replay import stored_items
+from prefect_starburst.away.contexts import ENVIRONMENT
+from prefect_starburst.home.artifacts import Artifacts
+from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
+from prefect_starburst.home.identity import name_of_call, name_of_item
+from prefect_starburst.home.runner import StarburstTaskRunner
+from starburst_common import (
+    BadInput,
+    Cluster,
+    Failure,
+    Run,
+    RunState,
+    RunStopped,
+    StarburstError,
+    list_runs,
+    starburst_map,
+)
+from starburst_common.spi import (
+    OPTIONS,
+    Backend,
+    Options,
+    code,
+    exception_of,
+    names_of,
+    open_backend,
+    progress,
+    reached,
+    stored_items,
+    with_outside,
+)
 
 #: Tags of a run that say for which task run it was started, and which burst of the flow run it is or goes on with.
 TASK_RUN, CALL = "prefect-task-run", "prefect-call"
@@ -128,7 +140,7 @@ class _Burst:
             if "backend" in given and isinstance(of_runner["backend"], Backend):
                 of_runner["backend"].close()
         flow_run = flow.flow_run if flow else None
-        call = call_of(fn, flow, within) if flow_run and resume else None
+        call = name_of_call(fn, flow, within) if flow_run and resume else None
         mine = {TASK_RUN: str(within.task_run.id)}
         if flow_run is not None:
             mine |= {FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
@@ -181,7 +193,7 @@ class _Burst:
 
         def missing() -> Iterator[Any]:
             for item in items:
-                answers = known.get(identity_of(item))
+                answers = known.get(name_of_item(item))
                 values.append(answers.popleft() if answers else _MISSING)
                 if values[-1] is _MISSING:
                     yield item
@@ -209,7 +221,7 @@ class _Burst:
             failed: list[tuple[bytes, Any]] = []
             with nullcontext() if run.status().state.over else self._watched(run, backend):
                 try:
-                    names = {index: identity_of(item) for index, item in stored_items(backend, run.id)}
+                    names = {index: name_of_item(item) for index, item in stored_items(backend, run.id)}
                     for index, value in run.answers():
                         name = names.get(index)
                         if name is not None and isinstance(value, Failure):
@@ -230,8 +242,8 @@ class _Burst:
     def _watched(self, run: Run, backend: Backend) -> Iterator[None]:
         """Show the run while it is waited for, and cancel it if that comes to a bad end."""
         name = _name_of(self.fn)
-        report = Report(run, backend.name, what=f"burst of {code(name)}", name=name)
-        report.start()
+        artifacts = Artifacts(run, backend.name, what=f"burst of {code(name)}", name=name)
+        artifacts.start()
         try:
             with progress(run, self.options.get("progress", None if sys.stderr and sys.stderr.isatty() else False)):
                 yield
@@ -239,7 +251,7 @@ class _Burst:
             run.cancel()
             raise
         finally:
-            report.finish()
+            artifacts.finish()
 
     @property
     def _what(self) -> str:

@@ -10,10 +10,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from prefect_starburst.call import RemoteCall
+from prefect_starburst.away.call import RemoteCall
 from prefect_starburst.internals import BaseAnnotation, hash_objects, isiterable, unmapped
-from starburst_common.code.modules import imported, names_in
-from starburst_common.pickling.byvalue import dumps
+from starburst_common.spi import dumps, imported, names_in
 
 #: A parameter whose pickle is larger is stored once for all calls that have it.
 LARGE = 64 * 1024
@@ -88,7 +87,7 @@ class Sharing:
         return False
 
     def _holding(self, call: RemoteCall, held: dict[str, Blob]) -> RemoteCall:
-        name = id(call), tuple((name, blob.digest) for name, blob in held.items())  # `Calls` keeps the call: its id
+        name = id(call), tuple((name, blob.digest) for name, blob in held.items())  # `Callables` keeps the call: its id
         known = self._calls.get(name)
         if known is None:
             modules = {each for blob in held.values() for each in imported(names_in(blob.pickled))}

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast, runtime_checkable
 
-import boto3.session
-import botocore.session
-from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import BlockDocument
 from pydantic import ConfigDict, Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
-from starburst_common.aws import aws_backend
-from starburst_common.config import SETTINGS, ImageSettings
-from starburst_common.errors import BadInput
-from starburst_common.ports import Backend
-from starburst_common.site import SITE, Site
+from starburst_common import BadInput
+from starburst_common.spi import SETTINGS, SITE, Backend, ImageSettings, Site, aws_backend, session_in
+
+if TYPE_CHECKING:
+    from starburst_common.spi import AwsSession
 
 _SOURCE = "Starburst Site"
 
@@ -25,7 +22,7 @@ _SOURCE = "Starburst Site"
 class Credentials(Protocol):
     """Any block that makes boto3 sessions, such as `prefect_aws.AwsCredentials`."""
 
-    def get_boto3_session(self) -> boto3.session.Session:
+    def get_boto3_session(self) -> AwsSession:
         """A session with credentials as they are now."""
 
 
@@ -121,21 +118,13 @@ class StarburstSite(Block):
             new_session=self.get_boto3_session,
         )
 
-    def get_boto3_session(self) -> boto3.session.Session:
+    def get_boto3_session(self) -> AwsSession:
         """A new session in the site's region: of `credentials`, or of this process; with a `role`, of that one.
 
         The role is assumed when credentials are first needed, and anew before they expire.
         """
-        if not self.role:
-            return self._own_session()
-        session = botocore.session.Session()
-        session.register_component("credential_provider", CredentialResolver([_AssumedRole(self)]))
-        return boto3.session.Session(botocore_session=session, region_name=self.region)
-
-    def _own_session(self) -> boto3.session.Session:
-        if self.credentials is None:
-            return boto3.session.Session(region_name=self.region)
-        return cast("Credentials", self.credentials).get_boto3_session()
+        own = None if self.credentials is None else cast("Credentials", self.credentials).get_boto3_session
+        return session_in(self.region, own, role=self.role, purpose=f"starburst-{self.name}")
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and _content(other) == _content(self)
@@ -149,34 +138,6 @@ class StarburstSite(Block):
                     "credentials: call their save() first, then that of the site"
                 )
         return super()._to_block_document(*args, **kwargs)
-
-
-class _AssumedRole(CredentialProvider):
-    """Credentials of a site's role."""
-
-    METHOD = "assume-role"
-
-    def __init__(self, site: StarburstSite) -> None:
-        super().__init__()
-        self._site = site
-
-    def load(self) -> DeferredRefreshableCredentials:
-        return DeferredRefreshableCredentials(refresh_using=self._assumed, method=self.METHOD)
-
-    def _assumed(self) -> dict[str, str]:
-        """From a new session each time: that of another role's credentials would have expired as well by then."""
-        sts = self._site._own_session().client("sts", region_name=self._site.region)
-        try:
-            found = sts.assume_role(RoleArn=self._site.role, RoleSessionName=f"starburst-{self._site.name}")
-        finally:
-            sts.close()
-        got = found["Credentials"]
-        return {
-            "access_key": got["AccessKeyId"],
-            "secret_key": got["SecretAccessKey"],
-            "token": got["SessionToken"],
-            "expiry_time": got["Expiration"].isoformat(),
-        }
 
 
 def _content(block: Block) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run under way in; what Prefect's UI shows of it out: progress, a summary, a table of failures, labels."""
+"""A run under way in; what Prefect's UI shows of it out: artifacts and labels, kept true until all is told."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
 
+from prefect_starburst.home.summary import ended_text, failure_rows, key_part, percent, progress_text, summary_text
 from prefect_starburst.internals import before_events_end, client_settings, tls
-from prefect_starburst.texts import ended_text, failure_rows, key_part, percent, progress_text, summary_text
 from starburst_common import Run, RunStatus
-from starburst_common.phrases import our_log
+from starburst_common.spi import our_log
 
 _log = our_log("prefect.task_runner.starburst")
 
@@ -31,11 +31,11 @@ _ROWS = 100  #: of a failure table
 #: Labels of a flow run: its starburst runs, separated by commas, and what they would cost on Fargate together.
 RUNS_LABEL, COST_LABEL = "starburst.run", "starburst.cost-usd"
 _labels = threading.Lock()
-_telling: set[Report] = set()  #: whose run is over, and Prefect does not know all of it yet
+_telling: set[Artifacts] = set()  #: whose run is over, and Prefect does not know all of it yet
 
 
-class Report:
-    """Keeps Prefect informed of a run, for the flow run and task run in whose context it is made.
+class Artifacts:
+    """Those of one run, for the flow run and task run in whose context this is made.
 
     A thread of its own does it. Whatever fails there is logged once, as a warning, and harms nobody.
 
@@ -67,7 +67,7 @@ class Report:
         """Show the progress from now on; nothing outside of a flow or task."""
         if self._thread is None and (self._flow_run or self._task_run):
             self._thread = threading.Thread(
-                target=copy_context().run, args=(self._keep,), name=f"starburst-report-{self._run.id}", daemon=True
+                target=copy_context().run, args=(self._keep,), name=f"starburst-artifacts-{self._run.id}", daemon=True
             )
             self._thread.start()
 
@@ -193,5 +193,5 @@ class Report:
 def wait_until_told() -> None:
     """Until Prefect knows how all runs ended that are over, ten seconds at most. So does the interpreter at its end."""
     deadline = time.monotonic() + _PATIENCE_S
-    for report in tuple(_telling):
-        report.wait(deadline)
+    for artifacts in tuple(_telling):
+        artifacts.wait(deadline)

@@ -1,0 +1,56 @@
+"""A region, credentials and a role in; the boto3 session out that an account is spoken to with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import botocore.session
+from boto3.session import Session as AwsSession
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+
+__all__ = ["AwsSession", "session_in"]
+
+
+def session_in(
+    region: str, own: Callable[[], AwsSession] | None = None, *, role: str = "", purpose: str = "starburst"
+) -> AwsSession:
+    """A new session: the one that `own` makes, by default of this process's credentials; with a `role`, of that.
+
+    The role is assumed, under the name of the purpose, when credentials are first needed, and anew before they expire.
+    """
+    new = own or partial(AwsSession, region_name=region)
+    if not role:
+        return new()
+    session = botocore.session.Session()
+    provider = _AssumedRole(new, region, role, purpose)
+    session.register_component("credential_provider", CredentialResolver([provider]))
+    return AwsSession(botocore_session=session, region_name=region)
+
+
+class _AssumedRole(CredentialProvider):
+    """A role's credentials."""
+
+    METHOD = "assume-role"
+
+    def __init__(self, own: Callable[[], AwsSession], region: str, role: str, purpose: str) -> None:
+        super().__init__()
+        self._own, self._region, self._role, self._purpose = own, region, role, purpose
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(refresh_using=self._assumed, method=self.METHOD)
+
+    def _assumed(self) -> dict[str, str]:
+        """From a new session each time: that of another role's credentials would have expired as well by then."""
+        sts = self._own().client("sts", region_name=self._region)
+        try:
+            found = sts.assume_role(RoleArn=self._role, RoleSessionName=self._purpose)
+        finally:
+            sts.close()
+        got = found["Credentials"]
+        return {
+            "access_key": got["AccessKeyId"],
+            "secret_key": got["SecretAccessKey"],
+            "token": got["SessionToken"],
+            "expiry_time": got["Expiration"].isoformat(),
+        }
