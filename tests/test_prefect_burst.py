@@ -30,7 +30,8 @@ from prefect.runtime import task_run as this_task_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import AwaitingRetry
 
-from prefect_starburst import StarburstTaskRunner, artifacts, burst
+from prefect_starburst import StarburstTaskRunner, burst
+from prefect_starburst.home import artifacts
 from starburst_common import Run, RunState, RunStopped, list_runs, progress
 from starburst_common.errors import BadInput
 from tests.leftovers import supervisors_in

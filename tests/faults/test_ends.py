@@ -114,7 +114,7 @@ os._exit(0)
     assert active_count() == before
     assert (driver.books.state, driver.join(0)) == (RunState.SUCCEEDED, True)
     assert attach(name, backend=bed.backend).results() == [*range(0, 16, 2)]
-    assert bed.left() == []
+    bed.until(lambda: bed.left() == [])
     assert driver_of(name, bed.backend).step()
 
 
