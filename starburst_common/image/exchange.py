@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -14,14 +12,15 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar
-from urllib.parse import unquote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Timeout, make_headers
+from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError, SSLError
 
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
-from starburst_common.phrases import told
+from starburst_common.image.addresses import is_loopback, joined
+from starburst_common.image.connections import pool
 
 _TRIES = 4
 _PAUSE_S = 0.5  #: before the second try; doubles
@@ -31,7 +30,6 @@ _REDIRECTS = 5
 _ERROR_BYTES = 1 << 16
 _TOKEN_BYTES = 1 << 20
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
-_CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")  # of SSL_CERT_FILE, OpenSSL knows itself
 Result = TypeVar("Result")
 
 
@@ -73,7 +71,7 @@ class Exchange:
 
         Raises `CannotBuild` where that is nowhere that HTTP goes.
         """
-        split = urlsplit(_joined(base, to))
+        split = urlsplit(joined(base, to))
         if split.netloc == self.host:
             split = split._replace(scheme=urlsplit(self.url).scheme)
         return urlunsplit(split)
@@ -141,7 +139,7 @@ class Exchange:
         proxies = {} if proxy_bypass(split.hostname or "") else getproxies()
         proxy = proxies.get(split.scheme) or proxies.get("all") or ""
         if proxy not in self._pools:
-            self._pools[proxy] = _pool(proxy)
+            self._pools[proxy] = pool(proxy)
         return self._pools[proxy]
 
     def body(self, repository: str, answer: BaseHTTPResponse, most: int) -> bytes:
@@ -166,7 +164,7 @@ class Exchange:
             self._denied(repository, HTTPStatus.UNAUTHORIZED, "")
 
     def _token(self, repository: str, asked: Mapping[str, str], scopes: tuple[str, ...]) -> str:
-        realm = _joined(self.url, asked["realm"])
+        realm = joined(self.url, asked["realm"])
         split = urlsplit(realm)
         if split.scheme != "https" and not is_loopback(split.hostname or ""):
             raise CannotBuild(f"{self.named(repository)} wants credentials to go to {split.netloc} without encryption")
@@ -244,46 +242,6 @@ class Exchange:
         for secret in (self._password, unquote(self._password)):
             shorter = shorter.replace(secret, "…") if secret else shorter
         return shorter[:500]
-
-
-def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _pool(proxy: str) -> PoolManager:
-    context = ssl.create_default_context()
-    for name in _CA_FILES:
-        if path := os.environ.get(name):
-            try:
-                context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
-            except OSError as error:
-                raise BadInput(f"{name}={path} names no certificates that can be read: {error}") from error
-    if not proxy:
-        return PoolManager(ssl_context=context, maxsize=8)
-    split = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    login = split.netloc.rpartition("@")[0]
-    return ProxyManager(
-        urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2])),
-        proxy_headers=make_headers(proxy_basic_auth=unquote(login)) if login else None,
-        ssl_context=context,
-        maxsize=8,
-    )
-
-
-def _joined(base: str, to: str) -> str:
-    """Where a registry sends us. Raises `CannotBuild` where that is nowhere that HTTP goes."""
-    try:
-        url = urljoin(base, to)
-        split = urlsplit(url)
-        if split.scheme in ("http", "https") and split.hostname and (split.port is None or split.port) and _plain(url):
-            return url
-    except ValueError:
-        pass
-    raise CannotBuild(f"{urlsplit(base).netloc.rpartition('@')[2]} sends us to {told(to)}, which is no address of HTTP")
-
-
-def _plain(url: str) -> bool:
-    return url.isascii() and url.isprintable() and " " not in url
 
 
 def _said(answer: BaseHTTPResponse) -> str:

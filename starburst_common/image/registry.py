@@ -11,7 +11,8 @@ from urllib.parse import urlencode, urlsplit
 
 from starburst_common.errors import BadInput, CannotBuild, Exists
 from starburst_common.image import oci
-from starburst_common.image.exchange import Again, Exchange, RegistryRefused, is_loopback
+from starburst_common.image.addresses import is_loopback
+from starburst_common.image.exchange import Again, Exchange, RegistryRefused
 from starburst_common.image.oci import Manifest
 from starburst_common.ports import Access
 

@@ -25,8 +25,8 @@ from starburst_common.environment.pipconfig import from_pip
 from starburst_common.environment.projects import project_name
 from starburst_common.environment.resolve import _error as uv_error
 from starburst_common.environment.resolve import blamed
-from starburst_common.image.docker import _settings as docker_settings
-from starburst_common.image.docker import _Told
+from starburst_common.image.buildx import logged_in as docker_settings
+from starburst_common.image.output import Told
 from starburst_common.local.clock import FolderClock, boot_id
 from starburst_common.local.compute import LocalCompute, worker_id
 from starburst_common.model import FleetId
@@ -454,7 +454,7 @@ def _said(folder: Path) -> list[Target]:
             pass
 
     def steps(blob: bytes) -> None:
-        told = _Told(lambda text: None, lambda text: None, folder / "log")
+        told = Told(lambda text: None, lambda text: None, folder / "log")
         with told.building():
             said = json.loads(blob)
             told.steps(step for step in (said if isinstance(said, list) else [said]))

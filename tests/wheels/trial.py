@@ -95,12 +95,12 @@ def without() -> None:
 def docker() -> None:
     """The engine's library goes with ours; where no engine is, that is what is said."""
     from starburst_common.errors import StarburstError
-    from starburst_common.image.docker import _engine
+    from starburst_common.image.engine import engine
 
     os.environ["DOCKER_HOST"] = f"unix://{Path('nowhere.sock').absolute()}"
     said = ""
     try:
-        with _engine(5):
+        with engine(5):
             pass
     except StarburstError as error:
         said = str(error)
