@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from starburst_common.environment import conda, locks, pipfile, script, texts, uvlock
+from starburst_common.environment import conda, pdm, pipfile, poetry, pylock, script, texts, uvlock
+from starburst_common.environment.asked import Asked, alone, well_formed, with_project
 from starburst_common.environment.lines import is_file
-from starburst_common.environment.locks import Asked
 from starburst_common.environment.projects import PROJECT, lists_aside, says_needs
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line, our_log
@@ -30,7 +30,7 @@ class Kind:
     frozen: bool = True  #: the files alone decide, for ever
 
 
-_PYLOCK = Kind("pylock.toml", locks.alone, locks.read_pylock)
+_PYLOCK = Kind("pylock.toml", alone, pylock.read)
 _TEXT = Kind("requirements.txt", texts.files, texts.read, frozen=False)
 _CONDA = Kind("environment.yml", conda.files, conda.read, frozen=False)
 _SCRIPT = Kind("script", script.files, script.read, frozen=False)
@@ -38,12 +38,12 @@ _SCRIPT = Kind("script", script.files, script.read, frozen=False)
 LOCKS = {
     "uv.lock": Kind("uv.lock", uvlock.files, uvlock.read),
     "pylock.toml": _PYLOCK,
-    "poetry.lock": Kind("poetry.lock", locks.with_project, locks.read_poetry),
-    "pdm.lock": Kind("pdm.lock", locks.with_project, locks.read_pdm),
-    "Pipfile.lock": Kind("Pipfile.lock", locks.alone, pipfile.read),
+    "poetry.lock": Kind("poetry.lock", with_project, poetry.read),
+    "pdm.lock": Kind("pdm.lock", with_project, pdm.read),
+    "Pipfile.lock": Kind("Pipfile.lock", alone, pipfile.read),
 }
 _RYE = "requirements.lock"
-_OTHERS = dict.fromkeys(("pixi.lock", *conda.LOCKS), Kind("pixi.lock", locks.alone, conda.read))
+_OTHERS = dict.fromkeys(("pixi.lock", *conda.LOCKS), Kind("pixi.lock", alone, conda.read))
 KINDS = LOCKS | _OTHERS | dict.fromkeys(("requirements.txt", _RYE, *PROJECT), _TEXT)
 _CONDA_FILES = ("environment.yml", "environment.yaml", "conda.yml", "conda.yaml")
 
@@ -230,7 +230,7 @@ def _workspace(path: Path) -> Path | None:
     for folder in path.parent.parents:
         lock = folder / "uv.lock"
         if is_file(lock):
-            with locks.well_formed(lock):
+            with well_formed(lock):
                 return lock if path.parent in uvlock.projects(lock) else None
         if (folder / ".git").exists():
             break

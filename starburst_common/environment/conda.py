@@ -13,17 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.environment import texts
+from starburst_common.environment.asked import Asked, Table, admit, admit_machines, offered, well_formed
+from starburst_common.environment.exact import exact_line, relative
 from starburst_common.environment.lines import MACHINES, is_file
-from starburst_common.environment.locks import (
-    Asked,
-    Table,
-    admit,
-    admit_machines,
-    exact_line,
-    offered,
-    relative,
-    well_formed,
-)
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line
 from starburst_common.toml import toml

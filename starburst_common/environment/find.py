@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 
 from packaging.requirements import Requirement
 from platformdirs import user_cache_path
 
-from starburst_common.environment import Environment, choose, freeze, locks
+from starburst_common.environment import Environment, choose, freeze
+from starburst_common.environment.asked import Asked, well_formed
 from starburst_common.environment.indexes import told_to_pip
+from starburst_common.environment.kept import cached, contents, key_of, running
 from starburst_common.environment.lines import Lines, requirement, sort_out
-from starburst_common.environment.locks import Asked
 from starburst_common.environment.projects import project_name
 from starburst_common.errors import BadInput, CannotBuild
-from starburst_common.phrases import our_log, without_credentials
-from starburst_common.steps import told_while
-from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, owner_only, uv_believed
+from starburst_common.phrases import our_log
+from starburst_common.trust import CACHE_INSTEAD, believed, own_folder, uv_believed
 
 _log = our_log()
-_VERSION = 3  #: of what is cached
 _UNPINNED_S = 86400.0  #: what an index chose freely is asked for again after this long
 #: Have neither wheels for Linux nor a source that could be built there, by the system that they are for.
 _OTHERS = {
     "win32": re.compile(r"pypiwin32|pywin32|pywinpty|pywinrt|win(rt|sdk)(-.+)?|windows-curses"),
     "darwin": re.compile(r"pyobjc(-.+)?"),
 }
-_KEPT_S = 30 * 86400.0  #: unused answers are thrown away then
-_T = TypeVar("_T")
 
 
 def find_environment(
@@ -77,15 +68,10 @@ def find_environment(
     _log.info("environment: %s", path)
     kind = choose.kind_of(path)
     matters = "" if kind.frozen else freeze.fingerprint(packages)
-    with locks.well_formed(path):
-        files = kind.files(path)
-    if requirements is not None:
-        uv_believed(path.parent.parent)  # what lies beside a file that was named is believed with it
-    for file in files if requirements is None else ():
-        believed(file, "name the file that counts, with requirements=… (--requirements FILE)")
-    key = _key(
+    files = _files(kind, path, named=requirements is not None)
+    key = key_of(
         kind.what,
-        *_contents(files),
+        *contents(files),
         matters,
         repr(asked.groups),
         repr(asked.extras),
@@ -96,10 +82,10 @@ def find_environment(
     def resolved() -> Environment:
         if not kind.frozen:
             _warn_of_order(told_to_pip(path), asked)
-        with locks.well_formed(path):
-            return _environment(kind.read(path, _python(), asked), path)
+        with well_formed(path):
+            return _environment(kind.read(path, running(), asked), path)
 
-    found = _cached(cache, key, None if kind.frozen else _UNPINNED_S, str(path), resolved)
+    found = cached(cache, key, None if kind.frozen else _UNPINNED_S, str(path), resolved)
     if not found.requirements:
         _log.warning("%s asks for no packages: workers get Python and starburst alone", path)
     _warn_of_differences(found, freeze.versions(packages))
@@ -107,8 +93,16 @@ def find_environment(
     return found
 
 
-def _python() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+def _files(kind: choose.Kind, path: Path, *, named: bool) -> list[Path]:
+    """All that decides. Raises `BadInput` for what was found and not named, where it is another's."""
+    with well_formed(path):
+        files = kind.files(path)
+    if named:
+        uv_believed(path.parent.parent)  # what lies beside a file that was named is believed with it
+        return files
+    for file in files:
+        believed(file, "name the file that counts, with requirements=… (--requirements FILE)")
+    return files
 
 
 def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: Asked, cache: Path) -> Environment:
@@ -124,24 +118,24 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
     def found() -> Environment:
         frozen = freeze.freeze(packages)
         _warn_of_order(told_to_pip(None), asked)
-        text = freeze.resolve(frozen, folder=folder, python=_python(), options=asked.options)
-        lines = sort_out(text, python=_python())
+        text = freeze.resolve(frozen, folder=folder, python=running(), options=asked.options)
+        lines = sort_out(text, python=running())
         return Environment.of(
-            _python(),
+            running(),
             "\n".join(lines.requirements),
             source=f"the packages installed in {sys.prefix}",
             local=frozen.local,
         )
 
-    kept = _cached(
-        cache, _key("freeze", freeze.fingerprint(packages), asked.index_strategy), None, "the code here", found
+    kept = cached(
+        cache, key_of("freeze", freeze.fingerprint(packages), asked.index_strategy), None, "the code here", found
     )
     _warn_of_copies(kept, packages)
     return kept
 
 
 def _environment(text: str, path: Path) -> Environment:
-    lines = sort_out(text, python=_python())
+    lines = sort_out(text, python=running())
     _refuse_files(lines, path)
     _refuse_others(lines, path)
     bare = (line.split(" --hash")[0].split(";")[0].strip() for line in lines.requirements)
@@ -150,7 +144,7 @@ def _environment(text: str, path: Path) -> Environment:
         raise BadInput(f"{path}: without an exact version: {', '.join(loose)}")
     folders = ((path.parent / folder).resolve() for folder in lines.folders)
     local = sorted({project_name(folder) for folder in folders})
-    return Environment.of(_python(), "\n".join(lines.requirements), source=str(path), local=tuple(local))
+    return Environment.of(running(), "\n".join(lines.requirements), source=str(path), local=tuple(local))
 
 
 def _refuse_files(lines: Lines, path: Path) -> None:
@@ -216,51 +210,3 @@ def _public(version: str) -> str:
         return Version(version).public
     except InvalidVersion:
         return version
-
-
-def _contents(files: list[Path]) -> list[str]:
-    try:
-        return [f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
-    except OSError as error:
-        raise BadInput(f"cannot read what the environment is made of: {error}") from None
-
-
-def _key(*parts: str) -> str:
-    settings = sorted(
-        f"{name}={without_credentials(value)}"
-        for name, value in os.environ.items()
-        if name.startswith("UV_") and not name.endswith(("PASSWORD", "TOKEN", "USERNAME"))
-    )
-    everything = [_VERSION, _python(), sys.prefix, sys.platform, version("uv"), settings, parts]
-    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
-
-
-def _cached(cache: Path, key: str, good_for_s: float | None, what: str, find: Callable[[], Environment]) -> Environment:
-    path = cache / f"{key}.json"
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if good_for_s is None or 0 <= time.time() - path.stat().st_mtime < good_for_s:
-            kept = {**fields, "requirements": tuple(fields["requirements"]), "local": tuple(fields["local"])}
-            if all(isinstance(each, str) for each in (*kept["requirements"], *kept["local"], fields["source"])):
-                return Environment(**kept)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        path.unlink(missing_ok=True)
-    with told_while(f"uv finds out which versions {what} needs"):
-        found = find()
-    _keep(path, json.dumps(asdict(found)))
-    return found
-
-
-def _keep(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", opener=owner_only) as file:
-            file.write(text)
-        temporary.replace(path)
-        for old in path.parent.iterdir():
-            if old.stat().st_mtime < time.time() - _KEPT_S:
-                old.unlink(missing_ok=True)
-    except OSError as error:  # a cache that cannot be written costs time only
-        _log.info("the environment was not kept: %s", error)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from starburst_common.environment import Environment, conda, locks, pipfile, script, texts
+from starburst_common.environment import Environment, conda, pipfile, script, texts
+from starburst_common.environment.asked import well_formed
 from starburst_common.environment.lines import is_file
 from starburst_common.environment.pipconfig import PYPI, from_pip, uv_settings
 from starburst_common.environment.projects import PROJECT
@@ -36,17 +37,17 @@ def index_settings(path: Path | None) -> dict[str, str]:
     if path is None:
         return from_pip()
     if path.name == "Pipfile.lock":
-        with locks.well_formed(path):
+        with well_formed(path):
             return uv_settings("", _beside_pypi(pipfile.registries(path)))
     if path.name == "pixi.lock" or path.suffix in (".yml", ".yaml"):
-        with locks.well_formed(path):
+        with well_formed(path):
             return from_pip() | uv_settings("", _beside_pypi(conda.registries(path)))
     if path.name.startswith("pylock.") or (path.suffix == ".lock" and not path.name.startswith("requirements")):
-        with locks.well_formed(path):
+        with well_formed(path):
             sources = dict(_sources(path))
         flat = [url for url, is_flat in sources.items() if is_flat]
         return uv_settings("", _beside_pypi(url for url, is_flat in sources.items() if not is_flat)) | _links(flat)
-    with locks.well_formed(path):
+    with well_formed(path):
         return _told_to_uv(path) | told_to_pip(path)
 
 

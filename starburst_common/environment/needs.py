@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 
-from starburst_common.environment.lines import OURS
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from starburst_common.environment.lines import OURS, logical_lines, requirement
+from starburst_common.errors import BadInput
 
 Node = tuple[str, str]  #: a package by its normalized name, and one of its extras or ""
 Edges = Mapping[Node, Collection[Node]]
@@ -39,3 +44,33 @@ def needed(names: Iterable[str], edges: Edges, *, direct: Iterable[str] = (), ne
     for_us = {name for name, _ in reach([(OURS, "")], edges)}
     starts = {(name, "") for name in (known - for_us - set(never)) | (set(direct) & known)}
     return {name for name, _ in reach(starts - {(OURS, "")}, edges, past=[(OURS, "")])} & known - {OURS}
+
+
+def nodes(needs: Iterable[str]) -> list[Node]:
+    found = list[Node]()
+    for text in needs:
+        try:
+            each = Requirement(re.sub(r"\s*\((.*?)\)", r" \1", text))
+        except InvalidRequirement:
+            each = Requirement(re.match(r"[\w.-]+(\[[^]]*])?", text)[0])  # type: ignore[index]
+        name = canonicalize_name(each.name)
+        found += [(name, canonicalize_name(extra)) for extra in ("", *each.extras)]
+    return found
+
+
+def without_ours(text: str, edges: Edges, direct: Iterable[str]) -> str:
+    """Without starburst and what only starburst needs; what is `direct` was asked for whoever else needs it."""
+    lines = logical_lines(text)
+    names = {line: _line_name(line) for line in lines}
+    if OURS not in {name for name, _ in edges} | set(names.values()):
+        return text
+    kept = needed([name for name in names.values() if name], edges, direct=direct)
+    return "\n".join(line for line in lines if not names[line] or names[line] in kept)
+
+
+def _line_name(line: str) -> str:
+    """ "" for a path."""
+    try:
+        return requirement(line.split(" --hash")[0]).name
+    except BadInput:
+        return ""

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from starburst_common.environment.locks import Asked, Table, admit, exact_line, offered, relative, without_ours
+from starburst_common.environment.asked import Asked, Table, admit, offered
+from starburst_common.environment.exact import exact_line, relative
+from starburst_common.environment.needs import without_ours
 from starburst_common.environment.resolve import compile_text
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line

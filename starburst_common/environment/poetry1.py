@@ -16,8 +16,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from starburst_common.environment.asked import Asked, Table, offered, poetry_specifiers
 from starburst_common.environment.lines import MACHINES, counts
-from starburst_common.environment.locks import Asked, Table, offered, poetry_specifiers
 from starburst_common.toml import toml
 
 _ROUNDS = 10  #: of choosing anew, where another version of one package asks for other versions of the next

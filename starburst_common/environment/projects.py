@@ -9,8 +9,15 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from starburst_common.environment.asked import (
+    Asked,
+    Table,
+    offered,
+    poetry_specifiers,
+    well_formed,
+)
 from starburst_common.environment.lines import is_file
-from starburst_common.environment.locks import Asked, Table, offered, poetry_specifiers, well_formed
+from starburst_common.environment.needs import nodes
 from starburst_common.errors import BadInput
 from starburst_common.toml import toml
 
@@ -143,3 +150,16 @@ def _script_name(path: Path) -> str:
         values = (known.get(ast.unparse(value), value) for value in named)
         return next(str(value.value) for value in values if isinstance(value, ast.Constant))
     return ""
+
+
+def names_asked_for(path: Path) -> set[str]:
+    """What a project asks for itself, in whatever group."""
+    if not path.is_file():
+        return set()
+    content = toml(path)
+    project, poetry = content.get("project", {}), content.get("tool", {}).get("poetry", {})
+    tables = [*project.get("optional-dependencies", {}).values(), *content.get("dependency-groups", {}).values()]
+    texts = [*project.get("dependencies", []), *(each for table in tables for each in table if isinstance(each, str))]
+    keys = [*poetry.get("dependencies", {}), *poetry.get("dev-dependencies", {})]
+    keys += [key for group in poetry.get("group", {}).values() for key in group.get("dependencies", {})]
+    return {name for name, _ in nodes(texts)} | {canonicalize_name(key) for key in keys}

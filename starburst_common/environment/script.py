@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 
 from starburst_common.environment import texts, uvlock
+from starburst_common.environment.asked import Asked, Table, admit, offered, well_formed
 from starburst_common.environment.lines import OURS, is_file, requirement
-from starburst_common.environment.locks import Asked, Table, admit, offered, well_formed
 from starburst_common.environment.resolve import run_uv
 from starburst_common.errors import BadInput
 from starburst_common.phrases import one_line

@@ -12,8 +12,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from starburst_common.environment import freeze
+from starburst_common.environment.asked import Asked
 from starburst_common.environment.lines import OURS, is_file, logical_lines, requirement, sort_out
-from starburst_common.environment.locks import Asked
 from starburst_common.environment.projects import PROJECT, listed_by
 from starburst_common.environment.resolve import Unsatisfiable, compile_near
 from starburst_common.errors import BadInput, StarburstError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from starburst_common.environment.asked import Asked, Table, admit, admit_machines, machines_of
 from starburst_common.environment.lines import OURS, is_file
-from starburst_common.environment.locks import Asked, Table, admit, admit_machines, machines_of, without_ours
-from starburst_common.environment.needs import Node
+from starburst_common.environment.needs import Node, without_ours
 from starburst_common.environment.resolve import run_uv
 from starburst_common.errors import BadInput
 from starburst_common.toml import toml

@@ -16,9 +16,10 @@ from platformdirs import user_cache_path
 from starburst_common.errors import CannotBuild, Exists, Unavailable
 from starburst_common.image import blob, oci, wheels
 from starburst_common.image import recipe as layout
-from starburst_common.image.below import AT_ONCE, Place, Tell, base_of, mb
+from starburst_common.image.below import AT_ONCE, Place, base_of, mb
 from starburst_common.image.blob import LayerCache
 from starburst_common.image.oci import Layer
+from starburst_common.image.output import Tell
 from starburst_common.image.parts import PACKAGES, SLOTS, SUPERVISOR, Part
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry

@@ -17,10 +17,11 @@ from pyarrow import parquet
 from starburst_common.cli.items import open_items
 from starburst_common.code.bundle import Piece, bundle_of, module_at
 from starburst_common.config import OUTSIDE, ImageSettings, project_options, settings
-from starburst_common.environment import choose, find, freeze, locks, texts, uvlock
+from starburst_common.environment import choose, find, freeze, needs, texts, uvlock
+from starburst_common.environment.asked import Asked, admit, well_formed
 from starburst_common.environment.indexes import index_settings
+from starburst_common.environment.kept import cached, running
 from starburst_common.environment.lines import sort_out
-from starburst_common.environment.locks import Asked
 from starburst_common.environment.pipconfig import from_pip
 from starburst_common.environment.projects import project_name
 from starburst_common.environment.resolve import _error as uv_error
@@ -40,7 +41,7 @@ from tests.fuzz.mutations import Kind
 from tests.fuzz.world import World
 
 ENVIRONMENTS = Path(__file__).parent.parent / "environments"
-PYTHON = find._python()
+PYTHON = running()
 SETTINGS = b"""
 backend = "local"
 home = "~/runs"
@@ -215,7 +216,7 @@ def _settings(folder: Path) -> list[Target]:
 def _environments(folder: Path) -> list[Target]:
     def locked(file: Path) -> None:
         kind = choose.kind_of(file)
-        with locks.well_formed(file):
+        with well_formed(file):
             kind.files(file)
             asked = Asked(folder=file.parent, extras=(), groups=())
             try:
@@ -225,17 +226,17 @@ def _environments(folder: Path) -> list[Target]:
 
     def uv_locked(file: Path) -> None:
         index_settings(file)
-        with locks.well_formed(file):
+        with well_formed(file):
             uvlock.files(file)
             lock = toml(file)
-            locks.admit(file, lock.get("requires-python", ""), PYTHON)
+            admit(file, lock.get("requires-python", ""), PYTHON)
             uvlock._member(lock, "lib")
             packages = lock.get("package", [])
             edges = {node: targets for package in packages for node, targets in uvlock._edges(package)}
-            locks.without_ours("attrs==1", edges, uvlock._direct(packages, Asked()))
+            needs.without_ours("attrs==1", edges, uvlock._direct(packages, Asked()))
 
     def required(file: Path) -> None:
-        with locks.well_formed(file):
+        with well_formed(file):
             texts.files(file)
             texts.all_exact(file)
             texts._own_extras(file)
@@ -245,7 +246,7 @@ def _environments(folder: Path) -> list[Target]:
     def exported(blob: bytes) -> None:
         text = blob.decode("utf-8", "replace")
         without_credentials(text)
-        with locks.well_formed(folder):
+        with well_formed(folder):
             sort_out(text, python=PYTHON)
 
     def uv_said(blob: bytes) -> None:
@@ -270,7 +271,7 @@ def _environments(folder: Path) -> list[Target]:
             from_pip()
 
     def kept(file: Path) -> None:
-        found = find._cached(file.parent, file.stem, None, "", lambda: find.Environment.of(PYTHON, "attrs==1"))
+        found = cached(file.parent, file.stem, None, "", lambda: find.Environment.of(PYTHON, "attrs==1"))
         assert isinstance(found.text, str)
         find._warn_of_differences(found, {"attrs": "1"})
 
