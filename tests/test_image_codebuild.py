@@ -23,8 +23,9 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, starburst_map
+from starburst_common.aws.builds import explained, part_tags, project, request, source
 from starburst_common.aws.clients import Clients
-from starburst_common.aws.codebuild import CodeBuildBuilder, explained, part_tags, project, request, source
+from starburst_common.aws.codebuild import CodeBuildBuilder
 from starburst_common.aws.ecr import PART, EcrRepository
 from starburst_common.aws.store import S3Objects
 from starburst_common.environment import Environment

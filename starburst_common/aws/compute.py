@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from threading import Lock
-from typing import Any
 
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
 from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.definitions import Definitions
 from starburst_common.aws.launches import Launch, Launches, free_steps
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
-from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task, task_definition
+from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task
 from starburst_common.aws.tasks import task_id, worker_state
 from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -51,8 +50,7 @@ class EcsCompute:
     ) -> None:
         self._site, self._clients, self._store, self._key, self._clock = site, clients, store, key, clock
         self._launches = Launches(store, key, clock=clock)
-        self._lock = Lock()
-        self._definitions: dict[str, str] = {}
+        self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
         self._starts = Bucket(burst=100, each_s=20, clock=pace)  # tasks started
@@ -60,7 +58,7 @@ class EcsCompute:
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         try:
-            definition = self.ensure_task_definition(spec.resources.image or self._site.image)
+            definition = self.definitions.ensure(spec.resources.image or self._site.image)
         except Unavailable:
             raise
         except StarburstError as error:
@@ -149,42 +147,6 @@ class EcsCompute:
 
     def fleets(self) -> list[FleetId]:
         return self._launches.fleets()
-
-    def ensure_task_definition(self, image: str) -> str:
-        """The ARN of an image's task definition, registered at its first use, with its log group."""
-        with self._lock:
-            if image not in self._definitions:
-                wanted = task_definition(self._site, image)
-                self._definitions[image] = self._registered(wanted["family"]) or self._register(wanted, image)
-            return self._definitions[image]
-
-    # --- task definitions ---------------------------------------------------------------------------------------------
-
-    def _registered(self, family: str) -> str:
-        with speaking("ecs:DescribeTaskDefinition"):
-            try:
-                found = self._clients.ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
-            except ClientError as error:
-                if error_code(error) == "ClientException":  # how ECS says that there is none
-                    return ""
-                raise
-            return found["taskDefinitionArn"] if found["status"] == "ACTIVE" else ""
-
-    def _register(self, wanted: dict[str, Any], image: str) -> str:
-        self._ensure_log_group()
-        with speaking("ecs:RegisterTaskDefinition"):
-            made = self._clients.ecs.register_task_definition(**wanted)["taskDefinition"]["taskDefinitionArn"]
-        _log.info("registered the task definition %s for %s", wanted["family"], image)
-        return made
-
-    def _ensure_log_group(self) -> None:
-        logs, group = self._clients.logs, self._site.log_group
-        with speaking("logs:CreateLogGroup"):
-            try:
-                logs.create_log_group(logGroupName=group)
-            except logs.exceptions.ResourceAlreadyExistsException:
-                return  # its owner may have chosen another retention
-            logs.put_retention_policy(logGroupName=group, retentionInDays=self._site.log_days)
 
     # --- launching ----------------------------------------------------------------------------------------------------
 

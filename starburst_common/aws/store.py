@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import secrets
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from itertools import accumulate, count
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode
 
@@ -21,6 +19,7 @@ from obstore.store import S3Store
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
+from starburst_common.aws.parts import Parts
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
@@ -39,7 +38,6 @@ _CREDENTIALS_KEPT_S = 0.2  #: obstore asks for no new ones within a tenth of a s
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
 _SMALL_BYTES = 1 << 20
 _BIG_BYTES = 64 << 20
-_READ_BYTES = 256 << 10
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
 _DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObjects
@@ -240,56 +238,6 @@ class _Credentials(Boto3CredentialProvider):
     def __call__(self) -> S3Credential:
         self.credentials = self._clients.session.get_credentials() or self.credentials
         return super().__call__()
-
-
-class Parts:
-    """Buffers that are one body together, read without joining them."""
-
-    def __init__(self, parts: Sequence[Buffer]) -> None:
-        self.views = [memoryview(part).cast("B") for part in parts]
-        self._ends = [*accumulate(len(view) for view in self.views)]
-        self.nbytes = self._ends[-1] if self._ends else 0
-
-    def window(self, lo: int, hi: int) -> io.BufferedReader:
-        """The bytes from `lo` to `hi`, as a file that can be read again, as a retry needs.
-
-        >>> Parts([b"abc", b"", b"defg"]).window(2, 6).read()
-        b'cdef'
-        """
-        return io.BufferedReader(_Window(self, lo, hi), _READ_BYTES)
-
-    def copy(self, at: int, to: memoryview) -> int:
-        """Fill a buffer from the byte `at` on, or up to the end of the part that it lies in; how many bytes."""
-        number = bisect_right(self._ends, at)
-        view = self.views[number]
-        start = at - (self._ends[number] - len(view))
-        size = min(len(to), len(view) - start)
-        to[:size] = view[start : start + size]
-        return size
-
-
-class _Window(io.RawIOBase):
-    def __init__(self, parts: Parts, lo: int, hi: int) -> None:
-        self._parts, self._lo, self._hi, self._at = parts, lo, hi, lo
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: self._lo, io.SEEK_CUR: self._at, io.SEEK_END: self._hi}[whence]
-        self._at = start + offset
-        return self._at - self._lo
-
-    def readinto(self, to: Any) -> int:
-        left = max(self._hi - self._at, 0)
-        if not left or not len(to):
-            return 0
-        size = self._parts.copy(self._at, memoryview(to).cast("B")[:left])
-        self._at += size
-        return size
 
 
 def _pause_s(attempt: int) -> float:

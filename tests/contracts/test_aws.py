@@ -690,7 +690,7 @@ def test_a_launch_that_can_never_succeed_says_what_to_do(
 def ensured(backend: Backend) -> str:
     """The site's task definition."""
     assert isinstance(backend.compute, EcsCompute)
-    return backend.compute.ensure_task_definition("an-image:tag")
+    return backend.compute.definitions.ensure("an-image:tag")
 
 
 def zones_of(aws: Aws) -> list[str]:

@@ -102,7 +102,7 @@ def _aws() -> list[Target]:
 
     def define(blob: bytes) -> None:
         to.say(blob)
-        assert isinstance(compute().ensure_task_definition("image"), str)
+        assert isinstance(compute().definitions.ensure("image"), str)
 
     def launch(blob: bytes) -> None:
         made = compute()
