@@ -6,17 +6,14 @@ jumping wall clock neither loses nor doubles a lease. After a reboot that clock 
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Condition, Lock
-from weakref import WeakSet, finalize
 
-from starburst_common.errors import BadInput, NoSpace, NotFound, StarburstError, Unavailable
+from starburst_common.errors import NotFound
+from starburst_common.local.database import Database
 from starburst_common.ports import Depth, Leased
 
 _SCHEMA = """
@@ -41,78 +38,20 @@ ORDER BY (SELECT count(*) FROM messages m
 LIMIT 1
 """
 _LEAST_POLL_S, _MOST_POLL_S, _RECHECK_S = 0.002, 0.01, 0.1
-_FORK_S = 2.0  #: a fork waits at most so long for those who use a connection
 _LATER = 0.05  #: a message is met later than it came by at most this part of the time since the one before it
-
-
-class _Forks:
-    """No connection is open while this process is forked: SQLite would take its locks for the child's own.
-
-    In the child `unfit` is true if somebody could not let go in time; nothing may be opened there then.
-    """
-
-    def __init__(self) -> None:
-        self._moved = Condition()
-        self._used = self._forking = 0
-        self.unfit = False
-
-    @contextmanager
-    def using(self) -> Iterator[None]:
-        """A connection is open."""
-        with self._moved:
-            self._moved.wait_for(lambda: not self._forking)
-            self._used += 1
-        try:
-            yield
-        finally:
-            with self._moved:
-                self._used -= 1
-                self._moved.notify_all()
-
-    @property
-    def waits(self) -> bool:
-        """Whoever only waits for a message lets go now."""
-        return self._forking > 0
-
-    def begin(self) -> None:
-        """This process is about to be forked."""
-        with self._moved:
-            self._forking += 1
-            self._moved.wait_for(lambda: not self._used, _FORK_S)
-        for queue in list(_queues):
-            queue.close()
-
-    def end(self) -> None:
-        """It was."""
-        with self._moved:
-            self._forking -= 1
-            self._moved.notify_all()
-
-    def begin_anew(self) -> None:
-        """This is the fork."""
-        unfit = self._used > 0
-        self.__init__()  # type: ignore[misc]  # whoever held its lock is not here
-        self.unfit = unfit
-
-
-_forks = _Forks()
 
 
 class LocalQueue:
     """`WorkQueue` on SQLite; see `starburst_common.ports` for what it promises."""
 
     def __init__(self, file: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._file = file
         self._clock = clock
-        self._lock = Lock()
-        self._idle: list[sqlite3.Connection] = []
-        _queues.add(self)
-        finalize(self, _close, self._lock, self._idle)  # who only looks, by `attach` or `list_runs`, closes nothing
+        self._database = Database(file)
         self._met: dict[str, float] = {}  # when each queue had a message for us, or was first asked for one
         self._forget_leases_of_last_boot()
 
     def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
-        with self._writing() as db:
+        with self._database.writing() as db:
             db.execute("INSERT OR IGNORE INTO queues VALUES (?, ?)", (queue, max_receives))
             if max_receives is not None:
                 db.execute("INSERT OR IGNORE INTO queues VALUES (?, NULL)", (self.dead(queue),))
@@ -122,7 +61,7 @@ class LocalQueue:
 
     def send(self, queue: str, bodies: Sequence[str], *, group: str, delay_s: float = 0.0) -> None:
         visible_at = self._clock() + delay_s if delay_s else 0.0
-        with self._writing() as db:
+        with self._database.writing() as db:
             self._known(db, queue)
             db.executemany(
                 "INSERT INTO messages (queue, grp, body, visible_at) VALUES (?, ?, ?, ?)",
@@ -134,7 +73,7 @@ class LocalQueue:
             raise ValueError(f"limit={limit}: a receive leases 1 to 10 messages")
         start = self._clock()
         met = self._met.setdefault(queue, start)
-        with self._connection() as db:
+        with self._database.connection() as db:
             while True:
                 (version,) = db.execute("PRAGMA data_version").fetchone()
                 if leased := self._lease(db, queue, limit, lease_s):
@@ -144,7 +83,7 @@ class LocalQueue:
                 while True:
                     now = self._clock()
                     left = wait_s - (now - start)
-                    if left <= 0 or _forks.waits:
+                    if left <= 0 or self._database.waits:
                         return []
                     time.sleep(min(max(_LEAST_POLL_S, _LATER * (now - met)), _MOST_POLL_S, left))
                     if db.execute("PRAGMA data_version").fetchone() != (version,) or now - looked > _RECHECK_S:
@@ -152,7 +91,7 @@ class LocalQueue:
 
     def extend(self, queue: str, receipts: Sequence[str], lease_s: float) -> list[str]:
         until, lost = (self._clock() + lease_s if lease_s else 0.0), []
-        with self._writing() as db:
+        with self._database.writing() as db:
             for receipt in receipts:
                 found = db.execute(
                     "UPDATE messages SET visible_at = ? WHERE id = ? AND queue = ? AND receipt = ? AND visible_at > ?",
@@ -163,14 +102,14 @@ class LocalQueue:
         return lost
 
     def delete(self, queue: str, receipts: Sequence[str]) -> None:
-        with self._writing() as db:
+        with self._database.writing() as db:
             db.executemany(
                 "DELETE FROM messages WHERE id = ? AND queue = ? AND receipt = ?",
                 ((_id(receipt), queue, receipt) for receipt in receipts),
             )
 
     def depth(self, queue: str, *, group: str | None = None) -> Depth:
-        with self._connection() as db:
+        with self._database.connection() as db:
             waiting, leased = db.execute(
                 "SELECT count(*) FILTER (WHERE visible_at <= :now OR receipt IS NULL),"
                 " count(*) FILTER (WHERE visible_at > :now AND receipt IS NOT NULL)"
@@ -181,24 +120,24 @@ class LocalQueue:
 
     def drop(self, queue: str) -> None:
         self._met.pop(queue, None)
-        with self._writing() as db:
+        with self._database.writing() as db:
             for name in (queue, self.dead(queue)):
                 db.execute("DELETE FROM messages WHERE queue = ?", (name,))
                 db.execute("DELETE FROM queues WHERE name = ?", (name,))
 
     def drop_group(self, queue: str, group: str) -> None:
-        with self._writing() as db:
+        with self._database.writing() as db:
             db.execute("DELETE FROM messages WHERE queue IN (?, ?) AND grp = ?", (queue, self.dead(queue), group))
 
     def names(self) -> list[str]:
         """Every queue there is, dead-letter queues apart."""
-        with self._connection() as db:
+        with self._database.connection() as db:
             rows = db.execute("SELECT name FROM queues WHERE name NOT LIKE '%-dead' ORDER BY name").fetchall()
         return [name for (name,) in rows]
 
     def close(self) -> None:
         """Close every connection."""
-        _close(self._lock, self._idle)
+        self._database.close()
 
     def _lease(self, db: sqlite3.Connection, queue: str, limit: int, lease_s: float) -> list[Leased]:
         now = self._clock()
@@ -206,7 +145,7 @@ class LocalQueue:
             raise NotFound(f"no queue {queue}")
         if db.execute(_TURN, {"queue": queue, "now": now}).fetchone() is None:
             return []
-        with self._transaction(db):
+        with self._database.transaction(db):
             (limit_receives,) = self._known(db, queue)
             group = db.execute(_TURN, {"queue": queue, "now": now}).fetchone()
             if group is None:
@@ -241,101 +180,17 @@ class LocalQueue:
     def _forget_leases_of_last_boot(self) -> None:
         boot_id = Path("/proc/sys/kernel/random/boot_id")
         boot = boot_id.read_text().strip() if boot_id.exists() else ""
-        with self._connection() as db:
+        with self._database.connection() as db:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
-        with self._writing() as db:
+        with self._database.writing() as db:
             if db.execute("SELECT boot FROM machine").fetchone() == (boot,):
                 return
             db.execute("DELETE FROM machine")
             db.execute("INSERT INTO machine VALUES (?)", (boot,))
             db.execute("UPDATE messages SET visible_at = 0")
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        with _forks.using(), self._opened() as db:
-            yield db
-
-    @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Raises `Unavailable` where the disk is full or the file cannot be had: that may pass, so it is waited for.
-
-        `BadInput` where the file is no database.
-        """
-        if _forks.unfit:
-            raise StarburstError(
-                "this process was forked from one that was busy with starburst: start it otherwise, as with "
-                "multiprocessing.get_context('spawn') or 'forkserver', or while no run is under way"
-            )
-        with self._lock:
-            db = self._idle.pop() if self._idle else None
-        try:
-            if db is None:
-                db = sqlite3.connect(self._file, timeout=30, isolation_level=None, check_same_thread=False)
-                _into_wal(db)
-                db.execute("PRAGMA synchronous = NORMAL")
-                db.execute("PRAGMA journal_size_limit = 4194304")
-            yield db
-        except sqlite3.OperationalError as error:
-            if db is not None:
-                db.close()  # whatever it was in the midst of
-                db = None
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise NoSpace.on(str(self._file.parent)) from error
-            raise Unavailable(f"the queue in {self._file}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            if db is not None:
-                db.close()
-                db = None
-            raise BadInput(
-                f"the queue in {self._file} is damaged, or is none: {error}: move this file away, with those whose "
-                "names begin so, and `starburst attach` sends anew what a run is owed; or set STARBURST_HOME to "
-                "another folder"
-            ) from error
-        finally:
-            if db is not None:
-                with self._lock:
-                    self._idle.append(db)
-
-    @contextmanager
-    def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if db.in_transaction:  # a full disk has ended it
-                db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as db, self._transaction(db):
-            yield db
-
-
-def _close(lock: Lock, idle: list[sqlite3.Connection]) -> None:
-    with lock:
-        while idle:
-            idle.pop().close()
-
 
 def _id(receipt: str) -> int:
     number = receipt.partition("-")[0]
     return int(number) if number.isdecimal() else -1
-
-
-def _into_wal(db: sqlite3.Connection) -> None:
-    """SQLite does not wait its turn for this one switch, so processes that make the file together must try again."""
-    for attempt in range(100):
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            if attempt == 99:
-                raise
-            time.sleep(0.02)
-
-
-_queues: WeakSet[LocalQueue] = WeakSet()
-os.register_at_fork(before=_forks.begin, after_in_parent=_forks.end, after_in_child=_forks.begin_anew)
