@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starburst_common.errors import BadInput, NoSpace, NotFound, Refused
+from starburst_common.ids import ids
 from starburst_common.model import FleetId
-from starburst_common.names import FLEETS, holders, ids
+from starburst_common.names import FLEETS, holders
 from starburst_common.phrases import one_line, our_log, told
 from starburst_common.ports import SMALL_BYTES, Backend, Repository
 

@@ -20,9 +20,10 @@ from starburst_common.cli.which import find_run
 from starburst_common.config import settings
 from starburst_common.errors import BadInput, NotFound, Refused
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import new_run_id
 from starburst_common.local import local_backend
 from starburst_common.model import RunId, Span
-from starburst_common.names import RunNames, new_run_id
+from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.find import run_ids

@@ -24,6 +24,7 @@ from starburst_common.aws.objects import Objects
 from starburst_common.code.pack import pack_function
 from starburst_common.errors import NotFound, RunCancelled, RunStopped
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import new_run_id
 from starburst_common.local.queue import LocalQueue
 from starburst_common.model import (
     Batch,
@@ -37,7 +38,7 @@ from starburst_common.model import (
     WorkerPhase,
     WorkerState,
 )
-from starburst_common.names import RunNames, new_run_id
+from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, Wait, WorkerSpec
 from starburst_common.runs.answers import answers

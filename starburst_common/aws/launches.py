@@ -22,8 +22,9 @@ from typing import Any
 from starburst_common.aws.accounts import read_worker
 from starburst_common.aws.requests import RUN_TASK_MOST
 from starburst_common.errors import Exists, NotFound
+from starburst_common.ids import ids
 from starburst_common.model import FleetId, WorkerId, WorkerState
-from starburst_common.names import FLEETS, granted_record, ids, launch_record, new_stops_record, worker_records
+from starburst_common.names import FLEETS, granted_record, launch_record, new_stops_record, worker_records
 from starburst_common.ports import SMALL_BYTES, ObjectStore
 from starburst_common.wire.documents import document, read_document
 from starburst_common.wire.fields import Fields, malformed

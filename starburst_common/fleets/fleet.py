@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
-from starburst_common.names import fleet_folder, holders, new_fleet_id, work_queue
+from starburst_common.names import fleet_folder, holders, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Wait, WorkerSpec, is_there
 from starburst_common.resources import Resources

@@ -15,8 +15,9 @@ from starburst_common.code.bundle import Bundle
 from starburst_common.code.place import Place, place_here
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import new_run_id
 from starburst_common.model import Chunk, RunId
-from starburst_common.names import RunNames, new_run_id, work_queue
+from starburst_common.names import RunNames, work_queue
 from starburst_common.options import Options
 from starburst_common.pickling.within import importing
 from starburst_common.ports import Backend

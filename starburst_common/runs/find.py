@@ -8,9 +8,10 @@ from itertools import groupby
 from types import MappingProxyType
 
 from starburst_common.errors import BadInput, NotFound
+from starburst_common.ids import ids
+from starburst_common.ids import run_id as run_id_of
 from starburst_common.model import RunId
-from starburst_common.names import RUNS, ids
-from starburst_common.names import run_id as run_id_of
+from starburst_common.names import RUNS
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import taken_up
 from starburst_common.runs.drive import Driver

@@ -8,8 +8,9 @@ from contextlib import suppress
 
 from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import made_at
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import RunNames, made_at, work_queue
+from starburst_common.names import RunNames, work_queue
 from starburst_common.phrases import one_line, our_log
 from starburst_common.ports import Backend, Depth, is_there
 from starburst_common.runs.barren import BAD_ENDS, Barren, barren, tried_since

@@ -9,20 +9,9 @@ import time
 from contextlib import suppress
 
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
+from starburst_common.ids import held_for, ids, made_at
 from starburst_common.model import FleetId, RunId, WorkerPhase
-from starburst_common.names import (
-    ACCOUNTS,
-    FLEETS,
-    PRUNED,
-    RUNS,
-    RunNames,
-    fleet_folder,
-    held_for,
-    holders,
-    ids,
-    made_at,
-    work_queue,
-)
+from starburst_common.names import ACCOUNTS, FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, work_queue
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.act import READ_S

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from starburst_common.code.place import Place
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import made_at
 from starburst_common.model import Buffer, FleetId, RunId, RunState
-from starburst_common.names import made_at
 from starburst_common.options import Options
 from starburst_common.resources import Resources
 from starburst_common.runs.reconcile import Policy

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 
 from starburst_common.errors import NotFound, Refused
+from starburst_common.ids import ids
 from starburst_common.model import FleetId, Outcome, RunState, WorkerPhase, told_spans
-from starburst_common.names import FLEETS, RunNames, holders, ids
+from starburst_common.names import FLEETS, RunNames, holders
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import recovered

@@ -15,8 +15,9 @@ from starburst_common.code.place import Place
 from starburst_common.code.shared import Shared
 from starburst_common.errors import NotFound, Refused
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import ids
 from starburst_common.model import RunId, Span
-from starburst_common.names import RunNames, code_key, ids
+from starburst_common.names import RunNames, code_key
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import Asked, beginning

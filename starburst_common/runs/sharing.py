@@ -12,18 +12,9 @@ from contextlib import suppress
 
 from starburst_common.code.shared import Shared, digests_in
 from starburst_common.errors import BadInput, Exists, NotFound, Refused, UnknownVersion
+from starburst_common.ids import held_for
 from starburst_common.model import Buffer, RunId
-from starburst_common.names import (
-    RUNS,
-    SHARED,
-    RunNames,
-    held_for,
-    needed_by,
-    period_at,
-    periods,
-    shared_folder,
-    shared_key,
-)
+from starburst_common.names import RUNS, SHARED, RunNames, needed_by, period_at, periods, shared_folder, shared_key
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.inputs import Period
 from starburst_common.runs.patience import create_ours

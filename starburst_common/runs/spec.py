@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused, Unavailable, UnknownVersion
+from starburst_common.ids import new_fleet_id
 from starburst_common.model import Buffer, FleetId, RunId, RunState
-from starburst_common.names import RunNames, new_fleet_id
+from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.marks import Expires

@@ -25,8 +25,9 @@ from starburst_common.aws.launches import Launches
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.requests import log_stream, run_task
 from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Unavailable
+from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import FLEETS, new_fleet_id, work_queue
+from starburst_common.names import FLEETS, work_queue
 from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.site import Site

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from starburst_common.ids import new_fleet_id
 from starburst_common.local.compute import LocalCompute
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import new_fleet_id, work_queue
+from starburst_common.names import work_queue
 from starburst_common.ports import Backend, WorkerSpec
 from starburst_common.resources import Resources
 from tests.contracts.conftest import ComputeBed

@@ -29,8 +29,9 @@ from starburst_common import (
 from starburst_common.code.pack import pack_function
 from starburst_common.errors import Exists
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.ids import new_run_id
 from starburst_common.model import RunId
-from starburst_common.names import FLEETS, RUNS, RunNames, new_run_id
+from starburst_common.names import FLEETS, RUNS, RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import begin

@@ -20,8 +20,9 @@ from types import SimpleNamespace
 from starburst_common.aws.launches import Launches
 from starburst_common.cli.show import run_fields
 from starburst_common.errors import NotFound, Refused
+from starburst_common.ids import run_id
 from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record, run_id
+from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.begin import recovered
@@ -545,7 +546,7 @@ def _names(world: World) -> list[Target]:
         Target(name="run ids", kind=Kind.TEXT, samples=[world.run.encode(), b"x"], feed=ids),
         Target(name="runs' names", kind=Kind.TEXT, samples=[b"run-20270101-000000-0a1b2c3d"], feed=folders),
         Target(
-            name="names.run_id",
+            name="ids.run_id",
             kind=Kind.TEXT,
             samples=[world.run.encode()],
             feed=_text(run_id),
