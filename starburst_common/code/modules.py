@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 from starburst_common.code.bundle import Bundle, File, Module, Piece, Stamp, bundle_of, module_at
 from starburst_common.model import Buffer
 from starburst_common.phrases import our_log
-from starburst_common.pickling.byvalue import MAINS
+from starburst_common.pickling.places import MAINS
 
 _log = our_log()
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
@@ -269,7 +269,7 @@ def _suffix(file: Path) -> str:
 
 
 def _is_own(place: Path) -> bool:
-    return place.exists() and (not _installed(place.resolve()) or place.resolve() in _compiled(tuple(sys.path)))
+    return place.exists() and (not installed(place.resolve()) or place.resolve() in _compiled(tuple(sys.path)))
 
 
 @lru_cache(maxsize=4)
@@ -284,7 +284,7 @@ def _compiled(paths: tuple[str, ...]) -> dict[Path, Path]:
     return found
 
 
-def _installed(place: Path) -> bool:
+def installed(place: Path) -> bool:
     return any(place.is_relative_to(folder) for folder in _library_folders()) or bool(
         {"site-packages", "dist-packages"} & set(place.parts)
     )
@@ -411,7 +411,7 @@ def _projects(paths: tuple[str, ...]) -> tuple[tuple[Path, Path], ...]:
         except OSError:
             continue
         for about in places:
-            project = _editable(about / "direct_url.json") if _installed(path.resolve()) else path.resolve()
+            project = _editable(about / "direct_url.json") if installed(path.resolve()) else path.resolve()
             if project is not None and about.is_dir():
                 found.append((project, about))
     return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from enum import Enum
 from functools import cached_property, partial
@@ -22,7 +22,8 @@ from typing import Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
-from starburst_common.pickling.byvalue import MAINS, by_reference, named_by
+from starburst_common.pickling.byvalue import named_by
+from starburst_common.pickling.places import MAINS, by_reference
 from starburst_common.pickling.setup import names_of
 
 #: Of no other state than their identity.
@@ -32,6 +33,16 @@ _CONSTANT = frozenset(
 )
 _REDUCES: tuple[Any, Any] = (object.__reduce_ex__, object.__reduce__)
 _FEW = 100  #: elements, up to which a container is walked
+#: Of objects that are no more than a few others.
+_PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    tuple: iter,
+    MethodType: lambda method: (method.__func__, method.__self__),
+    partial: lambda call: (call.func, *call.args, *call.keywords, *call.keywords.values(), vars(call)),
+    classmethod: lambda method: (method.__func__,),
+    staticmethod: lambda method: (method.__func__,),
+    property: lambda prop: (prop.fget, prop.fset, prop.fdel),
+    cached_property: lambda prop: (prop.func,),
+}
 _PARTS_OF_CLASSES = (FunctionType, classmethod, staticmethod, property)
 
 
@@ -91,35 +102,27 @@ class _Walk:
         if id(obj) in self._seen:
             return
         self._seen.add(id(obj))
-        if kind is FunctionType:
+        if kind in _PARTS:
+            self._all(_PARTS[kind](obj))
+        elif kind is FunctionType or kind is _CACHED or isinstance(obj, type):
             if not by_reference(obj):
-                self._see_function(obj)
-        elif isinstance(obj, type):
-            if not by_reference(obj):
-                self._see_class(obj)
-        elif kind is tuple:
-            self._all(obj)
-        elif kind is MethodType:
-            self._all((obj.__func__, obj.__self__))
-        elif kind is partial:
-            self._all((obj.func, *obj.args, *obj.keywords, *obj.keywords.values(), vars(obj)))
+                self._see_code(obj)
         elif kind in (list, dict) and len(obj) <= _FEW:
             self._all([*obj, *obj.values()] if kind is dict else obj)
-        elif kind in (classmethod, staticmethod):
-            self.see(obj.__func__)
-        elif kind is property:
-            self._all((obj.fget, obj.fset, obj.fdel))
         elif isinstance(obj, Enum):
             self.see(kind)
-        elif kind is cached_property:
-            self.see(obj.func)
-        elif kind is _CACHED:
-            if not by_reference(obj):
-                self._all((obj.__wrapped__, vars(obj)))
         elif (kind.__reduce_ex__, kind.__reduce__) == _REDUCES:
             self._see_instance(obj)
         else:
             self._pickled.append(obj)
+
+    def _see_code(self, obj: Any) -> None:
+        if type(obj) is FunctionType:
+            self._see_function(obj)
+        elif type(obj) is _CACHED:
+            self._all((obj.__wrapped__, vars(obj)))
+        else:
+            self._see_class(obj)
 
     def _all(self, objects: Any) -> None:
         for obj in objects:

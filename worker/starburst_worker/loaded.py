@@ -33,8 +33,8 @@ def load_function(
         prefer(bundle, began_with)
     pickled, sources = inflated(blob)
     lay_out(sources, bundle)
-    by_value = sys.modules.get("starburst_common.pickling.byvalue")  # else nothing has come by value yet
-    with by_value.renewing() if by_value is not None else nullcontext():
+    identity = sys.modules.get("starburst_common.pickling.identity")  # else nothing has come by value yet
+    with identity.renewing() if identity is not None else nullcontext():
         if buffers:
             from starburst_common.code.shared import loads_with
 
