@@ -18,7 +18,7 @@ from prefect_starburst.home.settings import RUNNER
 from starburst_common import __all__ as exported
 from starburst_common import config, errors
 from starburst_common.cli.app import EXIT_CODES, app
-from starburst_common.code import bundle
+from starburst_common.code import files
 from starburst_common.config import IMAGE, SETTINGS
 from starburst_common.model import FailureKind
 from starburst_common.offered import OPTIONS
@@ -112,7 +112,7 @@ def exceptions() -> str:
 
 def secrets() -> str:
     """Patterns of file names that are taken for secrets."""
-    return ", ".join(f"`{pattern}`" for pattern in bundle._SECRETS) + "."
+    return ", ".join(f"`{pattern}`" for pattern in files.SECRETS) + "."
 
 
 def exit_codes() -> str:

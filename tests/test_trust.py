@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from starburst_common import Cluster
-from starburst_common.code.bundle import Piece, module_at
+from starburst_common.code.files import Piece, module_at
 from starburst_common.config import ImageSettings, settings
 from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from starburst_common.code import bundle as bundles
-from starburst_common.code.bundle import File, Module, Stamp, bundle_of
+from starburst_common.code.bundle import bundle_of
+from starburst_common.code.files import File, Module
 from starburst_common.code.pack import pack_function
+from starburst_common.code.stamps import Stamp
 from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import BadInput, Refused
 from starburst_common.local import local_backend

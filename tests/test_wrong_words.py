@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from starburst_common import BadInput, Cluster, ItemFailed, NotFound, OutOfMemory, StarburstError, attach
 from starburst_common.backends import local_at
-from starburst_common.code.bundle import Piece, module_at
+from starburst_common.code.files import Piece, module_at
 from starburst_common.config import ImageSettings, Settings, settings
 from starburst_common.local import local_backend
 from starburst_common.offered import OPTIONS

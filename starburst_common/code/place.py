@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from starburst_common.code.bundle import Bundle, File, bundle_of_files, files_at
+from starburst_common.code.bundle import Bundle, bundle_of_files
+from starburst_common.code.files import File, files_at
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
 from starburst_common.wire.fields import Fields

@@ -11,7 +11,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
 
-from starburst_common.code.bundle import BUNDLE_BYTES, BUNDLE_FILES, entry_digest, mode_of
+from starburst_common.code.bundle import entry_digest, mode_of
+from starburst_common.code.files import BUNDLE_BYTES, BUNDLE_FILES
 from starburst_common.errors import Refused
 from starburst_common.model import Buffer
 from starburst_common.ports import Backend

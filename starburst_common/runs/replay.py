@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starburst_common.code.modules import pieces_of
+from starburst_common.code.pieces import pieces_of
 from starburst_common.code.shared import digests_in, lies, loads_with
 from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import BadInput

@@ -15,7 +15,8 @@ import pyarrow
 from pyarrow import parquet
 
 from starburst_common.cli.items import open_items
-from starburst_common.code.bundle import Piece, bundle_of, module_at
+from starburst_common.code.bundle import bundle_of
+from starburst_common.code.files import Piece, module_at
 from starburst_common.config import OUTSIDE, ImageSettings, project_options, settings
 from starburst_common.environment import choose, find, freeze, needs, texts, uvlock
 from starburst_common.environment.asked import Asked, admit, well_formed
