@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from starburst_common.phrases import one_line as one_line  # a text cut to a line
     from starburst_common.phrases import our_log as our_log  # a logger whose lines fit
     from starburst_common.phrases import told as told  # a value as a message names it
-    from starburst_common.pickling.byvalue import MAINS as MAINS  # what a user's program is called
     from starburst_common.pickling.byvalue import dumps as dumps  # a value pickled; a script's by value
+    from starburst_common.pickling.places import MAINS as MAINS  # what a user's program is called
     from starburst_common.pickling.raised import named as named  # an exception's type and text
     from starburst_common.pickling.raised import packed as packed  # an exception pickled, whatever its constructor
     from starburst_common.pickling.raised import printed as printed  # its traceback, from the user's frame on
@@ -77,7 +77,8 @@ _HOMES = {
     "offered": "OPTIONS MapOptions",
     "options": "Options refuse_unknown",
     "phrases": "code markdown one_line our_log told",
-    "pickling.byvalue": "MAINS dumps",
+    "pickling.byvalue": "dumps",
+    "pickling.places": "MAINS",
     "pickling.raised": "named packed printed",
     "pickling.setup": "names_of reached",
     "pickling.state": "State",

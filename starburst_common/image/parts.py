@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from starburst_common.environment.indexes import indexes_of
-from starburst_common.image import recipe as layout
 from starburst_common.image import contents, wheels
+from starburst_common.image import recipe as layout
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.wheels import NoWheel
 
