@@ -740,7 +740,8 @@ def test_sigterm_may_leave_a_run_to_itself(shell: Shell) -> None:
 def test_a_terminal_that_is_closed_cancels_a_map(shell: Shell) -> None:
     """As SIGTERM, though nothing can be printed there any more."""
     terminal, ours = os.openpty()
-    begin = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {INTERRUPTIBLE}"
+    begin = "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    begin += f"signal.signal(signal.SIGHUP, signal.SIG_DFL); {INTERRUPTIBLE}"  # which `nohup` has it ignore
     process = subprocess.Popen(
         [sys.executable, "-c", begin, "map", "work:held", "-i", "items.jsonl", "--chunk-size", "1"],
         cwd=shell.folder,

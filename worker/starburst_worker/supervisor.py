@@ -96,9 +96,8 @@ class Supervisor:
         while any(thread.is_alive() for thread in servers):
             self._signals.wait(min(0.2, self._duty.pace.lease_s / 6))
             self._oversee(servers)
-        fetcher.join(
-            _LAST_POLL_S if self._signals.told else self._backend.poll_s
-        )  # it may just have been given a chunk
+        last_s = _LAST_POLL_S if self._signals.told else self._backend.poll_s
+        fetcher.join(last_s)  # it may just have been given a chunk
         self._give_back()
         self._settling.put(None)
         self._prints.write()
