@@ -670,6 +670,19 @@ def test_what_differs_there_is_told_once(
     assert edited.startswith("edited since they were imported here: lazily.py: workers run the files")
 
 
+def test_a_module_that_lies_in_no_file_is_told_before_launch(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may make modules itself; no worker can import those."""
+    made = ModuleType("made_here")
+    exec("def double(x):\n    return 2 * x", made.__dict__)
+    monkeypatch.setitem(sys.modules, "made_here", made)
+    for _ in range(2):
+        pack(made.double)
+    (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert told.startswith("module made_here was made by this program and lies in no file, so no worker can import it")
+
+
 def test_a_line_that_is_no_pattern_is_an_error_in_our_file_alone(
     tmp_path: Path, at_home: Callable[[Path], None]
 ) -> None:

@@ -27,6 +27,16 @@ _UP = 3  #: folders above a module in which it may look
 
 
 @lru_cache(maxsize=256)
+def tell_made_up(name: str) -> None:
+    """That no worker has a module; once, whoever refers to it."""
+    _log.warning(
+        "module %s was made by this program and lies in no file, so no worker can import it: put it into a file, or "
+        "what is called from it into the script",
+        name,
+    )
+
+
+@lru_cache(maxsize=256)
 def tell_differing(digest: str, files: tuple[File, ...]) -> None:
     travel = {file.path for file in files}
     edited = [file.inside for file in files if _is_edited(file)]

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from starburst_common.code.bundle import Bundle, bundle_of
-from starburst_common.code.differing import tell_differing
+from starburst_common.code.differing import tell_differing, tell_made_up
 from starburst_common.code.files import File, Module, module_at
 from starburst_common.code.imports import imports_of, parsed_imports
-from starburst_common.code.pieces import origin_of, pieces_of
+from starburst_common.code.pieces import is_made_up, origin_of, pieces_of
 from starburst_common.code.projects import metadata_of, plugins_here, quoted
 from starburst_common.model import Buffer
 
@@ -70,6 +70,8 @@ def own_modules(names: Iterable[str]) -> dict[str, Module]:
         if pieces and source is not None and _is_mere_folder(name) and name not in parsed_imports(*source[::2]):
             continue  # the text only looked like an import, and a folder may hold whatever
         known.add(name)
+        if not pieces and is_made_up(name):
+            tell_made_up(name)
         if pieces:
             about, points = metadata_of([piece.place for piece in pieces])
             found[name] = module_at([*pieces, *about])

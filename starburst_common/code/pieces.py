@@ -63,6 +63,22 @@ def origin_of(name: str, module: ModuleType | None) -> tuple[Path | None, list[P
     return Path(file) if isinstance(file, str) else None, [Path(folder) for folder in folders]
 
 
+def is_made_up(name: str) -> bool:
+    """Whether this program has made the module itself: it is there, and lies nowhere.
+
+    >>> sys.modules["made_here"] = ModuleType("made_here")
+    >>> is_made_up("made_here"), is_made_up("sys"), is_made_up("json")
+    (True, False, False)
+    >>> del sys.modules["made_here"]
+    """
+    module = sys.modules.get(name)
+    if type(module) is not ModuleType or name in sys.stdlib_module_names or name in MAINS:
+        return False
+    spec = module.__spec__
+    placed = getattr(module, "__file__", None) or hasattr(module, "__path__")
+    return not placed and (spec is None or spec.origin is None)
+
+
 def _elsewhere(below: Iterable[str], pieces: Sequence[Piece]) -> Iterator[Piece]:
     """Those of some submodules that lie where no piece of their module has them."""
     known = {piece.inside: piece.place for piece in pieces}
