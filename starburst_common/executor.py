@@ -14,13 +14,13 @@ from weakref import finalize
 from starburst_common.code.pack import setup_of
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.futures.submitted import Submitted
 from starburst_common.offered import OPTIONS, AnswerOptions, ExecutorOptions
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.pickling.within import awaited
 from starburst_common.ports import Backend
 from starburst_common.rows import telling
 from starburst_common.runs.run import Run
-from starburst_common.submitted import Submitted
 
 #: What is asked of a map as a whole. An executor's answers are futures, one a call.
 OF_MAPS = tuple(AnswerOptions.__annotations__)

@@ -621,10 +621,12 @@ def test_workers_that_cannot_start_break_it(kind: str, backend: Backend, monkeyp
 
 
 def test_a_cancelled_call_of_a_broken_executor_stays_cancelled(backend: Backend, gate: Gate) -> None:
-    """And nobody waits for it in vain."""
+    """And nobody waits for it in vain, nor for the others where their holders set one, or exit in a callback."""
     executor = StarburstExecutor(1, backend=backend)
     futures = [gate.hold(executor), *(executor.submit(calls.add, number) for number in range(400))]
     assert futures[-1].cancel()
+    futures.pop(-2).set_result("mine")
+    futures[0].add_done_callback(lambda _: sys.exit(1))
     assert executor.run_id is not None
     attach(executor.run_id, backend=backend).cancel()
     assert wait(futures, PATIENCE_S).not_done == set()

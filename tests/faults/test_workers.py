@@ -223,7 +223,7 @@ def test_functions_are_let_go(local_bed: LocalBed) -> None:
     functions = [holding() for _ in range(10)]
     with StarburstExecutor(workers=1, backend=local_bed.backend) as executor:
         got = [executor.submit(function, 0).result(timeout=300) for function in [*functions, functions[0]]]
-        assert sum(stored.nbytes for stored in executor._submitted._functions.values()) < 100 << 20
+        assert sum(stored.nbytes for stored in executor._submitted.functions.held.values()) < 100 << 20
     assert max(slot for slot, _ in got) < 250 and max(worker for _, worker in got) < 200
 
 
