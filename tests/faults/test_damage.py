@@ -305,7 +305,9 @@ def test_two_that_answer_a_damaged_outcome_again_agree(bed: Bed) -> None:
     chunk = Chunk(span=Span(0, 6), function="runs/run-x/functions/f", ref=PackRef(names.pack(0), 0, 10))
 
     def settler(worker: str, store: ObjectStore) -> Settler:
-        duty = Duty(worker=WorkerId(worker), backend="local", memory_mib=None, **{**fleet.spec.orders(), "slots": 0})
+        duty = Duty(
+            fleet=fleet.id, worker=WorkerId(worker), backend="local", memory_mib=None, slots=0, pace=fleet.spec.pace
+        )
         return Settler(replace(bed.backend, store=store), duty)
 
     def settle(by: Settler, of: Chunk, at: int) -> Sequence[Chunk]:
