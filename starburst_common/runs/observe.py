@@ -26,6 +26,7 @@ from starburst_common.runs.view import FleetView, Room, RunView, View
 _log = our_log()
 _REPORTED = 3  #: so many workers' bad ends are told in full
 _LAST_LINES = 10
+_HALF_REMOVED_S = 1.0
 _LINE_MOST = 200  #: characters of a worker's last line
 
 
@@ -77,12 +78,20 @@ class Observer:
 
     def _removed(self) -> End:
         store, lacks = self._backend.store, self._books.tally.items is None
-        if any(not self._names.comes_late(key) for key in store.list(self._names.folder)):
+        kept = self._keeps()
+        if kept:  # it may just be on its way out
+            self._clock.sleep(_HALF_REMOVED_S)
+            kept = self._keeps()
+        if kept:
             state, reason = RunState.DAMAGED, f"{self._names.spec} is gone from {store.place}"
         else:
             state, by = RunState.STOPPED, ", or who began it gave it up before its input was whole" * lacks
             reason = f"its store is gone: somebody removed it{by}: nothing of it is kept in {store.place}"
         return End(state=state, reason=reason, ended_at=self._clock.time(), input_lost=lacks)
+
+    def _keeps(self) -> bool:
+        """Whether anything is kept of it but what comes late."""
+        return not all(map(self._names.comes_late, self._backend.store.list(self._names.folder)))
 
     # --- the view -----------------------------------------------------------------------------------------------------
 
