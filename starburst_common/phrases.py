@@ -21,6 +21,7 @@ _HIDDEN = re.compile(
     r"\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U00013430-\U0001345f\U0001bca0-\U0001bca3"
     r"\U0001d173-\U0001d17a\U000e0000-\U000e00ff]|(?<![^\x00-\u02ff])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u02ff\u200c\u200d])"
 )
+_DELETE = "\x7f"  #: ASCII's one sign without a shape that JSON leaves as it is
 _BREAK = re.compile(r"\r\n?|\n")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
 _USERINFO = re.compile(r"(\w[\w+.-]{0,40}://)((?:[^/\s@]+@)+)")
@@ -134,7 +135,7 @@ def json_escaped(text: str) -> str:
     >>> json_escaped('"a\u202eb\U000e0001"')
     '"a\\u202eb\\udb40\\udc01"'
     """
-    return text if text.isascii() else _HIDDEN.sub(lambda found: _utf16(found[0]), text)
+    return text if text.isascii() and _DELETE not in text else _HIDDEN.sub(lambda found: _utf16(found[0]), text)
 
 
 def markdown(text: str, most: int | None = None) -> str:
