@@ -11,9 +11,8 @@ from starburst_common.errors import Exists
 from starburst_common.model import FleetId, Granted, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import account
 from starburst_common.ports import SMALL_BYTES, ObjectStore
-from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
-from starburst_common.wire.seals import seal, unseal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class Account:
     def read(cls, store: ObjectStore, key: bytes, fleet: FleetId) -> Self:
         """Raises `NotFound` where the fleet launched nobody, or is open; `Refused` where it is not ours."""
         about = account(fleet)
-        header, _ = read_document(unseal(key, about, store.get(about, SMALL_BYTES)), about)
+        header, _ = open_document(key, about, store.get(about, SMALL_BYTES))
         workers = tuple(read_worker(Fields(about, each)) for each in header.many("workers"))
         return cls(closed_at=header.moment("closed_at"), workers=workers)
 
@@ -35,9 +34,9 @@ class Account:
 def close_account(store: ObjectStore, key: bytes, fleet: FleetId, workers: Sequence[WorkerState], now: float) -> None:
     """Write it down, once: of several who close a fleet the first saw most."""
     about = account(fleet)
-    told = document({"closed_at": now, "workers": [asdict(worker) for worker in workers]})
+    told = {"closed_at": now, "workers": [asdict(worker) for worker in workers]}
     with suppress(Exists):
-        store.create(about, seal(key, about, told))
+        store.create(about, seal_document(key, about, told))
 
 
 def read_worker(fields: Fields) -> WorkerState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from botocore.exceptions import ClientError
@@ -83,7 +83,6 @@ class EcsCompute:
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
-        ordinals: dict[str, int] = {}
         states: list[WorkerState] = []
         for launch in launches:
             if launch.tasks is None and self._clock() - launch.at > _UNANSWERED_S:
@@ -95,10 +94,7 @@ class EcsCompute:
                     WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
                     for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
                 ]
-                continue
-            ordinals.update(zip(launch.tasks, range(launch.lo, launch.hi), strict=True))
-        seen = [stops[task_id(arn)] for arn in ordinals if task_id(arn) in stops]
-        fresh = list(self._look({arn: at for arn, at in ordinals.items() if task_id(arn) not in stops}, launches))
+        seen, fresh = self._granted(launches, stops)
         self._launches.stopped(fleet, [state for state in fresh if state.phase is WorkerPhase.STOPPED])
         return sorted([*states, *seen, *fresh], key=lambda state: state.ordinal)
 
@@ -138,11 +134,8 @@ class EcsCompute:
 
     def _close_account(self, fleet: FleetId) -> None:
         launches, stops = self._launches.read(fleet)
-        tasks = {arn: n for launch in launches for n, arn in enumerate(launch.tasks or (), launch.lo)}
-        if tasks:
-            fresh = self._look({arn: n for arn, n in tasks.items() if task_id(arn) not in stops}, launches)
-            seen = [stops[task_id(arn)] for arn in tasks if task_id(arn) in stops]
-            workers = sorted([*seen, *fresh], key=lambda state: state.ordinal)
+        seen, fresh = self._granted(launches, stops)
+        if workers := sorted([*seen, *fresh], key=lambda state: state.ordinal):
             close_account(self._store, self._key, fleet, workers, self._clock())
 
     def fleets(self) -> list[FleetId]:
@@ -223,6 +216,14 @@ class EcsCompute:
         return started, None
 
     # --- looking and stopping -----------------------------------------------------------------------------------------
+
+    def _granted(
+        self, launches: Sequence[Launch], stops: Mapping[WorkerId, WorkerState]
+    ) -> tuple[list[WorkerState], list[WorkerState]]:
+        """The workers that were granted: those whose end is written down, and the others as they are now."""
+        ordinals = {arn: n for launch in launches for n, arn in enumerate(launch.tasks or (), launch.lo)}
+        seen = [stops[task_id(arn)] for arn in ordinals if task_id(arn) in stops]
+        return seen, list(self._look({arn: n for arn, n in ordinals.items() if task_id(arn) not in stops}, launches))
 
     def _look(self, ordinals: dict[str, int], launches: Sequence[Launch]) -> Iterator[WorkerState]:
         arns = list(ordinals)

@@ -26,9 +26,8 @@ from starburst_common.ids import ids
 from starburst_common.model import FleetId, WorkerId, WorkerState
 from starburst_common.names import FLEETS, granted_record, launch_record, new_stops_record, worker_records
 from starburst_common.ports import SMALL_BYTES, ObjectStore
-from starburst_common.wire.documents import document, read_document
+from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
-from starburst_common.wire.seals import seal, unseal
 
 _MOST_ORDINALS = 10**9
 
@@ -111,7 +110,7 @@ class Launches:
         keys = set(self._store.list(worker_records(fleet)))
         for key in sorted(keys - before):
             with suppress(NotFound):
-                fields, _ = read_document(unseal(self._key, key, self._store.get(key, SMALL_BYTES)), key)
+                fields, _ = open_document(self._key, key, self._store.get(key, SMALL_BYTES))
                 stops = fields.many("stops") if fields.given("stops") else []
                 states = [read_worker(Fields(key, each)) for each in stops]
                 launch = None if fields.given("stops") else _launch(fields)
@@ -160,7 +159,7 @@ class Launches:
         return self._known.setdefault(fleet, _Known({}, {}, set()))
 
     def _sealed(self, key: str, fields: dict[str, Any]) -> bytes:
-        return seal(self._key, key, document(fields))
+        return seal_document(self._key, key, fields)
 
 
 def free_steps(ordinals: Iterable[int], launches: Iterable[Launch], *, most: int) -> list[tuple[int, int]]:
