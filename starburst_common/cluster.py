@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import chain, islice
@@ -15,7 +15,7 @@ from weakref import WeakSet
 from starburst_common.backends import open_backend
 from starburst_common.code.pack import pack_function
 from starburst_common.code.place import check_files
-from starburst_common.errors import BadInput, Denied, RunCancelled, RunStopped, StarburstError, Unavailable
+from starburst_common.errors import BadInput, Denied, RunStopped, StarburstError, Unavailable
 from starburst_common.executor import StarburstExecutor
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import FleetId, RunState
@@ -27,17 +27,14 @@ from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
 from starburst_common.runs.begin import Asked, beginning
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
+from starburst_common.runs.read import Reader, iterated, side_by_side
 from starburst_common.runs.reading import CLOSE_S
 from starburst_common.runs.run import Run
 from starburst_common.steps import steps_shown
 
 _log = our_log()
-_GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
-_AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
-_UNREAD_CHUNKS = 16  #: answered chunks a slot that nobody has consumed, before reading pauses
 
 
 @telling(MapOptions)
@@ -105,7 +102,7 @@ class Cluster:
         self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Unpack[RunOptions]
     ) -> list[Any]:
         """As `starburst_map`; `options` given here hold for this call."""
-        return self._collect(fn, *_arguments(items, more), {**options})
+        return self._collect(fn, *side_by_side(items, more), {**options})
 
     def starmap(
         self, fn: Callable[..., Any], items: Iterable[Iterable[Any]], **options: Unpack[RunOptions]
@@ -132,7 +129,7 @@ class Cluster:
         alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are
         wanted: with `tolerate` more than that many stop it, with `return_exceptions` none do.
         """
-        return self._start(fn, *_arguments(items, more), self._merged({**options}), stop_at_first=False)
+        return self._start(fn, *side_by_side(items, more), self._merged({**options}), stop_at_first=False)
 
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""
@@ -233,14 +230,9 @@ class Cluster:
         *,
         stop_at_first: bool,
     ) -> Run:
-        try:
-            iterator = iter(items)
-        except TypeError:
-            raise BadInput(
-                f"items={items!r:.80} cannot be iterated over: give a list, a range, a generator …"
-            ) from None
-        name = getattr(fn, "__qualname__", repr(fn))
+        iterator = iterated(items)
         first = list(islice(iterator, 1))
+        name = getattr(fn, "__qualname__", repr(fn))
         tell(lambda: f"pickling {name}")
         packed = pack_function(
             fn,
@@ -256,127 +248,18 @@ class Cluster:
         asked = Asked.of(fleet, name, options, stop_at_first=stop_at_first)
         whole = isinstance(items, Sized)
         with beginning(fleet, asked, expected=lambda: int(not whole)) as begun:
-            feed, driver = begun.feed, begun.driver
+            feed, books = begun.feed, begun.driver.books
             tell(lambda: feed.doing)
-            function = feed.function(packed)
-            everything = chain(first, iterator)
+            function, everything = feed.function(packed), chain(first, iterator)
+            reader = Reader(feed, books, function, everything, chunk_size=options.chunk_size, slots=fleet.slots)
             if isinstance(items, Sized):
-                size = options.chunk_size or chunk_items(len(items), fleet.slots)
-                for item in everything:
-                    feed.add(function, item)
-                    if feed.open_items >= size:
-                        feed.close_chunk()
-                feed.end()
-                driver.books.input_ended(feed.fed)
+                reader.read_all(len(items))
             else:
-                reader = _Reader(feed, driver, function, everything, options.chunk_size, fleet.slots)
-                begun.alongside("starburst-feed", reader.read)
+                begun.alongside("starburst-feed", reader.read_ahead)
         if whole:
             feed.stop()
-        self._drivers.add(driver)
-        return Run(fleet.backend, asked.spec, driver)
-
-
-class _Together(Sized):
-    """Several inputs side by side, as long as the shortest."""
-
-    def __init__(self, inputs: Sequence[Any]) -> None:
-        self._inputs = inputs
-
-    def __len__(self) -> int:
-        return min(map(len, self._inputs))
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return zip(*self._inputs, strict=False)
-
-
-def _arguments(items: Iterable[Any], more: Sequence[Iterable[Any]]) -> tuple[Iterable[Any], str]:
-    """The items of a map, and whether each is one argument or several."""
-    if not more:
-        return items, "one"
-    inputs = (items, *more)
-    for each in inputs:
-        if not isinstance(each, Iterable) and not hasattr(each, "__getitem__"):
-            raise BadInput(f"{each!r:.80} cannot be iterated over: give a list, a range, a generator …")
-    together = _Together(inputs)
-    return together if all(isinstance(each, Sized) for each in inputs) else iter(together), "star"
-
-
-class _Reader:
-    """Reads an input of unknown length a little ahead of the workers and, if somebody iterates, of that consumer."""
-
-    def __init__(
-        self,
-        feed: Feed,
-        driver: Driver,
-        function: str,
-        items: Iterator[Any],
-        chunk_size: int | None,
-        slots: int,
-    ) -> None:
-        self._feed, self._driver, self._function, self._items = feed, driver, function, items
-        self._chunk_size, self._slots = chunk_size, slots
-        self._failure: BaseException | None = None  # why the input is not whole
-
-    def read(self) -> None:
-        """To the end of the input, its first exception, or the end of the run."""
-        feed, driver = self._feed, self._driver
-        feed.waits = driver.books.input_waits
-        try:
-            self._feed_all()
-            if self._failure is None and not (driver.books.state.over or driver.books.closed):
-                feed.end()
-                driver.books.input_ended(feed.fed)
-        except (RunCancelled, RunStopped):
-            driver.books.over_elsewhere()
-        except BaseException as error:
-            self._failure = error
-        if self._failure is not None:
-            with suppress(Exception):
-                feed.flush()  # the items before it are answered all the same
-            driver.books.input_failed(self._failure)
-        feed.stop(driver.books.input_lost)
-
-    def _feed_all(self) -> None:
-        feed, began = self._feed, time.monotonic()
-        for item in self._given():
-            feed.add(self._function, item)
-            size = self._chunk_size or growing_chunk_items(feed.fed, self._slots)
-            late = self._chunk_size is None and time.monotonic() - began > _GATHER_S
-            if feed.open_items >= size or late or feed.open_items == 0:
-                feed.flush()
-                self._await_room(size)
-                if self._driver.books.state.over or self._driver.books.closed:
-                    return
-                began = time.monotonic()
-
-    def _given(self) -> Iterator[Any]:
-        """The items, up to what their iterator raises, whatever that is."""
-        try:
-            yield from self._items
-        except GeneratorExit:  # no more are wanted
-            raise
-        except BaseException as error:
-            self._failure = error
-
-    def _await_room(self, size: int) -> None:
-        driver = self._driver
-        unread = _UNREAD_CHUNKS * self._slots * size
-
-        def room() -> bool:
-            consumed = driver.books.consumed
-            owed = len(driver.books.tally.owed)
-            return (
-                driver.books.state.over
-                or driver.books.closed
-                or (
-                    owed < _AHEAD_CHUNKS * self._slots + 2
-                    and (consumed is None or driver.books.tally.answered - consumed <= unread)
-                )
-            )
-
-        with driver.books.changed:
-            driver.books.changed.wait_for(room)
+        self._drivers.add(begun.driver)
+        return Run(fleet.backend, asked.spec, begun.driver)
 
 
 _held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed
