@@ -26,6 +26,7 @@ from typer.main import get_command
 
 from starburst_common import RunState, list_runs
 from starburst_common.cli.app import app
+from starburst_common.cli.items import open_items
 from starburst_common.cli.lines import json_text
 from starburst_common.local import local_backend
 from starburst_common.model import RunId
@@ -315,6 +316,21 @@ def test_rows_of_a_table_are_dicts(shell: Shell, form: str) -> None:
     assert (done.returncode, values(done.stdout)) == (0, rows), done.stderr
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'\xef\xbb\xbfsize;"name, if any"\r\n1,5;x\r\n',
+        b'\r\nsize\t"name, if any"\r\n1,5\tx\r\n',
+        b"sep=;\r\nsize;name, if any\r\n1,5;x\r\n",
+        b'size,"name, if any"\n"1,5",x',
+    ],
+)
+def test_a_table_is_separated_as_its_first_line_is(text: bytes, tmp_path: Path) -> None:
+    """Excel writes semicolons where decimals have commas, and tabs; a first line may say so, and a mark begin it."""
+    (tmp_path / "rows.csv").write_bytes(text)
+    assert [*open_items(str(tmp_path / "rows.csv"), None)] == [{"size": "1,5", "name, if any": "x"}]
+
+
 def test_stdin_is_answered_while_it_is_read(shell: Shell) -> None:
     """The first result comes before the input has ended."""
     process = subprocess.Popen(
@@ -375,6 +391,8 @@ BROKEN = {
     "short.csv": b"a,b\n1,2\n3\n",
     "twice.csv": b"a,a\n1,2\n",
     "open.csv": b'a,b\n1,"2\n',
+    "either.csv": b"width (cm, about);name\n1,5;x\n",
+    "excel.csv": "a\tb\r\n1\t2\r\n".encode("utf-16"),
     "no.parquet": b"no",
     "array.json": b"[1, 2]",
     "items.txt": b"1\n",
@@ -401,6 +419,8 @@ def write_torn_parquet(file: Path) -> None:
         (["work:double", "-i", "short.csv"], "short.csv, line 3: 1 of the header's 2 fields"),
         (["work:double", "-i", "twice.csv"], "twice.csv, line 1: two columns are called 'a'"),
         (["work:double", "-i", "open.csv"], "open.csv, line 2: not CSV"),
+        (["work:double", "-i", "either.csv"], "either.csv, line 1: columns are separated by ',' or ';': put the names"),
+        (["work:double", "-i", "excel.csv"], "excel.csv is UTF-16, as Excel's Unicode text is: save it as CSV UTF-8"),
         (["work:double", "-i", "no.parquet"], "no.parquet: not Parquet"),
         (["work:same", "-i", "torn.parquet"], "torn.parquet: broken Parquet"),
         (["work:double", "-i", "array.json"], "jq -c '.[]' array.json"),
@@ -699,7 +719,13 @@ def test_what_was_cut_short_is_told_apart_and_goes_on(shell: Shell) -> None:
     assert values((shell.folder / "out.jsonl").read_text()) == [0, None, None, 3, 4, 5]
     (failure,) = values(shell("failures", "last", "--json", "--with-items").stdout)
     assert (failure["item"], failure["input"]) == (2, 2)
-    done = shell("map", "work:double", "--retry-failed", "last", "--tag", "day=2", "-o", "out.jsonl")
+    narrow = ("--of-label", "nightly", "--of-tag", "day=1", "--of-since", "1h")
+    assert f"no run with {' '.join(narrow[:4])} --of-state stopped --of-since 1h" in one_error(
+        shell("map", "--retry-failed", "last", *narrow, "--of-state", "stopped")
+    )
+    assert "go with --retry-failed RUN" in one_error(shell("map", "work:double", "-i", "items.jsonl", *narrow))
+    retry = ("map", "work:double", "--retry-failed", "last", *narrow, "--of-state", "failed")
+    done = shell(*retry, "--tag", "day=2", "-o", "out.jsonl")
     assert (done.returncode, values((shell.folder / "out.jsonl").read_text())) == (0, [0, None, 4, 3, 4, 5])
     assert "succeeded: 1 item in " in done.stderr
     done = shell("map", "--retry-failed", name, "-o", "again.jsonl")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import tempfile
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
@@ -16,6 +19,8 @@ from starburst_common.errors import BadInput
 
 STDIN = "-"
 _FIELD = 64 << 20  #: characters of a CSV's field; Python's own limit is 131,072
+_SEPARATORS = (",", ";", "\t")  #: between a CSV's columns; Excel takes what its user's country has beside decimals
+_QUOTED = re.compile('"[^"]*("|$)')
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
@@ -121,7 +126,22 @@ def _jsonl(lines: Iterable[bytes], name: str) -> Iterator[Any]:
 
 def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
     csv.field_size_limit(_FIELD)  # of this process, which is ours
-    rows = csv.reader((text for _, text in _decoded(lines, name)), strict=True)
+    texts = (text for _, text in _decoded(lines, name))
+    before: list[str] = []
+    for text in texts:
+        before.append(text)
+        if text.strip():
+            break
+    first = before[-1].strip("\r\n") if before else ""
+    said = re.fullmatch("sep=(.)", first)  # a line that Excel reads, and hides
+    between = said[1] if said else _separator(first, name, len(before))
+    rows = csv.reader(chain(before, texts), strict=True, delimiter=between)
+    for _ in before if said else ():
+        next(rows)
+    yield from _rows(rows, name)
+
+
+def _rows(rows: Any, name: str) -> Iterator[dict[str, str]]:
     header: list[str] = []
     try:
         for row in rows:
@@ -138,12 +158,35 @@ def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
         raise BadInput(f"{name}, line {rows.line_num}: not CSV: {error}") from None
 
 
+def _separator(header: str, name: str, number: int) -> str:
+    r"""What stands between columns, by their names. Raises `BadInput` where that may be one thing or another.
+
+    >>> _separator("a,b", "f", 1), _separator('a;"b,c"', "f", 1), _separator("a\tb", "f", 1), _separator("a", "f", 1)
+    (',', ';', '\t', ',')
+    """
+    bare = _QUOTED.sub("", header)
+    found = [each for each in _SEPARATORS if each in bare]
+    if len(found) > 1:
+        raise BadInput(
+            f"{name}, line {number}: columns are separated by {' or '.join(map(repr, found))}: put the names that hold "
+            'the other one in quotes, as in "a, b";c'
+        )
+    return found[0] if found else ","
+
+
 def _decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, 1):
         try:
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise BadInput(f"{name}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x})") from None
+            if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+                raise BadInput(
+                    f"{name} is UTF-16, as Excel's Unicode text is: save it as CSV UTF-8, or "
+                    "`iconv -f UTF-16 -t UTF-8` turns it into UTF-8"
+                ) from None
+            raise BadInput(
+                f"{name}, line {number}: not UTF-8 (byte 0x{line[error.start]:02x}): save it as UTF-8"
+            ) from None
 
 
 def _stdin() -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import typer
 
 from starburst_common.cli import stops
 from starburst_common.cli.options import with_map_options
-from starburst_common.cli.words import BackendWord, Json, Output, Quiet, TagWords, tags_of
+from starburst_common.cli.words import BackendWord, Json, Output, Quiet, RetriedRun, TagWords, tags_of
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ FunctionWord = Annotated[
 ItemsFile = Annotated[
     str | None,
     typer.Option("--items", "-i", metavar="FILE", help="JSON lines, CSV or Parquet (rows as dicts); - is stdin."),
-]
-RetriedRun = Annotated[
-    str | None,
-    typer.Option(
-        metavar="RUN",
-        help="In place of --items: what failed in that run, or has no answer. Without a function, with the one that "
-        "was stored; options that are not given are as they were.",
-    ),
 ]
 Format = Annotated[
     str | None, typer.Option("--format", metavar="NAME", help="jsonl, csv or parquet; else by the file's suffix.")
@@ -91,7 +83,8 @@ def map_items(
     8601 text, lengths of time seconds, bytes base64, decimals, paths and UUIDs text, NaN null, anything else its repr.
 
     A file is checked to its end before anything is launched. Stdin is answered while it is read, and a line that is
-    wrong ends the run; with --detach it is checked like a file. Empty lines are skipped, values of a CSV are text.
+    wrong ends the run; with --detach it is checked like a file. Empty lines are skipped. Columns of a CSV are separated
+    by commas, or by semicolons or tabs where its first line is; its values are text.
 
     --output FILE is replaced once every item has its line: until then, and where the run was stopped or cancelled, it
     stays as it was. With --retry-failed the lines are those of all items of that run, with what was answered now.

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -41,14 +41,16 @@ class Narrowed(str):
     state: str | None = None
     since: float = 0.0  #: wall clock
     since_word = ""
+    prefix = "--"  #: of the options
 
     @property
     def said(self) -> str:
         """In words, as they were typed; empty where nothing was."""
-        tags = [f"--tag {key}={value}" for key, value in self.tags.items()]
-        label = [f"--label {self.label}"] if self.label is not None else []
-        state = [f"--state {self.state}"] if self.state is not None else []
-        return " ".join([*label, *tags, *state, *([f"--since {self.since_word}"] if self.since else [])])
+        tags = [f"tag {key}={value}" for key, value in self.tags.items()]
+        label = [f"label {self.label}"] if self.label is not None else []
+        state = [f"state {self.state}"] if self.state is not None else []
+        since = [f"since {self.since_word}"] if self.since else []
+        return " ".join(f"{self.prefix}{each}" for each in (*label, *tags, *state, *since))
 
     def fits(self, run: Run) -> bool:
         """Whether a run is meant."""
@@ -61,46 +63,61 @@ class Narrowed(str):
 
 
 def narrowed(command: Callable[..., None]) -> Callable[..., None]:
-    """The command of a RUN, with options that narrow which may be meant; one that is of none as it is."""
+    """The command of a RUN, with options that narrow which may be meant; one that is of none as it is.
+
+    Where an option names the run, and others describe one that is to be, these begin with `--of-`.
+    """
     hints = get_type_hints(command, include_extras=True)
-    if hints.get("run") is not RunWord:
+    word = next((name for name, kind in hints.items() if kind in (RunWord, RetriedRun)), None)
+    if word is None:
         return command
+    filters, prefix = (_NARROWING, "--") if hints[word] == RunWord else (_NARROWING_OF, _OF)
 
     @wraps(command)
     def with_options(**given: Any) -> None:
-        label, tag, state, since = (given.pop(name) for name in _NARROWING)
-        command(**{**given, "run": narrowed_word(given.pop("run"), label, tag, state, since)})
+        asked = [given.pop(name) for name in filters]
+        if given[word] is not None:
+            given[word] = narrowed_word(given[word], *asked, prefix=prefix)
+        elif any(each is not None for each in asked):
+            raise BadInput(f"{prefix}… go with --{word.replace('_', '-')} RUN: they say which run `last` means")
+        command(**given)
 
     known = inspect.signature(command, eval_str=True)
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in _NARROWING.items()
+        for name, kind in filters.items()
     ]
     kept = [
         each.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[each.name])
         for each in known.parameters.values()
     ]
     with_options.__signature__ = known.replace(parameters=[*kept, *more])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {**hints, **_NARROWING}
+    with_options.__annotations__ = {**hints, **filters}
     del with_options.__dict__["__wrapped__"]
     return with_options
 
 
 def narrowed_word(
-    word: str, label: str | None, tag: list[str] | None, state: str | None, since: str | None
+    word: str,
+    label: str | None,
+    tag: list[str] | None,
+    state: str | None,
+    since: str | None,
+    *,
+    prefix: str = "--",
 ) -> Narrowed:
     """As typed. Raises `BadInput`."""
     found = Narrowed(word)
-    found.label, found.tags, found.state = label, tags_of(tag), state
+    found.label, found.tags, found.state, found.prefix = label, tags_of(tag, f"{prefix}tag"), state, prefix
     if state is not None:
         from starburst_common.model import RunState
 
         if state not in [*RunState]:
             near = get_close_matches(state, list(map(str, RunState)), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RunState)}"
-            raise BadInput(f"--state {state}: {hint}")
+            raise BadInput(f"{prefix}state {state}: {hint}")
     if since is not None:
-        found.since, found.since_word = moment_of(since), since
+        found.since, found.since_word = moment_of(since, f"{prefix}since"), since
     return found
 
 
@@ -116,7 +133,7 @@ def seconds_of(text: str, name: str) -> float:
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[(found[2] or "s")[0]]
 
 
-def moment_of(text: str) -> float:
+def moment_of(text: str, name: str = "--since") -> float:
     """So long ago, or a date, or a date and time, here. Raises `BadInput`."""
     from datetime import datetime
 
@@ -125,16 +142,25 @@ def moment_of(text: str) -> float:
     except ValueError:
         pass
     try:
-        return time.time() - seconds_of(text, "--since")
+        return time.time() - seconds_of(text, name)
     except BadInput:
         raise BadInput(
-            f"--since {text}: give how long ago, such as 90min, 12h or 7d, or a date such as 2027-01-31"
+            f"{name} {text}: give how long ago, such as 90min, 12h or 7d, or a date such as 2027-01-31"
         ) from None
 
 
 RunWord = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`.", autocompletion=_complete_run),
+]
+RetriedRun = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="In place of --items: what failed in that run, or has no answer. Without a function, with the one that "
+        "was stored; options that are not given are as they were.",
+        autocompletion=_complete_run,
+    ),
 ]
 BackendWord = Annotated[
     str,
@@ -156,12 +182,23 @@ SinceFilter = Annotated[
 TagFilter = Annotated[
     list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Of those with this tag; of several, all.")
 ]
+
+
+def _of_retried(name: str, kind: Any) -> Any:
+    """The same filter of the run that is named by --retry-failed, beside which --label and --tag are of the new run."""
+    type_, option = get_args(kind)
+    help = f"With --retry-failed, o{option.help[1:]}"
+    return Annotated[type_, typer.Option(f"{_OF}{name}", metavar=option.metavar, help=help)]
+
+
+_OF = "--of-"
 _NARROWING: dict[str, Any] = {"label": LabelFilter, "tag": TagFilter, "state": StateFilter, "since": SinceFilter}
+_NARROWING_OF = {f"of_{name}": _of_retried(name, kind) for name, kind in _NARROWING.items()}
 
 
-def tags_of(given: list[str] | None) -> dict[str, str]:
+def tags_of(given: list[str] | None, option: str = "--tag") -> dict[str, str]:
     """What was typed as tags. Raises `BadInput`."""
     for tag in given or []:
         if not tag.partition("=")[0] or "=" not in tag:
-            raise BadInput(f"--tag {tag}: write key=value")
+            raise BadInput(f"{option} {tag}: write key=value")
     return {key: value for key, _, value in (tag.partition("=") for tag in given or [])}

@@ -126,6 +126,7 @@ class Hands:
             failed=tally.failed,
             withdrawn=tally.withdrawn,
             slot_seconds=round(tally.slot_seconds, 3),
+            outcomes=len(tally.spans()),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,
         )

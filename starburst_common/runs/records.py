@@ -205,6 +205,7 @@ class End:
     failed: int = 0
     withdrawn: int = 0
     slot_seconds: float = 0.0  #: slot time that was spent
+    outcomes: int | None = None  #: that these numbers are of; None where nobody says
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
     input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
     damage: str = ""  #: which of its answers were found to be damaged since
@@ -229,6 +230,7 @@ class End:
             reason=end.text("reason"),
             **{name: end.whole(name) for name in ("items", "answered", "failed", "withdrawn")},
             slot_seconds=end.number("slot_seconds"),
+            outcomes=end.whole("outcomes") if end.given("outcomes") else None,
             ended_at=end.moment("ended_at"),
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,
             damage=end.text("damage") if end.given("damage") else "",

@@ -13,11 +13,12 @@ from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.marks import Waiting
-from starburst_common.runs.records import Spec
+from starburst_common.runs.records import End, Spec
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
 
-_COUNTED = ("items", "answered", "failed", "withdrawn", "slot_seconds")
+_ANSWERED = ("answered", "failed", "withdrawn", "slot_seconds")
+_COUNTED = ("items", *_ANSWERED)
 READING = "its input is still being read"
 
 
@@ -32,7 +33,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     fields: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"items": None, "ended_at": None}
     state, workers, reason = RunState.DAMAGED, 0, damage
     if end is not None and end.known:
-        fields = {name: getattr(end, name) for name in fields}
+        fields = {name: getattr(end, name) for name in fields} | _late(backend, spec, end)
     if not reason and end is not None and end.known:
         state, reason = end.state, "; ".join(filter(None, [end.reason, end.damage]))
         if end.damage and state in WHOLE:
@@ -59,6 +60,22 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         reason=reason,
         **fields,
     )
+
+
+def _late(backend: Backend, spec: Spec, end: End) -> dict[str, Any]:
+    """Of a run that ended early, the numbers that have changed since: who was at work then may have answered after it.
+
+    As its readers count them, who look at all outcomes.
+    """
+    names = RunNames(spec.run)
+    if spec.damage or end.state in WHOLE:
+        return {}
+    if end.outcomes == sum(names.settled(key) is not None for key in backend.store.list(names.outcomes)):
+        return {}
+    with suppress(Refused):
+        tally = recovered(backend, spec).books.tally
+        return {name: getattr(tally, name) for name in _ANSWERED}
+    return {}
 
 
 def _reason(driver: Driver, workers: int) -> str:

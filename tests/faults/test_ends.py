@@ -18,7 +18,7 @@ import pytest
 from starburst_common import Cluster, RunCancelled, RunState, StarburstExecutor, attach, list_runs, starburst_map
 from starburst_common.errors import Unavailable
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Chunk, PackRef, RunId, Span
+from starburst_common.model import Chunk, Failure, FailureKind, PackRef, RunId, Span, WorkerId
 from starburst_common.names import FLEETS, RUNS, RunNames
 from starburst_common.options import Options
 from starburst_common.runs.drive import Driver
@@ -30,6 +30,9 @@ from starburst_common.runs.records import End
 from starburst_common.runs.spec import read_end
 from starburst_common.spi import driver_of
 from starburst_common.tolerance import Tolerance
+from starburst_worker.duty import Duty
+from starburst_worker.parts import Part
+from starburst_worker.settle import Settler
 from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, noting, on_both
 from tests.ports import Port, counting, slow_to_write
@@ -440,3 +443,26 @@ def test_a_run_that_is_removed_at_once_is_worked_on_no_more(bed: Bed) -> None:
         assert cluster.map(after, [0.5] * 6, chunk_size=1) == [None] * 6
         assert sum(bed.calls().values()) == before
         assert run.id not in [kept.id for kept in list_runs(backend=bed.backend)]
+
+
+def test_what_is_answered_after_an_early_end_counts_for_whoever_looks(local_bed: LocalBed) -> None:
+    """A worker may have been at a chunk when its run was cancelled: `status` has as many answers as readers find."""
+    bed = local_bed
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(noting(bed.notes, seconds=0.2), range(40), chunk_size=4)
+        bed.until(lambda: run.status().answered >= 4)
+        run.cancel()
+        ended = run.wait()
+        late = max(driver_of(run.id, bed.backend).books.tally.owed.values(), key=lambda chunk: chunk.span)
+        pace, fleet = cluster._fleet.spec.pace, cluster._fleet.id
+        duty = Duty(fleet=fleet, worker=WorkerId("late"), backend="local", memory_mib=None, slots=0, pace=pace)
+        part = Part(chunk=late)
+        for index in range(late.span.lo, late.span.hi):
+            part.fail(Failure(index=index, kind=FailureKind.USER, error="E", message="", traceback=""))
+        Settler(bed.backend, duty).settle(run.id, part, [])
+    now, found = attach(run.id, backend=bed.backend).status(), list[Any]()
+    with pytest.raises(RunCancelled):
+        found.extend(attach(run.id, backend=bed.backend).answers())
+    assert (now.answered, now.failed) == (len(found), late.span.size)
+    assert now.answered >= ended.answered + late.span.size
+    assert (now.state, now.ended_at, now.items) == (ended.state, ended.ended_at, ended.items)
