@@ -42,13 +42,13 @@ test-soak: uv ## Three minutes of what `make soak` does for half an hour, and so
 	@$(RUN) --group dev python -m tests.soak --schedules 0:20 --on local
 	@$(RUN) --group dev python -m tests.soak --schedules 0:10 --on bed --at-once 2
 
-check: uv ## Format, lint, strict types, layers, doctests
+check: uv ## Format, lint, strict types, layers, sizes, doctests
 	@$(RUN) --group dev ruff format --check .
 	@$(RUN) --group dev ruff check .
 	@$(RUN) --group dev mypy
 	@$(RUN) --group dev lint-imports
 	@$(RUN) python -m starburst_common.image.contents --check
-	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks
+	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks tests/test_house.py
 
 docs: uv ## The tables in docs/ that are made from the code
 	@$(RUN) --group dev python -m tests.docs_tables

@@ -488,6 +488,11 @@ def test_verbose_shows_the_traceback(shell: Shell) -> None:
     assert "Traceback" in shell("status", "none", STARBURST_VERBOSE="1").stderr
     assert "Traceback" in shell("--verbose", "status", "none").stderr
     assert "no run 'none'" in one_error(shell("status", "none"))
+    (shell.folder / "pyarrow.py").write_text("raise RuntimeError('of somebody else')")
+    (shell.folder / "rows.parquet").touch()
+    strange = ["map", "work:same", "-i", "rows.parquet"]
+    assert "RuntimeError: of somebody else (STARBURST_VERBOSE=1 shows where)" in one_error(shell(*strange))
+    assert 'pyarrow.py", line 1' in shell(*strange, STARBURST_VERBOSE="1").stderr
 
 
 # --- looking at a run -------------------------------------------------------------------------------------------------

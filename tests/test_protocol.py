@@ -171,13 +171,13 @@ class Worker:
         supervisor = self._supervisor
         while True:
             try:
-                leased = supervisor._lease(1)
+                leased = supervisor._leasing.lease(1)
             except NotFound:
                 break
             supervisor._leases.hold(leased)
             self._renewed = self._world.stage.now
             for message in leased:
-                work = supervisor._take(message) or self._ready()
+                work = supervisor._leasing.take(message) or self._ready()
                 if work is not None:
                     PlayedRunner(self, supervisor._ties).serve(work, supervisor._settling.as_they_come(work.run))
                     supervisor._settling.finish(work.run, work.receipt)

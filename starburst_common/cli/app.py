@@ -51,6 +51,15 @@ EXIT_CODES = (
     "2 bad usage or input; 3 no such run; 4 stopped for its failures, or cancelled; 5 a service or "
     "this machine failed; 129 SIGHUP; 130 Ctrl-C; 143 SIGTERM."
 )
+#: what a command ends with, by what it raised; the first that fits
+_CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
+    ((NotFound,), 3),
+    ((BadInput,), 2),
+    ((RunStopped, RunCancelled), 4),
+    ((Unavailable, Denied, CannotBuild, CannotLaunch), 5),
+    ((StarburstError,), 1),
+    ((OSError,), 5),
+)
 _MOST = 4000  # characters of an error
 _INTERRUPTED = 130  # what typer makes of a `KeyboardInterrupt`, whatever signal it was of
 _PLAIN = re.compile("[0-9]{1,9}")
@@ -133,23 +142,25 @@ def run(arguments: list[str] | None = None) -> int:
         text, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
         hint = f" (see `{context.command_path} --help`)" if context is not None else ""
         return _fail(f"{text.rstrip('.')}{hint}", 2)
-    except NotFound as error:
-        return _fail(error, 3)
-    except BadInput as error:
-        return _fail(error, 2)
-    except (RunStopped, RunCancelled) as error:
-        return _fail(error, 4)
-    except (Unavailable, Denied, CannotBuild, CannotLaunch) as error:
-        return _fail(error, 5)
-    except StarburstError as error:
-        return _fail(error, 1)
-    except OSError as error:
-        nameless = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        return _fail(f"standard output: {error.strerror}" if nameless else error, 5)
-    except ImportError as error:
-        return _fail(f"{error}: call starburst from the folder of the function's module", 1)
     except Exception as error:
-        return _fail(f"{type(error).__name__}: {error} (STARBURST_VERBOSE=1 shows where)", 1)
+        return _fail(_text_of(error), _code_of(error), error)
+
+
+def _text_of(error: Exception) -> str:
+    """What one line says of it."""
+    if isinstance(error, StarburstError):
+        return str(error)
+    if isinstance(error, OSError):
+        nameless = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        return f"standard output: {error.strerror}" if nameless else str(error)
+    if isinstance(error, ImportError):
+        return f"{error}: call starburst from the folder of the function's module"
+    return f"{type(error).__name__}: {error} (STARBURST_VERBOSE=1 shows where)"
+
+
+def _code_of(error: Exception) -> int:
+    """The exit code of the first line of the table that it is of."""
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), 1)
 
 
 def _spared(command: Any) -> Any:
@@ -186,10 +197,10 @@ def _processed(parameter: Any, check: Callable[[Any, Any], Any], context: Any, v
     return value if parameter.callback is None else parameter.callback(context, parameter, value)
 
 
-def _fail(error: BaseException | str, code: int) -> int:
+def _fail(text: str, code: int, error: BaseException | None = None) -> int:
     if _verbose():
-        _print_traceback(error if isinstance(error, BaseException) else None)
-    print(f"error: {one_line(str(error), _MOST) or type(error).__name__}", file=sys.stderr)
+        _print_traceback(error)
+    print(f"error: {one_line(text, _MOST) or type(error).__name__}", file=sys.stderr)
     return code
 
 

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -19,7 +19,7 @@ from glob import escape
 from pathlib import Path, PurePath
 from secrets import token_hex
 from time import time as wall_clock
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 from uuid import UUID
 
@@ -43,31 +43,34 @@ def plain(value: Any) -> Any:
     >>> plain({3: (Decimal("0.1"), float("nan"), {"b", "a"})})
     {'3': ['0.1', None, ['a', 'b']]}
     """
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(plain(key)): plain(each) for key, each in value.items()}
-    if isinstance(value, set | frozenset):  # in an order that is the same in every process
-        return sorted((plain(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return b64encode(value).decode()
-    if isinstance(value, Decimal | PurePath | UUID):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    for kinds, told in _PLAIN:
+        if isinstance(value, kinds):
+            return told(value)
+    if isinstance(value, type):
+        return repr(value)
+    if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if not isinstance(value, type) and callable(getattr(value, "tolist", None)):
-        return plain(value.tolist())
-    return repr(value)
+    return plain(value.tolist()) if callable(getattr(value, "tolist", None)) else repr(value)
+
+
+def _sorted(values: Iterable[Any]) -> list[Any]:
+    """In an order that is the same in every process."""
+    return sorted(map(plain, values), key=lambda each: json.dumps(each, sort_keys=True))
+
+
+#: values as JSON can say them, by their types; the first that fits
+_PLAIN: tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...] = (
+    ((Enum,), lambda value: plain(value.value)),
+    ((NoneType, bool, int, str), lambda value: value),
+    ((float,), lambda value: float(value) if math.isfinite(value) else None),
+    ((Mapping,), lambda value: {str(plain(key)): plain(each) for key, each in value.items()}),
+    ((set, frozenset), _sorted),
+    ((list, tuple), lambda value: [plain(each) for each in value]),
+    ((date, time), lambda value: value.isoformat()),
+    ((timedelta,), lambda value: value.total_seconds()),
+    ((bytes, bytearray, memoryview), lambda value: b64encode(value).decode()),
+    ((Decimal, PurePath, UUID), str),
+)
 
 
 def json_text(value: Any) -> str:

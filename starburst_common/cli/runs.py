@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,13 @@ from starburst_common.cli.words import (
     seconds_of,
 )
 
+if TYPE_CHECKING:
+    from starburst_common.model import RunStatus
+    from starburst_common.runs.run import Run
+
+_COLUMNS: tuple[str, ...] = ("run", "label", "state", "items", "failed", "started", "took", "cost")
+_RIGHT = ("items", "failed", "took", "cost")  # these are numbers
+_LEAST = 6  # columns that are shown however narrow it is
 _LABEL = 12  # columns of a label, at least, before others give way
 
 
@@ -39,11 +46,8 @@ def runs(
     """
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import ago, colour, painted, run_fields, say, simple_table, state_words, width_of
-    from starburst_common.model import RunState
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.cli.show import run_fields, say
     from starburst_common.runs.find import read_runs, run_ids
-    from starburst_common.runs.report import duration, elapsed_s
 
     wanted, opened = narrowed_word("", label, tag, state, since), open_backend(backend)
     ids = run_ids(opened)
@@ -55,35 +59,44 @@ def runs(
         older = f"{len(ids) - len(shown)} older" if len(shown) < len(ids) else ""
     if json:
         print_json([run_fields(run, run.status()) for run in shown])
-        return
-    if not shown:
+    elif not shown:
         say(f"no run with {wanted.said}" if wanted.said else "no runs yet: `starburst demo` makes one")
-        return
-    names: tuple[str, ...] = ("run", "label", "state", "items", "failed", "started", "took", "cost")
-    right = ("items", "failed", "took", "cost")
-    statuses = [run.status() for run in shown]
-    rows: list[tuple[str, ...]] = []
-    for run, now in zip(shown, statuses, strict=True):
-        items = "?" if now.items is None else f"{now.items:,}"
-        failed = f"{now.failed:,}" if now.failed else ""
-        label = f"damaged: {now.reason}" if now.state is RunState.DAMAGED else run.label or run.function
-        damaged = now.state is RunState.DAMAGED
-        took, cost = ("", "") if damaged else (duration(elapsed_s(now)), usd_text(run.estimate(now).usd))
-        rows.append((str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time()), took, cost))
-    width = width_of(sys.stdout)
-    while len(names) > 6:
+    else:
+        _print_table([(run, run.status()) for run in shown])
+        if older:
+            say(f"… and {older}: --limit 0")
+
+
+def _print_table(shown: list[tuple[Run, RunStatus]]) -> None:
+    from starburst_common.cli.show import colour, painted, simple_table, width_of
+
+    names, rows, width = _COLUMNS, [_cells(run, now) for run, now in shown], width_of(sys.stdout)
+    while len(names) > _LEAST:
         room = sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True) if column[0] != "label")
         if room + _LABEL <= width:
             break
         names, rows = names[:-1], [row[:-1] for row in rows]
 
     def paint(row: int, name: str, cell: str) -> str:
-        style = "bold" if row < 0 else {"state": colour(statuses[row]), "failed": "red"}.get(name, "")
+        style = "bold" if row < 0 else {"state": colour(shown[row][1]), "failed": "red"}.get(name, "")
         return painted(cell, style, sys.stdout)
 
-    print(simple_table(names, rows, right=right, flexible="label", width=width, paint=paint))
-    if older:
-        say(f"… and {older}: --limit 0")
+    print(simple_table(names, rows, right=_RIGHT, flexible="label", width=width, paint=paint))
+
+
+def _cells(run: Run, now: RunStatus) -> tuple[str, ...]:
+    """A run's row, a cell a column."""
+    from starburst_common.cli.show import ago, state_words
+    from starburst_common.model import RunState
+    from starburst_common.money.estimate import usd_text
+    from starburst_common.runs.report import duration, elapsed_s
+
+    damaged = now.state is RunState.DAMAGED
+    label = f"damaged: {now.reason}" if damaged else run.label or run.function
+    items = "?" if now.items is None else f"{now.items:,}"
+    failed = f"{now.failed:,}" if now.failed else ""
+    took, cost = ("", "") if damaged else (duration(elapsed_s(now)), usd_text(run.estimate(now).usd))
+    return str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time()), took, cost
 
 
 def extend(

@@ -57,12 +57,12 @@ class Settling(Backlog):
 
     def hand_over(self, work: Work) -> None:
         """A chunk that nobody has begun goes to whoever is free, as a fresh message."""
+        self._put(work.run, partial(self.hand_over_now, work))
 
-        def handed_over() -> None:
-            self._settler.send(work.run, [work.chunk])
-            self._leases.done(work.receipt)
-
-        self._put(work.run, handed_over)
+    def hand_over_now(self, work: Work) -> None:
+        """The same, in the caller's own thread and before all that waits."""
+        self._settler.send(work.run, [work.chunk])
+        self._leases.done(work.receipt)
 
     def _put(self, run: RunId, job: Job, nbytes: int = 0) -> None:
         def done() -> None:

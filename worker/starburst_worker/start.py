@@ -14,8 +14,9 @@ from starburst_common.errors import Refused, Unavailable, UnknownVersion
 from starburst_common.ports import Backend
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
+from starburst_worker.ending import EXIT_BROKEN
 from starburst_worker.guard import adopt_orphans
-from starburst_worker.supervisor import EXIT_BROKEN, Supervisor
+from starburst_worker.supervisor import Supervisor
 
 _log = logging.getLogger("starburst.worker")
 
