@@ -25,7 +25,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
-from starburst_common.runs.begin import Asked, beginning
+from starburst_common.runs.begin import NewRun, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
@@ -245,9 +245,9 @@ class Cluster:
         tell(str)  # what opening does it tells itself
         fleet = self._opened(options)
         tell(lambda: "storing files")
-        asked = Asked.of(fleet, name, options, stop_at_first=stop_at_first)
+        new = NewRun.of(fleet, name, options, stop_at_first=stop_at_first)
         whole = isinstance(items, Sized)
-        with beginning(fleet, asked, expected=lambda: int(not whole)) as begun:
+        with beginning(fleet, new, expected=lambda: int(not whole)) as begun:
             feed, books = begun.feed, begun.driver.books
             tell(lambda: feed.doing)
             function, everything = feed.function(packed), chain(first, iterator)
@@ -259,7 +259,7 @@ class Cluster:
         if whole:
             feed.stop()
         self._drivers.add(begun.driver)
-        return Run(fleet.backend, asked.spec, begun.driver)
+        return Run(fleet.backend, new.spec, begun.driver)
 
 
 _held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed

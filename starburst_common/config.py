@@ -14,7 +14,7 @@ from starburst_common.errors import BadInput
 from starburst_common.offered import OPTIONS
 from starburst_common.options import Options
 from starburst_common.outside import (
-    Said,
+    Sourced,
     first_said,
     of_project,
     project_file,
@@ -205,7 +205,7 @@ def with_outside(
     return asked
 
 
-def _options(file: Path, table: Any, env: Mapping[str, str]) -> Said:
+def _options(file: Path, table: Any, env: Mapping[str, str]) -> Sourced:
     where = f"{file}: [map]"
     refuse_unknown_names(table, OUTSIDE, where)
     return first_said(OUTSIDE, variables(OUTSIDE, env), project_options(_here()), said(table, where))
@@ -219,7 +219,7 @@ def _here() -> Path:
         return Path("/")
 
 
-def project_options(folder: Path) -> Said:
+def project_options(folder: Path) -> Sourced:
     """What the nearest project from a folder upwards says of maps; `BadInput` where another has a hand in its file."""
     with suppress(OSError):
         file = project_file(folder)

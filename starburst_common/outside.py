@@ -16,21 +16,21 @@ from starburst_common.rows import Row
 from starburst_common.toml import toml
 from starburst_common.trust import own_place, what_others_may
 
-Said = dict[str, tuple[Any, str]]  #: values with where they come from, by name
+Sourced = dict[str, tuple[Any, str]]  #: values with where they come from, by name
 
 
-def said(table: Mapping[str, Any], where: str) -> Said:
+def said(table: Mapping[str, Any], where: str) -> Sourced:
     """What a table says; None says nothing."""
     return {name: (value, where) for name, value in table.items() if value is not None}
 
 
-def variables(names: Iterable[str], env: Mapping[str, str]) -> Said:
+def variables(names: Iterable[str], env: Mapping[str, str]) -> Sourced:
     """What `STARBURST_…` variables say; an empty one says nothing."""
     keys = {name: f"STARBURST_{name.upper()}" for name in names}
     return {name: (env[key], f"environment ({key})") for name, key in keys.items() if env.get(key)}
 
 
-def first_said(known: Mapping[str, Row], *sources: Said) -> Said:
+def first_said(known: Mapping[str, Row], *sources: Sourced) -> Sourced:
     """What the first of the sources says of each that any says something of. Raises `BadInput` for what is wrong."""
     found = {}
     for name, row in known.items():

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, starburst_map
-from starburst_common.aws.builds import explained, part_tags, project, request, source
+from starburst_common.aws.builds import part_tags, project, request, source, why_failed
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.codebuild import CodeBuildBuilder
 from starburst_common.aws.ecr import PART, EcrRepository
@@ -288,7 +288,7 @@ def test_each_end_has_its_sentence(status: str, end: str) -> None:
         {"phaseType": "PROVISIONING", "contexts": [{"statusCode": "", "message": ""}]},
         {"phaseType": "BUILD", "contexts": [{"statusCode": "CODE", "message": "why"}]},
     ]
-    said = explained({"id": "p:1", "buildStatus": status, "phases": phases}, "linux/amd64", ["last"])
+    said = why_failed({"id": "p:1", "buildStatus": status, "phases": phases}, "linux/amd64", ["last"])
     assert said == f"CodeBuild's build p:1 for linux/amd64 {end}\nBUILD: CODE why\nlast"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Depth
 from starburst_common.runs.barren import Barren, barren, tried_since
-from starburst_common.runs.reconcile import Action, Finish, Launch, Policy, Resend, decide, launchable, waits_for
+from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers, Policy, Resend, decide, launchable, waits_for
 from starburst_common.runs.view import RunView, View
 from starburst_common.tolerance import Tolerance
 
@@ -63,7 +63,7 @@ def views(draw: st.DrawFn) -> View:
 def test_no_more_workers_than_asked_or_than_there_is_work_for(view: View, policy: Policy) -> None:
     """And their ordinals are the next ones, so that two who decide the same launch the same."""
     for action in decide(view, policy):
-        if isinstance(action, Launch):
+        if isinstance(action, LaunchWorkers):
             assert len(action.ordinals) > 0
             assert action.ordinals.start == view.fleet.launched
             assert view.fleet.alive + len(action.ordinals) <= policy.workers
@@ -117,12 +117,12 @@ def test_deciding_twice_is_deciding_once(view: View, policy: Policy) -> None:
 @given(views(), policies)
 def test_what_is_launched_is_not_launched_again(view: View, policy: Policy) -> None:
     """Once the launched workers are seen, nothing more is wanted."""
-    launched = [action for action in decide(view, policy) if isinstance(action, Launch)]
+    launched = [action for action in decide(view, policy) if isinstance(action, LaunchWorkers)]
     if launched:
         more = len(launched[0].ordinals)
         row = replace(view.fleet.barren, tried=view.fleet.barren.tried + more)
         after = decide(view.but(alive=view.fleet.alive + more, launched=view.fleet.launched + more, barren=row), policy)
-        assert not [action for action in after if isinstance(action, Launch)]
+        assert not [action for action in after if isinstance(action, LaunchWorkers)]
 
 
 @given(views(), policies)
@@ -314,7 +314,7 @@ class World:
         for action in actions:
             if isinstance(action, Finish):
                 return action
-            if isinstance(action, Launch):
+            if isinstance(action, LaunchWorkers):
                 for ordinal in action.ordinals:
                     self.workers.setdefault(ordinal, SimulatedWorker(self.tick + START_TICKS, self.tick + START_TICKS))
             else:

@@ -46,9 +46,9 @@ class RemoteCall:
         """On a worker: what we import of Prefect is no item's time."""
         vars(self).update(state)
         if self.needs_prefect or "prefect" in sys.modules:
-            from prefect_starburst.away.contexts import make_ready
+            from prefect_starburst.away.contexts import load_contexts
 
-            make_ready()
+            load_contexts()
 
     def holding(self, held: dict[str, bytes], modules: list[str]) -> RemoteCall:
         """The same with pickled parameters that all its calls have, and what they name: modules that must travel."""

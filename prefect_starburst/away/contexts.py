@@ -136,7 +136,7 @@ class Worked:
         return exc
 
 
-def make_ready() -> None:
+def load_contexts() -> None:
     """Load what a call's contexts take."""
     import asyncio
 

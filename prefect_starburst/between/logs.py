@@ -92,7 +92,7 @@ class Others(logging.Handler):
         self._recorder.handle(record)
 
 
-def replay(records: Iterable[Record], run: Mapping[str, Any]) -> None:
+def relog(records: Iterable[Record], run: Mapping[str, Any]) -> None:
     """Give each record to the logger of its name here: console and API both get it, under the run it belongs to.
 
     `run` is what a run logger's records say of their run: a record of any other logger gets it, and the run logger's

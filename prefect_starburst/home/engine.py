@@ -148,7 +148,7 @@ class Stub:
         reply = answer if isinstance(answer, Reply) else Reply(value=answer)
         transactions.set_again(around, reply.transactions)
         if reply.records:
-            logs.replay(reply.records, task_run_logger(context.task_run, self._task).extra or {})
+            logs.relog(reply.records, task_run_logger(context.task_run, self._task).extra or {})
         if reply.events is not None:
             self._emit(reply.events, context)
         if reply.left:

@@ -36,7 +36,7 @@ def part_tags(recipe: Recipe) -> list[tuple[str, str]]:
     ]
 
 
-def joined(manifests: dict[str, oci.Manifest]) -> bytes:
+def index_of(manifests: dict[str, oci.Manifest]) -> bytes:
     """The index of one image for several platforms; engines differ in what kind of manifest they push."""
     kinds = {manifest.digest: manifest.media_type for manifest in manifests.values()}
     index = json.loads(oci.index({platform: manifest.body for platform, manifest in manifests.items()}))
@@ -123,7 +123,7 @@ def buildspec(image: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def explained(build: dict[str, Any], platform: str, last: list[str]) -> str:
+def why_failed(build: dict[str, Any], platform: str, last: list[str]) -> str:
     """Why a build failed: its phases' own words, and what it printed last."""
     ends = {
         "TIMED_OUT": f"took longer than {MINUTES} minutes",

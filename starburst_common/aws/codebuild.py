@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.builds import MACHINES, MINUTES, explained, joined, part_tags, project, request, source
+from starburst_common.aws.builds import MACHINES, MINUTES, index_of, part_tags, project, request, source, why_failed
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import CannotBuild, Exists, NotFound, StarburstError, Unavailable
@@ -136,7 +136,7 @@ class CodeBuildBuilder:
             with suppress(Unavailable):  # the last lines may come late
                 last = [*last, *log.lines(found)][-_LAST_LINES:]
             with speaking(f"codebuild:BatchGetBuilds {build}"):
-                raise CannotBuild(explained(found, platform, last))
+                raise CannotBuild(why_failed(found, platform, last))
 
     def _look(self, build: str) -> dict[str, Any]:
         with speaking(f"codebuild:BatchGetBuilds {build}"):
@@ -179,7 +179,7 @@ class CodeBuildBuilder:
                 raise CannotBuild(f"CodeBuild pushed nothing for {platform}: try again")
             found[platform] = manifest
         with suppress(Exists):
-            registry.put_manifest(repository, tag, joined(found), oci.INDEX)
+            registry.put_manifest(repository, tag, index_of(found), oci.INDEX)
 
 
 @contextmanager

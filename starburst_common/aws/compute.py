@@ -12,11 +12,11 @@ from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.definitions import Definitions
+from starburst_common.aws.ecs_tasks import task_id, worker_state
 from starburst_common.aws.launches import Launch, Launches, free_steps
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task
-from starburst_common.aws.tasks import task_id, worker_state
 from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log

@@ -59,7 +59,7 @@ def fields(found: Environment) -> dict[str, object]:
     return {
         "source": found.source,
         "python": found.python,
-        "fingerprint": fingerprint(found),
+        "fingerprint": digest_of(found),
         "packages": len(found.requirements),
         "requirements": [without_hashes(line) for line in found.requirements],
         "local": list(found.local),
@@ -89,11 +89,11 @@ def image_fields(found: Environment) -> dict[str, str]:
     }
 
 
-def fingerprint(found: Environment) -> str:
+def digest_of(found: Environment) -> str:
     """Of what workers get, wherever it was found.
 
     >>> from starburst_common.environment import Environment
-    >>> fingerprint(Environment(python="3.11", requirements=("six==1.17.0",)))
+    >>> digest_of(Environment(python="3.11", requirements=("six==1.17.0",)))
     '1751872638e8989f'
     """
     import hashlib
@@ -121,7 +121,7 @@ def _show(found: Environment, image: dict[str, str], *, every: bool) -> None:
         "packages": f"{len(found.requirements):,}" if found.requirements else "none: Python and starburst alone",
         "": [*map(without_hashes, shown), *([f"… and {more:,} more (--all)"] if more else [])],
         "with code": ", ".join(found.local),
-        "fingerprint": fingerprint(found),
+        "fingerprint": digest_of(found),
         **image,
     }
     print_fields(rows)

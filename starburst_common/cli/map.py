@@ -208,7 +208,7 @@ def _tell_interrupted(run: Run | None, output: Path | None, backend: str, *, lea
 def drive(run: Run, out: Answers, *, quiet: bool, shown: bool | None, detaches: Callable[[], bool]) -> None:
     """To the end, with progress and a summary on stderr; whatever stops us cancels the run, unless that `detaches`."""
     from starburst_common.cli.lines import CannotWrite, kept
-    from starburst_common.cli.show import exit_code, merged, say, summary
+    from starburst_common.cli.show import exit_code, say, summary, with_retries
     from starburst_common.model import RunState
     from starburst_common.progress import progress
 
@@ -219,7 +219,7 @@ def drive(run: Run, out: Answers, *, quiet: bool, shown: bool | None, detaches: 
                 run.wait()
             out.write(run.whole() if retried or run.parent is not None else run.answers(ordered=True))
             status = run.wait()
-            status = merged(status, out.failed - out.unanswered, out.unanswered) if retried else status
+            status = with_retries(status, out.failed - out.unanswered, out.unanswered) if retried else status
             if status.state in (RunState.SUCCEEDED, RunState.FAILED):
                 out.done()
         except (RunStopped, RunCancelled):

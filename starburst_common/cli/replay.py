@@ -13,7 +13,7 @@ from starburst_common.cli.words import BackendWord, Json, RunWord
 from starburst_common.phrases import one_line, visible_lines
 
 if TYPE_CHECKING:
-    from starburst_common.runs.replay import Call
+    from starburst_common.runs.replay import StoredCall
 
 
 def replay(
@@ -83,7 +83,7 @@ def _told(error: BaseException, *, debug: bool) -> dict[str, Any]:
     return {"error": type(error).__name__, "message": str(error), "traceback": text}
 
 
-def _debug(call: Call) -> Any:
+def _debug(call: StoredCall) -> Any:
     import pdb  # noqa: T100 - what was asked for
 
     from starburst_common.pickling.within import awaited

@@ -21,7 +21,7 @@ def results(
     """
     from starburst_common.cli.function import look_here
     from starburst_common.cli.lines import Answers, CannotWrite, kept
-    from starburst_common.cli.show import exit_code, merged, say, summary
+    from starburst_common.cli.show import exit_code, say, summary, with_retries
     from starburst_common.cli.which import find_run
     from starburst_common.progress import progress
     from starburst_common.runs.find import attach
@@ -45,7 +45,7 @@ def results(
     ended = attach(found.id, backend=backend)
     now = ended.status()
     if ended.retries() or out.unanswered:
-        now = merged(now, out.failed - out.unanswered, out.unanswered)
+        now = with_retries(now, out.failed - out.unanswered, out.unanswered)
     code = exit_code(ended, now)
     if out.failed or code:
         summary(ended, now, out.first, here="results", quiet=quiet)

@@ -195,7 +195,7 @@ def exit_code(run: Run, status: RunStatus) -> int:
     return int(failed)
 
 
-def merged(status: RunStatus, failed: int, unanswered: int) -> RunStatus:
+def with_retries(status: RunStatus, failed: int, unanswered: int) -> RunStatus:
     """A run's status with what its retries have answered."""
     answered = None if status.items is None else status.items - unanswered
     answered = status.answered if answered is None else answered

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from starburst_common.code.files import Piece
 from starburst_common.code.imports import relative_imports
-from starburst_common.code.projects import INIT, SUFFIXES, compiled, installed
+from starburst_common.code.projects import INIT, SUFFIXES, compiled, in_packages
 from starburst_common.pickling.places import MAINS
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
@@ -120,4 +120,4 @@ def _suffix(file: Path) -> str:
 
 
 def _is_own(place: Path) -> bool:
-    return place.exists() and (not installed(place.resolve()) or place.resolve() in compiled(tuple(sys.path)))
+    return place.exists() and (not in_packages(place.resolve()) or place.resolve() in compiled(tuple(sys.path)))

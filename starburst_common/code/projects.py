@@ -34,7 +34,7 @@ def compiled(paths: tuple[str, ...]) -> dict[Path, Path]:
     return found
 
 
-def installed(place: Path) -> bool:
+def in_packages(place: Path) -> bool:
     """Whether it is where packages are, or the standard library."""
     return any(place.is_relative_to(folder) for folder in _library_folders()) or bool(
         {"site-packages", "dist-packages"} & set(place.parts)
@@ -99,7 +99,7 @@ def projects(paths: tuple[str, ...]) -> tuple[tuple[Path, Path], ...]:
         except OSError:
             continue
         for about in places:
-            project = _editable(about / "direct_url.json") if installed(path.resolve()) else path.resolve()
+            project = _editable(about / "direct_url.json") if in_packages(path.resolve()) else path.resolve()
             if project is not None and about.is_dir():
                 found.append((project, about))
     return tuple(found)

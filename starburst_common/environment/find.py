@@ -67,7 +67,7 @@ def find_environment(
         return _from_interpreter(folder, packages, asked, cache)
     _log.info("environment: %s", path)
     kind = choose.kind_of(path)
-    matters = "" if kind.frozen else freeze.fingerprint(packages)
+    matters = "" if kind.frozen else freeze.state_of(packages)
     files = _files(kind, path, named=requirements is not None)
     key = key_of(
         kind.what,
@@ -128,7 +128,7 @@ def _from_interpreter(folder: Path, packages: dict[str, freeze.Package], asked: 
         )
 
     kept = cached(
-        cache, key_of("freeze", freeze.fingerprint(packages), asked.index_strategy), None, "the code here", found
+        cache, key_of("freeze", freeze.state_of(packages), asked.index_strategy), None, "the code here", found
     )
     _warn_of_copies(kept, packages)
     return kept

@@ -62,7 +62,7 @@ def installed() -> dict[str, Package]:
     return found
 
 
-def fingerprint(packages: dict[str, Package]) -> str:
+def state_of(packages: dict[str, Package]) -> str:
     """Text that changes with what is installed and from where."""
     lines = (f"{each.name}=={each.version} {_origin_text(each)}" for each in packages.values())
     return "\n".join(sorted(lines))

@@ -19,7 +19,7 @@ _HELD_S = 1.0  #: a function is held after its last use: whoever has let go of i
 
 
 @dataclass(slots=True, eq=False)
-class Function:
+class Snapshot:
     """A function as it was when a call of it was submitted."""
 
     fn: Callable[..., Any]  # held, so that its id stays its own
@@ -43,30 +43,30 @@ class Functions:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._changing = Lock()
-        self.held: dict[int, Function] = {}  #: by id, in the order in which they were packed
+        self.held: dict[int, Snapshot] = {}  #: by id, in the order in which they were packed
 
-    def as_it_is(self, fn: Callable[..., Any], call: Any, *, later: bool = False) -> Function:
+    def as_it_is(self, fn: Callable[..., Any], call: Any, *, later: bool = False) -> Snapshot:
         """In its present state, which is pickled now if it is another one than at its last call; else `later`."""
         state, known = State.of(fn), self.held.get(id(fn))
         if known is not None and state is not None and known.state == state:
             known.used = time.monotonic()
             return known
         if later:
-            return Function(fn, None, b"", None)
+            return Snapshot(fn, None, b"", None)
         pickled = self._pickled(fn)
         digest = pickled.digest()
         if known is not None and known.digest == digest:
             known.state, known.used = state, time.monotonic()
             return known
         packed = self._packed(fn, call, pickled)
-        known = Function(fn, state, digest, packed, pickled.nbytes, used=time.monotonic())
+        known = Snapshot(fn, state, digest, packed, pickled.nbytes, used=time.monotonic())
         with self._changing:
             self.held.pop(id(fn), None)
             let_go(self.held, _HELD_BYTES - known.nbytes)
             self.held[id(fn)] = known
         return known
 
-    def to_store(self, function: Function, call: Any) -> PackedFunction | None:
+    def to_store(self, function: Snapshot, call: Any) -> PackedFunction | None:
         """What is to be stored before a call of it can be sent; None once that is done."""
         if function.key or function.packed is not None:
             return function.packed

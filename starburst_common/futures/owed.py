@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from typing import Any
 
-from starburst_common.futures.functions import Function
+from starburst_common.futures.functions import Snapshot
 from starburst_common.phrases import our_log
 from starburst_common.pickling.raised import named
 
@@ -44,11 +44,11 @@ class Call(Future[Any]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Waiting:
+class WaitingCall:
     """A call that is to be sent."""
 
     future: Call
-    function: Function
+    function: Snapshot
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -57,7 +57,7 @@ class Owed:
 
     def __init__(self) -> None:
         self.moved = threading.Condition()  #: notified when anything below moves
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: deque[WaitingCall] = deque()
         self.sent: dict[int, Call] = {}  #: by the number of their item
         self.unwanted: list[Callable[[Call], bool]] = []  #: which of what is sent is to be withdrawn
         self.shut = False  #: no more are submitted
@@ -70,14 +70,14 @@ class Owed:
         """Whether functions of which calls wait take so much that no more are to be pickled ahead."""
         return self._waiting_bytes > _WAITING_BYTES
 
-    def add(self, call: Waiting) -> None:
+    def add(self, call: WaitingCall) -> None:
         """One more that waits."""
         with self.moved:
             self.waiting.append(call)
             self._counted(call.function, 1)
             self.moved.notify_all()
 
-    def take(self, most: int | None = None) -> deque[Waiting]:
+    def take(self, most: int | None = None) -> deque[WaitingCall]:
         """The first of those that wait, which do so no more; all, if `most` is None."""
         with self.moved:
             count = len(self.waiting) if most is None else min(most, len(self.waiting))
@@ -86,14 +86,14 @@ class Owed:
                 self._counted(call.function, -1)
         return taken
 
-    def give_back(self, taken: deque[Waiting]) -> None:
+    def give_back(self, taken: deque[WaitingCall]) -> None:
         """These wait again, as the first."""
         with self.moved:
             self.waiting.extendleft(reversed(taken))
             for call in taken:
                 self._counted(call.function, 1)
 
-    def _counted(self, function: Function, calls: int) -> None:
+    def _counted(self, function: Snapshot, calls: int) -> None:
         was, function.waiting = function.waiting, function.waiting + calls
         self._waiting_bytes += function.size * ((function.waiting > 0) - (was > 0))
 

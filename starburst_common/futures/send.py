@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
 from starburst_common.futures.functions import Functions
-from starburst_common.futures.owed import Owed, Waiting
+from starburst_common.futures.owed import Owed, WaitingCall
 from starburst_common.futures.withdraw import Withdrawal
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
@@ -117,7 +117,7 @@ class Sender:
             worth_s=self._driver.backend.pace.chunk_s * _WORTH,
         )
 
-    def _send_one(self, call: Waiting) -> None:
+    def _send_one(self, call: WaitingCall) -> None:
         """A call that cannot be sent is its future's failure; that nothing can be sent is the run's."""
         function, index = call.function, self._feed.fed
         try:

@@ -16,12 +16,12 @@ from starburst_common.code.place import check_files
 from starburst_common.errors import BadInput, StarburstError
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.futures.functions import Functions
-from starburst_common.futures.owed import Call, Owed, Waiting
+from starburst_common.futures.owed import Call, Owed, WaitingCall
 from starburst_common.futures.resolve import Resolver
 from starburst_common.futures.send import Sender
 from starburst_common.options import Options
 from starburst_common.ports import Backend
-from starburst_common.runs.begin import Asked, beginning
+from starburst_common.runs.begin import NewRun, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.patience import at_exit
 from starburst_common.runs.run import Run
@@ -66,7 +66,7 @@ class Submitted:
         if not (owed.broken or owed.shut):
             try:
                 function = self.functions.as_it_is(fn, (args, kwargs), later=owed.crowded)
-                call = Waiting(future, function, (args, kwargs))
+                call = WaitingCall(future, function, (args, kwargs))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # pickling calls the user's own code, which may well raise SystemExit
@@ -156,10 +156,10 @@ class Submitted:
         fleet = self._fleet or Fleet.new(backend, options)
         # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
         own = replace(options, return_exceptions=True, tolerate=Tolerance())
-        asked = Asked.of(fleet, "calls", own)
-        with beginning(fleet, asked, expected=self._expected) as begun:
+        new = NewRun.of(fleet, "calls", own)
+        with beginning(fleet, new, expected=self._expected) as begun:
             self._driver = driver = begun.driver
-            run = Run(backend, asked.spec, driver)
+            run = Run(backend, new.spec, driver)
             sender = Sender(
                 self._owed, self.functions, begun.feed, driver, slots=fleet.slots, chunk_size=options.chunk_size
             )

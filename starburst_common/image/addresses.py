@@ -12,7 +12,7 @@ def is_loopback(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def joined(base: str, to: str) -> str:
+def sent_to(base: str, to: str) -> str:
     """Where a registry sends us. Raises `CannotBuild` where that is nowhere that HTTP goes."""
     try:
         url = urljoin(base, to)

@@ -20,7 +20,7 @@ AT_ONCE = 4  #: blobs on their way
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RegistryPlace:
     """A repository of a registry."""
 
     registry: Registry
@@ -50,7 +50,7 @@ class BaseImage:
                 f"{recipe.environment.python}: choose a base image with that Python"
             )
 
-    def with_layers(self, layers: list[Layer], python: str, to: Place) -> bytes:
+    def with_layers(self, layers: list[Layer], python: str, to: RegistryPlace) -> bytes:
         """The manifest of the image with layers on top; its config is stored."""
         config = oci.config_on_top(
             self.config,
@@ -69,10 +69,10 @@ class BaseImage:
 class Base:
     """Where the base is, and its image for each platform of a recipe."""
 
-    place: Place
+    place: RegistryPlace
     images: dict[str, BaseImage]
 
-    def copy(self, to: Place, work: Path, tell: Tell) -> None:
+    def copy(self, to: RegistryPlace, work: Path, tell: Tell) -> None:
         """Have its layers in the target too."""
         sizes = {layer["digest"]: layer["size"] for image in self.images.values() for layer in image.manifest["layers"]}
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -82,7 +82,7 @@ class Base:
                 tell(f"copying the base image's layers, {mb(sum(sizes[one] for one in missing))}")
             list(pool.map(lambda digest: self._copy(digest, sizes[digest], to, work), missing))
 
-    def _copy(self, digest: str, size: int, to: Place, work: Path) -> None:
+    def _copy(self, digest: str, size: int, to: RegistryPlace, work: Path) -> None:
         if to.registry.host == self.place.registry.host and to.registry.mount(
             to.repository, digest, self.place.repository
         ):
@@ -93,10 +93,10 @@ class Base:
         file.unlink()
 
 
-def base_of(recipe: Recipe, to: Place) -> Base:
+def base_of(recipe: Recipe, to: RegistryPlace) -> Base:
     url, repository, _ = parse_reference(recipe.base)
     registry = to.registry if to.registry.url == url else Registry(url)
-    place = Place(registry, repository)
+    place = RegistryPlace(registry, repository)
     found = _manifest(recipe, place, recipe.base_digest)
     images = {}
     for platform in sorted(recipe.platforms):
@@ -114,7 +114,7 @@ def base_of(recipe: Recipe, to: Place) -> Base:
     return Base(place, images)
 
 
-def _base_image(found: Manifest, place: Place) -> BaseImage:
+def _base_image(found: Manifest, place: RegistryPlace) -> BaseImage:
     with oci.well_formed():
         manifest = found.content
         config = oci.parsed(place.registry.blob(place.repository, manifest["config"]["digest"], most=MANIFEST_BYTES))
@@ -122,7 +122,7 @@ def _base_image(found: Manifest, place: Place) -> BaseImage:
         return BaseImage(manifest, config)
 
 
-def _manifest(recipe: Recipe, place: Place, digest: str) -> Manifest:
+def _manifest(recipe: Recipe, place: RegistryPlace, digest: str) -> Manifest:
     found = place.registry.manifest(place.repository, digest)
     if found is None:
         raise CannotBuild(f"the base image {recipe.base} is not there any more as {digest}: try again, or name another")

@@ -19,7 +19,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import HTTPError, SSLError
 
 from starburst_common.errors import BadInput, CannotBuild, Unavailable
-from starburst_common.image.addresses import is_loopback, joined
+from starburst_common.image.addresses import is_loopback, sent_to
 from starburst_common.image.connections import pool
 
 _TRIES = 4
@@ -71,7 +71,7 @@ class Exchange:
 
         Raises `CannotBuild` where that is nowhere that HTTP goes.
         """
-        split = urlsplit(joined(base, to))
+        split = urlsplit(sent_to(base, to))
         if split.netloc == self.host:
             split = split._replace(scheme=urlsplit(self.url).scheme)
         return urlunsplit(split)
@@ -164,7 +164,7 @@ class Exchange:
             self._denied(repository, HTTPStatus.UNAUTHORIZED, "")
 
     def _token(self, repository: str, asked: Mapping[str, str], scopes: tuple[str, ...]) -> str:
-        realm = joined(self.url, asked["realm"])
+        realm = sent_to(self.url, asked["realm"])
         split = urlsplit(realm)
         if split.scheme != "https" and not is_loopback(split.hostname or ""):
             raise CannotBuild(f"{self.named(repository)} wants credentials to go to {split.netloc} without encryption")

@@ -16,11 +16,11 @@ from platformdirs import user_cache_path
 from starburst_common.errors import CannotBuild, Exists, Unavailable
 from starburst_common.image import blob, oci, wheels
 from starburst_common.image import recipe as layout
-from starburst_common.image.below import AT_ONCE, Place, base_of, mb
+from starburst_common.image.below import AT_ONCE, RegistryPlace, base_of, mb
 from starburst_common.image.blob import LayerCache
 from starburst_common.image.oci import Layer
 from starburst_common.image.output import Tell
-from starburst_common.image.parts import PACKAGES, SLOTS, SUPERVISOR, Part
+from starburst_common.image.parts import PACKAGES, SLOTS, SUPERVISOR, ImagePart
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.image.wheels import NoWheel
@@ -57,7 +57,7 @@ class LayerBuilder:
         """
         if why := self.lacking(recipe):
             raise CannotBuild(why)
-        to = Place(Registry.of(target), target.repository)
+        to = RegistryPlace(Registry.of(target), target.repository)
         if (there := to.registry.digest(to.repository, recipe.tag)) is not None:
             return there
         with _trouble_told(self._cache.folder), self._cache.work_folder() as work:
@@ -72,7 +72,7 @@ class LayerBuilder:
             }
             return _publish(manifests, recipe.tag, to)
 
-    def _made(self, part: Part, recipe: Recipe, to: Place, work: Path, tell: Tell) -> dict[str, _Made]:
+    def _made(self, part: ImagePart, recipe: Recipe, to: RegistryPlace, work: Path, tell: Tell) -> dict[str, _Made]:
         """A part's layer for each platform; only what neither this machine nor the registry has is made."""
         made: dict[str, _Made] = {}
         platforms = recipe.platforms if part.differs else recipe.platforms[:1]
@@ -94,7 +94,7 @@ class LayerBuilder:
                 made[platform] = one
         return made if part.differs else dict.fromkeys(recipe.platforms, made[platforms[0]])
 
-    def _packed(self, part: Part, folder: Path) -> _Made:
+    def _packed(self, part: ImagePart, folder: Path) -> _Made:
         file = folder.with_name(f"{folder.name}.tar.gz")
         layer = blob.pack(folder, file, by=part.name, owners={layout.HOME.strip("/"): layout.USER})
         shutil.rmtree(folder)
@@ -104,7 +104,7 @@ class LayerBuilder:
 _Made = tuple[Layer, Path | None]  #: a layer, and its file unless the registry has it
 
 
-def _upload(layers: list[_Made], to: Place, tell: Tell) -> None:
+def _upload(layers: list[_Made], to: RegistryPlace, tell: Tell) -> None:
     files = {layer.digest: (layer, file) for layer, file in layers if file is not None}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         there = dict(zip(files, pool.map(to.has, files), strict=True))
@@ -114,7 +114,7 @@ def _upload(layers: list[_Made], to: Place, tell: Tell) -> None:
         list(pool.map(lambda made: to.registry.put_blob(to.repository, made[0].digest, made[1]), missing))
 
 
-def _publish(manifests: Mapping[str, bytes], tag: str, to: Place) -> str:
+def _publish(manifests: Mapping[str, bytes], tag: str, to: RegistryPlace) -> str:
     """Name the image, which from then on is there: everything else was stored before."""
     if len(manifests) == 1:
         (body,), kind = manifests.values(), oci.MANIFEST

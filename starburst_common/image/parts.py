@@ -18,7 +18,7 @@ from starburst_common.image.wheels import NoWheel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ImagePart:
     """One of our layers."""
 
     name: str
@@ -76,10 +76,10 @@ def _below(root: Path, path: str) -> Path:
     return root / path.lstrip("/")
 
 
-SUPERVISOR = Part(
+SUPERVISOR = ImagePart(
     name="supervisor", differs=True, kept=True, of=lambda recipe: contents.supervisor_digest(), fill=_fill_supervisor
 )
-SLOTS = Part(name="slots", differs=False, kept=True, of=lambda recipe: contents.digest(), fill=_fill_slots)
-PACKAGES = Part(
+SLOTS = ImagePart(name="slots", differs=False, kept=True, of=lambda recipe: contents.digest(), fill=_fill_slots)
+PACKAGES = ImagePart(
     name="packages", differs=True, kept=False, of=lambda recipe: recipe.environment.text, fill=_fill_packages
 )

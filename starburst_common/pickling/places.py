@@ -47,21 +47,21 @@ def fetched(module: str, name: str) -> Any:
     return found
 
 
-Place = tuple[str, str]
-_Beside = tuple[int, list[dict[str, Any]], dict[int, Place]]
+ModulePlace = tuple[str, str]
+_Beside = tuple[int, list[dict[str, Any]], dict[int, ModulePlace]]
 _by_kind: WeakKeyDictionary[type, _Beside] = WeakKeyDictionary()  # as long as the modules have so many attributes
 #: Of what type the objects are whose module their class does not tell; no two can be told apart but by identity.
 _NAMELESS = (object, ContextVar)
-_nameless: tuple[int, dict[int, tuple[Any, Place]]] = (0, {})
+_nameless: tuple[int, dict[int, tuple[Any, ModulePlace]]] = (0, {})
 
 
-def place_in_library(obj: Any) -> Place | None:
+def place_in_library(obj: Any) -> ModulePlace | None:
     """Where the standard library or an installed package has this object beside its class."""
     place = _beside_its_class(obj)
     return place if place is not None and installed(place[0].partition(".")[0]) else None
 
 
-def place_of(obj: Any) -> Place | None:
+def place_of(obj: Any) -> ModulePlace | None:
     """Where a module has this object: beside its class, or anywhere if its class tells nothing."""
     kind = type(obj)
     if kind not in _NAMELESS:
@@ -76,7 +76,7 @@ def place_of(obj: Any) -> Place | None:
     return next(((module, name) for module, space in mains for name, value in [*space.items()] if value is obj), None)
 
 
-def anywhere(obj: Any) -> Place | None:
+def anywhere(obj: Any) -> ModulePlace | None:
     """Where any module has this object: slow, and for what cannot be sent otherwise."""
     return next(((module, name) for module, name, value in _all() if value is obj), None)
 
@@ -88,7 +88,7 @@ def _all() -> Iterator[tuple[str, str, Any]]:
                 yield module, name, value
 
 
-def _beside_its_class(obj: Any) -> Place | None:
+def _beside_its_class(obj: Any) -> ModulePlace | None:
     kind = type(obj)
     known = _by_kind.get(kind)
     if known is None or known[0] != sum(map(len, known[1])):

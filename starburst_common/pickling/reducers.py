@@ -24,17 +24,17 @@ from starburst_common.pickling.places import (
 from starburst_common.pickling.setup import in_module
 
 
-class Functions(Protocol):
+class FunctionPickler(Protocol):
     """Who pickles, as far as functions are concerned."""
 
     def function_parts(self, function: FunctionType) -> Any:
         """How a function is made empty, and then filled; None if it goes by reference."""
 
 
-Reducer = Callable[[Functions, Any], Any]
+Reducer = Callable[[FunctionPickler, Any], Any]
 
 
-def _reduce_cached(pickler: Functions, cached: Any) -> Any:
+def _reduce_cached(pickler: FunctionPickler, cached: Any) -> Any:
     """A function with a cache: by value without what is in the cache, of which each process has its own."""
     name = getattr(cached, "__qualname__", None)
     if name and by_reference(cached):
@@ -72,7 +72,7 @@ def _fill_cached(cached: Any, state: Any) -> None:
 def _reduce_named(make: Callable[..., Any], *attributes: str) -> Reducer:
     """Of what is made of a few of its attributes, and is otherwise found by its name."""
 
-    def reduce(_: Functions, obj: Any) -> Any:
+    def reduce(_: FunctionPickler, obj: Any) -> Any:
         if by_reference(obj, obj.__name__):
             return obj.__name__
         return made_once, (token_of(obj), make, (obj.__module__, *(getattr(obj, each) for each in attributes)))
@@ -104,7 +104,7 @@ def _type_alias(_: str, name: str, value: Any, parameters: tuple[Any, ...]) -> A
     return typing.TypeAliasType(name, value, type_params=parameters)  # type: ignore[attr-defined]
 
 
-def _reduce_context_variable(_: Functions, variable: ContextVar[Any]) -> Any:
+def _reduce_context_variable(_: FunctionPickler, variable: ContextVar[Any]) -> Any:
     if (place := place_of(variable)) is not None and place[0] not in MAINS:
         return fetched, place
     default: list[Any] = []
@@ -117,7 +117,7 @@ def _context_variable(name: str, *default: Any) -> ContextVar[Any]:
     return ContextVar(name, default=default[0]) if default else ContextVar(name)
 
 
-def _reduce_cached_property(_: Functions, prop: cached_property[Any]) -> Any:
+def _reduce_cached_property(_: FunctionPickler, prop: cached_property[Any]) -> Any:
     return _cached_property, (prop.func, prop.attrname)
 
 
@@ -127,11 +127,11 @@ def _cached_property(function: Callable[[Any], Any], name: str | None) -> cached
     return made
 
 
-def _reduce_missing_token(_: Functions, __: Any) -> Any:
+def _reduce_missing_token(_: FunctionPickler, __: Any) -> Any:
     return fetched, ("contextvars", "Token.MISSING")
 
 
-def _reduce_weak(_: Functions, weak: Any) -> Any:
+def _reduce_weak(_: FunctionPickler, weak: Any) -> Any:
     return type(weak), (dict(weak),)
 
 

@@ -18,7 +18,7 @@ from starburst_common.runs.marks import Waiting
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
-from starburst_common.runs.reconcile import Action, Finish, Launch
+from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers
 from starburst_common.runs.records import End
 from starburst_common.runs.spec import write_end
 from starburst_common.runs.stored import create_outcome
@@ -46,13 +46,13 @@ class Hands:
         """Do it; whether that has ended the run."""
         if isinstance(action, Finish):
             return self._finish(action)
-        if isinstance(action, Launch):
+        if isinstance(action, LaunchWorkers):
             self._launch(action)
         else:
             self._resend()
         return False
 
-    def _launch(self, action: Launch) -> None:
+    def _launch(self, action: LaunchWorkers) -> None:
         books, count = self._books, len(action.ordinals)
         _log.info("run %s: launching %d worker%s", self._names.run, count, "s" * (count != 1))
         try:

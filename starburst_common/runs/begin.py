@@ -31,7 +31,7 @@ from starburst_common.runs.stored import store_bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class NewRun:
     """What is asked of a run, and the files that its place names."""
 
     spec: Spec
@@ -47,7 +47,7 @@ class Asked:
         stop_at_first: bool = False,
         stands: tuple[Place, Bundle | None] | None = None,
         parent: RunId | None = None,
-    ) -> Asked:
+    ) -> NewRun:
         """A new run's, whose items stand where this process does, or where its parent's did. Raises `BadInput`.
 
         A module that starts a run as it is imported would start one on each worker, whose workers would start others.
@@ -98,7 +98,7 @@ class Beginning:
 @contextmanager
 def beginning(
     fleet: Fleet,
-    asked: Asked,
+    new: NewRun,
     *,
     expected: Callable[[], int] = lambda: 0,
     note: Callable[[], None] = lambda: None,
@@ -108,10 +108,10 @@ def beginning(
     `expected` are chunks that will come soon; else as `begin`. Where another process has ended the run meanwhile, what
     is kept of it is kept for that one.
     """
-    spec = asked.spec
+    spec = new.spec
     driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected)
     books = driver.books
-    feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=asked.files, note=note)
+    feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
     begun = Beginning(driver=driver, feed=feed)
     try:
         yield begun

@@ -23,7 +23,7 @@ _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond 
 
 
 @dataclass(slots=True)
-class Waits:
+class WaitsFor:
     """What a run may wait for, each in words; empty where for nothing."""
 
     space: str = ""  #: a worker has none for its answers
@@ -47,7 +47,7 @@ class Books:
         self.consumed: int | None = None  #: items handed out here, once somebody iterates
         self.state = RunState.RUNNING
         self.reason = ""  #: why it ended early, or what it waits for
-        self.waits = Waits()
+        self.waits = WaitsFor()
         self.ended_at: float | None = None  #: wall clock
         self.alive = 0
         self.at_work = False  #: a worker's process is there

@@ -28,7 +28,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class LaunchWorkers:
     """Start workers with these ordinals."""
 
     ordinals: range
@@ -48,7 +48,7 @@ class Finish:
     input_lost: bool = field(default=False, compare=False, repr=False)  #: because the rest of its input never came
 
 
-Action = Launch | Resend | Finish
+Action = LaunchWorkers | Resend | Finish
 #: Why no more input comes where nobody has said why.
 DIED = "the driver died while reading its input"
 
@@ -62,16 +62,16 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> run = RunView(items=100, answered=0, failed=0, owed=12, depth=Depth(12, 0), quiet_since=0)
     >>> view = View(now=0, run=run)
     >>> decide(view, policy)
-    [Launch(ordinals=range(0, 4))]
+    [LaunchWorkers(ordinals=range(0, 4))]
     >>> decide(view.but(alive=3, launched=4), policy)  # one was lost
-    [Launch(ordinals=range(4, 5))]
+    [LaunchWorkers(ordinals=range(4, 5))]
     >>> decide(view.but(launch_at=5), policy)  # told to wait
     []
     >>> gone = Barren(count=5, lasted_s=4, longest_s=0.3, seen_at=0, why="exit code 0")
     >>> decide(view.but(launched=5, barren=gone, now=1), policy)
     []
     >>> decide(view.but(launched=5, barren=gone, now=2), policy)  # four and four have leave to end for nothing
-    [Launch(ordinals=range(5, 8))]
+    [LaunchWorkers(ordinals=range(5, 8))]
     >>> decide(view.but(owed=2, alive=1, launched=4), policy)  # what is left fits one worker
     []
     >>> decide(view.but(alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
@@ -120,7 +120,7 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
     fleet, actions = view.fleet, list[Action]()
     more = min(launchable(view, policy) - fleet.alive, max(_spare(view, policy), 1) - fleet.barren.tried)
     if more > 0 and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy)):
-        actions.append(Launch(range(fleet.launched, fleet.launched + more)))
+        actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
     if _all_lost(view, policy):
         actions.append(Resend())
     return actions

@@ -28,7 +28,7 @@ from starburst_common.wire.items import Frames, checked_frames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class StoredCall:
     """One item's call, as a worker made it."""
 
     function: Callable[..., Any]
@@ -49,7 +49,7 @@ class Call:
         return awaited(self.function(*self.args, **self.kwargs))
 
 
-def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -> Call:
+def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -> StoredCall:
     """What a worker called for an item.
 
     The modules that travelled with the function are unpacked in `scratch` and come first on `sys.path`; None takes them
@@ -73,7 +73,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     argument = Frames(frames)[item]
     args, kwargs = argument if known.style == "call" else (argument if known.style == "star" else (argument,), {})
     seed = read_spec(backend, run).terms.seed
-    return Call(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
+    return StoredCall(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
 
 
 def stored_items(backend: Backend, run: RunId, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Any]]:

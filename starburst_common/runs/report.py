@@ -57,7 +57,7 @@ def report_page(
         undefined=StrictUndefined,
         finalize=lambda value: visible_lines(value) if type(value) is str else value,
     )
-    parts = [part for chunk in settled for part in _parts(chunk)]
+    parts = [part for chunk in settled for part in _stretches(chunk)]
     whole = "" if status.items is None else f" of {status.items:,}"
     head = {
         "items": f"{status.answered - status.withdrawn:,}{whole} answered{counts(status)}",
@@ -87,7 +87,7 @@ def report_page(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _Stretch:
     """Consecutive items with one outcome."""
 
     lo: int
@@ -96,9 +96,9 @@ class _Part:
     each_s: float  #: slot time an item, on average
 
 
-def _parts(chunk: Settled) -> list[_Part]:
+def _stretches(chunk: Settled) -> list[_Stretch]:
     items = sum(span.size for span in chunk.answered)
-    return [_Part(span.lo, span.hi, chunk.worker, chunk.seconds / items) for span in chunk.answered]
+    return [_Stretch(span.lo, span.hi, chunk.worker, chunk.seconds / items) for span in chunk.answered]
 
 
 def _workers(settled: Sequence[Settled]) -> list[tuple[str, int, int, int, float]]:

@@ -20,7 +20,7 @@ from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.options import Options
 from starburst_common.ports import Backend
-from starburst_common.runs.begin import Asked, beginning
+from starburst_common.runs.begin import NewRun, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import chunk_items
 from starburst_common.runs.inputs import Function
@@ -54,8 +54,9 @@ def start_retry(
         fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
     else:
         fleet = Fleet.new(backend, options)
-    asked = Asked.of(fleet, name, options, stands=None if options.files else _stood(backend, parent), parent=parent.run)
-    run, period = asked.spec.run, ""
+    stands = None if options.files else _stood(backend, parent)
+    new = NewRun.of(fleet, name, options, stands=stands, parent=parent.run)
+    run, period = new.spec.run, ""
 
     def note() -> None:
         nonlocal period
@@ -64,7 +65,7 @@ def start_retry(
         backend.store.put(key, Numbers(tuple(spans)).sealed(backend.key, key))
         backend.store.put(RunNames(parent.run).retry(run), b"")
 
-    with beginning(fleet, asked, note=note) as begun:
+    with beginning(fleet, new, note=note) as begun:
         feed = begun.feed
         feed.period = period
         functions: dict[str, str] = {}
@@ -79,7 +80,7 @@ def start_retry(
         feed.end()
         begun.driver.books.input_ended(feed.fed)
     feed.stop()
-    return asked.spec, begun.driver
+    return new.spec, begun.driver
 
 
 def _stood(backend: Backend, parent: Spec) -> tuple[Place, Bundle | None]:

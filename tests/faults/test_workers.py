@@ -18,7 +18,7 @@ import pytest
 from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
 from starburst_common.errors import EnvironmentMismatch, Unavailable
 from starburst_common.wire.seals import WIRE_VERSION, misfit_exit
-from starburst_worker.duty import task_id
+from starburst_worker.duty import own_task
 from tests.calls import its_worker, wait_for
 from tests.faults.conftest import AwsBed, Bed, LocalBed, noting, on_both
 
@@ -317,8 +317,8 @@ def test_a_task_whose_name_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch
     with HTTPServer(("127.0.0.1", 0), Metadata) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", f"http://127.0.0.1:{server.server_port}")
-        assert task_id() == "abc"
+        assert own_task() == "abc"
         answers[:] = [(500, b"")]
         with pytest.raises(Unavailable, match=r"ECS's task metadata at .*/task: HTTPError: .*500"):
-            task_id(patience_s=0.0)
+            own_task(patience_s=0.0)
         server.shutdown()

@@ -263,7 +263,7 @@ def _environments(folder: Path) -> list[Target]:
         (info / "direct_url.json").write_bytes(head)
         (info / "METADATA").write_bytes(body)
         found = {"mine": freeze.Package(name="mine", version="1.0", metadata=info)}
-        freeze.fingerprint(found)
+        freeze.state_of(found)
         freeze.copied(found)
         freeze.freeze(found)
 

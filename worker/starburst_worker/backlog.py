@@ -20,7 +20,7 @@ _PATIENCE_S = 900.0
 _AGAIN_S = 2.0
 
 
-def patiently(call: Callable[[], _T]) -> _T:
+def persistently(call: Callable[[], _T]) -> _T:
     """Make a call, again and again while its service is not to be had: for a quarter of an hour, not for ever."""
     since = time.monotonic()
     while True:

@@ -45,7 +45,7 @@ class Duty:
             raise unknown_version("its orders", wire)
         return cls(
             fleet=FleetId(orders.name("fleet")),
-            worker=WorkerId(orders.text("worker") or task_id()),
+            worker=WorkerId(orders.text("worker") or own_task()),
             backend=orders.text("backend"),
             home=orders.text("home") if orders.given("home") else "",
             site=orders.fields("site").raw if orders.given("site") else {},
@@ -56,7 +56,7 @@ class Duty:
         )
 
 
-def task_id(patience_s: float = 15.0) -> str:
+def own_task(patience_s: float = 15.0) -> str:
     """From ECS's task metadata endpoint, version 4. Raises `Refused`, or `Unavailable` where it gives none in time."""
     if not (metadata := os.environ.get("ECS_CONTAINER_METADATA_URI_V4")):
         raise malformed("its orders", "they name no worker, and this is no task of ECS, which would")

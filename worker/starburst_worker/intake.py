@@ -81,7 +81,7 @@ class Intake:
 
     def _case(self, case: Case, work: Work) -> Case:
         known = work.known
-        if work.calls:
+        if work.withdrawable:
             self._runs.look_withdrawn(work.run, known)
         unfit = Reason.ours(FailureKind.IMPORT, known.unfit) if known.unfit else None
         case = replace(case, withdrawn=known.withdrawn, unfit=unfit)

@@ -79,11 +79,11 @@ class KnownRuns:
 
     def look_on(self, runs: Iterable[tuple[RunId, bool]]) -> None:
         """Look anew at runs that are being served, and whose items are an executor's calls or not."""
-        for run, calls in runs:
+        for run, withdrawable in runs:
             with suppress(Unavailable):  # it is looked at again
                 if (known := self.run(run)) is not None:
                     self.look_followed(run, known)
-                    if calls:
+                    if withdrawable:
                         self.look_withdrawn(run, known)
 
     def look_withdrawn(self, run: RunId, known: KnownRun) -> None:

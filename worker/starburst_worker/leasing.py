@@ -11,7 +11,7 @@ from starburst_common.errors import NotFound, Refused, UnknownVersion
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, Leased
 from starburst_common.runs.marks import Suspect
-from starburst_worker.backlog import patiently
+from starburst_worker.backlog import persistently
 from starburst_worker.busy import Busy
 from starburst_worker.duty import Duty
 from starburst_worker.ending import Ending
@@ -54,7 +54,7 @@ class Leasing:
                 self.busy.wait()
                 continue
             try:
-                leased = patiently(partial(self.lease, min(room, 10)))
+                leased = persistently(partial(self.lease, min(room, 10)))
             except NotFound:
                 _log.info("the fleet is closed: stopping")
                 self.ending.ask()
@@ -67,7 +67,7 @@ class Leasing:
                 _log.info("leased its first work")
                 begun = True
             self.leases.hold(leased)
-            works = [patiently(partial(self.take, message)) for message in leased]
+            works = [persistently(partial(self.take, message)) for message in leased]
             self.runs.sweeps = self.runs.sweeps and bool(leased) and self.ready.empty()
             suspects = [work for work in works if work is not None]
             for number, suspect in reversed(list(enumerate(suspects))):
@@ -133,11 +133,11 @@ class Leasing:
         """
         if run_it and len(self.leases) == 1:
             name = RunNames(suspect.run).suspect(suspect.chunk.span.lo)
-            patiently(lambda: self.backend.store.put(name, Suspect(self.duty.worker).body))
+            persistently(lambda: self.backend.store.put(name, Suspect(self.duty.worker).body))
             self.ready.put(suspect)
             self._until(lambda: suspect.receipt not in self.leases)
         else:
-            patiently(lambda: self.settling.hand_over_now(suspect))
+            persistently(lambda: self.settling.hand_over_now(suspect))
             if run_it:
                 self._until(lambda: not self.leases)  # then it may be our turn
 

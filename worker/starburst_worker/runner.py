@@ -52,7 +52,7 @@ class Runner:
     def current(self) -> tuple[RunId, bool] | None:
         """Whose chunk is being run, and whether it is an executor's."""
         serving = self._serving
-        return None if serving is None else (serving.work.run, serving.work.calls)
+        return None if serving is None else (serving.work.run, serving.work.withdrawable)
 
     def serve(self, work: Work, settle: Settle) -> None:
         """Run a chunk to its end; each part of it is settled once."""

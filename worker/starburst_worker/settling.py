@@ -8,7 +8,7 @@ from functools import partial
 
 from starburst_common.errors import Refused, Unavailable
 from starburst_common.model import Chunk, RunId
-from starburst_worker.backlog import Backlog, Job, patiently
+from starburst_worker.backlog import Backlog, Job, persistently
 from starburst_worker.leases import Leases
 from starburst_worker.parts import Part
 from starburst_worker.settle import LeasedChunk, Settler
@@ -34,7 +34,7 @@ class Settling(Backlog):
         """Do all that comes, until the last of it is done."""
         while (job := self.get()) is not None:
             try:
-                patiently(job)
+                persistently(job)
             except Refused as error:  # an outcome that cannot be read: its run's driver meets it as well
                 _log.error("refused an outcome: %s", error)
 

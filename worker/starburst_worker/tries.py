@@ -30,14 +30,14 @@ class Manner(NamedTuple):
 
 
 Spans = Iterable[Sequence[int]]
-Waiting = list[tuple[float, int, int]]  #: when, which item, how many tries it had
+Delayed = list[tuple[float, int, int]]  #: when, which item, how many tries it had
 
 
 def run_chunk(
     spans: Spans, item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand
 ) -> None:
     """Run every item of the spans, then the retries that are due, while the supervisor lets us."""
-    waiting: Waiting = []
+    waiting: Delayed = []
     run = _trier(item, manner, board, out, stand, waiting)
     for index in each(spans):
         before, board.reached = board.reached, index
@@ -55,7 +55,7 @@ def run_chunk(
 
 
 def _trier(
-    item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand, waiting: Waiting
+    item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand, waiting: Delayed
 ) -> Callable[[int, int], None]:
     """What runs one item, which has had so many tries; one that may have another is put to those that wait."""
     call, retries, delay_s, retry_on, seed, numbers = manner

@@ -31,6 +31,6 @@ class Work:
     fetched_at: float = field(default_factory=time.monotonic)
 
     @property
-    def calls(self) -> bool:
+    def withdrawable(self) -> bool:
         """Whether its items are an executor's calls, which may be withdrawn."""
         return self.function.stored.style == "call"
