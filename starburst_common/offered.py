@@ -1,4 +1,4 @@
-"""What may be asked of a map, as one table: each option's type, check, default and meaning, and where it may be set."""
+"""What may be asked of a map, as one table: each option's type, check, default, meaning, and where it is set. Pure."""
 
 # no annotations as text here: `rows` reads them
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a user's code needs beside Python itself: found once, resolved in full, the same on every machine. Pure."""
+"""What a user's code needs beside Python itself: found once, resolved in full, the same on every machine."""
 
 from __future__ import annotations
 

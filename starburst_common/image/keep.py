@@ -1,4 +1,4 @@
-"""Images of a repository in; which nobody needs any more, and what keeping them costs, out. Pure, but for `collect`."""
+"""Images of a repository in; which nobody needs any more, and what keeping them costs, out; and those removed."""
 
 from __future__ import annotations
 

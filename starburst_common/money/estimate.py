@@ -1,4 +1,4 @@
-"""Worker time and resources in; Fargate's charge out, with the price's source and date. Pure: prices are data.
+"""Worker time and resources in; Fargate's charge out, with the price's source and date. Prices are data.
 
 Fargate bills vCPU and memory by the second, from pulling the image to the end of the task, at least one minute a task.
 Source: https://aws.amazon.com/fargate/pricing/, "Pricing details".

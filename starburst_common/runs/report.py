@@ -1,4 +1,4 @@
-"""A run's status, settled chunks and failures in; a page that a person can read, search and keep out. Pure."""
+"""A run's status, settled chunks and failures in; a page that a person can read, search and keep out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans and outcomes in; what is answered, by which outcome, and what is still owed out. In memory, idempotent.
+"""Plans and outcomes in; what is answered, by which outcome, and what is still owed out. Pure: in memory, idempotent.
 
 Only what is owed is booked: a planned chunk, or one that a booked outcome delegates to. So answers never overlap.
 """
