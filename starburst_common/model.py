@@ -232,6 +232,15 @@ class WorkerState:
     granted: Granted | None = None  #: where that is charged for
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the workers of a site find their queues and their store: the least that tells."""
+
+    site: str  #: its name, which its queues' names begin with
+    region: str
+    bucket: str
+
+
 class RunState(StrEnum):
     """Where a run is in its life."""
 

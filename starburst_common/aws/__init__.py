@@ -1,19 +1,23 @@
-"""A site in, a `Backend` out whose store, queues and workers are in the user's own AWS account."""
+"""A site in, or its address, a `Backend` out whose store, queues and workers are in the user's own AWS account."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starburst_common.aws.clients import Clients, speaking
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.images import EcsImages
+from starburst_common.aws.onlooker import Onlooker
 from starburst_common.aws.queue import SqsQueue
-from starburst_common.aws.requests import tags
+from starburst_common.aws.requests import address_of, tags
 from starburst_common.aws.store import S3Objects
 from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput, NotFound
-from starburst_common.ports import KEY_BYTES, Backend, Pace
+from starburst_common.model import Address
+from starburst_common.ports import KEY_BYTES, Backend, Compute, ObjectStore, Pace
 from starburst_common.site import Site
 
 if TYPE_CHECKING:
@@ -45,21 +49,35 @@ def aws_backend(
     if len(secret) < _LEAST_KEY:
         raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
     store = S3Objects(site.bucket, clients)
+    return replace(
+        _backend(address_of(site), clients, store, EcsCompute(site, clients, store, secret), secret),
+        keep_s=keep_days * 86400,
+        machine=_MACHINES[site.architecture],
+        images=EcsImages(site, image or ImageSettings(), clients, store),
+    )
+
+
+def aws_backend_at(address: Address, key: bytes) -> Backend:
+    """The same as its workers have it, who know no more of a site: they launch nobody and make no images."""
+    clients = Clients(address.region, None)
+    store = S3Objects(address.bucket, clients)
+    return _backend(address, clients, store, Onlooker(store, key), key)
+
+
+def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Compute, key: bytes) -> Backend:
     return Backend(
         name="aws",
         store=store,
-        queue=SqsQueue(clients, prefix=f"starburst-{site.name}-", tags=tags(site)),
-        compute=EcsCompute(site, clients, store, secret),
-        key=secret,
+        queue=SqsQueue(clients, prefix=f"starburst-{address.site}-", tags=tags(address.site)),
+        compute=compute,
+        key=key,
         default_workers=10,
         pace=Pace(lease_s=90.0, chunk_s=30.0, idle_s=60.0, lifetime_s=12 * 3600.0, inline_bytes=48 << 10),
         tick_s=5.0,
         poll_s=20.0,
         look_s=60.0,
-        keep_s=keep_days * 86400,
+        keep_s=math.inf,
         feeder_lost_s=120.0,
-        machine=_MACHINES[site.architecture],
-        images=EcsImages(site, image or ImageSettings(), clients, store),
     )
 
 

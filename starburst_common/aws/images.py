@@ -37,7 +37,7 @@ class EcsImages:
         from starburst_common.image.docker import DockerBuilder
         from starburst_common.image.layer import LayerBuilder
 
-        site, marks = self._site, tags(self._site)
+        site, marks = self._site, tags(self._site.name)
         return SiteImages(
             repository=EcrRepository(self._clients, site.repository, tags=marks, keep_days=self._settings.keep_days),
             store=self._store,

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
-from starburst_common.errors import BadInput
+from starburst_common.model import Address
 from starburst_common.ports import WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.site import Site
 
 CONTAINER = "worker"
 RUN_TASK_MOST = 10  #: tasks a call. Source: Amazon ECS API reference, RunTask, read 2026-11-22
-_OVERRIDES_MOST = 8192  #: characters. Same source
 _STOP_S = 120  #: from SIGTERM to SIGKILL, the most Fargate allows. Source: ECS Developer Guide, "Task definition"
 
 
-def tags(site: Site) -> dict[str, str]:
-    """What marks everything of a site as ours."""
-    return {"starburst:site": site.name}
+def tags(site: str) -> dict[str, str]:
+    """What marks everything of the site of this name as ours."""
+    return {"starburst:site": site}
+
+
+def address_of(site: Site) -> Address:
+    """What a worker is told of a site."""
+    return Address(site=site.name, region=site.region, bucket=site.bucket)
 
 
 def task_definition(site: Site, image: str) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def task_definition(site: Site, image: str) -> dict[str, Any]:
         ],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    return {"family": f"starburst-{site.name}-{digest}", **content, "tags": _pairs(tags(site))}
+    return {"family": f"starburst-{site.name}-{digest}", **content, "tags": _pairs(tags(site.name))}
 
 
 def log_stream(task: str) -> str:
@@ -73,10 +78,7 @@ def log_stream(task: str) -> str:
 
 
 def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[str, Any]:
-    """What RunTask is sent for so many of a fleet's workers; where they run and the token come later.
-
-    Raises `BadInput` when the worker's orders are longer than ECS takes.
-    """
+    """What RunTask is sent for so many of a fleet's workers; where they run and the token come later."""
     cpu, memory_mib = fargate_size(spec.resources)
     overrides = {
         "cpu": str(cpu),
@@ -85,8 +87,6 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
             {"name": CONTAINER, "environment": [{"name": "STARBURST_WORKER", "value": json.dumps(duty(site, spec))}]}
         ],
     }
-    if (length := len(json.dumps(overrides))) > _OVERRIDES_MOST:
-        raise BadInput(f"the site's settings make a worker's orders {length} characters, ECS takes {_OVERRIDES_MOST}")
     return {
         "cluster": site.cluster,
         "taskDefinition": definition,
@@ -114,12 +114,15 @@ def placed(request: dict[str, Any], site: Site, *, spot: bool, subnets: tuple[st
 
 
 def duty(site: Site, spec: WorkerSpec) -> dict[str, Any]:
-    """A worker's orders; which worker it is, its own metadata tell it."""
+    """A worker's orders; which worker it is, its own metadata tell it.
+
+    The least it needs, whatever a site has: a launch's overrides have 8,192 characters. Source: Amazon ECS API
+    reference, RunTask, read 2026-11-22.
+    """
     return {
         **spec.orders(),
-        "worker": "",
         "backend": "aws",
-        "site": {name: value for name, value in site.table().items() if value not in ("", ())},
+        "address": asdict(address_of(site)),
         "memory_mib": spec.resources.memory_mib,
     }
 

@@ -128,7 +128,7 @@ def _sqs(aws: Aws) -> QueueBed:
     site = Site.of(aws.site, "the test bed")
     clients = Clients(site.region)
     return QueueBed(
-        queue=SqsQueue(clients, prefix=f"starburst-{site.name}-", tags=tags(site), clock=aws.clock.monotonic),
+        queue=SqsQueue(clients, prefix=f"starburst-{site.name}-", tags=tags(site.name), clock=aws.clock.monotonic),
         lease_s=60.0,
         elapse=aws.elapse,
         opener=partial(_aws_queue, aws.site),

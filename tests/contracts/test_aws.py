@@ -6,6 +6,7 @@ of a batch that SQS refuses for now, and a task that runs out of memory, since t
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections import Counter
@@ -18,12 +19,13 @@ from typing import Any
 
 import pytest
 
+from starburst_common.aws import aws_backend_at
 from starburst_common.aws.accounts import Account
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.launches import Launches
 from starburst_common.aws.queue import SqsQueue
-from starburst_common.aws.requests import log_stream, run_task
+from starburst_common.aws.requests import address_of, log_stream, run_task
 from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Unavailable
 from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -568,6 +570,43 @@ def test_a_closed_fleet_leaves_no_task_that_no_record_knows(aws: Aws, clients: C
             other.forget(spec.fleet)
         aws.until(lambda: [task["last_status"] for task in aws.tasks()].count("STOPPED") == len(aws.tasks()))
     assert len(aws.tasks()) == 6
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_worker_reads_how_others_ended_and_is_let_do_no_more(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """From its orders it knows store and queues alone; what a driver has written down of its fleet, it reads there."""
+    spec = fleet_of(backend)
+    assert backend.compute.launch(spec, range(2)) is None
+    first, second = (state.id for state in backend.compute.workers(spec.fleet))
+    backend.compute.stop(spec.fleet, [first], grace_s=0.0)
+    until(backend, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
+    worker = aws_backend_at(address_of(Site.of(aws.site, "the test")), backend.key)
+    ended = worker.compute.ended(spec.fleet, first)
+    assert ended is not None and ended == backend.compute.ended(spec.fleet, first)
+    assert worker.compute.ended(spec.fleet, second) is None
+    assert worker.compute.fleets() == [spec.fleet]
+    denied: list[Callable[[], object]] = [
+        lambda: worker.compute.launch(spec, range(2, 3)),
+        lambda: worker.compute.workers(spec.fleet),
+        lambda: worker.compute.stop(spec.fleet, [second], grace_s=0.0),
+        lambda: worker.compute.tail(spec.fleet, second),
+        lambda: worker.compute.forget(spec.fleet),
+    ]
+    for call in denied:
+        with pytest.raises(Denied, match="a worker knows only the address of its site"):
+            call()
+    assert [task["running"] for task in aws.tasks()].count(True) == 0 and len(aws.tasks()) == 2
+    worker.close()
+
+
+def test_orders_say_of_a_site_only_where_it_is(aws: Aws, backend: Backend) -> None:
+    """However much a site has, a launch is far below what ECS takes; no role, no secret and no network is told."""
+    subnets = [f"subnet-{number:017x}" for number in range(16)]
+    site = Site.of({**aws.site, "name": "n" * 20, "bucket": "b" * 63, "subnets": subnets}, "the test")
+    overrides = json.dumps(run_task(site, "d", fleet_of(backend), 10)["overrides"])
+    assert len(overrides) < 1000, "ECS takes 8,192 characters"
+    assert site.bucket in overrides and site.region in overrides and site.name in overrides
+    assert not any(told in overrides for told in (site.task_role, site.signing_secret, site.cluster + '"', subnets[0]))
 
 
 @pytest.mark.usefixtures("unborn")

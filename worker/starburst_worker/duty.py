@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from starburst_common.errors import Unavailable
-from starburst_common.model import FleetId, WorkerId
+from starburst_common.model import Address, FleetId, WorkerId
 from starburst_common.ports import Pace
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.wire.fields import Fields, malformed
@@ -23,7 +22,7 @@ class Duty:
     worker: WorkerId
     backend: str  #: "local" or "aws"
     home: str = ""  #: the local backend's folder
-    site: dict[str, Any] = field(default_factory=dict)  #: where in AWS
+    address: Address | None = None  #: where in AWS, on the backend of this name
     cpu: float = 1.0  #: vCPU
     slots: int
     memory_mib: int | None  #: limit for all slots together; None without one
@@ -43,17 +42,22 @@ class Duty:
             raise malformed("its orders", f"no JSON: {error}") from None
         if orders.given("wire") and (wire := orders.whole("wire")) != WIRE_VERSION:
             raise unknown_version("its orders", wire)
+        backend = orders.text("backend")
         return cls(
             fleet=FleetId(orders.name("fleet")),
-            worker=WorkerId(orders.text("worker") or own_task()),
-            backend=orders.text("backend"),
+            worker=WorkerId(orders.text("worker") if orders.given("worker") else own_task()),
+            backend=backend,
             home=orders.text("home") if orders.given("home") else "",
-            site=orders.fields("site").raw if orders.given("site") else {},
+            address=_address(orders.fields("address")) if backend == "aws" else None,
             cpu=orders.number("cpu") if orders.given("cpu") else 1.0,
             slots=orders.whole("slots", least=1),
             memory_mib=orders.whole("memory_mib", least=1) if orders.given("memory_mib") else None,
             pace=Pace.read(orders),
         )
+
+
+def _address(fields: Fields) -> Address:
+    return Address(site=fields.name("site"), region=fields.name("region"), bucket=fields.name("bucket"))
 
 
 def own_task(patience_s: float = 15.0) -> str:

@@ -24,11 +24,11 @@ _log = logging.getLogger("starburst.worker")
 def _backend_of(duty: Duty) -> Backend:
     if duty.backend == "local":
         return local_at(Path(duty.home))
-    from starburst_common.aws import aws_backend
-    from starburst_common.site import Site
+    from starburst_common.aws import aws_backend_at
 
+    assert duty.address is not None, "`Duty.read` sees to it"
     key = os.environ.pop("STARBURST_KEY")  # the slots, which run the user's code, do without
-    return aws_backend(Site.of(duty.site, "this worker's orders"), key=key.encode())
+    return aws_backend_at(duty.address, key.encode())
 
 
 def main() -> NoReturn:
