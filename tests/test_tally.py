@@ -30,7 +30,7 @@ from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace
 from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.outcomes import Summary, outcome_bytes, read_outcome
+from starburst_common.runs.outcomes import Summary, outcome_parts, read_outcome
 from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.tally import Tally
 from starburst_common.tolerance import Tolerance
@@ -149,7 +149,7 @@ def test_a_tally_written_anew_from_the_store_is_the_same(
         tally.plan(planned)
         for one in order:
             key = f"runs/r/outcomes/{one.span}"
-            tally.settle(Summary.of(read_outcome(KEY, key, outcome_bytes(KEY, key, one))))
+            tally.settle(Summary.of(read_outcome(KEY, key, b"".join(outcome_parts(KEY, key, one)))))
     for name in ("answered", "failed", "withdrawn", "owed", "first_failure", "alike", "planned_items"):
         assert getattr(live, name) == getattr(anew, name), name
     assert live.spans() == anew.spans()

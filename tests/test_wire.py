@@ -26,14 +26,14 @@ from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, 
 from starburst_common.names import RunNames
 from starburst_common.runs.inputs import Plan
 from starburst_common.runs.messages import NOTICE_BYTES, chunk_message, notice_message, read_chunk_message, read_notice
-from starburst_common.runs.outcomes import Summary, outcome_bytes, read_outcome, read_summary, summary_nbytes
+from starburst_common.runs.outcomes import Summary, outcome_parts, read_outcome, read_summary, summary_nbytes
 from starburst_common.runs.spec import read_end, read_spec
 from starburst_common.runs.tally import Tally
 from starburst_common.wire import seals
 from starburst_common.wire.documents import open_message, read_document, seal_message
 from starburst_common.wire.fields import chunk_fields
 from starburst_common.wire.frames import Frame, FrameWriter
-from starburst_common.wire.items import Frames, checked_frames, item_frame
+from starburst_common.wire.items import Frames, checked_frames, item_parts
 from starburst_common.wire.seals import seal, unseal
 from starburst_worker.fetched import Fetched
 from starburst_worker.known import KnownRuns
@@ -248,6 +248,11 @@ def test_items_come_back_by_their_index_in_the_run(first: list[Any], second: lis
         got[span.hi]
 
 
+def item_frame(key: bytes, run: str, first: int, writer: FrameWriter) -> bytes:
+    """As a store holds it."""
+    return b"".join(item_parts(key, run, first, writer))
+
+
 def written(items: list[Any]) -> FrameWriter:
     """A writer that holds values."""
     writer = FrameWriter()
@@ -317,7 +322,7 @@ def test_outcomes_come_back(
         rest=tuple(rest) if at else (Chunk(span=Span(0, 1), function="f", ref=PackRef("p", 0, 1)),),
         logs=logs,
     )
-    got = read_outcome(KEY, "runs/r/outcomes/0", outcome_bytes(KEY, "runs/r/outcomes/0", outcome))
+    got = read_outcome(KEY, "runs/r/outcomes/0", b"".join(outcome_parts(KEY, "runs/r/outcomes/0", outcome)))
     assert (got.span, got.worker, got.failures, got.rest, got.logs) == (
         outcome.span,
         outcome.worker,
@@ -497,7 +502,7 @@ def test_an_outcome_under_another_name_is_refused() -> None:
         seconds=0,
         batches=(Batch(span=Span(0, 1), frame=memoryview(frame_of(Bomb()))),),
     )
-    body = outcome_bytes(KEY, "runs/r/outcomes/0", outcome)
+    body = b"".join(outcome_parts(KEY, "runs/r/outcomes/0", outcome))
     with pytest.raises(Refused):
         read_outcome(KEY, "runs/r/outcomes/1", body)
     with pytest.raises(Refused):
@@ -513,7 +518,7 @@ def test_an_outcome_s_start_tells_its_summary(rest: int, failed: int, data: st.D
     last = Span(failed + rest, failed + rest + 1)
     values = Batch(span=last, frame=memoryview(frame_of(b"v" * 999)))
     outcome = Outcome(span=Span(0, last.hi), worker="w", seconds=1.0, batches=(values,), failures=failures, rest=chunks)
-    body = outcome_bytes(KEY, "o", outcome)
+    body = b"".join(outcome_parts(KEY, "o", outcome))
     nbytes = summary_nbytes(body[: data.draw(st.integers(40, 200))])
     told = Summary.of(outcome)
     assert read_summary(KEY, "o", body[:nbytes], len(body)) == told
@@ -672,7 +677,7 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
 @given(st.data())
 def test_an_outcome_that_we_should_not_have_written_is_refused(data: st.DataObject) -> None:
     """In its header, its frames or its logs; where it is taken, every item of it that it claims has an answer."""
-    body = bytes(unseal(KEY, "o", outcome_bytes(KEY, "o", AN_OUTCOME)))
+    body = bytes(unseal(KEY, "o", b"".join(outcome_parts(KEY, "o", AN_OUTCOME))))
     summary, body = body[4 + 36 :][: int.from_bytes(body[:4]) - 36], body[4 + int.from_bytes(body[:4]) :]
     told, header = (json.loads(each[4 : 4 + int.from_bytes(each[:4])]) for each in (summary, body))
     blobs = bytearray(body[4 + int.from_bytes(body[:4]) :])

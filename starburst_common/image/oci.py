@@ -21,7 +21,6 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _DOCKER = "application/vnd.docker"
 _DOCKER_INDEX = f"{_DOCKER}.distribution.manifest.list.v2+json"
 _DOCKER_MANIFEST = f"{_DOCKER}.distribution.manifest.v2+json"
-INDEXES = (INDEX, _DOCKER_INDEX)
 MANIFESTS = (INDEX, MANIFEST, _DOCKER_INDEX, _DOCKER_MANIFEST)
 _LAYERS = {  #: as Docker's manifests call layers, and as OCI's do
     f"{_DOCKER}.image.rootfs.diff.tar": "application/vnd.oci.image.layer.v1.tar",

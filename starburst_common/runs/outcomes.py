@@ -80,13 +80,8 @@ def _failed(failures: Iterable[Failure]) -> list[Failure]:
     return [failure for failure in failures if failure.kind is not FailureKind.CANCELLED]
 
 
-def outcome_bytes(key: bytes, about: str, outcome: Outcome) -> bytes:
-    """An outcome as a sealed document. `about` is the object's key."""
-    return b"".join(outcome_parts(key, about, outcome))
-
-
 def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
-    """The same without joining the parts, which may be large.
+    """An outcome as a sealed document, in parts that are not joined, as they may be large. `about` is the object's key.
 
     Its summary comes first, under a seal of its own: who wants no more need read no more.
     """
@@ -110,7 +105,7 @@ def outcome_parts(key: bytes, about: str, outcome: Outcome) -> list[Buffer]:
 
 
 def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
-    """The inverse of `outcome_bytes`; values stay pickled until `load`. Raises `Refused`."""
+    """The inverse of `outcome_parts`; values stay pickled until `load`. Raises `Refused`."""
     whole = unseal(key, about, blob)
     summary, body = _read_summary(key, about, whole, len(whole))
     header, blobs = read_document(body, about)

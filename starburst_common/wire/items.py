@@ -19,13 +19,11 @@ def items_about(run: str, first: int, count: int) -> str:
     return f"items {run} {first} {count}"
 
 
-def item_frame(key: bytes, run: str, first: int, writer: FrameWriter) -> bytes:
-    """Consecutive items as one sealed frame, with its first index and length before it."""
-    return b"".join(item_parts(key, run, first, writer))
-
-
 def item_parts(key: bytes, run: str, first: int, writer: FrameWriter) -> list[Buffer]:
-    """The same without joining the parts, which may be large."""
+    """Consecutive items as one sealed frame, with its first index and length before it.
+
+    In parts that are not joined, as they may be large.
+    """
     sealed = sealed_parts(key, items_about(run, first, len(writer)), writer.parts())
     return [_FRAME.pack(first, len(writer), nbytes_of(sealed)), *sealed]
 

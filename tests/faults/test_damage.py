@@ -30,7 +30,7 @@ from starburst_common.model import (
 from starburst_common.names import GENERATIONS, PRUNED, RunNames
 from starburst_common.options import Options
 from starburst_common.ports import ObjectStore
-from starburst_common.runs.outcomes import Summary, outcome_bytes
+from starburst_common.runs.outcomes import Summary, outcome_parts
 from starburst_common.runs.prune import prune, prune_now_and_then
 from starburst_common.runs.stored import create_outcome, find_outcome
 from starburst_common.runs.tally import Tally
@@ -144,7 +144,7 @@ def test_a_generation_counts_once_the_one_before_it_is_damaged(bed: Bed) -> None
     def body(worker: str) -> bytes:
         failed = Failure(index=0, kind=FailureKind.USER, error="E", message="", traceback="")
         outcome = Outcome(span=span, worker=worker, seconds=0.0, batches=(), failures=(failed,), rest=(), logs={})
-        return outcome_bytes(bed.backend.key, names.outcome(span), outcome)
+        return b"".join(outcome_parts(bed.backend.key, names.outcome(span), outcome))
 
     try:
         for generation in range(GENERATIONS):

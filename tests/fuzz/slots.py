@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from starburst_common.errors import Refused
 from starburst_common.model import Chunk, Outcome, PackRef, Span
-from starburst_common.runs.outcomes import outcome_bytes, read_outcome
+from starburst_common.runs.outcomes import outcome_parts, read_outcome
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.attempt import Attempt
 from starburst_worker.parts import Part
@@ -106,4 +106,4 @@ def _settle(part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
         failures=tuple(sorted(part.failures, key=lambda failure: failure.index)), rest=tuple(left), logs=part.logs,
     )  # fmt: skip
     key = "runs/run-1/outcomes/x"
-    read_outcome(b"k" * 32, key, outcome_bytes(b"k" * 32, key, outcome))
+    read_outcome(b"k" * 32, key, b"".join(outcome_parts(b"k" * 32, key, outcome)))

@@ -40,7 +40,7 @@ from starburst_common.wire.documents import document, open_message, read_documen
 from starburst_common.wire.fields import read_chunk
 from starburst_common.wire.frames import Frame, FrameWriter
 from starburst_common.wire.functions import deflated
-from starburst_common.wire.items import Frames, checked_frames, item_frame
+from starburst_common.wire.items import Frames, checked_frames, item_parts
 from starburst_common.wire.seals import seal, unseal
 from starburst_common.wire.shared import read_shared, shared_document
 from starburst_worker.fetched import Fetched
@@ -408,7 +408,7 @@ def _frames(world: World) -> list[Target]:
     writer = FrameWriter()
     for _ in range(ITEMS):
         writer.add(Wire())
-    forged = item_frame(FORGER, run, 0, writer)
+    forged = b"".join(item_parts(FORGER, run, 0, writer))
     return [
         Target(name="pack", kind=Kind.BYTES, samples=[pack, forged], feed=unsigned),
         Target(name="checked frames", kind=Kind.BYTES, samples=[checked], feed=unsealed, signed=True),
