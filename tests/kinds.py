@@ -15,9 +15,11 @@ import inspect
 import logging
 import math
 import operator
+import pathlib
 import random
 import re
 import sys
+import tempfile
 import threading
 import types
 import typing
@@ -1369,6 +1371,42 @@ ask("annotations of an item", lambda leaf: leaf.hints(), Leaf(), {"owner": Tree 
 ask("annotations for pydantic", lambda v: pydantic.TypeAdapter(Tree).validate_python(v), {"leaf": {}}, Tree(Leaf()))
 ask("annotations of what cannot travel", lambda _: Partly().leaf, 0, check=lambda o: o is None)
 ask("no annotations", lambda name: hasattr(sys.modules["__main__"], name), "main", False)
+
+
+# --- modules that lie in no file, or in none any more
+SOURCE = "BY = 3\nclass P:\n    def __init__(self, x):\n        self.x = x\ndef times(x):\n    return BY * x\n"
+SOURCE += "def double(x):\n    return 2 * P(times(x)).x // BY\n"
+sys.modules["made_here"] = made = types.ModuleType("made_here")
+exec(SOURCE, vars(made))
+with tempfile.TemporaryDirectory() as folder:
+    sys.path.insert(0, folder)
+    for name in ("gone_here.py", "gone_package/__init__.py", "gone_package/deep.py"):
+        (pathlib.Path(folder) / name).parent.mkdir(exist_ok=True)
+        (pathlib.Path(folder) / name).write_text(SOURCE)
+    import gone_here
+    import gone_package.deep
+
+    del sys.path[0]
+
+
+def imports_alone(x):
+    def within(x):
+        import gone_here
+        import made_here
+
+        return gone_here.double(made_here.double(x))
+
+    return within(x)
+
+
+ask("import of modules without files", imports_alone, 2, 8)
+for each in (made, gone_here, gone_package.deep):
+    name = each.__name__
+    ask(f"{name}'s function", each.double, 2, 4)
+    ask(f"{name}'s item", lambda item: item.x, each.P(3), 3)
+    ask(f"{name}'s class", lambda x, held=each.P: held(x).x, 3, 3)
+    ask(f"{name} itself", lambda x, held=each: held.double(x), 2, 4)
+    ask(f"{name}'s own back", each.P, 3, check=lambda got, kind=each.P: type(got) is kind and got.x == 3)
 
 
 def complaint(got, want, check):

@@ -6,17 +6,22 @@ import ctypes
 import importlib
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import pkgutil
+import queue
 import random
+import re
 import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,12 +29,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from starburst_common import BadInput, ItemTimeout
+from starburst_common import BadInput, ItemTimeout, NotPicklable
 from starburst_common.code.bundle import Bundle, tell_unfit
 from starburst_common.code.pack import PackedFunction, pack_function
 from starburst_common.local import local_backend
 from starburst_common.model import FailureKind, FleetId, RunId
+from starburst_common.pickling.bound import Stays
 from starburst_common.runs.feed import Feed
+from starburst_common.wire.frames import FrameWriter
 from starburst_worker.failed import failure_of
 from starburst_worker.loaded import load_function
 
@@ -670,17 +677,63 @@ def test_what_differs_there_is_told_once(
     assert edited.startswith("edited since they were imported here: lazily.py: workers run the files")
 
 
-def test_a_module_that_lies_in_no_file_is_told_before_launch(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_module_of_ones_own_that_imports_what_lies_in_no_file_is_told_before_launch(
+    tmp_path: Path, at_home: Callable[[Path], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program may make modules itself; no worker can import those."""
-    made = ModuleType("made_here")
-    exec("def double(x):\n    return 2 * x", made.__dict__)
-    monkeypatch.setitem(sys.modules, "made_here", made)
+    """What a program has made goes by value; a worker that imports the module's file has it not."""
+    monkeypatch.setitem(sys.modules, "made_here", ModuleType("made_here"))
+    at_home(write(tmp_path, {"shop/__init__.py": FUNCTION, "shop/buys.py": "import made_here\n"}))
     for _ in range(2):
-        pack(made.double)
+        pack(importlib.import_module("shop").f)
     (told,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert told.startswith("module made_here was made by this program and lies in no file, so no worker can import it")
+    assert told.startswith("shop/buys.py imports made_here, which lies in no file, or in none any more, so no worker")
+
+
+@pytest.mark.parametrize("bytecode", [True, False])
+def test_what_an_edited_module_lacks_is_refused(
+    tmp_path: Path, at_home: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, *, bytecode: bool
+) -> None:
+    """Workers import its file: a function or an item's class that is not there any more cannot be found in it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
+    home = write(tmp_path, {"shop.py": f"{FUNCTION}def g(x):\n    return x\nclass Bought:\n    pass\n"})
+    at_home(home)
+    shop = importlib.import_module("shop")
+    (home / "shop.py").write_text(FUNCTION.replace("x", "item"))
+    backend = local_backend(tmp_path / "home")
+    feed = Feed(backend, RunId("run-20260101-000000-00000000"), FleetId("fleet-x"), lambda _: None)
+    key = feed.function(pack(shop.f))
+    with pytest.raises(BadInput, match=r"shop\.g is not in .*shop\.py any more, .*: reload the module"):
+        pack(shop.g)
+    with pytest.raises(BadInput, match=r"shop\.Bought is not in "):
+        feed.add(key, [shop.Bought()])
+    feed.add(key, [shop.f])
+    backend.close()
+
+
+def bound_things() -> Iterator[Any]:
+    """What only a process and its own children can use; what can be pickled, and is another's elsewhere, first."""
+    with multiprocessing.Manager() as manager:
+        yield from (manager.dict(), manager.Lock(), manager.Queue())
+    memory = SharedMemory(create=True, size=8)
+    ends = multiprocessing.Pipe()
+    yield from (memory, *ends)
+    memory.unlink()
+    for each in (memory, *ends):
+        each.close()
+    yield from (multiprocessing.Lock(), multiprocessing.Queue(), multiprocessing.Value("i", 1), queue.Queue())
+    yield ProcessPoolExecutor(1)
+
+
+def test_what_is_bound_to_this_process_is_refused_with_what_to_do() -> None:
+    """Locks, queues, pipes, shared memory, pools and managers' proxies: as items, and where functions hold them."""
+    for thing in bound_things():
+        kind = rf"only this process and its own children can use a [\w.]*{re.escape(type(thing).__qualname__)}: \w"
+        with pytest.raises(NotPicklable, match=f"cannot be pickled: {kind}"):
+            pack(lambda item, thing=thing: (item, thing))
+        with pytest.raises(Stays, match=kind):
+            FrameWriter().add({"deep": [thing]})
+        with pytest.raises(NotPicklable, match=kind):
+            pack(lambda item: item, initializer=print, initargs=(thing,))
 
 
 def test_a_line_that_is_no_pattern_is_an_error_in_our_file_alone(

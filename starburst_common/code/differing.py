@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import struct
 import sys
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable, Set
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from starburst_common.code.files import File
 from starburst_common.code.imports import source_of
 from starburst_common.code.projects import ENDINGS, INIT
+from starburst_common.code.stamps import Stamp
+from starburst_common.errors import BadInput
 from starburst_common.phrases import our_log
 
 _log = our_log()
@@ -27,24 +31,25 @@ _UP = 3  #: folders above a module in which it may look
 
 
 @lru_cache(maxsize=256)
-def tell_made_up(name: str) -> None:
-    """That no worker has a module; once, whoever refers to it."""
+def tell_nowhere(name: str, source: str) -> None:
+    """That no worker can import a module, once for each file that does."""
     _log.warning(
-        "module %s was made by this program and lies in no file, so no worker can import it: put it into a file, or "
-        "what is called from it into the script",
-        name,
+        "%s imports %s, which lies in no file, or in none any more, so no worker can import it: put it into a file, or "
+        "what is called into the script",
+        *(source, name),
     )
 
 
 @lru_cache(maxsize=256)
-def tell_differing(digest: str, files: tuple[File, ...]) -> None:
+def tell_differing(digest: str, files: tuple[File, ...]) -> tuple[File, ...]:
+    """Warn of it, once for files as they are now; those that were edited since they were imported."""
     travel = {file.path for file in files}
-    edited = [file.inside for file in files if _is_edited(file)]
+    edited = tuple(file for file in files if is_edited(file))
     if edited:
         _log.warning(
             "edited since they were imported here: %s: workers run the files, this process goes on with what it "
             "imported: reload them, or start anew",
-            ", ".join(sorted(edited)),
+            ", ".join(sorted(file.inside for file in edited)),
         )
     looked = {file.inside: _named_and_staying(file.path, travel) for file in files if _imported_as(file) is not None}
     if reads := [f"{inside} reads {', '.join(stays)}" for inside, stays in looked.items() if stays]:
@@ -53,6 +58,29 @@ def tell_differing(digest: str, files: tuple[File, ...]) -> None:
             "there, not what is ignored or may be secret",
             "; ".join(reads),
         )
+    return edited
+
+
+def refuse_lacking(edited: Iterable[File], named: Set[bytes]) -> None:
+    """Raise `BadInput` where names of what a module here defines are not in its file any more."""
+    for file in edited:
+        module, words = _imported_as(file), _words_in(file.path, file.stamp)
+        if module is None or "*" in words:
+            continue
+        names = {name.decode().partition(".")[0] for name in named} - words
+        for name in sorted(names & vars(module).keys()):
+            if getattr(vars(module)[name], "__module__", None) == module.__name__:
+                raise BadInput(
+                    f"{module.__name__}.{name} is not in {file.path} any more, which was edited since it was imported "
+                    "here, and workers import the file: reload the module, or start anew"
+                )
+
+
+@lru_cache(maxsize=256)
+def _words_in(source: Path, stamp: Stamp) -> frozenset[str]:
+    """In a source, with `*` where it imports all of another's."""
+    text = source_of(source)
+    return frozenset([*_WORD.findall(text), *(["*"] if "import *" in text else [])])
 
 
 def _named_and_staying(source: Path, travel: Collection[Path]) -> list[str]:
@@ -81,21 +109,66 @@ def _imported_as(file: File) -> ModuleType | None:
     return module if getattr(module, "__file__", None) == str(file.path) else None
 
 
-def _is_edited(file: File) -> bool:
+def is_edited(file: File) -> bool:
     """Whether a module that is imported was compiled from another state of its file."""
-    if _imported_as(file) is None or sys.dont_write_bytecode:
+    module = _imported_as(file)
+    if module is None:
         return False
+    told = _told_by_bytecode(file)
+    if told is None and file.stamp.touched_ns > _began_ns():
+        return not _codes_of(module) <= _compiled(file.path)
+    return told is False
+
+
+def _told_by_bytecode(file: File) -> bool | None:
+    """Whether what was compiled when it was imported is of the file as it is; None where that does not tell."""
     try:
         compiled = Path(importlib.util.cache_from_source(file.path))
         head = compiled.read_bytes()[:16]
     except (OSError, NotImplementedError):
-        return False
-    told = (0, int(file.stamp.changed_ns / 1e9) & 0xFFFFFFFF, file.stamp.size & 0xFFFFFFFF)
-    return (
-        len(head) == 16 and head[4:8] == bytes(4) and struct.unpack("<III", head[4:]) != told and _may_write(compiled)
-    )
+        return None
+    if len(head) < 16 or head[4:8] != bytes(4):
+        return None
+    now = (int(file.stamp.changed_ns / 1e9) & 0xFFFFFFFF, file.stamp.size & 0xFFFFFFFF)
+    if struct.unpack("<II", head[8:]) == now:
+        return True
+    return None if sys.dont_write_bytecode or not _may_write(compiled) else False
 
 
 def _may_write(file: Path) -> bool:
     """Or what was compiled may be of any age."""
     return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+
+
+@cache
+def _began_ns() -> int:
+    """When this process did (wall clock); long ago, where the system does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time_ns() - int(1e9 * (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")))
+    except (OSError, ValueError, AttributeError, IndexError):
+        return 0
+
+
+def _codes_of(module: ModuleType) -> set[CodeType]:
+    """Of the functions that it defines, and those of its classes."""
+    found: set[CodeType] = set()
+    for value in [*vars(module).values()]:
+        own = isinstance(value, type) and value.__module__ == module.__name__
+        for each in [value, *(vars(value).values() if own else ())]:
+            function = inspect.unwrap(getattr(each, "__func__", each)) if callable(each) else None
+            code = getattr(function, "__code__", None)
+            if isinstance(code, CodeType) and code.co_filename == module.__file__:
+                found.add(code)
+    return found
+
+
+def _compiled(source: Path) -> set[CodeType]:
+    """All code in a file; none where that is not Python."""
+    try:
+        todo = [compile(source.read_bytes(), str(source), "exec", dont_inherit=True)]
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    for code in todo:  # which grows
+        todo += [each for each in code.co_consts if isinstance(each, CodeType)]
+    return {*todo}

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 
 from starburst_common.code.bundle import Bundle, bundle_of
-from starburst_common.code.differing import tell_differing, tell_made_up
+from starburst_common.code.differing import refuse_lacking, tell_differing, tell_nowhere
 from starburst_common.code.files import File, Module, module_at
 from starburst_common.code.imports import imports_of, parsed_imports
-from starburst_common.code.pieces import is_made_up, origin_of, pieces_of
+from starburst_common.code.pieces import origin_of, pieces_of
 from starburst_common.code.projects import metadata_of, plugins_here, quoted
 from starburst_common.model import Buffer
+from starburst_common.pickling.nowhere import lies_nowhere
 
 #: A short text in a pickle that may be a module's name: its length, itself, and that it is remembered.
 _TEXT = re.compile(rb"\x8c.((?:[A-Za-z_]|[\xc2-\xf4][\x80-\xbf]+)(?:[\w.]|[\xc2-\xf4][\x80-\xbf]+)*)\x94", re.DOTALL)
@@ -36,8 +37,13 @@ def names_in(pickled: Buffer) -> set[bytes]:
 
 def imported(names: Iterable[bytes]) -> set[str]:
     """Top-level modules among such names that this process has imported, as it has whatever a pickle refers to."""
+    return {name.partition(".")[0] for name in loaded(names)}
+
+
+def loaded(names: Iterable[bytes]) -> set[str]:
+    """Modules among them, submodules too."""
     known = _imported(len(sys.modules), next(reversed(sys.modules)))
-    return {name.partition(b".")[0].decode() for name in known.intersection(names)}
+    return {name.decode() for name in known.intersection(names)}
 
 
 @lru_cache(maxsize=1)
@@ -70,8 +76,8 @@ def own_modules(names: Iterable[str]) -> dict[str, Module]:
         if pieces and source is not None and _is_mere_folder(name) and name not in parsed_imports(*source[::2]):
             continue  # the text only looked like an import, and a folder may hold whatever
         known.add(name)
-        if not pieces and is_made_up(name):
-            tell_made_up(name)
+        if not pieces and source is not None and lies_nowhere(name):
+            tell_nowhere(name, source.inside)
         if pieces:
             about, points = metadata_of([piece.place for piece in pieces])
             found[name] = module_at([*pieces, *about])
@@ -84,12 +90,17 @@ def own_modules(names: Iterable[str]) -> dict[str, Module]:
     return found
 
 
-def bundled(own: dict[str, Module]) -> Bundle | None:
-    """The modules as they travel; what may differ there is told, once for all files as they are now."""
+def bundled(own: dict[str, Module], named: Set[bytes]) -> tuple[Bundle | None, tuple[File, ...]]:
+    """The modules as they travel, and which files were edited since they were imported here.
+
+    What may differ there is told, once for all files as they are now. Raises `BadInput` as `refuse_lacking`.
+    """
     bundle = bundle_of(own)
-    if bundle is not None:
-        tell_differing(bundle.digest, tuple(file for module in own.values() for file in module.files))
-    return bundle
+    if bundle is None:
+        return None, ()
+    edited = tell_differing(bundle.digest, tuple(file for module in own.values() for file in module.files))
+    refuse_lacking(edited, named)
+    return bundle, edited
 
 
 def _is_mere_folder(name: str) -> bool:

@@ -12,11 +12,13 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from starburst_common.code.bundle import Bundle
+from starburst_common.code.files import File
 from starburst_common.code.modules import bundled, imported, mentioned, names_in, own_modules
 from starburst_common.code.shared import Shared, referred, shared_buffer, whole_apart
 from starburst_common.errors import BadInput, ItemTimeout, NotPicklable
 from starburst_common.model import Buffer
 from starburst_common.phrases import our_log
+from starburst_common.pickling.bound import Stays
 from starburst_common.pickling.byvalue import dumps
 from starburst_common.pickling.setup import Setup, Spaces
 from starburst_common.pickling.sources import sources_of
@@ -38,6 +40,7 @@ class PackedFunction:
     bundle: Bundle | None
     nbytes: int = 0  #: of the pickle
     needs: frozenset[str] = frozenset()  #: the user's own modules that the pickle names
+    edited: tuple[File, ...] = ()  #: of the modules, since they were imported here
     shared: tuple[Shared[Any], ...] = ()  #: values that it refers to, its large buffers included
     buffers: tuple[str, ...] = ()  #: digests of those, as the pickle takes them
 
@@ -95,6 +98,8 @@ def pickled_function(
         pickled = dumps(
             (function, retry_on, setup), buffer_callback=stays, imports=imports, codes=codes, generators=generators
         )
+    except Stays as error:
+        raise NotPicklable(f"the function {_name(function)!r} cannot be pickled: {error}") from error
     except Exception as error:
         raise NotPicklable(
             f"the function {getattr(function, '__qualname__', function)!r} cannot be pickled: {error}: "
@@ -129,16 +134,17 @@ def pack_function(
     pickled, codes = known.pickle, [*known.codes]
     if known.generators:
         _warn_of_generators(_name(function), ", ".join(sorted(known.generators)))
-    names = mentioned(names_in(pickled)) | known.imports
+    named, names = names_in(pickled), {*known.imports}
     for sample in samples:
         try:
-            names |= mentioned(names_in(dumps(sample, buffer_callback=lambda _: None, imports=names, codes=codes)))
+            named |= names_in(dumps(sample, buffer_callback=lambda _: None, imports=names, codes=codes))
         except Exception as error:
             _log.debug("a sample item cannot be pickled; storing it will say so: %s", error)
+    names |= mentioned(named)
     for each in known.shared:
         names |= names_of_shared(each)
     own = own_modules(names)
-    bundle = bundled(own)
+    bundle, edited = bundled(own, named)
     buffers = known.buffers
     if _stored_apart(pickled):
         pickled, buffers = whole_apart(pickled, buffers)
@@ -156,6 +162,7 @@ def pack_function(
         retry_timeouts=any(issubclass(ItemTimeout, kind) for kind in retry_on),
         bundle=bundle,
         needs=frozenset(names & own.keys()),
+        edited=edited,
         shared=(*known.shared, *buffers),
         buffers=tuple(each.digest for each in buffers),
     )
@@ -189,6 +196,8 @@ def setup_of(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Setu
     """What is called first. Raises `NotPicklable`."""
     try:
         pickled = dumps((initializer, initargs))
+    except Stays as error:
+        raise NotPicklable(f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}") from error
     except Exception as error:
         raise NotPicklable(
             f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}: workers are new "

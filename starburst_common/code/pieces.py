@@ -12,9 +12,8 @@ from types import ModuleType
 from starburst_common.code.files import Piece
 from starburst_common.code.imports import relative_imports
 from starburst_common.code.projects import INIT, SUFFIXES, compiled, in_packages
+from starburst_common.pickling.nowhere import OURS
 from starburst_common.pickling.places import MAINS
-
-_OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst"})
 
 
 def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
@@ -22,7 +21,7 @@ def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
 
     `below` are its modules that are imported: some lie elsewhere, as a build that is linked to leaves them.
     """
-    if name in _OURS or name in MAINS:  # these go by value
+    if name in OURS or name in MAINS:  # these go by value
         return []
     module = sys.modules.get(name)
     origin, folders = origin_of(name, module)
@@ -61,22 +60,6 @@ def origin_of(name: str, module: ModuleType | None) -> tuple[Path | None, list[P
         file = spec.origin if spec.has_location else None
     folders = getattr(module, "__path__", None) or getattr(spec, "submodule_search_locations", None) or ()
     return Path(file) if isinstance(file, str) else None, [Path(folder) for folder in folders]
-
-
-def is_made_up(name: str) -> bool:
-    """Whether this program has made the module itself: it is there, and lies nowhere.
-
-    >>> sys.modules["made_here"] = ModuleType("made_here")
-    >>> is_made_up("made_here"), is_made_up("sys"), is_made_up("json")
-    (True, False, False)
-    >>> del sys.modules["made_here"]
-    """
-    module = sys.modules.get(name)
-    if type(module) is not ModuleType or name in sys.stdlib_module_names or name in MAINS:
-        return False
-    spec = module.__spec__
-    placed = getattr(module, "__file__", None) or hasattr(module, "__path__")
-    return not placed and (spec is None or spec.origin is None)
 
 
 def _elsewhere(below: Iterable[str], pieces: Sequence[Piece]) -> Iterator[Piece]:

@@ -21,9 +21,11 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle
 
+from starburst_common.pickling.bound import Stays, told_bound
 from starburst_common.pickling.classes import class_by_value
 from starburst_common.pickling.hints import fill_hinted, names, texts
 from starburst_common.pickling.identity import known, made_once, token_of
+from starburst_common.pickling.nowhere import SENT
 from starburst_common.pickling.places import (
     MAINS,
     anywhere,
@@ -32,6 +34,7 @@ from starburst_common.pickling.places import (
     names_in_main,
     place_in_library,
     place_of,
+    sent_by_value,
 )
 from starburst_common.pickling.reducers import REDUCERS
 from starburst_common.pickling.setup import Spaces, in_module
@@ -47,6 +50,7 @@ _THEIRS = frozenset(cloudpickle.Pickler.dispatch_table)
 #: Kinds of random generators, and where they are from.
 _GENERATORS = frozenset({"Random", "Generator", "RandomState", "BitGenerator", "SeedSequence"})
 _RANDOM = ("random", "numpy.random")
+_OF_IMPORT = frozenset({"__builtins__", "__loader__", "__spec__", "__cached__"})  #: in a module, of who imported it
 _WITHIN = frozenset({"BitGenerator", "SeedSequence"})  #: which others hold, and come after them then
 
 
@@ -104,15 +108,26 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is FunctionType:
             return self._function(obj)
         if issubclass(kind, type):
+            sent_by_value(str(obj.__module__))
             made = super().reducer_override(obj)
             return made if made is NotImplemented or len(made) < 6 else self._hinted(obj, class_by_value(obj, made))
-        if kind is ModuleType and obj.__name__ in MAINS:
-            raise PicklingError(f"the module {obj.__name__!r} itself: workers have another, use what is in it by name")
+        if kind is ModuleType:
+            return self._module(obj)
         if kind in REDUCERS:
             return REDUCERS[kind](self, obj)
         if kind is Spaces:
             return Spaces, (list(self.globals_ref.values()),)
         return NotImplemented if kind in _THEIRS else self._instance(obj)
+
+    def _module(self, module: ModuleType) -> Any:
+        """By name, but one that this program has alone."""
+        name = module.__name__
+        if name in MAINS:
+            raise PicklingError(f"the module {name!r} itself: workers have another, use what is in it by name")
+        if sys.modules.get(name) is not module or not sent_by_value(name) or name not in SENT:
+            return NotImplemented
+        state = {key: value for key, value in vars(module).items() if key not in _OF_IMPORT}
+        return made_once, (token_of(module), _make_module, (name,)), state, None, None, _fill_module
 
     def _code(self, code: CodeType) -> Any:
         if self.imports is not None:
@@ -134,6 +149,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return fetched, place
         if kind.__name__ == "NsResolver" and kind.__module__.startswith("pydantic."):
             return kind, ()  # a script's whole namespace, which a checked call has read its annotations in
+        if told := told_bound(obj):
+            if (place := anywhere(obj)) is None:
+                raise Stays(told)
+            return fetched, place
         known = self.generators
         if known is not None and (found := _generator(kind)) is not None and not (known and found in _WITHIN):
             known.add(found)
@@ -153,9 +172,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _function(self, function: FunctionType) -> Any:
         """Functions over one variable are so there as well: cloudpickle gives each a variable of its own."""
+        sent_by_value(str(function.__module__))
         parts = super().reducer_override(function)
-        if parts is not NotImplemented and self.hints:
-            parts[2][1]["__globals__"].update(named_by(function))
+        if parts is not NotImplemented:
+            parts[2][1]["_cloudpickle_submodules"] += _alone(function.__code__)
+            if self.hints:
+                parts[2][1]["__globals__"].update(named_by(function))
         if parts is NotImplemented or not function.__closure__ or len(parts[1][-1] or ()) != len(function.__closure__):
             return parts
         make, (*arguments, empty), *rest = parts
@@ -256,6 +278,26 @@ def _travels(value: Any) -> bool:
         if lasts:
             _travelling[value] = can
     return can
+
+
+def _make_module(name: str) -> ModuleType:
+    return sys.modules.setdefault(name, ModuleType(name))
+
+
+def _fill_module(module: ModuleType, state: dict[str, Any]) -> None:
+    vars(module).update(state)
+
+
+def _alone(code: CodeType) -> list[ModuleType]:
+    """The modules that code imports when it runs and that this program has alone: they go along."""
+    tops = _imports_within(code)
+    return [sys.modules[top] for top in sorted(tops) if top in sys.modules and sent_by_value(top) and top in SENT]
+
+
+@lru_cache(maxsize=4096)
+def _imports_within(code: CodeType) -> frozenset[str]:
+    inner = [_imports_within(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return _imports(code).union(*inner)
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle
 
+from starburst_common.pickling.nowhere import SENT, lies_nowhere
 from starburst_common.pickling.setup import in_module
 
 MAINS = ("__main__", "__mp_main__")  #: what the user's program is called, in itself and in children that it spawned
@@ -26,6 +27,10 @@ def by_reference(obj: Any, name: str | None = None) -> bool:
 
 
 def sent_by_value(module: str) -> bool:
+    """Whether what a module defines goes by value: somebody said so, or no worker could import it."""
+    if module not in SENT and lies_nowhere(module):
+        cloudpickle.register_pickle_by_value(sys.modules[module])
+        SENT.add(module)
     by_value = cloudpickle.list_registry_pickle_by_value()
     return bool(by_value) and any(module == name or module.startswith(f"{name}.") for name in by_value)
 

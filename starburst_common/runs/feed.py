@@ -13,12 +13,17 @@ from functools import partial
 from typing import Any
 
 from starburst_common.code.bundle import Bundle
-from starburst_common.code.modules import bundled, imported, names_in, own_modules
+from starburst_common.code.differing import refuse_lacking
+from starburst_common.code.files import File
+from starburst_common.code.modules import bundled, loaded, names_in, own_modules
 from starburst_common.code.pack import PackedFunction, names_of_shared
 from starburst_common.code.shared import Shared, referred
 from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
+from starburst_common.pickling.bound import Stays
+from starburst_common.pickling.nowhere import SENT
+from starburst_common.pickling.places import sent_by_value
 from starburst_common.ports import Backend
 from starburst_common.runs.inputs import Function, Input, Plan
 from starburst_common.runs.messages import chunk_message
@@ -73,6 +78,8 @@ class _Code:
     needs: frozenset[str]  #: those that it, or an item, names
     modules: frozenset[str]  #: those that travel
     known: set[str] = field(default_factory=set)  #: names that were looked up
+    named: set[str] = field(default_factory=set)  #: modules, submodules too, of which is known how they travel
+    edited: tuple[File, ...] = ()  #: of those, since they were imported here
     grown: Bundle | None = None  #: with more modules than it is stored with
 
 
@@ -121,7 +128,8 @@ class Feed:
                 buffers=packed.buffers,
             )
             self._store(key, function, packed.bundle)
-            self._codes[key] = _Code(key, packed.needs, frozenset(packed.bundle.modules if packed.bundle else ()))
+            modules = frozenset(packed.bundle.modules if packed.bundle else ())
+            self._codes[key] = _Code(key, packed.needs, modules, edited=packed.edited)
         return key
 
     def _store(self, key: str, function: Function, bundle: Bundle | None) -> None:
@@ -142,6 +150,8 @@ class Feed:
             self._writer.add(item)
         except BadInput:
             raise
+        except Stays as error:
+            raise NotPicklable(f"item {self.fed} ({type(item).__name__}) cannot be pickled: {error}") from error
         except Exception as error:
             raise NotPicklable(
                 f"item {self.fed} ({type(item).__name__}) cannot be pickled: {error}: "
@@ -214,23 +224,34 @@ class Feed:
         if self._sign is not None:
             self._sign.stop(why)
 
-    def _look(self, pickled: bytes, imports: set[str]) -> None:
-        """See to it that the user's modules that an item refers to travel, whichever item is the first. Raises
-        `BadInput` where they cannot."""
+    def _look(self, pickled: bytes, imports: set[str]) -> bool:
+        """See to it that the user's modules that an item refers to travel, whichever item is the first; whether that is
+        by value. Raises `BadInput` where they cannot."""
         code = self._codes[self._function]
+        named = names_in(pickled)
+        if new := (modules := loaded(named)) - code.named:
+            code.named |= new
+            before = len(SENT)
+            for name in new:
+                sent_by_value(name)
+            if len(SENT) > before:
+                return True
         referred_to = referred(pickled)
         for each in referred_to.values():
             if each.digest not in self._shared and each.content is None:
                 raise BadInput(f"the value of {each!r} is another process's: share it here again, or send it itself")
-        names = (imported(names_in(pickled)) | imports).union(*map(names_of_shared, self._meet(referred_to.values())))
+        tops = {name.partition(".")[0] for name in modules}
+        names = (tops | imports).union(*map(names_of_shared, self._meet(referred_to.values())))
         names -= code.known
         if names:
             own = own_modules(code.needs | names)
             if not own.keys() <= code.modules:
-                code.grown = bundled(own)
+                code.grown, code.edited = bundled(own, named)
             code.needs |= names & own.keys()
             code.modules = frozenset(own)
             code.known |= names
+        refuse_lacking(code.edited, named)
+        return False
 
     def _meet(self, shared: Iterable[Shared[Any]]) -> list[Shared[Any]]:
         """Shared values that something refers to, with those that they do; those that are new here."""

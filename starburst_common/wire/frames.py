@@ -9,6 +9,8 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from starburst_common.model import Buffer
+from starburst_common.pickling.bound import SIGN
+from starburst_common.pickling.nowhere import SENT, names_sent
 from starburst_common.wire.documents import document, read_document
 from starburst_common.wire.fields import malformed
 
@@ -26,10 +28,11 @@ class FrameWriter:
 
     With `checked` each is unpickled as well, but plain data and large ones: one that nobody could read harms no other.
     `look` is shown each pickle that refers to classes or functions, with the modules that code in it imports, before
-    the value is taken; what it raises, `add` raises.
+    the value is taken; what it raises, `add` raises. It tells whether the value is to be pickled anew, since it was
+    found that what it refers to goes by value.
     """
 
-    def __init__(self, *, checked: bool = False, look: Callable[[bytes, set[str]], None] | None = None) -> None:
+    def __init__(self, *, checked: bool = False, look: Callable[[bytes, set[str]], bool] | None = None) -> None:
         self._checked, self._look = checked, look
         self._pickles: list[bytes] = []
         self._sizes = array("Q")
@@ -44,7 +47,7 @@ class FrameWriter:
         """Pickle a value; its large buffers (numpy, pandas, Arrow) stay out of band. Raises what pickling raises.
 
         Raises `Unreadable` from what unpickling raises. What plain pickle cannot send, or would send as a name in
-        `__main__`, goes by value through cloudpickle.
+        `__main__`, goes by value through cloudpickle, which also refuses what is bound to this process.
         """
         buffers: list[pickle.PickleBuffer] = []
         imports: set[str] | None = None
@@ -52,7 +55,7 @@ class FrameWriter:
             data = pickle.dumps(value, 5, buffer_callback=buffers.append)
         except Exception:
             data = b"__main__"
-        if b"_main__" in data:  # or in `__mp_main__`
+        if b"_main__" in data or (_REFERS in data and (SIGN in data or (SENT and names_sent(data)))):
             from starburst_common.pickling import byvalue
 
             buffers.clear()
@@ -61,14 +64,14 @@ class FrameWriter:
         # whoever made the value may fill the same memory with the next one
         copies = [buffer.raw().tobytes() for buffer in buffers]
         if _REFERS in data:
-            if self._look is not None:
-                self._look(data, imports or set())
+            if self._look is not None and self._look(data, imports or set()):
+                return self.add(value)
             if self._checked and len(data) <= _CHECKED_BYTES:
                 try:
                     pickle.loads(data, buffers=buffers)
                 except BaseException as error:
                     raise Unreadable(type(error).__name__) from error
-        self.add_pickled(data, copies)
+        return self.add_pickled(data, copies)
 
     def add_pickled(self, data: bytes, copies: Sequence[Buffer]) -> None:
         """Take a value that is pickled already, as `Frame.pickled` gives it."""
