@@ -196,8 +196,6 @@ def setup_of(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Setu
     """What is called first. Raises `NotPicklable`."""
     try:
         pickled = dumps((initializer, initargs))
-    except Stays as error:
-        raise NotPicklable(f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}") from error
     except Exception as error:
         raise NotPicklable(
             f"initializer={_name(initializer)} and its initargs cannot be pickled: {error}: workers are new "

@@ -7,13 +7,11 @@ too, whatever it comes with and however often, and itself again when it comes ho
 from __future__ import annotations
 
 import copyreg
-import dis
 import io
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
-from functools import lru_cache
 from pickle import PickleBuffer, PicklingError
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -21,11 +19,11 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle
 
+from starburst_common.pickling.alone import imported_alone, imports_of_code, module_by_value
 from starburst_common.pickling.bound import Stays, told_bound
 from starburst_common.pickling.classes import class_by_value
 from starburst_common.pickling.hints import fill_hinted, names, texts
 from starburst_common.pickling.identity import known, made_once, token_of
-from starburst_common.pickling.nowhere import SENT
 from starburst_common.pickling.places import (
     MAINS,
     anywhere,
@@ -50,7 +48,6 @@ _THEIRS = frozenset(cloudpickle.Pickler.dispatch_table)
 #: Kinds of random generators, and where they are from.
 _GENERATORS = frozenset({"Random", "Generator", "RandomState", "BitGenerator", "SeedSequence"})
 _RANDOM = ("random", "numpy.random")
-_OF_IMPORT = frozenset({"__builtins__", "__loader__", "__spec__", "__cached__"})  #: in a module, of who imported it
 _WITHIN = frozenset({"BitGenerator", "SeedSequence"})  #: which others hold, and come after them then
 
 
@@ -124,14 +121,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         name = module.__name__
         if name in MAINS:
             raise PicklingError(f"the module {name!r} itself: workers have another, use what is in it by name")
-        if sys.modules.get(name) is not module or not sent_by_value(name) or name not in SENT:
-            return NotImplemented
-        state = {key: value for key, value in vars(module).items() if key not in _OF_IMPORT}
-        return made_once, (token_of(module), _make_module, (name,)), state, None, None, _fill_module
+        return module_by_value(module)
 
     def _code(self, code: CodeType) -> Any:
         if self.imports is not None:
-            self.imports.update(_imports(code))
+            self.imports.update(imports_of_code(code))
         if self.codes is not None:
             self.codes.append(code)
         make, arguments = self.dispatch_table[CodeType](code)
@@ -175,7 +169,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         sent_by_value(str(function.__module__))
         parts = super().reducer_override(function)
         if parts is not NotImplemented:
-            parts[2][1]["_cloudpickle_submodules"] += _alone(function.__code__)
+            parts[2][1]["_cloudpickle_submodules"] += imported_alone(function.__code__)
             if self.hints:
                 parts[2][1]["__globals__"].update(named_by(function))
         if parts is NotImplemented or not function.__closure__ or len(parts[1][-1] or ()) != len(function.__closure__):
@@ -278,36 +272,3 @@ def _travels(value: Any) -> bool:
         if lasts:
             _travelling[value] = can
     return can
-
-
-def _make_module(name: str) -> ModuleType:
-    return sys.modules.setdefault(name, ModuleType(name))
-
-
-def _fill_module(module: ModuleType, state: dict[str, Any]) -> None:
-    vars(module).update(state)
-
-
-def _alone(code: CodeType) -> list[ModuleType]:
-    """The modules that code imports when it runs and that this program has alone: they go along."""
-    tops = _imports_within(code)
-    return [sys.modules[top] for top in sorted(tops) if top in sys.modules and sent_by_value(top) and top in SENT]
-
-
-@lru_cache(maxsize=4096)
-def _imports_within(code: CodeType) -> frozenset[str]:
-    inner = [_imports_within(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return _imports(code).union(*inner)
-
-
-@lru_cache(maxsize=4096)
-def _imports(code: CodeType) -> frozenset[str]:
-    """Top-level modules that code imports, by a statement or by a call with a text.
-
-    >>> sorted(_imports((lambda: (__import__("shop.orders"), __import__("till"))).__code__))
-    ['shop', 'till']
-    """
-    names = [each.argval for each in dis.get_instructions(code) if each.opname == "IMPORT_NAME"]
-    if {"import_module", "__import__"} & set(code.co_names):
-        names += [each for each in code.co_consts if isinstance(each, str)]
-    return frozenset(top for name in names if (top := name.partition(".")[0]).isidentifier())

@@ -8,25 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from starburst_common.code.bundle import Bundle
-from starburst_common.code.differing import refuse_lacking
-from starburst_common.code.files import File
-from starburst_common.code.modules import bundled, loaded, names_in, own_modules
+from starburst_common.code.modules import imported, names_in
 from starburst_common.code.pack import PackedFunction, names_of_shared
 from starburst_common.code.shared import Shared, referred
 from starburst_common.errors import BadInput, Exists, NotFound, NotPicklable, RunStopped
 from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.pickling.bound import Stays
-from starburst_common.pickling.nowhere import SENT
-from starburst_common.pickling.places import sent_by_value
 from starburst_common.ports import Backend
 from starburst_common.runs.inputs import Function, Input, Plan
 from starburst_common.runs.messages import chunk_message
+from starburst_common.runs.needs import Needs
 from starburst_common.runs.patience import Waits, create_ours, patiently, raised
 from starburst_common.runs.sharing import period_now, store_shared
 from starburst_common.runs.sign import SignOfLife
@@ -70,19 +67,6 @@ class _Frame:
     nbytes: int
 
 
-@dataclass(slots=True)
-class _Code:
-    """A function as it is stored, and what is known of the user's modules that its items refer to."""
-
-    key: str
-    needs: frozenset[str]  #: those that it, or an item, names
-    modules: frozenset[str]  #: those that travel
-    known: set[str] = field(default_factory=set)  #: names that were looked up
-    named: set[str] = field(default_factory=set)  #: modules, submodules too, of which is known how they travel
-    edited: tuple[File, ...] = ()  #: of those, since they were imported here
-    grown: Bundle | None = None  #: with more modules than it is stored with
-
-
 class Feed:
     """Takes items in order and sends them off. One thread at a time."""
 
@@ -102,7 +86,7 @@ class Feed:
         self._names = RunNames(run)
         self._planned = planned
         self._stored: set[str] = set()
-        self._codes: dict[str, _Code] = {}  # of functions, by the keys that they were given
+        self._codes: dict[str, Needs] = {}  # of functions, by the keys that they were given
         self._writer = FrameWriter(look=self._look)
         self._shared: dict[str, Shared[Any]] = {}  # that were met, those before that are stored
         self._sharing: dict[str, Shared[Any]] = {}  # and these are to be
@@ -128,8 +112,7 @@ class Feed:
                 buffers=packed.buffers,
             )
             self._store(key, function, packed.bundle)
-            modules = frozenset(packed.bundle.modules if packed.bundle else ())
-            self._codes[key] = _Code(key, packed.needs, modules, edited=packed.edited)
+            self._codes[key] = Needs.of(key, packed)
         return key
 
     def _store(self, key: str, function: Function, bundle: Bundle | None) -> None:
@@ -227,30 +210,15 @@ class Feed:
     def _look(self, pickled: bytes, imports: set[str]) -> bool:
         """See to it that the user's modules that an item refers to travel, whichever item is the first; whether that is
         by value. Raises `BadInput` where they cannot."""
-        code = self._codes[self._function]
-        named = names_in(pickled)
-        if new := (modules := loaded(named)) - code.named:
-            code.named |= new
-            before = len(SENT)
-            for name in new:
-                sent_by_value(name)
-            if len(SENT) > before:
-                return True
+        code, named = self._codes[self._function], names_in(pickled)
+        if code.meet(named):
+            return True
         referred_to = referred(pickled)
         for each in referred_to.values():
             if each.digest not in self._shared and each.content is None:
                 raise BadInput(f"the value of {each!r} is another process's: share it here again, or send it itself")
-        tops = {name.partition(".")[0] for name in modules}
-        names = (tops | imports).union(*map(names_of_shared, self._meet(referred_to.values())))
-        names -= code.known
-        if names:
-            own = own_modules(code.needs | names)
-            if not own.keys() <= code.modules:
-                code.grown, code.edited = bundled(own, named)
-            code.needs |= names & own.keys()
-            code.modules = frozenset(own)
-            code.known |= names
-        refuse_lacking(code.edited, named)
+        tops = (imported(named) | imports).union(*map(names_of_shared, self._meet(referred_to.values())))
+        code.take(tops, named)
         return False
 
     def _meet(self, shared: Iterable[Shared[Any]]) -> list[Shared[Any]]:
