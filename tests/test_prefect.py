@@ -574,7 +574,7 @@ def test_the_worker_answers_for_the_run() -> None:
 
     @task(tags=["of-task"])
     def ask(x: int) -> dict[str, Any]:
-        from prefect.runtime import flow_run, task_run
+        from prefect.runtime import deployment, flow_run, task_run
 
         return {
             "id": task_run.id,
@@ -585,6 +585,7 @@ def test_the_worker_answers_for_the_run() -> None:
             "flow": flow_run.flow_name,
             "flow_run": flow_run.id,
             "flow_parameters": flow_run.parameters,
+            "deployment": (deployment.id, deployment.name, deployment.version, deployment.parameters),
             "api": os.environ["PREFECT_API_URL"],
         }
 
@@ -604,6 +605,7 @@ def test_the_worker_answers_for_the_run() -> None:
         "flow": "asked",
         "flow_run": flow_run_id,
         "flow_parameters": {"size": 3},
+        "deployment": (None, None, None, {"size": 3}),
         "api": "http://127.0.0.1:9/api",
     }
 

@@ -32,7 +32,7 @@ from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner, burst
 from prefect_starburst.home import artifacts
-from starburst_common import Run, RunState, RunStopped, list_runs, progress
+from starburst_common import Failure, Run, RunState, RunStopped, list_runs, progress
 from starburst_common.errors import BadInput
 from tests.leftovers import supervisors_in
 from tests.prefect_bed import home
@@ -294,6 +294,75 @@ def test_a_retried_flow_runs_what_is_left(tmp_path: Path) -> None:
     assert [run.tags["prefect-attempt"] for run in runs_of(attempts[0])] == ["1", "2"]
 
 
+def test_what_is_left_keeps_its_numbers(tmp_path: Path) -> None:
+    """Each item draws what its number in the burst has it draw, also in the second attempt, which runs fewer.
+
+    That is a retry of the first one's run: whoever reads either has all answers.
+    """
+    attempts: list[str] = []
+    mark = tmp_path / "failed"
+
+    def draw(item: int) -> float:
+        if item == 30 and not mark.exists():
+            mark.touch()
+            raise ValueError(item)
+        return random.random()
+
+    @flow(retries=1, task_runner=runner())
+    def retried() -> list[float]:
+        attempts.append(str(this_flow_run.id))
+        return burst(draw, range(60), seed=7, chunk_size=2)
+
+    values = retried()
+    assert len(attempts) == 2
+    assert values == burst(draw, range(60), seed=7, workers=1, backend="local")
+    first, retry = runs_of(attempts[0])
+    assert retry.parent == first.id
+    assert first.results() == retry.results() == values
+
+
+def test_what_is_left_stands_where_the_attempt_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of an earlier attempt may be gone, as where a deployment's worker makes one for each."""
+    attempts: list[Path] = []
+
+    def stood(item: int) -> str:
+        if not (tmp_path / "2").exists():
+            raise ValueError(item)
+        return str(Path.cwd())
+
+    @flow(retries=1, task_runner=runner())
+    def retried() -> list[str]:
+        here = tmp_path / str(len(attempts) + 1)
+        here.mkdir()
+        monkeypatch.chdir(here)
+        for before in attempts:
+            before.rmdir()
+        attempts.append(here)
+        return burst(stood, [0])
+
+    assert retried() == [str(tmp_path / "2")]
+
+
+def test_what_was_run_again_elsewhere_is_taken(tmp_path: Path) -> None:
+    """Somebody runs again what had failed in a burst, as with `starburst map --retry-failed`: so no attempt need."""
+    attempts: list[str] = []
+    noted = noting(tmp_path, failing_once=frozenset({3}))
+
+    @flow(retries=1, task_runner=runner())
+    def retried() -> list[int]:
+        attempts.append(str(this_flow_run.id))
+        try:
+            return burst(noted, range(10), chunk_size=1)
+        except ValueError:
+            (run,) = runs_of(attempts[0])
+            run.retry_failed().wait()
+            raise
+
+    assert retried() == [2 * item for item in range(10)]
+    assert calls(tmp_path) == Counter({**dict.fromkeys(range(10), 1), 3: 2})
+    assert len(runs_of(attempts[0])) == 2
+
+
 def test_each_burst_takes_its_own_answers() -> None:
     """Two equal bursts of a function that draws differ, and have the same values in the next attempt."""
     seen: list[list[list[float]]] = []
@@ -380,6 +449,7 @@ class Scenario:
 noted = noting(Path(sys.argv[2]), seconds=0.1)
 
 def scored(scenario):
+    assert isinstance(scenario, Scenario), "both are of one process"
     return noted(scenario.number)
 
 @flow(name="killed", task_runner=StarburstTaskRunner(workers=2, backend="local"))
@@ -444,10 +514,23 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.contract
 def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number: int) -> None:
-    """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind."""
+    """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind.
+
+    Tried again, it runs what has no answer, as a retry of that run; objects of the script are those of its process.
+    """
     flow_run_id = stopped_midway(tmp_path, "list", number)
-    assert [run.status().state for run in runs_of(flow_run_id)] == [RunState.CANCELLED]
+    (run,) = runs_of(flow_run_id)
+    assert run.status().state is RunState.CANCELLED
     until(lambda: not supervisors_in(home), "no worker is alive")
+    answered = {index for index, value in run.whole() if not isinstance(value, Failure)}
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(flow_run_id), AwaitingRetry(), force=True)
+    printed, told = started(tmp_path, flow_run_id, "list").communicate(timeout=PATIENCE_S)
+    assert printed.strip() == str(sum(range(0, 120, 2))), told
+    run, retry = runs_of(flow_run_id)
+    assert (retry.parent, retry.status().items) == (run.id, 60 - len(answered))
+    assert {item for item, times in calls(tmp_path / "notes").items() if times == 1} >= answered, told
+    assert run.results() == [*range(0, 120, 2)]
 
 
 # --- what Prefect shows -----------------------------------------------------------------------------------------------

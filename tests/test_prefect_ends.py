@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.responses import SetStateStatus
 from prefect.settings import PREFECT_API_URL
+from prefect.states import AwaitingRetry
 
 from tests.leftovers import processes_in
 from tests.prefect_bed import home, in_turn
@@ -27,6 +29,7 @@ from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.flow_runs import suspend_flow_run
+from prefect.runtime import deployment
 from prefect_starburst import StarburstTaskRunner, burst
 
 notes = Path(sys.argv[2])
@@ -43,10 +46,26 @@ def noted(i):
     (notes / f"called-{i}").open("a").write("x")
     return i
 
+def failing(i):
+    if len((notes / f"called-{noted(i)}").read_text()) == 1:
+        raise ValueError(i)
+    return i
+
+def whose():
+    return [deployment.id, deployment.name, deployment.version, deployment.parameters]
+
+@task(persist_result=False)
+def asked(i):
+    return whose()[:noted(i)]
+
 @flow(name="ended", task_runner=StarburstTaskRunner(workers=2, backend="local"))
 def ended():
     if sys.argv[3] == "long":
         return sum(f.result() for f in [beats.submit(i, 3600) for i in range(4)])
+    if sys.argv[3] == "failing":
+        told = asked.map([1, 2, 3, 4]).result()
+        assert told == [whose()[:i] for i in [1, 2, 3, 4]], told
+        return sum(burst(noted, [5])) + sum(burst(failing, [6])) + len(asked.submit(7).result())
     first = beats.submit(1, 0.2).result() + sum(burst(noted, [3]))
     suspend_flow_run(timeout=3600)
     return first + beats.submit(2, 0.2).result()
@@ -91,6 +110,29 @@ def test_a_cancelled_flow_process_ends_its_calls(tmp_path: Path, home: Path) -> 
     assert process.returncode != 0, told
     until(lambda: not processes_in(home), lambda: f"all workers are gone: {processes_in(home)}")
     assert len(list(tmp_path.glob("beat-*"))) == 2, "no other call has begun"
+
+
+@pytest.mark.contract
+def test_a_failed_flow_run_is_tried_again_by_hand(tmp_path: Path, home: Path) -> None:
+    """As the UI's Retry does: another process makes the call that failed and those that were not come to, no others.
+
+    Tasks are told of the deployment as the flow is, in either attempt.
+    """
+    flow_run_id = deployed_run(tmp_path.name)
+    failed = started(tmp_path, flow_run_id, "failing")
+    told = failed.communicate(timeout=PATIENCE_S)
+    assert failed.returncode != 0, told
+    assert [path.read_text() for path in sorted(tmp_path.glob("called-*"))] == ["x"] * 6, told
+    with get_client(sync_client=True) as client:
+        answer = client.set_flow_run_state(flow_run_id, AwaitingRetry())  # type: ignore[arg-type]
+        assert answer.status is SetStateStatus.ACCEPT
+        printed, text = started(tmp_path, flow_run_id, "failing").communicate(timeout=PATIENCE_S)
+        assert printed.strip() == "value 15", text
+        state = client.read_flow_run(flow_run_id).state  # type: ignore[arg-type]
+    assert state is not None
+    assert state.is_completed()
+    calls = [path.read_text() for path in sorted(tmp_path.glob("called-*"))]
+    assert calls == ["x", "x", "x", "x", "x", "xx", "x"]
 
 
 @pytest.mark.contract

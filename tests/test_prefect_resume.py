@@ -25,6 +25,7 @@ from prefect_starburst.between.facts import CallContext
 from prefect_starburst.home.former import Former
 from starburst_common import RunState, StarburstExecutor, attach, list_runs
 from starburst_common.backends import open_backend
+from starburst_common.ports import Backend
 from starburst_common.runs.replay import stored_items
 from tests.leftovers import supervisors_in
 from tests.prefect_bed import home
@@ -200,6 +201,34 @@ def test_an_earlier_attempt_that_lives_is_left_alone(tmp_path: Path) -> None:
             assert not run.status().state.over
             (tmp_path / "gate").touch()
             assert future.result() == "done"
+
+
+def test_a_call_that_was_run_again_elsewhere_is_answered(tmp_path: Path) -> None:
+    """Of an earlier attempt's run and its retries each call has one answer, and none where it has none."""
+    with closing(open_backend("local")) as backend:
+        with StarburstExecutor(workers=1, backend=backend) as executor:
+            run = executor.start()
+            for key in ("a", "b"):
+                facts = pickle.dumps(CallContext(task_run={}, tags=frozenset(), log_prints=False, key=key))
+                executor.submit(gated, tmp_path / key, facts)
+            until(lambda: len(list(stored_items(backend, run.id))) == 2, "the calls are sent")
+            (tmp_path / "a").touch()
+            until(lambda: run.status().answered == 1, "one is answered")
+            run.cancel()
+            executor.shutdown(cancel_futures=True)
+        answers = [former_answer(run.id, backend, key) for key in ("a", "b")]
+        assert [Former.is_value(answer) for answer in answers] == [True, False]
+        assert answers[0] == "done"
+        (tmp_path / "b").touch()
+        assert attach(run.id, backend=backend).retry_failed().wait().items == 1
+        assert [former_answer(run.id, backend, key) for key in ("a", "b")] == ["done", "done"]
+
+
+def former_answer(run_id: str, backend: Backend, key: str) -> Any:
+    """What a later attempt has for a call."""
+    future = Former([attach(run_id, backend=backend)], backend).take(key)
+    assert future is not None
+    return future.result(timeout=PATIENCE_S)
 
 
 # --- what travels -----------------------------------------------------------------------------------------------------

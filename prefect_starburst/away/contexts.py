@@ -31,6 +31,7 @@ from prefect_starburst.internals import (
     SettingsContext,
     SyncClientContext,
     client_shared,
+    deployment_told,
     events_taken,
     patch_print,
     set_global_settings,
@@ -82,6 +83,8 @@ def run_context(
         client, store = _client().client, ResultStore()
         stack.enter_context(client_shared(_client()))
         if flow is not None:
+            if flow.deployment is not None:
+                stack.enter_context(deployment_told(flow.deployment))
             stack.enter_context(
                 FlowRunContext(
                     flow=_flow(flow.name, flow.version),

@@ -16,6 +16,7 @@ class FlowFacts:
     name: str
     version: str | None
     parameters: dict[str, Any]
+    deployment: dict[str, Any] | None  #: what `prefect.runtime.deployment` says at home; None where it could not say
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: with them its pickle, of which each call has one, takes longer

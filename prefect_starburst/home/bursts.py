@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 
 from prefect_starburst.away.contexts import ENVIRONMENT
+from prefect_starburst.home.answered import MISSING, Answered
 from prefect_starburst.home.artifacts import Artifacts
 from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
-from prefect_starburst.home.identity import name_of_call, name_of_item
+from prefect_starburst.home.identity import name_of_call
 from prefect_starburst.home.runner import StarburstTaskRunner
 from starburst_common import (
     BadInput,
@@ -30,7 +31,6 @@ from starburst_common import (
     Run,
     RunState,
     RunStopped,
-    StarburstError,
     list_runs,
     starburst_map,
 )
@@ -44,7 +44,6 @@ from starburst_common.spi import (
     open_backend,
     progress,
     reached,
-    stored_items,
     with_outside,
 )
 
@@ -54,7 +53,6 @@ TASK_RUN, CALL = "prefect-task-run", "prefect-call"
 _NO_EVENTS = (
     "what it emits on workers is not related to this flow run, and on AWS it is lost: emit it in the flow, from results"
 )
-_MISSING: Any = object()
 
 
 def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> list[Any]:
@@ -65,11 +63,12 @@ def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> lis
     Prefect. It blocks until the last item is answered; when it is interrupted, so is the run.
 
     Where the flow run, or the task run, is tried again, the items that were answered are not run again: those under way
-    are waited for, and only what is left is run, in a second run. An item was answered if the same call of `burst` had
-    it: an equal item (one with the same pickle) for a function of the same text that closes over the same values. A
-    call is the same if it is the n-th burst of that function in a run of the same task with the same parameters; in a
-    flow, the n-th burst of that function. What the function calls in turn is not looked at. Items that failed are run
-    again, unless that run was whole and its failures were to be returned. `StarburstTaskRunner(resume=False)` runs all.
+    are waited for, and only what is left is run, by a retry of that run, under the numbers that it has there. An item
+    was answered if the same call of `burst` had it: an equal item (one with the same pickle) for a function of the same
+    text that closes over the same values. A call is the same if it is the n-th burst of that function in a run of the
+    same task with the same parameters; in a flow, the n-th burst of that function. What the function calls in turn is
+    not looked at. Items that failed are run again, unless that run was whole and its failures were to be returned.
+    `StarburstTaskRunner(resume=False)` runs all.
 
     Args:
         fn: a plain function, no task.
@@ -176,67 +175,93 @@ class _Burst:
     def _run(self, items: Iterable[Any], backend: Backend) -> list[Any]:
         with Cluster(backend=backend, **self.options) as cluster:
             run = cluster.start(self.fn, items)
-            get_run_logger().info("%s: run %s on the %s backend", self._what, run.id, backend.name)
-            if any("emit_event" in names_of(each.__code__) for each in reached(self.fn)):
-                get_run_logger().warning("%s: %s", self._what, _NO_EVENTS)
-            with self._watched(run, backend):
-                values = run.results(return_exceptions=self.keep)
-                ended = run.wait()
-                if ended.state is RunState.STOPPED:  # after the last answer
-                    raise RunStopped(f"run {run.id}: {ended.reason}")
-            return values
+            with self._shown(run, backend):
+                return run.results(return_exceptions=self.keep)
 
     def _all_but(self, former: list[Run], items: Iterable[Any], backend: Backend) -> list[Any]:
-        """As `_run`, for the items that earlier runs have not answered."""
+        """As `_run`, for the items that earlier runs have not answered.
+
+        Those that such a run was given are run by a retry of it, under their numbers there; what is new, by a run.
+        """
         known = self._answered(former, backend)
         values: list[Any] = []
+        owed: dict[Run, dict[int, tuple[int, Any]]] = defaultdict(dict)
 
-        def missing() -> Iterator[Any]:
+        def new() -> Iterator[Any]:
             for item in items:
-                answers = known.get(name_of_item(item))
-                values.append(answers.popleft() if answers else _MISSING)
-                if values[-1] is _MISSING:
+                value, lacking = known.take(item)
+                if lacking is not None:
+                    owed[lacking.run][lacking.number] = len(values), item
+                values.append(value)
+                if value is MISSING and lacking is None:
                     yield item
 
-        rest: Iterable[Any] = missing()
+        rest: Iterable[Any] = new()
         if isinstance(items, Sized):
             rest = list(rest)
-            get_run_logger().info("%s: %d of %d items are left to run", self._what, len(rest), len(items))
-        first = next(iter(rest), _MISSING)
-        if first is _MISSING:
-            return values
-        anew = iter(self._run(rest if isinstance(rest, Sized) else chain([first], rest), backend))
-        return [next(anew) if value is _MISSING else value for value in values]
+            left = len(rest) + sum(map(len, owed.values()))
+            get_run_logger().info("%s: %d of %d items are left to run", self._what, left, len(items))
+        first, answered = next(iter(rest), MISSING), iter(list[Any]())
+        if first is not MISSING:
+            answered = iter(self._run(rest if isinstance(rest, Sized) else chain([first], rest), backend))
+        for run, places in owed.items():
+            found = self._again(run, {number: item for number, (_, item) in places.items()}, backend)
+            for number, (place, _) in places.items():
+                values[place] = found[number]
+        return [next(answered) if value is MISSING else value for value in values]
+
+    def _again(self, run: Run, items: dict[int, Any], backend: Backend) -> dict[int, Any]:
+        """Values of a run's items that failed, or have no answer, by their numbers: with today's function and options.
+
+        The items are today's too: what the function compares them with, such as a class of the script, is today's.
+        """
+        defaults = {name: row.default for name, row in OPTIONS.items()}
+        retry = run.retry_failed(self.fn, items=items, **{**defaults, **self.options})
+        found: dict[int, Any] = {}
+        if retry.id != run.id:
+            with self._shown(retry, backend):
+                found = {number: self._value(answer, retry) for number, answer in retry.answers()}
+        if (
+            late := items.keys() - found.keys()
+        ):  # a worker of the earlier run had these under way, and has answered them
+            found |= {number: self._value(answer, run) for number, answer in run.whole() if number in late}
+        return found
+
+    def _value(self, answer: Any, run: Run) -> Any:
+        """An item's value, or its exception: in place of one where that is wanted, else raised."""
+        if not isinstance(answer, Failure):
+            return answer
+        error = exception_of(answer, run.id)
+        if not self.keep:
+            raise error
+        return error
 
     def _former(self, backend: Backend) -> list[Run]:
-        """The runs of this call in earlier attempts, oldest first."""
+        """The runs of this call in earlier attempts, oldest first, without those that ran items of others again."""
         assert self.flow_run is not None and self.call is not None, "only a call that has a name is looked for"
-        return list_runs(backend=backend, tags={FLOW_RUN: self.flow_run, CALL: self.call})[::-1]
+        found = list_runs(backend=backend, tags={FLOW_RUN: self.flow_run, CALL: self.call})
+        return [run for run in reversed(found) if run.parent is None]
 
-    def _answered(self, runs: list[Run], backend: Backend) -> dict[bytes | None, deque[Any]]:
-        """What the runs have answered by the identity of the items, once all of them are over."""
-        known: dict[bytes | None, deque[Any]] = defaultdict(deque)
+    def _answered(self, runs: list[Run], backend: Backend) -> Answered:
+        """What the runs have answered, once all of them are over."""
+        known = Answered()
         for run in runs:
             get_run_logger().info("%s: going on with run %s of an earlier attempt", self._what, run.id)
-            failed: list[tuple[bytes, Any]] = []
             with nullcontext() if run.status().state.over else self._watched(run, backend):
-                try:
-                    names = {index: name_of_item(item) for index, item in stored_items(backend, run.id)}
-                    for index, value in run.answers():
-                        name = names.get(index)
-                        if name is not None and isinstance(value, Failure):
-                            failed.append((name, exception_of(value, run.id)))
-                        elif name is not None:
-                            known[name].append(value)
-                    run.wait()
-                except StarburstError as error:  # how a run ends that was stopped, or whose process died
-                    get_run_logger().info("%s", error)
-                except Exception:
-                    get_run_logger().warning("run %s cannot be read: its items are run again", run.id, exc_info=True)
-            if self.keep and failed and run.status().state is RunState.FAILED:
-                for name, value in failed:
-                    known[name].append(value)
+                known.read(run, backend, keep=self.keep)
         return known
+
+    @contextmanager
+    def _shown(self, run: Run, backend: Backend) -> Iterator[None]:
+        """Tell of a run that this attempt has begun, and watch it; it must not have been stopped in the end."""
+        get_run_logger().info("%s: run %s on the %s backend", self._what, run.id, backend.name)
+        if any("emit_event" in names_of(each.__code__) for each in reached(self.fn)):
+            get_run_logger().warning("%s: %s", self._what, _NO_EVENTS)
+        with self._watched(run, backend):
+            yield
+            ended = run.wait()
+            if ended.state is RunState.STOPPED:  # after the last answer
+                raise RunStopped(f"run {run.id}: {ended.reason}")
 
     @contextmanager
     def _watched(self, run: Run, backend: Backend) -> Iterator[None]:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
+from prefect.runtime import deployment
 from prefect.tasks import Task
 
 from prefect_starburst.away.call import RemoteCall
@@ -19,7 +21,9 @@ from prefect_starburst.between import logs
 from prefect_starburst.between.facts import FlowFacts
 from prefect_starburst.home.identity import code_of
 from prefect_starburst.internals import hash_objects, should_log_prints
-from starburst_common.spi import State, dumps
+from starburst_common.spi import State, dumps, named, our_log
+
+_log = our_log("prefect.task_runner.starburst")
 
 #: A flow parameter whose pickle is larger stays at home: `prefect.runtime.flow_run.parameters` lacks it on the worker.
 LARGEST_FLOW_PARAMETER = 64 * 1024
@@ -38,7 +42,8 @@ class Known:
 class Callables:
     """The callables of one flow run, by task and by what a task says."""
 
-    def __init__(self) -> None:
+    def __init__(self, deployment: dict[str, Any] | None = None) -> None:
+        self._deployment = deployment
         self._by_task: dict[int, Known] = {}
         self._by_content: dict[tuple[str, int], RemoteCall] = {}  # the call keeps its function, whose id is in the key
         self._flow: FlowFacts | None = None
@@ -78,9 +83,24 @@ class Callables:
                 name=context.flow.name if context.flow else context.flow_run.name,
                 version=context.flow.version if context.flow else None,
                 parameters={k: v for k, v in (context.parameters or {}).items() if _travels(v)},
+                deployment=self._deployment,
             )
         self._flow_known = True
         return self._flow
+
+
+def deployment_of(flow_run: FlowRun) -> dict[str, Any] | None:
+    """What `prefect.runtime.deployment` says here: it asks the API, unless there is none; None if that did not answer.
+
+    A flow that another one calls may have the deployment of that one.
+    """
+    if flow_run.deployment_id is None and flow_run.parent_task_run_id is None:
+        return {"id": None, "name": None, "version": None, "parameters": flow_run.parameters}
+    try:
+        return {name: getattr(deployment, name) for name in ("id", "name", "version", "parameters")}
+    except Exception as error:
+        _log.warning("tasks are not told of their deployment: %s", named(error))
+        return None
 
 
 def slimmed(task: Task[Any, Any]) -> Task[Any, Any]:

@@ -55,13 +55,10 @@ class Former:
         """None for a first attempt, and where nothing of earlier ones is left."""
         if flow_run is None or not begun_before(flow_run):
             return None
-        mine = {FLOW_RUN: str(flow_run.id)}
         runs = [
             run
-            for run in list_runs(backend=backend)
-            if run.function == "calls"
-            and mine.items() <= run.tags.items()
-            and run.tags.get(ATTEMPT) != attempt_of(flow_run)
+            for run in list_runs(backend=backend, tags={FLOW_RUN: str(flow_run.id)})
+            if run.function == "calls" and run.parent is None and run.tags.get(ATTEMPT) != attempt_of(flow_run)
         ]
         if not runs:
             return None
@@ -122,9 +119,9 @@ def told_anew(answer: Any, context: CallContext) -> Any:
 
 
 def _follow(run: Run, answers: dict[int, Future[Any]]) -> None:
-    """Give each answer as it comes; none for those that never will."""
+    """Give each answer as it comes, also of who ran again what had failed; none for those that have none."""
     try:
-        for index, value in run.answers():
+        for index, value in run.whole(ordered=False):
             if index in answers:
                 answers.pop(index).set_result(_NOTHING if isinstance(value, Failure) else value)
     except StarburstError as error:  # how a run ends whose process died: what was answered has been given

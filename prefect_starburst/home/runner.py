@@ -21,6 +21,7 @@ from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
+from prefect_starburst.home.callables import Callables, deployment_of
 from prefect_starburst.home.engine import Submission, final_state
 from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, Former, attempt_of
 from prefect_starburst.home.future import StarburstFuture, upstream_of
@@ -199,6 +200,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                 executor: Executor | None = None
                 try:
                     former = Former.of(flow_run, backend) if options.resume else None
+                    callables = Callables(deployment_of(flow_run) if flow_run else None)
                     told = _told(flow_run, options.executor)
                     own = {"backend": backend, "retries": 0}  # whatever is set outside: Prefect's engine retries
                     executor = self._make_executor({**options.executor, **told, **own})
@@ -219,6 +221,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                     former=former,
                     retry_lost=options.on_lost == "retry",
                     backend=backend,
+                    callables=callables,
                 )
             return self._session
 

@@ -32,7 +32,7 @@ class Session:
     former: Former | None
     retry_lost: bool
     backend: Backend
-    callables: Callables = field(default_factory=Callables)
+    callables: Callables
     sharing: Sharing = field(default_factory=Sharing)
     sent: int = 0  #: calls sent to workers so far
     artifacts: Artifacts | None = field(init=False, default=None)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from starburst_common.code.pack import pack_function
 from starburst_common.errors import BadInput, InputLost, RunCancelled, RunStopped
-from starburst_common.model import Failure, FailureKind, RunState, Span, joined, without
+from starburst_common.model import Failure, FailureKind, RunState, Span, joined, spans_of, without
 from starburst_common.offered import OPTIONS
 from starburst_common.options import Options, refuse_unknown
+from starburst_common.phrases import told
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.failures import Reason
@@ -44,7 +45,9 @@ class Family:
     def whole(self, deadline: float | None) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of every item; see `Run.whole`."""
         lost: list[InputLost] = []
-        answered = heapq.merge(*(_till_its_end(each, age, deadline, lost) for age, each in enumerate(self.runs)))
+        answered = heapq.merge(
+            *(_till_its_end(each, age, deadline, lost, ordered=True) for age, each in enumerate(self.runs))
+        )
         following = 0
         for index, group in groupby(answered, key=lambda each: each[0]):
             best: list[Any] = []
@@ -58,6 +61,29 @@ class Family:
             raise lost[0]
         tally = self.first.driving().books.tally
         yield from self._had_no_turn(following, tally.planned_items if tally.items is None else tally.items)
+
+    def as_answered(self, deadline: float | None) -> Iterator[tuple[int, Any]]:
+        """The same as they are answered, each once: a failure when no retry is left that may answer it."""
+        lost: list[InputLost] = []
+        given: set[int] = set()
+        failed: dict[int, Failure] = {}  # which a retry may have answered
+        for age, each in enumerate(self.runs):
+            last = each is self.runs[-1]
+            for index, _, answer in _till_its_end(each, age, deadline, lost, ordered=False):
+                if index in given:
+                    continue
+                if isinstance(answer, Failure) and not last:
+                    failed[index] = answer
+                    continue
+                failed.pop(index, None)
+                if not last:
+                    given.add(index)
+                yield index, answer
+        yield from failed.items()
+        if lost:
+            raise lost[0]
+        for span in self.unanswered():
+            yield from self._had_no_turn(span.lo, span.hi)
 
     def _had_no_turn(self, lo: int, hi: int) -> Iterator[tuple[int, Failure]]:
         """Why these have no answer, as the run ended."""
@@ -79,10 +105,19 @@ class Family:
 
     def unanswered(self) -> list[Span]:
         """Items of the first run that have no answer anywhere."""
-        planned = recovered(self.first.backend, self.first.spec).books.tally.planned_items
-        return list(without(Span(0, planned), _answered(self.runs)))
+        return list(without(Span(0, self._planned()), _answered(self.runs)))
 
-    def retry(self, fn: Callable[..., Any] | None, options: Mapping[str, Any]) -> tuple[Spec, Driver] | None:
+    def _planned(self) -> int:
+        return recovered(self.first.backend, self.first.spec).books.tally.planned_items
+
+    def _must_have(self, items: Iterable[int]) -> None:
+        planned = self._planned()
+        if others := [item for item in items if not 0 <= item < planned]:
+            raise BadInput(f"items={{{told(others[0])}: …}}: run {self.first.spec.run} has items 0 to {planned - 1}")
+
+    def retry(
+        self, fn: Callable[..., Any] | None, anew: Mapping[int, Any] | None, options: Mapping[str, Any]
+    ) -> tuple[Spec, Driver] | None:
         """Begin a run over what failed or has no answer; None if that is nothing. See `Run.retry_failed`."""
         refuse_unknown(options, OPTIONS)
         if "retry_on" in options and fn is None:
@@ -96,6 +131,9 @@ class Family:
                 )
         failed = [Span(failure.index, failure.index + 1) for failure in self.failures()]
         todo = joined([*failed, *self.unanswered()])
+        if anew is not None:
+            self._must_have(anew)
+            todo = [*spans_of(index for span in todo for index in range(span.lo, span.hi) if index in anew)]
         if not todo:
             return None
         asked = Options.of(**{**_as_asked(spec, options), **options})
@@ -112,12 +150,14 @@ class Family:
         until = expires_at(backend, spec.run, find_leg(backend, spec).number) or 0.0
         if (short := time.time() + backend.keep_s - until) > 0:
             keep_longer(backend, spec.run, short)  # as long as what is about to answer in its place
-        return start_retry(backend, spec, todo, asked, packed, name)
+        return start_retry(backend, spec, todo, asked, packed, name, anew)
 
 
-def _till_its_end(run: Hold, age: int, deadline: float | None, lost: list[InputLost]) -> Iterator[tuple[int, int, Any]]:
+def _till_its_end(
+    run: Hold, age: int, deadline: float | None, lost: list[InputLost], *, ordered: bool
+) -> Iterator[tuple[int, int, Any]]:
     try:
-        for index, value in run.answers(ordered=True, deadline=deadline, stop_early=False):
+        for index, value in run.answers(ordered=ordered, deadline=deadline, stop_early=False):
             yield index, age, value
     except InputLost as error:
         lost.append(error)
@@ -126,7 +166,7 @@ def _till_its_end(run: Hold, age: int, deadline: float | None, lost: list[InputL
 
 
 def _answered(runs: Sequence[Hold]) -> list[Span]:
-    return joined(part for each in runs for settled in each.settled() for part in settled.answered)
+    return joined(span for each in runs for span in each.answered())
 
 
 def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
-from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus
+from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus, Span, joined, without
 from starburst_common.money.estimate import estimate_of
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
@@ -150,6 +150,15 @@ class Hold:
             replace(each, answered=tuple(part for span in each.answered for part in numbers.spans_of(span)))
             for each in found
         ]
+
+    def answered(self) -> list[Span]:
+        """The items that it has answered, without those whose answers were found here to be damaged for good."""
+        books = (self.driver or recovered(self.backend, self.spec)).books
+        with books.changed:
+            lost = books.lost()
+            found = [left for part, _ in books.tally.answers_from(0) for left in without(part, lost)]
+        numbers = self.numbers
+        return joined(found if numbers is None else [part for span in found for part in numbers.spans_of(span)])
 
     def publish(self, status: RunStatus, failures: Sequence[Failure]) -> str:
         """Write its page, in place of an earlier one; the URL at which a person can open it."""

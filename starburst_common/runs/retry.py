@@ -6,8 +6,10 @@ Inside, its items are numbered as any run's; to its user they keep their numbers
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
+from typing import Any
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.pack import PackedFunction
@@ -16,7 +18,7 @@ from starburst_common.code.shared import Shared
 from starburst_common.errors import NotFound, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import ids
-from starburst_common.model import RunId, Span
+from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.options import Options
 from starburst_common.ports import Backend
@@ -44,17 +46,25 @@ def retries_of(backend: Backend, run: RunId) -> list[Spec]:
 
 
 def start_retry(
-    backend: Backend, parent: Spec, spans: Sequence[Span], options: Options, packed: PackedFunction | None, name: str
+    backend: Backend,
+    parent: Spec,
+    spans: Sequence[Span],
+    options: Options,
+    packed: PackedFunction | None,
+    name: str,
+    anew: Mapping[int, Any] | None,
 ) -> tuple[Spec, Driver]:
     """Begin a run over these items of a run, with its function or with another one.
 
-    The items are copied as they are: they need not be loaded here.
+    The items are given `anew`, or copied as they are: then they need not be loaded here. Where the function is given,
+    too, they stand where this process does, else where the parent's did.
     """
     if options.resources.image == parent.resources.image:  # it was made or found for that run
         fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
     else:
         fleet = Fleet.new(backend, options)
-    stands = None if options.files else _stood(backend, parent)
+    here = bool(options.files) or (packed is not None and anew is not None)
+    stands = None if here else _stood(backend, parent)
     new = NewRun.of(fleet, name, options, stands=stands, parent=parent.run)
     run, period = new.spec.run, ""
 
@@ -70,11 +80,15 @@ def start_retry(
         feed.period = period
         functions: dict[str, str] = {}
         size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)
-        for function, frames, span in _stored(backend, parent.run, spans):
-            if function not in functions:
-                functions[function] = feed.function(packed or _stored_function(backend, function))
-            for index in range(span.lo, span.hi):
-                feed.add_pickled(functions[function], *frames.pickled(index))
+        for chunk, wanted in _chunks(backend, parent.run, spans):
+            if chunk.function not in functions:
+                functions[chunk.function] = feed.function(packed or _stored_function(backend, chunk.function))
+            function = functions[chunk.function]
+            for item in _stored(backend, parent.run, chunk, wanted) if anew is None else map(anew.__getitem__, wanted):
+                if anew is None:
+                    feed.add_pickled(function, *item)
+                else:
+                    feed.add(function, item)
                 if feed.open_items >= size:
                     feed.close_chunk()
         feed.end()
@@ -97,17 +111,21 @@ def style_of(backend: Backend, run: RunId) -> str:
     return Function.read(backend.key, function, backend.store.get(function)).style
 
 
-def _stored(backend: Backend, run: RunId, spans: Sequence[Span]) -> Iterator[tuple[str, Frames, Span]]:
-    """The function's key, the frames, and the items of them that are wanted, chunk by chunk."""
+def _chunks(backend: Backend, run: RunId, spans: Sequence[Span]) -> Iterator[tuple[Chunk, list[int]]]:
+    """The planned chunks that hold some of these items, and which those are."""
     for key in backend.store.list(RunNames(run).plans):
         for chunk in planned_chunks(backend, run, key):
             first = bisect_right(spans, chunk.span.lo, key=lambda span: span.hi)
-            wanted = spans[first : bisect_left(spans, chunk.span.hi, key=lambda span: span.lo)]
+            held = spans[first : bisect_left(spans, chunk.span.hi, key=lambda span: span.lo)]
+            wanted = [range(max(span.lo, chunk.span.lo), min(span.hi, chunk.span.hi)) for span in held]
             if wanted:
-                body = checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)
-                frames = Frames(b"".join(body))
-                for span in wanted:
-                    yield chunk.function, frames, Span(max(span.lo, chunk.span.lo), min(span.hi, chunk.span.hi))
+                yield chunk, [*chain.from_iterable(wanted)]
+
+
+def _stored(backend: Backend, run: RunId, chunk: Chunk, wanted: Sequence[int]) -> Iterator[Any]:
+    """Items of a chunk as they were pickled."""
+    frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)))
+    return map(frames.pickled, wanted)
 
 
 def _stored_function(backend: Backend, key: str) -> PackedFunction:

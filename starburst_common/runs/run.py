@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Unpack
 
 from starburst_common.errors import BadInput
@@ -119,13 +119,15 @@ class Run:
             values.append(value)
         return values
 
-    def whole(self, *, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
+    def whole(self, *, ordered: bool = True, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of every item, in their order: those of its parent, and of retries, included.
 
         A retry's value is in place of what had failed. An item without an answer, since the run ended early, is a
-        `Failure` of the kind CANCELLED. Raises as `iter_completed`, but for that.
+        `Failure` of the kind CANCELLED; without `ordered`, items come as they are answered, and these last. Raises as
+        `iter_completed`, but for that.
         """
-        return Family.of(self._held).whole(_deadline(timeout))
+        family, deadline = Family.of(self._held), _deadline(timeout)
+        return family.whole(deadline) if ordered else family.as_answered(deadline)
 
     @property
     def parent(self) -> RunId | None:
@@ -137,10 +139,19 @@ class Run:
         return [spec.run for spec in retries_of(self._backend, self.id)]
 
     def unanswered(self) -> list[Span]:
-        """The items that have no answer so far, neither here nor in a retry, as spans."""
+        """The items that have no answer so far, neither here nor in a retry, as spans.
+
+        One whose stored answer was found to be damaged, by whoever read it in this process, has none.
+        """
         return Family.of(self._held).unanswered()
 
-    def retry_failed(self, fn: Callable[..., Any] | None = None, **options: Unpack[MapOptions]) -> Run:
+    def retry_failed(
+        self,
+        fn: Callable[..., Any] | None = None,
+        *,
+        items: Mapping[int, Any] | None = None,
+        **options: Unpack[MapOptions],
+    ) -> Run:
         """Run again what failed or has no answer, in a run of its own; this run, if that is nothing.
 
         The new run's items keep their numbers, and its answers merge: `results` of either gives all, `failures` of this
@@ -148,14 +159,16 @@ class Run:
 
         Args:
             fn: called in place of the function as it was stored, as after a fix; it takes the same arguments.
+            items: what to run, by number, in place of the items as they were stored: only these are run, and of them
+                only what failed or has no answer. With `fn` they stand where this process does, not where this run did.
             options: as of `starburst_map`; what is not given is as it was for this run: workers, cpu, memory, slots,
                 spot, image, retries, retry_delay, timeout, seed (by the items' numbers there), label and tags.
 
         Raises:
-            BadInput: the run, or a retry of it, goes on; or an option is wrong.
+            BadInput: the run, or a retry of it, goes on; or an option is wrong, or the run has no such item.
         """
         family = Family.of(self._held)
-        begun = family.retry(fn, {**options})
+        begun = family.retry(fn, items, {**options})
         if begun is None:
             return self if family.first is self._held else Run(self._backend, family.first.spec, None)
         return Run(self._backend, *begun)

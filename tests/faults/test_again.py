@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from starburst_common import BadInput, Cluster, RunCancelled, RunState, attach
+from starburst_common import BadInput, Cluster, FailureKind, RunCancelled, RunState, attach
 from starburst_common.names import RunNames
 from starburst_common.runs.prune import prune
 from tests.faults.conftest import Bed, on_both
@@ -151,6 +151,10 @@ def test_what_failed_is_run_again_and_merges(bed: Bed, tmp_path: Path) -> None:
         run.cancel()
     found = attach(run.id, backend=bed.backend)
     told = found.results(return_exceptions=True)
+    *_, nine, ten, eleven = found.whole(ordered=False)
+    assert [(index, failure.kind) for index, failure in (nine, ten, eleven)] == [
+        (index, FailureKind.CANCELLED) for index in (9, 10, 11)
+    ]
     assert [type(each).__name__ for each in told if isinstance(each, Exception)] == ["ValueError"] * 2 + [
         "ItemCancelled"
     ] * 3
@@ -164,9 +168,14 @@ def test_what_failed_is_run_again_and_merges(bed: Bed, tmp_path: Path) -> None:
     assert [failure.index for failure in found.failures()] == [2, 6, 10]
     with pytest.raises(ValueError, match="2"):
         found.results()
+    with pytest.raises(BadInput, match=r"items=\{12: …\}: run .* has items 0 to 11"):
+        found.retry_failed(items={2: 22, 12: 0})
+    other = found.retry_failed(items={1: 21, 2: 23})
+    assert (other.wait().items, list(other.answers())) == (1, [(2, 23)])
     mended = attach(again.id, backend=bed.backend).retry_failed(lambda item: -item)
-    assert (mended.parent, mended.wait().items) == (run.id, 3)
-    whole = [0, 1, -2, 3, 4, 5, -6, 7, 8, 9, -10, 11]
+    assert (mended.parent, mended.wait().items) == (run.id, 2)
+    whole = [0, 1, 23, 3, 4, 5, -6, 7, 8, 9, -10, 11]
+    assert sorted(run.whole(ordered=False)) == [*enumerate(whole)]
     assert mended.results() == attach(again.id, backend=bed.backend).results() == whole
     found = attach(run.id, backend=bed.backend)
     assert (found.results(), found.failures(), found.unanswered()) == (whole, [], [])

@@ -371,6 +371,7 @@ def test_an_answer_that_is_damaged_after_the_end_is_named(local_bed: LocalBed, t
             with pytest.raises(AnswersLost):
                 found.update(item for item, _ in held.iter_completed())
             assert found == {0, 1, 4, 5, 6, 7}
+            assert held.unanswered() == [Span(2, 4)]
             assert [failure.index for failure in held.failures()] == [5]
             assert {item for item, _ in held.logs()} == {0, 1, 4, 5, 6, 7}
             assert held.status().state is RunState.DAMAGED

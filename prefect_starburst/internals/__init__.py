@@ -5,14 +5,11 @@ No release promises to keep these, so each release is tried with the whole test 
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
-from contextvars import Context, copy_context
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import prefect
@@ -23,11 +20,10 @@ from prefect import task_engine
 from prefect._internal.concurrency.threads import get_global_loop
 from prefect._internal.uuid7 import uuid7
 from prefect.context import AsyncClientContext, SettingsContext, SyncClientContext
-from prefect.events import Event
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.logging.loggers import patch_print, task_run_logger
-from prefect.settings import PREFECT_API_URL
+from prefect.runtime import deployment
 from prefect.task_engine import TaskRunTimeoutError, run_task_async
 from prefect.transactions import BaseTransaction
 from prefect.utilities.annotations import BaseAnnotation, quote, unmapped
@@ -36,6 +32,16 @@ from prefect.utilities.collections import StopVisiting, isiterable, visit_collec
 from prefect.utilities.engine import should_log_prints
 from prefect.utilities.hashing import hash_objects
 from prefect.utilities.timeout import timeout, timeout_async
+
+from prefect_starburst.internals.clients import (
+    client_settings,
+    client_shared,
+    client_to_share,
+    set_global_settings,
+    share_client,
+    tls,
+)
+from prefect_starburst.internals.events import events_gathered, events_taken, send_event
 
 #: The releases that the test suite runs with.
 OLDEST, NEWEST = "3.4.25", "3.9.1"
@@ -68,59 +74,6 @@ REASONS = {
 }
 
 
-def client_to_share() -> AsyncClientContext:
-    """A client for all engines of a loop."""
-    context = AsyncClientContext(tls())
-    context._httpx_settings = None  # an engine that asks for a client without settings takes this one
-    return context
-
-
-def share_client(client: AsyncClientContext) -> None:
-    """Have the engine that runs in this context use that client."""
-    AsyncClientContext.__var__.set(client)
-
-
-@contextmanager
-def client_shared(client: SyncClientContext) -> Iterator[None]:
-    """Have what runs in this context use that client."""
-    token = SyncClientContext.__var__.set(client)
-    try:
-        yield
-    finally:
-        SyncClientContext.__var__.reset(token)
-
-
-@contextmanager
-def events_taken(take: Callable[[Event], None]) -> Iterator[None]:
-    """Have events that are emitted handed to a function, at once and in the context they are emitted in."""
-    instance = EventsWorker.instance
-    taker = SimpleNamespace(client_type=PrefectEventsClient, send=take)  # `emit_event` makes no event without a client
-    EventsWorker.instance = lambda *_: taker  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        EventsWorker.instance = instance  # type: ignore[method-assign]
-
-
-def send_event(event: Event) -> None:
-    """Emit an event that is made: what it is related to comes from the context."""
-    EventsWorker.instance().send(event)
-
-
-def _start_events_worker() -> None:
-    """Have events sent with a client as engines have, and without asking again what release the server is of.
-
-    Left to itself, the worker reads all certificates for each of the two.
-    """
-    if tls():
-        client = client_to_share()
-        # The worker runs there, and looks for a client of its loop.
-        client.client._loop = get_global_loop()._loop  # type: ignore[assignment]  # inferred as None
-        share_client(client)
-    with client_settings(server_version_check_enabled=False):
-        EventsWorker.instance()
-
-
 @contextmanager
 def tags_held(held: frozenset[str], refuse: Callable[[list[str]], NoReturn]) -> Iterator[None]:
     """Have tasks that are called take no slot of the limits of these tags, which somebody holds for them already.
@@ -141,61 +94,6 @@ def tags_held(held: frozenset[str], refuse: Callable[[list[str]], NoReturn]) -> 
         engine._concurrency, engine._aconcurrency = before
 
 
-_GATHERED_S = 0.05
-_gathered = threading.local()  # on a thread that gathers: `hold`
-_send = EventsWorker.send
-
-
-def _send_or_hold(worker: EventsWorker, event: Event) -> None:
-    getattr(_gathered, "hold", _send)(worker, event)
-
-
-def _send_or_replace(worker: EventsWorker, event: Event) -> None:
-    try:
-        _send(worker, event)
-    except RuntimeError:  # it was stopped after it was chosen
-        _send(EventsWorker.instance(), event)
-
-
-EventsWorker.send = _send_or_hold  # type: ignore[method-assign, assignment]
-
-
-@asynccontextmanager
-async def events_gathered() -> AsyncIterator[None]:
-    """Have events emitted on the running loop's thread handed over together, each within a moment or at the end.
-
-    Engines that share a thread emit evenly: handed over one by one, each event would find Prefect's events worker
-    asleep, and cost it two changes of threads.
-    """
-    with suppress(Exception):  # the first event says what is wrong
-        copy_context().run(_start_events_worker)
-    loop, held = asyncio.get_running_loop(), list[tuple[Context, EventsWorker, Event]]()
-
-    def hold(worker: EventsWorker, event: Event) -> None:
-        if not held:
-            loop.call_later(_GATHERED_S, hand_over)
-        held.append((copy_context(), worker, event))
-
-    def hand_over() -> None:
-        taken = held.copy()
-        held.clear()
-        for context, worker, event in taken:
-            context.run(_send_or_replace, worker, event)
-
-    _gathered.hold = hold
-    try:
-        yield
-    finally:
-        del _gathered.hold
-        hand_over()
-
-
-def tls() -> dict[str, Any]:
-    """Settings of an API client: no certificates for plain HTTP, since to read them costs as much as five runs."""
-    encrypted = (PREFECT_API_URL.value() or "").startswith("https:")
-    return {} if encrypted else {"verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
-
-
 _SERVER_START_S = 180  # on one core, with another process on it at a higher priority
 
 
@@ -209,20 +107,19 @@ def wait_longer_for_the_server() -> None:
         ephemeral.startup_timeout_seconds = _SERVER_START_S
 
 
-def set_global_settings(settings: SettingsContext | None) -> SettingsContext | None:
-    """Set what threads without a context of their own take for settings; what it was."""
-    before = prefect.context.GLOBAL_SETTINGS_CONTEXT
-    prefect.context.GLOBAL_SETTINGS_CONTEXT = settings  # type: ignore[assignment]
-    return before
-
-
 @contextmanager
-def client_settings(**values: Any) -> Iterator[None]:
-    """Have API clients in this context set so; `temporary_settings` reads all settings anew."""
-    here = prefect.context.get_settings_context()
-    client = here.settings.client.model_copy(update=values)
-    with SettingsContext(profile=here.profile, settings=here.settings.model_copy(update={"client": client})):
+def deployment_told(told: dict[str, Any]) -> Iterator[None]:
+    """Have `prefect.runtime.deployment` say this, where it would ask the API."""
+    before = deployment.FIELDS.copy()
+    deployment.FIELDS.update({name: partial(_itself, value) for name, value in told.items()})
+    try:
         yield
+    finally:
+        deployment.FIELDS.update(before)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def before_events_end(call: Callable[[], object]) -> None:
@@ -267,6 +164,7 @@ __all__ = [
     "client_settings",
     "client_shared",
     "client_to_share",
+    "deployment_told",
     "events_gathered",
     "events_taken",
     "get_global_loop",
