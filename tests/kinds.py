@@ -264,6 +264,32 @@ class KW2(KW):
 ask("zero-arg super in slots", KW2, 1, None, lambda o: type(o) is KW2 and o.y == 2)
 
 
+# --- classes made there, in whose bodies globals are named
+LIMIT = 4
+
+
+def bodies(_):
+    class Settings:
+        first = LIMIT
+        many = [LIMIT for _ in range(2)]
+        pattern = re.compile("a")
+
+        class Within:
+            again = LIMIT
+
+        def ask(self, limit=LIMIT):
+            return limit
+
+    return Settings.first, Settings.many, Settings.pattern.pattern, Settings.Within.again, Settings().ask()
+
+
+ask("bodies of classes", bodies, 0, (4, [4, 4], "a", 4, 4))
+
+# --- classes of C's that have no name in their module
+KEYS, ITERATOR = type({}.keys()), type(iter([]))
+ask("nameless classes", lambda _: (isinstance({}.keys(), KEYS), isinstance(iter([]), ITERATOR)), 0, (True, True))
+
+
 # --- sentinels
 @dataclass
 class K:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
@@ -169,6 +169,57 @@ class OwnGroup(ExceptionGroup[Exception]):
     def __init__(self, excs: list[Exception], *, tag: str) -> None: ...
 
 
+class Delegates(Exception):
+    """Has what it lacks from elsewhere, whatever is asked."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__("no")
+        self.answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        return self.answer[name]
+
+
+class Headers(Mapping[str, str]):
+    """A view that cannot be pickled, as aiohttp has it."""
+
+    def __init__(self, of: dict[str, str]) -> None:
+        self._of = of
+
+    def __getitem__(self, name: str) -> str:
+        return self._of[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._of)
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it stays")
+
+
+class Answer:
+    """What an error of a client holds: with a lock, as grpc's."""
+
+    def __init__(self, code: int, **headers: str) -> None:
+        self.code, self.headers, self.moved = code, Headers(headers), threading.Condition()
+
+    def __repr__(self) -> str:
+        return f"<answer {self.code}>"
+
+
+class OfAnAnswer(Exception):
+    """Its text is made within what cannot be pickled."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    def __str__(self) -> str:
+        with self.answer.moved:
+            return f"{self.answer.code}, try again in {self.answer.headers['after']}"
+
+
 class ByItsWord(Exception):
     """Says itself how it travels."""
 
@@ -298,6 +349,8 @@ EXCEPTIONS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
     "enum, property": (lambda: Leveled(Level.BAD, "a", 2), ("level",)),
     "own group": (lambda: OwnGroup([KeywordOnly(code=1), ValueError("v")], tag="t"), ("tag", "message")),
     "a client's": (lambda: OfAClient("quota", ("e",), details=[{}]), ("message", "_errors", "_details", "code")),
+    "delegates": (lambda: Delegates({"code": 3}), ("code",)),
+    "text within what stays": (lambda: OfAnAnswer(Answer(429, after="3")), ("answer.code",)),
     "by its word": (lambda: ByItsWord(code=3), ("code",)),
     "FileNotFoundError": (lambda: caught(open, "/nowhere/at/all"), ("errno", "strerror", "filename")),
     "UnicodeDecodeError": (lambda: caught(b"\xff".decode), ("encoding", "object", "start", "end", "reason")),
@@ -313,6 +366,8 @@ EXCEPTIONS: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
     "an OSError set later": (lambda: Late("slow"), ("errno", "filename")),
     "JSONDecodeError": (lambda: caught(json.loads, "{x"), ("doc", "pos", "lineno")),
 }
+
+NOTELESS = ("frozen dataclass", "delegates")  #: Python cannot note anything about these
 
 #: The same of libraries.
 OF_LIBRARIES: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
@@ -331,7 +386,7 @@ OF_LIBRARIES: dict[str, tuple[Callable[[], Exception], tuple[str, ...]]] = {
 def raises(what: str) -> None:
     """Raise it, with a note, from another one and while a third is handled."""
     error = {**EXCEPTIONS, **OF_LIBRARIES}[what][0]()
-    if what != "frozen dataclass":
+    if what not in NOTELESS:
         error.add_note(f"of {what}")
     try:
         raise KeyError("handled")

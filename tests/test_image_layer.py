@@ -423,6 +423,7 @@ def test_commands_run_whichever_python_the_image_has(tmp_path: Path, begin: str)
     (made / "script").write_text(f"{begin}\nimport sys\n")
     (made / "program").write_bytes(b"\x7fELF#!/usr/bin/python\n")
     (made / "shell").write_text("#!/bin/sh\necho\n")
+    (made / "more").mkdir()  # some packages have folders there
     wheels.free_commands(tmp_path)
     assert (tmp_path / "bin" / "script").read_text() == "#!/usr/bin/env python3\nimport sys\n"
     assert (tmp_path / "bin" / "program").read_bytes() == b"\x7fELF#!/usr/bin/python\n"

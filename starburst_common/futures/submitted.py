@@ -51,6 +51,7 @@ class Submitted:
 
     def start(self, *, soon: bool = False) -> Run:
         """As the executor's."""
+        self._must_be_here()
         with self._owed.moved:
             self._owed.moved.wait_for(lambda: not self._beginning)
             if self._run is not None:
@@ -62,6 +63,7 @@ class Submitted:
         """As the executor's."""
         if not callable(fn):
             raise BadInput(f"{fn!r} is not callable: give a function")
+        self._must_be_here()
         owed, future, call = self._owed, Call(), None
         if not (owed.broken or owed.shut):
             try:
@@ -106,7 +108,9 @@ class Submitted:
                 self._driver.books.changed.notify_all()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As the executor's."""
+        """As the executor's; in a fork of the process that has the threads, nothing."""
+        if self._elsewhere:
+            return
         if wait and threading.current_thread() in self._threads:
             raise RuntimeError("shutdown within a callback would wait for itself: give wait=False")
         waiting = self._owed.shut_down()
@@ -126,10 +130,24 @@ class Submitted:
 
     def let_go(self) -> None:
         """Nobody holds the executor any more: it ends once all is answered."""
-        if os.getpid() == self._process:  # a fork has none of its threads, one of which may have held the lock
-            self.shutdown(wait=False)
+        self.shutdown(wait=False)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether this is a fork, which has none of the threads, one of which may have held the lock."""
+        return os.getpid() != self._process
+
+    def _must_be_here(self) -> None:
+        if not self._elsewhere:
+            return
+        if self._run is not None or self._beginning:
+            raise RuntimeError(
+                "this executor's threads are in the process that first used it, and this is a fork of that, where its "
+                "calls would never be answered: make an executor here"
+            )
+        self._process = os.getpid()
 
     def _begin(self) -> Run:
         """Begin the run, in the thread that came first; the others' calls wait, and fail as this does."""

@@ -85,7 +85,7 @@ def install(
 
 def free_commands(prefix: Path) -> None:
     """Let the commands of an environment run with whichever Python the search path finds."""
-    for file in sorted((prefix / "bin").glob("*")):
+    for file in sorted(path for path in (prefix / "bin").glob("*") if path.is_file()):  # some bring folders, too
         content = _SHEBANG.sub(b"#!/usr/bin/env python3\n", file.read_bytes(), count=1)
         file.unlink()  # it may be the same file as in uv's cache
         file.write_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from weakref import WeakSet, finalize
 
 from starburst_common.errors import BadInput, NoSpace, StarburstError, Unavailable
 
+_BESIDE_BYTES = 1 << 16  #: what SQLite needs beside its file to open it
 _FORK_S = 2.0  #: a fork waits at most so long for those who use a connection
 
 
@@ -118,7 +120,7 @@ class Database:
             if db is not None:
                 db.close()  # whatever it was in the midst of
                 db = None
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            if _is_full(error, self._file):
                 raise NoSpace.on(str(self._file.parent)) from error
             raise Unavailable(f"the queue in {self._file}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -152,6 +154,14 @@ class Database:
         """A connection, in a transaction."""
         with self.connection() as db, self.transaction(db):
             yield db
+
+
+def _is_full(error: sqlite3.OperationalError, file: Path) -> bool:
+    """Whether it is for want of space: the files beside the database meet that as an error of reading or writing."""
+    code = error.sqlite_errorcode & 0xFF
+    if code == sqlite3.SQLITE_IOERR:
+        return shutil.disk_usage(file.parent).free < _BESIDE_BYTES
+    return code == sqlite3.SQLITE_FULL
 
 
 def _close(lock: Lock, idle: list[sqlite3.Connection]) -> None:

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import cloudpickle
 
 from starburst_common.pickling.alone import imported_alone, imports_of_code, module_by_value
+from starburst_common.pickling.bodies import names_in_classes
 from starburst_common.pickling.bound import Stays, told_bound
 from starburst_common.pickling.classes import class_by_value
 from starburst_common.pickling.hints import fill_hinted, names, texts
@@ -48,6 +49,7 @@ _THEIRS = frozenset(cloudpickle.Pickler.dispatch_table)
 #: Kinds of random generators, and where they are from.
 _GENERATORS = frozenset({"Random", "Generator", "RandomState", "BitGenerator", "SeedSequence"})
 _RANDOM = ("random", "numpy.random")
+_OF_PYTHON = 1 << 9  #: of a class's flags: that it was made while the program ran
 _WITHIN = frozenset({"BitGenerator", "SeedSequence"})  #: which others hold, and come after them then
 
 
@@ -107,7 +109,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if issubclass(kind, type):
             sent_by_value(str(obj.__module__))
             made = super().reducer_override(obj)
-            return made if made is NotImplemented or len(made) < 6 else self._hinted(obj, class_by_value(obj, made))
+            if made is NotImplemented or len(made) < 6:
+                return made
+            return self._hinted(obj, class_by_value(obj, made)) if obj.__flags__ & _OF_PYTHON else _without_name(obj)
         if kind is ModuleType:
             return self._module(obj)
         if kind in REDUCERS:
@@ -170,8 +174,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         parts = super().reducer_override(function)
         if parts is not NotImplemented:
             parts[2][1]["_cloudpickle_submodules"] += imported_alone(function.__code__)
+            space, found = function.__globals__, parts[2][1]["__globals__"]
+            found.update({name: space[name] for name in names_in_classes(function.__code__) if name in space})
             if self.hints:
-                parts[2][1]["__globals__"].update(named_by(function))
+                found.update(named_by(function))
         if parts is NotImplemented or not function.__closure__ or len(parts[1][-1] or ()) != len(function.__closure__):
             return parts
         make, (*arguments, empty), *rest = parts
@@ -221,6 +227,13 @@ def _fill(obj: Any, state: Any) -> None:
         object.__getattribute__(obj, "__dict__").update(attributes)
     for name, value in (slots or {}).items():
         object.__setattr__(obj, name, value)
+
+
+def _without_name(kind: type) -> Any:
+    """A class of C's that its module does not have under its name, such as that of a dictionary's keys."""
+    if (place := anywhere(kind)) is None:
+        raise PicklingError(f"{kind!r} is in no module by a name, where workers could find it")
+    return fetched, place
 
 
 def _is_empty(made: tuple[Any, ...]) -> bool:

@@ -14,6 +14,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from starburst_common.pickling.sources import as_at_home
+from starburst_common.pickling.stands import StandIn, instead_of
 
 _OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
 _BEFORE = _OURS | {"asyncio"}
@@ -37,13 +38,26 @@ def printed(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _BEFORE:
         frames = frames.tb_next
-    told = traceback.TracebackException(type(error), error, frames, compact=True)
+    try:
+        told = traceback.TracebackException(type(error), error, frames, compact=True)
+    except Exception:  # its own `__getattr__` raises what none may
+        like = type(type(error).__name__, (Exception,), {"__module__": type(error).__module__})
+        told = traceback.TracebackException(like, like(text_of(error)), frames, compact=True)
     return "".join(as_at_home(told).format()).rstrip()
+
+
+def notes_of(error: BaseException) -> Any:
+    """What it has as notes, a list as a rule, or None; its own `__getattr__` is not asked, which may say anything."""
+    try:
+        return object.__getattribute__(error, "__notes__")
+    except Exception:
+        return None
 
 
 def note(error: BaseException, text: str) -> None:
     """As `add_note`, also for an exception that lets nobody set anything."""
-    put(error, __notes__=[*getattr(error, "__notes__", ()), text])
+    notes = notes_of(error)
+    put(error, __notes__=[*(notes if isinstance(notes, list | tuple) else ()), text])
 
 
 def put(error: BaseException, **values: Any) -> None:
@@ -62,7 +76,7 @@ def packed(error: BaseException) -> bytes | None:
 
     It comes back without its constructor being called: many take other arguments than they hand on, or reshape them.
     Attributes that cannot be pickled, a connection's pool, stay behind, and a note names them; where its text, or what
-    it was made of, needs them, something that prints as they do stands in for them.
+    it was made of, needs them, something that prints as they do stands in for them, or for what is within them.
     """
     if not isinstance(error, Exception):
         return None  # SystemExit and the like must not end whoever raises them again
@@ -85,18 +99,10 @@ class _Left(Enum):
     NOTHING = 0  #: there are none
     BEHIND = 1
     FOR_STAND_INS = 2
+    WITHIN = 3  #: they are sent, with stand-ins for just what within them cannot be pickled
 
 
-class StandIn:
-    """In place of what could not be pickled: it prints the same."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return self._text
-
-
+_WHOLE = (_Left.NOTHING, _Left.WITHIN)
 _AT = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -113,11 +119,22 @@ def _dumps(value: Any, *, chained: bool, left: _Left, within: frozenset[int] = f
             if isinstance(value, Future) and value.done() and not value.cancelled():
                 return _future, (type(value), _future_state(value), *_outcome(value))
             if not isinstance(value, BaseException):
-                return super().reducer_override(value)
-            whole = _whole(value) if left is _Left.NOTHING else _what_travels(value, left, within)
+                return self._other(value)
+            whole = _whole(value) if left in _WHOLE else _what_travels(value, left, within)
             made, arguments, state, notes = whole
             origin = (value.__cause__, value.__context__) if chained else (None, None)
             return made, arguments, (state, notes, *origin, value.__suppress_context__), None, None, _complete
+
+        def _other(self, value: Any) -> Any:
+            try:
+                made = super().reducer_override(value)
+                if made is NotImplemented and left is _Left.WITHIN and type(value) in self.dispatch_table:
+                    return self.dispatch_table[type(value)](value)
+            except Exception:
+                if left is _Left.WITHIN:
+                    return instead_of(value)
+                raise
+            return made
 
     out = io.BytesIO()
     Pickler(out, 5).dump(value)
@@ -146,12 +163,12 @@ def _future(kind: type[Future[Any]], state: dict[str, Any], failed: bool, outcom
 
 def _whole(error: BaseException) -> tuple[Any, ...]:
     """What makes it anew, with which arguments, its state, and its notes."""
-    return *(_as_it_says(error) or _as_it_is(error)), getattr(error, "__notes__", None)
+    return *(_as_it_says(error) or _as_it_is(error)), notes_of(error)
 
 
 def _what_travels(error: BaseException, left: _Left, within: frozenset[int]) -> tuple[Any, ...]:
     """The same without what cannot be pickled. Those of errors that it is `within` are being looked at."""
-    notes = getattr(error, "__notes__", None)
+    notes = notes_of(error)
     inside = within | {id(error)}
     said = _as_it_says(error)
     if said is not None and _travels(said, inside, left):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -29,11 +30,16 @@ def explain(error: BaseException) -> None:
     """Note where a file was looked for, on a worker, if it was not found by a path that does not tell."""
     if around.folder is None or not isinstance(error, FileNotFoundError):
         return
+    with suppress(Exception):  # what its class does to `filename` and notes
+        _explain(error, around.folder)
+
+
+def _explain(error: FileNotFoundError, folder: str) -> None:
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if Path(name).is_absolute() or not (name or error.filename is None):
         return
-    if around.folder:
-        error.add_note(f"the worker stands in {around.folder}, where the run was started")
+    if folder:
+        error.add_note(f"the worker stands in {folder}, where the run was started")
     else:
         which = repr(name) if name else "…"
         error.add_note(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
 from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus, Span, joined, without
@@ -32,6 +34,7 @@ class Hold:
     def __init__(self, backend: Backend, spec: Spec, driver: Driver | None) -> None:
         self.backend, self.spec, self.driver = backend, spec, driver
         self.unread: dict[int, Failure] = {}  #: values that this process was found unable to unpickle
+        _holds.add(self)
 
     def must_be_kept(self) -> None:
         """Raises `NotFound` where the run was removed, or has expired, since we hold it."""
@@ -177,3 +180,15 @@ class Hold:
             now=time.time(),
         )
         return self.backend.store.publish(RunNames(spec.run).report, page)
+
+
+_holds: WeakSet[Hold] = WeakSet()
+
+
+def _hold_as_attached() -> None:
+    """A fork has no driver's thread: it drives on from what is stored, as any process does."""
+    for hold in list(_holds):
+        hold.driver = None
+
+
+os.register_at_fork(after_in_child=_hold_as_attached)

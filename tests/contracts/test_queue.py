@@ -576,3 +576,38 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL, str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"the queue in {file}: ")
+
+
+NO_ROOM = """
+import sys
+from pathlib import Path
+from starburst_common.errors import NoSpace
+from starburst_common.local import local_backend
+home = Path(sys.argv[1], "home")
+local_backend(home).close()
+with Path(sys.argv[1], "ballast").open("wb", buffering=0) as ballast:
+    try:
+        while ballast.write(bytes(4096)) == 4096:
+            pass
+    except OSError:
+        pass
+try:
+    backend = local_backend(home)
+    backend.queue.depth("q")
+except NoSpace as error:
+    print(error)
+Path(sys.argv[1], "ballast").unlink()
+print(local_backend(home).queue.depth("q").waiting)
+"""
+
+
+@pytest.mark.rest
+def test_where_a_queue_cannot_be_opened_for_want_of_space_that_is_told(tmp_path: Path) -> None:
+    """What lies beside the file needs room, and SQLite calls its lack an error of the disk; it passes, as it should."""
+    mounts = 'mount -t tmpfs -o size=1m tmpfs "$2" && exec "$0" -c "$1" "$2"'
+    line = ["unshare", "--map-root-user", "--mount", "sh", "-c", mounts, sys.executable, NO_ROOM, str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told, waiting = done.stdout.splitlines()
+    assert told.startswith(f"space in {tmp_path}/home: make room there")
+    assert waiting == "0"

@@ -207,6 +207,34 @@ def test_a_fork_leaves_the_cluster_to_the_process_that_opened_it(tmp_path: Path)
     assert (done.stdout, done.stderr) == ("3 1 [2]\n", "")
 
 
+def test_a_fork_reads_its_parents_run_and_is_told_of_its_executor(tmp_path: Path) -> None:
+    """Their threads are not in it: a run it drives on from what is stored, calls that nobody would answer it refuses.
+
+    An executor that was not used yet is the fork's to use; the parent goes on with its own.
+    """
+    (tmp_path / "forks.py").write_text(
+        "import os\n"
+        "from starburst_common import Cluster, StarburstExecutor\n"
+        "def in_a_fork(does):\n"
+        "    if (child := os.fork()) == 0:\n"
+        "        try: print(does(), flush=True)\n"
+        "        except RuntimeError as error: print(str(error).partition(':')[2], flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+        "unused = StarburstExecutor(1, backend='local')\n"
+        "in_a_fork(lambda: unused.submit(abs, -3).result())\n"
+        "with Cluster(workers=1, backend='local', progress=False) as cluster:\n"
+        "    run = cluster.start(abs, [-1, -2])\n"
+        "    in_a_fork(run.results)\n"
+        "    print(run.results(), cluster.submit(abs, -4).result())\n"
+        "    in_a_fork(lambda: cluster.submit(abs, -5).result())\n"
+        "    print(cluster.submit(abs, -6).result())\n"
+    )
+    done = run_script(tmp_path / "forks.py")
+    assert done.stdout.splitlines() == ["3", "[1, 2]", "[1, 2] 4", " make an executor here", "6"]
+    assert done.stderr == ""
+
+
 def test_a_fork_that_returns_from_the_function_answers_nothing(bed: Bed) -> None:
     """Both processes come back from the function; only the slot goes on."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from starburst_common.model import FailureKind
 from starburst_common.phrases import shortened
-from starburst_common.pickling.raised import named, note, packed, printed, text_of
+from starburst_common.pickling.raised import named, note, notes_of, packed, printed, text_of
 from starburst_common.runs.failures import UNPICKLABLE
 
 _MESSAGE, _TRACEBACK, _NAME = 10_000, 20_000, 200  #: characters at most of what is told of a failure
@@ -29,9 +29,18 @@ def kind_of(error: BaseException, *, unpickling: bool) -> FailureKind:
 
 
 def failure_of(index: int, error: BaseException, *, kind: FailureKind) -> tuple[dict[str, Any], bytes | None]:
-    """An exception as a failure's fields, and itself pickled where that works both ways."""
+    """An exception as a failure's fields, and itself pickled where that works both ways; whatever its own code does."""
+    try:
+        return _failure_of(index, error, kind)
+    except BaseException as trouble:
+        name = shortened(type(error).__name__, _NAME)
+        message = f"<{name} that cannot be told of: {type(trouble).__name__}>"
+        return {"index": index, "kind": kind, "error": name, "message": message, "traceback": ""}, None
+
+
+def _failure_of(index: int, error: BaseException, kind: FailureKind) -> tuple[dict[str, Any], bytes | None]:
     lacking = isinstance(error, ImportError | AttributeError)
-    if isinstance(error, ModuleNotFoundError) and _LACKING not in getattr(error, "__notes__", ()):
+    if isinstance(error, ModuleNotFoundError) and _LACKING not in (notes_of(error) or ()):
         note(error, _LACKING)
     message = shortened(text_of(error), _MESSAGE)
     fields = {
