@@ -6,7 +6,12 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-_LOCKS: dict[type, Any] = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+#: Of a process, and as good when new; each with what makes one.
+_NEW: dict[type, Any] = {
+    type(threading.Lock()): threading.Lock,
+    type(threading.RLock()): threading.RLock,
+    **{kind: kind for kind in (threading.Condition, threading.Event, threading.local)},
+}
 
 
 class StandIn:
@@ -20,7 +25,7 @@ class StandIn:
 
 
 def instead_of(value: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A new lock for a lock, a copy for a view of a mapping, else what prints the same.
+    """A new lock, condition or event for one, a copy for a view of a mapping, else what prints the same.
 
     >>> class View(dict):
     ...     def __reduce_ex__(self, protocol): raise TypeError
@@ -28,8 +33,8 @@ def instead_of(value: Any) -> tuple[Any, tuple[Any, ...]]:
     >>> make(*arguments)
     {'a': 1}
     """
-    if type(value) in _LOCKS:
-        return _LOCKS[type(value)], ()
+    if type(value) in _NEW:
+        return _NEW[type(value)], ()
     try:
         if isinstance(value, Mapping):
             copy = value.copy() if hasattr(value, "copy") else {**value}
