@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from starburst_common.cluster import Cluster, starburst_map
     from starburst_common.code.shared import Shared, share
+    from starburst_common.data.given import Object, Rows, objects
     from starburst_common.errors import (
         BadInput,
         CannotBuild,
@@ -64,6 +65,7 @@ _HOMES = {
     "resources": ("Resources",),
     "runs.find": ("attach", "list_runs"),
     "runs.run": ("Run",),
+    "data.given": ("Object", "Rows", "objects"),
     "code.shared": ("Shared", "share"),
     "pickling.within": ("item_seed",),
 }
@@ -83,9 +85,11 @@ __all__ = [
     "ItemTimeout",
     "NotFound",
     "NotPicklable",
+    "Object",
     "OutOfMemory",
     "Refused",
     "Resources",
+    "Rows",
     "Run",
     "RunCancelled",
     "RunState",
@@ -101,6 +105,7 @@ __all__ = [
     "attach",
     "item_seed",
     "list_runs",
+    "objects",
     "share",
     "starburst_map",
 ]

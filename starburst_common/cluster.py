@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -15,6 +17,10 @@ from weakref import WeakSet
 from starburst_common.backends import open_backend
 from starburst_common.code.pack import pack_function
 from starburst_common.code.place import check_files
+from starburst_common.data.counted import Found, count_rows
+from starburst_common.data.given import Rows
+from starburst_common.data.results import Results
+from starburst_common.data.where import placed
 from starburst_common.errors import BadInput, Denied, RunStopped, StarburstError, Unavailable
 from starburst_common.executor import StarburstExecutor
 from starburst_common.fleets.fleet import Fleet
@@ -27,6 +33,7 @@ from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
 from starburst_common.runs.begin import NewRun, beginning
 from starburst_common.runs.drive import Driver
+from starburst_common.runs.failed import saving_failed
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
 from starburst_common.runs.read import Reader, iterated, side_by_side
@@ -40,7 +47,7 @@ _log = our_log()
 @telling(MapOptions)
 def starburst_map(
     fn: Callable[..., Any],
-    items: Iterable[Any],
+    items: Iterable[Any] | Rows,
     *more: Iterable[Any],
     backend: str | Backend = "auto",
     **options: Unpack[MapOptions],
@@ -99,13 +106,13 @@ class Cluster:
         self.close(cancel_futures=kind is not None)
 
     def map(
-        self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Unpack[RunOptions]
+        self, fn: Callable[..., Any], items: Iterable[Any] | Rows, *more: Iterable[Any], **options: Unpack[RunOptions]
     ) -> list[Any]:
         """As `starburst_map`; `options` given here hold for this call."""
         return self._collect(fn, *side_by_side(items, more), {**options})
 
     def starmap(
-        self, fn: Callable[..., Any], items: Iterable[Iterable[Any]], **options: Unpack[RunOptions]
+        self, fn: Callable[..., Any], items: Iterable[Iterable[Any]] | Rows, **options: Unpack[RunOptions]
     ) -> list[Any]:
         """`[fn(*item) for item in items]`, else as `map`."""
         return self._collect(fn, items, "star", {**options})
@@ -113,11 +120,11 @@ class Cluster:
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call as a future."""
         if self._executor is None:
-            self._executor = StarburstExecutor.on(self._opened(), self._options)
+            self._executor = StarburstExecutor.on(self._opened(), replace(self._options, batch=None))
         return self._executor.submit(fn, *args, **kwargs)
 
     def start(
-        self, fn: Callable[..., Any], items: Iterable[Any], *more: Iterable[Any], **options: Unpack[RunOptions]
+        self, fn: Callable[..., Any], items: Iterable[Any] | Rows, *more: Iterable[Any], **options: Unpack[RunOptions]
     ) -> Run:
         """Begin a run of what `map` would call, and return at once with its handle.
 
@@ -129,7 +136,9 @@ class Cluster:
         alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are
         wanted: with `tolerate` more than that many stop it, with `return_exceptions` none do.
         """
-        return self._start(fn, *side_by_side(items, more), self._merged({**options}), stop_at_first=False)
+        if (asked := self._merged({**options})).failures_to:
+            raise BadInput("failures_to: nothing has failed yet: save_failed of the run does it later")
+        return self._start(fn, *side_by_side(items, more), asked, stop_at_first=False)
 
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""
@@ -152,8 +161,6 @@ class Cluster:
                 self._backend.close()
             self._backend = None
 
-    # --- inside -------------------------------------------------------------------------------------------------------
-
     @staticmethod
     def _release(fleet: Fleet) -> None:
         """What the calls gave is not lost because an outage meets the end."""
@@ -163,15 +170,22 @@ class Cluster:
         except (Unavailable, Denied) as error:
             _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
 
-    def _opened(self, options: Options | None = None) -> Fleet:
-        """The fleet, made now if there is none. Raises `BadInput` before that for what these options say wrongly."""
-        files = (options or self._options).files
+    def _opened(self, options: Options | None = None, found: Found | None = None) -> Fleet:
+        """The fleet, made now if there is none. Raises `BadInput` before that for what workers cannot have."""
+
+        def check(backend: Backend) -> None:
+            check_files((options or self._options).files, shared=backend.shares_files)
+            if found is not None:
+                found.check(shared=backend.shares_files)
+            if options is not None and options.results_to:
+                Results(options.results_to, "").check(shared=backend.shares_files)
+
         if self._fleet is not None:
-            check_files(files, shared=self._fleet.backend.shares_files)
+            check(self._fleet.backend)
             return self._fleet
         backend = open_backend(self._named)
         try:
-            check_files(files, shared=backend.shares_files)
+            check(backend)
             with steps_shown(self._options.progress):
                 fleet = Fleet.new(backend, self._options)
             fleet.hold("cluster")
@@ -189,12 +203,16 @@ class Cluster:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})
 
-    def _collect(self, fn: Callable[..., Any], items: Iterable[Any], style: str, given: dict[str, Any]) -> list[Any]:
+    def _collect(
+        self, fn: Callable[..., Any], items: Iterable[Any] | Rows, style: str, given: dict[str, Any]
+    ) -> list[Any]:
         options = self._merged(given)
         run = self._start(fn, items, style, options, stop_at_first=not options.return_exceptions)
         try:
-            with progress(run, options.progress):
-                if options.ordered:
+            with progress(run, options.progress), saving_failed(run, options.failures_to):
+                if options.results_to:
+                    values = run.written()
+                elif options.ordered:
                     values = run.results()
                 else:
                     values = run.unordered()
@@ -215,22 +233,27 @@ class Cluster:
         return values
 
     def _start(
-        self, fn: Callable[..., Any], items: Iterable[Any], style: str, options: Options, *, stop_at_first: bool
+        self, fn: Callable[..., Any], items: Iterable[Any] | Rows, style: str, options: Options, *, stop_at_first: bool
     ) -> Run:
+        if options.batch is not None and style == "star":
+            raise BadInput(f"batch={options.batch} goes with one input: have items hold all that a call needs")
+        if options.results_to:
+            options = replace(options, results_to=placed(options.results_to))
         with preparing(options.progress) as tell:
             return self._begun(fn, items, style, options, tell, stop_at_first=stop_at_first)
 
     def _begun(
         self,
         fn: Callable[..., Any],
-        items: Iterable[Any],
+        items: Iterable[Any] | Rows,
         style: str,
         options: Options,
         tell: Callable[[Callable[[], str]], None],
         *,
         stop_at_first: bool,
     ) -> Run:
-        iterator = iterated(items)
+        found = Found(items) if isinstance(items, Rows) else None
+        iterator = iter(()) if isinstance(items, Rows) else iterated(items)
         first = list(islice(iterator, 1))
         name = getattr(fn, "__qualname__", repr(fn))
         tell(lambda: f"pickling {name}")
@@ -243,16 +266,19 @@ class Cluster:
             samples=first,
         )
         tell(str)  # what opening does it tells itself
-        fleet = self._opened(options)
+        fleet = self._opened(options, found)
+        rows = None if found is None else count_rows(found, partial(self._begun, tell=tell, stop_at_first=True), tell)
         tell(lambda: "storing files")
         new = NewRun.of(fleet, name, options, stop_at_first=stop_at_first)
-        whole = isinstance(items, Sized)
+        whole = rows is not None or isinstance(items, Sized)
         with beginning(fleet, new, expected=lambda: int(not whole)) as begun:
             feed, books = begun.feed, begun.driver.books
             tell(lambda: feed.doing)
             function, everything = feed.function(packed), chain(first, iterator)
-            reader = Reader(feed, books, function, everything, chunk_size=options.chunk_size, slots=fleet.slots)
-            if isinstance(items, Sized):
+            reader = Reader(feed, books, function, everything, options=options, slots=fleet.slots)
+            if rows is not None:
+                reader.read_rows(rows)
+            elif isinstance(items, Sized):
                 reader.read_all(len(items))
             else:
                 begun.alongside("starburst-feed", reader.read_ahead)

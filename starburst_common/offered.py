@@ -7,29 +7,12 @@ from typing import Annotated, Any, TypedDict
 
 from starburst_common.resources import RULES
 from starburst_common.rows import YES_NO, Row, Rule, number, of_type, rows, whole
+from starburst_common.shapes import are_arguments, is_kinds, is_lines, is_paths, is_place, is_tags
 from starburst_common.tolerance import TOLERABLE
 
 MOST_WORKERS = 5000
 _MOST_ITEMS = 10**12 - 1  # an index has twelve digits
 _LONGEST_S = 10 * 365 * 86400.0
-
-
-def _is_kinds(value: Any) -> bool:
-    kinds = value if isinstance(value, tuple) else (value,)
-    return bool(kinds) and all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
-
-
-def _is_paths(value: Any) -> bool:
-    named = [value] if isinstance(value, str | Path) else value
-    return isinstance(named, list | tuple) and all(isinstance(name, str | Path) and str(name) for name in named)
-
-
-def _are_arguments(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
-
-
-def _is_tags(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -136,7 +119,7 @@ class CallOptions(TypedDict, total=False):
         Row(
             "the exception type, or types, that are tried again; those that leave out `ItemTimeout` leave out what "
             "timed out.",
-            (Rule(_is_kinds, ": give an exception type, or a tuple of them"),),
+            (Rule(is_kinds, ": give an exception type, or a tuple of them"),),
             Exception,
         ),
     ]
@@ -188,7 +171,7 @@ class CallOptions(TypedDict, total=False):
         Sequence[Any],
         Row(
             "its arguments, in a tuple or a list.",
-            (Rule(_are_arguments, ": give the initializer's arguments in a tuple or a list, with an initializer"),),
+            (Rule(are_arguments, ": give the initializer's arguments in a tuple or a list, with an initializer"),),
             (),
         ),
     ]
@@ -197,7 +180,7 @@ class CallOptions(TypedDict, total=False):
         Row(
             'paths and patterns, such as "data/*.csv", of files and folders that are sent to workers on AWS, where '
             "each lies relative to the working directory as at home; here they are there.",
-            (Rule(_is_paths, ': give paths or patterns such as "data/*.csv", in a list'),),
+            (Rule(is_paths, ': give paths or patterns such as "data/*.csv", in a list'),),
             (),
         ),
     ]
@@ -215,7 +198,7 @@ class CallOptions(TypedDict, total=False):
         dict[str, str] | None,
         Row(
             "yours, names and values as text, shown with the run; in a variable, a JSON object.",
-            (Rule(_is_tags, ": give a dictionary whose names and values are text"),),
+            (Rule(is_tags, ": give a dictionary whose names and values are text"),),
             None,
             outside='a JSON object of texts, such as {"team": "forecast"}',
         ),
@@ -225,6 +208,34 @@ class CallOptions(TypedDict, total=False):
 class AnswerOptions(TypedDict, total=False):
     """Of a map as a whole, and not of an executor: that one's answers are futures, one a call."""
 
+    batch: Annotated[
+        int | None,
+        Row(
+            "hands the function a list of up to so many items at once; it answers a list of as many values, in which "
+            "an exception is its item's failure. `timeout` is then for such a call.",
+            (whole(1, 20_000, "a whole number of items, from 1 to 20000, or None"),),
+            None,
+            shell="Items that the function is given at once, at most, in a list; it answers a list of as many.",
+        ),
+    ]
+    results_to: Annotated[
+        str | Path | None,
+        Row(
+            'writes values as JSON lines to files, as in "s3://bucket/out/*.jsonl", and a manifest beside them; the '
+            "answer is the list of the files.",
+            (Rule(is_lines, ': name files with one * in their name, as in "s3://bucket/out/*.jsonl"'),),
+            None,
+            shell='Have workers write results to files, as in "s3://bucket/out/*.jsonl", whose names are printed.',
+        ),
+    ]
+    failures_to: Annotated[
+        str | Path | None,
+        Row(
+            "where the items that failed, or have no answer, are written in the end, a line of JSON each.",
+            (Rule(is_place, ": give s3://BUCKET/KEY, or a path"),),
+            None,
+        ),
+    ]
     return_exceptions: Annotated[
         bool,
         Row(

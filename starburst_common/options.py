@@ -33,6 +33,9 @@ class Options:
     tolerate: Tolerance
     budget_usd: float | None
     seed: int | None
+    batch: int | None
+    results_to: str
+    failures_to: str
     initializer: Callable[..., Any] | None
     initargs: tuple[Any, ...]
     files: tuple[str, ...]
@@ -71,6 +74,8 @@ class Options:
             budget_usd=None if budget is None else float(budget),
             initargs=tuple(asked.pop("initargs")),
             files=tuple(map(str, [files] if isinstance(files, str | Path) else files)),
+            failures_to=str(asked.pop("failures_to") or ""),
+            results_to=str(asked.pop("results_to") or ""),
             label=asked.pop("label") or "",
             tags=dict(asked.pop("tags") or {}),
             **asked,
@@ -80,6 +85,11 @@ class Options:
 def _go_together(asked: dict[str, Any]) -> None:
     if asked["initargs"] and asked["initializer"] is None:
         raise BadInput(f"initargs={told(asked['initargs'])}{OPTIONS['initargs'].rules[0].wrong}")
+    if asked["batch"] is not None and asked["seed"] is not None:
+        raise BadInput(
+            f"seed={told(asked['seed'])} with batch={asked['batch']}: a seed is an item's, and a batch's are "
+            "called together: make generators from the items in the function, or leave out batch"
+        )
     characters = len(asked["label"] or "") + sum(len(name) + len(text) for name, text in (asked["tags"] or {}).items())
     if characters > _TEXTS:
         raise BadInput(f"label and tags have {characters:,} characters: give {_TEXTS:,} at most, all together")

@@ -331,6 +331,30 @@ def test_a_table_is_separated_as_its_first_line_is(text: bytes, tmp_path: Path) 
     assert [*open_items(str(tmp_path / "rows.csv"), None)] == [{"size": "1,5", "name, if any": "x"}]
 
 
+def test_workers_read_what_a_pattern_names(shell: Shell) -> None:
+    """Rows of several files, or files as items; a pattern that names nothing is refused."""
+    (shell.folder / "a.csv").write_text("n\n1\n2\n")
+    (shell.folder / "b.csv").write_text("n\n3\n")
+    done = shell("map", "work:same", "-i", "*.csv", "-q")
+    assert (done.returncode, values(done.stdout)) == (0, [{"n": "1"}, {"n": "2"}, {"n": "3"}]), done.stderr
+    done = shell("map", "work:same", "-i", "?.csv", "--format", "object", "-q")
+    assert [each["size"] for each in values(done.stdout)] == [6, 4], done.stderr
+    done = shell("map", "work:same", "-i", "*.tsv")
+    assert (done.returncode, "*.tsv: nothing is there" in done.stderr) == (2, True)
+
+
+def test_workers_write_results_to_files(shell: Shell) -> None:
+    """Their names are printed; a failure is told as ever."""
+    done = shell("map", "work:double", "-i", "items.jsonl", "--results-to", "out/*.jsonl", "-q")
+    files = [Path(line) for line in done.stdout.splitlines()]
+    assert [json.loads(line) for file in files for line in file.read_text().splitlines()] == [0, 2, 4, 6, 8, 10]
+    assert {file.parent for file in files} == {shell.folder / "out"}
+    done = shell("map", "work:double", "-i", "items.jsonl", "--results-to", "a/*.jsonl", "--output", "b")
+    assert (done.returncode, "leave out --output" in done.stderr) == (2, True)
+    done = shell("map", "work:double", "-i", "items.jsonl", "--results-to", "out/*.jsonl")
+    assert (done.returncode, "name another one" in done.stderr) == (2, True)
+
+
 def test_stdin_is_answered_while_it_is_read(shell: Shell) -> None:
     """The first result comes before the input has ended."""
     process = subprocess.Popen(

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from starburst_common import BadInput, Cluster, ItemFailed, starburst_map
+from starburst_common import BadInput, Cluster, ItemFailed, Rows, starburst_map
 from starburst_common.local import local_backend
 from starburst_common.progress import preparing
+from starburst_common.runs import feed
 from starburst_common.runs.find import run_ids
 
 
@@ -38,6 +39,18 @@ def test_several_iterables_are_mapped_as_by_the_standard_library(tmp_path: Path)
         with pytest.raises(BadInput, match="7 cannot be iterated over"):
             cluster.map(_together, [1], 7)
     assert starburst_map(pow, [2, 3], [3, 2], workers=1, backend=backend, progress=False) == [8, 9]
+    backend.close()
+
+
+def test_items_of_many_packs_are_stored_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However full one becomes: lists, inputs whose length nobody knows, and rows that lie elsewhere."""
+    monkeypatch.setattr(feed, "PACK_BYTES", 200)
+    backend, rows = local_backend(tmp_path / "home"), tmp_path / "rows.jsonl"
+    rows.write_text("".join(f"{at}\n" for at in range(60)))
+    with Cluster(workers=1, backend=backend, progress=False, chunk_size=7) as cluster:
+        for items in (range(60), iter(range(60)), Rows(str(rows))):
+            assert cluster.map(abs, items) == [*range(60)]
+        assert len(list(backend.store.list("runs"))) > 40
     backend.close()
 
 

@@ -206,7 +206,7 @@ def test_installed_packages_stay_where_they_are(function: Callable[..., Any]) ->
 
 def test_starburst_itself_stays(tmp_path: Path) -> None:
     """Workers have it, also where it is installed from a checkout."""
-    from starburst_common.runs.feed import chunk_items
+    from starburst_common.runs.chunking import chunk_items
 
     assert pack(chunk_items).bundle is None
 

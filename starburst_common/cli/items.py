@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import tempfile
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
@@ -15,22 +14,29 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
 
+from starburst_common.data.given import FORMATS, SUFFIXES, Rows, objects
+from starburst_common.data.pattern import Pattern
+from starburst_common.data.separators import SAID, separator
+from starburst_common.data.where import S3
 from starburst_common.errors import BadInput
 
 STDIN = "-"
 _FIELD = 64 << 20  #: characters of a CSV's field; Python's own limit is 131,072
-_SEPARATORS = (",", ";", "\t")  #: between a CSV's columns; Excel takes what its user's country has beside decimals
-_QUOTED = re.compile('"[^"]*("|$)')
-_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_OBJECT = "object"
 
 
-def open_items(source: str, kind: str | None, *, whole: bool = False) -> Iterable[Any]:
+def open_items(source: str, kind: str | None, *, whole: bool = False) -> Iterable[Any] | Rows:
     """Items of a file, or of stdin for `-`, as they come (with `whole`, read to its end first).
 
-    `kind` is "jsonl", "csv" or "parquet"; None goes by the suffix. Raises `BadInput` naming file, line and fault.
+    `kind` is "jsonl", "csv" or "parquet", or "object" for files as they are; None goes by the suffix. What lies on S3,
+    or is named by a pattern, is read by workers. Raises `BadInput` naming file, line and fault.
     """
-    if kind is not None and kind not in _SUFFIXES.values():
-        raise BadInput(f'format={kind!r}: use "jsonl", "csv" or "parquet"')
+    if kind is not None and kind not in (*FORMATS, _OBJECT):
+        raise BadInput(f'format={kind!r}: use "jsonl", "csv", "parquet" or "object"')
+    if kind == _OBJECT:
+        return objects(source)
+    if source.startswith(S3) or (Pattern.of(source).wild and not Path(source).exists()):
+        return Rows(source, kind)
     if source == STDIN:
         if kind == "parquet":
             raise BadInput("Parquet cannot be read from stdin: give a file")
@@ -52,9 +58,9 @@ def _by_suffix(path: Path) -> str:
             f"{path}: a JSON document is not items: write one value a line, as `jq -c '.[]' {path}` does, "
             "or say --format jsonl if it is so already"
         )
-    if path.suffix not in _SUFFIXES:
+    if path.suffix not in SUFFIXES:
         raise BadInput(f"{path}: {path.suffix or 'no suffix'} tells no format: say --format jsonl, csv or parquet")
-    return _SUFFIXES[path.suffix]
+    return SUFFIXES[path.suffix]
 
 
 _Reader = Callable[[Iterable[bytes], str], Iterator[Any]]
@@ -133,8 +139,8 @@ def _csv(lines: Iterable[bytes], name: str) -> Iterator[dict[str, str]]:
         if text.strip():
             break
     first = before[-1].strip("\r\n") if before else ""
-    said = re.fullmatch("sep=(.)", first)  # a line that Excel reads, and hides
-    between = said[1] if said else _separator(first, name, len(before))
+    said = SAID.fullmatch(first)  # a line that Excel reads, and hides
+    between = said[1] if said else separator(first, f"{name}, line {len(before)}")
     rows = csv.reader(chain(before, texts), strict=True, delimiter=between)
     for _ in before if said else ():
         next(rows)
@@ -156,22 +162,6 @@ def _rows(rows: Any, name: str) -> Iterator[dict[str, str]]:
                 yield dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise BadInput(f"{name}, line {rows.line_num}: not CSV: {error}") from None
-
-
-def _separator(header: str, name: str, number: int) -> str:
-    r"""What stands between columns, by their names. Raises `BadInput` where that may be one thing or another.
-
-    >>> _separator("a,b", "f", 1), _separator('a;"b,c"', "f", 1), _separator("a\tb", "f", 1), _separator("a", "f", 1)
-    (',', ';', '\t', ',')
-    """
-    bare = _QUOTED.sub("", header)
-    found = [each for each in _SEPARATORS if each in bare]
-    if len(found) > 1:
-        raise BadInput(
-            f"{name}, line {number}: columns are separated by {' or '.join(map(repr, found))}: put the names that hold "
-            'the other one in quotes, as in "a, b";c'
-        )
-    return found[0] if found else ","
 
 
 def _decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:

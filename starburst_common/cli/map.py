@@ -29,10 +29,21 @@ FunctionWord = Annotated[
 ]
 ItemsFile = Annotated[
     str | None,
-    typer.Option("--items", "-i", metavar="FILE", help="JSON lines, CSV or Parquet (rows as dicts); - is stdin."),
+    typer.Option(
+        "--items",
+        "-i",
+        metavar="FILE",
+        help="JSON lines, CSV or Parquet (rows as dicts); - is stdin. What s3://BUCKET/KEY or a pattern names, such as "
+        '"data/*.csv", is read by workers.',
+    ),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="NAME", help="jsonl, csv or parquet; else by the file's suffix.")
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="jsonl, csv or parquet, else by the file's suffix; or object: each file is an item.",
+    ),
 ]
 RetryOn = Annotated[
     list[str] | None,
@@ -82,12 +93,14 @@ def map_items(
     {"item", "failure"}. Values that JSON lacks: arrays become lists, sets sorted lists, dataclasses objects, dates ISO
     8601 text, lengths of time seconds, bytes base64, decimals, paths and UUIDs text, NaN null, anything else its repr.
 
-    A file is checked to its end before anything is launched. Stdin is answered while it is read, and a line that is
-    wrong ends the run; with --detach it is checked like a file. Empty lines are skipped. Columns of a CSV are separated
-    by commas, or by semicolons or tabs where its first line is; its values are text.
+    A file is checked to its end before anything is launched; of what workers read, rows are counted. Stdin is
+    answered while it is read, and a line that is wrong ends the run; with --detach it is checked like a file. Empty
+    lines are skipped. Columns of a CSV are separated by commas, or by semicolons or tabs where its first line is; its
+    values are text.
 
     --output FILE is replaced once every item has its line: until then, and where the run was stopped or cancelled, it
     stays as it was. With --retry-failed the lines are those of all items of that run, with what was answered now.
+    With --results-to workers write the values to files, whose names are printed in place of results.
 
     Ctrl-C cancels the run, and so do SIGTERM and a closed terminal (SIGHUP): with `--on-term detach` these leave it
     to itself. `nohup` keeps SIGHUP away.
@@ -96,6 +109,8 @@ def map_items(
     from starburst_common.cli.show import say
 
     _refuse(function, items, retry_failed, kind, output, detach=detach, on_term=on_term)
+    if output is not None and options.get("results_to"):
+        raise BadInput("--results-to writes files of its own: leave out --output")
     options |= _listed(retry_on, file, tag)
     run: Run | None = None
     try:
@@ -110,6 +125,8 @@ def map_items(
                 run = start()
                 if retry_failed is not None and run.parent is None and not quiet:
                     say(f"{run.id} has nothing left to be run")
+                if options.get("results_to"):
+                    drive_to_files(run, quiet=quiet, shown=shown, detaches=lambda: _detaches(on_term))
                 drive(run, out, quiet=quiet, shown=shown, detaches=lambda: _detaches(on_term))
     except KeyboardInterrupt:
         _tell_interrupted(run, output, backend, leaves=_detaches(on_term))
@@ -234,6 +251,25 @@ def drive(run: Run, out: Answers, *, quiet: bool, shown: bool | None, detaches: 
     if out.unfinished:
         say(f"{out.unfinished} is left as it was: starburst results {run.id} --output FILE writes what there is")
     summary(run, status, out.first, here="results", quiet=quiet)
+    raise typer.Exit(exit_code(run, status))
+
+
+def drive_to_files(run: Run, *, quiet: bool, shown: bool | None, detaches: Callable[[], bool]) -> None:
+    """The same, where workers write what comes: the files' names are printed."""
+    from starburst_common.cli.show import exit_code, summary
+    from starburst_common.model import RunState
+    from starburst_common.progress import progress
+
+    with progress(run, False if quiet else shown):
+        try:
+            status = run.wait()
+        except BaseException:
+            if not detaches():
+                run.cancel()
+            raise
+    if status.state in (RunState.SUCCEEDED, RunState.FAILED):
+        print("\n".join(run.written(return_exceptions=True)))
+    summary(run, status, run.failures()[:5] if status.failed else [], here="results", quiet=quiet)
     raise typer.Exit(exit_code(run, status))
 
 

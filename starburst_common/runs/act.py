@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 
+from starburst_common.data.results import Results
 from starburst_common.errors import CannotLaunch, Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, Outcome, Span
@@ -14,6 +15,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, is_there
 from starburst_common.runs.books import Books
 from starburst_common.runs.failures import WITHDRAWN
+from starburst_common.runs.manifest import write_manifest
 from starburst_common.runs.marks import Waiting
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
@@ -32,7 +34,16 @@ _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left b
 class Hands:
     """What a driver does for its run."""
 
-    def __init__(self, backend: Backend, names: RunNames, fleet: Fleet, books: Books, observer: Observer) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        names: RunNames,
+        fleet: Fleet,
+        books: Books,
+        observer: Observer,
+        results: Results | None,
+    ) -> None:
+        self._results = results
         self._backend, self._names, self._fleet, self._observer = backend, names, fleet, observer
         self._books, self._clock = books, books.clock
         self._read_told_at = -math.inf  # when somebody was last said to read its answers
@@ -130,6 +141,8 @@ class Hands:
             ended_at=self._clock.time(),
             input_lost=action.input_lost,
         )
+        if self._results is not None:
+            write_manifest(self._backend, self._results, end, [settled.span for settled in tally.spans()])
         held = write_end(self._backend, self._names.run, self._names.leg, end)
         if held is end:
             self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end

@@ -11,7 +11,7 @@ from starburst_common.model import Failure, FailureKind, Outcome, RunId
 from starburst_common.pickling.raised import named, note, printed, put
 from starburst_common.pickling.unpickled import is_interrupt
 from starburst_common.runs.failures import UNPICKLABLE, Reason, raised_for
-from starburst_common.wire.frames import Frame
+from starburst_common.wire.items import read_frame
 
 
 class RemoteTraceback(Exception):
@@ -33,7 +33,7 @@ def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Itera
         if batch is None:
             yield first, failures[first]
         else:
-            frame = Frame(batch.frame, batch.span.size)
+            frame = read_frame(batch.frame, batch.span.size)
             for at in range(batch.span.size):
                 try:
                     value = frame[at]

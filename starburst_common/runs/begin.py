@@ -13,6 +13,7 @@ from threading import Thread
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.place import Place, place_here
+from starburst_common.data.results import Results
 from starburst_common.errors import BadInput, RunCancelled, RunStopped, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_run_id
@@ -108,10 +109,11 @@ def beginning(
     `expected` are chunks that will come soon; else as `begin`. Where another process has ended the run meanwhile, what
     is kept of it is kept for that one.
     """
-    spec = new.spec
-    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected)
+    spec, results_to = new.spec, new.spec.terms.results_to
+    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results_to=results_to)
     books = driver.books
-    feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
+    with claimed(results_to, spec.run):
+        feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
     begun = Beginning(driver=driver, feed=feed)
     try:
         yield begun
@@ -121,6 +123,22 @@ def beginning(
         raise
     except BaseException:
         undo(fleet, feed)
+        if results_to:
+            Results(results_to, spec.run).unclaim()
+        raise
+
+
+@contextmanager
+def claimed(results_to: str, run: RunId) -> Iterator[None]:
+    """The folder that values are written to is this run's, if the block goes well. Raises `BadInput` and `Denied`."""
+    results = Results(results_to, run) if results_to else None
+    if results is not None:
+        results.claim()
+    try:
+        yield
+    except BaseException:
+        if results is not None:
+            results.unclaim()
         raise
 
 
@@ -181,7 +199,7 @@ def recovered(backend: Backend, spec: Spec) -> Driver:
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
     policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
-    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number)
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results_to=spec.terms.results_to)
     driver.recover()
     return driver
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from weakref import WeakSet
 
+from starburst_common.data.results import Results
 from starburst_common.errors import Denied, NotFound
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Outcome, RunId, RunState, Span, without
@@ -37,7 +38,7 @@ _TELL_S = 600.0  #: a driver says so often that it is there
 class Driver:
     """Drives one run: by a thread from `start` on, or by `step`, which needs none and with which no time passes.
 
-    `expected` tells how many chunks are soon to be planned.
+    `expected` tells how many chunks are soon to be planned, `results_to` where workers write values, if they do.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Driver:
         *,
         leg: int = 0,
         expected: Callable[[], int] = lambda: 0,
+        results_to: str = "",
         clock: Clock = time,
     ) -> None:
         self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
@@ -60,7 +62,9 @@ class Driver:
         self.books = Books(run, clock)
         self.listener = Listener(backend, self._names, self.books)
         self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected)
-        self.hands = Hands(backend, self._names, fleet, self.books, self._observer)
+        self.hands = Hands(
+            backend, self._names, fleet, self.books, self._observer, Results(results_to, run) if results_to else None
+        )
         self._told_at, self._ticked_at = clock.monotonic(), -math.inf
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
 

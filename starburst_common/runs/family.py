@@ -129,6 +129,12 @@ class Family:
                 raise BadInput(
                     f"run {each.spec.run} goes on: wait for its end, or cancel it, before what failed is run again"
                 )
+        if options.get("failures_to") is not None:
+            raise BadInput("failures_to: nothing has failed yet: save_failed of the run does it later")
+        if options.get("results_to") is not None:
+            raise BadInput(
+                "results_to: values of items that run again are kept with the run, and not written: leave it out"
+            )
         failed = [Span(failure.index, failure.index + 1) for failure in self.failures()]
         todo = joined([*failed, *self.unanswered()])
         if anew is not None:
@@ -184,6 +190,7 @@ def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,
         "seed": terms.seed,
+        "batch": terms.batch,
         "label": spec.label,
         "tags": spec.tags,
     }

@@ -31,32 +31,10 @@ from starburst_common.runs.stored import store_bundle
 from starburst_common.wire.frames import FrameWriter
 from starburst_common.wire.items import item_parts
 from starburst_common.wire.seals import nbytes_of
+from starburst_common.wire.stretches import StretchWriter
 
 CHUNK_BYTES = 8 << 20  #: a chunk's items are not gathered beyond so many bytes
 PACK_BYTES = 16 << 20
-CHUNK_ITEMS = 20_000
-_CHUNKS_A_SLOT = 3
-
-
-def chunk_items(items: int, slots: int) -> int:
-    """How many items a chunk starts with when their number is known: a few chunks a slot.
-
-    Nobody knows yet how long an item takes. A worker whose chunk turns out long settles what it has and hands the rest
-    back in pieces of the right length, so this number decides only the number of messages, not the balance.
-
-    >>> chunk_items(10_000, 2), chunk_items(16, 2), chunk_items(1_000_000, 2), chunk_items(100, 200)
-    (1667, 3, 20000, 1)
-    """
-    return max(1, min(-(-items // (slots * _CHUNKS_A_SLOT)), CHUNK_ITEMS))
-
-
-def growing_chunk_items(fed: int, slots: int) -> int:
-    """The same where the number is not known: single items first, then ever more.
-
-    >>> [growing_chunk_items(fed, 2) for fed in (0, 7, 80, 8_000, 10_000_000)]
-    [1, 1, 13, 1333, 20000]
-    """
-    return max(1, min(fed // (slots * _CHUNKS_A_SLOT), CHUNK_ITEMS))
 
 
 @dataclass(slots=True)
@@ -126,9 +104,7 @@ class Feed:
 
     def add(self, function: str, item: Any) -> None:
         """Take one item. Raises `NotPicklable` if it cannot be pickled, and is not taken; else as `flush`."""
-        if function != self._function:
-            self.close_chunk()
-            self._function = function
+        self._turn_to(function)
         try:
             self._writer.add(item)
         except BadInput:
@@ -144,11 +120,23 @@ class Feed:
 
     def add_pickled(self, function: str, data: bytes, buffers: Sequence[bytes]) -> None:
         """Take an item that was pickled for another run, whose shared values are there. Raises as `flush`."""
+        self._turn_to(function)
+        self._writer.add_pickled(data, buffers)
+        self._taken()
+
+    def add_stretch(self, function: str, items: Sequence[Any]) -> None:
+        """Take all items of a sequence that says where they lie, as a chunk. Raises as `flush`."""
+        self._turn_to(function)
+        self.close_chunk()
+        self.fed += len(items)
+        self._close(StretchWriter(items))
+        self._flush_if_full()
+
+    def _turn_to(self, function: str) -> None:
+        """A chunk's items are one function's."""
         if function != self._function:
             self.close_chunk()
             self._function = function
-        self._writer.add_pickled(data, buffers)
-        self._taken()
 
     def _taken(self) -> None:
         self.fed += 1
@@ -170,13 +158,19 @@ class Feed:
 
     def close_chunk(self) -> None:
         """The items since the last chunk are one."""
-        if not len(self._writer):
-            return
-        parts = item_parts(self._backend.key, self.run, self._first, self._writer)
+        if len(self._writer):
+            self._close(self._writer)
+            self._writer = FrameWriter(look=self._look)
+            self._flush_if_full()
+
+    def _close(self, writer: FrameWriter | StretchWriter) -> None:
+        parts = item_parts(self._backend.key, self.run, self._first, writer)
         frame = _Frame(Span(self._first, self.fed), self._with_modules(), parts, nbytes_of(parts))
         self._frames.append(frame)
         self._frame_bytes += frame.nbytes
-        self._first, self._writer = self.fed, FrameWriter(look=self._look)
+        self._first = self.fed
+
+    def _flush_if_full(self) -> None:
         if self._frame_bytes >= PACK_BYTES:
             self.flush()
 

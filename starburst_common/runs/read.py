@@ -10,9 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
 from typing import Any
 
+from starburst_common.data.counted import RowsCounted
+from starburst_common.data.given import Rows
+from starburst_common.data.portions import stretches
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
+from starburst_common.options import Options
 from starburst_common.runs.books import Books
-from starburst_common.runs.feed import Feed, chunk_items, growing_chunk_items
+from starburst_common.runs.chunking import chunk_items, growing_chunk_items
+from starburst_common.runs.feed import Feed
 
 _GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
 _AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
@@ -32,7 +37,7 @@ class _Together(Sized):
         return zip(*self._inputs, strict=False)
 
 
-def side_by_side(items: Iterable[Any], more: Sequence[Iterable[Any]]) -> tuple[Iterable[Any], str]:
+def side_by_side(items: Iterable[Any] | Rows, more: Sequence[Iterable[Any]]) -> tuple[Iterable[Any] | Rows, str]:
     """The items of a map, and whether each is "one" argument or several ("star"). Raises `BadInput`.
 
     >>> side_by_side([1, 2], [])
@@ -43,6 +48,8 @@ def side_by_side(items: Iterable[Any], more: Sequence[Iterable[Any]]) -> tuple[I
     """
     if not more:
         return items, "one"
+    if isinstance(items, Rows) or any(isinstance(each, Rows) for each in more):
+        raise BadInput("Rows goes alone: give a function of one argument, the row")
     inputs = (items, *more)
     for each in inputs:
         if not isinstance(each, Iterable) and not hasattr(each, "__getitem__"):
@@ -63,19 +70,25 @@ class Reader:
     """Reads one run's input, item by item, and feeds it."""
 
     def __init__(
-        self, feed: Feed, books: Books, function: str, items: Iterator[Any], *, chunk_size: int | None, slots: int
+        self, feed: Feed, books: Books, function: str, items: Iterator[Any], *, options: Options, slots: int
     ) -> None:
         self._feed, self._books, self._function, self._items = feed, books, function, items
-        self._chunk_size, self._slots = chunk_size, slots
+        self._chunk_size, self._batch, self._slots = options.chunk_size, options.batch or 1, slots
         self._failure: BaseException | None = None  # why the input is not whole
 
     def read_all(self, length: int) -> None:
         """So many items, in the caller's own thread. Raises what their iterator does, and as `Feed.add`."""
-        size = self._chunk_size or chunk_items(length, self._slots)
+        size = self._chunk_size or chunk_items(length, self._slots, self._batch)
         for item in self._items:
             self._feed.add(self._function, item)
             if self._feed.open_items >= size:
                 self._feed.close_chunk()
+        self._ended()
+
+    def read_rows(self, rows: RowsCounted) -> None:
+        """Rows that lie elsewhere: only where is fed. Raises as `Feed.flush`."""
+        for stretch in stretches(rows.portions, self._chunk_size or chunk_items(len(rows), self._slots, self._batch)):
+            self._feed.add_stretch(self._function, stretch)
         self._ended()
 
     def read_ahead(self) -> None:
@@ -108,7 +121,7 @@ class Reader:
         feed, began = self._feed, time.monotonic()
         for item in self._given():
             feed.add(self._function, item)
-            size = self._chunk_size or growing_chunk_items(feed.fed, self._slots)
+            size = self._chunk_size or growing_chunk_items(feed.fed, self._slots, self._batch)
             late = self._chunk_size is None and time.monotonic() - began > _GATHER_S
             if feed.open_items >= size or late or feed.open_items == 0:
                 feed.flush()

@@ -32,6 +32,11 @@ def await_end(driver: Driver, deadline: float | None) -> None:
         driver.join(CLOSE_S if deadline is None else min(deadline - time.monotonic(), CLOSE_S))
 
 
+def deadline_in(timeout: float | None) -> float | None:
+    """On the monotonic clock, where there is one."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
 class Reading:
     """One pass over a run's answers.
 

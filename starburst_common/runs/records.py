@@ -32,6 +32,8 @@ class Terms:
     return_exceptions: bool
     budget_usd: float | None
     seed: int | None
+    batch: int | None = None
+    results_to: str = ""  #: pattern of the files that values are written to
 
     @classmethod
     def of(cls, options: Options, *, stop_at_first: bool = False) -> Self:
@@ -51,6 +53,8 @@ class Terms:
             return_exceptions=options.return_exceptions,
             budget_usd=options.budget_usd,
             seed=options.seed,
+            batch=options.batch,
+            results_to=options.results_to,
         )
 
     @property
@@ -75,6 +79,8 @@ class Terms:
             return_exceptions=fields.flag("return_exceptions"),
             budget_usd=fields.number("budget_usd") if fields.given("budget_usd") else None,
             seed=fields.whole("seed") if fields.given("seed") else None,
+            batch=fields.whole("batch", least=1) if fields.given("batch") else None,
+            results_to=fields.text("results_to"),
         )
 
 

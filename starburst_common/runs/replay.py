@@ -29,7 +29,7 @@ from starburst_common.wire.items import Frames, checked_frames
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCall:
-    """One item's call, as a worker made it."""
+    """One item's call, as a worker made it; where it had a batch, in one of its own."""
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
@@ -71,9 +71,10 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     lies(shared_by(backend, run, {*known.shared, *digests_in(frames)}))
     (function, _, setup), _ = loads_with(pickled, known.buffers)
     argument = Frames(frames)[item]
+    terms = read_spec(backend, run).terms
+    argument = argument if terms.batch is None else [argument]
     args, kwargs = argument if known.style == "call" else (argument if known.style == "star" else (argument,), {})
-    seed = read_spec(backend, run).terms.seed
-    return StoredCall(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=seed, item=item)
+    return StoredCall(function=function, args=tuple(args), kwargs=kwargs, setup=setup, seed=terms.seed, item=item)
 
 
 def stored_items(backend: Backend, run: RunId, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Any]]:
@@ -81,13 +82,18 @@ def stored_items(backend: Backend, run: RunId, wanted: Collection[int] | None = 
 
     An executor's items are the arguments of its calls, as (args, kwargs).
     """
+    return ((index, frames[index]) for index, frames in stored_frames(backend, run, wanted))
+
+
+def stored_frames(backend: Backend, run: RunId, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Frames]]:
+    """The same with the frames that each item is had from, which is not unpickled."""
     for chunk in _chunks(backend, run):
         indices = [i for i in range(chunk.span.lo, chunk.span.hi) if wanted is None or i in wanted]
         if not indices:
             continue
         frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)))
         for index in indices:
-            yield index, frames[index]
+            yield index, frames
 
 
 def _chunks(backend: Backend, run: RunId) -> Iterator[Chunk]:

@@ -23,8 +23,8 @@ from starburst_common.names import RunNames, code_key
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import NewRun, beginning
+from starburst_common.runs.chunking import chunk_items
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.feed import chunk_items
 from starburst_common.runs.inputs import Function
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers
@@ -79,7 +79,7 @@ def start_retry(
         feed = begun.feed
         feed.period = period
         functions: dict[str, str] = {}
-        size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots)
+        size = options.chunk_size or chunk_items(sum(span.size for span in spans), fleet.slots, options.batch or 1)
         for chunk, wanted in _chunks(backend, parent.run, spans):
             if chunk.function not in functions:
                 functions[chunk.function] = feed.function(packed or _stored_function(backend, chunk.function))

@@ -17,10 +17,12 @@ from starburst_common.rows import is_number
 from starburst_common.runs import remains
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.drive import Driver, mark_cancelled
+from starburst_common.runs.failed import write_failed
 from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
-from starburst_common.runs.live import live_prints
-from starburst_common.runs.reading import CLOSE_S, await_end
+from starburst_common.runs.manifest import files_of, results_of
+from starburst_common.runs.printed import printed
+from starburst_common.runs.reading import CLOSE_S, await_end, deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of
 from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s
@@ -119,6 +121,14 @@ class Run:
             values.append(value)
         return values
 
+    def written(self, *, return_exceptions: bool | None = None) -> list[str]:
+        """Wait for its end; then the files that `results_to` had values written to, in the order of the items.
+
+        Raises as `results`, for failures unless they may be, and `BadInput` where nothing was to be written.
+        """
+        keep = self._spec.terms.return_exceptions if return_exceptions is None else return_exceptions
+        return files_of(results_of(self._spec), self.wait(), () if keep else self.failures())
+
     def whole(self, *, ordered: bool = True, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of every item, in their order: those of its parent, and of retries, included.
 
@@ -126,7 +136,7 @@ class Run:
         `Failure` of the kind CANCELLED; without `ordered`, items come as they are answered, and these last. Raises as
         `iter_completed`, but for that.
         """
-        family, deadline = Family.of(self._held), _deadline(timeout)
+        family, deadline = Family.of(self._held), deadline_in(timeout)
         return family.whole(deadline) if ordered else family.as_answered(deadline)
 
     @property
@@ -173,6 +183,13 @@ class Run:
             return self if family.first is self._held else Run(self._backend, family.first.spec, None)
         return Run(self._backend, *begun)
 
+    def save_failed(self, uri: str) -> int:
+        """Write the items that failed, or have no answer, as lines of JSON, which `Rows(uri)` has again; how many.
+
+        `uri` is s3://BUCKET/KEY or a path. Raises `BadInput` where some are not what JSON says: the others are there.
+        """
+        return write_failed(Family.of(self._held), uri)
+
     def stored_index(self, item: int) -> int:
         """Where an item is among those that were stored for this run. Raises `BadInput`."""
         numbers = self._held.numbers
@@ -196,7 +213,7 @@ class Run:
 
         Holds one chunk's values at a time. Raises as `results` does once nothing more will come.
         """
-        for index, value in self._held.answers(ordered=ordered, deadline=_deadline(timeout), stop_early=False):
+        for index, value in self._held.answers(ordered=ordered, deadline=deadline_in(timeout), stop_early=False):
             yield index, exception_of(value, self.id) if isinstance(value, Failure) else value
 
     def failures(self) -> list[Failure]:
@@ -229,17 +246,7 @@ class Run:
         tell every second what is new (on AWS they begin with that within 15 s), for as long as it is read; the run
         itself is left alone, and is not driven by it. Of what prints faster than 64 KB a second, parts are left out.
         """
-        numbers, at = self._held.numbers, item
-        if numbers is not None and item is not None and (at := numbers.at(item)) is None:
-            return
-        if follow:
-            prints = live_prints(self._backend, self._spec)
-        else:
-            outcomes = remains.stored_outcomes(self._backend, self._spec, at)
-            prints = (each for outcome in outcomes for each in sorted(outcome.logs.items()))
-        for index, text in prints:
-            if at is None or index == at:
-                yield index if numbers is None else numbers.of(index), text
+        return printed(self._held, item, follow=follow)
 
     def cancel(self) -> None:
         """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""
@@ -282,7 +289,7 @@ class Run:
     def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
         """Values, failures as exceptions in their places with `keep`, else the first one raised."""
         values: list[Any] = []
-        deadline = _deadline(timeout)
+        deadline = deadline_in(timeout)
         for _, value in self._held.answers(ordered=ordered, deadline=deadline, stop_early=not keep):
             if isinstance(value, Failure):
                 if not keep:
@@ -291,7 +298,3 @@ class Run:
                 value = exception_of(value, self.id)
             values.append(value)
         return values
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout

@@ -7,9 +7,11 @@ from typing import Any
 
 from starburst_common.errors import Refused
 from starburst_common.model import Buffer, Span, without
+from starburst_common.wire.documents import read_document
 from starburst_common.wire.fields import malformed
 from starburst_common.wire.frames import Frame, FrameWriter
 from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
+from starburst_common.wire.stretches import StretchFrame, StretchWriter
 
 _FRAME = struct.Struct(">QQQ")  # first item, how many, bytes that follow
 
@@ -19,7 +21,7 @@ def items_about(run: str, first: int, count: int) -> str:
     return f"items {run} {first} {count}"
 
 
-def item_parts(key: bytes, run: str, first: int, writer: FrameWriter) -> list[Buffer]:
+def item_parts(key: bytes, run: str, first: int, writer: FrameWriter | StretchWriter) -> list[Buffer]:
     """Consecutive items as one sealed frame, with its first index and length before it.
 
     In parts that are not joined, as they may be large.
@@ -38,7 +40,7 @@ def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buf
         at += _FRAME.size
         if first < span.hi and first + count > span.lo and at + size <= len(view):
             body = unseal(key, items_about(run, first, count), view[at : at + size])
-            Frame(body, count)
+            read_frame(body, count)
             held.append(Span(first, first + count))
             parts += [_FRAME.pack(first, count, len(body)), body]
         at += size
@@ -66,13 +68,13 @@ class Frames:
 
     def __init__(self, frames: Buffer) -> None:
         view, at = memoryview(frames), 0
-        self._frames: list[tuple[int, int, Frame]] = []
+        self._frames: list[tuple[int, int, Frame | StretchFrame]] = []
         while at < len(view):
             if len(view) - at < _FRAME.size:
                 raise malformed("items", f"{len(view) - at} bytes more than its frames have")
             first, count, size = _FRAME.unpack_from(view, at)
             at += _FRAME.size
-            self._frames.append((first, first + count, Frame(view[at : at + size])))
+            self._frames.append((first, first + count, read_frame(view[at : at + size])))
             at += size
 
     def __getitem__(self, index: int) -> Any:
@@ -84,8 +86,14 @@ class Frames:
         frame, at = self._at(index)
         return frame.pickled(at)
 
-    def _at(self, index: int) -> tuple[Frame, int]:
+    def _at(self, index: int) -> tuple[Frame | StretchFrame, int]:
         for lo, hi, frame in self._frames:
             if lo <= index < hi:
                 return frame, index - lo
         raise IndexError(index)
+
+
+def read_frame(body: Buffer, count: int | None = None) -> Frame | StretchFrame:
+    """A frame, of either kind. Raises `Refused`."""
+    header, blobs = read_document(body, "a frame")
+    return StretchFrame(header, blobs, count) if header.given("stretch") else Frame(body, count)

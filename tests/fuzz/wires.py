@@ -43,6 +43,7 @@ from starburst_common.wire.functions import deflated
 from starburst_common.wire.items import Frames, checked_frames, item_parts
 from starburst_common.wire.seals import seal, unseal
 from starburst_common.wire.shared import read_shared, shared_document
+from starburst_common.wire.stretches import StretchWriter
 from starburst_worker.fetched import Fetched
 from starburst_worker.intake import Intake
 from starburst_worker.known import KnownRuns
@@ -54,6 +55,7 @@ from tests.fuzz.world import ITEMS, World
 
 ABOUT = "runs/run-1/thing"
 _LENGTH = struct.Struct(">I")
+_ITEMS = struct.Struct(">QQQ")
 FORGER = b"another site's key" * 2
 
 
@@ -405,6 +407,11 @@ def _frames(world: World) -> list[Target]:
         found = Frame(body)
         assert len(found) >= 0
 
+    def place(body: bytes) -> None:
+        found = Frames(_ITEMS.pack(0, ITEMS, len(body)) + body)
+        assert len(found._frames[0][2]) >= 0
+
+    where = b"".join(StretchWriter(range(ITEMS)).parts())
     writer = FrameWriter()
     for _ in range(ITEMS):
         writer.add(Wire())
@@ -413,6 +420,7 @@ def _frames(world: World) -> list[Target]:
         Target(name="pack", kind=Kind.BYTES, samples=[pack, forged], feed=unsigned),
         Target(name="checked frames", kind=Kind.BYTES, samples=[checked], feed=unsealed, signed=True),
         Target(name="frame", kind=Kind.DOCUMENT, samples=frames, feed=frame, signed=True),
+        Target(name="frame of a sequence", kind=Kind.DOCUMENT, samples=[where], feed=place, signed=True),
     ]
 
 

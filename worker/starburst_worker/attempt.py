@@ -7,12 +7,13 @@ from collections import Counter
 from contextlib import suppress
 from enum import StrEnum
 
+from starburst_common.data.results import Results
 from starburst_common.errors import Refused
 from starburst_common.model import Batch, FailureKind, Span
 from starburst_common.runs.failures import Reason
 from starburst_common.runs.outcomes import read_printed
 from starburst_common.wire.fields import Fields
-from starburst_common.wire.frames import Frame
+from starburst_common.wire.items import read_frame
 from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP
 from starburst_worker.deaths import CRASHES, CUT, Death
 from starburst_worker.order import Order
@@ -90,6 +91,9 @@ class Attempt:
             retries=terms.retries,
             retry_delay_s=terms.retry_delay_s,
             seed=terms.seed,
+            batch=terms.batch,
+            results_to=Results(terms.results_to, work.run).files if terms.results_to else "",
+            results_s=self._ties.chunk_s,
             numbers=[] if numbers is None else [span for each in todo for span in numbers.spans_of(each)],
             folder=place.folder,
             files=str(work.files or ""),
@@ -136,7 +140,7 @@ class Attempt:
         if count and (part := serving.part_of(first)) is not None:
             if first + count > part.chunk.span.hi:
                 raise Refused(f"values of the items {first} to {first + count - 1}, of {part.chunk.span}")
-            Frame(frame, count)
+            read_frame(frame, count)
             part.add(Batch(span=Span(first, first + count), frame=memoryview(frame)))
 
     def _tell(self, message: Fields) -> None:
@@ -243,6 +247,7 @@ class Attempt:
             out_of_memory=code == -9 and seat.out_of_memory,
             ready=seat.ready,
             current=current,
+            last=seat.board.last,
             reached=seat.board.reached,
             steps=seat.board.steps,
         )

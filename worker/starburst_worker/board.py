@@ -16,17 +16,17 @@ from starburst_common.trust import owner_only
 
 SETTING_UP = -2  #: in place of the current item: the initializer runs
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
-_CELLS = Struct("=qqqqq")  # the names that `SlotBoard` has, in this order
+_CELLS = Struct("=qqqqqq")  # the names that `SlotBoard` has, in this order
 _BEGIN, _ASK = Struct("=qqq"), Struct("=q")
-_ASK_AT, _FOLLOWED_AT = 16, 32
+_ASK_AT, _FOLLOWED_AT, _LAST_AT = 16, 32, 40
 
 
 class SlotBoard:
     """The slot's side.
 
-    `current` is the item being run (-1: none, `SETTING_UP`: the initializer), `reached` the last one started, `ask`
-    what the supervisor wants, `steps` counts: odd while an item is unpickled, then even. `followed`: somebody wants to
-    see prints at once.
+    `current` is the item being run (-1: none, `SETTING_UP`: the initializer), or the first of a batch, whose last one
+    is `last`; `reached` the last one started, `ask` what the supervisor wants, `steps` counts: odd while an item is
+    unpickled, then even. `followed`: somebody wants to see prints at once.
     """
 
     def __init__(self, file: Path) -> None:
@@ -66,6 +66,14 @@ class SlotBoard:
     def followed(self) -> bool:
         return bool(self._cells[4])
 
+    @property
+    def last(self) -> int:
+        return self._cells[5]
+
+    @last.setter
+    def last(self, index: int) -> None:
+        self._cells[5] = index
+
 
 class Board:
     """The supervisor's side, which makes the file."""
@@ -73,7 +81,7 @@ class Board:
     def __init__(self, file: Path) -> None:
         self._file, self._lock = file, Lock()
         self._handle = owner_only(str(file), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        self._seen = (-1, -1, GO, 0, 0)
+        self._seen = (-1, -1, GO, 0, 0, -1)
         self._followed = False
         self.cut = False  #: the file is not whole any more, and tells nothing
         self._write(_CELLS.pack(*self._seen), 0)
@@ -81,6 +89,7 @@ class Board:
     def begin(self) -> None:
         """Items are to be started; none has been."""
         self._write(_BEGIN.pack(-1, -1, GO), 0)
+        self._write(_ASK.pack(-1), _LAST_AT)
 
     def ask(self, what: int) -> None:
         """Tell the slot what is wanted."""
@@ -92,7 +101,7 @@ class Board:
             self._followed = followed
             self._write(_ASK.pack(followed), _FOLLOWED_AT)
 
-    def look(self) -> tuple[int, int, int, int, int]:
+    def look(self) -> tuple[int, int, int, int, int, int]:
         """The numbers now; the last ones that were seen, once it is closed or cut."""
         with self._lock:
             if self._handle >= 0:
@@ -113,6 +122,10 @@ class Board:
     @property
     def steps(self) -> int:
         return self.look()[3]
+
+    @property
+    def last(self) -> int:
+        return self.look()[5]
 
     @property
     def tries(self) -> int:

@@ -20,7 +20,8 @@ class Death:
     ended: Reason | None = None  #: why we ended it, if we did
     out_of_memory: bool = False  #: the kernel has killed somebody for memory since it got its chunk
     ready: bool = True  #: it had begun to serve
-    current: int = -1
+    current: int = -1  #: the item that was run, or the first of those that one call was given
+    last: int = -1  #: the last of these; -1 where there was one
     reached: int = -1
     steps: int = 0
 

@@ -23,6 +23,9 @@ class Order:
     retries: int
     retry_delay_s: float
     seed: int | None
+    batch: int | None  #: items that a call is given at most, in a list
+    results_to: str  #: a pattern of the files that its values are written to, if they are to any
+    results_s: float  #: values are gathered for so long at most, before a file is written
     numbers: Sequence[Sequence[int]]  #: by which the items have their seeds, where those are not their own
     folder: str  #: where items stand
     files: str  #: folder of what was sent to lie there

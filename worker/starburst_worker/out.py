@@ -6,11 +6,18 @@ import threading
 import time
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from starburst_worker.board import SlotBoard
+from starburst_common.errors import StarburstError
+from starburst_common.model import FailureKind
+from starburst_worker.board import GO, SlotBoard
+from starburst_worker.failed import failure_of
 from starburst_worker.said import say
 from starburst_worker.transcript import Transcript
+
+if TYPE_CHECKING:
+    from starburst_common.data.results import LinesWriter
+    from starburst_common.wire.frames import FrameWriter
 
 FLUSH_S = 0.05
 _FLUSH_BYTES = 8 << 20
@@ -23,9 +30,14 @@ class Out:
         from starburst_common.wire.frames import FrameWriter
 
         self._board, self._transcript = board, transcript
-        self._pipe, self._writer = pipe, partial(FrameWriter, checked=True)
+        self._pipe, self._plain = pipe, partial(FrameWriter, checked=True)
         self._lock = threading.Lock()
-        self._frame, self._first = self._writer(), 0
+        self._files, self._gather_s = (
+            "",
+            0.0,
+        )  # where values are written, if they are, and for how long they are gathered
+        self._frame: FrameWriter | LinesWriter = self._plain()
+        self._first, self._gathered_at = 0, 0.0
         self._logs: dict[int, str] = {}
         self._fresh: list[tuple[int, int, str, bool]] = []  # for who follows
         self._followed = False
@@ -33,16 +45,22 @@ class Out:
         self._since = time.perf_counter()
         self.left = False
 
+    def begin(self, files: str, gather_s: float) -> None:
+        """The next chunk's values are written to files of this pattern, if there is one, after so many seconds each."""
+        self._files, self._gather_s = files, gather_s
+
     def value(self, index: int, value: Any) -> None:
         """Pickle a value now, send it soon. Raises what pickling raises, and `Unreadable`."""
         with self._lock:
             if len(self._frame) and index != self._first + len(self._frame):
                 self._send()
             if not len(self._frame):
-                self._first = index
+                self._first, self._gathered_at = index, time.perf_counter()
+                if self._files:
+                    self._frame = self._lines(index)
             self._frame.add(value)
             if self._frame.nbytes > _FLUSH_BYTES or time.perf_counter() - self._since > FLUSH_S:
-                self._send()
+                self._send_if_due()
 
     def failure(self, fields: dict[str, Any], exception: bytes | None) -> None:
         """Send a failure."""
@@ -88,14 +106,36 @@ class Out:
         with self._lock:
             if (index := self._board.current) >= 0 and self._transcript.dirty:
                 self._follow(index, ended=False)
-            if (len(self._frame) or self._logs or self._fresh) and time.perf_counter() - self._since > FLUSH_S:
-                self._send()
+            if time.perf_counter() - self._since > FLUSH_S:
+                self._send_if_due()
 
-    def _send(self) -> None:
-        if len(self._frame) or self._logs or self._fresh:
-            count = len(self._frame)
-            values = b"".join(self._frame.parts()) if count else b""
-            told = {"first": self._first, "values": count, "logs": self._logs, "fresh": self._fresh}
-            say(self._pipe.fileno(), told, values)
-            self._frame, self._logs, self._fresh = self._writer(), {}, []
+    def _lines(self, first: int) -> LinesWriter:
+        from starburst_common.data.results import LinesWriter
+
+        return LinesWriter(self._files, first)
+
+    def _send_if_due(self) -> None:
+        """Values that are written to a file are gathered for longer, unless nothing new is to be begun."""
+        gathers = bool(self._files) and self._board.ask == GO and self._frame.nbytes <= _FLUSH_BYTES
+        self._send(values=not gathers or time.perf_counter() - self._gathered_at > self._gather_s)
+
+    def _send(self, *, values: bool = True) -> None:
+        if (values and len(self._frame)) or self._logs or self._fresh:
+            count, frame = (len(self._frame), self._framed()) if values else (0, b"")
+            told = {"first": self._first, "values": count if frame else 0, "logs": self._logs, "fresh": self._fresh}
+            say(self._pipe.fileno(), told, frame)
+            self._logs, self._fresh = {}, []
+            if values:
+                self._frame = self._plain()
         self._since = time.perf_counter()
+
+    def _framed(self) -> bytes:
+        """The values as a frame; where they cannot be written, none, and failures of their items."""
+        count = len(self._frame)
+        try:
+            return b"".join(self._frame.parts()) if count else b""
+        except StarburstError as error:
+            for index in range(self._first, self._first + count):
+                fields, exception = failure_of(index, error, kind=FailureKind.USER)
+                say(self._pipe.fileno(), {"failure": fields, "pickled": exception is not None}, exception or b"")
+            return b""

@@ -62,19 +62,23 @@ class Serving:
                 self.fail(index, why)
 
     def blame(self, death: Death) -> None:
-        """An item has cost a slot: the one that ran, or the first one without an answer."""
-        index, todo = death.current, self.open()
-        if not any(span.lo <= index < span.hi for span in todo):
-            if not todo:
-                return
-            index = todo[0].lo
+        """An item has cost a slot: the one that ran, or the first one without an answer; of a batch, any of its items.
+
+        So these are run alone then.
+        """
+        todo = self.open()
+        called = range(death.current, max(death.current, death.last) + 1)
+        blamed = [index for index in called if any(span.lo <= index < span.hi for span in todo)]
+        if not blamed and todo:
+            blamed = [todo[0].lo]
         costs, forgiven = self.crashes, CRASHES - 1
         if death.timed_out:
             costs = self.timeouts
             forgiven = self.work.known.spec.terms.retries if self.work.function.stored.retry_timeouts else 0
-        costs[index] += 1
-        if costs[index] > forgiven:
-            self.fail(index, death.why)
+        for index in blamed:
+            costs[index] += 1
+            if costs[index] > forgiven:
+                self.fail(index, death.why)
 
     # --- settling -----------------------------------------------------------------------------------------------------
 
@@ -120,10 +124,12 @@ class Serving:
         mine = [left for left in (Span(s.lo, min(s.hi, reached + 1)) for s in part.open()) if left.size > 0]
         each_s = (now - (self.first_at or self.began)) / max(reached + 1 - span.lo + self._settled, 1)
         fits = max(int(self.ties.chunk_s / max(each_s, 1e-9)), 1)
+        batch = self.work.known.spec.terms.batch or 1
         given = [
             piece
             for far in without(Span(max(reached + 1, span.lo), span.hi), ())
-            for piece in pieces(part.chunk, far, size=max(fits, -(-far.size // _MOST_PIECES)), deaths=0)
+            for size in [max(fits, -(-far.size // _MOST_PIECES))]
+            for piece in pieces(part.chunk, far, size=-(-size // batch) * batch, deaths=0)
         ]
         part.seconds = now - self.began
         kept = [part.chunk.narrowed(left, deaths=part.chunk.deaths) for left in mine]

@@ -18,6 +18,7 @@ from starburst_common.latest import let_go
 from starburst_common.model import FailureKind
 from starburst_common.pickling.setup import SetUp
 from starburst_common.pickling.within import explain, make_ready
+from starburst_worker.batches import run_batches
 from starburst_worker.board import SETTING_UP, SlotBoard
 from starburst_worker.failed import failure_of, kind_of
 from starburst_worker.loaded import Loaded, caller, load_function
@@ -125,8 +126,11 @@ class Slot:
             retry_on=loaded.retry_on,
             seed=order.seed,
             numbers=dict(zip(each(sorted(order.spans)), each(order.numbers), strict=False)),
+            batch=order.batch,
         )
-        run_chunk(order.spans, Frames(frames).__getitem__, manner, self._board, self._out, self._stand)
+        self._out.begin(order.results_to, order.results_s)
+        run = run_chunk if order.batch is None else run_batches
+        run(order.spans, Frames(frames).__getitem__, manner, self._board, self._out, self._stand)
 
 
 def _companion(out: Out, guard: int) -> None:

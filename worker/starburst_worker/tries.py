@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from starburst_common.model import FailureKind
 from starburst_common.pickling.within import awaited, explain, sow
@@ -15,6 +15,8 @@ from starburst_worker.board import DRAIN, GO, SlotBoard
 from starburst_worker.failed import failure_of, kind_of, unpicklable
 from starburst_worker.out import Out
 from starburst_worker.stand import Stand
+
+T = TypeVar("T")
 
 
 class Manner(NamedTuple):
@@ -27,6 +29,7 @@ class Manner(NamedTuple):
     retry_on: tuple[type[BaseException], ...]
     seed: int | None = None
     numbers: Mapping[int, int] = MappingProxyType({})  #: by which items have their seeds, where not by their own
+    batch: int | None = None  #: items that a call is given at most, in a list; None gives one, and no list
 
 
 Spans = Iterable[Sequence[int]]
@@ -45,20 +48,25 @@ def run_chunk(
             board.reached = before
             break
         run(index, 0)
+    run_waiting(waiting, board, run)
+
+
+def run_waiting(waiting: list[tuple[float, T, int]], board: SlotBoard, run: Callable[[T, int], None]) -> None:
+    """The tries that are due, in their order, until none is left or the worker must go."""
     while waiting and board.ask != DRAIN:
-        due, index, tries = waiting[0]
+        due, what, tries = waiting[0]
         if (pause := due - time.monotonic()) > 0:
             time.sleep(min(pause, 0.05))
         else:
             heapq.heappop(waiting)
-            run(index, tries)
+            run(what, tries)
 
 
 def _trier(
     item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand, waiting: Delayed
 ) -> Callable[[int, int], None]:
     """What runs one item, which has had so many tries; one that may have another is put to those that wait."""
-    call, retries, delay_s, retry_on, seed, numbers = manner
+    call, retries, delay_s, retry_on, seed, numbers, _ = manner
 
     def run(index: int, tries: int) -> None:
         stand.take()

@@ -1,0 +1,100 @@
+"""A site in, or its address, a `Backend` out whose store, queues and workers are in the user's own AWS account."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.compute import EcsCompute
+from starburst_common.aws.images import EcsImages
+from starburst_common.aws.onlooker import Onlooker
+from starburst_common.aws.queue import SqsQueue
+from starburst_common.aws.requests import address_of, tags
+from starburst_common.aws.store import S3Objects
+from starburst_common.config import ImageSettings
+from starburst_common.errors import BadInput, NotFound
+from starburst_common.model import Address
+from starburst_common.ports import KEY_BYTES, Backend, Compute, ObjectStore, Pace
+from starburst_common.site import Site
+
+if TYPE_CHECKING:
+    from starburst_common.aws.sessions import AwsSession
+
+_LEAST_KEY = 32
+
+
+_MACHINES = {"X86_64": "x86_64", "ARM64": "aarch64"}
+
+
+def aws_backend(
+    site: Site,
+    *,
+    key: bytes | None = None,
+    keep_days: float = 7,
+    image: ImageSettings | None = None,
+    new_session: Callable[[], AwsSession] | None = None,
+) -> Backend:
+    """The backend of a site.
+
+    `key` signs; by default it is read from the site's secret. `new_session` makes a boto3 session with credentials,
+    again whenever they were refused as expired; by default they are those of this process.
+
+    Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
+    """
+    clients = Clients(site.region, new_session)
+    secret = _signing_key(clients, site.signing_secret) if key is None else key
+    if len(secret) < _LEAST_KEY:
+        raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
+    store = S3Objects(site.bucket, clients)
+    return replace(
+        _backend(address_of(site), clients, store, EcsCompute(site, clients, store, secret), secret),
+        keep_s=keep_days * 86400,
+        machine=_MACHINES[site.architecture],
+        images=EcsImages(site, image or ImageSettings(), clients, store),
+    )
+
+
+def aws_backend_at(address: Address, key: bytes) -> Backend:
+    """The same as its workers have it, who know no more of a site: they launch nobody and make no images."""
+    clients = Clients(address.region, None)
+    store = S3Objects(address.bucket, clients)
+    return _backend(address, clients, store, Onlooker(store, key), key)
+
+
+def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Compute, key: bytes) -> Backend:
+    return Backend(
+        name="aws",
+        store=store,
+        queue=SqsQueue(clients, prefix=f"starburst-{address.site}-", tags=tags(address.site)),
+        compute=compute,
+        key=key,
+        default_workers=10,
+        pace=Pace(lease_s=90.0, chunk_s=30.0, idle_s=60.0, lifetime_s=12 * 3600.0, inline_bytes=48 << 10),
+        tick_s=5.0,
+        poll_s=20.0,
+        look_s=60.0,
+        keep_s=math.inf,
+        feeder_lost_s=120.0,
+    )
+
+
+def _signing_key(clients: Clients, arn: str) -> bytes:
+    try:
+        if ":ssm:" in arn:
+            name = arn.split(":parameter", 1)[-1]
+            with speaking(f"ssm:GetParameter {arn}"):
+                value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        else:
+            with speaking(f"secretsmanager:GetSecretValue {arn}"):
+                value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
+    except NotFound as error:
+        raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
+    key = value.encode()
+    if len(key) < KEY_BYTES:
+        raise BadInput(
+            f"{arn} has {len(key)} bytes, and a signing key has {KEY_BYTES} at least: put a longer one there"
+        )
+    return key

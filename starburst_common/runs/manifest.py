@@ -1,0 +1,70 @@
+"""A run that ends in; the manifest of the files that its values were written to out, if they were to any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from starburst_common.data.results import Results, Written
+from starburst_common.errors import BadInput, Denied, NotFound, Refused, RunCancelled, RunStopped
+from starburst_common.model import Failure, RunId, RunState, RunStatus, Span, spans_of
+from starburst_common.phrases import our_log
+from starburst_common.ports import Backend
+from starburst_common.runs.answers import exception_of
+from starburst_common.runs.records import End, Spec
+from starburst_common.runs.stored import find_outcome
+from starburst_common.wire.fields import malformed
+from starburst_common.wire.items import read_frame
+from starburst_common.wire.stretches import StretchFrame
+
+_log = our_log()
+
+
+def write_manifest(backend: Backend, results: Results, end: End, settled: Iterable[Span]) -> None:
+    """From the outcomes that hold: files that they do not name were written by who came too late, and are removed."""
+    files: list[Written] = []
+    failed: list[int] = []
+    for span in settled:
+        try:
+            outcome, _ = find_outcome(backend, RunId(results.run), span)
+        except (NotFound, Refused) as error:  # whoever reads the run's answers is told
+            _log.warning("run %s: its manifest lacks items of %s: %s", results.run, span, error)
+            continue
+        failed += [failure.index for failure in outcome.failures]
+        for batch in outcome.batches:
+            frame = read_frame(batch.frame, batch.span.size)
+            if isinstance(frame, StretchFrame):
+                files.append(_written(frame, batch.span))
+    try:
+        results.finish(
+            sorted(files, key=lambda written: written.span),
+            state=str(end.state),
+            items=end.items,
+            values=end.answered - end.failed - end.withdrawn,
+            failed=[[lo, hi] for lo, hi in spans_of(sorted(failed))],
+            format="jsonl",
+        )
+    except Denied as error:
+        _log.warning("run %s: its manifest is not complete: %s", results.run, error)
+
+
+def results_of(spec: Spec) -> Results:
+    """Where a run's values are written. Raises `BadInput` where they are not."""
+    if not spec.terms.results_to:
+        raise BadInput(f"run {spec.run} was not given results_to: results() has its values")
+    return Results(spec.terms.results_to, spec.run)
+
+
+def files_of(results: Results, ended: RunStatus, failures: Sequence[Failure]) -> list[str]:
+    """The files of a run that has ended so. Raises the first of these, or why not all is answered."""
+    if failures:
+        raise exception_of(failures[0], ended.id)
+    if kind := {RunState.STOPPED: RunStopped, RunState.CANCELLED: RunCancelled}.get(ended.state):
+        raise kind(f"run {ended.id}: {ended.reason}; {ended.answered} items were answered")
+    return results.uris()
+
+
+def _written(frame: StretchFrame, span: Span) -> Written:
+    if [*map(type, frame.told)] != [str, int]:
+        raise malformed("a frame", f"{frame.told!r:.80} is no file of values")
+    uri, nbytes = frame.told
+    return Written(uri, nbytes, span)

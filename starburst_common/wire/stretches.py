@@ -1,0 +1,67 @@
+"""A sequence, pickled once, as the frame of all that it holds; and each of that, asked of the sequence, back."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from operator import getitem
+from typing import Any, NamedTuple
+
+from starburst_common.model import Buffer
+from starburst_common.wire.documents import document
+from starburst_common.wire.fields import Fields, malformed
+
+
+class StretchWriter:
+    """A frame of a sequence that can be pickled and is small then, such as one that says where its items lie."""
+
+    def __init__(self, items: Sequence[Any], told: Sequence[str | int] = ()) -> None:
+        """What is `told` of it beside can be read without unpickling it."""
+        self._count, self._pickled, self._told = len(items), pickle.dumps(items, 5), [*told]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def parts(self) -> list[Buffer]:
+        """As `FrameWriter.parts`."""
+        return document({"stretch": self._count, "told": self._told}, [self._pickled])
+
+
+class StretchFrame:
+    """The same again. It is unpickled with the first item that is asked for."""
+
+    def __init__(self, header: Fields, blobs: Sequence[Buffer], count: int | None) -> None:
+        """Raises `Refused`, also where it does not hold as many items as it should."""
+        self._count = header.whole("stretch", least=1)
+        if len(blobs) != 1:
+            raise malformed("a frame", f"{len(blobs)} sequences")
+        if count is not None and count != self._count:
+            raise malformed("a frame", f"it holds {self._count} values, not {count}")
+        self._pickled = blobs[0]
+        self.told = header.many("told")
+        self._items: Any = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, at: int) -> Any:
+        return self._sequence[at]
+
+    def pickled(self, at: int) -> tuple[bytes, list[bytes]]:
+        """A pickle that becomes one of its items, and no buffers. The item itself is not looked at."""
+        return pickle.dumps(_One(self._sequence[at : at + 1]), 5), []
+
+    @property
+    def _sequence(self) -> Any:
+        if self._items is None:
+            self._items = pickle.loads(self._pickled)
+        return self._items
+
+
+class _One(NamedTuple):
+    """What is pickled as the one item of a sequence."""
+
+    items: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getitem, (self.items, 0)
