@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RETRY_FOR = timedelta(seconds=90)
+#: What bounds a request is how long nothing comes, not how long it takes: links are slow, and objects are large.
+_SILENT_FOR, _WHOLE_FOR = timedelta(seconds=30), timedelta(hours=12)
 #: A wait is drawn from `init_backoff` to the last one times `base`: by less than e they would not grow.
 _BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 4}
 _RETRIES = 1000  #: the time is what limits them
@@ -67,7 +69,11 @@ class S3Objects(Objects):
             bucket,
             region=clients.region,
             credential_provider=_Credentials(clients),
-            client_options={"allow_http": True},  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
+            client_options={
+                "allow_http": True,  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
+                "timeout": _WHOLE_FOR,
+                "read_timeout": _SILENT_FOR,
+            },
             retry_config={"backoff": _BACKOFF, "max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
         )
         super().__init__(store, f"s3://{bucket}")
@@ -144,7 +150,7 @@ class S3Objects(Objects):
             try:
                 if parts.nbytes > _BIG_BYTES:
                     self._create_big(key, parts, writer)
-                elif len(parts.views) > 1 and parts.nbytes > _SMALL_BYTES:
+                elif parts.nbytes > _SMALL_BYTES:
                     self._create_unjoined(key, parts, writer)
                 else:
                     with speaking_of(key):
@@ -195,7 +201,10 @@ class S3Objects(Objects):
             return obstore.get(self._store, key, options={"head": True}).attributes.get(_WRITER)
 
     def _create_unjoined(self, key: str, parts: Parts, writer: str) -> None:
-        """One call, whose body is read from the parts as it is sent: obstore would want a copy of it all."""
+        """One call, whose body is read from the parts as it is sent.
+
+        obstore would want a copy of it all, and takes for silence what it takes to send.
+        """
         with speaking(f"s3:PutObject {key}"), _taken(key):
             self._clients.s3.put_object(
                 Bucket=self.bucket,

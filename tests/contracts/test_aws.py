@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from itertools import product
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from starburst_common.aws import aws_backend_at
+from starburst_common.aws import store as s3
 from starburst_common.aws.accounts import Account
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
@@ -35,7 +37,8 @@ from starburst_common.resources import Resources
 from starburst_common.site import Site
 from tests.contracts.conftest import obeys
 from tests.contracts.rivals import at_once, launch
-from tests.places import aws_text, open_place
+from tests.contracts.slow import slow_link
+from tests.places import aws_text, environment, open_place
 from tests.testbed.bed import Bed as Aws
 
 HOUR_S = 3600.0
@@ -852,3 +855,15 @@ def test_a_closed_fleet_leaves_an_account(aws: Aws, clients: Clients, backend: B
     assert (second.granted.capacity, second.granted.architecture) == ("FARGATE", "x86_64")
     assert (second.granted.vcpu, second.granted.memory_mib) == (1.0, 2048)
     assert second.granted.zone.startswith("us-east-1")
+
+
+def test_a_slow_link_takes_long_and_is_no_outage(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither way is bounded by how long it takes, only by how long nothing comes; an object is sent once."""
+    monkeypatch.setattr(s3, "_SILENT_FOR", timedelta(seconds=2))
+    body = secrets.token_bytes(5 * MIB // 4)
+    with slow_link(aws.endpoint, MIB // 2) as endpoint, environment({"AWS_ENDPOINT_URL": endpoint}):
+        store = s3.S3Objects(aws.site["bucket"], Clients(aws.site["region"]))
+        before = time.monotonic()
+        store.create("slow/one", body)
+        assert time.monotonic() - before > 2
+        assert bytes(store.get("slow/one")) == body
