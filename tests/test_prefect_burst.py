@@ -32,7 +32,7 @@ from prefect.states import AwaitingRetry
 
 from prefect_starburst import StarburstTaskRunner, burst
 from prefect_starburst.home import artifacts
-from starburst_common import Failure, Run, RunState, RunStopped, list_runs, progress
+from starburst_common import Failure, Rows, Run, RunState, RunStopped, list_runs, progress
 from starburst_common.errors import BadInput
 from tests.leftovers import supervisors_in
 from tests.prefect_bed import home
@@ -221,6 +221,10 @@ def test_wrong_arguments_are_named() -> None:
         burst(task(double, name="named"), [1])
     with pytest.raises(BadInput, match="ordered"):
         burst(double, [1], ordered=False)
+    with pytest.raises(BadInput, match=r"results_to: .*starburst_map takes it"):
+        burst(double, [1], results_to="out/*.jsonl")
+    with pytest.raises(BadInput, match=r"items=Rows\(.*starburst_map takes it"):
+        burst(double, Rows("calls.jsonl"))  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="chunk_size"):
         in_flow(lambda: burst(double, [1], chunk_size=0))
     with pytest.raises(BadInput, match=r"tags=.*dictionary"):

@@ -24,10 +24,12 @@ from prefect_starburst.home.artifacts import Artifacts
 from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
 from prefect_starburst.home.identity import name_of_call
 from prefect_starburst.home.runner import StarburstTaskRunner
+from prefect_starburst.home.settings import NO_ROWS, NOT_OF_BURSTS
 from starburst_common import (
     BadInput,
     Cluster,
     Failure,
+    Rows,
     Run,
     RunState,
     RunStopped,
@@ -73,8 +75,8 @@ def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> lis
     Args:
         fn: a plain function, no task.
         items: any iterable that ends, or a future of one, or futures; read as workers need it where it has no length.
-        options: those of `starburst_common.starburst_map` but for `ordered`. What is not given is as the flow's own
-            `StarburstTaskRunner` has it, if it has one: workers, cpu, memory, backend, budget and so on.
+        options: those of `starburst_common.starburst_map` but for `ordered`, `results_to` and `failures_to`. What is
+            not given is as the flow's own `StarburstTaskRunner` has it: workers, cpu, memory, backend, budget, ….
 
     Returns:
         One value an item, in the order of the items.
@@ -93,8 +95,10 @@ def burst(fn: Callable[[Any], Any], items: Iterable[Any], **options: Any) -> lis
         raise BadInput(
             f"{fn.name!r} is a task, which Prefect would follow item by item: give its function, {fn.name}.fn"
         )
-    if "ordered" in options:
-        raise BadInput("ordered: a burst's results are always in the order of the items")
+    if others := [name for name in options if name in NOT_OF_BURSTS]:
+        raise BadInput(f"{others[0]}: {NOT_OF_BURSTS[others[0]]}")
+    if isinstance(items, Rows):
+        raise BadInput(f"items={items!r}: {NO_ROWS}")
     if isinstance(items, PrefectFuture | PrefectFutureList):
         items = items.result()
     flow, within = FlowRunContext.get(), TaskRunContext.get()

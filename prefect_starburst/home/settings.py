@@ -57,6 +57,14 @@ ELSEWHERE = {
     "tolerate": "a task run that fails stops no other: the flow decides from their states",
     "progress": "a flow run shows its progress as an artifact, in Prefect's UI",
 }
+_IN_A_TASK = "in a task that the flow calls, starburst_map takes it"
+#: Those that a burst does not take, and why; and why it takes no rows that workers read where they lie.
+NOT_OF_BURSTS = {
+    "ordered": "a burst's results are always in the order of the items",
+    "results_to": f"a burst's results are values, which the flow run's next attempt takes: {_IN_A_TASK}",
+    "failures_to": f"what failed in a burst is run by the flow run's next attempt: {_IN_A_TASK}",
+}
+NO_ROWS = f"which of them are answered, the flow run's next attempt could tell only by reading all: {_IN_A_TASK}"
 
 
 def resolve(given: dict[str, Any]) -> dict[str, Any]:
