@@ -24,6 +24,10 @@ from starburst_common.ports import MEMORY_BYTES, Entry
 
 EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
 _SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
+#: How S3 says that a bucket is in another region, and obstore where it is not told so. Source: Amazon S3 API reference,
+#: "Error responses"
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_REDIRECTED = "incorrectly configured region"
 _FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
 
 
@@ -145,6 +149,11 @@ def _meaning(error: Exception, key: str) -> StarburstError:
     said = f"{code}: {found[2]}" if found else " ".join(str(error).partition("Debug source:")[0].split())
     if code == "NoSuchBucket":
         return BadInput(f"{key}: {said}: make the site's bucket, or correct its name in the settings")
+    if code in _ELSEWHERE or _REDIRECTED in str(error):
+        return BadInput(
+            f"{key}: the bucket is not in the site's region{f' ({said})' if found else ''}: correct `region`, or "
+            "`bucket`, in the settings"
+        )
     if isinstance(error, FileNotFoundError):
         return NotFound(f"no object {key}")
     if code.startswith("ExpiredToken"):

@@ -28,7 +28,7 @@ from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.launches import Launches
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.requests import address_of, log_stream, run_task
-from starburst_common.errors import CannotLaunch, Denied, Exists, NotFound, Unavailable
+from starburst_common.errors import BadInput, CannotLaunch, Denied, Exists, NotFound, Unavailable
 from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, work_queue
@@ -867,3 +867,21 @@ def test_a_slow_link_takes_long_and_is_no_outage(aws: Aws, monkeypatch: pytest.M
         store.create("slow/one", body)
         assert time.monotonic() - before > 2
         assert bytes(store.get("slow/one")) == body
+
+
+@pytest.mark.parametrize(("code", "status"), [("PermanentRedirect", 301), ("AuthorizationHeaderMalformed", 400)])
+def test_a_bucket_in_another_region_is_wrong_settings(aws: Aws, backend: Backend, code: str, status: int) -> None:
+    """It is told at once, with what to correct, and nobody waits for it to pass.
+
+    Source: Amazon S3 API reference, "Error responses".
+    """
+    before = time.monotonic()
+    for ask in (
+        lambda: backend.store.create("elsewhere/one", b"x"),
+        lambda: backend.store.get("elsewhere/one"),
+        lambda: backend.store.list("elsewhere/").__next__(),
+    ):
+        aws.fault(service="s3", match="elsewhere", code=code, status=status)
+        with pytest.raises(BadInput, match=r"^elsewhere/.*not in the site's region.*: correct `region`, or `bucket`"):
+            ask()
+    assert time.monotonic() - before < 20
