@@ -3,13 +3,14 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --extra prefect --extra parquet
 SPREAD := -n 4 --dist loadfile # many tests wait: it takes four processes to keep two cores busy
 TEST := $(RUN) --group dev pytest $(SPREAD)
+IN_AIRFLOW := UV_PROJECT_ENVIRONMENT=.venv-airflow $(UV) run --frozen --no-default-groups --extra airflow --group test --group lint --group airflow-newest
 SEEDS := 0:200# of the schedules that `make soak` tries
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 # the same for Prefect's client, which otherwise has a word on it printed amid the demo's first lines
 export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo fresh test test-all test-rest test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench testbed format uv
+.PHONY: demo fresh test test-all test-rest test-airflow test-airflow-oldest test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes, whatever the settings name
 	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
@@ -21,8 +22,9 @@ fresh: ## What README and docs tell a newcomer to run, as on a machine that has 
 
 test: uv ## What to know before a commit: every promise in short, in a quarter of an hour
 	@$(TEST) -m "not rest" --times test
+	@$(MAKE) test-airflow
 
-test-all: test test-rest test-prefect-oldest test-pythons test-wheels test-soak ## All there is; each part also alone
+test-all: test test-rest test-prefect-oldest test-airflow-oldest test-pythons test-wheels test-soak ## All there is; each part also alone
 
 test-rest: uv ## Every fault on both backends, every end of a build, and slow repeats
 	@$(TEST) -m rest --times rest
@@ -30,6 +32,14 @@ test-rest: uv ## Every fault on both backends, every end of a build, and slow re
 test-prefect-oldest: uv ## What of Prefect's inside is used, on the oldest release we support
 	@UV_PROJECT_ENVIRONMENT=.venv-prefect-oldest $(UV) run --frozen --extra prefect --group test --group prefect-oldest \
 		pytest $(SPREAD) -m "contract and not bed" --times prefect-oldest $(wildcard tests/test_prefect*.py)
+
+test-airflow: uv ## The Airflow provider, in an environment with Airflow, which goes with no Prefect
+	@$(IN_AIRFLOW) mypy airflow_provider_starburst --exclude example_dags
+	@$(IN_AIRFLOW) pytest $(SPREAD) --doctest-modules -m "not rest" --times airflow airflow_provider_starburst tests/airflow
+
+test-airflow-oldest: uv ## The same on the oldest release of Airflow we support
+	@UV_PROJECT_ENVIRONMENT=.venv-airflow-oldest $(UV) run --frozen --no-default-groups --extra airflow --group test --group airflow-oldest \
+		pytest $(SPREAD) --times airflow-oldest tests/airflow
 
 test-pythons: uv ## The fast tests on the other Pythons, where there are some
 	@$(RUN) --group dev python -m tests.pythons

@@ -6,13 +6,13 @@ a run wait, end or be pruned early, blame an item, hold up a build, or change wh
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import time
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 
 from starburst_common.model import FleetId, RunId, Span
 
@@ -21,8 +21,8 @@ FLEETS = "fleets/"
 BUILDS = "builds/"
 SHARED = "shared/"
 ACCOUNTS = "accounts/"  #: of fleets that are closed
+CLAIMS = "claims/"
 GENERATIONS = 10  #: of an outcome, the first included
-_DAY_S = 86400
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 
@@ -156,10 +156,8 @@ class RunNames:
 
     def newest(self, keys: Container[str]) -> RunNames:
         """The names of its newest leg, from all the keys in its folder."""
-        names = self
-        while (later := RunNames(self.run, names.leg + 1)).resumed in keys:
-            names = later
-        return names
+        later = RunNames(self.run, self.leg + 1)
+        return later.newest(keys) if later.resumed in keys else self
 
     @property
     def withdrawn(self) -> str:
@@ -233,7 +231,7 @@ def period_at(moment: float, days: int) -> str:
     >>> period_at(1798761600.0, 7), period_at(1798761600.0, 1)
     ('2026-12-31', '2027-01-01')
     """
-    return time.strftime("%Y-%m-%d", time.gmtime(moment // (days * _DAY_S) * days * _DAY_S))
+    return time.strftime("%Y-%m-%d", time.gmtime(moment // (days * 86400) * days * 86400))
 
 
 def shared_folder(period: str) -> str:
@@ -254,6 +252,11 @@ def needed_by(period: str) -> str:
 def periods(names: Iterable[str]) -> list[str]:
     """Those that are days."""
     return [name for name in names if _DAY.fullmatch(name)]
+
+
+def claim(name: str, number: int | None = None) -> str:
+    """A claim to what is done under a name from outside, each written once; the folder of all of them."""
+    return f"{CLAIMS}{name}/{'' if number is None else format(number, '06d')}"
 
 
 def fleet_folder(fleet: FleetId) -> str:
@@ -278,8 +281,7 @@ def launch_record(fleet: FleetId, lo: int, attempt: int) -> str:
 
 def granted_record(fleet: FleetId, lo: int, attempt: int, tasks: Sequence[str]) -> str:
     """Which tasks a launch was granted, perhaps none; whoever was granted others has another key."""
-    digest = hashlib.sha256(" ".join(tasks).encode()).hexdigest()[:16]
-    return f"{worker_records(fleet)}granted-{lo:06d}-{attempt:04d}-{digest}"
+    return f"{worker_records(fleet)}granted-{lo:06d}-{attempt:04d}-{sha256(' '.join(tasks).encode()).hexdigest()[:16]}"
 
 
 def new_stops_record(fleet: FleetId) -> str:

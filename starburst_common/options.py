@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from starburst_common.errors import BadInput, UnknownOption
+from starburst_common.model import RunId
 from starburst_common.offered import OPTIONS, MapOptions
 from starburst_common.phrases import told
 from starburst_common.resources import Resources
@@ -42,6 +43,7 @@ class Options:
     progress: bool | None
     label: str
     tags: dict[str, str] = field(default_factory=dict)
+    run: RunId | None = None  #: the run's id, where that was made before it; nobody is asked for it
 
     @classmethod
     def of(cls, **given: Unpack[MapOptions]) -> Options:

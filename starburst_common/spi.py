@@ -12,19 +12,25 @@ if TYPE_CHECKING:
     from starburst_common.aws import aws_backend as aws_backend  # that of a site
     from starburst_common.aws.sessions import AwsSession as AwsSession  # boto3's, for annotations
     from starburst_common.aws.sessions import session_in as session_in  # credentials of a process, or of a role
+    from starburst_common.backends import local_at as local_at  # that of this machine, kept in a folder
     from starburst_common.backends import open_backend as open_backend  # as settings, or a word, name it
     from starburst_common.backends import preload as preload  # what the first backend here would wait for
 
     # the user's functions and values, as they travel
     from starburst_common.code.modules import imported as imported  # modules here among the names in a pickle
     from starburst_common.code.modules import names_in as names_in  # those names
-
-    # what is asked of it
+    from starburst_common.code.projects import in_packages as in_packages  # whether a file is a package's or of Python
     from starburst_common.config import SETTINGS as SETTINGS  # the table of settings
     from starburst_common.config import ImageSettings as ImageSettings  # how images are made, checked
+    from starburst_common.config import settings as settings  # all of them, from variables and files
     from starburst_common.config import with_outside as with_outside  # options with those of variables and files
 
+    # what is asked of it
+    from starburst_common.early import start_as as start_as  # as `Cluster.start`, under an id made before
+    from starburst_common.environment.choose import nearest_requirements as nearest_requirements  # of a folder's code
+
     # a run: `Cluster.start` begins one, `attach` finds one
+    from starburst_common.ids import new_run_id as new_run_id  # for `start_as`
     from starburst_common.model import RunId as RunId  # all that another process needs to go on with it
     from starburst_common.money.estimate import Estimate as Estimate  # what its work costs; `Run.estimate` makes it
     from starburst_common.offered import OPTIONS as OPTIONS  # the table of what may be asked of a map
@@ -57,21 +63,32 @@ if TYPE_CHECKING:
     from starburst_common.rows import whole as whole  # a rule: a whole number from here to there
     from starburst_common.runs.answers import exception_of as exception_of  # a failure as the exception to raise
     from starburst_common.runs.answers import with_traceback as with_traceback  # a worker's, as an exception's cause
+    from starburst_common.runs.claims import Claim as Claim  # one try's claim to the run under a name from outside
+    from starburst_common.runs.claims import Claims as Claims  # all of a name's: who is not the last has lost the run
+    from starburst_common.runs.claims import Stage as Stage  # how far a claim has come
+    from starburst_common.runs.claims import newest_of as newest_of  # the last retry of a run: the one to drive
     from starburst_common.runs.drive import Driver as Driver  # keeps a run going; a trigger calls its `step`
+    from starburst_common.runs.find import answer_of as answer_of  # one item's value or failure
     from starburst_common.runs.find import driver_of as driver_of  # the one to step, of a run that some process began
+    from starburst_common.runs.find import run_of as run_of  # the run that it drives, as it knows it
     from starburst_common.runs.replay import stored_items as stored_items  # what it was given
     from starburst_common.runs.report import duration as duration  # seconds in words
     from starburst_common.runs.report import elapsed_s as elapsed_s  # how long a run has taken so far
     from starburst_common.runs.sign import Watch as Watch  # whether who feeds it lives
     from starburst_common.site import SITE as SITE  # the table of what a site has
     from starburst_common.site import Site as Site  # one, checked
+    from starburst_common.tolerance import Tolerance as Tolerance  # how many failures are within what was named
 
 _HOMES = {
     "aws": "aws_backend",
     "aws.sessions": "AwsSession session_in",
-    "backends": "open_backend preload",
+    "backends": "local_at open_backend preload",
+    "early": "start_as",
     "code.modules": "imported names_in",
-    "config": "SETTINGS ImageSettings with_outside",
+    "code.projects": "in_packages",
+    "config": "SETTINGS ImageSettings settings with_outside",
+    "environment.choose": "nearest_requirements",
+    "ids": "new_run_id",
     "model": "RunId",
     "money.estimate": "Estimate",
     "offered": "OPTIONS MapOptions",
@@ -87,12 +104,14 @@ _HOMES = {
     "progress": "line progress rate_and_eta",
     "rows": "YES_NO Row one_of whole",
     "runs.answers": "exception_of with_traceback",
+    "runs.claims": "Claim Claims Stage newest_of",
     "runs.drive": "Driver",
-    "runs.find": "driver_of",
+    "runs.find": "answer_of driver_of run_of",
     "runs.replay": "stored_items",
     "runs.report": "duration elapsed_s",
     "runs.sign": "Watch",
     "site": "SITE Site",
+    "tolerance": "Tolerance",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.prefect_server import PrefectServer, started_server
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine, NoContainers, lacking, must_run, running_engine
 
+collect_ignore = ["airflow"] if find_spec("airflow") is None else []  # it has an environment of its own
 # a busy machine is no fault
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

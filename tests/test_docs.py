@@ -33,7 +33,7 @@ from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
 from tests.policies import needed_for, policies
 
 ALL = [*sorted(ROOT.glob("*.md")), *PAGES]
-PACKAGES = ("starburst_common", "prefect_starburst", "worker/starburst_worker")
+PACKAGES = ("starburst_common", "prefect_starburst", "airflow_provider_starburst", "worker/starburst_worker")
 OURS = ("starburst_common", "prefect_starburst")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("starburst_common", "prefect_starburst", "worker/starburst_worker")
+PACKAGES = ("starburst_common", "prefect_starburst", "airflow_provider_starburst", "worker/starburst_worker")
 MOST_OF_A_MODULE = 300  # lines
 MOST_OF_A_BODY = 40  # lines of a function below its docstring
 

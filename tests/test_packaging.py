@@ -15,7 +15,7 @@ import pytest
 import starburst_common
 from tests.pythons import HERE, uv
 
-PACKAGES = ("starburst_common", "prefect_starburst", "starburst_worker")
+PACKAGES = ("starburst_common", "prefect_starburst", "airflow_provider_starburst", "starburst_worker")
 #: What a user might write, with what mypy says to each line that asks.
 USERS = """
 from concurrent.futures import Future
@@ -70,7 +70,7 @@ def environment(wheel: Path) -> Path:
 
 
 def test_the_wheel_holds_the_packages_their_types_and_the_licence(wheel: Path) -> None:
-    """All files of the three packages are in it, `py.typed` in each, and nothing beside them but what describes it."""
+    """All files of the four packages are in it, `py.typed` in each, and nothing beside them but what describes it."""
     files = set(ZipFile(wheel).namelist())
     described = {name for name in files if name.startswith(f"starburst_ecs-{starburst_common.__version__}.dist-info/")}
     assert {name.partition("/")[0] for name in files - described} == set(PACKAGES)

@@ -119,6 +119,11 @@ def named(path: Path, asked: Asked) -> Path:
     raise BadInput(f"{one_line(str(path), 300)}: no such file")
 
 
+def nearest_requirements(folder: Path) -> Path | None:
+    """The file that says what code in a folder needs, there or above; None if there is none. Raises as `nearest`."""
+    return nearest(folder.resolve(), Asked(folder=folder.resolve()))
+
+
 def nearest(folder: Path, asked: Asked) -> Path | None:
     """In the folder or above, up to one with .git, and below the home folder; what is there and not read is warned of.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from starburst_common.errors import ItemFailed
@@ -42,6 +42,23 @@ def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Itera
                         raise
                     value = unread[first + at] = _unreadable(first + at, error)
                 yield first + at, value
+
+
+def answer_in(outcomes: Iterable[Outcome], index: int) -> tuple[Any] | None:
+    """One item's value or `Failure`, alone in a tuple, from the outcomes that may have it; None if none has."""
+    for outcome in outcomes:
+        for failure in outcome.failures:
+            if failure.index == index:
+                return (failure,)
+        for batch in outcome.batches:
+            if batch.span.lo <= index < batch.span.hi:
+                try:
+                    return (read_frame(batch.frame, batch.span.size)[index - batch.span.lo],)
+                except BaseException as error:
+                    if is_interrupt(error):
+                        raise
+                    return (_unreadable(index, error),)
+    return None
 
 
 def _unreadable(index: int, error: BaseException) -> Failure:

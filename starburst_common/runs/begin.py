@@ -59,7 +59,7 @@ class NewRun:
                 '`if __name__ == "__main__":`, or into a function'
             )
         place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
-        run = new_run_id()
+        run = options.run or new_run_id()
         spec = Spec.of(run, fleet, function, options, stop_at_first=stop_at_first, place=place, parent=parent)
         return cls(spec=spec, files=files)
 

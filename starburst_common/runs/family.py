@@ -5,20 +5,23 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from starburst_common.code.pack import pack_function
-from starburst_common.errors import BadInput, InputLost, RunCancelled, RunStopped
+from starburst_common.errors import BadInput, InputLost, NotFound, RunCancelled, RunStopped
 from starburst_common.model import Failure, FailureKind, RunState, Span, joined, spans_of, without
 from starburst_common.offered import OPTIONS
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import told
+from starburst_common.runs.answers import answer_in
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.failures import Reason
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.records import Spec
+from starburst_common.runs.remains import stored_outcomes
 from starburst_common.runs.retry import retries_of, start_retry, style_of
 from starburst_common.runs.spec import expires_at, find_leg, keep_longer, read_spec
 
@@ -84,6 +87,20 @@ class Family:
             raise lost[0]
         for span in self.unanswered():
             yield from self._had_no_turn(span.lo, span.hi)
+
+    def answer(self, index: int) -> Any:
+        """One item's value or `Failure`; no other value is unpickled. Raises `NotFound` where it has no answer."""
+        failed: Failure | None = None
+        for each in reversed(self.runs):
+            at = index if each.numbers is None else each.numbers.at(index)
+            found = None if at is None else answer_in(stored_outcomes(each.backend, each.spec, at), at)
+            if found is not None and not isinstance(found[0], Failure):
+                return found[0]
+            if found is not None and failed is None:
+                failed = replace(found[0], index=index)
+        if failed is None:
+            raise NotFound(f"run {self.first.spec.run} has no answer to item {index}")
+        return failed
 
     def _had_no_turn(self, lo: int, hi: int) -> Iterator[tuple[int, Failure]]:
         """Why these have no answer, as the run ended."""

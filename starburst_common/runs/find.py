@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from types import MappingProxyType
+from typing import Any
 
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.ids import ids
@@ -15,6 +16,8 @@ from starburst_common.names import RUNS
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import taken_up
 from starburst_common.runs.drive import Driver
+from starburst_common.runs.family import Family
+from starburst_common.runs.hold import Hold
 from starburst_common.runs.run import Run
 from starburst_common.runs.spec import find_spec, find_tagged, read_spec
 
@@ -40,6 +43,20 @@ def driver_of(run_id: str, backend: Backend) -> Driver:
     It has no thread. Its `books` tell how the run stands; what was answered is read by `attach`. Raises `NotFound`.
     """
     return taken_up(backend, read_spec(backend, run_id_of(run_id)))
+
+
+def run_of(driver: Driver) -> Run:
+    """The run that a driver drives, as that one knows it: its status costs nothing. Raises `NotFound`."""
+    return Run(driver.backend, read_spec(driver.backend, driver.run), driver)
+
+
+def answer_of(run_id: str, index: int, backend: Backend) -> Any:
+    """One item's value, or its `Failure`, by its number; other values are not unpickled, and nothing is driven.
+
+    Raises `NotFound` where there is no such run, or no answer.
+    """
+    spec = read_spec(backend, run_id_of(run_id))
+    return Family.of(Hold(backend, spec, None)).answer(index)
 
 
 def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None = None) -> list[Run]:

@@ -11,11 +11,23 @@ from contextlib import suppress
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import held_for, ids, made_at
 from starburst_common.model import FleetId, RunId, WorkerPhase
-from starburst_common.names import ACCOUNTS, FLEETS, PRUNED, RUNS, RunNames, fleet_folder, holders, work_queue
+from starburst_common.names import (
+    ACCOUNTS,
+    CLAIMS,
+    FLEETS,
+    PRUNED,
+    RUNS,
+    RunNames,
+    claim,
+    fleet_folder,
+    holders,
+    work_queue,
+)
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.act import READ_S
 from starburst_common.runs.begin import recovered
+from starburst_common.runs.claims import Claims
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.sharing import prune_shared
 from starburst_common.runs.spec import kept_longer_s, read_spec
@@ -56,12 +68,26 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
         if now - _made_at(fleet) > _ABANDONED_S:
             _close_if_abandoned(backend, fleet)
     prune_shared(backend, now)
+    _prune_claims(backend, now)
     backend.store.delete(
         [entry.key for entry in backend.store.entries(ACCOUNTS) if now - entry.written_at > _ACCOUNT_S]
     )
     if removed:
         _log.info("pruned %d expired runs", len(removed))
     return removed
+
+
+def _prune_claims(backend: Backend, now: float) -> None:
+    """Remove the claims under names whose last one is as old as an expired run, and names none that is kept."""
+    kept = {*backend.store.folders(RUNS)}
+    for name in ids(backend.store.folders(CLAIMS)):
+        written = [entry.written_at for entry in backend.store.entries(claim(name))]
+        if now - max(written, default=now) < backend.keep_s:
+            continue
+        with suppress(Refused):
+            last = Claims(backend, name, "").last()
+            if last is None or last.run not in kept:
+                backend.store.delete_folder(claim(name))
 
 
 def prune_now_and_then(backend: Backend) -> None:

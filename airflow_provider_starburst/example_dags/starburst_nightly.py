@@ -1,0 +1,51 @@
+"""A batch each night, with limits, whose consumer is scheduled by an asset; a clear runs what failed in that night."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+
+from airflow.providers.common.compat.sdk import DAG, Asset, task
+
+from airflow_provider_starburst import StarburstMapOperator
+
+FORECASTS = Asset("starburst://forecasts")
+
+
+def forecast(shop: str, night: str = "") -> tuple[str, int]:
+    """Stands for an hour of computing."""
+    return shop, int(hashlib.sha256(f"{shop} {night}".encode()).hexdigest()[:4], 16)
+
+
+with DAG(
+    "starburst_nightly",
+    schedule="0 3 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    tags=["example", "starburst"],
+) as nightly:
+    StarburstMapOperator(
+        task_id="forecasts",
+        python_callable=forecast,
+        items=[f"shop-{number}" for number in range(30)],
+        op_kwargs={"night": "{{ ds }}"},
+        workers=2,
+        spot=True,
+        budget=5.0,
+        deadline=timedelta(hours=3),
+        tolerate="10%",
+        on_clear="resume",
+        deferrable=True,
+        retries=2,
+        outlets=[FORECASTS],
+    )
+
+with DAG("starburst_morning", schedule=[FORECASTS], start_date=datetime(2026, 1, 1), tags=["example", "starburst"]):
+
+    @task
+    def report() -> str:
+        """Runs when a night's forecasts are there."""
+        return "forecasts are there"
+
+    report()

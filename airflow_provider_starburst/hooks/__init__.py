@@ -1,0 +1,1 @@
+"""Connections in, starburst backends out."""

@@ -1,0 +1,88 @@
+"""A run that is over in; what is told of it through XCom, or why the task fails, out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_starburst.errors import (
+    StarburstDeadline,
+    StarburstItemsFailed,
+    StarburstRunEnded,
+    StarburstTimeout,
+    told_failures,
+)
+from airflow_provider_starburst.events import DEADLINE, TIMEOUT
+from airflow_provider_starburst.results import StarburstResults
+from starburst_common import Failure, attach
+from starburst_common.spi import Backend, Tolerance, elapsed_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """A task's run, with its retries."""
+
+    manifest: dict[str, Any]  #: plain and small: money and moments as text, no number that is none
+    failures: Sequence[Failure]
+    reason: str  #: why items have no answer
+
+    @property
+    def told(self) -> str:
+        """Its failures, by their classes."""
+        return told_failures(self.failures, self.manifest["run_id"])
+
+    def tell(self, log: Any) -> None:
+        """Into a task's log; failures in a group, which its page folds."""
+        log.info("starburst: %s", self.manifest)
+        if self.failures:
+            log.warning("::group::starburst: %s items failed", f"{len(self.failures):,}")
+            log.warning("%s", self.told)
+            log.info("::endgroup::")
+
+    def refuse(self, status: str, *, fail: bool, tolerate: int | str | None = None) -> None:
+        """Raises why items have no answer, if some have none, or that more failed than are tolerated."""
+        told, failed = self.manifest, len(self.failures)
+        answered = f"run {told['run_id']}: {told['items'] - told['missing']:,} of {told['items']:,} items are answered"
+        if told["missing"] and status == DEADLINE:
+            raise StarburstDeadline(f"{answered}, and its deadline has passed")
+        if told["missing"] and status == TIMEOUT:
+            raise StarburstTimeout(f"{answered}, and execution_timeout has passed")
+        if told["missing"] and not failed:
+            raise StarburstRunEnded(f"{answered}: {self.reason}")
+        tolerated = tolerate is not None and Tolerance.of(tolerate).allows(failed=failed, items=told["items"])
+        if told["missing"] or (failed and fail and not tolerated):
+            raise StarburstItemsFailed(f"{answered}{': ' * bool(self.reason)}{self.reason}\n{self.told}")
+
+    def results(self, starburst_conn_id: str, aws_conn_id: str | None) -> StarburstResults:
+        """As the task returns them."""
+        where = {"starburst_conn_id": starburst_conn_id, "aws_conn_id": aws_conn_id}
+        return StarburstResults({**self.manifest, **where})
+
+
+def landing_of(backend: Backend, run: str) -> Landing:
+    """What became of it; its report is written."""
+    first = attach(run, backend=backend)
+    family = [first, *(attach(each, backend=backend) for each in first.retries())]
+    statuses = [each.status() for each in family]
+    failures, items = first.failures(), statuses[0].items or 0
+    missing = sum(span.size for span in first.unanswered())
+    usd = sum(each.estimate(status).usd for each, status in zip(family, statuses, strict=True))
+    ended_at = max(status.ended_at or time.time() for status in statuses)
+    manifest = {
+        "run_id": run,
+        "runs": [each.id for each in family],
+        "items": items,
+        "succeeded": items - len(failures) - missing,
+        "failed": len(failures),
+        "missing": missing,
+        "seconds": round(sum(elapsed_s(status) for status in statuses), 3),
+        "slot_seconds": round(sum(status.slot_seconds for status in statuses), 3),
+        "estimated_usd": f"{usd:.6f}",
+        "ended_at": datetime.fromtimestamp(ended_at, UTC).isoformat(),
+        "function": first.function,
+        "report": first.report(),
+    }
+    return Landing(manifest=manifest, failures=failures, reason=statuses[-1].reason)

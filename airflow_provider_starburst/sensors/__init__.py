@@ -1,0 +1,1 @@
+"""Sensors: on runs that others began."""

@@ -1,0 +1,1 @@
+"""Triggers: a run kept going while its task is deferred."""

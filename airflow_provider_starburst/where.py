@@ -1,0 +1,135 @@
+"""What a connection says in; the place to run that it names, and its backend, out. Nothing of Airflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from starburst_common import BadInput
+from starburst_common.spi import (
+    SITE,
+    Backend,
+    ImageSettings,
+    Site,
+    aws_backend,
+    local_at,
+    nearest_requirements,
+    session_in,
+    settings,
+)
+
+if TYPE_CHECKING:
+    from starburst_common.spi import AwsSession
+
+BACKENDS = ("auto", "aws", "local")
+_LISTS = ("subnets", "security_groups")
+_REQUIREMENTS = "requirements"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where runs are done: a site in AWS, or a folder of this machine."""
+
+    site: Site | None
+    home: Path
+    keep_days: float
+    image: ImageSettings
+    role: str = ""
+    aws_conn_id: str | None = None
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any], source: str, *, aws_conn_id: str | None = None) -> Self:
+        """From a connection's fields; what they leave out is as settings files and variables have it.
+
+        Raises `BadInput`.
+        """
+        given = {name: value for name, value in said.items() if value not in (None, "")}
+        backend = str(given.pop("backend", "auto"))
+        if backend not in BACKENDS:
+            raise BadInput(f"{source}: backend={backend!r}: give one of {', '.join(BACKENDS)}")
+        own = {name: given[name] for name in SITE if name in given}
+        home = Path(str(given["home"])).expanduser() if "home" in given else None
+        resolved = settings(backend=None if own or backend == "auto" else backend, home=home)
+        site = Site.of({name: _of_type(name, value) for name, value in own.items()}, source) if own else resolved.site
+        if backend == "local" or (not own and resolved.backend == "local"):
+            site = None
+        return cls(
+            site=site,
+            home=resolved.home,
+            keep_days=float(given.get("keep_days", resolved.keep_days)),
+            image=resolved.image,
+            role=str(given.get("role", "")),
+            aws_conn_id=aws_conn_id or given.get("aws_conn_id"),
+        )
+
+    @property
+    def told(self) -> str:
+        """For people."""
+        return f"site {self.site.name} in {self.site.region}" if self.site else f"this machine ({self.home})"
+
+    def with_requirements(self, file: Path | None) -> Where:
+        """The same, whose images hold what a file asks for."""
+        return self if file is None else replace(self, image=replace(self.image, requirements=str(file)))
+
+    def open(self, new_session: Callable[[], AwsSession] | None = None) -> Backend:
+        """The backend; who opens it closes it.
+
+        `new_session` makes boto3 sessions, by default with this process's credentials. Raises as `starburst_map` does.
+        """
+        if self.site is None:
+            return local_at(self.home, keep_days=self.keep_days)
+        region, role = self.site.region, self.role
+        purpose = f"starburst-{self.site.name}"
+        return aws_backend(
+            self.site,
+            keep_days=self.keep_days,
+            image=self.image,
+            new_session=lambda: session_in(region, new_session, role=role, purpose=purpose),
+        )
+
+
+def _of_type(name: str, value: Any) -> Any:
+    """A site's setting as it was typed into a form."""
+    if name in _LISTS and isinstance(value, str):
+        return tuple(filter(None, (each.strip() for each in value.split(","))))
+    if name == "log_days" and isinstance(value, str):
+        return int(value) if value.isdecimal() else value
+    if name == "assign_public_ip" and isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value
+
+
+def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str | None, dag: Path, root: Path) -> Where:
+    """The place with what its workers are to have, which is the DAG's and never what Airflow itself is installed with.
+
+    Args:
+        asked: a file, relative to that of the DAG, or requirements.
+        image: workers run in that one; then nothing is looked for.
+        dag: the DAG's file.
+        root: nothing above this folder is looked at.
+
+    Raises `BadInput` where workers in AWS have nothing that says what they need.
+    """
+    if where.site is None or image or where.site.image:
+        return where
+    if isinstance(asked, str):
+        file = (dag.parent / asked).resolve()
+        if not file.exists():
+            raise BadInput(f"requirements={asked!r}: there is no {file}")
+        return where.with_requirements(file)
+    if asked is not None:
+        with tempfile.NamedTemporaryFile("w", prefix="requirements-", suffix=".txt", delete=False) as written:
+            written.write("".join(f"{line}\n" for line in asked))
+        return where.with_requirements(Path(written.name))
+    if where.image.requirements:
+        return where
+    found = nearest_requirements(dag.parent)
+    if found is None or not found.is_relative_to(root.resolve()):
+        raise BadInput(
+            f"workers in AWS need to know what to install, and no requirements.txt or lock lies beside {dag}: put one "
+            "there (an empty one for none), or give requirements=[…], or image=…; Airflow's own packages are not sent"
+        )
+    return where.with_requirements(found)

@@ -1,0 +1,1 @@
+"""The Airflow provider, in an environment with Airflow: `make test-airflow`."""

@@ -1,0 +1,259 @@
+"""`StarburstMapOperator` as Airflow calls it: what it returns, raises and defers, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_starburst.errors import (
+    StarburstDeadline,
+    StarburstItemsFailed,
+    StarburstRefused,
+    StarburstRunEnded,
+    StarburstTimeout,
+)
+from airflow_provider_starburst.results import StarburstResults
+from starburst_common import Rows, RunState, attach, list_runs
+from starburst_common.ports import Backend
+from tests.airflow.stage import again, context, deferred, event_of, operator
+from tests.airflow.work import sleeps
+
+
+@pytest.fixture
+def mended(tmp_path: Path) -> Path:
+    """A folder with which no item fails."""
+    (tmp_path / "mended").touch()
+    return tmp_path
+
+
+def test_it_returns_results_that_are_read_when_used(place: Backend, mended: Path) -> None:
+    """And tells of links at once; what goes through XCom is small and plain."""
+    told = context()
+    results = operator(mended).execute(told)
+    assert (len(results), results[1], results[-1], results[1:3]) == (6, 10, 50, [10, 20])
+    assert [*results] == [0, 10, 20, 30, 40, 50] and dict(results.succeeded())[5] == 50
+    with pytest.raises(IndexError):
+        results[6]
+    sent = json.loads(json.dumps(results.serialize(), allow_nan=False))
+    assert StarburstResults.deserialize(sent, 1) == results
+    assert (sent["items"], sent["succeeded"], sent["failed"], sent["missing"]) == (6, 6, 0, 0)
+    assert float(sent["estimated_usd"]) > 0 and sent["ended_at"].endswith("+00:00")
+    assert set(told["ti"].pushed) >= {"starburst_links"}
+    assert told["ti"].pushed["starburst_links"]["report"] == sent["report"]
+    (run,) = list_runs(backend=place)
+    assert run.tags == {"airflow-dag": "d", "airflow-run": "manual__1", "airflow-task": "t", "airflow-map-index": "-1"}
+    assert run.label == "d.t"
+
+
+def test_failures_are_raised_by_class_and_a_retry_runs_them_alone(place: Backend, tmp_path: Path) -> None:
+    """Each class with its first traceback."""
+    with pytest.raises(StarburstItemsFailed, match=r"3 items failed with ValueError, first item 1: ") as raised:
+        operator(tmp_path).execute(context())
+    assert "raise ValueError" in str(raised.value) and str(raised.value).count("Traceback") == 1
+    (tmp_path / "mended").touch()
+    assert [*operator(tmp_path).execute(context())] == [0, 10, 20, 30, 40, 50]
+    assert [len((tmp_path / f"call-{item}").read_text()) for item in range(6)] == [1, 2, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("options", [{"fail_on_partial_error": False}, {"tolerate": "50%"}, {"tolerate": 3}])
+def test_failures_that_are_tolerated_are_in_place(place: Backend, tmp_path: Path, options: dict[str, Any]) -> None:
+    """As exceptions; the manifest counts them."""
+    results = operator(tmp_path, **options).execute(context())
+    assert isinstance(results[1], ValueError) and results[2] == 20
+    assert [type(value) for value in results] == [int, ValueError] * 3
+    assert results.manifest["failed"] == 3 and [failure.index for failure in results.failures()] == [1, 3, 5]
+
+
+def test_more_failures_than_tolerated_fail_the_task(place: Backend, tmp_path: Path) -> None:
+    """And stop the run."""
+    with pytest.raises(StarburstItemsFailed, match="ValueError"):
+        operator(tmp_path, tolerate=1, options={"chunk_size": 1}).execute(context())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"items": None}, "items=None"),
+        ({"items": "s3://bucket/items.jsonl"}, "items='s3://bucket/items.jsonl'"),
+        ({"items": {"a": 1}}, "give a list"),
+        ({"on_stale": "mix"}, "on_stale='mix': give one of redo, fail, keep"),
+        ({"on_clear": "never"}, "on_clear='never': give one of redo, resume"),
+        ({"options": {"worker": 3}}, "worker"),
+        ({"options": {"workers": 3}}, "give these to the operator itself"),
+        ({"options": {"results_to": "results.jsonl"}}, "results_to: give these to the operator itself, or not at all"),
+        ({"workers": 0}, "workers=0"),
+    ],
+)
+def test_what_is_wrong_fails_the_task_for_good(place: Backend, options: dict[str, Any], said: str) -> None:
+    """A retry would only meet it again; nothing is begun."""
+    with pytest.raises(StarburstRefused, match=said) as raised:
+        operator(**options).execute(context())
+    assert isinstance(raised.value, AirflowFailException)
+    assert list_runs(backend=place) == []
+
+
+def test_a_function_that_cannot_travel_fails_the_task_for_good(place: Backend) -> None:
+    """Its lock cannot be pickled."""
+    lock = threading.Lock()
+    with pytest.raises(StarburstRefused, match="pickle"):
+        operator(python_callable=lambda item: lock.locked(), op_args=None).execute(context())
+
+
+def test_items_are_resolved_and_never_rendered(place: Backend) -> None:
+    """Braces in an item are the user's own, and what another task returns may come as whatever sequence."""
+
+    class Output:
+        def resolve(self, context: Any) -> Any:
+            return ("{{ no }}", "a {% b")
+
+    task = operator(items=Output(), op_kwargs={"tail": "{{ tail }}"})
+    task.render_template_fields({"tail": "rendered"})
+    assert task.items == ("{{ no }}", "a {% b") and task.op_kwargs == {"tail": "rendered"}
+    literal = operator(items=["{{ no }}", "x.sql"])
+    literal.render_template_fields({})
+    assert literal.items == ["{{ no }}", "x.sql"]
+
+
+def test_rows_are_read_by_workers(place: Backend, tmp_path: Path) -> None:
+    """Where they lie; a retry would run those that failed."""
+    (tmp_path / "rows.jsonl").write_text("1\n2\n3\n")
+    task = operator(python_callable=abs, op_args=None, items=Rows(str(tmp_path / "*.jsonl")))
+    task.render_template_fields({})
+    assert [*task.execute(context())] == [1, 2, 3]
+
+
+def test_limits_that_nothing_keeps_yet_are_kept_with_the_run_and_told(
+    place: Backend, mended: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are no promise before the core keeps them."""
+    operator(mended, budget=2.5, max_hourly_cost=10).execute(context())
+    (run,) = list_runs(backend=place)
+    assert run.tags["max-hourly-cost"] == "10"
+    assert "nothing stops there yet" in caplog.text and "budget=2.5" in caplog.text
+
+
+def test_a_trigger_waits_and_another_process_has_the_results(place: Backend, mended: Path) -> None:
+    """One event, not before the scheduler can take it; all that is needed after it is in it."""
+    import asyncio
+
+    defer = deferred(operator(mended, deferrable=True), context())
+    assert (defer.method_name, defer.timeout) == ("execute_complete", None)
+    began = time.monotonic()
+    event = asyncio.run(event_of(again(defer.trigger)))
+    assert event["status"] == "over" and time.monotonic() - began >= 5.0
+    assert [*operator(mended, deferrable=True).execute_complete(context(), event)] == [0, 10, 20, 30, 40, 50]
+
+
+def test_a_finished_run_is_not_deferred(place: Backend, mended: Path) -> None:
+    """As where the process that was to land it was killed."""
+    first = operator(mended).execute(context())
+    assert operator(mended, deferrable=True).execute(context()) == first
+
+
+def test_a_task_that_is_marked_while_deferred_ends_its_run(place: Backend) -> None:
+    """And the next try resumes it."""
+    import asyncio
+
+    slow = {"python_callable": sleeps, "op_args": None, "items": [0.0, 60.0], "options": {"chunk_size": 1}}
+    defer = deferred(operator(deferrable=True, **slow), context())
+    asyncio.run(again(defer.trigger).on_kill())
+    (run,) = list_runs(backend=place)
+    assert run.status().state is RunState.CANCELLED
+    second = deferred(operator(deferrable=True, **slow), context())
+    assert second.trigger.run_id == defer.trigger.run_id and run.status().state is RunState.RUNNING
+    asyncio.run(again(defer.trigger).on_kill())
+    time.sleep(1)
+    assert run.status().state is RunState.RUNNING, "the old trigger has nothing to say any more"
+    run.cancel()
+
+
+def test_a_run_that_is_to_outlive_its_task_does(place: Backend) -> None:
+    """With cancel_on_kill=False."""
+    import asyncio
+
+    task = operator(deferrable=True, python_callable=sleeps, op_args=None, items=[60.0], cancel_on_kill=False)
+    asyncio.run(again(deferred(task, context()).trigger).on_kill())
+    task.on_kill()
+    (run,) = list_runs(backend=place)
+    assert run.status().state is RunState.RUNNING
+    run.cancel()
+
+
+def in_a_while(call: Callable[[], None], ready: Callable[[], bool]) -> threading.Thread:
+    """Call this from another thread once that is so."""
+
+    def body() -> None:
+        while not ready():
+            time.sleep(0.1)
+        call()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    return thread
+
+
+def test_a_task_that_is_killed_while_it_waits_ends_its_run(place: Backend) -> None:
+    """Airflow goes on with `execute` after `on_kill`, which then raises; a retry would go on with the run."""
+    task = operator(python_callable=sleeps, op_args=None, items=[60.0])
+    killer = in_a_while(task.on_kill, lambda: any(run.status().workers for run in list_runs(backend=place)))
+    with pytest.raises(StarburstRunEnded, match="cancelled"):
+        task.execute(context())
+    killer.join()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"execution_timeout": timedelta(seconds=2)}, StarburstTimeout), ({"deadline": 2.0}, StarburstDeadline)],
+)
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_run_ends_when_its_time_is_over(
+    place: Backend, options: dict[str, Any], error: type[Exception], deferrable: bool
+) -> None:
+    """The try's, after which a retry goes on, or that of all tries."""
+    import asyncio
+
+    slow = {"python_callable": sleeps, "op_args": None, "items": [60.0], "deferrable": deferrable, **options}
+    end: Callable[[], Any] = partial(operator(**slow).execute, context())
+    if deferrable:
+        defer = deferred(operator(**slow), context())
+        assert defer.timeout is not None and timedelta(minutes=10) < defer.timeout < timedelta(minutes=11)
+        event = asyncio.run(event_of(again(defer.trigger)))
+        end = partial(operator(**slow).execute_complete, context(), event)
+    with pytest.raises(error, match="0 of 1 items"):
+        end()
+    (run,) = list_runs(backend=place)
+    assert attach(run.id, backend=place).wait(30).state is RunState.CANCELLED
+
+
+def test_outages_are_waited_for_and_told_if_they_last(place: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger that raised would fail the task and leave the run alone."""
+    import asyncio
+
+    from airflow_provider_starburst.triggers import starburst as module
+
+    defer = deferred(operator(deferrable=True, python_callable=sleeps, op_args=None, items=[0.0]), context())
+    real, looks = module.driving, []
+
+    def fails(*args: Any) -> Any:
+        looks.append(args)
+        if len(looks) < fail_until:
+            raise OSError("throttled")
+        return real(*args)
+
+    monkeypatch.setattr(module, "driving", fails)
+    fail_until = 3
+    assert asyncio.run(event_of(again(defer.trigger)))["status"] == "over"
+    fail_until = 1000
+    event = asyncio.run(event_of(again(defer.trigger)))
+    assert event["status"] == "error" and "throttled" in event["message"]
+    with pytest.raises(StarburstRunEnded, match="throttled"):
+        operator(deferrable=True).execute_complete(context(), event)

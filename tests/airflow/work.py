@@ -1,0 +1,22 @@
+"""Functions that workers call in the tests of the Airflow provider: they import this module alone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def works(item: int, folder: str) -> int:
+    """Leaves a mark for each call; odd items fail until somebody mends them."""
+    marks = Path(folder)
+    with (marks / f"call-{item}").open("a") as calls:
+        calls.write("x")
+    if item % 2 and not (marks / "mended").exists():
+        raise ValueError(f"item {item}")
+    return item * 10
+
+
+def sleeps(item: float) -> float:
+    """Takes as long as it says."""
+    time.sleep(item)
+    return item
