@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypedDict
 
 from starburst_common.resources import RULES
 from starburst_common.rows import YES_NO, Row, Rule, number, of_type, rows, whole
-from starburst_common.shapes import are_arguments, is_kinds, is_lines, is_paths, is_place, is_tags
+from starburst_common.shapes import are_arguments, is_files, is_kinds, is_paths, is_place, is_tags
 from starburst_common.tolerance import TOLERABLE
 
 MOST_WORKERS = 5000
@@ -221,9 +221,9 @@ class AnswerOptions(TypedDict, total=False):
     results_to: Annotated[
         str | Path | None,
         Row(
-            'writes values as JSON lines to files, as in "s3://bucket/out/*.jsonl", and a manifest beside them; the '
+            'writes values to files, as in "s3://bucket/out/*.jsonl" or "….parquet", and a manifest beside them; the '
             "answer is the list of the files.",
-            (Rule(is_lines, ': name files with one * in their name, as in "s3://bucket/out/*.jsonl"'),),
+            (Rule(is_files, ': name files with one * in their name, as in "s3://bucket/out/*.jsonl" or "….parquet"'),),
             None,
             shell='Have workers write results to files, as in "s3://bucket/out/*.jsonl", whose names are printed.',
         ),

@@ -20,9 +20,11 @@ def is_paths(value: Any) -> bool:
     return isinstance(named, list | tuple) and all(isinstance(name, str | Path) and str(name) for name in named)
 
 
-def is_lines(value: Any) -> bool:
-    """Files of JSON lines, with one `*` in their name."""
-    return isinstance(value, str | Path) and re.fullmatch(r"([^*?]*/)?[^*?/]*\*\.jsonl", str(value)) is not None
+def is_files(value: Any) -> bool:
+    """Files of JSON lines or of Parquet, with one `*` in their name."""
+    return (
+        isinstance(value, str | Path) and re.fullmatch(r"([^*?]*/)?[^*?/]*\*\.(jsonl|parquet)", str(value)) is not None
+    )
 
 
 def are_arguments(value: Any) -> bool:

@@ -211,6 +211,12 @@ def test_workers_on_aws_read_what_lies_on_s3(aws: Aws) -> None:
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         assert cluster.map(_number, Rows(f"{bucket}/calls/*")) == [*range(120), *range(20)]
         assert cluster.map(_content, objects(f"{bucket}/calls/*.csv")) == [b"9\n"]
+        aws.fault(
+            service="s3", operation="GetObject", match="calls/b.csv", code="AccessDenied", status=403, probability=1.0
+        )
+        with pytest.raises(Denied, match=f"not allowed to reach {bucket}/calls/b.csv"):
+            cluster.map(_number, Rows(f"{bucket}/calls/b.csv"))
+        aws.clear_faults()
         with pytest.raises(BadInput, match="lies on this machine, where workers on AWS cannot read it"):
             cluster.map(_number, Rows(__file__, format="jsonl"))
         with pytest.raises(BadInput, match="nothing is there"):

@@ -1,7 +1,8 @@
-"""A Parquet file in; how many rows its groups have, as its footer says, and the rows of one group, out."""
+"""A Parquet file in; how many rows its groups have, as its footer says, and the rows of one group, out. And back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starburst_common.data.where import Lying, opened
@@ -20,26 +21,54 @@ def rows_in_groups(lying: Lying) -> list[int]:
 
 
 class RowGroup:
-    """Rows as dicts, each made when it is asked for."""
+    """Rows as dicts, or what one column of them has, each made when it is asked for."""
 
-    def __init__(self, table: Any) -> None:
-        self._table = table
+    def __init__(self, table: Any, column: str = "") -> None:
+        self._table, self._column = table, column
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     def __getitem__(self, at: int) -> Any:
-        return self._table.slice(at, 1).to_pylist()[0]
+        row = self._table.slice(at, 1).to_pylist()[0]
+        return row[self._column] if self._column else row
 
 
-def row_group(lying: Lying, number: int) -> RowGroup:
+def row_group(lying: Lying, number: int, column: str = "") -> RowGroup:
     """One of a file's row groups. Raises `BadInput`."""
     fault = _fault()
     with opened(lying) as file:
         try:
-            return RowGroup(_opened(file).read_row_group(number))
+            return RowGroup(_opened(file).read_row_group(number), column)
         except (fault, OSError) as error:
             raise BadInput(f"{lying.uri}: broken Parquet: {error}") from None
+
+
+def file_of(rows: Sequence[Mapping[str, Any]]) -> tuple[bytes, dict[str, str]]:
+    """A file of one row group, and the types of its columns: of all names, null where a row has none.
+
+    Raises `BadInput` where a column's values have no one type.
+    """
+    from pyarrow import BufferOutputStream, table
+    from pyarrow.parquet import write_table
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    out = BufferOutputStream()
+    try:
+        columns = table({name: [row.get(name) for row in rows] for name in names})
+        write_table(columns, out, row_group_size=len(rows))
+    except (_fault(), OverflowError, TypeError) as error:
+        raise BadInput(f"values that are no columns of Parquet: {error}") from None
+    return out.getvalue().to_pybytes(), {field.name: str(field.type) for field in columns.schema}
+
+
+def can_be_had() -> str:
+    """Why Parquet can be neither read nor written here; nothing if it can."""
+    try:
+        _fault()
+    except ImportError as error:
+        return str(error)
+    return ""
 
 
 def _opened(file: Any) -> Any:
@@ -55,7 +84,7 @@ def _fault() -> type[Exception]:
         from pyarrow import ArrowException
     except ImportError as error:
         raise ImportError(
-            "reading Parquet needs pyarrow: pip install 'starburst-ecs[parquet]', and name pyarrow in your project's "
+            "Parquet needs pyarrow: pip install 'starburst-ecs[parquet]', and name pyarrow in your project's "
             "requirements, which workers on AWS have",
             name=error.name,
         ) from None

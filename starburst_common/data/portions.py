@@ -30,6 +30,7 @@ class Portion:
     hi: int
     rows: int
     header: bytes = b""  #: of a CSV
+    column: str = ""  #: of a Parquet file, where a row is what that alone has
 
     def __str__(self) -> str:
         if self.format == "parquet":
@@ -101,7 +102,7 @@ def _rows_of(portion: Portion) -> _Rows:
     if portion.format == "parquet":
         from starburst_common.data.parquet import row_group
 
-        found: _Rows = row_group(portion.lying, portion.lo)
+        found: _Rows = row_group(portion.lying, portion.lo, portion.column)
     else:
         data = bytes(read(portion.lying, portion.lo, portion.hi))
         found = _Lines(portion, data) if portion.format == "jsonl" else _records(portion, data)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pickle import loads
 from typing import Any, NamedTuple
 
-from starburst_common.data.plain import json_line
+from starburst_common.data.parquet import can_be_had, file_of
+from starburst_common.data.plain import json_line, plain
 from starburst_common.data.portions import Portion, Stretch
 from starburst_common.data.where import S3, create, find, put, read, remove
 from starburst_common.errors import BadInput, Exists
 from starburst_common.model import Buffer, Span
+from starburst_common.pickling.byvalue import dumps
 from starburst_common.wire.stretches import StretchWriter
 
 MANIFEST = "manifest.json"
+PARQUET = ".parquet"
 
 
 class Results(NamedTuple):
@@ -47,6 +51,8 @@ class Results(NamedTuple):
 
     def check(self, *, shared: bool) -> None:
         """Raises `BadInput` where workers do not share this machine's files, and would write there."""
+        if shared and self.pattern.endswith(PARQUET) and (why := can_be_had()):
+            raise BadInput(f"results_to={self.pattern}: {why}")
         if not shared and not self.pattern.startswith(S3):
             raise BadInput(
                 f"results_to={self.pattern}: workers on AWS cannot write to this machine: name a place on S3"
@@ -87,37 +93,63 @@ class Written(NamedTuple):
 
     uri: str
     nbytes: int
-    span: Span  #: items whose values it has, in their order, a line each
+    span: Span  #: items whose values it has, in their order, a row each
+    types: Mapping[str, str]  #: of a Parquet file's columns
 
     @property
     def fields(self) -> dict[str, Any]:
         """As a manifest tells of it."""
-        return {"uri": self.uri, "items": [self.span.lo, self.span.hi], "rows": self.span.size, "bytes": self.nbytes}
+        told = {"uri": self.uri, "items": [*self.span], "rows": self.span.size, "bytes": self.nbytes}
+        return told | ({"columns": self.types} if self.types else {})
 
 
-class LinesWriter:
+class ValuesWriter:
     """Values of consecutive items, gathered for a file that is written when the frame of them is asked for."""
 
     def __init__(self, files: str, first: int) -> None:
         self._files, self._first = files, first
-        self._lines: list[bytes] = []
+        self._values: list[bytes] = []  # as they were when they came: who made one may alter it
+        self._table = files.endswith(PARQUET)
         self.nbytes = 0
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._values)
 
     def add(self, value: Any) -> None:
-        """One more."""
-        line = json_line(value).encode() + b"\n"
-        self._lines.append(line)
-        self.nbytes += len(line)
+        """One more. Raises what pickling raises."""
+        taken = dumps(value) if self._table else json_line(value).encode() + b"\n"
+        self._values.append(taken)
+        self.nbytes += len(taken)
 
     def parts(self) -> list[Buffer]:
-        """Write the file; a frame of where its lines are. Raises `Denied` and `Unavailable`."""
-        span = Span(self._first, self._first + len(self))
-        lying = create(self._files.replace("*", f"{span}-{secrets.token_hex(4)}"), b"".join(self._lines))
-        stretch = Stretch([(Portion(lying, "jsonl", 0, lying.nbytes, len(self)), 0, len(self))])
-        return StretchWriter(stretch, told=[lying.uri, lying.nbytes]).parts()
+        """Write the file; a frame of where its rows are. Raises `BadInput`, `Denied` and `Unavailable`."""
+        span, column = Span(self._first, self._first + len(self)), ""
+        types: dict[str, str] = {}
+        if self._table:
+            body, column, types = _parquet([loads(value) for value in self._values])
+        else:
+            body = b"".join(self._values)
+        lying = create(self._files.replace("*", f"{span}-{secrets.token_hex(4)}"), body)
+        if self._table:
+            portion = Portion(lying, "parquet", 0, 1, len(self), column=column)
+        else:
+            portion = Portion(lying, "jsonl", 0, lying.nbytes, len(self))
+        told: list[Any] = [lying.uri, lying.nbytes, types]
+        return StretchWriter(Stretch([(portion, 0, len(self))]), told).parts()
+
+
+def _parquet(values: Sequence[Any]) -> tuple[bytes, str, dict[str, str]]:
+    """A file of values, the column that they are in, if they are no rows, and its columns' types."""
+    if why := can_be_had():
+        raise BadInput(why)
+    rows = all(isinstance(value, Mapping) and all(type(name) is str for name in value) for value in values)
+    column = "" if rows else "value"
+    table = [value if rows else {column: value} for value in values]
+    try:
+        body, types = file_of(table)
+    except BadInput:  # it has what Parquet lacks, and JSON may say
+        body, types = file_of([plain(row) for row in table])
+    return body, column, types
 
 
 def manifest_of(text: bytes) -> dict[str, Any]:

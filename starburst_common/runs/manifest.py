@@ -41,7 +41,7 @@ def write_manifest(backend: Backend, results: Results, end: End, settled: Iterab
             items=end.items,
             values=end.answered - end.failed - end.withdrawn,
             failed=[[lo, hi] for lo, hi in spans_of(sorted(failed))],
-            format="jsonl",
+            format=results.pattern.rpartition(".")[2],
         )
     except Denied as error:
         _log.warning("run %s: its manifest is not complete: %s", results.run, error)
@@ -64,7 +64,7 @@ def files_of(results: Results, ended: RunStatus, failures: Sequence[Failure]) ->
 
 
 def _written(frame: StretchFrame, span: Span) -> Written:
-    if [*map(type, frame.told)] != [str, int]:
+    if [*map(type, frame.told)] != [str, int, dict]:
         raise malformed("a frame", f"{frame.told!r:.80} is no file of values")
-    uri, nbytes = frame.told
-    return Written(uri, nbytes, span)
+    uri, nbytes, types = frame.told
+    return Written(uri, nbytes, span, {str(name): str(kind) for name, kind in types.items()})

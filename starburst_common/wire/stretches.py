@@ -15,7 +15,7 @@ from starburst_common.wire.fields import Fields, malformed
 class StretchWriter:
     """A frame of a sequence that can be pickled and is small then, such as one that says where its items lie."""
 
-    def __init__(self, items: Sequence[Any], told: Sequence[str | int] = ()) -> None:
+    def __init__(self, items: Sequence[Any], told: Sequence[Any] = ()) -> None:
         """What is `told` of it beside can be read without unpickling it."""
         self._count, self._pickled, self._told = len(items), pickle.dumps(items, 5), [*told]
 

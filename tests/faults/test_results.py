@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from starburst_common import BadInput, Cluster, Rows, attach, starburst_map
+from starburst_common import BadInput, Cluster, Denied, Rows, attach, starburst_map
 from starburst_common.data.where import find, read
-from tests.faults.conftest import Bed, LocalBed
+from tests.faults.conftest import AwsBed, Bed, LocalBed
 
 
 def test_values_are_files_and_the_next_runs_items(bed: Bed, tmp_path: Path) -> None:
@@ -52,6 +52,25 @@ def test_failures_are_in_no_file(local_bed: LocalBed, tmp_path: Path) -> None:
             cluster.map(_odd_fails, range(10), results_to=str(tmp_path / "b/*.jsonl"))
 
 
+def test_results_are_tables(local_bed: LocalBed, tmp_path: Path) -> None:
+    """Of Parquet: rows of dicts, a column of other values; the manifest says of which types; values come as written."""
+    with Cluster(workers=1, backend=local_bed.backend, progress=False, chunk_size=25) as cluster:
+        for called, wanted, types in (
+            (_row, [_row(at) for at in range(50)], {"n": "int64", "when": "date32[day]"}),
+            (_mixed, [_mixed(at) for at in range(50)], {"value": "list<item: int64>"}),
+        ):
+            folder = tmp_path / called.__name__
+            files = cluster.map(called, range(50), results_to=f"{folder}/*.parquet")
+            told = _manifest(str(folder))
+            assert [(each["uri"], each["rows"], each["columns"]) for each in told["files"]] == [
+                (uri, 25, types) for uri in files
+            ]
+            assert attach(told["run"], backend=local_bed.backend).results() == wanted
+        assert cluster.map(_number, Rows(f"{tmp_path}/_row/*.parquet")) == [*range(50)]
+        odd = cluster.map(_odd_types, range(4), results_to=f"{tmp_path}/odd/*.parquet", return_exceptions=True)
+        assert (odd, _manifest(f"{tmp_path}/odd")["failed"]) == ([], [[0, 4]])
+
+
 def test_a_lost_worker_leaves_each_value_in_one_file(local_bed: LocalBed, tmp_path: Path) -> None:
     """What it had written and not told of is written again by the next, and no file of it counts, or stays."""
     pattern, folder = str(tmp_path / "out/*.jsonl"), tmp_path / "out"
@@ -69,7 +88,7 @@ def test_a_lost_worker_leaves_each_value_in_one_file(local_bed: LocalBed, tmp_pa
 def test_where_nothing_can_be_written_is_told(local_bed: LocalBed, tmp_path: Path) -> None:
     """Before there is a run; nothing is left of one that never began."""
     backend = local_bed.backend
-    for pattern in ("out/a.jsonl", "out/*.parquet", "o*t/*.jsonl", 7):
+    for pattern in ("out/a.jsonl", "out/*.csv", "o*t/*.jsonl", 7):
         with pytest.raises(BadInput, match="name files with one \\* in their name"):
             starburst_map(abs, [1], backend=backend, results_to=pattern)  # type: ignore[arg-type]
     (tmp_path / "file").touch()
@@ -108,6 +127,19 @@ def _slow(number: int) -> int:
     return number
 
 
+@pytest.mark.rest
+def test_what_workers_may_not_write_fails(aws_bed: AwsBed) -> None:
+    """Each item says so, and where; nothing is taken for written."""
+    folder = f"s3://{aws_bed.aws.site['bucket']}/out"
+    with Cluster(workers=1, backend=aws_bed.backend, progress=False) as cluster:
+        aws_bed.aws.fault(
+            service="s3", operation="PutObject", match="/out/run-", code="AccessDenied", status=403, times=1
+        )
+        with pytest.raises(Denied, match=f"not allowed to reach {folder}/run-"):
+            cluster.map(_row, range(4), results_to=f"{folder}/*.jsonl", chunk_size=4)
+        assert _manifest(folder)["files"] == []
+
+
 def test_what_failed_is_the_next_runs_input(local_bed: LocalBed, tmp_path: Path) -> None:
     """Items of a list, and rows, as they were; also where the first failure is raised; nothing where none failed."""
     rows, saved = tmp_path / "rows.jsonl", str(tmp_path / "failed.jsonl")
@@ -131,6 +163,14 @@ def test_what_failed_is_the_next_runs_input(local_bed: LocalBed, tmp_path: Path)
         ):
             run.save_failed(saved)
         assert Path(saved).read_text() == "1\n3\n"
+
+
+def _mixed(number: int) -> list[int] | None:
+    return [number] if number % 2 else None
+
+
+def _odd_types(number: int) -> Any:
+    return number if number % 2 else "text"
 
 
 def _odd_row_fails(row: dict[str, int]) -> int:

@@ -8,7 +8,6 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from starburst_common.errors import StarburstError
 from starburst_common.model import FailureKind
 from starburst_worker.board import GO, SlotBoard
 from starburst_worker.failed import failure_of
@@ -16,7 +15,7 @@ from starburst_worker.said import say
 from starburst_worker.transcript import Transcript
 
 if TYPE_CHECKING:
-    from starburst_common.data.results import LinesWriter
+    from starburst_common.data.results import ValuesWriter
     from starburst_common.wire.frames import FrameWriter
 
 FLUSH_S = 0.05
@@ -36,7 +35,7 @@ class Out:
             "",
             0.0,
         )  # where values are written, if they are, and for how long they are gathered
-        self._frame: FrameWriter | LinesWriter = self._plain()
+        self._frame: FrameWriter | ValuesWriter = self._plain()
         self._first, self._gathered_at = 0, 0.0
         self._logs: dict[int, str] = {}
         self._fresh: list[tuple[int, int, str, bool]] = []  # for who follows
@@ -57,7 +56,7 @@ class Out:
             if not len(self._frame):
                 self._first, self._gathered_at = index, time.perf_counter()
                 if self._files:
-                    self._frame = self._lines(index)
+                    self._frame = self._to_file(index)
             self._frame.add(value)
             if self._frame.nbytes > _FLUSH_BYTES or time.perf_counter() - self._since > FLUSH_S:
                 self._send_if_due()
@@ -109,10 +108,10 @@ class Out:
             if time.perf_counter() - self._since > FLUSH_S:
                 self._send_if_due()
 
-    def _lines(self, first: int) -> LinesWriter:
-        from starburst_common.data.results import LinesWriter
+    def _to_file(self, first: int) -> ValuesWriter:
+        from starburst_common.data.results import ValuesWriter
 
-        return LinesWriter(self._files, first)
+        return ValuesWriter(self._files, first)
 
     def _send_if_due(self) -> None:
         """Values that are written to a file are gathered for longer, unless nothing new is to be begun."""
@@ -134,7 +133,7 @@ class Out:
         count = len(self._frame)
         try:
             return b"".join(self._frame.parts()) if count else b""
-        except StarburstError as error:
+        except Exception as error:  # of who may not write there, or of values that are no table
             for index in range(self._first, self._first + count):
                 fields, exception = failure_of(index, error, kind=FailureKind.USER)
                 say(self._pipe.fileno(), {"failure": fields, "pickled": exception is not None}, exception or b"")
