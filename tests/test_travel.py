@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,94 @@ def test_what_is_one_of_its_kind_in_a_module_is_that_one_there(project: Path) ->
     assert first == "[(True, False, 1, 7, 0)]"
     assert "'NOWHERE' of __main__ is sent as a name, which workers do not have" in gone
     assert "the module '__main__' itself" in main
+
+
+MODELS = """
+import ctypes
+from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, declarative_base, mapped_column, relationship
+from starburst_common import Cluster
+import sibling
+
+class Base(DeclarativeBase):
+    pass
+
+class User(Base):
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    addresses: Mapped[list["Address"]] = relationship(back_populates="user")
+
+class Address(Base):
+    __tablename__ = "addresses"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    user: Mapped["User"] = relationship(back_populates="addresses")
+
+Old = declarative_base()
+
+class Note(Old):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+class Point(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_int)]
+
+def stored(number):
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(User(id=number, addresses=[Address(id=sibling.double(number))]))
+        session.commit()
+        return [address.id for address in session.scalars(select(User)).one().addresses]
+
+def beside(user):
+    return user.addresses[0], Point(user.id), Old
+"""
+
+
+def test_classes_that_cannot_go_by_value_are_had_by_running_the_script(project: Path) -> None:
+    """Such as models, which are registered as they are made, and what is made in C: in functions, items, values."""
+    out = run_in(
+        project,
+        MODELS
+        + """
+if __name__ == "__main__":
+    with Cluster(workers=1, backend="local", progress=False) as cluster:
+        print(cluster.map(stored, [1, 2]))
+        ((address, point, old),) = cluster.map(beside, [User(id=3, addresses=[Address(id=4)])])
+        print(type(address) is Address, type(address.user) is User, address.id, address.user.id)
+        print(type(point) is Point, point.x, old is Old, cluster.map(lambda point: point.x, [Point(5)]))
+""",
+    )
+    assert out.splitlines() == ["[[2], [4]]", "True True 4 3", "True 3 True [5]"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "why"),
+    [
+        ("call(stored)", "the class \\w+ .* has no `if __name__ == .__main__.:` around what is to be run here alone"),
+        (
+            "if __name__ == '__main__':\n    class Late(Base):\n        __abstract__ = True\n"
+            "    call(lambda x: (Late, User))",
+            "the class Late .* does not make Late wherever it is run",
+        ),
+        ("-", "the class \\w+ .* it lies in no file"),
+    ],
+)
+def test_a_script_that_cannot_be_run_for_its_classes_is_told_so(project: Path, rest: str, why: str) -> None:
+    """Before anything is launched, with the way out."""
+    call = """
+def call(function):
+    try:
+        Cluster(workers=1, backend="local", progress=False).map(function, [1])
+    except Exception as error:
+        print(type(error).__name__, error)
+
+"""
+    stdin = rest == "-"
+    rest = "if __name__ == '__main__':\n    call(stored)" if stdin else rest
+    out = run_in(project, MODELS + call + rest, stdin=stdin)
+    assert re.match(rf"NotPicklable .*{why}: put it into a module beside the script, which workers import", out), out
 
 
 def test_a_spawned_childs_functions_travel(project: Path) -> None:

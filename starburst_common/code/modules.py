@@ -19,6 +19,7 @@ from starburst_common.code.pieces import origin_of, pieces_of
 from starburst_common.code.projects import metadata_of, plugins_here, quoted
 from starburst_common.model import Buffer
 from starburst_common.pickling.nowhere import lies_nowhere
+from starburst_common.pickling.places import MAINS
 
 #: A short text in a pickle that may be a module's name: its length, itself, and that it is remembered.
 _TEXT = re.compile(rb"\x8c.((?:[A-Za-z_]|[\xc2-\xf4][\x80-\xbf]+)(?:[\w.]|[\xc2-\xf4][\x80-\xbf]+)*)\x94", re.DOTALL)
@@ -49,7 +50,7 @@ def loaded(names: Iterable[bytes]) -> set[str]:
 @lru_cache(maxsize=1)
 def _imported(count: int, last: str) -> frozenset[bytes]:
     """All there are, which change when their number or the last one does."""
-    return frozenset(name.encode(errors="replace") for name in list(sys.modules))
+    return frozenset(name.encode(errors="replace") for name in list(sys.modules) if name not in MAINS)
 
 
 def mentioned(names: Iterable[bytes]) -> set[str]:

@@ -14,6 +14,7 @@ from starburst_common.code.imports import relative_imports
 from starburst_common.code.projects import INIT, SUFFIXES, compiled, in_packages
 from starburst_common.pickling.nowhere import OURS
 from starburst_common.pickling.places import MAINS
+from starburst_common.pickling.script import RUN, script_file
 
 
 def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
@@ -21,6 +22,8 @@ def pieces_of(name: str, below: Collection[str] = ()) -> list[Piece]:
 
     `below` are its modules that are imported: some lie elsewhere, as a build that is linked to leaves them.
     """
+    if name == RUN and (script := script_file()) is not None:
+        return [Piece(script, f"{RUN}.py")]
     if name in OURS or name in MAINS:  # these go by value
         return []
     module = sys.modules.get(name)

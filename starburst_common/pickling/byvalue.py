@@ -36,6 +36,7 @@ from starburst_common.pickling.places import (
     sent_by_value,
 )
 from starburst_common.pickling.reducers import REDUCERS
+from starburst_common.pickling.script import RUN, name_by_running, of_script
 from starburst_common.pickling.setup import Spaces, in_module
 
 #: What cloudpickle 3.1.3 writes for the name: it hides from a traceback where it was, and which line it was.
@@ -97,6 +98,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     imports: set[str] | None = None
     codes: list[CodeType] | None = None
     generators: set[str] | None = None
+    trying: frozenset[type] = frozenset()  #: classes of which is tried whether they can go by value
     hints = True  #: what annotations name goes along
     cells: dict[int, tuple[Any, Any]] | None = None  #: variables of closures, and what stands for each, empty still
 
@@ -111,7 +113,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             made = super().reducer_override(obj)
             if made is NotImplemented or len(made) < 6:
                 return made
-            return self._hinted(obj, class_by_value(obj, made)) if obj.__flags__ & _OF_PYTHON else _without_name(obj)
+            if not obj.__flags__ & _OF_PYTHON:
+                return _without_name(obj)
+            return self._from_script(obj) or self._hinted(obj, class_by_value(obj, made))
         if kind is ModuleType:
             return self._module(obj)
         if kind in REDUCERS:
@@ -155,6 +159,20 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if known is not None and (found := _generator(kind)) is not None and not (known and found in _WITHIN):
             known.add(found)
         return self._reduced(obj)
+
+    def _from_script(self, cls: type) -> Any:
+        """A class that can only be had by running the script; None for one that goes by value. Raises `Stays`."""
+        if (name := name_by_running(cls, self._try if self.hints and cls not in self.trying else None)) is None:
+            return None
+        if self.imports is not None:
+            self.imports.add(RUN)
+        return made_once, (token_of(cls), of_script, (name,))
+
+    def _try(self, cls: type) -> None:
+        """Raises what keeps a class from going by value."""
+        trial = Pickler(io.BytesIO(), 5, buffer_callback=lambda _: None)
+        trial.trying = self.trying | {cls}
+        trial.dump(cls)
 
     def function_parts(self, function: FunctionType) -> Any:
         """How a function is made empty, and then filled; None if it goes by reference."""
