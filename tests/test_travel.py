@@ -229,6 +229,33 @@ def test_what_is_one_of_its_kind_in_a_module_is_that_one_there(project: Path) ->
     assert "the module '__main__' itself" in main
 
 
+def test_what_does_not_unpickle_there_is_named_with_the_way_to_it(project: Path) -> None:
+    """It pickles, so only a worker can see it: by the variable of a function, or the keys in an item."""
+    out = run_in(
+        project,
+        """
+        from starburst_common import Cluster
+
+        class Odd:
+            def __reduce__(self):
+                return int, ("no number",)
+
+        def named(template):
+            return lambda item: (item, template)
+
+        with Cluster(workers=1, backend="local", progress=False) as cluster:
+            for function, item in ((named([1, Odd()]), 1), (id, {"a": [1, {"deep": Odd()}]})):
+                try:
+                    cluster.map(function, [item])
+                except Exception as error:
+                    print(error, getattr(error, "__notes__", []))
+        """,
+    )
+    function, item = out.splitlines()
+    assert "unpickling an int, in the variable 'template' of named.<locals>.<lambda>: invalid literal" in function
+    assert "unpickling an int, at 'a', 'deep': so the item cannot be had: give plain data" in item
+
+
 MODELS = """
 import ctypes
 from sqlalchemy import ForeignKey, create_engine, select

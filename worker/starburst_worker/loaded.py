@@ -7,11 +7,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.pickling.preferred import prefer
+from starburst_common.pickling.raised import note
 from starburst_common.pickling.setup import Setup
 from starburst_common.pickling.sources import lay_out
+
+if TYPE_CHECKING:
+    from starburst_common.wire.items import Frames
 
 
 class Loaded(NamedTuple):
@@ -42,6 +46,26 @@ def load_function(
         else:
             (function, retry_on, setup), nbytes = pickle.loads(pickled), len(pickled)
     return Loaded(function, retry_on, setup, nbytes)
+
+
+def where_unfit(blob: bytes) -> str:
+    """What of a function does not load, and where in it that is; empty where that cannot be told."""
+    from starburst_common.pickling.where import where_it_fails
+    from starburst_common.wire.functions import inflated
+
+    return where_it_fails(inflated(blob)[0])
+
+
+def load_item(frames: Frames, index: int) -> Any:
+    """An item; what keeps it from loading is told where in it that is."""
+    try:
+        return frames[index]
+    except Exception as error:
+        from starburst_common.pickling.where import where_it_fails
+
+        if found := where_it_fails(*frames.pickled(index)):
+            note(error, f"{found}so the item cannot be had: give plain data, and make it in the function")
+        raise
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from starburst_common.pickling.within import explain, make_ready
 from starburst_worker.batches import run_batches
 from starburst_worker.board import SETTING_UP, SlotBoard
 from starburst_worker.failed import failure_of, kind_of
-from starburst_worker.loaded import Loaded, caller, load_function
+from starburst_worker.loaded import Loaded, caller, load_function, load_item, where_unfit
 from starburst_worker.modules import fit
 from starburst_worker.order import FUNCTIONS_BYTES, Order
 from starburst_worker.out import FLUSH_S, Out
@@ -90,7 +91,8 @@ class Slot:
             self._functions[order.function] = loaded
             make_ready(loaded.function)
         except BaseException as error:
-            self._say_unfit(order, error, kind_of(error, unpickling=True))
+            where = where_unfit(blob) if blob else ""
+            self._say_unfit(order, error, kind_of(error, unpickling=True), where)
             return False
         return True
 
@@ -130,7 +132,7 @@ class Slot:
         )
         self._out.begin(order.results_to, order.results_s)
         run = run_chunk if order.batch is None else run_batches
-        run(order.spans, Frames(frames).__getitem__, manner, self._board, self._out, self._stand)
+        run(order.spans, partial(load_item, Frames(frames)), manner, self._board, self._out, self._stand)
 
 
 def _companion(out: Out, guard: int) -> None:
