@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -152,7 +153,7 @@ def test_what_an_argument_raises_when_it_is_unpickled_is_its_items_failure(backe
         assert str(futures[2].exception()) == "item 2: SystemExit: bye"
         assert "requirements" in str(futures[7].exception())
         bound = executor.submit(partial(type, ReducesTo(fails)))
-        assert str(bound.exception()).endswith(": ValueError: no such state")
+        assert re.search(r": ValueError: .*no such state$", str(bound.exception()))
         assert executor.submit(type, 1).result() is int
 
 

@@ -31,6 +31,7 @@ from starburst_common.pickling.places import (
     by_reference,
     fetched,
     names_in_main,
+    place_by_another_name,
     place_in_library,
     place_of,
     sent_by_value,
@@ -114,7 +115,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             if made is NotImplemented or len(made) < 6:
                 return made
             if not obj.__flags__ & _OF_PYTHON:
-                return _without_name(obj)
+                return fetched, place_by_another_name(obj)
             return self._from_script(obj) or self._hinted(obj, class_by_value(obj, made))
         if kind is ModuleType:
             return self._module(obj)
@@ -245,13 +246,6 @@ def _fill(obj: Any, state: Any) -> None:
         object.__getattribute__(obj, "__dict__").update(attributes)
     for name, value in (slots or {}).items():
         object.__setattr__(obj, name, value)
-
-
-def _without_name(kind: type) -> Any:
-    """A class of C's that its module does not have under its name, such as that of a dictionary's keys."""
-    if (place := anywhere(kind)) is None:
-        raise PicklingError(f"{kind!r} is in no module by a name, where workers could find it")
-    return fetched, place
 
 
 def _is_empty(made: tuple[Any, ...]) -> bool:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from functools import lru_cache
+from pickle import PicklingError
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -84,6 +85,16 @@ def place_of(obj: Any) -> ModulePlace | None:
 def anywhere(obj: Any) -> ModulePlace | None:
     """Where any module has this object: slow, and for what cannot be sent otherwise."""
     return next(((module, name) for module, name, value in _all() if value is obj), None)
+
+
+def place_by_another_name(kind: type) -> ModulePlace:
+    """Of a class of C's that its module does not have under its name, such as that of a dictionary's keys.
+
+    Raises `PicklingError` where it is nowhere.
+    """
+    if (place := anywhere(kind)) is None:
+        raise PicklingError(f"{kind!r} is in no module by a name, where workers could find it")
+    return place
 
 
 def _all() -> Iterator[tuple[str, str, Any]]:

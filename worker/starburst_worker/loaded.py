@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,8 +63,9 @@ def load_item(frames: Frames, index: int) -> Any:
     except Exception as error:
         from starburst_common.pickling.where import where_it_fails
 
-        if found := where_it_fails(*frames.pickled(index)):
-            note(error, f"{found}so the item cannot be had: give plain data, and make it in the function")
+        with suppress(Exception):  # it may not be had at all
+            if found := where_it_fails(*frames.pickled(index)):
+                note(error, f"{found}so the item cannot be had: give plain data, and make it in the function")
         raise
 
 
