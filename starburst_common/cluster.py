@@ -33,7 +33,7 @@ from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
 from starburst_common.runs.begin import NewRun, beginning
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.failed import saving_failed
+from starburst_common.runs.failed import SavingFailed
 from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
 from starburst_common.runs.read import Reader, iterated, side_by_side
@@ -209,7 +209,7 @@ class Cluster:
         options = self._merged(given)
         run = self._start(fn, items, style, options, stop_at_first=not options.return_exceptions)
         try:
-            with progress(run, options.progress), saving_failed(run, options.failures_to):
+            with progress(run, options.progress), SavingFailed(run, options.failures_to):
                 if options.results_to:
                     values = run.written()
                 elif options.ordered:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 from typing import Any, Protocol
 
 from starburst_common.data.where import placed, put
@@ -59,22 +59,28 @@ class Saves(Protocol):
     def save_failed(self, uri: str) -> int: ...
 
 
-@contextmanager
-def saving_failed(run: Saves, uri: str) -> Iterator[None]:
-    """While a run's answers are taken: what failed is saved then, where that is wanted, whatever the block raises."""
-    try:
-        yield
-    except Exception:
-        if uri:
+class SavingFailed:
+    """While a run's answers are taken: what failed is saved then, where that is wanted, whatever the block raises.
+
+    No generator: `contextlib` sets the traceback of what is raised, which a frozen exception refuses.
+    """
+
+    def __init__(self, run: Saves, uri: str) -> None:
+        self._run, self._uri = run, uri
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self._uri:
+            return
+        if isinstance(error, Exception):
             with suppress(StarburstError):
-                run.cancel()
-        raise
-    finally:
-        if uri and run.status().state.over:
+                self._run.cancel()
+        if self._run.status().state.over:
             try:
-                run.save_failed(uri)
-            except StarburstError as error:  # the answers, or what was raised, matter more
-                _log.warning("run %s: %s", run.id, error)
+                self._run.save_failed(self._uri)
+            except StarburstError as trouble:  # the answers, or what was raised, matter more
+                _log.warning("run %s: %s", self._run.id, trouble)
 
 
 def is_said(item: Any) -> bool:
