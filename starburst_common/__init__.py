@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.pickling.within import item_seed
     from starburst_common.resources import Resources
+    from starburst_common.runs.events import EventKind, RunEvent
     from starburst_common.runs.find import attach, list_runs
     from starburst_common.runs.run import Run
 
@@ -63,6 +64,7 @@ _HOMES = {
     "executor": ("StarburstExecutor",),
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "resources": ("Resources",),
+    "runs.events": ("EventKind", "RunEvent"),
     "runs.find": ("attach", "list_runs"),
     "runs.run": ("Run",),
     "data.given": ("Object", "Rows", "objects"),
@@ -78,6 +80,7 @@ __all__ = [
     "Cluster",
     "Denied",
     "EnvironmentMismatch",
+    "EventKind",
     "Failure",
     "FailureKind",
     "InputLost",
@@ -92,6 +95,7 @@ __all__ = [
     "Rows",
     "Run",
     "RunCancelled",
+    "RunEvent",
     "RunState",
     "RunStatus",
     "RunStopped",

@@ -165,9 +165,9 @@ class RunNames:
         return f"{self.folder}withdrawn"
 
     @property
-    def waits(self) -> str:
-        """What the run waits for, in words; empty when for nothing. Not sealed."""
-        return f"{self.folder}waits"
+    def history(self) -> str:
+        """What happened to the run in this leg, as its drivers saw it."""
+        return self._of_leg(f"{self.folder}history")
 
     @property
     def end(self) -> str:
@@ -200,10 +200,9 @@ class RunNames:
 
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
-        late = (self.feeding, self.waits, self.withdrawn, self.driven, self.expires, self.report, self.followed)
-        return key in late or key.startswith(
-            (self.outcomes, self.retries, self.prints, f"{self.folder}suspects/", f"{self.folder}cancel")
-        )
+        late = (self.feeding, self.withdrawn, self.driven, self.expires, self.report, self.followed)
+        others = ("outcomes/", "retries/", "prints/", "suspects/", "cancel", "history")
+        return key in late or key.startswith(tuple(f"{self.folder}{name}" for name in others))
 
     @property
     def expires(self) -> str:

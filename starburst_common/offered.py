@@ -262,7 +262,8 @@ class AnswerOptions(TypedDict, total=False):
     progress: Annotated[
         bool | None,
         Row(
-            "on stderr, a bar on a terminal and a line every 5 s elsewhere; True gives one line at least, False none.",
+            "on stderr, a bar on a terminal, elsewhere a line every 5 s, or 30 s while nothing happens; "
+            "True gives one line at least, False none.",
             (YES_NO._replace(wrong=": give True, False or None"),),
             None,
             outside="true or false",

@@ -12,8 +12,10 @@ from starburst_common.model import RunStatus
 from starburst_common.phrases import one_line
 from starburst_common.runs.report import duration
 from starburst_common.runs.run import Run
+from starburst_common.runs.watching import Watching
 
-_BAR_S, _LINE_S = 0.2, 5.0
+_BAR_S, _LINE_S = 0.2, 5.0  # between two, at least
+_IDLE_BAR_S, _IDLE_LINE_S = 1.0, 30.0  # and at most: time passes
 _NAME = 28  # characters of a label before the bar: those of an id
 _LABEL = 120  # and in a line
 
@@ -102,16 +104,16 @@ def _workers(status: RunStatus) -> str:
 
 @contextmanager
 def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
-    began, before = time.monotonic(), run.status().answered
-    shown = [began]
+    began, before, ended = time.monotonic(), run.status().answered, Event()
 
     def show(status: RunStatus) -> None:
-        now = time.monotonic()
-        if now - shown[0] >= _LINE_S or (status.state.over and (at_once or now - began >= _LINE_S)):
-            shown[0] = now
-            print(line(status, now - began, before), file=sys.stderr, flush=True)
+        elapsed = time.monotonic() - began
+        if not ended.is_set() and (elapsed >= _LINE_S or (at_once and status.state.over)):
+            print(line(status, elapsed, before), file=sys.stderr, flush=True)
+        if status.state.over:
+            ended.set()
 
-    with _watched(run, show, 0.5):
+    with _watched(run, show, _LINE_S, _IDLE_LINE_S):
         yield
 
 
@@ -130,36 +132,37 @@ def _bar(run: Run) -> Iterator[None]:
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     began, before = time.monotonic(), run.status().answered
-    with Progress(*columns, console=Console(stderr=True, emoji=False)) as bar:
+    # it is drawn by who watches the run, and not by a thread of its own ten times a second
+    with Progress(*columns, console=Console(stderr=True, emoji=False), auto_refresh=False) as bar:
         row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers")
+        bar.refresh()
 
         def show(status: RunStatus) -> None:
             rate, _ = rate_and_eta(status, time.monotonic() - began, before)
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
             state = str(status.state) if status.state.over else _workers(status)
             waits = f" · {escape(one_line(status.reason, _NAME))}" if _waits(status) else ""
-            bar.update(
-                row, total=status.items, completed=status.answered, note=f"{failed}{state} · {per_s(rate)}{waits}"
-            )
+            note = f"{failed}{state} · {per_s(rate)}{waits}"
+            bar.update(row, total=status.items, completed=status.answered, note=note, refresh=True)
 
-        with _watched(run, show, _BAR_S):
+        with _watched(run, show, _BAR_S, _IDLE_BAR_S):
             yield
 
 
 @contextmanager
-def _watched(run: Run, show: Callable[[RunStatus], None], every_s: float) -> Iterator[None]:
-    """Call `show` with the run's status every so often, and once when the block ends."""
-    ended = Event()
+def _watched(run: Run, show: Callable[[RunStatus], None], every_s: float, idle_s: float) -> Iterator[None]:
+    """Call `show` with the run's status when something happens to it, and once when the block ends."""
+    watching = Watching(run, every_s=every_s, idle_s=idle_s)
 
     def body() -> None:
-        while not ended.wait(every_s):
-            show(run.status())
+        for status in watching:
+            show(status)
 
     thread = Thread(target=body, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        watching.close()
         thread.join()
         show(run.status())

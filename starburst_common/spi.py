@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from starburst_common.runs.claims import Claims as Claims  # all of a name's: who is not the last has lost the run
     from starburst_common.runs.claims import Stage as Stage  # how far a claim has come
     from starburst_common.runs.claims import newest_of as newest_of  # the last retry of a run: the one to drive
-    from starburst_common.runs.drive import Driver as Driver  # keeps a run going; a trigger calls its `step`
+    from starburst_common.runs.drive import Driver as Driver  # a trigger calls its `step`, and reads `books.events`
     from starburst_common.runs.find import answer_of as answer_of  # one item's value or failure
     from starburst_common.runs.find import driver_of as driver_of  # the one to step, of a run that some process began
     from starburst_common.runs.find import run_of as run_of  # the run that it drives, as it knows it
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from starburst_common.runs.report import duration as duration  # seconds in words
     from starburst_common.runs.report import elapsed_s as elapsed_s  # how long a run has taken so far
     from starburst_common.runs.sign import Watch as Watch  # whether who feeds it lives
+    from starburst_common.runs.watching import Watching as Watching  # a run's status whenever something happens
     from starburst_common.site import SITE as SITE  # the table of what a site has
     from starburst_common.site import Site as Site  # one, checked
     from starburst_common.tolerance import Tolerance as Tolerance  # how many failures are within what was named
@@ -110,6 +111,7 @@ _HOMES = {
     "runs.replay": "stored_items",
     "runs.report": "duration elapsed_s",
     "runs.sign": "Watch",
+    "runs.watching": "Watching",
     "site": "SITE Site",
     "tolerance": "Tolerance",
 }

@@ -586,7 +586,7 @@ def test_runs_lists_what_is_kept(kept: Shell, shell: Shell) -> None:
 
 
 def test_status_tells_all_there_is(kept: Shell) -> None:
-    """State, items, workers, rate, times, cost and where to look; exit code 1 as items failed."""
+    """State, items, workers, rate, times, cost, what happened and where to look; exit code 1 as items failed."""
     done = kept("status", "last")
     assert done.returncode == 1
     shown = {line[:11].strip(): line[11:] for line in done.stdout.splitlines()}
@@ -595,6 +595,8 @@ def test_status_tells_all_there_is(kept: Shell) -> None:
     assert shown["tags"] == "team=x=y"
     assert shown["workers"].endswith("each 1 vCPU, 2 GB, 1 slot")
     assert shown["on AWS"].startswith("about $0.0016 on Fargate")
+    assert shown["happened"].endswith(" s  its input is whole: 6 items")
+    assert "launched\n" in done.stdout and " s  ended: failed\n" in done.stdout
     assert shown["next"].startswith("starburst failures run-")
     fields = json.loads(kept("status", "last", "--json").stdout)
     assert fields["function"] == "picky"
@@ -602,6 +604,9 @@ def test_status_tells_all_there_is(kept: Shell) -> None:
     assert fields["aws_estimate"]["usd"] == pytest.approx(0.001646, abs=1e-6)
     assert fields["elapsed_s"] > 0
     assert fields["created_at"] < fields["expires_at"]
+    happened = {event["kind"]: event for event in fields["events"]}
+    assert {*happened} >= {"read", "launched", "settled", "ended"}
+    assert (happened["settled"]["answered"], happened["ended"]["at"]) == (6, fields["ended_at"])
 
 
 def test_results_come_again_as_map_gave_them(kept: Shell) -> None:

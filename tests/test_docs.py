@@ -285,7 +285,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     run, fleet = RunNames(RunId("run")), FleetId("fleet")
     keys = [names.PRUNED, names.build_turns("tag"), names.new_build_source("tag", "amd64"), names.holders(fleet)]
     keys += [names.needed_by("2026-11-26")]
-    keys += [run.suspect(1), run.cancel, run.waits, run.report, run.expires, run.driven, run.feeding, run.retries]
+    keys += [run.suspect(1), run.cancel, run.report, run.expires, run.driven, run.feeding, run.retries]
     keys += [run.full, run.withdrawn, run.followed]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
     section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]

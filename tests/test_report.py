@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from starburst_common import Cluster, Resources, attach
 from starburst_common.local import local_backend
 from starburst_common.model import Failure, FailureKind, RunId, RunState, RunStatus, Span
 from starburst_common.money.estimate import estimate_of
+from starburst_common.runs.events import RunEvent
 from starburst_common.runs.report import report_page
 from starburst_common.runs.tally import Settled
 from tests.calls import add
@@ -22,7 +24,15 @@ from tests.calls import add
 EVIL = """<script>alert("no")</script> & it's </script>"""
 
 
-def page_of(*, items: int | None = 10, answered: int = 10, failures: int = 0, chunks: int = 1, **about: str) -> str:
+def page_of(
+    *,
+    items: int | None = 10,
+    answered: int = 10,
+    failures: int = 0,
+    chunks: int = 1,
+    events: Sequence[RunEvent] = (),
+    **about: str,
+) -> str:
     """The page of a run that is made up."""
     status = RunStatus(
         id=RunId("run-1"),
@@ -52,6 +62,7 @@ def page_of(*, items: int | None = 10, answered: int = 10, failures: int = 0, ch
             )
             for at in range(chunks)
         ],
+        events=events,
         failures=[
             Failure(index=at, kind=FailureKind.USER, error="ValueError", message=f"{EVIL} {at}", traceback=EVIL * 1000)
             for at in range(failures)

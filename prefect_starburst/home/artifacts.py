@@ -17,13 +17,14 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect_starburst.home.summary import ended_text, failure_rows, key_part, percent, progress_text, summary_text
 from prefect_starburst.internals import before_events_end, client_settings, tls
 from starburst_common import Run, RunStatus
-from starburst_common.spi import our_log
+from starburst_common.spi import Watching, our_log
 
 _log = our_log("prefect.task_runner.starburst")
 
 _FIRST_S = 3.0  #: a run that is over sooner is told of when it is
 _AFTER_S = 0.5  #: after which it is, unless the interpreter ends
-_EVERY_S = 5.0  #: between two updates of a progress artifact
+_EVERY_S = 5.0  #: between two updates of a progress artifact, at least
+_IDLE_S = 30.0  #: and at most
 _TIMEOUT_S = 20.0  #: of one request
 _PATIENCE_S = 10.0  #: to wait at the interpreter's end for what Prefect has not been told yet
 _ROWS = 100  #: of a failure table
@@ -59,6 +60,7 @@ class Artifacts:
         self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
+        self._watching = Watching(run, every_s=_EVERY_S, idle_s=_IDLE_S)
         self._ended, self._hurry = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._warned = False
@@ -76,6 +78,7 @@ class Artifacts:
         if self._thread is not None and not self._ended.is_set():
             _telling.add(self)
             self._ended.set()
+            self._watching.close()
             before_events_end(wait_until_told)
 
     def wait(self, deadline: float) -> None:
@@ -100,9 +103,10 @@ class Artifacts:
                 self._attempt(self._name_deployment, client)
                 if not self._ended.is_set():
                     self._attempt(self._label, client)
-                    self._attempt(self._show_progress, client)
-                while not self._ended.wait(_EVERY_S):
-                    self._attempt(self._show_progress, client)
+                    self._attempt(self._show_progress, client, self._run.status())
+                for status in self._watching:
+                    self._attempt(self._show_progress, client, status)
+                self._ended.wait()
                 self._attempt(self._show_end, client)
         except Exception as error:
             self._warn(f"{type(error).__name__}: {error}")
@@ -136,8 +140,8 @@ class Artifacts:
         )
         return client.create_artifact(artifact).id
 
-    def _show_progress(self, client: SyncPrefectClient) -> None:
-        self._show(client, self._progress(self._run.status()))
+    def _show_progress(self, client: SyncPrefectClient, status: RunStatus) -> None:
+        self._show(client, self._progress(status))
 
     def _progress(self, status: RunStatus) -> tuple[float, str]:
         expected = self._submitted() if self._submitted is not None and status.items is None else status.items

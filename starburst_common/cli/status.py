@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,11 @@ from starburst_common.cli.words import BackendWord, Json, Quiet, RunWord
 from starburst_common.errors import Refused
 
 _LABEL = 120  # characters of one
+_EVENTS, _EVENT = 12, 150  # so many are shown, and of each so many characters
 
 if TYPE_CHECKING:
     from starburst_common.model import RunStatus
+    from starburst_common.runs.events import RunEvent
     from starburst_common.runs.run import Run
 
 
@@ -30,7 +32,7 @@ def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> N
     found = find_run(run, backend)
     now = found.status()
     if json:
-        print_json(run_fields(found, now))
+        print_json(run_fields(found, now) | {"events": [event_fields(event) for event in found.events()]})
     else:
         _show(found, now)
     raise typer.Exit(exit_code(found, now))
@@ -110,6 +112,22 @@ def _kept(run: Run) -> str:
     return "while it goes on" if until is None else f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(until))}"
 
 
+def event_fields(event: RunEvent) -> dict[str, Any]:
+    """Something that happened to a run, as JSON."""
+    from starburst_common.cli.show import iso
+
+    sums = {name: getattr(event, name) for name in ("count", "answered", "failed", "workers")}
+    return {"at": iso(event.at), "kind": str(event.kind), "text": event.text, **sums}
+
+
+def _happened(run: Run, now: RunStatus) -> list[str]:
+    from starburst_common.phrases import one_line
+    from starburst_common.runs.report import duration, told_events
+
+    told = told_events(run.events(), _EVENTS)
+    return [f"{duration(max(each.at - now.created_at, 0.0)):>12}  {one_line(each.text, _EVENT)}" for each in told]
+
+
 def _show(run: Run, now: RunStatus) -> None:
     from rich.text import Text
 
@@ -134,6 +152,7 @@ def _show(run: Run, now: RunStatus) -> None:
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
         "on AWS": f"about {run.estimate(now)}",
+        "happened": _happened(run, now),
         "kept": _kept(run),
         "next": next_steps(now, "status"),
     }

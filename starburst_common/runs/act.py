@@ -11,12 +11,12 @@ from starburst_common.errors import CannotLaunch, Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, Outcome, Span
 from starburst_common.names import RunNames, work_queue
-from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, is_there
 from starburst_common.runs.books import Books
+from starburst_common.runs.events import EventKind
 from starburst_common.runs.failures import WITHDRAWN
+from starburst_common.runs.history import keep_history
 from starburst_common.runs.manifest import write_manifest
-from starburst_common.runs.marks import Waiting
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
@@ -25,7 +25,6 @@ from starburst_common.runs.records import End
 from starburst_common.runs.spec import write_end
 from starburst_common.runs.stored import create_outcome
 
-_log = our_log()
 READ_S = 600.0  #: a run is kept for so long after somebody read its answers
 _READS = 3  #: so often a reader says in that time that it reads on
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
@@ -47,7 +46,7 @@ class Hands:
         self._backend, self._names, self._fleet, self._observer = backend, names, fleet, observer
         self._books, self._clock = books, books.clock
         self._read_told_at = -math.inf  # when somebody was last said to read its answers
-        self._remembered_waits = ""  # as other processes are told
+        self._kept = 0  # the number of the last event that is stored
 
     def carry_out(self, actions: Sequence[Action]) -> bool:
         """Do them, one after another; whether one has ended the run."""
@@ -64,22 +63,22 @@ class Hands:
         return False
 
     def _launch(self, action: LaunchWorkers) -> None:
-        books, count = self._books, len(action.ordinals)
-        _log.info("run %s: launching %d worker%s", self._names.run, count, "s" * (count != 1))
+        books = self._books
         try:
             wait = self._fleet.launch(action.ordinals)
         except CannotLaunch as error:
             books.impossible = str(error)
             return
-        if wait is not None:
+        if wait is None:
+            books.launched(action.ordinals)
+        else:  # the next look shows how many were started all the same
             books.launch_at = self._clock.monotonic() + wait.seconds
             books.waits.launch = wait.reason
 
     def _resend(self) -> None:
         with self._books.changed:
             self._books.resent += 1
-        owed = len(self._books.tally.owed)
-        _log.warning("run %s: %d chunks are owed and no message is left: sending them again", self._names.run, owed)
+            self._books.happened(EventKind.RESENT, count=len(self._books.tally.owed))
         self.send_owed()
 
     def send_owed(self) -> None:
@@ -101,12 +100,17 @@ class Hands:
         parts = outcome_parts(self._backend.key, self._names.outcome(span), outcome)
         create_outcome(self._backend, self._names.run, span, parts)
 
-    def remember_waits(self) -> None:
-        """What the run waits for, for other processes, when it changes."""
-        what = str(self._books.waits)
-        if what != self._remembered_waits:
-            self._backend.store.put(self._names.waits, Waiting(what).body)
-            self._remembered_waits = what
+    def keep_history(self, *, curves: bool = False) -> None:
+        """Store what happened, for other processes, where something is new that nothing else of the run tells.
+
+        With `curves` also where only more was answered since, of a run that has a history.
+        """
+        events = self._books.events
+        if events.told > self._kept or (curves and events.told and events.number > self._kept):
+            with self._books.changed:
+                number, seen = events.number, events.since()
+            keep_history(self._backend, self._names, seen)
+            self._kept = number
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
@@ -128,6 +132,7 @@ class Hands:
             return True
         if not books.finishing(action.state):
             return False
+        self.keep_history(curves=True)
         tally = books.tally
         end = End(
             state=action.state,

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from starburst_common.errors import RunStopped
-from starburst_common.model import Chunk, RunId, RunState, Span, joined, told_spans, without
-from starburst_common.phrases import our_log
+from starburst_common.model import (
+    Chunk,
+    RunId,
+    RunState,
+    Span,
+    WorkerPhase,
+    WorkerState,
+    joined,
+    spans_of,
+    told_spans,
+    without,
+)
 from starburst_common.ports import Clock
+from starburst_common.runs.events import EventKind, EventRecord
 from starburst_common.runs.outcomes import Summary
 from starburst_common.runs.records import End
 from starburst_common.runs.tally import Tally
 
-_log = our_log()
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
 
 
@@ -39,9 +49,10 @@ class WaitsFor:
 class Books:
     """One run's. Fields are read with `changed` held where more than one of them must fit."""
 
-    def __init__(self, run: RunId, clock: Clock = time) -> None:
+    def __init__(self, run: RunId, clock: Clock = time, tick_s: float = 0.0) -> None:
         self.run, self.clock = run, clock
         self.changed = threading.Condition()  #: notified when anything below moves
+        self.events = EventRecord(tick_s)  #: what happened, for whoever tells of it
         self.tally = Tally()
         self.order: list[Span] = []  #: settled chunks as they came
         self.consumed: int | None = None  #: items handed out here, once somebody iterates
@@ -50,7 +61,7 @@ class Books:
         self.waits = WaitsFor()
         self.ended_at: float | None = None  #: wall clock
         self.alive = 0
-        self.at_work = False  #: a worker's process is there
+        self.at_work = 0  #: of these, whose process is there
         self.input_lost = ""
         self.input_error: BaseException | None = None
         self.error: BaseException | None = None  #: what its driver failed with
@@ -67,14 +78,59 @@ class Books:
         self._finishing = False  # its end is being written
         self._inline: dict[Span, bytes] = {}
         self._inline_bytes = 0
+        self._known: set[int] = set()  # workers, by ordinal
+        self._looked = False  # at them
+
+    # --- what happened ------------------------------------------------------------------------------------------------
+
+    def happened(
+        self, kind: EventKind, words: str = "", *, count: int = 0, said: str = "", at: float | None = None
+    ) -> None:
+        """Write it down with how the run stands, and wake who waits for that; it happens now, or did `at` that time."""
+        with self.changed:
+            self.events.add(
+                kind,
+                round(self.clock.time() if at is None else at, 3),
+                words=words,
+                count=count,
+                said=said,
+                answered=self.tally.answered,
+                failed=self.tally.failed,
+                workers=self.alive,
+            )
+            self.changed.notify_all()
+
+    def launched(self, ordinals: Iterable[int]) -> None:
+        """Workers that were started for this run, by whoever drives it; those that are known are passed over."""
+        with self.changed:
+            new = {*ordinals} - self._known
+            self._known |= new
+            if new:
+                self.happened(EventKind.LAUNCHED, told_spans(spans_of(sorted(new))), count=len(new))
+
+    def look_at_workers(self, workers: Sequence[WorkerState]) -> None:
+        """The fleet's, now. Who is there at the first look was not launched by who keeps this."""
+        ordinals = {worker.ordinal for worker in workers}
+        alive = [worker.phase for worker in workers if worker.phase is not WorkerPhase.STOPPED]
+        at_work = alive.count(WorkerPhase.RUNNING)
+        with self.changed:
+            if not self._looked:
+                self._known, self._looked = ordinals, True
+            self.launched(ordinals)
+            if (len(alive), at_work) != (self.alive, self.at_work):
+                self.alive, self.at_work = len(alive), at_work
+                self.happened(EventKind.WORKERS, count=at_work)
 
     # --- input --------------------------------------------------------------------------------------------------------
 
     def plan(self, chunks: Sequence[Chunk]) -> None:
         """Chunks that are about to be sent."""
         with self.changed:
-            self.order += [settled.span for settled in self.tally.plan(chunks)]
+            booked = self.tally.plan(chunks)
+            self.order += [settled.span for settled in booked]
             self.quiet_since = self.clock.monotonic()
+            if booked:
+                self.happened(EventKind.SETTLED)
             self.changed.notify_all()
 
     def input_failed(self, error: BaseException) -> None:
@@ -88,7 +144,7 @@ class Books:
         """No more items will come."""
         with self.changed:
             self.tally.items = items
-            self.changed.notify_all()
+            self.happened(EventKind.READ, count=items)
 
     def input_waits(self, error: OSError | None) -> None:
         """Who feeds this run here waits for an outage (see `patience.Waits`), for as long as the run goes on."""
@@ -119,7 +175,7 @@ class Books:
             self.order += [settled.span for settled in booked]
             self.quiet_since = self.clock.monotonic()
             self.resent = 0
-            self.changed.notify_all()
+            self.happened(EventKind.SETTLED)
 
     def inline(self, span: Span) -> bytes | None:
         """An outcome that came with its notice, once."""
@@ -187,10 +243,9 @@ class Books:
         what = str(self.waits)
         reason = f"waiting for {what}" if what else ""
         if reason != self.reason and not self.state.over:
-            _log.warning("run %s: %s", self.run, reason or "goes on")
             with self.changed:
                 self.reason = reason
-                self.changed.notify_all()
+                self.happened(EventKind.WAITS, what)
 
     def cancel(self) -> None:
         """It is to end soon."""
@@ -218,7 +273,7 @@ class Books:
             lost = self.tally.items is None if end.input_lost is None else end.input_lost
             self.input_lost = (self.input_lost or self.reason) if lost else ""
             self.order += [settled.span for settled in self.tally.salvage(self.damaged)]
-            self.changed.notify_all()
+            self.happened(EventKind.ENDED, end.words, at=end.ended_at)
 
     def close(self, error: BaseException | None = None) -> None:
         """Nobody keeps it going here any more, since it is over, or for an error."""

@@ -23,6 +23,7 @@ from starburst_common.ports import Backend, Clock, is_there
 from starburst_common.runs.act import Hands
 from starburst_common.runs.books import Books
 from starburst_common.runs.listen import Listener
+from starburst_common.runs.logged import Log
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.patience import at_exit
 from starburst_common.runs.reconcile import Finish, Policy, decide, waits_for
@@ -59,7 +60,8 @@ class Driver:
             policy, feeder_lost_s=backend.feeder_lost_s, patience_s=_PATIENCE_LEASES * backend.pace.lease_s
         )
         self._names, self._clock = RunNames(run, leg), clock
-        self.books = Books(run, clock)
+        self.books = Books(run, clock, backend.tick_s)
+        self.log = Log(self.books)
         self.listener = Listener(backend, self._names, self.books)
         self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected)
         self.hands = Hands(
@@ -97,11 +99,15 @@ class Driver:
 
     def outcome(self, span: Span, deadline: float | None = None) -> Outcome | None:
         """A booked outcome; see `Listener.outcome`."""
-        return self.listener.outcome(span, deadline)
+        try:
+            return self.listener.outcome(span, deadline)
+        finally:
+            self.log.write()  # of damage, and nobody may take a further step
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""
         self._observer.recover()
+        self.log.write()
 
     def tell(self) -> None:
         """Say durably that somebody drives this run."""
@@ -111,6 +117,7 @@ class Driver:
     def close(self, otherwise: str = "") -> bool:
         """End a run that nobody drives, if it is due, or else stop it for this reason; whether it has ended."""
         view = self._observer.view(self.policy)
+        self.log.write()
         ends = [action for action in decide(view, self.policy) if isinstance(action, Finish)]
         if otherwise:
             lacks = self.books.tally.items is None
@@ -136,7 +143,10 @@ class Driver:
 
         It may be called at any time, by whoever has a loop of their own. Raises what no driver can go on after.
         """
-        over = self._tried(wait_s)
+        try:
+            over = self._tried(wait_s)
+        finally:
+            self.log.write()
         if over:
             self.books.close()
         return over
@@ -146,10 +156,12 @@ class Driver:
         waits = self.books.waits
         try:
             over = self._turn(wait_s)
+            if not over:  # first: while that cannot be written, the outage goes on
+                self.hands.keep_history()
             waits.outage, waits.dead = "", self._observer.dead()
             self.books.tell_waits()
             if not over:
-                self.hands.remember_waits()
+                self.hands.keep_history()
         except OSError as error:
             waits.outage = str(error)
             self.books.tell_waits()
@@ -188,6 +200,7 @@ class Driver:
             return True
         if self._clock.monotonic() - self._told_at > _TELL_S:
             self.tell()
+            self.hands.keep_history(curves=True)
         view = self._observer.view(self.policy)
         if self.hands.carry_out(decide(view, self.policy)):
             return True

@@ -12,13 +12,15 @@ from typing import Any
 from weakref import WeakSet
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
-from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus, Span, joined, without
+from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus, Span, joined, told_spans, without
 from starburst_common.money.estimate import estimate_of
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs import remains
 from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
+from starburst_common.runs.events import RunEvent
+from starburst_common.runs.history import history
 from starburst_common.runs.reading import CLOSE_S, Reading
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
@@ -44,6 +46,16 @@ class Hold:
     def numbers(self) -> Numbers | None:
         """Which items of its parent a retry runs."""
         return None if self.spec.parent is None else numbers_of(self.backend, self.spec.run)
+
+    def stored_index(self, item: int) -> int:
+        """Where an item is among those that were stored for this run. Raises `BadInput`."""
+        numbers = self.numbers
+        if numbers is None:
+            return item
+        at = numbers.at(item)
+        if at is None:
+            raise BadInput(f"run {self.spec.run} ran again items {told_spans(numbers.spans)}, and not {item}")
+        return at
 
     # --- its driver ---------------------------------------------------------------------------------------------------
 
@@ -118,6 +130,14 @@ class Hold:
         state = RunState.FAILED if status.state is RunState.SUCCEEDED else status.state
         return replace(status, state=state, failed=status.failed + len(self.unread))
 
+    def events(self) -> list[RunEvent]:
+        """What has happened to it; see `Run.events`."""
+        if self.driver is None:
+            return history(self.backend, self.spec)
+        with self.driver.books.changed:
+            seen = self.driver.books.events.since()
+        return history(self.backend, self.spec, self.driver.leg, seen)
+
     # --- its answers --------------------------------------------------------------------------------------------------
 
     def answers(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
@@ -177,6 +197,7 @@ class Hold:
             estimate=estimate_of(status, spec.resources, spec.workers),
             settled=self.settled(),
             failures=failures,
+            events=self.events(),
             now=time.time(),
         )
         return self.backend.store.publish(RunNames(spec.run).report, page)

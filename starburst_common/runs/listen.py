@@ -12,6 +12,7 @@ from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.books import Books
+from starburst_common.runs.events import EventKind
 from starburst_common.runs.messages import Notice, read_notice
 from starburst_common.runs.outcomes import Summary, read_outcome
 from starburst_common.runs.stored import find_outcome, planned_chunk, stored_summary
@@ -60,7 +61,7 @@ class Listener:
             try:
                 notice = read_notice(self._backend.key, self._names.run, message.body)
             except Refused as error:
-                _log.error("run %s: refused a notice: %s", self._names.run, error)
+                self._books.happened(EventKind.DAMAGED, f"refused a notice: {error}")
                 continue
             if notice.summary is not None and self._fits(notice):
                 self._books.book(notice.summary, notice.outcome)
@@ -198,7 +199,7 @@ class Listener:
             booked = books.tally.booked(span) is not None
             if not self._damage_told:
                 what = "and the run is over" if books.too_late else "its items run again"
-                _log.warning("run %s: an answer that was stored is damaged, %s: %s", books.run, what, error)
+                books.happened(EventKind.DAMAGED, f"an answer that was stored is damaged, {what}: {error}")
                 self._damage_told = True
             if books.too_late:
                 return

@@ -51,23 +51,6 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """What a run waits for, in words; for nothing if there are none."""
-
-    what: str
-
-    @property
-    def body(self) -> bytes:
-        """As it is stored."""
-        return self.what.encode()
-
-    @classmethod
-    def read(cls, body: Buffer) -> Self:
-        """The inverse of `body`."""
-        return cls(bytes(body).decode(errors="replace"))
-
-
-@dataclass(frozen=True, slots=True)
 class Expires:
     """How many seconds longer than usual a run is kept."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import made_at
-from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerState
 from starburst_common.names import RunNames, work_queue
-from starburst_common.phrases import one_line, our_log
+from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, Depth, is_there
 from starburst_common.runs.barren import BAD_ENDS, Barren, barren, tried_since
 from starburst_common.runs.books import Books
+from starburst_common.runs.events import EventKind
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.reconcile import Policy, never_came
 from starburst_common.runs.records import End
@@ -23,8 +24,7 @@ from starburst_common.runs.spec import is_cancelled, read_end
 from starburst_common.runs.stored import items_stored, planned_chunks
 from starburst_common.runs.view import FleetView, Room, RunView, View
 
-_log = our_log()
-_REPORTED = 3  #: so many workers' bad ends are told in full
+_ASKED = 3  #: so many workers that ended badly are asked what they said last
 _LAST_LINES = 10
 _HALF_REMOVED_S = 1.0
 _LINE_MOST = 200  #: characters of a worker's last line
@@ -45,7 +45,8 @@ class Observer:
         self._backend, self._names, self._fleet, self._expected = backend, names, fleet, expected
         self._books, self._listener, self._clock = books, listener, books.clock
         self._input = _Input(backend, names, books)
-        self._reported: set[WorkerId] = set()
+        self._gone: set[WorkerId] = set()  # workers whose end is written down, or came before the run
+        self._asked = 0  # for the last lines of so many
         self._dead = 0  # messages that ended as dead letters, as last seen
         self._dead_at = self._clock.monotonic()
         self._first_worker = -1  # ordinal; who was launched before cannot have failed this run; -1: to be seen
@@ -101,11 +102,8 @@ class Observer:
         if books.tally.owed and self._listener.due:
             self._listener.look(but_new=True)
         workers = self._fleet.states()
-        alive = [worker for worker in workers if worker.phase is not WorkerPhase.STOPPED]
+        books.look_at_workers(workers)
         row = self._barren_of(workers, policy)
-        with books.changed:
-            books.alive = len(alive)
-            books.at_work = any(worker.phase is WorkerPhase.RUNNING for worker in alive)
         known = self.known(policy)
         quiet = known.now - known.run.quiet_since > policy.resend_after_s
         depth = self._backend.queue.depth(queue, group=self._names.run) if known.run.owed and quiet else None
@@ -164,11 +162,12 @@ class Observer:
     # --- workers that ended for nothing -------------------------------------------------------------------------------
 
     def _barren_of(self, workers: Sequence[WorkerState], policy: Policy) -> Barren:
-        """Those that ended for nothing, reported; how the last one did is asked once."""
+        """Those that ended for nothing, written down; how the last one did is asked once."""
         if self._first_worker < 0:
             began = made_at(self._names.run) if self._input.watch is not None else math.inf
             before = (worker.ordinal for worker in workers if worker.started_at < began)
             self._first_worker = max(before, default=-1) + 1
+            self._gone = {worker.id for worker in workers if worker.end and worker.stopped_at < began}
         row = barren(
             workers,
             productive=self._books.tally.workers,
@@ -176,8 +175,9 @@ class Observer:
             soon_s=min(self._fleet.spec.pace.idle_s, self._fleet.spec.pace.lifetime_s),
             now=self._clock.time(),
         )
-        self._report([worker for worker in workers if worker.end in BAD_ENDS], "badly")
-        self._report(row, "soon")
+        self._lost([worker for worker in workers if worker.end in BAD_ENDS], "badly")
+        self._lost(row, "soon")
+        self._taken(worker for worker in workers if worker.end is WorkerEnd.SPOT)
         if not row:
             self._barren = None
             return Barren()
@@ -194,19 +194,27 @@ class Observer:
         ended = f"exit code {worker.exit_code}" if worker.end is WorkerEnd.DONE else worker.reason
         return ": ".join(filter(None, [ended, one_line(last.strip(), _LINE_MOST)])) or "no word"
 
-    def _report(self, ended: Sequence[WorkerState], how: str) -> None:
-        """Tell of workers that ended so, with what they printed last."""
+    def _lost(self, ended: Sequence[WorkerState], how: str) -> None:
+        """Write down which workers ended so, of the first ones with what they printed last."""
         for worker in ended:
-            if worker.id in self._reported:
+            if worker.id in self._gone:
                 continue
-            self._reported.add(worker.id)
-            if len(self._reported) <= _REPORTED:
-                last = "\n".join(self._tail(worker.id).splitlines()[-_LAST_LINES:])
-                why = worker.reason or "nobody knows why"
-                _log.warning(
-                    "run %s: worker %s ended %s (%s): %s%s",
-                    *(self._names.run, worker.id, how, worker.end, why, last and f"\n{last}"),
-                )
+            said = self._tail(worker.id) if self._asked < _ASKED else ""
+            self._gone.add(worker.id)
+            self._asked += 1
+            why = worker.reason or "nobody knows why"
+            self._books.happened(
+                EventKind.LOST,
+                f"worker {worker.id} ended {how} ({worker.end}): {why}",
+                count=1,
+                said="\n".join(said.splitlines()[-_LAST_LINES:]),
+            )
+
+    def _taken(self, workers: Iterable[WorkerState]) -> None:
+        for worker in workers:
+            if worker.id not in self._gone:
+                self._gone.add(worker.id)
+                self._books.happened(EventKind.TAKEN, f"worker {worker.id} was taken back: {worker.reason}", count=1)
 
     def _tail(self, worker: WorkerId) -> str:
         try:

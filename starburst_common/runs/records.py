@@ -221,6 +221,11 @@ class End:
         """Whether it can be read."""
         return self.ended_at is not None
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.state}: {self.reason}" if self.reason else str(self.state)
+
     def sealed(self, key: bytes, about: str) -> bytes:
         """As it is stored."""
         return seal_document(key, about, asdict(self))

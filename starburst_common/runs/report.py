@@ -12,6 +12,7 @@ from typing import Any
 from starburst_common.model import Failure, RunStatus
 from starburst_common.money.estimate import Estimate
 from starburst_common.phrases import one_line, shortened, visible, visible_lines
+from starburst_common.runs.events import CURVES, EventKind, RunEvent, thinned
 from starburst_common.runs.tally import Settled
 
 _CHUNKS = 5_000  #: whose items can be looked up on the page
@@ -23,6 +24,7 @@ _KINDS = 50
 _NAME = 200  #: characters of an exception's
 _SLOWEST = 10
 _WORKERS = 200
+_EVENTS = 200  #: that have a row
 
 
 def report_page(
@@ -32,12 +34,14 @@ def report_page(
     estimate: Estimate,
     settled: Sequence[Settled],
     failures: Sequence[Failure],
+    events: Sequence[RunEvent],
     now: float,
 ) -> str:
-    """One page of HTML that needs nothing else: figures, workers, slow chunks, failures, and a look-up by item.
+    """One page of HTML that needs nothing else: figures, what happened, workers, slow chunks, failures, each item.
 
     It stays small: it holds the first 1,000 failures (their tracebacks as far as a million characters go), the 200
-    busiest workers, and for the look-up the items of the first 5,000 chunks. What others wrote shows as what it is.
+    busiest workers, 200 events, and for the look-up the items of the first 5,000 chunks. What others wrote shows as
+    what it is.
 
     Args:
         status: how the run stands.
@@ -45,6 +49,7 @@ def report_page(
         estimate: what its work costs.
         settled: its settled chunks, in the order of the items.
         failures: all of them, in the order of the items.
+        events: what happened, by time.
         now: the time that the page bears (wall clock, seconds).
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -77,12 +82,34 @@ def report_page(
         kinds=kinds.most_common(_KINDS),
         failures=_rows(failures[:_FAILURES]),
         failed=len(failures),
+        happened=[(duration(max(each.at - status.created_at, 0.0)), each.text) for each in told_events(events)],
+        curve=_curve(status, events, now),
         workers=_workers(settled)[:_WORKERS],
         slowest=sorted(parts, key=lambda part: -part.each_s)[:_SLOWEST],
         chunks=[[part.lo, part.hi, visible(part.worker), each_text(part.each_s)] for part in parts[:_CHUNKS]],
         lookup_to=parts[_CHUNKS].lo if len(parts) > _CHUNKS else None,
         duration=duration,
         each=each_text,
+    )
+
+
+def told_events(events: Sequence[RunEvent], most: int = _EVENTS) -> list[RunEvent]:
+    """Those that are told one by one, the first ones and the last."""
+    return thinned([event for event in events if event.kind not in CURVES], 2 * most)
+
+
+def _curve(status: RunStatus, events: Sequence[RunEvent], now: float) -> str:
+    """How many items were answered when, as the points of a line in a field of 1000 by 100; nothing where that is not
+    known."""
+    began, whole = status.created_at, max(status.items or status.answered, 1)
+    took = max((status.ended_at or now) - began, 1e-3)
+    points = [(event.at, event.answered) for event in events if event.kind is EventKind.SETTLED]
+    if not points:
+        return ""
+    ends = [(began, 0), *points, (began + took, status.answered)]
+    return " ".join(
+        f"{1000 * min(max(at - began, 0) / took, 1):.1f},{100 - 100 * min(answered / whole, 1):.1f}"
+        for at, answered in ends
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Unpack
 
 from starburst_common.errors import BadInput
-from starburst_common.model import Failure, FailureKind, RunId, RunStatus, Span, told_spans
+from starburst_common.model import Failure, FailureKind, RunId, RunStatus, Span
 from starburst_common.money.estimate import Estimate, estimate_of
 from starburst_common.offered import MapOptions
 from starburst_common.phrases import told
@@ -17,6 +17,7 @@ from starburst_common.rows import is_number
 from starburst_common.runs import remains
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.drive import Driver, mark_cancelled
+from starburst_common.runs.events import RunEvent
 from starburst_common.runs.failed import write_failed
 from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
@@ -87,6 +88,10 @@ class Run:
     def status(self) -> RunStatus:
         """How it stands, from this process's driver if it has one, else from the store."""
         return self._held.status_here()
+
+    def events(self) -> list[RunEvent]:
+        """What its drivers saw happen, by time: workers launched and lost, waits, answers; of very many a selection."""
+        return self._held.events()
 
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Wait until it is over and cleaned up, at most `timeout` seconds; the status then."""
@@ -192,13 +197,7 @@ class Run:
 
     def stored_index(self, item: int) -> int:
         """Where an item is among those that were stored for this run. Raises `BadInput`."""
-        numbers = self._held.numbers
-        if numbers is None:
-            return item
-        at = numbers.at(item)
-        if at is None:
-            raise BadInput(f"run {self.id} ran again items {told_spans(numbers.spans)}, and not {item}")
-        return at
+        return self._held.stored_index(item)
 
     def answers(self, *, ordered: bool = False) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item as it is answered; a function may well return an exception."""

@@ -6,13 +6,13 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from starburst_common.errors import NotFound, Refused
+from starburst_common.errors import Refused
 from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
 from starburst_common.names import RunNames
-from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.ports import Backend
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.marks import Waiting
+from starburst_common.runs.history import stored_waits
 from starburst_common.runs.records import End, Spec
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
@@ -87,10 +87,8 @@ def _reason(driver: Driver, workers: int) -> str:
         return f"{why}; its driver, or `starburst attach`, ends it"
     if driver.books.waits.space and workers:
         return f"waiting for {driver.books.waits.space}"
-    with suppress(NotFound, Refused):
-        waiting = Waiting.read(driver.backend.store.get(RunNames(driver.run).waits, SMALL_BYTES))
-        if waiting.what:
-            return f"waiting for {waiting.what}"
+    if waits := stored_waits(driver.backend, driver.run, driver.leg):
+        return f"waiting for {waits}"
     if driver.books.tally.items is None and (reading := _reading(driver.backend, driver.run)):
         return reading
     return "" if workers else "no worker is alive: `starburst attach` goes on with it"

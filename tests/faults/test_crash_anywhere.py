@@ -44,6 +44,8 @@ POINTS = {
     "before compute.launch": WHOLE,
     "halfway compute.launch": WHOLE,
     "after compute.launch": WHOLE,
+    "before store.put runs/run/history": WHOLE,
+    "after store.put runs/run/history": WHOLE,
     "after queue.receive run-notices": WHOLE,
     "before queue.delete run-notices": WHOLE,
     "after queue.delete run-notices": WHOLE,
@@ -83,8 +85,8 @@ LOOKS = {
     ),
     *("compute.workers", "compute.ended", "compute.tail", "compute.fleets"),
 }
-#: Calls that may come or not: what a run waits for, where something is slow; a deletion of nothing.
-AT_TIMES = {"store.put runs/run/waits", "store.delete"}
+#: A call that may come or not: a deletion of nothing.
+AT_TIMES = {"store.delete"}
 
 
 def changes(calls: list[str]) -> set[str]:

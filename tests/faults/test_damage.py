@@ -102,7 +102,7 @@ def test_objects_that_are_too_large_to_be_ours_are_not_read(alone: LocalBed) -> 
     """One of a terabyte of each kind that a run keeps: to look, go on and prune costs what it did."""
     run = abandoned(alone)
     names, folder = RunNames(run), alone.home / "store"
-    for key in (names.waits, names.feeding, names.expires, names.suspect(0), names.outcome(Span(0, 1), 1), PRUNED):
+    for key in (names.history, names.feeding, names.expires, names.suspect(0), names.outcome(Span(0, 1), 1), PRUNED):
         (folder / key).parent.mkdir(exist_ok=True)
         with (folder / key).open("wb") as file:
             file.truncate(1 << 40)

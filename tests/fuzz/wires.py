@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 from starburst_common.aws.launches import Launches
 from starburst_common.cli.show import run_fields
+from starburst_common.cli.status import event_fields
 from starburst_common.errors import NotFound, Refused
 from starburst_common.ids import run_id
 from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -27,6 +28,7 @@ from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.find import attach
+from starburst_common.runs.history import keep_history, stored_waits
 from starburst_common.runs.messages import chunk_message, notice_message, read_chunk_message, read_notice
 from starburst_common.runs.outcomes import read_outcome
 from starburst_common.runs.prune import prune, prune_now_and_then
@@ -125,9 +127,7 @@ def _every_kind(header: object, name: str) -> None:
 
 
 def _is_sealed(key: str) -> bool:
-    return not any(
-        part in key for part in ("/packs/", "/expires", "/driven", "/waits", "/feeding", "/cancel", "report")
-    )
+    return not any(part in key for part in ("/packs/", "/expires", "/driven", "/feeding", "/cancel", "report"))
 
 
 def _messages(world: World) -> list[Target]:
@@ -265,6 +265,7 @@ def _objects(world: World, folder: Path) -> list[Target]:
         found = Run(backend, find_spec(backend, run), None)
         status = found.status()
         run_fields(found, status)
+        found.events()
         with suppress(Refused):
             [*found.failures(), *found.logs()]
         with suppress(Refused):
@@ -302,11 +303,22 @@ def _objects(world: World, folder: Path) -> list[Target]:
         for item, text in Run(backend, read_spec(backend, run), None).logs(follow=True):
             assert item >= 0 and text
 
+    def happened(backend: Backend, key: str) -> None:
+        events = Run(backend, read_spec(backend, run), None).events()
+        for event in events:
+            event_fields(event)
+        assert isinstance(stored_waits(backend, run, 0), str)
+        keep_history(backend, names, events)
+        assert len(backend.store.get(key)) < 1 << 16
+
     said = [[3, 1, 0, "item 3\n", False], [3, 2, 5, "é", True], [14, 2, 0, "", False]]
+    begun = [["launched", 1.5, "0-3", 4, 0, 0, 0], ["settled", 2, "", 0, 9, 1, 4], ["odd", 3.0, "", 0, 0, 0, 0]]
+    waits = [["waits", 4.0, "capacité", 0, 9, 1, 4], ["waits", 5.0, "", 0, 9, 1, 4]]
     for name, key, fields, read in (
         ("resumed", resumed, {"fleet": world.fleet, "forgiven": 2}, leg),
         ("numbers", names.numbers, {"spans": [[3, 5], [9, 10]]}, numbers),
         ("prints", printed, {"prints": said}, prints),
+        ("history", names.history, {"events": begun + waits}, happened),
     ):
         made += _beside(world, name, key, b"".join(document(fields)), read)
     assert backend is world.backend
@@ -463,7 +475,6 @@ def _unsealed(world: World) -> list[Target]:
     made = []
     for name, key, samples, read in (
         ("feeding", names.feeding, [b'{"word": "0a", "at": 1790000000.5}', b'{"ended": "why"}'], sign),
-        ("waits", names.waits, ["capacité".encode()], _status),
         ("suspect", names.suspect(3), [b"fleet-20270101-000000-0a1b2c3d-000001"], suspect),
         ("pruned-at", PRUNED, [b"1790000000.25"], pruned),
         ("expires", names.expires, [b"60.0", b"3600"], expires),
@@ -545,7 +556,7 @@ def _names(world: World) -> list[Target]:
     def folders(blob: bytes) -> None:
         name = "".join(c for c in blob.decode("utf-8", "replace") if c.isprintable() and c not in "/#\\")[:100]
         if name.strip(". "):
-            key = f"runs/{name}/waits"
+            key = f"runs/{name}/driven"
             with world.having(key, b""):
                 prune(backend)
 

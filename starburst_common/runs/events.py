@@ -1,0 +1,152 @@
+"""What happens to a run, one after another, for all who tell of it: logs, progress, reports. In memory, and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain, takewhile
+from typing import Any
+
+_MOST = 1000  #: of them are held
+
+
+class EventKind(StrEnum):
+    """What happened to a run."""
+
+    READ = "read"  #: its input is whole: so many items
+    LAUNCHED = "launched"  #: so many workers were started for it
+    WORKERS = "workers"  #: another number of workers is alive, or at work; so many are at work
+    LOST = "lost"  #: a worker ended badly, or for nothing
+    TAKEN = "taken"  #: a worker's capacity was taken back, as Spot's is
+    SETTLED = "settled"  #: chunks were settled; those within one tick of the driver are one event
+    RESENT = "resent"  #: so many chunks were owed and had no message left; they were sent again
+    DAMAGED = "damaged"  #: something that was stored, or sent, is not whole or not ours
+    WAITS = "waits"  #: it waits for something, in words; without words it goes on
+    ENDED = "ended"  #: it is over: how, and why
+
+
+#: What is told by its numbers, as a curve; all else is told one by one.
+CURVES = (EventKind.WORKERS, EventKind.SETTLED)
+#: What nothing else in the store tells.
+UNTOLD = frozenset(EventKind) - {EventKind.READ, *CURVES, EventKind.ENDED}
+#: What different drivers of one run see at different times, and word alike.
+_SEEN = (EventKind.READ, EventKind.LAUNCHED, EventKind.LOST, EventKind.TAKEN, EventKind.DAMAGED, EventKind.ENDED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """Something that happened to a run, with how it stood then: these numbers are sums, so events may be left out."""
+
+    kind: EventKind
+    at: float  #: wall clock of who drives the run, seconds
+    words: str = ""
+    count: int = 0  #: as its kind says
+    answered: int = 0  #: items, so far
+    failed: int = 0  #: of these
+    workers: int = 0  #: alive, as last seen
+    said: str = field(default="", compare=False, repr=False)  #: what a worker printed last; not stored
+    number: int = field(default=0, compare=False)  #: counts up where it was seen; 0 in what the store tells
+
+    @property
+    def text(self) -> str:
+        """It in words.
+
+        >>> RunEvent(kind=EventKind.LAUNCHED, at=0, count=1).text, RunEvent(kind=EventKind.WAITS, at=0).text
+        ('1 worker launched', 'goes on')
+        """
+        return _TEXTS[self.kind](self)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+_TEXTS: dict[EventKind, Callable[[RunEvent], str]] = {
+    EventKind.READ: lambda event: f"its input is whole: {_counted(event.count, 'item')}",
+    EventKind.LAUNCHED: lambda event: f"{_counted(event.count, 'worker')} launched",
+    EventKind.WORKERS: lambda event: f"{_counted(event.workers, 'worker')} alive, {event.count:,} at work",
+    EventKind.LOST: lambda event: event.words,
+    EventKind.TAKEN: lambda event: event.words,
+    EventKind.SETTLED: lambda event: f"{_counted(event.answered, 'item')} answered, {event.failed:,} failed",
+    EventKind.RESENT: lambda event: f"{_counted(event.count, 'chunk')} owed and no message left: sent again",
+    EventKind.DAMAGED: lambda event: event.words,
+    EventKind.WAITS: lambda event: f"waiting for {event.words}" if event.words else "goes on",
+    EventKind.ENDED: lambda event: f"ended: {event.words}",
+}
+
+
+class EventRecord:
+    """One run's, as this process saw them: the last thousand or so. Whoever holds its books' lock may use it."""
+
+    def __init__(self, tick_s: float) -> None:
+        self.number = 0  #: of the last; moves with each
+        self.told = 0  #: of the last of a kind that nothing in the store tells but these
+        self._tick_s = tick_s
+        self._began = 0.0  # when the first of those was settled that are one event
+        self._held: list[RunEvent] = []
+
+    def add(self, kind: EventKind, at: float, **fields: Any) -> None:
+        """It happens. What is settled within a tick is one event, which has a new number each time."""
+        self.number += 1
+        if kind in UNTOLD:
+            self.told = self.number
+        event, last = RunEvent(kind=kind, at=at, number=self.number, **fields), self._held[-1:]
+        if kind is EventKind.SETTLED and last and last[0].kind is kind and abs(at - self._began) < self._tick_s:
+            self._held[-1] = event
+            return
+        self._began = at
+        self._held.append(event)
+        if len(self._held) > _MOST:
+            self._held = thinned(self._held, _MOST // 2)
+
+    def since(self, number: int = 0) -> list[RunEvent]:
+        """What happened after the event of that number. A reader goes on after the last number that it was given."""
+        return [*takewhile(lambda event: event.number > number, reversed(self._held))][::-1]
+
+
+def thinned(events: Sequence[RunEvent], most: int) -> list[RunEvent]:
+    """At most so many of them: of curves points evenly, the last included, of the rest the first ones and the last.
+
+    >>> events = [RunEvent(kind=EventKind.SETTLED, at=at) for at in range(7)]
+    >>> events[1:1] = [RunEvent(kind=EventKind.RESENT, at=at / 10) for at in range(9)]
+    >>> [event.at for event in thinned(events, 6)]
+    [0, 0.0, 0.7, 0.8, 3, 6]
+    """
+    curves, rest = list[int](), list[int]()
+    for at, event in enumerate(events):
+        (curves if event.kind in CURVES else rest).append(at)
+    room = most // 2
+    if len(rest) > room:
+        rest = rest[: room // 3] + rest[len(rest) - (room - room // 3) :]
+    if len(curves) > room:
+        curves = [curves[step * (len(curves) - 1) // (room - 1)] for step in range(room)]
+    return [events[at] for at in sorted(curves + rest)]
+
+
+def merged(*records: Iterable[RunEvent]) -> list[RunEvent]:
+    """What several drivers of one leg of a run saw, or one saw and stored: each thing once, by time.
+
+    >>> ours = [RunEvent(kind=EventKind.WAITS, at=1, words="quota"), RunEvent(kind=EventKind.SETTLED, at=3, answered=5)]
+    >>> theirs = [RunEvent(kind=EventKind.WAITS, at=2, words="quota"), RunEvent(kind=EventKind.WAITS, at=4)]
+    >>> [(event.at, event.text) for event in merged(ours, theirs, ours)]
+    [(1, 'waiting for quota'), (3, '5 items answered, 0 failed'), (4, 'goes on')]
+    """
+    found, told, waits, workers, settled = list[RunEvent](), set[object](), "", (0, 0), (0, 0)
+    for event in sorted(chain(*records), key=lambda event: event.at):
+        if event.kind is EventKind.WAITS:
+            new = waits != event.words
+            waits = event.words
+        elif event.kind is EventKind.WORKERS:
+            new = workers != (event.workers, event.count)
+            workers = event.workers, event.count
+        elif event.kind is EventKind.SETTLED:
+            new = (event.answered, event.failed) > settled
+            settled = max(settled, (event.answered, event.failed))
+        else:
+            said = (event.kind, event.words if event.kind in _SEEN else event.at)
+            new = said not in told
+            told.add(said)
+        if new:
+            found.append(event)
+    return found
