@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from starburst_common import EventKind, Run, RunEvent, RunState, RunStatus, attach
+from starburst_common.errors import Unavailable
 from starburst_common.model import WorkerEnd
 from starburst_common.names import RunNames
 from starburst_common.progress import progress
@@ -155,6 +156,24 @@ def test_a_quiet_run_costs_no_request_for_its_record(tmp_path: Path, unaided: No
     for hours in simulation.steps(simulation.driver(spec)):
         assert hours < 0.5
     assert written.count(RunNames(spec.run).history) == 4  # launched; after ten and twenty minutes; ended
+
+
+def test_a_record_that_cannot_be_written_is_one_outage(tmp_path: Path, unaided: None) -> None:
+    """The run goes on, and the outage is told once, not anew at each step; what happened meanwhile is kept after it."""
+    simulation, refuses = Simulation(tmp_path, item_s=30.0), [True]
+
+    def before(method: str, first: Any) -> None:
+        if method == "put" and refuses[0] and str(first).endswith("/history"):
+            raise Unavailable("the store takes no history")
+
+    simulation.backend = replace(simulation.backend, store=Port(simulation.backend.store, before))
+    spec = simulation.begin(400, chunk=CHUNK, workers=4)
+    driver = simulation.driver(spec)
+    for _ in simulation.steps(driver):
+        refuses[0] = driver.books.tally.answered < 200
+    kept = [EventKind.READ, EventKind.LAUNCHED, EventKind.WAITS, EventKind.WAITS, EventKind.ENDED]
+    assert kinds(driver.books.events.since()) == kept
+    assert kinds(attach(spec.run, backend=simulation.backend).events()) == kept
 
 
 def test_the_record_is_bounded(tmp_path: Path) -> None:
