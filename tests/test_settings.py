@@ -123,8 +123,9 @@ def test_what_another_may_write_sets_no_option(tmp_path: Path, say: Callable[...
 
 
 def test_what_can_be_set_outside_is_what_text_can_say() -> None:
-    """No functions, types or files; each says what to give, and has a default to be set in place of."""
+    """No functions, types or files, nor what one call's data are; each says what to give, and has a default."""
     assert set(OPTIONS) - set(OUTSIDE) == {
-        *("retry_on", "seed", "initializer", "initargs", "files", "return_exceptions", "ordered")
+        *("retry_on", "seed", "initializer", "initargs", "files", "return_exceptions", "ordered"),
+        *("batch", "results_to", "failures_to"),
     }
     assert json.dumps({name: row.default for name, row in OUTSIDE.items()})
