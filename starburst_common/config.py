@@ -25,7 +25,7 @@ from starburst_common.outside import (
 )
 from starburst_common.phrases import told
 from starburst_common.rows import TEXT, Row, Rule, number, of_type, one_of, rows, texts, whole
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 from starburst_common.trust import believed, uv_believed
 
 BUILDERS = ("auto", "layer", "docker", "codebuild")

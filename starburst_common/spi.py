@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from starburst_common.runs.report import elapsed_s as elapsed_s  # how long a run has taken so far
     from starburst_common.runs.sign import Watch as Watch  # whether who feeds it lives
     from starburst_common.runs.watching import Watching as Watching  # a run's status whenever something happens
-    from starburst_common.site import SITE as SITE  # the table of what a site has
-    from starburst_common.site import Site as Site  # one, checked
+    from starburst_common.sites.site import SITE as SITE  # the table of what a site has
+    from starburst_common.sites.site import Site as Site  # one, checked
     from starburst_common.tolerance import Tolerance as Tolerance  # how many failures are within what was named
 
 _HOMES = {
@@ -112,7 +112,7 @@ _HOMES = {
     "runs.report": "duration elapsed_s",
     "runs.sign": "Watch",
     "runs.watching": "Watching",
-    "site": "SITE Site",
+    "sites.site": "SITE Site",
     "tolerance": "Tolerance",
 }
 _WHERE = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -23,7 +23,7 @@ from starburst_common.config import IMAGE, SETTINGS
 from starburst_common.model import FailureKind
 from starburst_common.offered import OPTIONS
 from starburst_common.rows import NEEDED, Row
-from starburst_common.site import SITE
+from starburst_common.sites.site import SITE
 from tests.places import environment
 
 ROOT = Path(__file__).parent.parent

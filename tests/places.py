@@ -12,7 +12,7 @@ from typing import Any
 from starburst_common.aws import aws_backend
 from starburst_common.local import local_backend
 from starburst_common.ports import Backend
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 
 #: As on AWS, but with the patience of a test.
 AWS_PACE: dict[str, float] = {

@@ -26,7 +26,7 @@ from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
 from starburst_common.offered import OPTIONS as OPTIONS_OF_A_MAP
 from starburst_common.runs.stored import create_outcome, find_outcome
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places

@@ -35,7 +35,7 @@ from starburst_common.aws.store import S3Objects
 from starburst_common.backends import local_at
 from starburst_common.errors import Denied
 from starburst_common.ports import Backend
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 from tests.leftovers import nothing_left
 from tests.places import AWS_PACE
 from tests.prefect_bed import speaking_to

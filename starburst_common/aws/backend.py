@@ -18,7 +18,7 @@ from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.model import Address
 from starburst_common.ports import KEY_BYTES, Backend, Compute, ObjectStore, Pace
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
     from starburst_common.aws.sessions import AwsSession

@@ -21,7 +21,7 @@ from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstErr
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 
 _log = our_log("starburst.aws")
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.requests import task_definition
 from starburst_common.phrases import our_log
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 
 _log = our_log("starburst.aws")
 

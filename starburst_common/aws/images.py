@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starburst_common.aws.requests import tags
 from starburst_common.config import ImageSettings
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
     from starburst_common.aws.clients import Clients

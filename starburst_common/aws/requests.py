@@ -10,7 +10,7 @@ from typing import Any
 from starburst_common.model import Address
 from starburst_common.ports import WorkerSpec
 from starburst_common.resources import Resources
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 
 CONTAINER = "worker"
 RUN_TASK_MOST = 10  #: tasks a call. Source: Amazon ECS API reference, RunTask, read 2026-11-22

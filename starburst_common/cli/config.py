@@ -44,7 +44,7 @@ def everything(backend: str | None) -> dict[str, dict[str, tuple[Any, str]]]:
     """Each table's settings with where they come from; the top of the file is the table without a name."""
     from starburst_common.config import IMAGE, OUTSIDE, SETTINGS, settings
     from starburst_common.outside import first_said, of_project, project_file, said, written_settings
-    from starburst_common.site import SITE
+    from starburst_common.sites.site import SITE
 
     found = settings(backend=backend)
     here = Path.cwd()

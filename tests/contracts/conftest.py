@@ -24,7 +24,7 @@ from starburst_common.local.queue import LocalQueue
 from starburst_common.model import WorkerId
 from starburst_common.names import FLEETS
 from starburst_common.ports import Backend, ObjectStore, WorkQueue
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 from tests.contracts.rivals import local_store
 from tests.leftovers import nothing_left, processes_in, supervisors_in
 from tests.places import aws_text, open_place

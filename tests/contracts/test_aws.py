@@ -34,7 +34,7 @@ from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, Wo
 from starburst_common.names import FLEETS, work_queue
 from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.resources import Resources
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 from tests.contracts.conftest import obeys
 from tests.contracts.rivals import at_once, launch
 from tests.contracts.slow import slow_link

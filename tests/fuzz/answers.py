@@ -26,7 +26,7 @@ from starburst_common.image.oci import Layer, Manifest
 from starburst_common.model import FleetId, WorkerId
 from starburst_common.ports import Pace, WorkerSpec
 from starburst_common.resources import Resources
-from starburst_common.site import Site
+from starburst_common.sites.site import Site
 from tests.fuzz.hunt import Target
 from tests.fuzz.mutations import Kind
 from tests.fuzz.world import InMemory

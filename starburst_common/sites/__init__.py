@@ -1,0 +1,1 @@
+"""What is made in an AWS account before there are runs."""
