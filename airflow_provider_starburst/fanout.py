@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_starburst.course import Course, Now, changed, cleared, course_of
+from airflow_provider_starburst.events import PROGRESS_S
 from starburst_common import BadInput, Cluster, NotFound, Rows, Run, RunState, StarburstError, attach
 from starburst_common.spi import Backend, Claim, Claims, Stage, line, new_run_id, newest_of, one_line, start_as
 
 NEVER = float("inf")
-PROGRESS_S = 30.0  #: between two lines that tell how a run stands
 _WORKERS = ("workers", "cpu", "memory", "slots", "spot", "image")  #: a retry may have others, as after an OOM
 _TURNS = 20  #: so often others may be faster, before something else must be wrong
 

@@ -6,6 +6,7 @@ from typing import Any
 
 CONNECTION_TYPE = "starburst_ecs"  #: "starburst" means Starburst's Trino to Airflow
 HOOK_NAME = "Starburst on ECS"
+DEFAULT_CONN = "starburst_default"
 HIDDEN = ("host", "schema", "login", "password", "port")
 _PLACE = "airflow_provider_starburst"
 _HOOK = f"{_PLACE}.hooks.starburst"

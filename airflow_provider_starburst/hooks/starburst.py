@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_provider_starburst.get_provider_info import CONNECTION_TYPE, FIELDS, HIDDEN, HOOK_NAME
+from airflow_provider_starburst.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN, FIELDS, HIDDEN, HOOK_NAME
 from airflow_provider_starburst.travelling import dags_by_value
 from airflow_provider_starburst.where import Where
 from starburst_common import Cluster, Run, RunStatus, StarburstError, attach
@@ -26,7 +26,7 @@ class StarburstHook(BaseHook):
     """
 
     conn_name_attr = "starburst_conn_id"
-    default_conn_name = "starburst_default"
+    default_conn_name = DEFAULT_CONN
     conn_type = CONNECTION_TYPE
     hook_name = HOOK_NAME
 

@@ -1,6 +1,7 @@
 """A run in; that it is over, or what keeps it from being so, out. Meanwhile it is kept going from here.
 
-All that may wait is done by a few threads that the triggers of this process share, and never on its loop.
+All that may wait is done by a few threads that the triggers of this process share, and never on its loop; so is the
+import of what does it, as Airflow imports this module on the loop.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_starburst.events import DEADLINE, ERROR, OVER, TIMEOUT
-from airflow_provider_starburst.fanout import PROGRESS_S
-from airflow_provider_starburst.hooks.starburst import StarburstHook, session_of
-from airflow_provider_starburst.where import Where
-from starburst_common import NotFound, Run, RunStatus
-from starburst_common.spi import Backend, Claims, Driver, RunId, driver_of, line, newest_of, run_of
+from airflow_provider_starburst.events import DEADLINE, ERROR, OVER, PROGRESS_S, TIMEOUT
+from airflow_provider_starburst.get_provider_info import DEFAULT_CONN
+from starburst_common import NotFound
+
+if TYPE_CHECKING:
+    from airflow_provider_starburst.where import Where
+    from starburst_common import Run, RunStatus
+    from starburst_common.spi import Backend, Driver
 
 PROGRESS = "starburst_progress"  #: the XCom that tells of a run while its task is deferred
 
@@ -52,7 +55,7 @@ class StarburstRunTrigger(BaseTrigger):
         name: str,
         by: str,
         run: str,
-        starburst_conn_id: str = StarburstHook.default_conn_name,
+        starburst_conn_id: str = DEFAULT_CONN,
         aws_conn_id: str | None = None,
         poll_interval: float = 10.0,
         deadline: float | None = None,
@@ -124,8 +127,7 @@ class StarburstRunTrigger(BaseTrigger):
             else:
                 if over:
                     return OVER, ""
-                text = line(status, time.time() - status.created_at)
-                if text != told and time.monotonic() - told_at >= PROGRESS_S:
+                if time.monotonic() - told_at >= PROGRESS_S and (text := await _in_pool(line_of, status)) != told:
                     told, told_at = text, time.monotonic()
                     await self._tell(text, status)
             if (ended := self._ended()) is not None:
@@ -145,7 +147,7 @@ class StarburstRunTrigger(BaseTrigger):
 
     async def _where(self) -> Where:
         # a thread of the loop's own, as connections are looked up through it
-        return await asyncio.to_thread(StarburstHook(self.starburst_conn_id, self.aws_conn_id).where)
+        return await asyncio.to_thread(place, self.starburst_conn_id, self.aws_conn_id)
 
     async def _cancel(self) -> None:
         if await _in_pool(cancelled, await self._where(), self.name, self.by):
@@ -189,14 +191,32 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="starburst-trigger")
 
 
+def place(starburst_conn_id: str, aws_conn_id: str | None) -> Where:
+    """Where the connection says that runs are done."""
+    from airflow_provider_starburst.hooks.starburst import StarburstHook
+
+    return StarburstHook(starburst_conn_id, aws_conn_id).where()
+
+
 @cache
 def _opened(where: Where) -> Backend:
     """Of this process: triggers of one place share its connections."""
+    from airflow_provider_starburst.hooks.starburst import session_of
+
     return where.open(session_of(where))
+
+
+def line_of(status: RunStatus) -> str:
+    """How a run stands, in a line."""
+    from starburst_common.spi import line
+
+    return line(status, time.time() - status.created_at)
 
 
 def driving(where: Where, run: str) -> tuple[Driver, Run]:
     """What keeps a task's run going, or the last retry of its failed items; nothing is driven before it is stepped."""
+    from starburst_common.spi import RunId, driver_of, newest_of, run_of
+
     backend = _opened(where)
     driver = driver_of(newest_of(backend, RunId(run)), backend)
     return driver, run_of(driver)
@@ -215,6 +235,8 @@ def stepped(driver: Driver, run: Run) -> tuple[bool, RunStatus]:
 
 def cancelled(where: Where, name: str, by: str) -> bool:
     """End the run that a try holds, if it does still; workers end too, as far as there is time for it."""
+    from starburst_common.spi import Claims, driver_of
+
     backend = _opened(where)
     claims = Claims(backend, name, by)
     if not claims.cancel():

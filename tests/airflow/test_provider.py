@@ -130,6 +130,16 @@ def test_every_argument_of_a_trigger_is_stored_and_new_ones_have_defaults() -> N
         StarburstRunTrigger("name", "by", "run-1", poll_interval=float("inf"))
 
 
+def test_a_triggerers_loop_does_not_wait_for_imports() -> None:
+    """Airflow imports a trigger's module there, while all other triggers wait."""
+    script = (
+        "import sys, airflow.triggers.base, airflow_provider_starburst.triggers.starburst;"
+        "print([n for n in ('boto3', 'obstore', 'cloudpickle', 'starburst_common.cluster') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def imports(file: Path) -> Iterator[str]:
     """Modules that a file imports."""
     for node in ast.walk(ast.parse(file.read_text())):
