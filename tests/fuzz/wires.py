@@ -23,10 +23,11 @@ from starburst_common.cli.status import event_fields
 from starburst_common.errors import NotFound, Refused
 from starburst_common.ids import run_id
 from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import PRUNED, RunNames, fleet_folder, launch_record, new_stops_record
+from starburst_common.names import PRUNED, RunNames, claim, fleet_folder, launch_record, new_stops_record
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.begin import recovered
+from starburst_common.runs.claims import Claims, Stage
 from starburst_common.runs.find import attach
 from starburst_common.runs.history import keep_history, stored_waits
 from starburst_common.runs.messages import chunk_message, notice_message, read_chunk_message, read_notice
@@ -70,6 +71,7 @@ def targets(world: World, folder: Path) -> list[Target]:
         *_frames(world),
         *_unsealed(world),
         *_launches(world),
+        *_claims(world),
         *_names(world),
     ]
 
@@ -531,6 +533,38 @@ def _launches(world: World) -> list[Target]:
         made.append(Target(name=f"aws {name}", kind=Kind.BYTES, samples=[stored[key] for key in samples], feed=read))
         made.append(Target(name=f"aws {name}", kind=Kind.DOCUMENT, samples=bodies, feed=signed, signed=True))
     return made
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def _claims(world: World) -> list[Target]:
+    backend, claims, key = world.backend, Claims(world.backend, "a1", by="one"), claim("a1", 3)
+    first = claims.add(None, run=world.run, stage=Stage.INTENDED, about={"code": "c0de", "tries": "1"})
+    assert first is not None and claims.add(first, run=world.run, stage=Stage.HELD, about=first.about) is not None
+    assert claims.cancel()
+    stored = {each: bytes(backend.store.get(each)) for each in backend.store.list(claim("a1"))}
+    backend.store.delete_folder(claim("a1"))
+
+    def read(blob: bytes) -> None:
+        with world.having(key, blob):
+            last = claims.last()
+            assert last is not None and last.number == 3 and last.stage in [*Stage]
+            assert all(
+                isinstance(each, str) for each in (last.by, last.run, last.ends, *last.about, *last.about.values())
+            )
+
+    bodies = [bytes(unseal(backend.key, each, blob)) for each, blob in stored.items()]
+    return [
+        Target(name="claim", kind=Kind.BYTES, samples=[*stored.values()], feed=read),
+        Target(
+            name="claim",
+            kind=Kind.DOCUMENT,
+            samples=bodies,
+            feed=lambda body: read(world.sealed(key, body)),
+            signed=True,
+        ),
+    ]
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
