@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starburst_common import BadInput, Cluster, Denied, NotFound, Object, Rows, objects
+from starburst_common import BadInput, Cluster, Denied, NotFound, Object, Rows, Unavailable, objects
 from starburst_common.data.counted import Found, ToCount, count_lines
 from starburst_common.data.lines import count, ranges
 from starburst_common.data.portions import Portion, Stretch, stretches
@@ -138,6 +138,7 @@ def test_what_cannot_be_read_as_rows_is_refused_before_anything_starts(backend: 
     (tmp_path / "blank.jsonl").touch()
     (tmp_path / "not.parquet").write_text("1")
     write_table(table({"n": []}), tmp_path / "none.parquet")
+    write_table(table([[1], [2]], names=["n", "n"]), tmp_path / "twice.parquet")
     wrong = {
         "none/*.csv": "nothing is there",
         "odd.xyz": ".xyz tells no format",
@@ -145,10 +146,12 @@ def test_what_cannot_be_read_as_rows_is_refused_before_anything_starts(backend: 
         "blank.jsonl": "1 files, and no rows in them",
         "none.parquet": "1 files, and no rows in them",
         "not.parquet": "not Parquet: ",
+        "twice.parquet": "two columns are called 'n'",
+        f"{'long' * 100}/*.csv": "File name too long",
     }
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         for name, said in wrong.items():
-            with pytest.raises(BadInput, match=said):
+            with pytest.raises((BadInput, Unavailable), match=said):
                 cluster.map(_number, Rows(f"{tmp_path}/{name}".rstrip("/")))
         with pytest.raises(BadInput, match="give s3://BUCKET/KEY, or a path"):
             cluster.map(_number, Rows("https://example.com/a.csv"))
@@ -184,6 +187,27 @@ def test_a_csv_without_an_end_to_its_header_is_refused(tmp_path: Path) -> None:
     (found,) = find(str(tmp_path / "a.csv"))
     with pytest.raises(BadInput, match="no header within its first 10 bytes"):
         count_lines(ToCount(found, "csv", 0, 10))
+
+
+@pytest.mark.parametrize("text", ["a\tb\n\t\n\n1\t2\n", "a\n \n\r\n\t\n", "a,b\r\n1,2\r\n\r\n   \r\n3,4"])
+def test_only_empty_lines_of_a_csv_are_skipped(tmp_path: Path, text: str) -> None:
+    """Of blanks and tabs are records, of a table's empty cells, say: they are counted as they are read."""
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    found = Found(Rows(str(tmp_path / "a.csv")))
+    (portion,) = found.counted([*map(count_lines, found.to_count)]).portions
+    wanted = [*csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\tb" in text else ",")]
+    assert portion.rows == len([record for record in wanted if record]) - 1
+    Stretch([(portion, 0, portion.rows)])[0]
+
+
+def test_what_is_shown_of_a_wrong_line_steers_no_terminal(tmp_path: Path) -> None:
+    """A compressed file by a text's name, say."""
+    (tmp_path / "a.jsonl").write_bytes(b"\x1b[2J\x07{\n")
+    found = Found(Rows(str(tmp_path / "a.jsonl")))
+    (portion,) = found.counted([*map(count_lines, found.to_count)]).portions
+    with pytest.raises(BadInput) as raised:
+        Stretch([(portion, 0, 1)])[0]
+    assert str(raised.value).isprintable()
 
 
 def test_a_quote_within_a_field_is_told(tmp_path: Path) -> None:

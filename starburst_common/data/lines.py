@@ -58,7 +58,7 @@ def count(data: bytes, at: int, *, quotes: bool) -> LineCounts:
     for line in lines:
         odd ^= line.count(b'"') & 1
         end += len(line) + 1
-        full = bool(line.strip())
+        full = bool(line.strip(b"\r"))  # blanks and tabs are a record, as csv has it
         for case in (0, 1):
             there[case][-1] |= full
         case = odd  # begun outside, lines break where quotes are even; begun inside, where they are odd

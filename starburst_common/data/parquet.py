@@ -15,8 +15,12 @@ def rows_in_groups(lying: Lying) -> list[int]:
     with opened(lying) as file:
         try:
             about = _opened(file).metadata
+            names = about.schema.to_arrow_schema().names
         except (fault, OSError) as error:
             raise BadInput(f"{lying.uri}: not Parquet: {error}") from None
+        if len({*names}) < len(names):
+            twice = min(name for name in names if names.count(name) > 1)
+            raise BadInput(f"{lying.uri}: two columns are called {twice!r}")
         return [about.row_group(number).num_rows for number in range(about.num_row_groups)]
 
 
@@ -57,7 +61,7 @@ def file_of(rows: Sequence[Mapping[str, Any]]) -> tuple[bytes, dict[str, str]]:
     try:
         columns = table({name: [row.get(name) for row in rows] for name in names})
         write_table(columns, out, row_group_size=len(rows))
-    except (_fault(), OverflowError, TypeError) as error:
+    except (_fault(), OverflowError, TypeError, UnicodeError) as error:
         raise BadInput(f"values that are no columns of Parquet: {error}") from None
     return out.getvalue().to_pybytes(), {field.name: str(field.type) for field in columns.schema}
 

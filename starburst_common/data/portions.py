@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from starburst_common.data.separators import SAID, separator
 from starburst_common.data.where import Lying, read
 from starburst_common.errors import BadInput
+from starburst_common.phrases import visible
 
 _FIELD = 64 << 20  #: characters of a CSV's field; Python's own limit is 131,072
 _KEPT = 2  #: portions that a process keeps read, the latest
@@ -134,7 +135,7 @@ class _Lines:
             return json.loads(line.decode())
         except (ValueError, RecursionError) as error:
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            shown = line.strip()[:60].decode(errors="replace")
+            shown = visible(line.strip()[:60].decode(errors="replace"))
             raise BadInput(f"{self._part.lying.uri}, byte {self._part.lo + lo}: not JSON: {what}: {shown}") from None
 
 

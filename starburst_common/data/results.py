@@ -117,7 +117,7 @@ class ValuesWriter:
 
     def add(self, value: Any) -> None:
         """One more. Raises what pickling raises."""
-        taken = dumps(value) if self._table else json_line(value).encode() + b"\n"
+        taken = dumps(value) if self._table else json_line(value).encode(errors="backslashreplace") + b"\n"
         self._values.append(taken)
         self.nbytes += len(taken)
 
@@ -143,6 +143,7 @@ def _parquet(values: Sequence[Any]) -> tuple[bytes, str, dict[str, str]]:
     if why := can_be_had():
         raise BadInput(why)
     rows = all(isinstance(value, Mapping) and all(type(name) is str for name in value) for value in values)
+    rows = rows and any(values)  # a file without columns has no rows either
     column = "" if rows else "value"
     table = [value if rows else {column: value} for value in values]
     try:

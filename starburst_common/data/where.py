@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -34,8 +35,6 @@ def find(uri: str, *, nothing: bool = False) -> list[Lying]:
 
     Raises `BadInput` where it names nothing, unless that may be, and `Denied` where it may not be seen.
     """
-    if "://" in uri and not uri.startswith(S3):
-        raise BadInput(f"{uri}: give s3://BUCKET/KEY, or a path on this machine")
     found = _on_s3(uri) if uri.startswith(S3) else _here(uri)
     if not found and not nothing:
         raise BadInput(f"{uri}: nothing is there")
@@ -43,7 +42,9 @@ def find(uri: str, *, nothing: bool = False) -> list[Lying]:
 
 
 def placed(uri: str) -> str:
-    """The same wherever the process stands."""
+    """The same wherever the process stands. Raises `BadInput` for a URI of another kind."""
+    if "://" in uri and not uri.startswith(S3):
+        raise BadInput(f"{uri}: give s3://BUCKET/KEY, or a path on this machine")
     return uri if uri.startswith(S3) else str(Path(uri).expanduser().absolute())
 
 
@@ -105,7 +106,7 @@ def _written(uri: str, body: bytes, *, new: bool) -> Lying:
     path = Path(uri)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _folder(path.parent)
         draft.write_bytes(body)
         if new:
             os.link(draft, path)
@@ -117,7 +118,15 @@ def _written(uri: str, body: bytes, *, new: bool) -> Lying:
     except OSError as error:
         raise _meaning(error, uri) from None
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"{path} is, or is in, a file where a folder should be") from None
 
 
 def changed(uri: str) -> NotFound:
@@ -147,7 +156,12 @@ def _here(uri: str) -> list[Lying]:
     if not pattern.wild and path.is_dir():
         raise BadInput(f"{uri}: a folder: say {uri.rstrip('/')}/* for what is in it")
     found = []
-    for where, folders, names in os.walk(pattern.start.rpartition("/")[0] or "/"):
+
+    def unseen(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise _meaning(error, error.filename)
+
+    for where, folders, names in os.walk(pattern.start.rpartition("/")[0] or "/", onerror=unseen):
         folders.sort()
         for name in names:
             full = f"{where.rstrip('/')}/{name}"

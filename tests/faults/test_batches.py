@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ def test_an_exception_in_a_values_place_is_that_items(local_bed: LocalBed) -> No
         assert local_bed.calls() == {at: 1 + at % 2 for at in range(8)}
         got = cluster.map(_raises, range(6))
         assert [str(each) for each in got] == ["all of it"] * 6
-        for answer, said in ((_short, "2 were given, and 1 came back"), (str, "2 were given, and a str came back")):
+        for answer, said in (
+            (_short, "2 were given, and 1 came back"),
+            (str, "2 were given, and a str came back"),
+            (set, "2 were given, and a set came back"),  # whose order is another
+            (_Table, "2 were given, and a _Table came back"),
+        ):
             (error, _) = cluster.map(answer, range(2), batch=2)
             assert (type(error), said in str(error)) == (BadInput, True)
         got = cluster.map(_squares, [_Odd(), 2, 3])
@@ -124,6 +130,16 @@ def _hangs_at_7(numbers: list[int]) -> list[int]:
     if 7 in numbers:
         time.sleep(60)
     return numbers
+
+
+class _Table:
+    """As those of pandas and Polars: it gives its columns, or their names."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.columns = ["a", "b"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
 
 
 class _Odd:

@@ -71,6 +71,19 @@ def test_results_are_tables(local_bed: LocalBed, tmp_path: Path) -> None:
         assert (odd, _manifest(f"{tmp_path}/odd")["failed"]) == ([], [[0, 4]])
 
 
+def test_no_value_is_lost_for_what_a_file_cannot_say(local_bed: LocalBed, tmp_path: Path) -> None:
+    """Half a character is escaped in JSON; what Parquet has no place for fails as its item."""
+    with Cluster(workers=1, backend=local_bed.backend, progress=False, return_exceptions=True) as cluster:
+        (file,) = cluster.map(chr, [0xD800], results_to=f"{tmp_path}/json/*.jsonl")
+        assert json.loads(Path(file).read_text()) == "\ud800"
+        for name, called in (("half", chr), ("empty", _no_columns)):
+            assert cluster.map(called, [0xD800], results_to=f"{tmp_path}/{name}/*.parquet") == []
+            run = attach(_manifest(f"{tmp_path}/{name}")["run"], backend=local_bed.backend)
+            assert [(each.error, "no columns of Parquet" in each.message) for each in run.failures()] == [
+                ("BadInput", True)
+            ]
+
+
 def test_a_lost_worker_leaves_each_value_in_one_file(local_bed: LocalBed, tmp_path: Path) -> None:
     """What it had written and not told of is written again by the next, and no file of it counts, or stays."""
     pattern, folder = str(tmp_path / "out/*.jsonl"), tmp_path / "out"
@@ -92,8 +105,11 @@ def test_where_nothing_can_be_written_is_told(local_bed: LocalBed, tmp_path: Pat
         with pytest.raises(BadInput, match="name files with one \\* in their name"):
             starburst_map(abs, [1], backend=backend, results_to=pattern)  # type: ignore[arg-type]
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        starburst_map(abs, [1], backend=backend, results_to=str(tmp_path / "file/*.jsonl"))
+    for inside in ("file", "file/deep"):
+        with pytest.raises(BadInput, match="a file where a folder should be"):
+            starburst_map(abs, [1], backend=backend, results_to=f"{tmp_path}/{inside}/*.jsonl")
+    with pytest.raises(BadInput, match="give s3://BUCKET/KEY, or a path"):
+        starburst_map(abs, [1], backend=backend, results_to=f"file://{tmp_path}/*.jsonl")
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         with pytest.raises(BadInput, match="cannot be pickled"):
             cluster.map(abs, [1, (at for at in "ab")], results_to=str(tmp_path / "out/*.jsonl"))
@@ -106,6 +122,10 @@ def _manifest(folder: str) -> dict[str, Any]:
     (there,) = find(f"{folder}/manifest.json")
     told: dict[str, Any] = json.loads(bytes(read(there, 0, there.nbytes)))
     return told
+
+
+def _no_columns(_: int) -> dict[str, Any]:
+    return {}
 
 
 def _row(number: int) -> dict[str, Any]:

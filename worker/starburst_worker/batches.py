@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from starburst_common.errors import BadInput
@@ -53,7 +53,9 @@ def values_of(answer: Any, count: int) -> list[Any]:
 given, and a str came back
     """
     wanted = f"with batch= a function answers a list with a value for each of its items: {count} were given, and"
-    if isinstance(answer, str | bytes | dict) or not hasattr(answer, "__iter__"):
+    # sets have no order, and tables give the names of their columns
+    unlike = isinstance(answer, str | bytes | Mapping | Set) or hasattr(answer, "columns")
+    if unlike or not hasattr(answer, "__iter__"):
         raise BadInput(f"{wanted} a {type(answer).__name__} came back")
     values = [*answer]
     if len(values) != count:
