@@ -136,7 +136,8 @@ def _going(run: Run, asked: Wanted, *, again: bool) -> Run:
     if status.state is RunState.SUCCEEDED or (status.state is RunState.FAILED and tolerated and not again):
         return run
     following = run.retry_failed(**{name: asked.options[name] for name in _WORKERS if name in asked.options})
-    asked.tell(f"run {following.id} runs again what failed or has no answer in {run.id}")
+    lacking = f"the {status.items - status.answered + status.failed:,} items" if status.items else "what"
+    asked.tell(f"run {following.id} runs again {lacking} that failed or had no answer in {run.id}")
     return following
 
 

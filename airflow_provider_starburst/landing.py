@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from airflow_provider_starburst.errors import (
@@ -18,7 +19,7 @@ from airflow_provider_starburst.errors import (
 from airflow_provider_starburst.events import DEADLINE, TIMEOUT
 from airflow_provider_starburst.results import StarburstResults
 from starburst_common import Failure, attach
-from starburst_common.spi import Backend, Tolerance, elapsed_s
+from starburst_common.spi import Backend, Tolerance, duration, elapsed_s, usd_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,19 @@ class Landing:
         """Its failures, by their classes."""
         return told_failures(self.failures, self.manifest["run_id"])
 
+    @property
+    def line(self) -> str:
+        """How it ended, for a log; its manifest has more."""
+        of = self.manifest
+        lacking = "".join(f", {of[name]:,} {name}" for name in ("failed", "missing") if of[name])
+        return (
+            f"run {of['run_id']}: {of['succeeded']:,} of {of['items']:,} items succeeded{lacking}, in "
+            f"{duration(of['seconds'])}; estimated {usd_text(Decimal(of['estimated_usd']))}; {of['report']}"
+        )
+
     def tell(self, log: Any) -> None:
         """Into a task's log; failures in a group, which its page folds."""
-        log.info("starburst: %s", self.manifest)
+        log.info("starburst: %s", self.line)
         if self.failures:
             log.warning("::group::starburst: %s items failed", f"{len(self.failures):,}")
             log.warning("%s", self.told)

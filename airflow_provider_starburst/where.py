@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from starburst_common import BadInput
 from starburst_common.spi import (
+    SETTINGS,
     SITE,
     Backend,
     ImageSettings,
@@ -56,10 +57,13 @@ class Where:
         site = Site.of({name: _of_type(name, value) for name, value in own.items()}, source) if own else resolved.site
         if backend == "local" or (not own and resolved.backend == "local"):
             site = None
+        keep_days, wrong = SETTINGS["keep_days"].read(given.get("keep_days", resolved.keep_days))
+        if wrong:
+            raise BadInput(f"{source}: keep_days={keep_days!r}{wrong}")
         return cls(
             site=site,
             home=resolved.home,
-            keep_days=float(given.get("keep_days", resolved.keep_days)),
+            keep_days=keep_days,
             image=resolved.image,
             role=str(given.get("role", "")),
             aws_conn_id=aws_conn_id or given.get("aws_conn_id"),

@@ -31,6 +31,8 @@ import pytest
 
 from starburst_common import BadInput, ItemTimeout, NotPicklable
 from starburst_common.code.bundle import Bundle, tell_unfit
+from starburst_common.code.bundle import bundle_of as zipped
+from starburst_common.code.files import Piece, module_at
 from starburst_common.code.pack import PackedFunction, pack_function
 from starburst_common.local import local_backend
 from starburst_common.model import FailureKind, FleetId, RunId
@@ -607,6 +609,16 @@ def test_the_size_is_told_and_large_files_are_named(
         "your module shop: 54 MB travel, of which shop/a.bin 30 MB, shop/b.bin 21 MB, shop/c.bin 2 MB: to start "
         "faster, name what workers do not need in .starburstignore"
     )
+
+
+def test_a_file_that_is_loaded_under_a_made_up_name_is_told_by_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As schedulers load files that define work."""
+    caplog.set_level("INFO", logger="starburst")
+    (tmp_path / "nightly.py").write_text("NUMBER = 1\n")
+    zipped({"made_up_nightly": module_at([Piece(tmp_path / "nightly.py", "made_up_nightly.py")])})
+    assert caplog.messages[-1].startswith("your module nightly.py: 1 file, 0.0 MB travel with the function (")
 
 
 def elf(machine: int) -> bytes:

@@ -76,7 +76,7 @@ class StarburstHook(BaseHook):
                 backend.close()
         except (StarburstError, OSError, AirflowNotFoundException) as error:
             return False, str(error)
-        return True, f"{where.told}: {kept:,} runs are kept there"
+        return True, f"{where.told}: runs kept there: {kept:,}"
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 

@@ -252,7 +252,7 @@ class StarburstMapOperator(BaseOperator):
     def _defer(self, mine: Held, asked: Wanted) -> None:
         deadline, timeout_at = self._ends_at(mine)
         until = min(deadline, timeout_at)
-        self.log.info("starburst: run %s is begun; a trigger waits for it", mine.run.id)
+        self.log.info("starburst: a trigger waits for run %s", mine.run.id)
         self.defer(
             trigger=StarburstRunTrigger(
                 name=asked.name,

@@ -130,8 +130,9 @@ def _tell(digest: str, modules: tuple[Module, ...], names: tuple[str, ...]) -> N
     """Once for all files as they are now: how much travels, and what does not."""
     files = [file for module in modules for file in module.files]
     total = sum(file.stamp.size for file in files)
-    whose = f"your module{'s' * (len(names) > 1)} {', '.join(names)}"
-    _log.info("%s: %d files, %.1f MB travel with the function (%s)", whose, len(files), total / 1e6, digest)
+    whose = f"your module{'s' * (len(names) > 1)} {', '.join(map(_known_as, names, modules))}"
+    count = "1 file" if len(files) == 1 else f"{len(files):,} files"
+    _log.info("%s: %s, %.1f MB travel with the function (%s)", whose, count, total / 1e6, digest)
     if ignored := [name for module in modules for name in module.ignored]:
         _log.info("left out as %s and %s say: %s", GITS, OURS, _some(ignored))
     if total > _LARGE_BYTES:
@@ -146,6 +147,14 @@ def _tell(digest: str, modules: tuple[Module, ...], names: tuple[str, ...]) -> N
         )
     if secrets := tuple(name for module in modules for name in module.secrets):
         _warn_of(files[0].path.parent if files else None, secrets)
+
+
+def _known_as(name: str, module: Module) -> str:
+    """As people know it: by its file, where a program loads that under a name it makes up."""
+    if len(module.files) != 1 or "/" in module.files[0].inside:
+        return name
+    file = module.files[0]
+    return name if file.path.name == file.inside else file.path.name
 
 
 @lru_cache(maxsize=256)

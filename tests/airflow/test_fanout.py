@@ -51,12 +51,16 @@ def ended(mine: Held) -> RunState:
     return mine.run.status().state
 
 
-def test_a_retry_runs_what_failed_and_nothing_else(place: Backend, asked: Wanted, tmp_path: Path) -> None:
-    """Its answers and those of the first try are one run's."""
+def test_a_retry_runs_what_failed_and_nothing_else(
+    place: Backend, asked: Wanted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answers and those of the first try are one run's; it tells of how many items."""
+    caplog.set_level("INFO", logger="tests")
     first = held(place, asked)
     assert ended(first) is RunState.FAILED
     (tmp_path / "mended").touch()
     second = held(place, asked)
+    assert f"run {second.run.id} runs again the 3 items that failed" in caplog.messages[-1]
     assert ended(second) is RunState.SUCCEEDED
     assert calls(tmp_path) == [1, 2, 1, 2, 1, 2]
     assert attach(second.claim.run, backend=place).results() == [0, 10, 20, 30, 40, 50]

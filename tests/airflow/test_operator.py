@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from airflow_provider_starburst.errors import (
     StarburstRunEnded,
     StarburstTimeout,
 )
+from airflow_provider_starburst.landing import landing_of
 from airflow_provider_starburst.results import StarburstResults
 from starburst_common import Rows, RunState, attach, list_runs
 from starburst_common.ports import Backend
@@ -52,6 +54,16 @@ def test_it_returns_results_that_are_read_when_used(place: Backend, mended: Path
     (run,) = list_runs(backend=place)
     assert run.tags == {"airflow-dag": "d", "airflow-run": "manual__1", "airflow-task": "t", "airflow-map-index": "-1"}
     assert run.label == "d.t"
+
+
+def test_the_log_tells_how_it_ended(place: Backend, tmp_path: Path) -> None:
+    """In a line that is read, with the report's place."""
+    with pytest.raises(StarburstItemsFailed):
+        operator(tmp_path).execute(context())
+    line = landing_of(place, list_runs(backend=place)[0].id).line
+    assert re.fullmatch(
+        r"run run-\S+: 3 of 6 items succeeded, 3 failed, in \d+\.\d s; estimated \$\S+; file://\S+/report.html", line
+    ), line
 
 
 def test_failures_are_raised_by_class_and_a_retry_runs_them_alone(place: Backend, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_a_connection_names_a_site_as_its_form_has_it() -> None:
     [
         ({"backend": "gcp"}, "connection c: backend='gcp': give one of auto, aws, local"),
         ({"region": "eu-west-1"}, "connection c: \\[site\\] lacks name"),
+        ({"keep_days": "a week"}, "connection c: keep_days='a week': give .*days"),
         ({**SITE, "region": "Ireland"}, "connection c: \\[site\\] region='Ireland'"),
     ],
 )
@@ -81,7 +82,7 @@ def test_a_hook_speaks_for_its_connection(place: Backend, monkeypatch: pytest.Mo
     run = hook.start(abs, [-1, -2], workers=1, progress=False)
     assert hook.results(run.id, timeout=60) == [1, 2]
     assert hook.status(run.id).answered == 2 and hook.estimate(run.id).usd > 0
-    assert hook.test_connection() == (True, f"this machine ({tmp_path / 'home'}): 1 runs are kept there")
+    assert hook.test_connection() == (True, f"this machine ({tmp_path / 'home'}): runs kept there: 1")
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", '{"conn_type": "starburst_ecs", "extra": {"region": "eu-west-1"}}')
     fine, why = StarburstHook("other").test_connection()
     assert not fine and "connection other: [site] lacks name" in why
