@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -116,3 +117,23 @@ def test_a_users_type_checker_sees_our_types(environment: Path, tmp_path: Path) 
     assert len(errors) == len(wrong), done.stdout
     for line, (number, text) in zip(errors, wrong.items(), strict=True):
         assert line.startswith(f"wrong.py:{number}: error: {text}")
+
+
+def test_every_environment_of_the_makefile_is_locked() -> None:
+    """Also those that only rare targets use: extras and groups that are said to conflict go into none together."""
+    makefile = (HERE / "Makefile").read_text()
+    chosen = r"((?:--(?:no-default-groups|(?:extra|group) [\w-]+) ?)+)"
+    wanted = {each.strip() for each in re.findall(rf"\$\(UV\) run --frozen {chosen}", makefile)}
+    (usual,) = re.findall(rf"^RUN := \$\(UV\) run --frozen {chosen}", makefile, re.M)
+    wanted |= {f"{usual.strip()} {groups.strip()}" for groups in re.findall(rf"\$\(RUN\) {chosen}", makefile)}
+    assert len(wanted) == 7
+    for each in sorted(wanted):
+        done = subprocess.run(
+            [uv(), "export", "--frozen", "--quiet", "--no-hashes", *each.split()],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not done.returncode, f"{each}: {done.stderr}"
+        assert len(done.stdout.splitlines()) > 50
