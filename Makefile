@@ -20,7 +20,7 @@ demo: uv ## A grid search as a Prefect flow on this machine's processes, whateve
 fresh: ## What README and docs tell a newcomer to run, as on a machine that has never seen the project
 	@python3 -m tests.fresh
 
-test: uv ## What to know before a commit: every promise in short, in a quarter of an hour
+test: uv ## What to know before a commit: every promise in short, in twenty minutes at most
 	@$(TEST) -m "not rest" --times test
 	@$(MAKE) test-airflow
 

@@ -518,6 +518,7 @@ def test_a_registry_that_stumbles_over_the_first_uploads_gets_them_again(engine:
         assert Registry.of(target).digest(target.repository, recipe.tag) == digest
 
 
+@pytest.mark.rest
 def test_two_builds_of_one_recipe_at_once_both_succeed(engine: Engine, logs: Path) -> None:
     """What each returns is in the registry, and one of them has the tag."""
     recipe, access = engine.recipe(build_steps=(f"sleep 1; date +%N > /{token_hex(4)}",)), place(engine)

@@ -495,7 +495,7 @@ def stopped_midway(folder: Path, kind: str, number: int) -> str:
     return flow_run_id
 
 
-@pytest.mark.parametrize("kind", ["list", "generator"])
+@pytest.mark.parametrize("kind", ["list", pytest.param("generator", marks=pytest.mark.rest)])
 def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind: str) -> None:
     """SIGKILL in the middle of a burst: the same flow run, started again, runs nothing twice.
 
@@ -515,7 +515,7 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path, kind
     until(lambda: not supervisors_in(home), "no worker is alive")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.rest)])
 @pytest.mark.contract
 def test_an_interrupted_flow_cancels_the_run(tmp_path: Path, home: Path, number: int) -> None:
     """Ctrl-C, and the signal with which Prefect's workers cancel a flow run, leave no worker behind.

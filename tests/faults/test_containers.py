@@ -51,7 +51,7 @@ def test_two_containers_answer_ten_thousand_items_once(bed: AwsBed) -> None:
         assert len(bed.workers()) == 2
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.rest), 2])
 def test_a_slot_that_the_kernel_kills_for_memory_is_out_of_memory(bed: AwsBed, slots: int) -> None:
     """The item fails as OOM; its neighbours are answered, by the same worker, which lives on."""
     with Cluster(workers=1, slots=slots, backend=bed.backend, progress=False) as cluster:
