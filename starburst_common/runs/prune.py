@@ -27,7 +27,6 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.act import READ_S
 from starburst_common.runs.begin import recovered
-from starburst_common.runs.claims import Claims
 from starburst_common.runs.reconcile import DIED
 from starburst_common.runs.sharing import prune_shared
 from starburst_common.runs.spec import kept_longer_s, read_spec
@@ -79,6 +78,8 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
 
 def _prune_claims(backend: Backend, now: float) -> None:
     """Remove the claims under names whose last one is as old as an expired run, and names none that is kept."""
+    from starburst_common.runs.claims import Claims  # most who prune now and then have none
+
     kept = {*backend.store.folders(RUNS)}
     for name in ids(backend.store.folders(CLAIMS)):
         written = [entry.written_at for entry in backend.store.entries(claim(name))]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from starburst_common.code.place import Place
-from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import made_at
 from starburst_common.model import Buffer, FleetId, RunId, RunState
-from starburst_common.options import Options
 from starburst_common.resources import Resources
-from starburst_common.runs.reconcile import Policy
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
 from starburst_common.wire.seals import WIRE_VERSION, unknown_version
+
+if TYPE_CHECKING:  # a worker reads these documents, and makes and decides none
+    from starburst_common.fleets.fleet import Fleet
+    from starburst_common.options import Options
+    from starburst_common.runs.reconcile import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,8 @@ class Spec:
     @classmethod
     def unreadable(cls, run: RunId, damage: str) -> Self:
         """Of a run of which no more is known than that, and why."""
+        from starburst_common.options import Options
+
         asked = Options.of()
         try:
             made = made_at(run)
@@ -191,6 +195,8 @@ class Spec:
     @property
     def policy(self) -> Policy:
         """For the reconciler, with a tolerance as it was asked."""
+        from starburst_common.runs.reconcile import Policy
+
         return Policy(
             workers=self.workers,
             slots=self.resources.slots,

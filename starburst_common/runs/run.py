@@ -226,7 +226,7 @@ class Run:
 
     def tolerated(self, status: RunStatus) -> bool:
         """Whether its failures so far are within what was named as tolerated; False where nothing was."""
-        limit = self._spec.policy.tolerate
+        limit = self._spec.terms.tolerate
         return limit != Tolerance() and limit.allows(failed=status.failed, items=status.items or status.answered)
 
     def report(self) -> str:

@@ -15,7 +15,7 @@ from starburst_worker.said import say
 from starburst_worker.transcript import Transcript
 
 if TYPE_CHECKING:
-    from starburst_common.data.results import ValuesWriter
+    from starburst_common.data.values import ValuesWriter
     from starburst_common.wire.frames import FrameWriter
 
 FLUSH_S = 0.05
@@ -109,7 +109,7 @@ class Out:
                 self._send_if_due()
 
     def _to_file(self, first: int) -> ValuesWriter:
-        from starburst_common.data.results import ValuesWriter
+        from starburst_common.data.values import ValuesWriter
 
         return ValuesWriter(self._files, first)
 
