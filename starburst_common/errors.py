@@ -24,6 +24,11 @@ class UnknownOption(BadInput, TypeError):
 class NotFound(StarburstError, LookupError):
     """No such run, item or object."""
 
+    @classmethod
+    def written_anew(cls, uri: str) -> NotFound:
+        """What lies there is not what it was when a run found it."""
+        return cls(f"{uri} was written anew since the run began: start another run for what it is now")
+
 
 class Exists(StarburstError):
     """The key is taken: somebody else wrote it first."""

@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from starburst_common.runs.claims import Claim as Claim  # one try's claim to the run under a name from outside
     from starburst_common.runs.claims import Claims as Claims  # all of a name's: who is not the last has lost the run
     from starburst_common.runs.claims import Stage as Stage  # how far a claim has come
-    from starburst_common.runs.claims import newest_of as newest_of  # the last retry of a run: the one to drive
     from starburst_common.runs.drive import Driver as Driver  # a trigger calls its `step`, and reads `books.events`
     from starburst_common.runs.find import answer_of as answer_of  # one item's value or failure
     from starburst_common.runs.find import driver_of as driver_of  # the one to step, of a run that some process began
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     from starburst_common.runs.replay import stored_items as stored_items  # what it was given
     from starburst_common.runs.report import duration as duration  # seconds in words
     from starburst_common.runs.report import elapsed_s as elapsed_s  # how long a run has taken so far
+    from starburst_common.runs.retry import newest_of as newest_of  # the last retry of a run: the one to drive
     from starburst_common.runs.sign import Watch as Watch  # whether who feeds it lives
     from starburst_common.runs.watching import Watching as Watching  # a run's status whenever something happens
     from starburst_common.sites.site import SITE as SITE  # the table of what a site has
@@ -106,11 +106,12 @@ _HOMES = {
     "progress": "line progress rate_and_eta",
     "rows": "YES_NO Row one_of whole",
     "runs.answers": "exception_of with_traceback",
-    "runs.claims": "Claim Claims Stage newest_of",
+    "runs.claims": "Claim Claims Stage",
     "runs.drive": "Driver",
     "runs.find": "answer_of driver_of run_of",
     "runs.replay": "stored_items",
     "runs.report": "duration elapsed_s",
+    "runs.retry": "newest_of",
     "runs.sign": "Watch",
     "runs.watching": "Watching",
     "sites.site": "SITE Site",

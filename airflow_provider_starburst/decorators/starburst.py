@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
-from airflow_provider_starburst.given import resolved
 from airflow_provider_starburst.operators.starburst import StarburstMapOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+    from airflow.providers.common.compat.sdk import TaskDecorator
 
 
 class _StarburstMapDecoratedOperator(DecoratedOperator, StarburstMapOperator):  # type: ignore[misc]
@@ -33,24 +32,13 @@ class _StarburstMapDecoratedOperator(DecoratedOperator, StarburstMapOperator):  
             **kwargs,
         )
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: Any,
-        seen_oids: set[int],
-        **more: Any,
-    ) -> None:
-        """All but the items are rendered; those are resolved."""
-        items, args, kwargs = split(parent.python_callable, parent.op_args, parent.op_kwargs)
-        parent.op_args, parent.op_kwargs = args, kwargs
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids, **more)
-        parent.items = resolved(items, context)
+    def _set_items_apart(self) -> None:
+        """What is called has them among its arguments."""
+        self.items, self.op_args, self.op_kwargs = split(self.python_callable, self.op_args, self.op_kwargs)
 
 
 def split(
-    fn: Callable[..., Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    fn: Callable[..., Any], args: Collection[Any] | None, kwargs: Mapping[str, Any] | None
 ) -> tuple[Any, list[Any], dict[str, Any]]:
     """The items among the arguments of a call, and the other arguments.
 

@@ -184,19 +184,19 @@ class StarburstMapOperator(BaseOperator):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: Any,
-        seen_oids: set[int],
-        **more: Any,
+        self, parent: Any, template_fields: Iterable[str], context: Context, *rest: Any, **more: Any
     ) -> None:
         """Items are resolved, not rendered: that would take seconds for ten thousand, and any may hold braces."""
+        if not isinstance(parent, StarburstMapOperator):  # an argument that has template fields of its own
+            super()._do_render_template_fields(parent, template_fields, context, *rest, **more)
+            return
+        parent._set_items_apart()
         rendered = [name for name in template_fields if name != "items"]
-        super()._do_render_template_fields(parent, rendered, context, jinja_env, seen_oids, **more)
-        if "items" in template_fields:
-            parent.items = resolved(parent.items, context)
+        super()._do_render_template_fields(parent, rendered, context, *rest, **more)
+        parent.items = resolved(parent.items, context)
+
+    def _set_items_apart(self) -> None:
+        """Before arguments are rendered: here they hold no items."""
 
     def _checked(self, context: Context) -> tuple[dict[str, Any], Where]:
         """Options as the core takes them, and where. Raises `BadInput`."""

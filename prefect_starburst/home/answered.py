@@ -9,7 +9,7 @@ from prefect import get_run_logger
 
 from prefect_starburst.home.identity import name_of_item
 from starburst_common import Failure, FailureKind, Run, RunState, StarburstError, attach
-from starburst_common.spi import Backend, exception_of, stored_items
+from starburst_common.spi import Backend, exception_of, newest_of, stored_items
 
 MISSING: Any = object()  #: in place of a value
 
@@ -46,7 +46,7 @@ class Answered:
             get_run_logger().info("%s", error)
         except Exception:
             get_run_logger().warning("run %s cannot be read: its items are run again", run.id, exc_info=True)
-        if keep and _last(run, backend).status().state is RunState.FAILED:
+        if keep and attach(newest_of(backend, run.id), backend=backend).status().state is RunState.FAILED:
             had = (each for each in failed.values() if each.kind is not FailureKind.CANCELLED)
             values |= {each.index: exception_of(each, run.id) for each in had}
         over = run.status().state.over
@@ -64,9 +64,3 @@ class Answered:
         if name is not None and (lacking := self._lacking.get(name)):
             return MISSING, lacking.popleft()
         return MISSING, None
-
-
-def _last(run: Run, backend: Backend) -> Run:
-    """The run itself, or the last one that ran again what had failed in it."""
-    retries = run.retries()
-    return attach(retries[-1], backend=backend) if retries else run

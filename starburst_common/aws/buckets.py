@@ -88,11 +88,6 @@ class UserBucket:
         with suppress(NotFound), self._speaking(key):
             obstore.delete(self._store, key)
 
-    def _changed(self, key: str) -> NotFound:
-        return NotFound(
-            f"s3://{self.name}/{key} was written anew since the run began: start another run for what it is now"
-        )
-
     @contextmanager
     def _speaking(self, key: str) -> Iterator[None]:
         try:
@@ -100,7 +95,7 @@ class UserBucket:
                 try:
                     yield
                 except PreconditionError:
-                    raise self._changed(key) from None
+                    raise NotFound.written_anew(f"s3://{self.name}/{key}") from None
         except BadInput:
             raise BadInput(f"s3://{self.name}: there is no such bucket, or it is in another region") from None
 

@@ -73,7 +73,7 @@ def opened(lying: Lying) -> BinaryIO:
     except OSError as error:
         raise _meaning(error, lying.uri) from None
     file.close()
-    raise changed(lying.uri)
+    raise NotFound.written_anew(lying.uri)
 
 
 def create(uri: str, body: bytes) -> Lying:
@@ -127,11 +127,6 @@ def _folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise BadInput(f"{path} is, or is in, a file where a folder should be") from None
-
-
-def changed(uri: str) -> NotFound:
-    """That something is not what it was when it was found."""
-    return NotFound(f"{uri} was written anew since the run began: start another run for what it is now")
 
 
 def _on_s3(uri: str) -> list[Lying]:

@@ -18,7 +18,7 @@ from starburst_common.model import Buffer, RunId
 from starburst_common.names import claim as key_of
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.drive import mark_cancelled
-from starburst_common.runs.retry import retries_of
+from starburst_common.runs.retry import newest_of
 from starburst_common.runs.spec import find_leg, read_spec
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import malformed
@@ -114,9 +114,3 @@ class Claims:
     def finish(self, cancelled: Claim) -> None:
         """Do what who cancelled may not have lived to do; a leg that was begun since goes on."""
         mark_cancelled(self._backend, RunId(cancelled.ends), cancelled.leg)
-
-
-def newest_of(backend: Backend, run: RunId) -> RunId:
-    """The last of the runs that ran its failed items again; itself if there is none."""
-    retries = retries_of(backend, run)
-    return retries[-1].run if retries else run

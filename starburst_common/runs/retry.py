@@ -45,6 +45,12 @@ def retries_of(backend: Backend, run: RunId) -> list[Spec]:
     return sorted(found, key=lambda spec: spec.created_at)
 
 
+def newest_of(backend: Backend, run: RunId) -> RunId:
+    """The last of the runs that ran its failed items again; itself if there is none."""
+    retries = retries_of(backend, run)
+    return retries[-1].run if retries else run
+
+
 def start_retry(
     backend: Backend,
     parent: Spec,

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
+from airflow_provider_starburst import StarburstMapOperator, starburst_map_task
 from airflow_provider_starburst.errors import (
     StarburstDeadline,
     StarburstItemsFailed,
@@ -269,3 +270,30 @@ def test_outages_are_waited_for_and_told_if_they_last(place: Backend, monkeypatc
     assert event["status"] == "error" and "throttled" in event["message"]
     with pytest.raises(StarburstRunEnded, match="throttled"):
         operator(deferrable=True).execute_complete(context(), event)
+
+
+class Worded:
+    """An argument with a template field of its own, as a function may take one."""
+
+    template_fields = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def both(item: str, worded: Worded) -> str:
+    """What would be called with them."""
+    return f"{item} {worded.text}"
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_arguments_are_rendered_and_items_are_not(decorated: bool) -> None:
+    """Also what lies within an argument; items are as they were given, whichever way."""
+    items, argument = ["{{ 1 + 1 }}", "{% no template"], Worded("{{ 1 + 1 }}")
+    with DAG("d", schedule=None):
+        if decorated:
+            task = starburst_map_task(both)(items, argument).operator
+        else:
+            task = StarburstMapOperator(task_id="t", python_callable=both, items=items, op_args=[argument])
+    task.render_template_fields(context())
+    assert (task.items, [each.text for each in task.op_args]) == (items, ["2"])
