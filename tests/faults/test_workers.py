@@ -241,7 +241,7 @@ def test_workers_that_end_at_once_are_started_ever_later_and_end_the_run(
         run = cluster.start(abs, range(100))
         said = f"ended within .* s without an answer: (.*: )?exit code {code}: no disk.*31m is left"
         bed.until(lambda: re.search(f"^waiting for workers: the last . {said}", run.status().reason) is not None)
-        assert re.search(said, attach(run.id, backend=bed.backend).status().reason)
+        bed.until(lambda: re.search(said, attach(run.id, backend=bed.backend).status().reason) is not None)
         assert run.wait(300).state is RunState.STOPPED
         assert re.search(rf"workers in a row .*exit code {code}: no disk.*mend that, and start", run.status().reason)
         launched = run._held.driver.fleet.states()  # type: ignore[union-attr]
