@@ -31,9 +31,10 @@ def policies() -> dict[str, set[str]]:
     """The actions that each policy of the page allows, by the name it is saved under."""
     section = _PAGE.read_text().partition("## Policies")[2]
     found = re.findall(r"`(\w+\.json)`(?:(?!```).)*```json\n(.+?)```", section, re.DOTALL)
-    return {name: _actions(json.loads(body)) for name, body in found}
+    return {name: actions_of(json.loads(body)) for name, body in found}
 
 
-def _actions(policy: dict[str, Any]) -> set[str]:
+def actions_of(policy: dict[str, Any]) -> set[str]:
+    """What a policy's document allows."""
     listed = [statement["Action"] for statement in policy["Statement"]]
     return {action for each in listed for action in ([each] if isinstance(each, str) else each)}

@@ -10,7 +10,9 @@ import json
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,12 @@ from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
 from starburst_common.offered import OPTIONS as OPTIONS_OF_A_MAP
 from starburst_common.runs.stored import create_outcome, find_outcome
+from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
-from tests.policies import needed_for, policies
+from tests.policies import actions_of, needed_for, policies
 
 ALL = [*sorted(ROOT.glob("*.md")), *PAGES]
 PACKAGES = ("starburst_common", "prefect_starburst", "airflow_provider_starburst", "worker/starburst_worker")
@@ -358,6 +361,17 @@ def test_the_policies_allow_what_the_sources_call() -> None:
     assert mine - needed == set()
 
 
+def test_the_policies_are_those_that_the_command_prints() -> None:
+    """Each action of the page's is in the printed ones, and the other way round."""
+    page, with_build_role = policies(), replace(documented_sites()[0], build_role="arn:aws:iam::1:role/build")
+    assert {kind: actions_of(POLICIES[kind](with_build_role)) for kind in POLICIES} == {
+        "driver": page["you.json"] | page["images.json"] | page["codebuild.json"],
+        "task": page["task.json"],
+        "execution": page["execution.json"],
+        "build": page["build.json"],
+    }
+
+
 def test_a_workers_role_allows_what_workers_call() -> None:
     """Each method of the ports that the worker's sources use, what it needs on AWS; and nothing more."""
     text = "\n".join(file.read_text() for file in (ROOT / "worker").rglob("*.py"))
@@ -401,15 +415,15 @@ def test_the_site_is_made_by_commands_that_there_are() -> None:
 @each(of("json", "toml"))
 def test_data_can_be_read(block: Block) -> None:
     """JSON and TOML, as they stand."""
-    import tomllib
-
     assert json.loads(block.text) if block.language == "json" else tomllib.loads(block.text)
 
 
-def test_the_site_in_the_docs_is_one() -> None:
-    """Its settings are known, complete and well-formed."""
-    import tomllib
-
+def documented_sites() -> list[Site]:
+    """What settings files of the pages name; known, complete and well-formed, or it raises."""
     found = [tomllib.loads(block.text) for block in of("toml")]
-    sites = [Site.of(table["site"], "docs") for table in found if "site" in table]
-    assert len(sites) == 2
+    return [Site.of(table["site"], "docs") for table in found if "site" in table]
+
+
+def test_the_site_in_the_docs_is_one() -> None:
+    """Where one is shown it is whole."""
+    assert len(documented_sites()) == 2

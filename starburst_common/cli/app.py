@@ -25,6 +25,7 @@ from starburst_common.cli import (
     image,
     logs,
     map,
+    policy,
     replay,
     report,
     results,
@@ -88,6 +89,7 @@ for name, command in (
     ("extend", runs.extend),
     ("remove", runs.remove),
     ("prune", runs.prune_expired),
+    ("iam-policy", policy.iam_policy),
 ):
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))
 _GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (

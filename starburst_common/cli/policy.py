@@ -1,0 +1,34 @@
+"""`starburst iam-policy`: the least that who works in the site must be allowed, as IAM takes it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def iam_policy(
+    whose: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHOSE",
+            help="driver: who starts runs and makes images; task: workers; execution: ECS, which starts them; build: "
+            "CodeBuild.",
+        ),
+    ],
+) -> None:
+    """Print the least policy of one of those who work in the configured site, as IAM takes it.
+
+    What your own functions do in AWS, workers do as the site's task role: add that to it.
+    """
+    from starburst_common.cli.lines import print_json
+    from starburst_common.config import settings
+    from starburst_common.errors import BadInput
+    from starburst_common.phrases import told
+    from starburst_common.sites.policies import POLICIES
+
+    if whose not in POLICIES:
+        raise BadInput(f"{told(whose)}: give one of {', '.join(POLICIES)}")
+    site = settings(backend="aws").site
+    assert site is not None  # else it has raised
+    print_json(POLICIES[whose](site))

@@ -1,0 +1,207 @@
+"""A site in; the least policies of who works in it, as IAM's documents, out. Pure.
+
+Actions and what they can be narrowed to are those of the AWS Service Authorization Reference, read 2026-11-30.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starburst_common.sites.site import Site
+
+Document = dict[str, Any]
+
+#: Which of AWS's services may take which role.
+TRUSTED = {
+    "execution": "ecs-tasks.amazonaws.com",
+    "task": "ecs-tasks.amazonaws.com",
+    "build": "codebuild.amazonaws.com",
+}
+_PULLS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+_PUSHES = ("ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage")
+_QUEUES = (
+    "sqs:GetQueueUrl",
+    "sqs:SendMessage",
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:ChangeMessageVisibility",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arns:
+    """What policies call a site's things."""
+
+    site: Site
+
+    @property
+    def account(self) -> str:
+        """The twelve digits of whose account it is."""
+        return self.site.task_role.split(":")[4]
+
+    @property
+    def partition(self) -> str:
+        """The part of AWS that it lies in."""
+        return partition_of(self.site.region)
+
+    def of(self, service: str, *names: str) -> list[str]:
+        """Of a service's things by their names."""
+        return [f"arn:{self.partition}:{service}:{self.site.region}:{self.account}:{name}" for name in names]
+
+    def bucket(self, *prefixes: str) -> list[str]:
+        """Of the objects under prefixes; of the bucket itself where none is named."""
+        whole = f"arn:{self.partition}:s3:::{self.site.bucket}"
+        return [f"{whole}/{prefix}" for prefix in prefixes] or [whole]
+
+    @property
+    def repository(self) -> list[str]:
+        """Of the images' repository."""
+        return self.of("ecr", f"repository/{self.site.repository}")
+
+    @property
+    def queues(self) -> list[str]:
+        """Of all queues of runs."""
+        return self.of("sqs", f"starburst-{self.site.name}-*")
+
+
+def partition_of(region: str) -> str:
+    """The partition of a region.
+
+    >>> [partition_of(region) for region in ("eu-west-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1")]
+    ['aws', 'aws-cn', 'aws-us-gov', 'aws-eusc']
+    """
+    begins = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
+    return next((name for begin, name in begins.items() if region.startswith(begin)), "aws")
+
+
+def trust(kind: str, account: str, partition: str, region: str) -> Document:
+    """Who may take a role: one service of AWS, and only for this account's own sake.
+
+    Source: IAM User Guide, "The confused deputy problem", read 2026-11-30.
+    """
+    statement: Document = {
+        "Effect": "Allow",
+        "Principal": {"Service": TRUSTED[kind]},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+    }
+    if kind != "build":
+        statement["Condition"]["ArnLike"] = {"aws:SourceArn": f"arn:{partition}:ecs:{region}:{account}:*"}
+    return _document([statement])
+
+
+def execution(site: Site) -> Document:
+    """ECS starts a worker: it pulls the image, writes to the log group, reads the signing secret."""
+    arns = Arns(site)
+    return _document(
+        [
+            _allow(["ecr:GetAuthorizationToken"], ["*"]),
+            _allow(_PULLS, arns.repository),
+            _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.of("logs", f"log-group:{site.log_group}*")),
+            _reads_secret(site, many=True),
+        ]
+    )
+
+
+def task(site: Site) -> Document:
+    """A worker works: runs and fleets in the bucket, and the queues. What builds read is not its business."""
+    arns = Arns(site)
+    return _document(
+        [
+            _allow(["s3:ListBucket"], arns.bucket()),
+            _allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], arns.bucket("runs/*", "fleets/*")),
+            _allow(["s3:GetObject"], arns.bucket("shared/*")),
+            _allow(_QUEUES, arns.queues),
+        ]
+    )
+
+
+def build(site: Site) -> Document:
+    """CodeBuild builds: it reads its source, pushes the image, writes its log."""
+    arns = Arns(site)
+    log = f"log-group:/aws/codebuild/starburst-{site.name}*"
+    return _document(
+        [
+            _allow(["s3:GetObject", "s3:GetObjectVersion"], arns.bucket("builds/*")),
+            _allow(["ecr:GetAuthorizationToken"], ["*"]),
+            _allow([*_PULLS, *_PUSHES], arns.repository),
+            _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], arns.of("logs", log)),
+        ]
+    )
+
+
+def driver(site: Site) -> Document:
+    """Whoever starts runs, looks at them, makes their images, and cleans up after them."""
+    return _document([*_runs(site), *_images(site), *(_builds(site) if site.build_role else [])])
+
+
+#: What `starburst iam-policy` prints.
+POLICIES: Mapping[str, Callable[[Site], Document]] = {
+    "driver": driver,
+    "task": task,
+    "execution": execution,
+    "build": build,
+}
+
+
+def _runs(site: Site) -> list[Document]:
+    arns = Arns(site)
+    own = ["sqs:CreateQueue", "sqs:TagQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes"]
+    tasks = arns.of("ecs", f"task-definition/starburst-{site.name}-*", f"task/{site.cluster}/*")
+    cluster = {"ArnEquals": {"ecs:cluster": arns.of("ecs", f"cluster/{site.cluster}")[0]}}
+    passed = {"StringEquals": {"iam:PassedToService": TRUSTED["task"]}}
+    return [
+        _allow(["s3:ListBucket"], arns.bucket()),
+        _allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], arns.bucket("*")),
+        _allow([*own, *_QUEUES], arns.queues),
+        _allow(["ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"], ["*"]),
+        _allow(["ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"], tasks),
+        _allow(["ecs:ListTasks"], ["*"], cluster),
+        _allow(["iam:PassRole"], [site.execution_role, site.task_role], passed),
+        _allow(
+            ["logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:GetLogEvents"],
+            arns.of("logs", f"log-group:{site.log_group}*"),
+        ),
+        _reads_secret(site, many=False),
+    ]
+
+
+def _images(site: Site) -> list[Document]:
+    looks = ["ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:ListImages", "ecr:GetLifecyclePolicy"]
+    makes = ["ecr:CreateRepository", "ecr:TagResource", "ecr:PutLifecyclePolicy", "ecr:BatchDeleteImage"]
+    return [
+        _allow(["ecr:GetAuthorizationToken"], ["*"]),
+        _allow([*looks, *makes, *_PULLS, *_PUSHES], Arns(site).repository),
+    ]
+
+
+def _builds(site: Site) -> list[Document]:
+    arns, name = Arns(site), f"starburst-{site.name}"
+    projects = ["codebuild:BatchGetProjects", "codebuild:CreateProject", "codebuild:UpdateProject"]
+    passed = {"StringEquals": {"iam:PassedToService": TRUSTED["build"]}}
+    return [
+        _allow(
+            [*projects, "codebuild:StartBuild", "codebuild:BatchGetBuilds", "codebuild:StopBuild"],
+            arns.of("codebuild", f"project/{name}"),
+        ),
+        _allow(["logs:GetLogEvents"], arns.of("logs", f"log-group:/aws/codebuild/{name}*")),
+        _allow(["iam:PassRole"], [site.build_role], passed),
+    ]
+
+
+def _reads_secret(site: Site, *, many: bool) -> Document:
+    """`many`: ECS asks for parameters by the batch."""
+    if ":ssm:" in site.signing_secret:
+        return _allow(["ssm:GetParameters" if many else "ssm:GetParameter"], [site.signing_secret])
+    return _allow(["secretsmanager:GetSecretValue"], [site.signing_secret])
+
+
+def _allow(actions: Sequence[str], resources: Sequence[str], condition: Document | None = None) -> Document:
+    allowed: Document = {"Effect": "Allow", "Action": [*actions], "Resource": [*resources]}
+    return {**allowed, "Condition": condition} if condition else allowed
+
+
+def _document(statements: Sequence[Document]) -> Document:
+    return {"Version": "2012-10-17", "Statement": [*statements]}
