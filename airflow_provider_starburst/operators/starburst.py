@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
-from threading import Thread
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_starburst.calls import ItemCall
 from airflow_provider_starburst.course import ON_CLEAR, ON_STALE, Now
 from airflow_provider_starburst.errors import StarburstLost, StarburstRunEnded, as_airflow_has_them
-from airflow_provider_starburst.events import DEADLINE, ERROR, OVER, TIMEOUT
-from airflow_provider_starburst.fanout import NEVER, Held, Lost, Wanted, awaited, held
+from airflow_provider_starburst.events import ERROR
+from airflow_provider_starburst.fanout import Lost, Wanted, held
 from airflow_provider_starburst.given import OWN, bundle_root, given_items, namespace, resolved, run_options, told_items
 from airflow_provider_starburst.hooks.starburst import StarburstHook
 from airflow_provider_starburst.identity import code_print, input_print, name_of, of_all
-from airflow_provider_starburst.landing import landing_of
 from airflow_provider_starburst.links.starburst import (
     StarburstClusterLink,
     StarburstLogsLink,
     StarburstReportLink,
     tell_links,
 )
+from airflow_provider_starburst.operators.waiting import RunWaiter
 from airflow_provider_starburst.results import StarburstResults
 from airflow_provider_starburst.travelling import of_dag_by_value
-from airflow_provider_starburst.triggers.starburst import StarburstRunTrigger
 from airflow_provider_starburst.where import Where, requirements_of
 from starburst_common import BadInput
-from starburst_common.spi import Backend, Claims
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-_KILL_S = 25.0  #: Airflow gives a killed task a little longer
-_MARGIN_S = 600.0  #: the trigger tells of a deadline itself; Airflow ends a deferral that is so much later
 
-
-class StarburstMapOperator(BaseOperator):
+class StarburstMapOperator(RunWaiter):
     """Calls `python_callable(item)` for every item on starburst workers; see docs/airflow.md.
 
     One task, one deferral and one trigger, whatever the number of items. It returns `StarburstResults`: a sequence that
@@ -136,8 +129,6 @@ class StarburstMapOperator(BaseOperator):
         self.run_label = run_label
         self.run_tags = run_tags
         self.deferrable = deferrable
-        self._claims: tuple[str, str] | None = None  # under which name, and by which word, this try claims its run
-        self._killed = False
 
     # --- Airflow's calls ----------------------------------------------------------------------------------------------
 
@@ -170,16 +161,6 @@ class StarburstMapOperator(BaseOperator):
             if event["status"] == ERROR:
                 raise StarburstRunEnded(event["message"])
             return self._landed(backend, event["run"], event["status"])
-
-    def on_kill(self) -> None:
-        """End the run, unless a later try has it. A thread does so: who is interrupted here may hold locks."""
-        if not self.cancel_on_kill:
-            return
-        self._killed = True
-        self.log.info("starburst: the task is ended, and its run with it; what was answered is kept")
-        thread = Thread(target=self._cancel, name="starburst-kill", daemon=True)
-        thread.start()
-        thread.join(_KILL_S)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -241,60 +222,3 @@ class StarburstMapOperator(BaseOperator):
             options=options,
             tell=self._tell,
         )
-
-    def _ends_at(self, mine: Held) -> tuple[float, float]:
-        """When the deadline is, and when this try has had its time (wall clock)."""
-        deadline_s = self.deadline.total_seconds() if isinstance(self.deadline, timedelta) else self.deadline
-        limit, begun_at = self.execution_timeout, float(mine.claim.about["begun_at"])
-        timeout_at = time.time() + limit.total_seconds() if limit else NEVER
-        return (begun_at + deadline_s if deadline_s is not None else NEVER), timeout_at
-
-    def _defer(self, mine: Held, asked: Wanted) -> None:
-        deadline, timeout_at = self._ends_at(mine)
-        until = min(deadline, timeout_at)
-        self.log.info("starburst: a trigger waits for run %s", mine.run.id)
-        self.defer(
-            trigger=StarburstRunTrigger(
-                name=asked.name,
-                by=asked.by,
-                run=mine.claim.run,
-                starburst_conn_id=self.starburst_conn_id,
-                aws_conn_id=self.aws_conn_id,
-                poll_interval=float(self.poll_interval),
-                deadline=None if deadline == NEVER else deadline,
-                timeout_at=None if timeout_at == NEVER else timeout_at,
-                cancel_on_kill=self.cancel_on_kill,
-            ),
-            method_name="execute_complete",
-            timeout=None if until == NEVER else timedelta(seconds=max(until - time.time(), 0.0) + _MARGIN_S),
-        )
-
-    def _wait(self, backend: Backend, mine: Held) -> StarburstResults:
-        deadline, timeout_at = self._ends_at(mine)
-        until = min(deadline, timeout_at)
-        over = awaited(mine.run, every_s=self.poll_interval, until=until, tell=self._tell)
-        status = OVER if over else DEADLINE if deadline <= timeout_at else TIMEOUT
-        if not over:
-            self._cancel()
-        return self._landed(backend, mine.claim.run, status)
-
-    def _landed(self, backend: Backend, run: str, status: str) -> StarburstResults:
-        """The results of a run that is over, or why there are none, raised."""
-        landing = landing_of(backend, run)
-        landing.tell(self.log)
-        landing.refuse(status, fail=self.fail_on_partial_error, tolerate=self.tolerate)
-        return landing.results(self.starburst_conn_id, self.aws_conn_id)
-
-    def _tell(self, text: str) -> None:
-        self.log.info("starburst: %s", text)
-
-    def _cancel(self) -> None:
-        """End the run that this try holds, if it holds one."""
-        if self._claims is None:
-            return
-        backend = StarburstHook(self.starburst_conn_id, self.aws_conn_id).open()
-        try:
-            if Claims(backend, *self._claims).cancel():
-                self._tell("its run is cancelled")
-        finally:
-            backend.close()
