@@ -217,6 +217,16 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What a worker's price goes by, beside its size and capacity; the default is for runs of this machine."""
+
+    site: str = "local"  #: its name
+    region: str = "us-east-1"
+    arch: str = "x86"  #: or "arm"
+    public_ipv4: bool = True  #: each worker has an address that is charged for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """A worker as its compute sees it."""
 

@@ -20,7 +20,7 @@ RUNS = "runs/"
 FLEETS = "fleets/"
 BUILDS = "builds/"
 SHARED = "shared/"
-ACCOUNTS = "accounts/"  #: of fleets that are closed
+ACCOUNTS = "accounts/"  #: of runs that ended and fleets that are closed, a folder a month; they are kept
 CLAIMS = "claims/"
 GENERATIONS = 10  #: of an outcome, the first included
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -263,9 +263,10 @@ def fleet_folder(fleet: FleetId) -> str:
     return f"{FLEETS}{fleet}/"
 
 
-def account(fleet: FleetId) -> str:
-    """What a closed fleet's workers were given, and when."""
-    return f"{ACCOUNTS}{fleet}"
+def account(name: RunId | FleetId) -> str:
+    """What a run was and cost, or what a closed fleet's workers were given and when, in the month of its id."""
+    day = name.partition("-")[2]
+    return f"{ACCOUNTS}{day[:4]}-{day[4:6]}/{name}"
 
 
 def worker_records(fleet: FleetId) -> str:

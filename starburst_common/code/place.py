@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import glob
 import os
 import sys
@@ -40,6 +41,15 @@ class Place:
         """As it was stored. Raises `Refused`."""
         files = fields.name("files") if fields.text("files") else ""
         return cls(folder=fields.text("folder"), files=files, argv=tuple(map(str, fields.many("argv"))))
+
+
+def user_here() -> str:
+    """Who runs this process, and on which machine."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # as in a container, whose user has no name
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"
 
 
 def place_here(files: Sequence[str], *, shared: bool) -> tuple[Place, Bundle | None]:

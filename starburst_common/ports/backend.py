@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from starburst_common.model import Tariff
 from starburst_common.ports.compute import Compute
 from starburst_common.ports.images import Images
 from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import WorkQueue
 from starburst_common.ports.store import ObjectStore
 
+_HERE = Tariff()
 KEY_BYTES = 32  #: the least that a signing key has
 
 
@@ -34,6 +36,7 @@ class Backend:
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
     images: Images | None = None  #: None where workers run in this very environment
+    tariff: Tariff = _HERE  #: by which its workers are charged for, or would be
 
     def paced(self, **changes: Any) -> Backend:
         """The same place at another pace; `changes` are of the fields of `Pace`, or of this one's."""

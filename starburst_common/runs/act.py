@@ -12,6 +12,7 @@ from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import Chunk, Outcome, Span
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, is_there
+from starburst_common.runs.accounts import keep_entry
 from starburst_common.runs.books import Books
 from starburst_common.runs.events import EventKind
 from starburst_common.runs.failures import WITHDRAWN
@@ -140,6 +141,8 @@ class Hands:
             items=tally.items if tally.items is not None else tally.planned_items,
             answered=tally.answered,
             failed=tally.failed,
+            kinds=dict(tally.kinds),
+            workers=len(tally.workers - {""}),
             withdrawn=tally.withdrawn,
             slot_seconds=round(tally.slot_seconds, 3),
             outcomes=len(tally.spans()),
@@ -167,6 +170,7 @@ class Hands:
     def clean_up(self) -> None:
         """What only this run needs goes; safe to do twice, by several at once too."""
         backend = self._backend
+        keep_entry(backend, self._names.run)  # first: while its fleet is held for it, others know that this is to do
         backend.queue.drop(self._names.notices)
         backend.queue.drop_group(work_queue(self._fleet.id), self._names.run)
         closed = self._fleet.release(self._names.run)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
 
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, Span, spans_of, without
@@ -28,6 +29,7 @@ class Summary:
     first_failure: int | None
     alike: tuple[tuple[str, str], ...]  #: what makes failures the same to the circuit breaker, of the first of them
     rest: tuple[Chunk, ...]
+    kinds: Mapping[str, int] = field(default_factory=dict)  #: how many failed with which kind
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
@@ -42,6 +44,7 @@ class Summary:
             first_failure=failures[0].index if failures else None,
             alike=tuple(failure.alike for failure in failures[:_TOLD]),
             rest=outcome.rest,
+            kinds=Counter(str(failure.kind) for failure in failures),
         )
 
     @property
@@ -52,7 +55,7 @@ class Summary:
     @property
     def fields(self) -> dict[str, Any]:
         """As JSON."""
-        names = ("span", "worker", "seconds", "failed", "withdrawn", "first_failure", "alike")
+        names = ("span", "worker", "seconds", "failed", "withdrawn", "first_failure", "alike", "kinds")
         return {name: getattr(self, name) for name in names} | {"rest": [chunk_fields(chunk) for chunk in self.rest]}
 
     @classmethod
@@ -72,6 +75,7 @@ class Summary:
             first_failure=None if fields["first_failure"] is None else fields.whole("first_failure", least=span.lo),
             alike=tuple((kind, error) for kind, error in alike),
             rest=tuple(fields.chunks("rest", span)),
+            kinds=fields.counts("kinds", [*FailureKind]),
         )
 
 

@@ -12,7 +12,6 @@ from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import held_for, ids, made_at
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import (
-    ACCOUNTS,
     CLAIMS,
     FLEETS,
     PRUNED,
@@ -25,6 +24,7 @@ from starburst_common.names import (
 )
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
+from starburst_common.runs.accounts import keep_lacking
 from starburst_common.runs.act import READ_S
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.reconcile import DIED
@@ -33,12 +33,11 @@ from starburst_common.runs.spec import kept_longer_s, read_spec
 
 _log = our_log()
 _EVERY_S = 3600.0
-_ACCOUNT_S = 400 * 86400.0  #: of a fleet: so that a year can be compared with the one before
 _ABANDONED_S = 3600.0  #: what nothing has happened to for so long may have nobody any more; drivers say more often
 
 
 def prune(backend: Backend, now: float | None = None) -> list[RunId]:
-    """Remove runs that have expired, and fleets that crashed drivers left; the removed runs.
+    """Remove runs that have expired, and fleets that crashed drivers left; the removed runs. Accounts stay.
 
     A run is kept for `keep_s` from its end, and for ten minutes from that and from when somebody last read on in it.
     One that goes on is never removed: if nobody drives it any more, it is ended here, as what it is if all its items
@@ -59,7 +58,9 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
             look |= age_s >= _ABANDONED_S
         if look and _expired(backend, RunId(name), held_by, now):
             names = RunNames(RunId(name))
-            for leg in range(names.newest({*backend.store.list(names.folder)}).leg + 1):
+            newest = names.newest({*backend.store.list(names.folder)}).leg
+            keep_lacking(backend, names.run, newest)
+            for leg in range(newest + 1):
                 backend.queue.drop(RunNames(names.run, leg).notices)
             backend.store.delete_folder(RunNames(RunId(name)).folder)
             removed.append(RunId(name))
@@ -68,9 +69,6 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
             _close_if_abandoned(backend, fleet)
     prune_shared(backend, now)
     _prune_claims(backend, now)
-    backend.store.delete(
-        [entry.key for entry in backend.store.entries(ACCOUNTS) if now - entry.written_at > _ACCOUNT_S]
-    )
     if removed:
         _log.info("pruned %d expired runs", len(removed))
     return removed
@@ -157,7 +155,10 @@ def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
 def _goes_on(backend: Backend, run: RunId) -> bool:
     """Whether a run is kept that has no end; one whose items are all answered is given it."""
     kept = [*backend.store.list(RunNames(run).folder)]
-    if not kept or RunNames(run).newest(kept).end in kept:
+    newest = RunNames(run).newest(kept)
+    if newest.end in kept:
+        keep_lacking(backend, run, newest.leg)
+    if not kept or newest.end in kept:
         return False
     try:
         return not recovered(backend, read_spec(backend, run)).close()

@@ -7,9 +7,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from starburst_common.code.place import Place
+from starburst_common.code.place import Place, user_here
 from starburst_common.ids import made_at
-from starburst_common.model import Buffer, FleetId, RunId, RunState
+from starburst_common.model import Buffer, FailureKind, FleetId, RunId, RunState
 from starburst_common.resources import Resources
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import open_document, seal_document
@@ -101,6 +101,7 @@ class Spec:
     terms: Terms
     place: Place
     parent: RunId | None = None  #: the run whose items it runs again
+    who: str = ""  #: began it: a user, and on which machine
     python: tuple[int, int] = field(default_factory=lambda: sys.version_info[:2])  #: that its values were pickled by
     damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
@@ -129,6 +130,7 @@ class Spec:
             terms=Terms.of(options, stop_at_first=stop_at_first),
             place=place or Place(),
             parent=parent,
+            who=user_here(),
         )
 
     @classmethod
@@ -157,7 +159,7 @@ class Spec:
 
     def sealed(self, key: bytes, about: str) -> bytes:
         """As it is stored."""
-        names = ("python", "run", "fleet", "label", "tags", "function", "created_at", "workers", "parent")
+        names = ("python", "run", "fleet", "label", "tags", "function", "created_at", "workers", "parent", "who")
         fields = {"wire": WIRE_VERSION, **{name: getattr(self, name) for name in names}, **asdict(self.resources)}
         return seal_document(key, about, fields | {"options": self.terms.fields, "place": self.place.fields})
 
@@ -189,6 +191,7 @@ class Spec:
             terms=Terms.read(fields.fields("options")),
             place=Place.read(fields.fields("place")),
             parent=RunId(fields.name("parent")) if fields.given("parent") else None,
+            who=fields.text("who"),
             python=(python[0], python[1]),
         )
 
@@ -216,6 +219,8 @@ class End:
     answered: int = 0
     failed: int = 0
     withdrawn: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)  #: of failures, with how many of each
+    workers: int = 0  #: that settled something
     slot_seconds: float = 0.0  #: slot time that was spent
     outcomes: int | None = None  #: that these numbers are of; None where nobody says
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
@@ -245,7 +250,8 @@ class End:
         return cls(
             state=RunState(state),
             reason=end.text("reason"),
-            **{name: end.whole(name) for name in ("items", "answered", "failed", "withdrawn")},
+            **{name: end.whole(name) for name in ("items", "answered", "failed", "withdrawn", "workers")},
+            kinds=end.counts("kinds", [*FailureKind]),
             slot_seconds=end.number("slot_seconds"),
             outcomes=end.whole("outcomes") if end.given("outcomes") else None,
             ended_at=end.moment("ended_at"),

@@ -11,6 +11,7 @@ from starburst_common.model import FleetId, Outcome, RunState, WorkerPhase, told
 from starburst_common.names import FLEETS, RunNames, holders
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
+from starburst_common.runs.accounts import keep_lacking
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import mark_cancelled
 from starburst_common.runs.records import End, Spec
@@ -60,7 +61,9 @@ def remove(backend: Backend, spec: Spec) -> None:
     """Remove a run that has ended, and all that is kept of it."""
     for fleet in _fleets(backend, spec):
         backend.store.delete([holders(fleet) + spec.run])  # pruning closes it if nobody else needs it
-    for leg in range(last_leg(backend, spec).number + 1):
+    last = last_leg(backend, spec).number
+    keep_lacking(backend, spec.run, last)
+    for leg in range(last + 1):
         backend.queue.drop(RunNames(spec.run, leg).notices)
     backend.store.delete_folder(RunNames(spec.run).folder)
 

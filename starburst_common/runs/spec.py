@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -92,17 +92,24 @@ def find_leg(backend: Backend, spec: Spec) -> Leg:
 
     Raises `Refused` where it cannot be read how one began.
     """
+    *_, leg = legs_of(backend, spec)
+    return leg
+
+
+def legs_of(backend: Backend, spec: Spec) -> Iterator[Leg]:
+    """A run's legs, one after another. Raises `Refused` as `find_leg`."""
     leg = Leg(number=0, fleet=spec.fleet, end=read_end(backend, spec.run))
+    yield leg
     while leg.end is not None and leg.end.state not in WHOLE:
         number = leg.number + 1
         key = RunNames(spec.run, number).resumed
         try:
             begun = Resumed.read(backend.key, key, backend.store.get(key, SMALL_BYTES))
         except NotFound:
-            break
+            return
         end = read_end(backend, spec.run, number)
         leg = Leg(number=number, fleet=begun.fleet, forgiven=begun.forgiven, end=end)
-    return leg
+        yield leg
 
 
 def begin_leg(backend: Backend, run: RunId, after: int, *, forgiven: int) -> None:

@@ -6,8 +6,8 @@ Only what is owed is booked: a planned chunk, or one that a booked outcome deleg
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from starburst_common.model import Chunk, Span, without
 from starburst_common.runs.outcomes import Summary
@@ -26,6 +26,7 @@ class Settled:
     first_failure: int | None
     worker: str
     seconds: float  #: slot time spent
+    kinds: Mapping[str, int] = field(default_factory=dict)  #: of its failures, with how many of each
 
 
 class Tally:
@@ -36,6 +37,7 @@ class Tally:
         self.planned_items = 0
         self.answered = 0
         self.failed = 0
+        self.kinds: Counter[str] = Counter()  #: of failures
         self.withdrawn = 0
         self.slot_seconds = 0.0
         self.first_failure: int | None = None
@@ -93,6 +95,7 @@ class Tally:
             first_failure=summary.first_failure,
             worker=summary.worker,
             seconds=summary.seconds,
+            kinds=summary.kinds,
         )
         self._settled[span] = settled
         self.owed.pop(span, None)
@@ -100,6 +103,7 @@ class Tally:
             self._by_first[part.lo] = (part, span)
             self.answered += part.size
         self.failed += settled.failed
+        self.kinds.update(settled.kinds)
         self.withdrawn += settled.withdrawn
         self.slot_seconds += settled.seconds
         self.workers.add(settled.worker)
@@ -120,6 +124,7 @@ class Tally:
             if settled is not None:
                 self.answered -= sum(part.size for part in settled.answered)
                 self.failed -= settled.failed
+                self.kinds -= Counter(settled.kinds)
                 self.withdrawn -= settled.withdrawn
                 self.slot_seconds -= settled.seconds
                 for part in settled.answered:

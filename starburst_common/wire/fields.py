@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
+from collections.abc import Collection
 from typing import Any
 
 from starburst_common.errors import Refused
@@ -95,6 +96,13 @@ class Fields:
         if not all(isinstance(text, str) for text in value.values()):
             raise malformed(self._about, f"{name!r} holds what is not text")
         return dict(value)
+
+    def counts(self, name: str, known: Collection[str]) -> dict[str, int]:
+        """Whole numbers by text, of the texts that are known."""
+        value = self.fields(name)
+        if unknown := {*value.raw}.difference(known):
+            raise malformed(self._about, f"{name!r} has {sorted(unknown)[0]!r:.40}, which is none")
+        return {text: value.whole(text) for text in value.raw}
 
     def fields(self, name: str) -> Fields:
         """An object within this one."""

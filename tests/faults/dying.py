@@ -23,6 +23,7 @@ IDLE_S = 0.5  #: workers that nobody drives any more are soon gone
 MONTH_S = 30 * 86400.0
 _DIED = 9
 _ID = re.compile(r"\b(run|fleet)-\d{8}-\d{6}-[0-9a-f]{8}")
+_MONTH = re.compile(r"/\d{4}-\d\d(?=/)")
 _NUMBER = re.compile(r"/[0-9a-f]{12,}$")
 #: One process that has imported all this; each that dies is forked from it, which costs nothing.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -47,7 +48,7 @@ def pruned(place: str, point: str) -> Died:
 
 
 def named(port: str, method: str, args: tuple[Any, ...]) -> str:
-    """What a call is called: ids, numbers and hashes are left out.
+    """What a call is called: ids, months, numbers and hashes are left out.
 
     >>> named("store", "create", ("runs/run-20261129-044043-b152e452/plan/000000000000", b""))
     'store.create runs/run/plan'
@@ -59,7 +60,7 @@ def named(port: str, method: str, args: tuple[Any, ...]) -> str:
     first = args[0] if args else ""
     if isinstance(first, list):
         first = first[0] if first else ""
-    what = _NUMBER.sub("", _ID.sub(r"\1", first)) if isinstance(first, str) else ""
+    what = _NUMBER.sub("", _MONTH.sub("", _ID.sub(r"\1", first))) if isinstance(first, str) else ""
     return f"{port}.{method} {what}".strip()
 
 

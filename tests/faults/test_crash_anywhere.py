@@ -10,7 +10,7 @@ import pytest
 
 from starburst_common import InputLost, NotFound, Run, RunState, attach
 from starburst_common.model import RunId, WorkerPhase, WorkerState
-from starburst_common.names import RUNS
+from starburst_common.names import ACCOUNTS, RUNS
 from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
 from starburst_common.runs.sign import unfed
@@ -50,6 +50,7 @@ POINTS = {
     "before queue.delete run-notices": WHOLE,
     "after queue.delete run-notices": WHOLE,
     "before store.create runs/run/end": WHOLE,
+    "before store.create accounts/run": WHOLE,
     "before queue.drop run-notices": WHOLE,
     "before queue.drop_group fleet-work": WHOLE,
     "before store.delete fleets/fleet/held-by/run": WHOLE,
@@ -132,6 +133,12 @@ def died_at(bed: Bed, point: str) -> None:
     bed.until(lambda: not bed.workers() and not running(backend))  # they stop by themselves when nobody needs them
     prune(backend, now=time.time() + MONTH_S)
     assert nothing_kept(backend) == []
+    assert in_the_accounts(backend) == (names if found not in (NOTHING, NO_RUN) else [])
+
+
+def in_the_accounts(backend: Backend) -> list[str]:
+    """The runs that are."""
+    return [name for key in backend.store.list(ACCOUNTS) if (name := key.rpartition("/")[2]).startswith("run-")]
 
 
 def running(backend: Backend) -> list[WorkerState]:

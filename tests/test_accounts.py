@@ -1,0 +1,127 @@
+"""What is kept of a run beyond it, for whoever counts costs: one entry, whoever ends the run."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from starburst_common import Cluster, RunState, RunStopped, attach, starburst_map
+from starburst_common.errors import Refused
+from starburst_common.model import Failure, FailureKind, Outcome, RunId, Span
+from starburst_common.money.accounts import AccountEntry
+from starburst_common.names import ACCOUNTS, RunNames, account
+from starburst_common.ports import Backend
+from starburst_common.runs.accounts import keep_entry, read_entry
+from starburst_common.runs.outcomes import outcome_parts, read_summary
+from starburst_common.runs.prune import prune
+from starburst_common.runs.tally import Tally
+from tests.test_kept import ended
+from tests.test_wire import A_CHUNK, KEY
+
+MONTH_S = 30 * 86400.0
+
+
+def odd_fails(number: int) -> int:
+    """What every second item fails with."""
+    if number % 2:
+        raise ValueError(number)
+    return number
+
+
+def first_fail(number: int, gate: str) -> int:
+    """What the first items fail with; those behind them wait for a file."""
+    if number < 3:
+        raise ValueError(number)
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return number
+
+
+def the_entry(backend: Backend) -> AccountEntry:
+    """The only one."""
+    (key,) = backend.store.list(ACCOUNTS)
+    return read_entry(backend, key)
+
+
+def test_a_run_leaves_one_entry_which_outlives_it(backend: Backend) -> None:
+    """It tells who ran what, for what, how that ended and what it would have cost; pruning leaves it alone."""
+    tags = {"airflow-dag": "nightly", "team": "ocean"}
+    with Cluster(workers=1, cpu=2, memory="8GB", backend=backend) as cluster:
+        cluster.map(odd_fails, range(8), label="l", tags=tags, return_exceptions=True)
+    (run,) = prune(backend, now=time.time() + MONTH_S)
+    entry = the_entry(backend)
+    assert (entry.run, entry.function, entry.label, entry.dag, entry.tags) == (run, "odd_fails", "l", "nightly", tags)
+    assert entry.who.startswith(f"{getpass.getuser()}@")
+    assert (entry.items, entry.succeeded, entry.failed, entry.state) == (8, 4, {"user": 4}, RunState.FAILED)
+    assert (entry.workers, entry.cpu, entry.memory_mib, entry.slots) == ({"local": 1}, 2, 8192, 2)
+    assert entry.created_at < entry.ended_at < entry.created_at + 60
+    minute = (2 * Decimal("0.04048") + 8 * Decimal("0.004445")) / 60  # one worker, billed for one minute at least
+    assert entry.usd["compute"] == round(minute, 14)
+    assert entry.prices and entry.prices_as_of
+
+
+def test_a_run_that_was_resumed_has_one_entry_of_all_its_legs(backend: Backend, tmp_path: Path) -> None:
+    """Each leg has its fleet; the slot time of all of them counts."""
+    gate = str(tmp_path / "gate")
+    with pytest.raises(RunStopped):
+        starburst_map(first_fail, range(8), [gate] * 8, workers=1, chunk_size=1, tolerate=1, backend=backend)
+    Path(gate).touch()
+    first = the_entry(backend)
+    run = attach("last", backend=backend)
+    run.resume()
+    run.wait()
+    whole = the_entry(backend)
+    assert (first.state, whole.state) == (RunState.STOPPED, RunState.FAILED)
+    assert [stint.fleet for stint in whole.stints][:1] == [stint.fleet for stint in first.stints]
+    assert len(whole.stints) == 2 and whole.slot_seconds >= first.slot_seconds
+    assert whole.failed == {"user": 3} and whole.succeeded == 5
+
+
+def test_failures_are_counted_by_kind_however_many_there_are() -> None:
+    """An outcome's summary tells how many of each; one that is taken out of the books counts no more."""
+    chunk = replace(A_CHUNK, span=Span(0, 400))
+    kinds = [FailureKind.USER, FailureKind.OOM, FailureKind.USER, FailureKind.TIMEOUT]
+    failures = tuple(Failure(index=n, kind=kinds[n % 4], error="E", message="") for n in range(400))
+    outcome = Outcome(span=chunk.span, worker="w", seconds=1.0, failures=failures)
+    parts = outcome_parts(KEY, "key", outcome)
+    tally = Tally()
+    tally.plan([chunk])
+    body = b"".join(parts)
+    tally.settle(read_summary(KEY, "key", body, len(body)))
+    assert tally.kinds == {"user": 200, "oom": 100, "timeout": 100}
+    tally.reopen(chunk)
+    assert not tally.kinds
+
+
+@pytest.mark.parametrize("how", ["pruned", "removed", "twice"])
+def test_whoever_comes_next_writes_an_entry_that_lacks(backend: Backend, how: str) -> None:
+    """Who ended the run died before that; the one who looks next does it, and twice is the same."""
+    run = ended(backend)
+    if how == "pruned":
+        assert prune(backend, now=time.time() + MONTH_S) == [run]
+    elif how == "removed":
+        attach(run, backend=backend).remove()
+    else:
+        keep_entry(backend, run)
+        body = bytes(backend.store.get(account(run)))
+        keep_entry(backend, run)
+        assert bytes(backend.store.get(account(run))) == body
+    assert the_entry(backend).run == run
+    assert [*backend.store.list(RunNames(run).folder)] == [] or how == "twice"
+
+
+def test_an_entry_is_of_the_month_of_its_run_and_sealed(backend: Backend) -> None:
+    """So whoever asks for a month reads no other; one that is another's, or was changed, is refused."""
+    assert account(RunId("run-20261130-235959-0a1b2c3d")) == "accounts/2026-11/run-20261130-235959-0a1b2c3d"
+    run = ended(backend)
+    keep_entry(backend, run)
+    body = bytes(backend.store.get(account(run)))
+    other = account(RunId("run-20261130-235959-0a1b2c3d"))
+    backend.store.put(other, body)
+    with pytest.raises(Refused):
+        read_entry(backend, other)
