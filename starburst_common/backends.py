@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starburst_common.errors import BadInput, NoSpace, NotFound, Refused
-from starburst_common.ids import ids
-from starburst_common.model import FleetId
-from starburst_common.names import FLEETS, holders
+from starburst_common.errors import BadInput, NoSpace
 from starburst_common.phrases import one_line, our_log, told
-from starburst_common.ports import SMALL_BYTES, Backend, Repository
+from starburst_common.ports import Backend, Repository
 
 if TYPE_CHECKING:
     from starburst_common.image.build import SiteImages
@@ -58,17 +54,10 @@ def open_site_images() -> tuple[Backend, SiteImages]:
 
 def open_images() -> tuple[Repository, frozenset[str]]:
     """The configured site's repository, and the tags that open fleets use."""
+    from starburst_common.image.keep import tags_in_use
+
     backend, images = open_site_images()
-    used = set()
-    for fleet in ids(backend.store.folders(FLEETS)):
-        for key in backend.store.list(holders(FleetId(fleet))):
-            with suppress(NotFound, Refused, ValueError):
-                used.add(bytes(backend.store.get(key, SMALL_BYTES)).decode())
-    try:
-        prefix = f"{images.repository.uri}:"
-    except NotFound:  # nobody has built one yet
-        return images.repository, frozenset()
-    return images.repository, frozenset(image.removeprefix(prefix) for image in used if image.startswith(prefix))
+    return images.repository, tags_in_use(backend.store, images.repository)
 
 
 def local_at(home: Path, *, keep_days: float = 7) -> Backend:

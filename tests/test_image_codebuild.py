@@ -55,7 +55,7 @@ class Lab:
         self.aws = aws
         self.clients = Clients(aws.site["region"])
         self.store = S3Objects(aws.site["bucket"], self.clients)
-        self.repository = EcrRepository(self.clients, aws.repository, tags={}, keep_days=30)
+        self.repository = EcrRepository(self.clients, aws.repository, tags={})
         self.repository.ensure()
         self.told: list[str] = []
 

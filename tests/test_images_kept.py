@@ -15,13 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starburst_common.aws.clients import Clients
-from starburst_common.aws.ecr import EcrRepository, is_ours, lifecycle
+from starburst_common.aws.ecr import LIFECYCLE, PART, EcrRepository
+from starburst_common.aws.store import S3Objects
 from starburst_common.cli import image as commands
+from starburst_common.config import ImageSettings
+from starburst_common.environment import Environment
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, Unavailable
 from starburst_common.image import oci
+from starburst_common.image.build import PYTHON, SiteImages
 from starburst_common.image.keep import collect, removable, usd_per_month
+from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
-from starburst_common.ports import StoredImage
+from starburst_common.model import FleetId
+from starburst_common.names import holders
+from starburst_common.ports import Access, StoredImage
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine
 
@@ -106,13 +113,8 @@ def clients(aws: Aws) -> Iterator[Clients]:
 
 @pytest.fixture
 def open_repository(aws: Aws, clients: Clients) -> Callable[..., EcrRepository]:
-    """A repository, with other settings if asked, that goes by the bed's clock."""
-
-    def opened(*, keep_days: int = 30) -> EcrRepository:
-        tags = {"starburst:site": "lab"}
-        return EcrRepository(clients, NAME, tags=tags, keep_days=keep_days, clock=aws.clock.time)
-
-    return opened
+    """A repository that goes by the bed's clock."""
+    return lambda: EcrRepository(clients, NAME, tags={"starburst:site": "lab"}, clock=aws.clock.time)
 
 
 def policy_text(aws: Aws) -> str:
@@ -138,7 +140,7 @@ def test_a_repository_is_made_once(aws: Aws, open_repository: Callable[..., EcrR
     assert made["imageScanningConfiguration"] == {"scanOnPush": True}
     tags = aws.boto("ecr").list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
     assert tags == [{"Key": "starburst:site", "Value": "lab"}]
-    assert json.loads(policy_text(aws)) == json.loads(lifecycle(30))
+    assert json.loads(policy_text(aws)) == json.loads(LIFECYCLE)
     repository.ensure()
     open_repository().ensure()
     assert changes(aws) == {"CreateRepository": 1, "PutLifecyclePolicy": 1}
@@ -155,28 +157,35 @@ def test_of_many_who_make_it_at_once_none_fails(aws: Aws, open_repository: Calla
     assert changes(aws)["CreateRepository"] > 1
 
 
-def test_the_policy_follows_the_settings_until_somebody_edits_it(
+def test_a_policy_of_another_s_stays(
     aws: Aws, open_repository: Callable[..., EcrRepository], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours, for another number of days, is replaced; any other stays, and one warning says so."""
+    """Ours, however it is laid out, is not written again; any other stays, and one warning says so."""
     open_repository().ensure()
-    open_repository(keep_days=7).ensure()
-    assert json.loads(policy_text(aws)) == json.loads(lifecycle(7))
-    edited = json.dumps(json.loads(lifecycle(7)), indent=2).replace('"countNumber": 7', '"countNumber": 365')
-    aws.boto("ecr").put_lifecycle_policy(repositoryName=NAME, lifecyclePolicyText=edited)
+    for edited in (json.dumps(json.loads(LIFECYCLE), indent=2), LIFECYCLE.replace(': 1}, "action"', ': 9}, "action"')):
+        aws.boto("ecr").put_lifecycle_policy(repositoryName=NAME, lifecyclePolicyText=edited)
+        repository = open_repository()
+        with caplog.at_level(logging.WARNING, logger="starburst"):
+            repository.ensure()
+            repository.ensure()
+        assert policy_text(aws) == edited
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "starburst-lab may not expire: its lifecycle policy is not starburst's, and stays as it is" in said
+
+
+@pytest.mark.parametrize("operation", ["GetLifecyclePolicy", "PutLifecyclePolicy"])
+def test_a_repository_serves_without_a_policy(
+    aws: Aws, open_repository: Callable[..., EcrRepository], caplog: pytest.LogCaptureFixture, operation: str
+) -> None:
+    """Whatever ECR says of it, one warning does."""
+    aws.fault(service="ecr", operation=operation, code="InvalidParameterException", message="no such count", times=2)
     repository = open_repository()
     with caplog.at_level(logging.WARNING, logger="starburst"):
         repository.ensure()
         repository.ensure()
-    assert policy_text(aws) == edited
+    assert repository.images() == []
     (said,) = [record.getMessage() for record in caplog.records]
-    assert "lifecycle policy of the ECR repository starburst-lab is not starburst's and stays as it is" in said
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", '{"rules": []}', '{"rules": [{"selection": {"countNumber": "7"}}]}'])
-def test_no_other_policy_is_taken_for_ours(text: str) -> None:
-    """Whatever its shape."""
-    assert not is_ours(text)
+    assert f"may not expire: ecr:{operation} starburst-lab: InvalidParameterException: no such count" in said
 
 
 def test_a_token_is_asked_for_when_the_last_one_ends_soon(
@@ -354,24 +363,72 @@ def test_a_tag_never_names_anything_else(repository: EcrRepository) -> None:
         push(repository, ONE, content="another")
 
 
-def test_images_expire_when_nobody_pulls_them(aws: Aws, repository: EcrRepository) -> None:
-    """Thirty days after the last pull or the push, and a day later what was theirs; the policy alone does it."""
+class Pushes:
+    """A builder that only pushes."""
+
+    name = "pushes"
+
+    def __init__(self, repository: EcrRepository) -> None:
+        self.repository = repository
+
+    def lacking(self, recipe: Recipe) -> str:
+        return ""
+
+    def build(self, recipe: Recipe, target: Access, tell: Callable[[str], None]) -> str:
+        return push(self.repository, recipe.tag)[-1]
+
+
+@pytest.fixture
+def build(aws: Aws, engine: Engine, clients: Clients, repository: EcrRepository) -> Callable[[str], str]:
+    """Has a site's image for some requirements built; its tag."""
+    store = S3Objects(aws.site["bucket"], clients)
+    store.create(f"{holders(FleetId('open'))}run", f"{repository.uri}:{THREE}".encode())
+    images = SiteImages(
+        repository=repository, store=store, builders=(Pushes(repository),), settings=ImageSettings(),
+        platform=BOTH[0], clock=aws.clock.time,
+    )  # fmt: skip
+    return lambda text: images.built(engine.recipe(Environment.of(PYTHON, text))).rpartition(":")[2]
+
+
+def test_a_build_removes_what_nobody_has_pulled_for_long(
+    aws: Aws, repository: EcrRepository, build: Callable[[str], str]
+) -> None:
+    """A month and a day after the last pull or the push, with what was theirs; not others', nor what is in use."""
     one, two = push(repository, ONE), push(repository, TWO)
+    push(repository, THREE)
     push(repository, "by-hand")
     aws.elapse(20 * DAY_S)
     pull(repository, TWO)
-    aws.elapse(9 * DAY_S)
-    assert aws.expire_images() == {NAME: []}
-    aws.elapse(2 * DAY_S)
-    aws.expire_images()
-    assert [image.tag for image in repository.images()] == ["by-hand", TWO]
+    aws.elapse(10.5 * DAY_S)
+    first = build("six==1.16.0")
+    assert len(repository.images()) == 5
     aws.elapse(DAY_S)
+    second = build("six==1.17.0")
+    assert {image.tag for image in repository.images()} == {"by-hand", TWO, THREE, first, second}
+    assert not there(aws) & set(one) and set(two) <= there(aws)
+
+
+def test_a_build_succeeds_though_old_images_stay(
+    aws: Aws, repository: EcrRepository, build: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who may push and not look or remove is told so."""
+    denied = "User: arn:aws:iam::123456789012:user/me is not authorized to perform: ecr:DescribeImages"
+    aws.fault(service="ecr", operation="DescribeImages", code="AccessDeniedException", message=denied)
+    with caplog.at_level(logging.WARNING, logger="starburst"):
+        tag = build("six==1.17.0")
+    assert [image.tag for image in repository.images()] == [tag]
+    assert "images that nobody has pulled for long stay: not allowed" in caplog.text
+
+
+def test_what_dead_builds_leave_expires_by_itself(aws: Aws, repository: EcrRepository) -> None:
+    """A day after its push; what an image refers to stays."""
+    one = push(repository, ONE)
+    push(repository, f"{PART}1-amd64", platforms=BOTH[:1], content="another")
+    assert aws.expire_images() == {NAME: []}
+    aws.elapse(1.1 * DAY_S)
     aws.expire_images()
-    assert not there(aws) & set(one)
-    assert set(two) <= there(aws)
-    aws.elapse(19 * DAY_S)
-    aws.expire_images()
-    assert [image.tag for image in repository.images()] == ["by-hand"]
+    assert set(one) <= there(aws)
+    assert [image.tag for image in repository.images()] == [ONE]
 
 
 def test_what_is_collected_is_removed_only_if_meant(aws: Aws, repository: EcrRepository) -> None:

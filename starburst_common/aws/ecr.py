@@ -1,6 +1,7 @@
-"""Images in Amazon ECR: one repository a site, whose tags never move and whose images expire when nobody pulls them.
+"""Images in Amazon ECR: one repository a site, whose tags never move.
 
-Limits are those of the Amazon ECR API reference and of the user guide, "Lifecycle policy properties", read 2026-11-22.
+Limits are those of the Amazon ECR API reference and of the user guide, "Lifecycle policy properties", read 2026-11-30:
+a policy can expire images by when they were pushed only, so those that nobody pulls any more are not its business.
 """
 
 from __future__ import annotations
@@ -45,10 +46,9 @@ class EcrRepository:
         name: str,
         *,
         tags: dict[str, str],
-        keep_days: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._clients, self._name, self._tags, self._keep_days, self._clock = clients, name, tags, keep_days, clock
+        self._clients, self._name, self._tags, self._clock = clients, name, tags, clock
         self._lock = Lock()
         self._token: tuple[Access, float] | None = None  # and until when it is valid
         self._warned = False
@@ -120,33 +120,29 @@ class EcrRepository:
         self.__dict__["uri"] = made["repository"]["repositoryUri"]
 
     def _see_to_expiry(self) -> None:
+        """Have what a stopped build or removal leaves expire; an image can be made without."""
         try:
-            with speaking(f"ecr:GetLifecyclePolicy {self._name}"):
-                there = self._clients.ecr.get_lifecycle_policy(repositoryName=self._name)["lifecyclePolicyText"]
-        except NotFound:
-            there = None
-        if there is not None:
-            if is_same(there, lifecycle(self._keep_days)):
+            there = self._policy()
+            if there is None:
+                with speaking(f"ecr:PutLifecyclePolicy {self._name}"):
+                    self._clients.ecr.put_lifecycle_policy(repositoryName=self._name, lifecyclePolicyText=LIFECYCLE)
                 return
-            if not is_ours(there):
-                self._warn_of_another_policy()
+            if is_same(there, LIFECYCLE):
                 return
-        with speaking(f"ecr:PutLifecyclePolicy {self._name}"):
-            self._clients.ecr.put_lifecycle_policy(
-                repositoryName=self._name, lifecyclePolicyText=lifecycle(self._keep_days)
-            )
-
-    def _warn_of_another_policy(self) -> None:
+            why = "its lifecycle policy is not starburst's, and stays as it is"
+        except StarburstError as error:
+            why = str(error)
         with self._lock:
             warned, self._warned = self._warned, True
-        if warned:
-            return
-        _log.warning(
-            "the lifecycle policy of the ECR repository %s is not starburst's and stays as it is: images expire as it "
-            "says; delete it to have those expire that nobody has pulled for %d days",
-            self._name,
-            self._keep_days,
-        )
+        if not warned:
+            _log.warning("what builds leave in the ECR repository %s may not expire: %s", self._name, why)
+
+    def _policy(self) -> str | None:
+        try:
+            with speaking(f"ecr:GetLifecyclePolicy {self._name}"):
+                return self._clients.ecr.get_lifecycle_policy(repositoryName=self._name)["lifecyclePolicyText"]
+        except NotFound:
+            return None
 
     # --- what is in it ------------------------------------------------------------------------------------------------
 
@@ -179,48 +175,30 @@ class EcrRepository:
                     raise _refusal(f"ecr:BatchDeleteImage {self._name}", failure)
 
 
-def lifecycle(keep_days: int) -> str:
-    """The policy's text. An image that was never pulled counts from when it was pushed; one that an index refers to
-    stays while the index does.
-
-    >>> rules = json.loads(lifecycle(30))["rules"]
-    >>> [(rule["selection"]["countType"], rule["selection"]["countNumber"]) for rule in rules]
-    [('sinceImagePulled', 30), ('sinceImagePushed', 1), ('sinceImagePushed', 1)]
-    """
-    pulled: dict[str, Any] = {"tagStatus": "tagged", "tagPatternList": ["env-*"], "countType": "sinceImagePulled"}
-    parts: dict[str, Any] = {"tagStatus": "tagged", "tagPatternList": [f"{PART}*"], "countType": "sinceImagePushed"}
-    pushed: dict[str, Any] = {"tagStatus": "untagged", "countType": "sinceImagePushed"}
-    rules = [
-        (f"starburst: images that were not pulled for {keep_days} days", pulled, keep_days),
-        ("starburst: what was built for one platform, and no image has any more", parts, 1),
-        ("starburst: what no image has any more", pushed, 1),
-    ]
-    return json.dumps(
-        {
-            "rules": [
-                {
-                    "rulePriority": number,
-                    "description": description,
-                    "selection": {**selection, "countUnit": "days", "countNumber": days},
-                    "action": {"type": "expire"},
-                }
-                for number, (description, selection, days) in enumerate(rules, 1)
-            ]
-        }
-    )
+def _expiring(number: int, description: str, **selection: Any) -> dict[str, Any]:
+    """A rule for what was pushed over a day ago. What an index refers to stays while the index does."""
+    return {
+        "rulePriority": number,
+        "description": f"starburst: {description}",
+        "selection": {**selection, "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1},
+        "action": {"type": "expire"},
+    }
 
 
-def is_ours(policy: str) -> bool:
-    """Whether a policy is one that we write, for any number of days, and that nobody has edited.
-
-    >>> is_ours(lifecycle(7)), is_ours(lifecycle(7).replace('"countNumber": 7', '"countNumber": 90'))
-    (True, False)
-    """
-    try:
-        days = json.loads(policy)["rules"][0]["selection"]["countNumber"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return False
-    return isinstance(days, int) and is_same(policy, lifecycle(days))
+#: The text of our policy.
+LIFECYCLE = json.dumps(
+    {
+        "rules": [
+            _expiring(
+                1,
+                "what was built for one platform, and no image has any more",
+                tagStatus="tagged",
+                tagPatternList=[f"{PART}*"],
+            ),
+            _expiring(2, "what no image has any more", tagStatus="untagged"),
+        ]
+    }
+)
 
 
 def is_same(policy: str, other: str) -> bool:

@@ -39,7 +39,7 @@ class EcsImages:
 
         site, marks = self._site, tags(self._site.name)
         return SiteImages(
-            repository=EcrRepository(self._clients, site.repository, tags=marks, keep_days=self._settings.keep_days),
+            repository=EcrRepository(self._clients, site.repository, tags=marks),
             store=self._store,
             builders=(
                 LayerBuilder(),

@@ -17,6 +17,7 @@ from starburst_common.environment import Environment
 from starburst_common.environment.find import find_environment
 from starburst_common.errors import BadInput, CannotBuild, Exists, NotFound, Refused, StarburstError
 from starburst_common.image import contents, oci
+from starburst_common.image.keep import collect, tags_in_use
 from starburst_common.image.recipe import PYTHON_LABEL, Recipe
 from starburst_common.image.registry import MANIFEST_BYTES, Manifest, Registry, parse_reference
 from starburst_common.image.wheels import NoWheel
@@ -29,6 +30,7 @@ _log = our_log(STEPS)
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 BEAT_S = 5.0  #: who builds says so that often
 LOST_S = 30.0  #: who has not said so for so long is dead
+_PULL_TOLD_DAYS = 1  #: ECR tells the last pull that much late. Source: Amazon ECR API reference, ImageDetail
 
 
 class Builder(Protocol):
@@ -56,6 +58,7 @@ class SiteImages:
     settings: ImageSettings
     platform: str  #: of the site's workers
     given: str = ""  #: the site's own image, if it has one for all runs
+    clock: Callable[[], float] = time.time
 
     def ensure(self, image: str) -> str:
         """See `starburst_common.ports.Images`."""
@@ -117,6 +120,7 @@ class SiteImages:
                 with turn.kept():
                     if not self.there(recipe):  # else who had the turn before has just ended it
                         self._build(recipe, builder)
+                        self._tidy()
                 break
         return self.reference(recipe)
 
@@ -178,6 +182,18 @@ class SiteImages:
             _log.info("built the image %s in %.1f s", recipe.tag, time.monotonic() - began)
             return
         raise CannotBuild(f"no builder can make the image {recipe.tag}: {'; '.join(refused)}")
+
+    def _tidy(self) -> None:
+        """Remove the images that nobody needs any more; what hinders that is told, and is no error."""
+        keep_days = self.settings.keep_days + _PULL_TOLD_DAYS
+        try:
+            used = tags_in_use(self.store, self.repository)
+            gone = collect(self.repository, in_use=used, keep_days=keep_days, now=self.clock(), really=True)
+        except StarburstError as error:
+            _log.warning("images that nobody has pulled for long stay: %s", error)
+            return
+        for image in gone:
+            _log.info("removed the image %s, which nobody has pulled for %d days", image.tag, keep_days)
 
 
 class Turn:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from decimal import Decimal
 
-from starburst_common.ports import Repository, StoredImage
+from starburst_common.errors import NotFound, Refused
+from starburst_common.ids import ids
+from starburst_common.model import FleetId
+from starburst_common.names import FLEETS, holders
+from starburst_common.ports import SMALL_BYTES, ObjectStore, Repository, StoredImage
 
 PREFIX = "env-"  #: of the tags that are ours
 
@@ -18,6 +23,20 @@ _DAY_S = 86_400
 def last_used(image: StoredImage) -> float:
     """When it was last pulled, or pushed if it never was or was pushed again since."""
     return max(image.pushed_at, image.pulled_at or 0.0)
+
+
+def tags_in_use(store: ObjectStore, repository: Repository) -> frozenset[str]:
+    """The tags that open fleets use, as who needs them has written down."""
+    used = set()
+    for fleet in ids(store.folders(FLEETS)):
+        for key in store.list(holders(FleetId(fleet))):
+            with suppress(NotFound, Refused, ValueError):
+                used.add(bytes(store.get(key, SMALL_BYTES)).decode())
+    try:
+        prefix = f"{repository.uri}:"
+    except NotFound:  # nobody has built one yet
+        return frozenset()
+    return frozenset(image.removeprefix(prefix) for image in used if image.startswith(prefix))
 
 
 def removable(

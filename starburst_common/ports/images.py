@@ -36,7 +36,7 @@ class Repository(Protocol):
         """What task definitions call it: "URI:TAG" is an image. Raises `NotFound` before `ensure`."""
 
     def ensure(self) -> None:
-        """Make the repository if it is not there, and see to it that images nobody pulls any more expire."""
+        """Make the repository if it is not there, and see to it, as far as may be, that leftovers of builds expire."""
 
     def access(self) -> Access:
         """How to push and pull, for some hours."""

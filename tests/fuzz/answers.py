@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.codebuild import CodeBuildBuilder, _Log
 from starburst_common.aws.compute import EcsCompute
-from starburst_common.aws.ecr import EcrRepository, lifecycle
+from starburst_common.aws.ecr import LIFECYCLE, EcrRepository
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.errors import CannotLaunch, StarburstError
 from starburst_common.image import oci
@@ -157,7 +157,7 @@ def _aws() -> list[Target]:
 
     def repository(read: Callable[[EcrRepository], object], *more: bytes) -> Callable[[bytes], None]:
         def feed(blob: bytes) -> None:
-            made = EcrRepository(to.clients, "r", tags={}, keep_days=30)
+            made = EcrRepository(to.clients, "r", tags={})
             to.say(blob, *more)
             read(made)
 
@@ -226,7 +226,7 @@ def _aws() -> list[Target]:
         ("ecr repository", [{"repositories": [{"repositoryUri": "host/r"}]}], repository(lambda made: made.uri)),
         ("ecr token", [given], repository(lambda made: made.access())),
         ("ecr images", [{"imageDetails": [detail]}], repository(images)),
-        ("ecr policy", [{"lifecyclePolicyText": lifecycle(7)}], repository(policy, b"{}")),
+        ("ecr policy", [{"lifecyclePolicyText": LIFECYCLE}], repository(policy, b"{}")),
         ("ecr manifests", [layered], repository(lambda made: made.delete(["t"]), b"{}", listed, b"{}")),
         ("ecr deletion", [json.loads(deleted)], repository(lambda made: made._delete([{"imageTag": "t"}]))),
         ("codebuild builds", [built], build),

@@ -133,6 +133,7 @@ _SELECTION = {"tagStatus", "tagPatternList", "tagPrefixList", "countType", "coun
 _COUNTS = {"imageCountMoreThan", "sinceImagePushed", "sinceImagePulled", "sinceImageTransitioned"}
 _RULES_MAX = 50
 _WILDCARDS_MAX = 4
+_ARCHIVED_MIN = 90  #: days
 
 
 def check_policy(text: str) -> list[dict[str, Any]]:
@@ -180,8 +181,27 @@ def _check_rule(rule: Any) -> None:
         raise _invalid("tagPatternList or tagPrefixList, and not both, are required for tagStatus tagged alone")
     if any(pattern.count("*") > _WILDCARDS_MAX for pattern in patterns or ()):
         raise _invalid(f"a tag pattern has at most {_WILDCARDS_MAX} wildcards")
-    if action.get("type") != "expire":  # transition to the archive class is not modelled
-        raise _invalid(f"instance value ({action.get('type')}) not found in enum (expire)")
+    _check_action(selection, action)
+
+
+def _check_action(selection: Mapping[str, Any], action: Mapping[str, Any]) -> None:
+    """What is counted from its last pull can be archived alone, and only what was archived expires from there.
+
+    (Amazon ECR user guide, "Lifecycle policy properties": count type, storage class, action; seen as a refusal in
+    github.com/aws/containers-roadmap/issues/921 and 2728)
+    """
+    kind, does = selection["countType"], action.get("type")
+    if does not in ("expire", "transition"):
+        raise _invalid(f"instance value ({does}) not found in enum (expire, transition)")
+    if does == "transition" and action.get("targetStorageClass") != "archive":
+        raise _invalid('object has missing required properties (["targetStorageClass"])')
+    if (kind == "sinceImagePulled" and does != "transition") or (kind == "sinceImageTransitioned" and does != "expire"):
+        raise _invalid(f"countType {kind} does not go with the action {does}")
+    archived = selection.get("storageClass", "standard") == "archive"
+    if archived != (kind == "sinceImageTransitioned"):
+        raise _invalid(f"storageClass archive goes with countType sinceImageTransitioned, found {kind}")
+    if archived and selection["countNumber"] < _ARCHIVED_MIN:
+        raise _invalid(f"numeric instance is lower than the required minimum (minimum: {_ARCHIVED_MIN})")
 
 
 def _invalid(why: str) -> Refused:
@@ -193,7 +213,7 @@ def expired(images: list[Image], rules: list[dict[str, Any]], now: float) -> lis
     """What one evaluation of a policy expires.
 
     An image belongs to the first rule whose tags it matches, whether or not that one expires it. What an index refers
-    to stays until a later evaluation, after the index is gone.
+    to stays until a later evaluation, after the index is gone. What a rule would archive stays as it is here.
     """
     referred = {digest for image in images for digest in image.children}
     left, out = list(images), []
@@ -201,7 +221,8 @@ def expired(images: list[Image], rules: list[dict[str, Any]], now: float) -> lis
         selection = rule["selection"]
         own = [image for image in left if _selects(selection, image.tags)]
         left = [image for image in left if image not in own]
-        out += [image for image in _due(selection, own, now) if image.digest not in referred]
+        due = _due(selection, own, now) if rule["action"]["type"] == "expire" else []
+        out += [image for image in due if image.digest not in referred]
     return out
 
 
@@ -220,6 +241,4 @@ def _due(selection: Mapping[str, Any], images: list[Image], now: float) -> list[
         return sorted(images, key=lambda image: -image.pushed_at)[count:]
     if kind == "sinceImageTransitioned":
         return []  # nothing is ever archived here
-    before = now - count * _DAY_S
-    pulls = kind == "sinceImagePulled"  # one never pulled counts from its push
-    return [image for image in images if ((pulls and image.pulled_at) or image.pushed_at) < before]
+    return [image for image in images if image.pushed_at < now - count * _DAY_S]

@@ -11,6 +11,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -390,33 +391,43 @@ def policy(*rules: dict[str, Any]) -> str:
     return json.dumps({"rules": [{"rulePriority": n, "selection": rule} | expire for n, rule in enumerate(rules, 1)]})
 
 
-PULLED = {
-    "tagStatus": "tagged", "tagPatternList": ["env-*"], "countType": "sinceImagePulled", "countUnit": "days",
+PUSHED = {
+    "tagStatus": "tagged", "tagPatternList": ["env-*"], "countType": "sinceImagePushed", "countUnit": "days",
     "countNumber": 30,
 }  # fmt: skip
 UNTAGGED = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 1}
 
 
-def test_images_that_nobody_pulls_expire(bed: Bed, registry: Client) -> None:
-    """sinceImagePulled counts from the last pull, or from the push; the policy can be read back."""
+def test_images_expire_by_their_age(bed: Bed, registry: Client) -> None:
+    """Those whose tags a rule names, whoever pulls them; the policy can be read back."""
     ecr = bed.boto("ecr")
-    ecr.put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=policy(PULLED))
+    ecr.put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=policy(PUSHED))
     assert json.loads(ecr.get_lifecycle_policy(repositoryName="lab")["lifecyclePolicyText"])["rules"]
-    never, pulled, other = (registry.push("lab", tag) for tag in ("env-1", "env-2", "kept"))
-    bed.elapse(20 * DAY)
-    assert Client(bed).ask("GET", "/v2/lab/manifests/env-2", Accept=MANIFEST).status == 200
-    bed.elapse(9 * DAY)
+    one, other = registry.push("lab", "env-1"), registry.push("lab", "kept")
+    bed.elapse(29 * DAY)
+    assert Client(bed).ask("GET", "/v2/lab/manifests/env-1", Accept=MANIFEST).status == 200
     assert bed.expire_images() == {"lab": []}
     bed.elapse(2 * DAY)
-    assert bed.expire_images() == {"lab": [never]}
-    assert set(described(bed)) == {pulled, other}
-    bed.elapse(20 * DAY)
-    assert bed.expire_images() == {"lab": [pulled]}
+    assert bed.expire_images() == {"lab": [one]}
+    assert set(described(bed)) == {other}
+
+
+def test_what_nobody_pulls_can_only_be_archived(bed: Bed) -> None:
+    """And expires from there after 90 days at the earliest."""
+    ecr = bed.boto("ecr")
+    ecr.create_repository(repositoryName="lab")
+    pulled, archived = PUSHED | {"countType": "sinceImagePulled"}, {**UNTAGGED, "countType": "sinceImageTransitioned"}
+    archive = {"action": {"type": "transition", "targetStorageClass": "archive"}}
+    rules = json.loads(policy(pulled, archived | {"storageClass": "archive", "countNumber": 90}))["rules"]
+    for change, why in [({}, "sinceImagePulled does not go with the action expire"), (archive, "")]:
+        text = json.dumps({"rules": [rules[0] | change, rules[1]]})
+        with pytest.raises(ecr.exceptions.InvalidParameterException, match=why) if why else nullcontext():
+            ecr.put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=text)
 
 
 def test_what_an_index_refers_to_expires_after_it(bed: Bed, registry: Client) -> None:
     """A policy's evaluation leaves images of an index that was there; a rule for untagged ones takes them later."""
-    bed.boto("ecr").put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=policy(PULLED, UNTAGGED))
+    bed.boto("ecr").put_lifecycle_policy(repositoryName="lab", lifecyclePolicyText=policy(PUSHED, UNTAGGED))
     index, below = registry.push_index("lab", "env-1")
     bed.elapse(2 * DAY)
     assert bed.expire_images() == {"lab": []}
@@ -428,13 +439,15 @@ def test_what_an_index_refers_to_expires_after_it(bed: Bed, registry: Client) ->
 @pytest.mark.parametrize(
     ("rules", "why"),
     [
-        ([PULLED | {"countType": "sinceImageSeen"}], "schema"),
-        ([PULLED | {"countNumber": 0}], "minimum: 1"),
-        ([{name: value for name, value in PULLED.items() if name != "tagPatternList"}], "tagPatternList"),
+        ([PUSHED | {"countType": "sinceImageSeen"}], "schema"),
+        ([PUSHED | {"countNumber": 0}], "minimum: 1"),
+        ([UNTAGGED | {"countType": "sinceImageTransitioned"}], "storageClass archive"),
+        ([UNTAGGED | {"countType": "sinceImageTransitioned", "storageClass": "archive"}], "minimum: 90"),
+        ([{name: value for name, value in PUSHED.items() if name != "tagPatternList"}], "tagPatternList"),
         ([UNTAGGED | {"tagPatternList": ["env-*"]}], "tagPatternList"),
-        ([PULLED | {"tagPatternList": ["*a*b*c*d*"]}], "wildcards"),
-        ([{name: value for name, value in PULLED.items() if name != "countUnit"}], "countUnit"),
-        ([UNTAGGED | {"tagStatus": "any"}, PULLED], "any must have the highest"),
+        ([PUSHED | {"tagPatternList": ["*a*b*c*d*"]}], "wildcards"),
+        ([{name: value for name, value in PUSHED.items() if name != "countUnit"}], "countUnit"),
+        ([UNTAGGED | {"tagStatus": "any"}, PUSHED], "any must have the highest"),
     ],
 )
 def test_a_policy_is_checked(bed: Bed, rules: list[dict[str, Any]], why: str) -> None:
