@@ -28,12 +28,14 @@ class Now:
     tries: int  #: how many there may be, as Airflow counts: a clear raises it, a retry does not
     on_stale: str
     on_clear: str
+    results_to: str = ""  #: where workers write values, if they do
 
     def about(self, generation: int, begun_at: float) -> dict[str, str]:
         """What a claim keeps of it."""
         return {
             "code": self.code,
             "input": self.input,
+            "results_to": self.results_to,
             "tries": str(self.tries),
             "generation": str(generation),
             "begun_at": repr(begun_at),
@@ -57,8 +59,8 @@ def changed(before: Mapping[str, str], now: Now) -> list[str]:
     >>> changed({"code": "c", "input": "other"}, now)
     ['the items']
     """
-    words = {"code": "the function", "input": "the items"}
-    return [word for name, word in words.items() if before.get(name) != getattr(now, name)]
+    words = {"code": "the function", "input": "the items", "results_to": "results_to"}
+    return [word for name, word in words.items() if before.get(name, "") != getattr(now, name)]
 
 
 def course_of(before: Mapping[str, str] | None, now: Now) -> Course:

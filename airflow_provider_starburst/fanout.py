@@ -15,10 +15,22 @@ from typing import Any
 from airflow_provider_starburst.course import Course, Now, changed, cleared, course_of
 from airflow_provider_starburst.events import PROGRESS_S
 from starburst_common import BadInput, Cluster, NotFound, Rows, Run, RunState, StarburstError, attach
-from starburst_common.spi import Backend, Claim, Claims, Stage, line, new_run_id, newest_of, one_line, start_as
+from starburst_common.spi import (
+    Backend,
+    Claim,
+    Claims,
+    Stage,
+    discard_results,
+    line,
+    new_run_id,
+    newest_of,
+    one_line,
+    start_as,
+)
 
 NEVER = float("inf")
 _WORKERS = ("workers", "cpu", "memory", "slots", "spot", "image")  #: a retry may have others, as after an OOM
+_BEFORE = "before"  #: runs that this one is to replace, whose results may be there yet
 _TURNS = 20  #: so often others may be faster, before something else must be wrong
 
 
@@ -78,11 +90,15 @@ def _begun(backend: Backend, claims: Claims, asked: Wanted, last: Claim | None) 
         why = " and ".join(changed(last.about, asked.now)) or "the task was cleared"
         asked.tell(f"a new run in place of {last.run}: {why}{' changed' if changed(last.about, asked.now) else ''}")
     about = asked.now.about(generation, time.time())
-    intended = claims.add(last, run=run, stage=Stage.INTENDED, about=about)
+    before = [] if last is None else [*last.about.get(_BEFORE, "").split(), last.run]
+    intended = claims.add(last, run=run, stage=Stage.INTENDED, about={**about, _BEFORE: " ".join(before)})
     if intended is None:
         return None
     if last is not None:
         _end(backend, last)
+    if asked.now.results_to:
+        for each in before:
+            discard_results(asked.now.results_to, each)
     with Cluster(backend=backend, **asked.options) as cluster:
         begun = start_as(run, cluster, asked.fn, asked.items)
     return _kept(claims, intended, begun)
@@ -90,7 +106,8 @@ def _begun(backend: Backend, claims: Claims, asked: Wanted, last: Claim | None) 
 
 def _kept(claims: Claims, before: Claim, run: Run) -> Held:
     """The run that was begun, unless a later try has claimed it, or somebody cancelled it, meanwhile: then it ends."""
-    claim = claims.add(before, run=before.run, stage=Stage.HELD, about=before.about)
+    about = {name: said for name, said in before.about.items() if name != _BEFORE}
+    claim = claims.add(before, run=before.run, stage=Stage.HELD, about=about)
     if claim is None:
         run.cancel()
         raise Lost(f"run {run.id} is cancelled: it was ended, or begun anew, by others while it was begun")

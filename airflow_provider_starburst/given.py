@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from airflow.providers.common.compat.sdk import conf
 
-from starburst_common import BadInput, Rows
-from starburst_common.spi import OPTIONS, refuse_unknown, told
+from starburst_common import BadInput, Rows, objects
+from starburst_common.spi import OPTIONS, SUFFIXES, refuse_unknown, told
+
+_PLACES = ("s3://", "/")
 
 
 def resolved(value: Any, context: Any) -> Any:
@@ -27,20 +31,52 @@ def _resolves(value: Any) -> Any:
     return None if isinstance(value, type | os.PathLike) else getattr(value, "resolve", None)
 
 
+def rendered(value: Any, render: Callable[[str], Any]) -> Any:
+    """Where items lie, with its templates filled in; all else is no template, whatever braces it holds."""
+    if isinstance(value, Rows):
+        return replace(value, uri=render(value.uri))
+    return render(value) if isinstance(value, str) else value
+
+
 def given_items(value: Any) -> Sequence[Any] | Rows:
     """Items as a list, or as rows that workers read. Raises `BadInput` for what is neither.
 
-    >>> given_items(range(3))
-    [0, 1, 2]
-    >>> given_items("abc")
-    Traceback (most recent call last):
-    starburst_common.errors.BadInput: items='abc': give a list, or the output of a task that returns one
+    >>> given_items(range(3)), given_items("s3://mine/calls/*.jsonl")
+    ([0, 1, 2], Rows(uri='s3://mine/calls/*.jsonl', format=None))
     """
     if isinstance(value, Rows):
         return value
-    if value is None or isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
-        raise BadInput(f"items={told(value)}: give a list, or the output of a task that returns one")
+    if isinstance(value, str | Path):
+        return _lying(str(value))
+    if value is None or isinstance(value, bytes | Mapping) or not hasattr(value, "__iter__"):
+        raise BadInput(f"items={told(value)}: give a list, or the output of a task that returns one, or where they lie")
     return list(value)
+
+
+def place_of(name: str, value: str | Path | None) -> str | None:
+    """Where an argument says that something is to be written. Raises `BadInput` for what is no certain place."""
+    if value is None or (isinstance(value, str | Path) and (uri := _absolute(str(value))).startswith(_PLACES)):
+        return None if value is None else uri
+    raise BadInput(f"{name}={told(value)}: give s3://BUCKET/KEY, or an absolute path: tasks run in any folder")
+
+
+def _absolute(text: str) -> str:
+    return unquote(text.removeprefix("file:").removeprefix("//")) if text.startswith("file:") else text
+
+
+def _lying(text: str) -> Sequence[Any] | Rows:
+    """What a text names: rows of files, by their suffix, or objects as they are; a file without rows is no items."""
+    uri = _absolute(text)
+    suffix, several = PurePosixPath(uri).suffix, bool({*uri} & {"*", "?"})
+    if not uri.startswith(_PLACES) or (suffix not in SUFFIXES and (not several or suffix == ".json")):
+        raise BadInput(
+            f"items={told(text)}: a text is not taken apart into characters: give a list, or where items lie, as "
+            f'"s3://BUCKET/calls/*.jsonl", or an absolute path, for rows (of {", ".join(SUFFIXES)}), or '
+            '"s3://BUCKET/scans/*.tif" for objects; a name that tells no format goes in Rows(uri, format="jsonl")'
+        )
+    if suffix not in SUFFIXES:
+        return objects(uri)
+    return [] if not several and not any(each.size for each in objects(uri)) else Rows(uri)
 
 
 def told_items(items: Sequence[Any] | Rows) -> str:
@@ -64,7 +100,15 @@ def bundle_root(ti: Any, dag: Path) -> Path:
 
 #: Options of the core that are arguments of the operator.
 OWN = ("workers", "cpu", "memory", "slots", "spot", "image", "budget", "tolerate")
-_NOT_HERE = ("label", "tags", "return_exceptions", "ordered", "progress", "results_to", "failures_to")
+_AIRFLOWS = ("retries", "retry_delay")  #: of the task, where they are given as its arguments
+_ELSEWHERE = {
+    **{name: f"give {name}= to the operator itself" for name in (*OWN, "results_to", "failures_to")},
+    "label": "give run_label= to the operator",
+    "tags": "give run_tags= to the operator",
+    "return_exceptions": "give fail_on_partial_error=False to the operator",
+    "ordered": "results are in the order of the items, always",
+    "progress": "it is told in the task's log, always",
+}
 
 
 def run_options(
@@ -79,8 +123,8 @@ def run_options(
 ) -> dict[str, Any]:
     """A task's options as the core takes them; tags tell which task instance it is. Raises `BadInput`."""
     refuse_unknown(others, OPTIONS)
-    if twice := sorted({*others} & {*OWN, *_NOT_HERE}):
-        raise BadInput(f"options: {', '.join(twice)}: give these to the operator itself, or not at all")
+    if wrong := sorted({*others} & {*_ELSEWHERE}):
+        raise BadInput(f"options: {'; '.join(f'{name}: {_ELSEWHERE[name]}' for name in wrong)}")
     given = {**others, **{name: value for name, value in own.items() if value is not None}, "progress": False}
     limits = {} if max_hourly_cost is None else {"max-hourly-cost": f"{max_hourly_cost:g}"}
     about = {"airflow-dag": ti.dag_id, "airflow-run": ti.run_id, "airflow-task": ti.task_id}
@@ -89,3 +133,18 @@ def run_options(
     if own.get("tolerate") is None:
         given["return_exceptions"] = not fail
     return given
+
+
+def refuse_misplaced(kwargs: Mapping[str, Any]) -> None:
+    """Raises `BadInput` for options of a map that were given as arguments of a task, of which that has none.
+
+    >>> refuse_misplaced({"retries": 2, "pool": "p"})
+    >>> refuse_misplaced({"batch": 5})
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: batch=5: give options={'batch': 5}
+    """
+    given = {name: value for name, value in kwargs.items() if name in OPTIONS and name not in _AIRFLOWS}
+    if where := [f"{name}: {_ELSEWHERE[name]}" for name in given if name in _ELSEWHERE]:
+        raise BadInput("; ".join(where))
+    if given:
+        raise BadInput(f"{', '.join(f'{name}={told(value)}' for name, value in given.items())}: give options={given}")

@@ -19,7 +19,7 @@ from airflow_provider_starburst.errors import (
 from airflow_provider_starburst.events import DEADLINE, TIMEOUT
 from airflow_provider_starburst.results import StarburstResults
 from starburst_common import Failure, attach
-from starburst_common.spi import Backend, Tolerance, duration, elapsed_s, usd_text
+from starburst_common.spi import Backend, Tolerance, duration, elapsed_s, usd_text, written_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +67,10 @@ class Landing:
         if told["missing"] or (failed and fail and not tolerated):
             raise StarburstItemsFailed(f"{answered}{': ' * bool(self.reason)}{self.reason}\n{self.told}")
 
-    def results(self, starburst_conn_id: str, aws_conn_id: str | None) -> StarburstResults:
+    def results(self, starburst_conn_id: str, aws_conn_id: str | None, **more: Any) -> StarburstResults:
         """As the task returns them."""
         where = {"starburst_conn_id": starburst_conn_id, "aws_conn_id": aws_conn_id}
-        return StarburstResults({**self.manifest, **where})
+        return StarburstResults({**self.manifest, **more, **where})
 
 
 def landing_of(backend: Backend, run: str) -> Landing:
@@ -96,4 +96,6 @@ def landing_of(backend: Backend, run: str) -> Landing:
         "function": first.function,
         "report": first.report(),
     }
+    if pattern := written_to(backend, first.id):
+        manifest |= {"results_to": pattern, "results_manifest": f"{pattern.rpartition('/')[0]}/manifest.json"}
     return Landing(manifest=manifest, failures=failures, reason=statuses[-1].reason)

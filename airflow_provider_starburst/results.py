@@ -49,6 +49,10 @@ class StarburstResults(Sequence[Any]):
         """What failed, as data."""
         return self.run().failures()
 
+    def written(self) -> list[str]:
+        """The files that `results_to` had values written to, in the order of the items."""
+        return self.run().written(return_exceptions=True)
+
     def succeeded(self) -> Iterator[tuple[int, Any]]:
         """Number and value of the items that have one."""
         return ((index, value) for index, value in self.run().whole() if not isinstance(value, Failure))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from starburst_common.config import ImageSettings as ImageSettings  # how images are made, checked
     from starburst_common.config import settings as settings  # all of them, from variables and files
     from starburst_common.config import with_outside as with_outside  # options with those of variables and files
+    from starburst_common.data.given import SUFFIXES as SUFFIXES  # of files whose rows can be items
+    from starburst_common.data.results import discard_results as discard_results  # files that a run wrote
 
     # what is asked of it
     from starburst_common.early import start_as as start_as  # as `Cluster.start`, under an id made before
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from starburst_common.runs.find import answer_of as answer_of  # one item's value or failure
     from starburst_common.runs.find import driver_of as driver_of  # the one to step, of a run that some process began
     from starburst_common.runs.find import run_of as run_of  # the run that it drives, as it knows it
+    from starburst_common.runs.manifest import written_to as written_to  # the pattern of files of a run's values
     from starburst_common.runs.replay import stored_items as stored_items  # what it was given
     from starburst_common.runs.report import duration as duration  # seconds in words
     from starburst_common.runs.report import elapsed_s as elapsed_s  # how long a run has taken so far
@@ -89,6 +92,8 @@ _HOMES = {
     "code.modules": "imported names_in",
     "code.projects": "in_packages",
     "config": "SETTINGS ImageSettings settings with_outside",
+    "data.given": "SUFFIXES",
+    "data.results": "discard_results",
     "environment.choose": "nearest_requirements",
     "ids": "new_run_id",
     "model": "RunId",
@@ -109,6 +114,7 @@ _HOMES = {
     "runs.claims": "Claim Claims Stage",
     "runs.drive": "Driver",
     "runs.find": "answer_of driver_of run_of",
+    "runs.manifest": "written_to",
     "runs.replay": "stored_items",
     "runs.report": "duration elapsed_s",
     "runs.retry": "newest_of",

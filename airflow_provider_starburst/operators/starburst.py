@@ -15,7 +15,18 @@ from airflow_provider_starburst.course import ON_CLEAR, ON_STALE, Now
 from airflow_provider_starburst.errors import StarburstLost, StarburstRunEnded, as_airflow_has_them
 from airflow_provider_starburst.events import ERROR
 from airflow_provider_starburst.fanout import Lost, Wanted, held
-from airflow_provider_starburst.given import OWN, bundle_root, given_items, namespace, resolved, run_options, told_items
+from airflow_provider_starburst.given import (
+    OWN,
+    bundle_root,
+    given_items,
+    namespace,
+    place_of,
+    refuse_misplaced,
+    rendered,
+    resolved,
+    run_options,
+    told_items,
+)
 from airflow_provider_starburst.hooks.starburst import StarburstHook
 from airflow_provider_starburst.identity import code_print, input_print, name_of, of_all
 from airflow_provider_starburst.links.starburst import (
@@ -42,14 +53,19 @@ class StarburstMapOperator(RunWaiter):
 
     Args:
         python_callable: takes one item; in the DAG's file, or a module beside it.
-        items: a list, the output of another task, or `Rows` that workers read. Nothing in it is rendered.
+        items: a list, the output of another task, or where they lie: `Rows` that workers read, or their URI as a text,
+            which is rendered; a list's items are not.
         op_args, op_kwargs: further arguments of the callable, the same for all items; rendered.
         starburst_conn_id: where to run; without such a connection, as settings files and variables say.
         aws_conn_id: a connection of the Amazon provider, for credentials.
         workers, cpu, memory, slots, spot, image: as of `starburst_common.starburst_map`.
         requirements: what workers in AWS are to have installed: a list of requirements, or a file's path, relative to
             the DAG's. By default what lies beside the DAG's file, or above it in its bundle, says so.
-        options: other options of `starburst_common.starburst_map`, such as {"timeout": 60, "retries": 2} for items.
+        results_to: has workers write values to files, as "s3://BUCKET/{{ ds }}/*.jsonl", and a manifest beside them.
+        failures_to: where items that failed, or have no answer, are written in the end, a line of JSON each: items of
+            another task.
+        options: all other options of `starburst_common.starburst_map`, such as {"timeout": 60, "retries": 2, "batch":
+            100} for items.
         budget, max_hourly_cost: US dollars; kept with the run, nothing stops there yet.
         deadline: seconds, or a timedelta, from the run's beginning; then it is cancelled, and no retry follows.
         fail_on_partial_error: fail the task when items failed. With False it succeeds, and results tell of them.
@@ -65,6 +81,8 @@ class StarburstMapOperator(RunWaiter):
 
     template_fields: Sequence[str] = (
         "items",
+        "results_to",
+        "failures_to",
         "op_args",
         "op_kwargs",
         "starburst_conn_id",
@@ -94,6 +112,8 @@ class StarburstMapOperator(RunWaiter):
         spot: bool | None = None,
         image: str | None = None,
         requirements: str | Sequence[str] | None = None,
+        results_to: str | Path | None = None,
+        failures_to: str | Path | None = None,
         options: Mapping[str, Any] | None = None,
         budget: float | None = None,
         max_hourly_cost: float | None = None,
@@ -110,6 +130,7 @@ class StarburstMapOperator(RunWaiter):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
+        refuse_misplaced(kwargs)
         super().__init__(**kwargs)
         self.python_callable = python_callable
         self.items = items
@@ -120,6 +141,8 @@ class StarburstMapOperator(RunWaiter):
         self.workers, self.cpu, self.memory, self.slots = workers, cpu, memory, slots
         self.spot, self.image = spot, image
         self.requirements = requirements
+        self.results_to = results_to
+        self.failures_to = failures_to
         self.options = options
         self.budget, self.max_hourly_cost, self.deadline = budget, max_hourly_cost, deadline
         self.fail_on_partial_error, self.tolerate = fail_on_partial_error, tolerate
@@ -167,14 +190,18 @@ class StarburstMapOperator(RunWaiter):
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, *rest: Any, **more: Any
     ) -> None:
-        """Items are resolved, not rendered: that would take seconds for ten thousand, and any may hold braces."""
+        """Items are resolved, not rendered: that would take seconds for ten thousand, and any may hold braces.
+
+        What says where they lie is one short text, and is rendered.
+        """
         if not isinstance(parent, StarburstMapOperator):  # an argument that has template fields of its own
             super()._do_render_template_fields(parent, template_fields, context, *rest, **more)
             return
         parent._set_items_apart()
-        rendered = [name for name in template_fields if name != "items"]
-        super()._do_render_template_fields(parent, rendered, context, *rest, **more)
-        parent.items = resolved(parent.items, context)
+        others = [name for name in template_fields if name != "items"]
+        super()._do_render_template_fields(parent, others, context, *rest, **more)
+        lie = rendered(parent.items, lambda text: parent.render_template(text, context, *rest, **more))
+        parent.items = resolved(lie, context)
 
     def _set_items_apart(self) -> None:
         """Before arguments are rendered: here they hold no items."""
@@ -187,9 +214,10 @@ class StarburstMapOperator(RunWaiter):
         if self.max_hourly_cost is not None:
             self.log.warning("max_hourly_cost=%g is kept with the run; nothing stops there yet", self.max_hourly_cost)
         ti = context["ti"]
+        place_of("failures_to", self.failures_to)
         given = run_options(
             ti,
-            {name: getattr(self, name) for name in OWN},
+            {**{name: getattr(self, name) for name in OWN}, "results_to": place_of("results_to", self.results_to)},
             self.options or {},
             label=self.run_label,
             tags=self.run_tags or {},
@@ -218,6 +246,7 @@ class StarburstMapOperator(RunWaiter):
                 tries=ti.max_tries,
                 on_stale=self.on_stale,
                 on_clear=self.on_clear,
+                results_to=options.get("results_to", ""),
             ),
             options=options,
             tell=self._tell,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 from threading import Thread
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_starburst.events import DEADLINE, OVER, TIMEOUT
 from airflow_provider_starburst.fanout import NEVER, Held, Wanted, awaited
+from airflow_provider_starburst.given import place_of
 from airflow_provider_starburst.hooks.starburst import StarburstHook
 from airflow_provider_starburst.landing import landing_of
 from airflow_provider_starburst.results import StarburstResults
 from airflow_provider_starburst.triggers.starburst import StarburstRunTrigger
+from starburst_common import StarburstError, attach
 from starburst_common.spi import Backend, Claims
 
 _KILL_S = 25.0  #: Airflow gives a killed task a little longer
@@ -27,6 +30,7 @@ class RunWaiter(BaseOperator):
     aws_conn_id: str | None
     deadline: float | timedelta | None
     fail_on_partial_error: bool
+    failures_to: str | Path | None
     tolerate: int | str | None
     cancel_on_kill: bool
     poll_interval: float
@@ -83,8 +87,22 @@ class RunWaiter(BaseOperator):
         """The results of a run that is over, or why there are none, raised."""
         landing = landing_of(backend, run)
         landing.tell(self.log)
+        saved = self._saved(backend, run)
         landing.refuse(status, fail=self.fail_on_partial_error, tolerate=self.tolerate)
-        return landing.results(self.starburst_conn_id, self.aws_conn_id)
+        return landing.results(self.starburst_conn_id, self.aws_conn_id, **saved)
+
+    def _saved(self, backend: Backend, run: str) -> dict[str, str]:
+        """Write what failed, or has no answer, where that is wanted: all of it, whichever try it is."""
+        place = place_of("failures_to", self.failures_to)
+        if place is None:
+            return {}
+        try:
+            count = attach(run, backend=backend).save_failed(place)
+        except StarburstError as error:  # how the run ended matters more
+            self.log.warning("starburst: failures_to: %s", error)
+        else:
+            self.log.info("starburst: %s items that failed, or have no answer, are in %s", f"{count:,}", place)
+        return {"failures_to": place}
 
     def _tell(self, text: str) -> None:
         self.log.info("starburst: %s", text)

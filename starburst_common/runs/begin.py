@@ -24,6 +24,7 @@ from starburst_common.pickling.within import importing
 from starburst_common.ports import Backend
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
+from starburst_common.runs.manifest import results_to
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.runs.records import End, Spec
 from starburst_common.runs.sign import SignOfLife
@@ -109,10 +110,10 @@ def beginning(
     `expected` are chunks that will come soon; else as `begin`. Where another process has ended the run meanwhile, what
     is kept of it is kept for that one.
     """
-    spec, results_to = new.spec, new.spec.terms.results_to
-    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results_to=results_to)
+    spec, results = new.spec, results_to(new.spec)
+    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results=results)
     books = driver.books
-    with claimed(results_to, spec.run):
+    with claimed(results):
         feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
     begun = Beginning(driver=driver, feed=feed)
     try:
@@ -123,15 +124,14 @@ def beginning(
         raise
     except BaseException:
         undo(fleet, feed)
-        if results_to:
-            Results(results_to, spec.run).unclaim()
+        if results is not None:
+            results.unclaim()
         raise
 
 
 @contextmanager
-def claimed(results_to: str, run: RunId) -> Iterator[None]:
-    """The folder that values are written to is this run's, if the block goes well. Raises `BadInput` and `Denied`."""
-    results = Results(results_to, run) if results_to else None
+def claimed(results: Results | None) -> Iterator[None]:
+    """The folder that values are written to is the run's, if the block goes well. Raises `BadInput` and `Denied`."""
     if results is not None:
         results.claim()
     try:
@@ -199,7 +199,7 @@ def recovered(backend: Backend, spec: Spec) -> Driver:
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
     policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
-    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results_to=spec.terms.results_to)
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results_to(spec))
     driver.recover()
     return driver
 

@@ -39,7 +39,7 @@ _TELL_S = 600.0  #: a driver says so often that it is there
 class Driver:
     """Drives one run: by a thread from `start` on, or by `step`, which needs none and with which no time passes.
 
-    `expected` tells how many chunks are soon to be planned, `results_to` where workers write values, if they do.
+    `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Driver:
         *,
         leg: int = 0,
         expected: Callable[[], int] = lambda: 0,
-        results_to: str = "",
+        results: Results | None = None,
         clock: Clock = time,
     ) -> None:
         self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
@@ -64,9 +64,7 @@ class Driver:
         self.log = Log(self.books)
         self.listener = Listener(backend, self._names, self.books)
         self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected)
-        self.hands = Hands(
-            backend, self._names, fleet, self.books, self._observer, Results(results_to, run) if results_to else None
-        )
+        self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results)
         self._told_at, self._ticked_at = clock.monotonic(), -math.inf
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
 

@@ -20,6 +20,7 @@ from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.failures import Reason
 from starburst_common.runs.hold import Hold
+from starburst_common.runs.manifest import results_to
 from starburst_common.runs.records import Spec
 from starburst_common.runs.remains import stored_outcomes
 from starburst_common.runs.retry import retries_of, start_retry, style_of
@@ -120,6 +121,11 @@ class Family:
             found |= {failure.index: failure for failure in each.failures()}
         return sorted(found.values(), key=lambda failure: failure.index)
 
+    @property
+    def mended(self) -> bool:
+        """Whether retries have answered what the run itself did not."""
+        return len(self.runs) > 1 and not self.unanswered()
+
     def unanswered(self) -> list[Span]:
         """Items of the first run that have no answer anywhere."""
         return list(without(Span(0, self._planned()), _answered(self.runs)))
@@ -149,9 +155,7 @@ class Family:
         if options.get("failures_to") is not None:
             raise BadInput("failures_to: nothing has failed yet: save_failed of the run does it later")
         if options.get("results_to") is not None:
-            raise BadInput(
-                "results_to: values of items that run again are kept with the run, and not written: leave it out"
-            )
+            raise BadInput("results_to: what runs again is written where the run's values are: leave it out")
         failed = [Span(failure.index, failure.index + 1) for failure in self.failures()]
         todo = joined([*failed, *self.unanswered()])
         if anew is not None:
@@ -208,6 +212,7 @@ def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
         "timeout": terms.timeout_s,
         "seed": terms.seed,
         "batch": terms.batch,
+        "results_to": terms.results_to if (results := results_to(spec)) is not None and results.stands() else None,
         "label": spec.label,
         "tags": spec.tags,
     }

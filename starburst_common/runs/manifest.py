@@ -11,6 +11,8 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.records import End, Spec
+from starburst_common.runs.renumbered import numbers_of
+from starburst_common.runs.spec import find_spec
 from starburst_common.runs.stored import find_outcome
 from starburst_common.wire.fields import malformed
 from starburst_common.wire.items import read_frame
@@ -35,30 +37,46 @@ def write_manifest(backend: Backend, results: Results, end: End, settled: Iterab
             if isinstance(frame, StretchFrame):
                 files.append(_written(frame, batch.span))
     try:
+        if results.first:
+            numbers = numbers_of(backend, RunId(results.run))
+            theirs = [written._replace(spans=numbers.spans_of(*written.spans)) for written in files]
+            results.finish_again(theirs, str(end.state), [numbers.of(index) for index in failed])
+            return
         results.finish(
-            sorted(files, key=lambda written: written.span),
+            sorted(files, key=lambda written: written.spans),
             state=str(end.state),
             items=end.items,
             values=end.answered - end.failed - end.withdrawn,
             failed=[[lo, hi] for lo, hi in spans_of(sorted(failed))],
             format=results.pattern.rpartition(".")[2],
         )
-    except Denied as error:
+    except (Denied, NotFound) as error:
         _log.warning("run %s: its manifest is not complete: %s", results.run, error)
 
 
+def results_to(spec: Spec) -> Results | None:
+    """Where a run's values are written, if they are to files."""
+    return Results(spec.terms.results_to, spec.run, spec.parent or "") if spec.terms.results_to else None
+
+
+def written_to(backend: Backend, run: RunId) -> str:
+    """The pattern of the files that a run's values are written to; empty where they are not. Raises `NotFound`."""
+    return find_spec(backend, run).terms.results_to
+
+
 def results_of(spec: Spec) -> Results:
-    """Where a run's values are written. Raises `BadInput` where they are not."""
-    if not spec.terms.results_to:
+    """The same. Raises `BadInput` where they are not."""
+    if (found := results_to(spec)) is None:
         raise BadInput(f"run {spec.run} was not given results_to: results() has its values")
-    return Results(spec.terms.results_to, spec.run)
+    return found
 
 
-def files_of(results: Results, ended: RunStatus, failures: Sequence[Failure]) -> list[str]:
-    """The files of a run that has ended so. Raises the first of these, or why not all is answered."""
+def files_of(results: Results, ended: RunStatus, failures: Sequence[Failure], *, mended: bool) -> list[str]:
+    """The files of a run that has ended so. Raises the first of these, or, unless it is mended, why it ended early."""
     if failures:
         raise exception_of(failures[0], ended.id)
-    if kind := {RunState.STOPPED: RunStopped, RunState.CANCELLED: RunCancelled}.get(ended.state):
+    kind = {RunState.STOPPED: RunStopped, RunState.CANCELLED: RunCancelled}.get(ended.state)
+    if kind is not None and not mended:
         raise kind(f"run {ended.id}: {ended.reason}; {ended.answered} items were answered")
     return results.uris()
 
@@ -67,4 +85,4 @@ def _written(frame: StretchFrame, span: Span) -> Written:
     if [*map(type, frame.told)] != [str, int, dict]:
         raise malformed("a frame", f"{frame.told!r:.80} is no file of values")
     uri, nbytes, types = frame.told
-    return Written(uri, nbytes, span, {str(name): str(kind) for name, kind in types.items()})
+    return Written(uri, nbytes, (span,), {str(name): str(kind) for name, kind in types.items()})

@@ -132,7 +132,8 @@ class Run:
         Raises as `results`, for failures unless they may be, and `BadInput` where nothing was to be written.
         """
         keep = self._spec.terms.return_exceptions if return_exceptions is None else return_exceptions
-        return files_of(results_of(self._spec), self.wait(), () if keep else self.failures())
+        files, ended, failures = results_of(self._spec), self.wait(), () if keep else self.failures()
+        return files_of(files, ended, failures, mended=Family.of(self._held).mended)
 
     def whole(self, *, ordered: bool = True, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of every item, in their order: those of its parent, and of retries, included.

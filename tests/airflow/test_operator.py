@@ -96,13 +96,12 @@ def test_more_failures_than_tolerated_fail_the_task(place: Backend, tmp_path: Pa
     ("options", "said"),
     [
         ({"items": None}, "items=None"),
-        ({"items": "s3://bucket/items.jsonl"}, "items='s3://bucket/items.jsonl'"),
+        ({"items": "items"}, "items='items': a text is not taken apart into characters"),
         ({"items": {"a": 1}}, "give a list"),
         ({"on_stale": "mix"}, "on_stale='mix': give one of redo, fail, keep"),
         ({"on_clear": "never"}, "on_clear='never': give one of redo, resume"),
         ({"options": {"worker": 3}}, "worker"),
-        ({"options": {"workers": 3}}, "give these to the operator itself"),
-        ({"options": {"results_to": "results.jsonl"}}, "results_to: give these to the operator itself, or not at all"),
+        ({"options": {"workers": 3}}, "workers: give workers= to the operator itself"),
         ({"workers": 0}, "workers=0"),
     ],
 )

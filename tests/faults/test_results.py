@@ -36,7 +36,7 @@ def test_values_are_files_and_the_next_runs_items(bed: Bed, tmp_path: Path) -> N
 
 
 def test_failures_are_in_no_file(local_bed: LocalBed, tmp_path: Path) -> None:
-    """The manifest counts them; they are raised as ever, and what retries answer is kept with the run."""
+    """The manifest counts them; they are raised as ever, and what retries answer is in files that it names, too."""
     pattern = str(tmp_path / "deep/out/*.jsonl")
     with Cluster(workers=1, backend=local_bed.backend, progress=False) as cluster:
         files = cluster.map(_odd_fails, range(10), results_to=pattern, return_exceptions=True, chunk_size=10)
@@ -44,10 +44,20 @@ def test_failures_are_in_no_file(local_bed: LocalBed, tmp_path: Path) -> None:
         told = _manifest(str(tmp_path / "deep/out"))
         assert (told["state"], told["failed"]) == ("failed", [[at, at + 1] for at in range(1, 10, 2)])
         run = attach(told["run"], backend=local_bed.backend)
-        with pytest.raises(BadInput, match="results_to: values of items that run again"):
+        with pytest.raises(BadInput, match="results_to: what runs again is written"):
             run.retry_failed(abs, results_to=str(tmp_path / "again/*.jsonl"))
-        run.retry_failed(abs).wait()
+        run.retry_failed(_three_fails, return_exceptions=True).wait()
+        assert _manifest(str(tmp_path / "deep/out"))["failed"] == [[3, 4]]
+        again = run.retry_failed(abs)
+        again.wait()
         assert run.results() == [*range(10)]
+        told = _manifest(str(tmp_path / "deep/out"))
+        assert (told["run"], told["state"], told["values"], told["failed"]) == (run.id, "succeeded", 10, [])
+        files = run.written()
+        assert again.written() == files == [each["uri"] for each in told["files"]]
+        assert sorted(map(str, (tmp_path / "deep/out").glob("*.jsonl"))) == sorted(files)
+        lines = [line for file in files for line in Path(file).read_text().splitlines()]
+        assert sorted(map(json.loads, lines)) == [*range(10)]
         with pytest.raises(ValueError, match="1 is odd"):
             cluster.map(_odd_fails, range(10), results_to=str(tmp_path / "b/*.jsonl"))
 
@@ -134,6 +144,12 @@ def _row(number: int) -> dict[str, Any]:
 
 def _number(row: dict[str, Any]) -> int:
     return int(row["n"])
+
+
+def _three_fails(at: int) -> int:
+    if at == 3:
+        raise ValueError("three")
+    return at
 
 
 def _odd_fails(number: int) -> int:
