@@ -148,6 +148,17 @@ class CallOptions(TypedDict, total=False):
             shell="What it should cost at most, in USD; written down only, nothing stops there yet.",
         ),
     ]
+    driver_ttl: Annotated[
+        float | None,
+        Row(
+            "seconds that workers go on without a driver, as the process is that began the run, or any that waits for "
+            "it; then they stop, and who attaches goes on with it. None has them work to its end. On AWS 40 at least.",
+            (number(lambda value: 1 <= value <= _LONGEST_S, f"seconds from 1 to {_LONGEST_S:.0f}, or None"),),
+            None,
+            outside="seconds",
+            shell="Seconds after which workers stop where nobody drives the run any more; else they go on to its end.",
+        ),
+    ]
     seed: Annotated[
         int | None,
         Row(

@@ -33,6 +33,7 @@ class Options:
     ordered: bool
     tolerate: Tolerance
     budget_usd: float | None
+    driver_ttl_s: float | None
     seed: int | None
     batch: int | None
     results_to: str
@@ -65,7 +66,7 @@ class Options:
         _go_together(asked)
         size = {name: asked.pop(name) for name in ("cpu", "memory", "slots", "spot", "image")}
         retry_on, timeout, budget = asked.pop("retry_on"), asked.pop("timeout"), asked.pop("budget")
-        wanted, files = asked.pop("tolerate"), asked.pop("files")
+        wanted, files, ttl = asked.pop("tolerate"), asked.pop("files"), asked.pop("driver_ttl")
         return cls(
             resources=Resources.of(**size),
             retry_delay_s=float(asked.pop("retry_delay")),
@@ -74,6 +75,7 @@ class Options:
             return_exceptions=asked.pop("return_exceptions") or wanted is not None,
             tolerate=Tolerance.of(wanted),
             budget_usd=None if budget is None else float(budget),
+            driver_ttl_s=None if ttl is None else float(ttl),
             initargs=tuple(asked.pop("initargs")),
             files=tuple(map(str, [files] if isinstance(files, str | Path) else files)),
             failures_to=str(asked.pop("failures_to") or ""),

@@ -30,6 +30,7 @@ from starburst_common.runs.find import run_ids
 from starburst_common.runs.prune import prune
 from starburst_common.runs.records import End, Spec
 from starburst_common.runs.spec import read_spec, write_end, write_spec
+from starburst_common.wire.seals import WIRE_VERSION
 
 DAY_S = 86400.0
 
@@ -130,7 +131,7 @@ def changed(body: bytes) -> bytes:
 
 def versioned(body: bytes) -> bytes:
     """As another release would have written it."""
-    return body[:3] + b"\x07" + body[4:]
+    return body[:3] + bytes([WIRE_VERSION + 1]) + body[4:]
 
 
 @pytest.mark.parametrize("damage", [cut, emptied, changed, versioned])

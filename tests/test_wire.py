@@ -613,6 +613,7 @@ A_SPEC = {
         "return_exceptions": False,
         "budget_usd": None,
         "seed": 7,
+        "driver_ttl_s": 900.0,
     },
     "place": {"folder": "/home/me", "files": "", "argv": ["mine.py"]},
 }

@@ -110,8 +110,8 @@ def beginning(
     `expected` are chunks that will come soon; else as `begin`. Where another process has ended the run meanwhile, what
     is kept of it is kept for that one.
     """
-    spec, results = new.spec, results_to(new.spec)
-    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results=results)
+    spec, results, ttl_s = new.spec, results_to(new.spec), new.spec.terms.driver_ttl_s
+    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results=results, ttl_s=ttl_s)
     books = driver.books
     with claimed(results):
         feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
@@ -199,7 +199,8 @@ def recovered(backend: Backend, spec: Spec) -> Driver:
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
     policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
-    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results_to(spec))
+    results, ttl_s = results_to(spec), spec.terms.driver_ttl_s
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s)
     driver.recover()
     return driver
 

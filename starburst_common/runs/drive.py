@@ -22,6 +22,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock, is_there
 from starburst_common.runs.act import Hands
 from starburst_common.runs.books import Books
+from starburst_common.runs.driven import mark_every_s
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.logged import Log
 from starburst_common.runs.observe import Observer
@@ -33,13 +34,14 @@ _log = our_log()
 _RETRY_S = 1.0
 _PATIENCE_LEASES = 2
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
-_TELL_S = 600.0  #: a driver says so often that it is there
+_TELL_S = 600.0  #: a driver says so often that it is there, and stores how far the run is
 
 
 class Driver:
     """Drives one run: by a thread from `start` on, or by `step`, which needs none and with which no time passes.
 
-    `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do.
+    `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do, and
+    `ttl_s` how long they go on without a driver, if not to the end.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Driver:
         leg: int = 0,
         expected: Callable[[], int] = lambda: 0,
         results: Results | None = None,
+        ttl_s: float | None = None,
         clock: Clock = time,
     ) -> None:
         self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
@@ -65,7 +68,11 @@ class Driver:
         self.listener = Listener(backend, self._names, self.books)
         self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected)
         self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results)
-        self._told_at, self._ticked_at = clock.monotonic(), -math.inf
+        self._told_at = self._drawn_at = clock.monotonic()
+        self._ticked_at = -math.inf
+        self._tell_s = _TELL_S
+        if ttl_s is not None:  # from the first tick on
+            self._told_at, self._tell_s = -math.inf, min(_TELL_S, mark_every_s(ttl_s))
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
 
     def start(self) -> None:
@@ -196,8 +203,10 @@ class Driver:
         gone = self.books.silent or not is_there(self.backend.store, self._names.spec)
         if gone and self.hands.ended_elsewhere():
             return True
-        if self._clock.monotonic() - self._told_at > _TELL_S:
+        if self._clock.monotonic() - self._told_at > self._tell_s:
             self.tell()
+        if self._clock.monotonic() - self._drawn_at > _TELL_S:
+            self._drawn_at = self._clock.monotonic()
             self.hands.keep_history(curves=True)
         view = self._observer.view(self.policy)
         if self.hands.carry_out(decide(view, self.policy)):

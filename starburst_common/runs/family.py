@@ -210,6 +210,7 @@ def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,
+        "driver_ttl": terms.driver_ttl_s,
         "seed": terms.seed,
         "batch": terms.batch,
         "results_to": terms.results_to if (results := results_to(spec)) is not None and results.stands() else None,

@@ -11,6 +11,7 @@ from starburst_common.code.place import Place, user_here
 from starburst_common.ids import made_at
 from starburst_common.model import Buffer, FailureKind, FleetId, RunId, RunState
 from starburst_common.resources import Resources
+from starburst_common.runs.driven import kept_s
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
@@ -36,10 +37,11 @@ class Terms:
     seed: int | None
     batch: int | None = None
     results_to: str = ""  #: pattern of the files that values are written to
+    driver_ttl_s: float | None = None  #: workers go on so long without a driver; None as long as there is work
 
     @classmethod
-    def of(cls, options: Options, *, stop_at_first: bool = False) -> Self:
-        """From checked options; `stop_at_first` failure unless they say what is tolerated.
+    def of(cls, options: Options, *, stop_at_first: bool = False, tick_s: float = 0.0) -> Self:
+        """From checked options, for a driver at that pace; `stop_at_first` failure unless they say what is tolerated.
 
         Where failures were asked for, they stop nothing, however many are alike.
         """
@@ -57,6 +59,7 @@ class Terms:
             seed=options.seed,
             batch=options.batch,
             results_to=options.results_to,
+            driver_ttl_s=None if options.driver_ttl_s is None else kept_s(options.driver_ttl_s, tick_s),
         )
 
     @property
@@ -83,6 +86,7 @@ class Terms:
             seed=fields.whole("seed") if fields.given("seed") else None,
             batch=fields.whole("batch", least=1) if fields.given("batch") else None,
             results_to=fields.text("results_to"),
+            driver_ttl_s=fields.number("driver_ttl_s") if fields.given("driver_ttl_s") else None,
         )
 
 
@@ -127,7 +131,7 @@ class Spec:
             created_at=time.time(),
             workers=fleet.workers,
             resources=fleet.spec.resources,
-            terms=Terms.of(options, stop_at_first=stop_at_first),
+            terms=Terms.of(options, stop_at_first=stop_at_first, tick_s=fleet.backend.tick_s),
             place=place or Place(),
             parent=parent,
             who=user_here(),

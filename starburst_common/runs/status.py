@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from starburst_common.errors import Refused
+from starburst_common.errors import NotFound, Refused
 from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
@@ -14,6 +14,7 @@ from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.history import stored_waits
 from starburst_common.runs.records import End, Spec
+from starburst_common.runs.report import duration
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
 
@@ -50,7 +51,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
             else:
                 state = RunState.RUNNING
                 workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
-                reason = _reason(driver, workers)
+                reason = _reason(driver, spec, workers)
     return RunStatus(
         id=spec.run,
         state=state,
@@ -78,13 +79,15 @@ def _late(backend: Backend, spec: Spec, end: End) -> dict[str, Any]:
     return {}
 
 
-def _reason(driver: Driver, workers: int) -> str:
+def _reason(driver: Driver, spec: Spec, workers: int) -> str:
     """What a run without an end waits for."""
     if damage := driver.books.damage():
         return f"{damage}; {'they run' if workers else '`starburst attach` runs them'} again"
     if driver.books.tally.complete or is_cancelled(driver.backend, driver.run, driver.leg):
         why = "every item is answered" if driver.books.tally.complete else "cancelled"
         return f"{why}; its driver, or `starburst attach`, ends it"
+    if undriven := _undriven(driver.backend, spec, workers):
+        return undriven
     if driver.books.waits.space and workers:
         return f"waiting for {driver.books.waits.space}"
     if waits := stored_waits(driver.backend, driver.run, driver.leg):
@@ -92,6 +95,19 @@ def _reason(driver: Driver, workers: int) -> str:
     if driver.books.tally.items is None and (reading := _reading(driver.backend, driver.run)):
         return reading
     return "" if workers else "no worker is alive: `starburst attach` goes on with it"
+
+
+def _undriven(backend: Backend, spec: Spec, workers: int) -> str:
+    """For how long nobody has driven it, if its workers stop for that. Clocks differ, so it is for people only."""
+    if spec.terms.driver_ttl_s is None:
+        return ""
+    heard = spec.created_at
+    with suppress(NotFound):
+        heard = max(heard, backend.store.written_at(RunNames(spec.run).driven))
+    if (silent_s := time.time() - heard) <= spec.terms.driver_ttl_s:
+        return ""
+    stopped = "its workers stop" if workers else "its workers have stopped"
+    return f"no driver for {duration(silent_s)}: {stopped}: `starburst attach {spec.run}` goes on with it"
 
 
 def _reading(backend: Backend, run: RunId) -> str:

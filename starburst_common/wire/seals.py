@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Buffer
 
-WIRE_VERSION = 6
+WIRE_VERSION = 7
 _MAGIC = b"SBW"
 _HEAD = struct.Struct(">3sB32s")
 HEAD_BYTES = _HEAD.size  #: come before a sealed object's body
@@ -102,7 +102,7 @@ def misfit(exit_code: int | None) -> str:
     >>> misfit(0)
     ''
     >>> misfit(209).partition(":")[0]
-    'a worker speaks wire version 9 and was given work of another, this starburst speaks 6'
+    'a worker speaks wire version 9 and was given work of another, this starburst speaks 7'
     """
     if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
         return ""

@@ -32,7 +32,7 @@ class Ended(StrEnum):
 
     DONE = "done"  #: it answered all it was asked and allowed to
     DIED = "died"  #: its process is gone
-    DRAINED = "drained"  #: the worker must go
+    DRAINED = "drained"  #: the worker must go, or its run stops
     DROPPED = "dropped"  #: nobody wants the answers any more
     CROWDED = "crowded"  #: it has loaded other versions of the user's modules
 
@@ -169,7 +169,7 @@ class Attempt:
         if known.over:
             self._seat.close()
             return Ended.DROPPED
-        if not self._ties.draining():
+        if not self._leaving():
             self._share(now)
         elif self._asked != DRAIN:
             self._ask(DRAIN, now)
@@ -177,6 +177,10 @@ class Attempt:
             self._seat.close()
             return Ended.DRAINED
         return None
+
+    def _leaving(self) -> bool:
+        """Whether what is answered is to be settled, and the rest given back."""
+        return self._ties.draining() or self._serving.work.known.lost
 
     def _excess(self, now: float) -> Reason | None:
         """Why it must end: an item, or what is called before, takes too much time or memory."""
@@ -239,7 +243,7 @@ class Attempt:
         if seat.board.cut and self._killed is None:  # it ended by that before we saw it
             self._killed = CUT
         serving.splittable = False
-        if self._ties.draining():
+        if self._leaving():
             return Ended.DRAINED
         death = Death(
             code=code,

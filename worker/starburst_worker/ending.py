@@ -44,6 +44,11 @@ class Ending:
         self.stop.set()
         self.signals.wake()
 
+    def leave(self) -> None:
+        """Stop as one that was told to go, which is no worker that ended for nothing."""
+        self.drain.set()
+        self.ask()
+
     def broke(self, error: BaseException) -> None:
         """One of its threads failed."""
         self._broken = error

@@ -53,6 +53,8 @@ class Intake:
             return replace(taken, case=replace(case, over=True))
         if message.receives > 1 and self._has_outcome(run, chunk):
             return replace(taken, case=replace(case, settled=True))
+        if known.lost:
+            return replace(taken, case=replace(case, undriven=True))
         try:
             work = self._work(taken, known, inline)
         except (Refused, NotFound) as error:

@@ -1,4 +1,4 @@
-"""What a worker knows of the runs it serves: what was asked, whether they go on, are followed, have calls withdrawn."""
+"""What a worker knows of the runs it serves: what was asked, whether they go on, and who drives or follows them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starburst_common.errors import NotFound, Unavailable
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.driven import Driven
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
@@ -28,12 +29,18 @@ class KnownRun:
     leg: int  #: the last one when we met it; whoever resumes it has another fleet
     over: bool
     looked_at: float
+    driven: Driven | None = None  #: by whom, where it is to stop without
     withdrawn: tuple[Span, ...] = ()  #: items that are not to begin any more
     asked_at: float = -math.inf  #: when that was last looked for
     mark: float | None = None  #: when the mark of whoever follows it was written, on the store's clock
     marked_at: float = -math.inf  #: when we met that mark
     sought_at: float = -math.inf  #: when we last looked for one
     unfit: str = ""  #: why this worker cannot serve it
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is to stop here, since nobody drives it any more."""
+        return self.driven is not None and self.driven.lost
 
     @property
     def followed(self) -> bool:
@@ -55,7 +62,12 @@ class KnownRuns:
         names = RunNames(run)
         with self._locks.of(names.spec):
             if (known := self._known.get(run)) is not None:
-                self._look(RunNames(run, known.leg), known)
+                try:
+                    self._look(RunNames(run, known.leg), known)
+                except Unavailable:
+                    if known.driven is not None:
+                        known.driven.looked_in_vain()
+                    raise
                 return known
             try:
                 spec = self._spec(names)
@@ -66,8 +78,10 @@ class KnownRuns:
             store = self._backend.store
             while is_there(store, names.end) and is_there(store, (later := RunNames(run, names.leg + 1)).resumed):
                 names = later
+            ttl_s = spec.terms.driver_ttl_s
             known = KnownRun(
                 spec=spec,
+                driven=None if ttl_s is None else Driven(ttl_s=ttl_s),
                 numbers=numbers,
                 leg=names.leg,
                 over=self._over(names),
@@ -97,9 +111,7 @@ class KnownRuns:
         """Look, now and then, whether somebody follows it. On AWS every 10 s: of 70 workers for a cent an hour."""
         if (now := time.monotonic()) - known.sought_at > 2 * self._backend.tick_s:
             known.sought_at = now
-            mark = None
-            with suppress(NotFound):
-                mark = self._backend.store.written_at(RunNames(run).followed)
+            mark = self._mark(RunNames(run).followed)
             if mark != known.mark:
                 known.mark, known.marked_at = mark, -math.inf if mark is None else now
 
@@ -107,6 +119,14 @@ class KnownRuns:
         """Whether somebody wants to see at once what its items print."""
         known = self._known.get(run)
         return known is not None and known.followed
+
+    def forsaken(self) -> bool:
+        """Whether nobody drives those any more that it has met, as far as they are not over."""
+        if not any(known.lost for known in [*self._known.values()]):
+            return False
+        left = [run for run, known in [*self._known.items()] if not (known.lost or known.over)]
+        self.look_on((run, False) for run in left)
+        return all(self._known[run].over or self._known[run].lost for run in left)
 
     def over(self, run: RunId) -> bool:
         """Whether nobody wants its items any more, looked at now."""
@@ -124,6 +144,14 @@ class KnownRuns:
         if not known.over and time.monotonic() - known.looked_at > self._look_every_s:
             known.over = self._over(names)
             known.looked_at = time.monotonic()
+        if not known.over and known.driven is not None and known.driven.due(time.monotonic()):
+            known.driven.saw(self._mark(names.driven), time.monotonic())
+
+    def _mark(self, key: str) -> float | None:
+        """When a mark was written, on the store's clock; None where there is none."""
+        with suppress(NotFound):
+            return self._backend.store.written_at(key)
+        return None
 
     def _over(self, names: RunNames) -> bool:
         """Whether it has ended, is cancelled (who said so may have died before it could end it), or was removed."""

@@ -27,6 +27,7 @@ from starburst_worker.work import Work
 _log = logging.getLogger("starburst.worker")
 
 _SHORTEST_POLL_S = 0.1
+_LEFT_S = 30.0  #: a chunk that is left to others is hidden so long from those here now
 _PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
 
 
@@ -49,6 +50,13 @@ class Leasing:
         """Lease what there is room for, and see what becomes of it."""
         begun = False
         while not self.ending.stop.is_set():
+            if self.runs.forsaken():
+                if not self.leases:
+                    _log.info("nobody drives its runs any more: stopping")
+                    self.ending.leave()
+                    return
+                self.busy.wait()
+                continue
             room = self._room()
             if room <= 0:
                 self.busy.wait()
@@ -57,10 +65,6 @@ class Leasing:
                 leased = persistently(partial(self.lease, min(room, 10)))
             except NotFound:
                 _log.info("the fleet is closed: stopping")
-                self.ending.ask()
-                return
-            if not leased and self._idle_s() > self.duty.pace.idle_s:  # only here is nothing on its way to us
-                _log.info("idle for %g s: stopping", self.duty.pace.idle_s)
                 self.ending.ask()
                 return
             if leased and not begun:
@@ -72,6 +76,10 @@ class Leasing:
             suspects = [work for work in works if work is not None]
             for number, suspect in reversed(list(enumerate(suspects))):
                 self._quarantine(suspect, run_it=number == 0)
+            if self._idle_s() > self.duty.pace.idle_s:  # only here is nothing on its way to us
+                _log.info("idle for %g s: stopping", self.duty.pace.idle_s)
+                self.ending.ask()
+                return
 
     def lease(self, limit: int) -> list[Leased]:
         """So many messages at most; none after a while. Raises `NotFound` where the fleet is closed."""
@@ -117,6 +125,8 @@ class Leasing:
             self.ready.put(taken.work)
         elif do is Do.LATER:
             self.leases.give_back(taken.receipt, self.duty.pace.lease_s / 2)
+        elif do is Do.LEAVE:
+            self.settling.leave(run, chunk, taken.receipt, _LEFT_S)
         elif do is not Do.QUARANTINE:
             if do is Do.SPLIT:
                 rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // SPLIT_PIECES), deaths=1)

@@ -82,13 +82,13 @@ class Settler:
         self._notify(run, outcome, [body])
         return outcome
 
-    def send(self, run: RunId, chunks: Sequence[Chunk]) -> None:
-        """Hand chunks to whoever leases them next."""
+    def send(self, run: RunId, chunks: Sequence[Chunk], hidden_s: float = 0.0) -> None:
+        """Hand chunks to whoever leases them next, or so much later."""
         if chunks:
             fleet = self._duty.fleet
             bodies = [chunk_message(self._backend.key, fleet, run, chunk) for chunk in chunks]
             with suppress(NotFound):  # the fleet was closed: nobody wants them
-                self._backend.queue.send(work_queue(fleet), bodies, group=run)
+                self._backend.queue.send(work_queue(fleet), bodies, group=run, delay_s=hidden_s)
 
     def _notify(self, run: RunId, outcome: Outcome, body: Sequence[Buffer]) -> None:
         small = b"".join(body) if nbytes_of(body) <= self._duty.pace.inline_bytes else None

@@ -61,8 +61,12 @@ class Settling(Backlog):
 
     def hand_over_now(self, work: Work) -> None:
         """The same, in the caller's own thread and before all that waits."""
-        self._settler.send(work.run, [work.chunk])
-        self._leases.done(work.receipt)
+        self.leave(work.run, work.chunk, work.receipt)
+
+    def leave(self, run: RunId, chunk: Chunk, receipt: str, hidden_s: float = 0.0) -> None:
+        """A chunk goes back as a fresh message, now, and nobody is given it for so long."""
+        self._settler.send(run, [chunk], hidden_s)
+        self._leases.done(receipt)
 
     def _put(self, run: RunId, job: Job, nbytes: int = 0) -> None:
         def done() -> None:

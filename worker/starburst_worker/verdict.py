@@ -29,6 +29,7 @@ class Do(StrEnum):
     REFUSE = "refuse"  #: all its items fail for the same reason
     DISCARD = "discard"  #: nobody wants it any more, or it is settled
     LATER = "later"  #: somebody gets it again, once more is known
+    LEAVE = "leave"  #: it goes back as a fresh message, for those who work when somebody drives its run again
 
 
 class Verdict(NamedTuple):
@@ -44,6 +45,7 @@ class Case:
 
     chunk: Chunk  #: with the workers that it has cost: at most, as one that died waiting for it counts too
     over: bool = False  #: nobody wants answers of its run any more
+    undriven: bool = False  #: nor is anybody there who keeps that going
     settled: bool = False  #: it has an outcome
     withdrawn: Sequence[Span] = ()  #: items that are not to begin any more
     unfit: Reason | None = None  #: why this worker cannot run it
@@ -60,6 +62,8 @@ def judge(case: Case) -> Verdict:
     ...     return f"{do}: {why.error}, {why.message}" if why else str(do)
     >>> told(over=True), told(settled=True, deaths=9)
     ('discard', 'discard')
+    >>> told(undriven=True, deaths=9)
+    'leave'
     >>> told(withdrawn=[Span(0, 9)]), told(withdrawn=[Span(0, 7)])
     ('refuse: ItemCancelled, withdrawn before it began', 'run')
     >>> told(unfit=Reason.ours(FailureKind.IMPORT, "another Python"), deaths=9)
@@ -76,6 +80,8 @@ def judge(case: Case) -> Verdict:
     chunk = case.chunk
     if case.over or case.settled:
         return Verdict(Do.DISCARD)
+    if case.undriven:
+        return Verdict(Do.LEAVE)
     if not without(chunk.span, case.withdrawn):
         return Verdict(Do.REFUSE, WITHDRAWN)
     if case.unfit is not None:

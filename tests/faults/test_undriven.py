@@ -1,0 +1,102 @@
+"""A driver's lease: where nobody drives a run any more, its workers stop, and whoever comes back goes on with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from starburst_common import attach
+from starburst_common.spi import driver_of
+from tests.faults.conftest import Bed, LocalBed
+
+N, WORKERS = 1000, 2
+DOUBLED = [*range(0, 2 * N, 2)]
+DRIVER = """
+import sys, time
+from pathlib import Path
+from starburst_common import Cluster
+from tests.faults.test_undriven import slowly
+from tests.places import open_place
+cluster = Cluster(workers=2, backend=open_place(sys.argv[1]), progress=False)
+run = cluster.start(slowly(Path(sys.argv[2])), range(int(sys.argv[3])), driver_ttl=float(sys.argv[4]))
+print(run.id, flush=True)
+time.sleep(600)
+"""
+
+
+def slowly(notes: Path) -> Callable[[int], int]:
+    """A function that doubles its item and notes that it ran, and takes its time until it is told to hurry."""
+
+    def double(item: int) -> int:
+        import os
+        import time
+
+        with (notes / str(os.getpid())).open("a") as file:
+            file.write(f"{item}\n")
+        if not notes.with_name("hurry").exists():
+            time.sleep(0.2)
+        return item * 2
+
+    return double
+
+
+@contextmanager
+def abandoned(bed: Bed) -> Iterator[str]:
+    """A run whose driver's process is killed while all its workers are busy, for longer than a test takes."""
+    command = [sys.executable, "-c", DRIVER, bed.text, str(bed.notes), str(N), str(ttl_s(bed))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        bed.until(lambda: len([*bed.notes.iterdir()]) == WORKERS)
+        process.kill()
+    yield name
+    bed.backend.store.delete([key for key in bed.objects() if key.endswith("/held-by/cluster")])  # the dead cluster's
+    attach(name, backend=bed.backend)._held.driving().fleet.close()
+
+
+def ttl_s(bed: Bed) -> float:
+    """Some looks of a worker, whose pace is another one there."""
+    return 2.0 if isinstance(bed, LocalBed) else 8.0
+
+
+def hurry(bed: Bed) -> None:
+    """Items take no time any more."""
+    bed.notes.with_name("hurry").touch()
+
+
+def test_workers_stop_where_nobody_drives_their_run(bed: Bed) -> None:
+    """Though they are busy: soon after `driver_ttl` all are gone, and who attaches has the rest run, and no more."""
+    with abandoned(bed) as name:
+        bed.until(lambda: not bed.workers(), within_s=30.0)
+        assert 0 < len(bed.calls()) < N
+        looked = attach(name, backend=bed.backend)
+        assert looked.status().reason.endswith(f": its workers have stopped: `starburst attach {name}` goes on with it")
+        hurry(bed)
+        assert looked.results(timeout=120) == DOUBLED
+        twice = [item for item, calls in bed.calls().items() if calls > 1]
+        assert len(twice) <= WORKERS, "only items that ran when the workers left may run again"
+
+
+def test_who_comes_back_in_time_keeps_them(local_bed: LocalBed) -> None:
+    """Another process, as a trigger's, drives by steps, for longer than that: the workers that are there go on."""
+    bed = local_bed
+    with abandoned(bed) as name:
+        driver, before = driver_of(name, bed.backend), len(bed.calls())
+        while not driver.step(0.1):
+            if len(bed.calls()) > before + 40:  # they have worked on for twice as long
+                hurry(bed)
+        assert bed.calls() == dict.fromkeys(range(N), 1)
+        assert len([*bed.notes.iterdir()]) == WORKERS
+
+
+def test_who_comes_back_while_they_leave_gets_every_answer(local_bed: LocalBed) -> None:
+    """One worker has left, and the other is about to or sees that somebody drives: the run goes on either way."""
+    bed = local_bed
+    with abandoned(bed) as name:
+        bed.until(lambda: len(bed.workers()) < WORKERS)
+        hurry(bed)
+        assert attach(name, backend=bed.backend).results(timeout=120) == DOUBLED
+        assert sum(bed.calls().values()) <= N + WORKERS
