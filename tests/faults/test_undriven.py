@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from starburst_common import attach
 from starburst_common.spi import driver_of
 from tests.faults.conftest import Bed, LocalBed
 
-N, WORKERS = 1000, 2
+N, WORKERS = 400, 2
 DOUBLED = [*range(0, 2 * N, 2)]
 DRIVER = """
 import sys, time
 from pathlib import Path
+
+import pytest
 from starburst_common import Cluster
 from tests.faults.test_undriven import slowly
 from tests.places import open_place
@@ -92,6 +96,7 @@ def test_who_comes_back_in_time_keeps_them(local_bed: LocalBed) -> None:
         assert len([*bed.notes.iterdir()]) == WORKERS
 
 
+@pytest.mark.rest
 def test_who_comes_back_while_they_leave_gets_every_answer(local_bed: LocalBed) -> None:
     """One worker has left, and the other is about to or sees that somebody drives: the run goes on either way."""
     bed = local_bed
