@@ -177,9 +177,8 @@ class Run:
             fn: called in place of the function as it was stored, as after a fix; it takes the same arguments.
             items: what to run, by number, in place of the items as they were stored: only these are run, and of them
                 only what failed or has no answer. With `fn` they stand where this process does, not where this run did.
-            options: as of `starburst_map`; what is not given is as it was for this run: workers, cpu, memory, slots,
-                spot, image, retries, retry_delay, timeout, driver_ttl, seed (by the items' numbers there), label and
-                tags.
+            options: as of `starburst_map`; what is not given is as for this run: workers and their size, spot, image,
+                retries, retry_delay, timeout, driver_ttl, seed (by the items' numbers there), label and tags.
 
         Raises:
             BadInput: the run, or a retry of it, goes on; or an option is wrong, or the run has no such item.
