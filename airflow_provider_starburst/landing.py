@@ -39,10 +39,11 @@ class Landing:
     def line(self) -> str:
         """How it ended, for a log; its manifest has more."""
         of = self.manifest
+        usd = None if of["estimated_usd"] is None else Decimal(of["estimated_usd"])
         lacking = "".join(f", {of[name]:,} {name}" for name in ("failed", "missing") if of[name])
         return (
             f"run {of['run_id']}: {of['succeeded']:,} of {of['items']:,} items succeeded{lacking}, in "
-            f"{duration(of['seconds'])}; estimated {usd_text(Decimal(of['estimated_usd']))}; {of['report']}"
+            f"{duration(of['seconds'])}; estimated {usd_text(usd)}; {of['report']}"
         )
 
     def tell(self, log: Any) -> None:
@@ -80,7 +81,8 @@ def landing_of(backend: Backend, run: str) -> Landing:
     statuses = [each.status() for each in family]
     failures, items = first.failures(), statuses[0].items or 0
     missing = sum(span.size for span in first.unanswered())
-    usd = sum(each.estimate(status).usd for each, status in zip(family, statuses, strict=True))
+    each_usd = [each.estimate(status).usd for each, status in zip(family, statuses, strict=True)]
+    known = [usd for usd in each_usd if usd is not None]
     ended_at = max(status.ended_at or time.time() for status in statuses)
     manifest = {
         "run_id": run,
@@ -91,7 +93,7 @@ def landing_of(backend: Backend, run: str) -> Landing:
         "missing": missing,
         "seconds": round(sum(elapsed_s(status) for status in statuses), 3),
         "slot_seconds": round(sum(status.slot_seconds for status in statuses), 3),
-        "estimated_usd": f"{usd:.6f}",
+        "estimated_usd": f"{sum(known):.6f}" if len(known) == len(each_usd) else None,
         "ended_at": datetime.fromtimestamp(ended_at, UTC).isoformat(),
         "function": first.function,
         "report": first.report(),

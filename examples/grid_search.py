@@ -22,7 +22,6 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from starburst_common import Run, list_runs, starburst_map
-from starburst_common.money.estimate import estimate_of
 
 CONFIGURATIONS = [
     {"n_estimators": trees, "max_depth": depth, "max_features": features}
@@ -106,7 +105,7 @@ def say(line: str) -> None:
 
 def print_cost(run: Run) -> None:
     """What the same work would cost on AWS."""
-    print(f"On AWS: about {estimate_of(run.status(), run.resources, run.workers)}")
+    print(f"On AWS: {run.estimate(run.status()).about}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.pickling.within import item_seed
     from starburst_common.resources import Resources
+    from starburst_common.runs.costs import Cost, costs
     from starburst_common.runs.events import EventKind, RunEvent
     from starburst_common.runs.find import attach, list_runs
     from starburst_common.runs.run import Run
@@ -64,6 +65,7 @@ _HOMES = {
     "executor": ("StarburstExecutor",),
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "resources": ("Resources",),
+    "runs.costs": ("Cost", "costs"),
     "runs.events": ("EventKind", "RunEvent"),
     "runs.find": ("attach", "list_runs"),
     "runs.run": ("Run",),
@@ -78,6 +80,7 @@ __all__ = [
     "BadInput",
     "CannotBuild",
     "Cluster",
+    "Cost",
     "Denied",
     "EnvironmentMismatch",
     "EventKind",
@@ -107,6 +110,7 @@ __all__ = [
     "UnpicklableResult",
     "WorkerLost",
     "attach",
+    "costs",
     "item_seed",
     "list_runs",
     "objects",

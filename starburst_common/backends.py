@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,11 @@ def open_backend(backend: str | Backend = "auto") -> Backend:
         _log.info("running on AWS: site %s in %s", resolved.site.name, resolved.site.region)
         from starburst_common.aws import aws_backend
 
-        return aws_backend(resolved.site, keep_days=resolved.keep_days, image=resolved.image)
+        opened = aws_backend(resolved.site, keep_days=resolved.keep_days, image=resolved.image)
+        return replace(opened, discount=resolved.discount)
     if resolved.backend == "auto":
         _log.info("running on this machine (%s): no site is configured", resolved.home)
-    return local_at(resolved.home, keep_days=resolved.keep_days)
+    return replace(local_at(resolved.home, keep_days=resolved.keep_days), discount=resolved.discount)
 
 
 def preload() -> None:

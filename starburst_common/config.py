@@ -142,6 +142,14 @@ class Settings:
             outside=_DAYS,
         ),
     ]
+    discount: Annotated[
+        float,
+        Row(
+            "a share that your contract takes off list prices, such as 0.15; for all estimates and costs",
+            (number(lambda value: 0 <= value < 1, "a share from 0 to 1, such as 0.15"),),
+            outside="a share from 0 to 1, such as 0.15",
+        ),
+    ]
     site: Site | None  #: where in AWS, if the file has a table of that name
     image: ImageSettings  #: how images are made there
     options: dict[str, Any] = field(default_factory=dict)  #: of maps, as far as something outside of programs says them
@@ -165,7 +173,7 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
         said({"backend": backend, "home": home}, "argument"),
         variables(SETTINGS, env),
         said(written, str(file)),
-        said({"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7}, "default"),
+        said({"backend": "auto", "home": user_cache_path("starburst"), "keep_days": 7, "discount": 0}, "default"),
     )
     options = _options(file, of_maps, env)
     values = {name: value for name, (value, _) in found.items()}
@@ -175,6 +183,7 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
         backend=values["backend"],
         home=_home(values["home"], found["home"][1], file),
         keep_days=float(values["keep_days"]),
+        discount=float(values["discount"]),
         site=site,
         image=ImageSettings.of(image, f"{file}: [image]"),
         options={name: value for name, (value, _) in options.items()},

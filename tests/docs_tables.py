@@ -68,6 +68,7 @@ def settings() -> str:
         "backend": f'`"{found.backend}"`',
         "home": "`starburst` in your cache folder",
         "keep_days": f"`{found.keep_days:g}`",
+        "discount": f"`{found.discount:g}`",
     }
     return _table(
         ("setting", "variable", "default", "meaning"),

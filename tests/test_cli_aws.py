@@ -82,6 +82,18 @@ def test_a_command_prints_the_same_here_and_on_aws(both: tuple[Shell, Shell], co
     assert there.returncode == here.returncode
 
 
+def test_costs_are_what_the_workers_were_billed_for(both: tuple[Shell, Shell]) -> None:
+    """Of a run whose fleet is closed: each task's time, a minute at least, and its address."""
+    told = json.loads(both[1]("costs", "--by", "site", "--json").stdout)
+    (row,) = told["rows"]
+    assert (told["backend"], told["would_have_cost"], row["runs"], row["failed"]) == ("aws", False, 1, 2)
+    assert row["worker_hours"] >= round(1 / 60, 6)
+    assert row["by_component"] == {
+        "compute": pytest.approx(row["worker_hours"] * (0.04048 + 2 * 0.004445), abs=2e-6),
+        "public addresses": pytest.approx(row["worker_hours"] * 0.005, abs=2e-6),
+    }
+
+
 def test_a_detached_map_is_attached_to_and_leaves_nothing(shell: Shell, aws: Aws) -> None:
     """Its id comes at once; `attach` stays to the end and sums up; then no task and no queue is left."""
     name = shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "2").stdout.strip()

@@ -23,10 +23,11 @@ from starburst_common.environment import Environment
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, Unavailable
 from starburst_common.image import oci
 from starburst_common.image.build import PYTHON, SiteImages
-from starburst_common.image.keep import collect, removable, usd_per_month
+from starburst_common.image.keep import collect, removable
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.model import FleetId
+from starburst_common.money.book import ecr_usd_per_month
 from starburst_common.names import holders
 from starburst_common.ports import Access, StoredImage
 from tests.testbed.bed import Bed as Aws
@@ -97,7 +98,7 @@ def test_more_time_and_fewer_users_never_keep_more(
 
 def test_what_storage_costs() -> None:
     """Ten cents a GB and month, exactly."""
-    assert [str(usd_per_month(size)) for size in (0, 1 << 30, 10 << 30)] == ["0.00", "0.10", "1.00"]
+    assert [str(ecr_usd_per_month(size)) for size in (0, 1 << 30, 10 << 30)] == ["0.00", "0.10", "1.00"]
 
 
 # --- the repository ---------------------------------------------------------------------------------------------------

@@ -41,13 +41,16 @@ def backend(tmp_path: Path) -> Backend:
     return local_backend(tmp_path / "home")
 
 
-def ended(backend: Backend, label: str = "") -> RunId:
+SUCCEEDED = End(state=RunState.SUCCEEDED, items=1, answered=1, ended_at=None)
+
+
+def ended(backend: Backend, label: str = "", end: End = SUCCEEDED) -> RunId:
     """A run that has just ended."""
     run = new_run_id()
     options = Options.of(workers=1, label=label)
     spec = Spec.of(run, Fleet.of(backend, options.resources, 1), "work", options, stop_at_first=False)
     write_spec(backend, spec)
-    write_end(backend, run, 0, End(state=RunState.SUCCEEDED, items=1, answered=1, ended_at=time.time()))
+    write_end(backend, run, 0, replace(end, ended_at=end.ended_at or time.time()))
     return run
 
 

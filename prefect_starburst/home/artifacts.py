@@ -171,7 +171,7 @@ class Artifacts:
         summary = summary_text(self._run, status, self._backend, self._what, first=first, report=report)
         estimate = self._run.estimate(status)
         self._create(client, "markdown", "summary", ended_text(status, self._what, str(estimate)), summary)
-        self._label(client, usd=float(estimate.usd))
+        self._label(client, usd=None if estimate.usd is None else float(estimate.usd))
 
     def _report(self) -> str:
         """Where the run's page is, which is written anew; nothing if it could not be."""

@@ -19,6 +19,7 @@ from starburst_common import __version__
 from starburst_common.cli import (
     cancel,
     config,
+    costs,
     demo,
     env,
     failures,
@@ -84,6 +85,7 @@ for name, command in (
     ("logs", logs.logs),
     ("report", report.report),
     ("replay", replay.replay),
+    ("costs", costs.show_costs),
     ("cancel", cancel.cancel),
     ("resume", status.resume),
     ("extend", runs.extend),

@@ -54,6 +54,6 @@ def demo(
     out.print(
         f"time    {duration(wall_s)} for {duration(status.slot_seconds)} of work: {speed:.1f} times as fast as a loop"
     )
-    out.print(f"on AWS  about {found.estimate(status)}")
+    out.print(f"on AWS  {found.estimate(status).about}")
     out.print(f"next    starburst status {run.id}\n        starburst results {run.id} | head -3")
     out.print("        starburst map MODULE:FUNCTION --items FILE")

@@ -167,13 +167,13 @@ def _opened() -> tuple[Repository, frozenset[str]]:
 
 def _fields(image: StoredImage, in_use: frozenset[str]) -> dict[str, Any]:
     from starburst_common.cli.show import iso
-    from starburst_common.image.keep import usd_per_month
+    from starburst_common.money.book import ecr_usd_per_month
 
     return {
         "tag": image.tag,
         "digest": image.digest,
         "size_bytes": image.size_bytes,
-        "usd_per_month": float(round(usd_per_month(image.size_bytes), 6)),
+        "usd_per_month": float(round(ecr_usd_per_month(image.size_bytes), 6)),
         "pushed_at": iso(image.pushed_at),
         "pulled_at": iso(image.pulled_at),
         "in_use": image.tag in in_use,
@@ -185,16 +185,16 @@ def _size(size_bytes: int) -> str:
 
 
 def _usd(image: StoredImage) -> str:
-    from starburst_common.image.keep import usd_per_month
+    from starburst_common.money.book import ecr_usd_per_month
     from starburst_common.money.estimate import usd_text
 
-    return usd_text(usd_per_month(image.size_bytes))
+    return usd_text(ecr_usd_per_month(image.size_bytes))
 
 
 def _total(images: Sequence[StoredImage]) -> str:
-    from starburst_common.image.keep import usd_per_month
+    from starburst_common.money.book import ecr_usd_per_month
     from starburst_common.money.estimate import usd_text
 
     total = sum(image.size_bytes for image in images)
     plural = "s" * (len(images) != 1)
-    return f"{len(images)} image{plural}, {_size(total)}, about {usd_text(usd_per_month(total))} a month"
+    return f"{len(images)} image{plural}, {_size(total)}, about {usd_text(ecr_usd_per_month(total))} a month"

@@ -245,10 +245,15 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
         "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
         "slot_seconds": round(status.slot_seconds, 3),
         "aws_estimate": {
-            "usd": round(float(price.usd), 6),
+            "usd": None if price.usd is None else round(float(price.usd), 6),
+            "by_component": {name: round(float(usd), 6) for name, usd in price.parts.items()},
+            "unknown": price.unknown,
             "vcpu_hours": round(float(price.vcpu_hours), 6),
             "gb_hours": round(float(price.gb_hours), 6),
             "region": price.region,
+            "arch": price.arch,
+            "capacity": price.capacity,
+            "discount": price.discount,
             "prices_as_of": price.as_of,
             "source": price.source,
         },
@@ -274,7 +279,7 @@ def summary(run: Run, status: RunStatus, first: list[Failure], *, here: str, qui
     items = f"item{'s' * ((status.items or status.answered) != 1)}"
     done = f"{answered:,}{of} {items} in {duration(elapsed_s(status))}{counts(status)}"
     say(f"{status.state}: {done}{f' ({status.reason})' if status.reason else ''}", style=_COLOURS[status.state])
-    say(f"on AWS: about {run.estimate(status)}")
+    say(f"on AWS: {run.estimate(status).about}")
     say(f"next: {next_steps(status, here)[0]}")
 
 

@@ -1,10 +1,9 @@
-"""Images of a repository in; which nobody needs any more, and what keeping them costs, out; and those removed."""
+"""Images of a repository in; which nobody needs any more out; and those removed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from decimal import Decimal
 
 from starburst_common.errors import NotFound, Refused
 from starburst_common.ids import ids
@@ -14,9 +13,6 @@ from starburst_common.ports import SMALL_BYTES, ObjectStore, Repository, StoredI
 
 PREFIX = "env-"  #: of the tags that are ours
 
-#: A GB and month, in every region. Source: https://aws.amazon.com/ecr/pricing/, "Data storage", as of 2026-11.
-USD_PER_GB_MONTH = Decimal("0.10")
-_GB = 1 << 30
 _DAY_S = 86_400
 
 
@@ -55,15 +51,6 @@ def removable(
         if image.tag.startswith(PREFIX) and image.tag not in in_use and now - last_used(image) > keep_days * _DAY_S
     ]
     return sorted(old, key=lambda image: (last_used(image), image.tag))
-
-
-def usd_per_month(size_bytes: int) -> Decimal:
-    """What storing so many bytes costs a month. Layers that images share are stored once, so that several cost less.
-
-    >>> usd_per_month(5 << 30)
-    Decimal('0.50')
-    """
-    return size_bytes * USD_PER_GB_MONTH / _GB
 
 
 def collect(

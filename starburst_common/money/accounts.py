@@ -48,7 +48,8 @@ class AccountEntry:
     stints: tuple[Stint, ...]
     created_at: float  #: wall clock
     ended_at: float
-    usd: dict[str, Decimal] = field(default_factory=dict)  #: by component; none where the price is not known
+    usd: dict[str, Decimal] = field(default_factory=dict)  #: list prices by component; none where one is not known
+    unknown: str = ""  #: which price is not known
     prices: str = ""  #: where these are from
     prices_as_of: str = ""
 
@@ -101,6 +102,7 @@ class AccountEntry:
             created_at=fields.moment("created_at"),
             ended_at=fields.moment("ended_at"),
             usd=_usd(about, fields.texts("usd")),
+            unknown=fields.text("unknown"),
             prices=fields.text("prices"),
             prices_as_of=fields.text("prices_as_of"),
         )

@@ -1,113 +1,116 @@
-"""Worker time and resources in; Fargate's charge out, with the price's source and date. Prices are data.
+"""Worker time and resources in; Fargate's charge out, by component, with the prices' source and date.
 
 Fargate bills vCPU and memory by the second, from pulling the image to the end of the task, at least one minute a task.
-Source: https://aws.amazon.com/fargate/pricing/, "Pricing details".
+Source: https://aws.amazon.com/fargate/pricing/, "Pricing details". A public address is charged for as long.
+Source: https://aws.amazon.com/vpc/pricing/, "Public IPv4 address".
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
-from difflib import get_close_matches
-from importlib.resources import files
 
-from starburst_common.errors import BadInput
-from starburst_common.model import RunStatus
+from starburst_common.model import RunStatus, Tariff
+from starburst_common.money.book import ON_DEMAND, SPOT, fargate_price, item_price
 from starburst_common.resources import Resources
 
 LEAST_BILLED_S = 60  #: of each worker; source: as above
-REGION = "us-east-1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """What an hour of Fargate costs in one region; a GB is 1024 MiB."""
-
-    region: str
-    capacity: str  #: "on-demand" or "spot"
-    arch: str  #: "x86" or "arm"
-    usd_per_vcpu_hour: Decimal
-    usd_per_gb_hour: Decimal
-    source: str
-    as_of: str  #: year and month, with the day where it is known
+FREE_STORAGE_GB = 20  #: of each worker; source: as above
+COMPUTE, STORAGE, ADDRESSES = "compute", "storage", "public addresses"
+_ON = {ON_DEMAND: "Fargate", SPOT: "Fargate Spot"}
+_LOCAL = Tariff()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """A price for work, not rounded, and what it was made of."""
 
-    usd: Decimal
+    parts: dict[str, Decimal] = field(default_factory=dict)  #: US dollars by component
+    unknown: str = ""  #: which price is not known; there are no parts then
     vcpu_hours: Decimal
     gb_hours: Decimal
     region: str
+    arch: str
+    capacity: str  #: "on-demand" or "spot"
     source: str
     as_of: str
+    discount: float = 0.0  #: that is taken off, as a share
+
+    @property
+    def usd(self) -> Decimal | None:
+        """US dollars; None where a price is not known."""
+        return None if self.unknown else sum(self.parts.values(), Decimal(0))
+
+    @property
+    def about(self) -> str:
+        """It as in "it costs …"."""
+        return str(self) if self.unknown else f"about {self}"
 
     def __str__(self) -> str:
-        return f"{usd_text(self.usd)} on Fargate in {self.region} (prices of {self.as_of})"
-
-
-def fargate_prices() -> list[Price]:
-    """Every price that is shipped, from `prices.json`."""
-    written = json.loads(files("starburst_common.money").joinpath("prices.json").read_text(encoding="utf-8"))
-    return [
-        Price(
-            region=row["region"],
-            capacity=row["capacity"],
-            arch=row["arch"],
-            usd_per_vcpu_hour=Decimal(row["usd_per_vcpu_hour"]),
-            usd_per_gb_hour=Decimal(row["usd_per_gb_hour"]),
-            source=written["sources"][row["source"]],
-            as_of=row["as_of"],
-        )
-        for row in written["prices"]
-    ]
-
-
-def fargate_price(region: str = REGION, *, capacity: str = "on-demand", arch: str = "x86") -> Price:
-    """The price in a region. Raises `BadInput` for one that is not in the table.
-
-    >>> fargate_price("eu-west-1").usd_per_vcpu_hour, fargate_price("eu-west-1", arch="arm").usd_per_vcpu_hour
-    (Decimal('0.04048'), Decimal('0.03238'))
-    >>> fargate_price("us-east-9")
-    Traceback (most recent call last):
-    starburst_common.errors.BadInput: region='us-east-9' has no on-demand x86 price here: did you mean 'us-east-2'?
-    """
-    prices = {price.region: price for price in fargate_prices() if (price.capacity, price.arch) == (capacity, arch)}
-    if region not in prices:
-        near = get_close_matches(region, sorted(prices), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(prices)) or 'none'}"
-        raise BadInput(f"region={region!r} has no {capacity} {arch} price here: {hint}")
-    return prices[region]
+        if self.unknown:
+            return f"cost not known: {self.unknown}"
+        off = f", less {100 * self.discount:g}%" if self.discount else ""
+        how = f"{self.arch}, {'Spot' if self.capacity == SPOT else 'on demand'}{off}"
+        return f"{usd_text(self.usd)} on Fargate in {self.region} (prices of {self.as_of}, {how})"
 
 
 def fargate_usd(
-    resources: Resources, worker_seconds: float, workers: int, region: str = REGION, *, capacity: str = "on-demand"
+    resources: Resources,
+    worker_seconds: float,
+    workers: int,
+    tariff: Tariff = _LOCAL,
+    *,
+    discount: float = 0.0,
+    storage_gb: int = 0,
 ) -> Estimate:
-    """What so many seconds of work, spread evenly over the workers, cost.
+    """What so many seconds of work, spread evenly over the workers, cost; on Spot if the resources are.
 
-    Two workers with 1 vCPU and 2 GB for an hour each, then for ten seconds each, of which one minute each is billed:
+    Two workers with 2 vCPU and 8 GB for an hour each, each with a public address; then for ten seconds each, of which
+    one minute each is billed:
 
-    >>> hour = fargate_usd(Resources.of(1), 7200, 2)
-    >>> hour.usd, hour.vcpu_hours, hour.gb_hours
-    (Decimal('0.098740'), Decimal('2'), Decimal('4'))
-    >>> usd_text(fargate_usd(Resources.of(1), 20, 2).usd)
-    '$0.0016'
-    >>> fargate_usd(Resources.of(1), 0, 0).usd == 0
-    True
+    >>> hour = fargate_usd(Resources.of(2, "8GB"), 7200, 2)
+    >>> hour.parts["compute"], hour.parts["public addresses"], hour.vcpu_hours, hour.gb_hours
+    (Decimal('0.233040'), Decimal('0.010'), Decimal('4'), Decimal('16'))
+    >>> usd_text(fargate_usd(Resources.of(2, "8GB"), 20, 2).usd), fargate_usd(Resources.of(1), 0, 0).usd
+    ('$0.0041', Decimal('0'))
+    >>> print(fargate_usd(Resources.of(1, spot=True), 60, 1, Tariff(region="ca-west-1")))
+    cost not known: no price of compute on Fargate Spot for x86 in ca-west-1
     """
-    price = fargate_price(region, capacity=capacity)
     hours = billed_hours(worker_seconds, workers)
-    vcpu_hours = hours * Decimal(str(resources.cpu))
-    gb_hours = hours * resources.memory_mib / 1024
+    return charge(resources, hours, tariff, discount=discount, storage_gb=storage_gb)
+
+
+def charge(
+    resources: Resources, hours: Decimal, tariff: Tariff = _LOCAL, *, discount: float = 0.0, storage_gb: int = 0
+) -> Estimate:
+    """What so many hours of workers of these resources cost."""
+    capacity = SPOT if resources.spot else ON_DEMAND
+    vcpu_hours, gb_hours = hours * Decimal(str(resources.cpu)), hours * resources.memory_mib / 1024
+    price = fargate_price(tariff.region, arch=tariff.arch, capacity=capacity)
+    address = item_price("public-ipv4", tariff.region) if tariff.public_ipv4 else None
+    extra_gb = max(storage_gb - FREE_STORAGE_GB, 0)
+    parts: dict[str, Decimal | None] = {
+        COMPUTE: vcpu_hours * price.usd_per_vcpu_hour + gb_hours * price.usd_per_gb_hour if price else None
+    }
+    if extra_gb:
+        rate = price.usd_per_storage_gb_hour if price else None
+        parts[STORAGE] = None if rate is None else hours * extra_gb * rate
+    if tariff.public_ipv4:
+        parts[ADDRESSES] = hours * address.usd if address else None
+    off = Decimal(str(1 - discount)) if discount else 1
+    lacking = [name for name, usd in parts.items() if usd is None] if hours else []
+    where = f"for {tariff.arch} in {tariff.region}"
     return Estimate(
-        usd=vcpu_hours * price.usd_per_vcpu_hour + gb_hours * price.usd_per_gb_hour,
+        parts={} if lacking or not hours else {name: usd * off for name, usd in parts.items() if usd is not None},
+        unknown=f"no price of {lacking[0]} on {_ON[capacity]} {where}" if lacking else "",
         vcpu_hours=vcpu_hours,
         gb_hours=gb_hours,
-        region=region,
-        source=price.source,
-        as_of=price.as_of,
+        region=tariff.region,
+        arch=tariff.arch,
+        capacity=capacity,
+        source="" if price is None else price.source,
+        as_of="" if price is None else price.as_of,
+        discount=discount,
     )
 
 
@@ -123,7 +126,9 @@ def billed_hours(worker_seconds: float, workers: int) -> Decimal:
     return max(each_s, Decimal(LEAST_BILLED_S)) * workers / 3600
 
 
-def estimate_of(status: RunStatus, resources: Resources, workers: int = 1, region: str = REGION) -> Estimate:
+def estimate_of(
+    status: RunStatus, resources: Resources, workers: int = 1, tariff: Tariff = _LOCAL, discount: float = 0.0
+) -> Estimate:
     """What the time that a run's slots were measured to work would have cost on Fargate, on workers of these resources.
 
     `workers` is how many were asked for; those without an item do not count. Image pulls and idle slots are not in it.
@@ -134,19 +139,25 @@ def estimate_of(status: RunStatus, resources: Resources, workers: int = 1, regio
     >>> estimate_of(status, Resources.of(4), workers=2).vcpu_hours  # 4 slots: two workers, 90 s each
     Decimal('0.20')
     """
+    if not status.slot_seconds:  # nobody has worked for it
+        workers = 0
     useful = -(-max(status.items or 0, status.answered) // resources.slots)
-    return fargate_usd(resources, status.slot_seconds / resources.slots, min(workers, useful), region)
+    return fargate_usd(
+        resources, status.slot_seconds / resources.slots, min(workers, useful), tariff, discount=discount
+    )
 
 
 _WRITTEN_OUT = 15  #: digits of an amount; one that is larger, of a spec that nobody meant, is told by its size
 
 
-def usd_text(usd: Decimal) -> str:
-    """Dollars as printed: cents, or two digits that count where there are fewer.
+def usd_text(usd: Decimal | None) -> str:
+    """Dollars as printed: cents, or two digits that count where there are fewer; "?" where they are not known.
 
     >>> [usd_text(Decimal(usd)) for usd in ("1234.567", "0.0472", "0.00164", "0.00000001", "0")]
     ['$1,234.57', '$0.047', '$0.0016', '$0.000000010', '$0.00']
     """
+    if usd is None:
+        return "?"
     if usd == 0:
         return "$0.00"
     if usd.adjusted() >= _WRITTEN_OUT:

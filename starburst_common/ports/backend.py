@@ -37,6 +37,7 @@ class Backend:
     shares_files: bool = False  #: workers see the files of the process that starts a run
     images: Images | None = None  #: None where workers run in this very environment
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be
+    discount: float = 0.0  #: a share that the user's contract takes off list prices
 
     def paced(self, **changes: Any) -> Backend:
         """The same place at another pace; `changes` are of the fields of `Pace`, or of this one's."""

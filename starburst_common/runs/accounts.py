@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from starburst_common.errors import BadInput, Denied, Exists, NotFound, Refused
+from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId
 from starburst_common.money.accounts import FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
-from starburst_common.money.estimate import Estimate, fargate_usd
+from starburst_common.money.estimate import fargate_usd
 from starburst_common.names import account
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
@@ -17,17 +17,17 @@ from starburst_common.runs.spec import legs_of, read_spec
 _log = our_log()
 
 
-def keep_entry(backend: Backend, run: RunId) -> None:
-    """Write what is kept of a run that has ended; nothing of one that goes on, or cannot be read.
+def keep_entry(backend: Backend, run: RunId) -> str:
+    """Write what is kept of a run that has ended; its key, or none of one that goes on, or cannot be read.
 
     Twice is the same; of a run that was resumed, an earlier entry is replaced.
     """
     try:
         entry = _entry(backend, read_spec(backend, run))
     except (NotFound, Refused):
-        return
+        return ""
     if entry is None:
-        return
+        return ""
     key, store = account(run), backend.store
     body = entry.sealed(backend.key, key)
     try:
@@ -38,6 +38,8 @@ def keep_entry(backend: Backend, run: RunId) -> None:
                 store.create(key, body)
     except Denied as error:
         _log.warning("run %s is not in the accounts: %s", run, error)
+        return ""
+    return key
 
 
 def keep_lacking(backend: Backend, run: RunId, leg: int) -> None:
@@ -61,7 +63,8 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         stints.append(Stint(leg.fleet, round(max(end.slot_seconds - before, 0.0), 3)))
     if end is None or end.ended_at is None:
         return None
-    resources, price = spec.resources, _price(backend, spec, end)
+    resources = spec.resources
+    price = fargate_usd(resources, end.slot_seconds / resources.slots, end.workers, backend.tariff)
     asked = LOCAL if backend.name == "local" else FARGATE_SPOT if resources.spot else FARGATE
     return AccountEntry(
         run=spec.run,
@@ -84,17 +87,8 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         stints=tuple(stints),
         created_at=spec.created_at,
         ended_at=end.ended_at,
-        usd={} if price is None else {"compute": price.usd},
-        prices="" if price is None else price.source,
-        prices_as_of="" if price is None else price.as_of,
+        usd=price.parts,
+        unknown=price.unknown,
+        prices=price.source,
+        prices_as_of=price.as_of,
     )
-
-
-def _price(backend: Backend, spec: Spec, end: End) -> Estimate | None:
-    resources, capacity = spec.resources, "spot" if spec.resources.spot else "on-demand"
-    try:
-        return fargate_usd(
-            resources, end.slot_seconds / resources.slots, end.workers, backend.tariff.region, capacity=capacity
-        )
-    except BadInput:
-        return None

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
 from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus, Span, joined, told_spans, without
-from starburst_common.money.estimate import estimate_of
+from starburst_common.money.estimate import Estimate, estimate_of
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs import remains
@@ -130,6 +130,11 @@ class Hold:
         state = RunState.FAILED if status.state is RunState.SUCCEEDED else status.state
         return replace(status, state=state, failed=status.failed + len(self.unread))
 
+    def estimate(self, status: RunStatus) -> Estimate:
+        """What its work so far costs, or would; with the discount that the settings name."""
+        spec, backend = self.spec, self.backend
+        return estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
+
     def events(self) -> list[RunEvent]:
         """What has happened to it; see `Run.events`."""
         if self.driver is None:
@@ -194,7 +199,7 @@ class Hold:
                 "workers": f"{spec.workers:,} at most, each {spec.resources.size}",
                 "backend": self.backend.name,
             },
-            estimate=estimate_of(status, spec.resources, spec.workers),
+            estimate=self.estimate(status),
             settled=self.settled(),
             failures=failures,
             events=self.events(),

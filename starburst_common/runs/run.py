@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 from starburst_common.errors import BadInput
 from starburst_common.model import Failure, FailureKind, RunId, RunStatus, Span
-from starburst_common.money.estimate import Estimate, estimate_of
+from starburst_common.money.estimate import Estimate
 from starburst_common.offered import MapOptions
 from starburst_common.phrases import told
 from starburst_common.ports import Backend
@@ -223,7 +223,7 @@ class Run:
 
     def estimate(self, status: RunStatus) -> Estimate:
         """What its work so far costs on Fargate, or would."""
-        return estimate_of(status, self.resources, self.workers)
+        return self._held.estimate(status)
 
     def tolerated(self, status: RunStatus) -> bool:
         """Whether its failures so far are within what was named as tolerated; False where nothing was."""

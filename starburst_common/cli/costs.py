@@ -1,0 +1,156 @@
+"""`starburst costs` tells what runs cost, by whatever they are told apart; also of runs that are not kept any more."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from starburst_common.cli.words import BackendWord, Json, moment_of
+
+if TYPE_CHECKING:
+    from starburst_common.ports import Backend
+    from starburst_common.runs.costs import Cost
+
+_COLUMNS = ("runs", "items", "failed", "worker hours")
+_WIDTH = 80
+_BARS = (8, 20)  # columns of the longest, at least and at most
+_NAME = 20  # columns that a name has before bars have more than the least
+
+
+def show_costs(
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Of runs begun since: 30d or 12h ago, or a date.")
+    ] = "30d",
+    by: Annotated[
+        str, typer.Option("--by", metavar="WHAT", help="flow, dag, function, day (in UTC), site or tag:NAME.")
+    ] = "function",
+    backend: BackendWord = "auto",
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets: a line of names, then a line each.")] = False,
+) -> None:
+    """Tell what runs cost, or on this machine would have cost on AWS, the dearest first; also of runs long removed.
+
+    By the time of their workers once these have stopped, until then estimated. List prices, less the discount that
+    the settings name. A cost with "+?" lacks runs whose price is not known.
+    """
+    from starburst_common.backends import open_backend
+    from starburst_common.errors import BadInput
+    from starburst_common.runs.costs import costs
+
+    if json and csv:
+        raise BadInput("--json and --csv: give one of them")
+    began, opened = moment_of(since), open_backend(backend)
+    rows = costs(since=began, by=by, backend=opened)
+    if json:
+        _print_json(rows, began, by, opened)
+    elif csv:
+        _print_csv(rows, by)
+    else:
+        _print_table(rows, since, by, opened)
+
+
+def _print_table(rows: Sequence[Cost], since: str, by: str, backend: Backend) -> None:
+    from starburst_common.cli.show import painted, say, simple_table, width_of
+    from starburst_common.money.estimate import usd_text
+
+    if not rows:
+        say(f"no run ended that began since {since}: --since looks further back")
+        return
+    most = max(row.usd for row in rows)
+    name, width = by.removeprefix("tag:"), min(width_of(sys.stdout), _WIDTH)
+    head = [name, *_COLUMNS, _head(backend)]
+    cells = [[row.name or "-", *_figures(row)] for row in rows]
+    names, *figures = (max(map(len, column)) for column in zip(head, *cells, strict=True))
+    bar = min(width - sum(figures) - 2 * len(head) - min(names, _NAME), _BARS[1])
+    if bar >= _BARS[0]:
+        head = [*head, ""]
+        cells = [[*cell, "█" * _bar(row, bar, float(most))] for row, cell in zip(rows, cells, strict=True)]
+
+    def paint(row: int, column: str, cell: str) -> str:
+        style = "bold" if row < 0 else "cyan" if column == "" else "red" if column == "failed" else ""
+        return painted(cell, style, sys.stdout)
+
+    print(simple_table(head, cells, right=head[1:6], flexible=name, width=width, paint=paint))
+    total = usd_text(sum((row.usd for row in rows), Decimal(0)))
+    runs = sum(row.runs for row in rows)
+    say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}; {_how(backend)}")
+
+
+def _head(backend: Backend) -> str:
+    return "would cost" if backend.name == "local" else "cost"
+
+
+def _how(backend: Backend) -> str:
+    """By what prices."""
+    from starburst_common.money.book import fargate_price
+
+    tariff = backend.tariff
+    price = fargate_price(tariff.region, arch=tariff.arch)
+    as_of = f"prices of {price.as_of}" if price is not None else "without a price"
+    off = f", less {100 * backend.discount:g}%" if backend.discount else ""
+    return f"Fargate in {tariff.region}, {tariff.arch}, {as_of}{off}"
+
+
+def _figures(row: Cost) -> list[str]:
+    from starburst_common.money.estimate import usd_text
+
+    usd = "?" if row.unknown == row.runs else usd_text(row.usd) + "+?" * bool(row.unknown)
+    return [f"{row.runs:,}", f"{row.items:,}", f"{row.failed:,}" if row.failed else "", _hours(row.worker_hours), usd]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}" if hours < 1 else f"{hours:.2f}"
+
+
+def _bar(row: Cost, columns: int, most: float) -> int:
+    """So many columns; one at least for what costs anything."""
+    return max(round(columns * float(row.usd) / most), 1) if row.usd and most else 0
+
+
+def _fields(row: Cost) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "runs": row.runs,
+        "items": row.items,
+        "failed": row.failed,
+        "worker_hours": round(row.worker_hours, 6),
+        "usd": None if row.unknown == row.runs else round(float(row.usd), 6),
+        "unknown_runs": row.unknown,
+    }
+
+
+def _print_json(rows: Sequence[Cost], began: float, by: str, backend: Backend) -> None:
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import iso
+
+    each = [
+        {**_fields(row), "by_component": {name: round(float(usd), 6) for name, usd in row.parts.items()}}
+        for row in rows
+    ]
+    print_json(
+        {
+            "since": iso(began),
+            "until": iso(time.time()),
+            "by": by,
+            "backend": backend.name,
+            "would_have_cost": backend.name == "local",
+            "region": backend.tariff.region,
+            "arch": backend.tariff.arch,
+            "discount": backend.discount,
+            "rows": each,
+        }
+    )
+
+
+def _print_csv(rows: Sequence[Cost], by: str) -> None:
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs"]
+    writer.writerow([by, *head[1:]])
+    writer.writerows([_fields(row)[name] for name in head] for row in rows)

