@@ -221,7 +221,7 @@ def test_results_are_json_lines_in_the_order_of_the_items(shell: Shell) -> None:
     assert values(done.stdout) == [0, 2, 4, 6, 8, 10]
     assert "work is imported\n" in done.stderr
     assert "succeeded: 6 items in " in done.stderr
-    assert "on AWS: about $0.0017 on Fargate in us-east-1" in done.stderr
+    assert "on AWS: about $0.0018 on Fargate in us-east-1" in done.stderr
 
 
 def test_quiet_says_nothing_where_all_is_fine(shell: Shell) -> None:
@@ -594,14 +594,14 @@ def test_status_tells_all_there_is(kept: Shell) -> None:
     assert shown["items"] == "6 of 6 answered, 2 failed"
     assert shown["tags"] == "team=x=y"
     assert shown["workers"].endswith("each 1 vCPU, 2 GB, 1 slot")
-    assert shown["on AWS"].startswith("about $0.0017 on Fargate")
+    assert shown["on AWS"].startswith("about $0.0018 on Fargate")
     assert shown["happened"].endswith(" s  its input is whole: 6 items")
     assert "launched\n" in done.stdout and " s  ended: failed\n" in done.stdout
     assert shown["next"].startswith("starburst failures run-")
     fields = json.loads(kept("status", "last", "--json").stdout)
     assert fields["function"] == "picky"
     assert (fields["items"], fields["answered"], fields["failed"], fields["workers"]) == (6, 6, 2, 0)
-    assert fields["aws_estimate"]["usd"] == pytest.approx(0.001730, abs=1e-6)
+    assert fields["aws_estimate"]["usd"] == pytest.approx(0.001812, abs=1e-6)
     assert fields["elapsed_s"] > 0
     assert fields["created_at"] < fields["expires_at"]
     happened = {event["kind"]: event for event in fields["events"]}
