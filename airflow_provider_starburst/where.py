@@ -16,8 +16,10 @@ from starburst_common.spi import (
     ImageSettings,
     Site,
     aws_backend,
+    beside,
     local_at,
     nearest_requirements,
+    our_log,
     session_in,
     settings,
 )
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("auto", "aws", "local")
 _LISTS = ("subnets", "security_groups")
-_REQUIREMENTS = "requirements"
+INSTALLED = "installed"  #: as requirements: what Airflow's environment has beside Airflow
+_log = our_log()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,7 @@ def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str 
     """The place with what its workers are to have, which is the DAG's and never what Airflow itself is installed with.
 
     Args:
-        asked: a file, relative to that of the DAG, or requirements.
+        asked: a file, relative to that of the DAG, or requirements, or "installed": what is here beside Airflow.
         image: workers run in that one; then nothing is looked for.
         dag: the DAG's file.
         root: nothing above this folder is looked at.
@@ -119,6 +122,8 @@ def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str 
     """
     if where.site is None or image or where.site.image:
         return where
+    if asked == INSTALLED:
+        asked = _installed()
     if isinstance(asked, str):
         file = (dag.parent / asked).resolve()
         if not file.exists():
@@ -134,6 +139,15 @@ def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str 
     if found is None or not found.is_relative_to(root.resolve()):
         raise BadInput(
             f"workers in AWS need to know what to install, and no requirements.txt or lock lies beside {dag}: put one "
-            "there (an empty one for none), or give requirements=[…], or image=…; Airflow's own packages are not sent"
+            f'there (an empty one for none), or give requirements=[…], or "{INSTALLED}" for what is installed beside '
+            "Airflow, or image=…; Airflow's own packages are not sent"
         )
     return where.with_requirements(found)
+
+
+def _installed() -> list[str]:
+    """What this environment has beside Airflow, in the same versions; the log tells."""
+    pins, hosts = beside("apache-airflow")
+    names = ", ".join(pins) or "none"
+    _log.info("workers get %d packages that are installed here: %s; %d are Airflow's or ours", len(pins), names, hosts)
+    return pins

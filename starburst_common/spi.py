@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     # where a run is done
     from starburst_common.aws import aws_backend as aws_backend  # that of a site
     from starburst_common.aws.sessions import AwsSession as AwsSession  # boto3's, for annotations
+    from starburst_common.aws.sessions import SessionAt as SessionAt  # the same with endpoints of its own
     from starburst_common.aws.sessions import session_in as session_in  # credentials of a process, or of a role
     from starburst_common.backends import local_at as local_at  # that of this machine, kept in a folder
     from starburst_common.backends import open_backend as open_backend  # as settings, or a word, name it
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     # what is asked of it
     from starburst_common.early import start_as as start_as  # as `Cluster.start`, under an id made before
+    from starburst_common.environment.apart import beside as beside  # what is installed, but for a host such as Airflow
     from starburst_common.environment.choose import nearest_requirements as nearest_requirements  # of a folder's code
 
     # a run: `Cluster.start` begins one, `attach` finds one
@@ -86,7 +88,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "aws": "aws_backend",
-    "aws.sessions": "AwsSession session_in",
+    "aws.sessions": "AwsSession SessionAt session_in",
     "backends": "local_at open_backend preload",
     "early": "start_as",
     "code.modules": "imported names_in",
@@ -94,6 +96,7 @@ _HOMES = {
     "config": "SETTINGS ImageSettings settings with_outside",
     "data.given": "SUFFIXES",
     "data.results": "discard_results",
+    "environment.apart": "beside",
     "environment.choose": "nearest_requirements",
     "ids": "new_run_id",
     "model": "RunId",

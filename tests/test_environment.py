@@ -25,7 +25,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from starburst_common.cli import env as env_command
-from starburst_common.environment import Environment
+from starburst_common.environment import Environment, freeze
+from starburst_common.environment.apart import beside
 from starburst_common.environment.find import find_environment
 from starburst_common.environment.indexes import index_settings, indexes_of
 from starburst_common.environment.lines import sort_out
@@ -1258,3 +1259,31 @@ def test_env_show_tells_people_and_programs(place: Path, monkeypatch: pytest.Mon
     assert told["fingerprint"] in short and told["requirements"][0] == "p0==1"
     assert json.loads(shown("--json", "-r", "requirements.txt")) == told
     assert asdict(find(place))["requirements"] and told["source"] == str(place / "requirements.txt")
+
+
+def test_what_lies_beside_a_host_is_had_without_it(tmp_path: Path) -> None:
+    """Its plugins and what only it needs are left out; what was asked for is not, whoever needs it."""
+    needs = {
+        "apache-airflow": ["apache-airflow-core", "pandas; extra == 'pandas'"],
+        "apache-airflow-core": ["fastapi", "requests"],
+        "cosmos": ["apache-airflow>=2", "dbt"],
+        "app": ["numpy", "requests"],
+        "starburst-ecs": ["boto3"],
+        **{name: [] for name in ("fastapi", "requests", "numpy", "pandas", "boto3", "dbt", "pip")},
+    }
+    for name, lines in needs.items():
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        metadata = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            "Version: 1.0",
+            *(f"Requires-Dist: {each}" for each in lines),
+        ]
+        (info / "METADATA").write_text("\n".join(metadata))
+    (tmp_path / "boto3-1.0.dist-info/REQUESTED").touch()
+    packages = {
+        name: freeze.Package(name=name, version="1.0", metadata=tmp_path / f"{name}-1.0.dist-info") for name in needs
+    }
+    found = beside("apache-airflow", packages)
+    assert found == (["app==1.0", "boto3==1.0", "dbt==1.0", "numpy==1.0", "pandas==1.0", "requests==1.0"], 6)

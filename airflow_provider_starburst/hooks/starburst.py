@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_starburst.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN, FIELDS, HIDDEN, HOOK_NAME
 from airflow_provider_starburst.travelling import dags_by_value
 from airflow_provider_starburst.where import Where
-from starburst_common import Cluster, Run, RunStatus, StarburstError, attach
+from starburst_common import BadInput, Cluster, Run, RunStatus, StarburstError, attach
 
 if TYPE_CHECKING:
     from starburst_common.spi import AwsSession, Backend, Estimate
@@ -140,7 +140,14 @@ def session_of(where: Where) -> Callable[[], AwsSession] | None:
 
 
 def _session(aws_conn_id: str, region: str) -> AwsSession:
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+    try:
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+    except ImportError:
+        raise BadInput(
+            f"aws_conn_id={aws_conn_id!r}: connections to AWS need `pip install apache-airflow-providers-amazon`; "
+            "without aws_conn_id the credentials of this process are taken"
+        ) from None
+    from starburst_common.spi import SessionAt
 
-    session: AwsSession = AwsGenericHook(aws_conn_id, region_name=region).get_session()
-    return session
+    hook = AwsGenericHook(aws_conn_id, region_name=region)
+    return SessionAt(hook.get_session(), hook.conn_config.get_service_endpoint_url)

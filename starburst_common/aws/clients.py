@@ -28,6 +28,7 @@ from botocore.model import ListShape, MapShape, OperationModel, Shape, Structure
 from botocore.parsers import ResponseParserError
 
 from starburst_common.aws.objects import EXPIRED
+from starburst_common.aws.sessions import SessionAt
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.phrases import oddity, told
 
@@ -154,6 +155,11 @@ class Clients:
     def codebuild(self) -> CodeBuildClient:
         """AWS CodeBuild."""
         return cast("CodeBuildClient", self._client("codebuild"))
+
+    def endpoint(self, service: str) -> str | None:
+        """Where a service is, if the session has it elsewhere than AWS's own configuration does."""
+        session = self.session
+        return session.endpoint_of(service) if isinstance(session, SessionAt) else None
 
     def close(self) -> None:
         """Close every connection."""

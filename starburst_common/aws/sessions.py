@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import botocore.session
 from boto3.session import Session as AwsSession
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
-__all__ = ["AwsSession", "session_in"]
+__all__ = ["AwsSession", "SessionAt", "session_in"]
+
+
+class SessionAt(AwsSession):
+    """A session with endpoints of its own: `endpoint_of` gives a service's by its name, or None for the usual one."""
+
+    def __init__(self, session: AwsSession, endpoint_of: Callable[[str], str | None]) -> None:
+        super().__init__(botocore_session=session._session)
+        self.endpoint_of = endpoint_of
+
+    def client(self, service_name: Any, *args: Any, **options: Any) -> Any:
+        """As boto3's."""
+        return super().client(service_name, *args, **{"endpoint_url": self.endpoint_of(service_name), **options})
 
 
 def session_in(
@@ -22,10 +35,12 @@ def session_in(
     new = own or partial(AwsSession, region_name=region)
     if not role:
         return new()
+    endpoint_of = getattr(own() if own else None, "endpoint_of", None)
     session = botocore.session.Session()
     provider = _AssumedRole(new, region, role, purpose)
     session.register_component("credential_provider", CredentialResolver([provider]))
-    return AwsSession(botocore_session=session, region_name=region)
+    found = AwsSession(botocore_session=session, region_name=region)
+    return SessionAt(found, endpoint_of) if endpoint_of else found
 
 
 class _AssumedRole(CredentialProvider):

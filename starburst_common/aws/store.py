@@ -68,6 +68,7 @@ class S3Objects(Objects):
         store = S3Store(
             bucket,
             region=clients.region,
+            config={"endpoint": endpoint} if (endpoint := clients.endpoint("s3")) else None,
             credential_provider=_Credentials(clients),
             client_options={
                 "allow_http": True,  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https

@@ -21,7 +21,7 @@ from starburst_common.errors import CannotBuild, StarburstError, Unavailable
 from starburst_common.phrases import ODD, oddity, one_line, our_log, without_credentials
 
 _log = our_log()
-_TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one
+TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})  #: they make environments and are seldom part of one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +79,16 @@ def copied(packages: dict[str, Package]) -> set[str]:
     return {name for name, origin in origins.items() if not origin.get("dir_info", {"editable": True}).get("editable")}
 
 
+def requested(packages: dict[str, Package]) -> set[str]:
+    """Names of those that were asked for, and not only needed, where that can be told."""
+    asked = {each.name for each in packages.values() if (each.metadata / "REQUESTED").exists()}
+    return asked - TOOLS if len(asked) < len(packages) else set()  # some installers say so of every package
+
+
 def freeze(packages: dict[str, Package]) -> Frozen:
     """Raises `CannotBuild` that names packages which came from a file or a system that workers cannot reach."""
-    edges, asked = _edges(packages), {each.name for each in packages.values() if (each.metadata / "REQUESTED").exists()}
-    direct = asked - _TOOLS if len(asked) < len(packages) else ()  # some installers say so of every package
-    kept = needed(packages, edges, direct=direct, never=_TOOLS)
+    edges = edges_of(packages)
+    kept = needed(packages, edges, direct=requested(packages), never=TOOLS)
     pins, local, lost = dict[str, str](), list[str](), list[str]()
     for name in sorted(kept):
         package = packages[name]
@@ -174,7 +179,7 @@ def _line(package: Package, origin: dict[str, Any]) -> str:
     return f"{package.name} @ {url}{sha or inside}"
 
 
-def _edges(packages: dict[str, Package]) -> dict[Node, list[Node]]:
+def edges_of(packages: dict[str, Package]) -> dict[Node, list[Node]]:
     """What each package needs here, and each extra of it that somebody asks for."""
     edges: dict[Node, list[Node]] = {}
     texts = {name: _requires(each) for name, each in packages.items()}

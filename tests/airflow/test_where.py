@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ def test_workers_in_aws_get_what_the_dag_says(tmp_path: Path) -> None:
     assert requirements_of(where, None, None, dag, bundle).image.requirements == str(bundle / "requirements.txt")
     named = requirements_of(where, "../requirements.txt", None, dag, bundle)
     assert named.image.requirements == str(tmp_path / "requirements.txt")
+    here = Path(requirements_of(where, "installed", None, dag, bundle).image.requirements).read_text().splitlines()
+    assert f"numpy=={version('numpy')}" in here
+    assert not [line for line in here if line.startswith(("apache-airflow", "fastapi", "sqlalchemy", "starburst"))]
     with pytest.raises(BadInput, match="there is no"):
         requirements_of(where, "nowhere.txt", None, dag, bundle)
 
