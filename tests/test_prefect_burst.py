@@ -150,7 +150,7 @@ def test_one_task_run_stands_for_all_items() -> None:
     assert task_run.name.startswith("burst-double-")
     (run,) = runs_of(str(flow_run.id))
     assert run.tags["prefect-task-run"] == str(task_run.id)
-    assert run.tags["prefect-attempt"] == "1"
+    assert (run.tags["prefect-attempt"], run.tags["prefect-flow"]) == ("1", "bursting")
     assert (run.label, run.function, run.workers) == (flow_run.name, double.__qualname__, 2)
 
 

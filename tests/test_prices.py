@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from starburst_common.money.book import (
 )
 from starburst_common.money.estimate import charge, fargate_usd
 from starburst_common.resources import Resources
+from tests.test_cli import Shell, shell_in
 
 #: Region, architecture, Spot, vCPU and GB of each, seconds of each, workers: US dollars of compute and of addresses.
 #: Behind each the hour of a worker, from the Price List and the Spot feed as of the book's dates.
@@ -140,3 +143,35 @@ def test_instances_and_images_are_in_the_book_which_is_small() -> None:
     assert ecr_usd_per_month(10 << 30) == Decimal("1.00")
     book = files("starburst_common.money").joinpath("book")
     assert sum(len(table.read_bytes()) for table in book.iterdir()) < 500_000
+
+
+def test_a_price_that_was_derived_is_told_as_such() -> None:
+    """Wherever an estimate is shown."""
+    resources, frankfurt = Resources.of(1, spot=True), Tariff(region="eu-central-1", arch="arm")
+    price = fargate_usd(resources, 3600, 1, frankfurt)
+    assert str(price).endswith("in eu-central-1 (prices of 2026-09-29, arm, Spot, derived)")
+    assert price.fields["basis"] == "derived"
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def test_calc_reckons_what_workers_would_cost(tmp_path: Path) -> None:
+    """By component and together, with region, architecture, capacity and date of the prices; or says that it cannot."""
+    shell = Shell(shell_in(tmp_path).folder, env={})
+    done = shell("calc", "--workers", "50", "--cpu", "4", "--memory", "8GB", "--hours", "2")
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["cost", "$19.75", "$0.50", "$20.25"]
+    assert "$20.25 on Fargate in us-east-1 (prices of 2026-09-29, x86, on demand)" in done.stderr
+    unknown = shell("calc", "--spot", "--region", "ca-west-1")
+    assert unknown.returncode == 2
+    assert "cost not known: no price of compute on Fargate Spot for x86 in ca-west-1" in unknown.stderr
+
+
+def test_prices_are_shown_with_where_they_are_from(tmp_path: Path) -> None:
+    """As a table, and for machines; what is in no table is told in a line."""
+    shell = Shell(shell_in(tmp_path).folder, env={})
+    done = shell("prices", "show", "fargate", "--region", "eu-west-1")
+    assert "eu-west-1  x86   on-demand            0.04048         0.004445" in done.stdout
+    assert "from: AWS Price List API, offer AmazonECS" in done.stderr
+    rows = json.loads(shell("prices", "show", "c7g.xlarge", "--region", "us-east-1", "--json").stdout)
+    assert (rows[0]["usd_per_hour"], rows[0]["capacity"], rows[0]["basis"]) == ("0.145", "on-demand", "observed")

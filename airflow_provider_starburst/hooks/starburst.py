@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_starburst.get_provider_info import CONNECTION_TYPE, DEFAULT_CONN, FIELDS, HIDDEN, HOOK_NAME
 from airflow_provider_starburst.travelling import dags_by_value
 from airflow_provider_starburst.where import Where
-from starburst_common import BadInput, Cluster, Run, RunStatus, StarburstError, attach
+from starburst_common import BadInput, Cluster, Cost, Run, RunStatus, StarburstError, attach, costs
 
 if TYPE_CHECKING:
     from starburst_common.spi import AwsSession, Backend, Estimate
@@ -109,6 +109,10 @@ class StarburstHook(BaseHook):
         """What a run's work so far costs on Fargate, or would."""
         run = self.attach(run_id)
         return run.estimate(run.status())
+
+    def costs(self, *, since: float | None = None, by: str = "dag") -> list[Cost]:
+        """What runs there cost, of the last 30 days or since a time (seconds); `by` as of `starburst_common.costs`."""
+        return costs(since=since, by=by, backend=self.backend)
 
     # --- the form, before Airflow 3.2, which takes it from the provider's metadata ------------------------------------
 

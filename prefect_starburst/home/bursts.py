@@ -21,7 +21,7 @@ from prefect.tasks import Task
 from prefect_starburst.away.contexts import ENVIRONMENT
 from prefect_starburst.home.answered import MISSING, Answered
 from prefect_starburst.home.artifacts import Artifacts
-from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, attempt_of, begun_before
+from prefect_starburst.home.former import FLOW_RUN, begun_before, tags_of
 from prefect_starburst.home.identity import name_of_call
 from prefect_starburst.home.runner import StarburstTaskRunner
 from prefect_starburst.home.settings import NO_ROWS, NOT_OF_BURSTS
@@ -146,7 +146,7 @@ class _Burst:
         call = name_of_call(fn, flow, within) if flow_run and resume else None
         mine = {TASK_RUN: str(within.task_run.id)}
         if flow_run is not None:
-            mine |= {FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
+            mine |= tags_of(flow_run, flow.flow if flow else None)
             options["label"] = options.get("label") or flow_run.name
         if call is not None:
             mine[CALL] = call

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict, deque
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect.client.schemas.objects import FlowRun
 
@@ -17,12 +17,21 @@ from prefect_starburst.between.reply import Reply
 from starburst_common import Failure, Run, StarburstError, list_runs
 from starburst_common.spi import Backend, Watch, our_log, stored_items
 
+if TYPE_CHECKING:
+    from prefect import Flow
+
 _log = our_log("prefect.task_runner.starburst")
 
-#: Tags of a run that say for which flow run, and for which attempt at it, it was started.
-FLOW_RUN, ATTEMPT = "prefect-flow-run", "prefect-attempt"
+#: Tags of a run that say for which flow, flow run, and attempt at that, it was started.
+FLOW, FLOW_RUN, ATTEMPT = "prefect-flow", "prefect-flow-run", "prefect-attempt"
 
 _NOTHING: Any = object()
+
+
+def tags_of(flow_run: FlowRun, flow: Flow[..., Any] | None) -> dict[str, str]:
+    """The tags by which a run is found again from its flow run, and told by its flow in the accounts."""
+    named = {} if flow is None else {FLOW: flow.name}
+    return {**named, FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
 
 
 class Former:

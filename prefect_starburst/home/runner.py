@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from prefect.client.schemas.objects import FlowRun, RunInput
+from prefect.client.schemas.objects import RunInput
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture, PrefectFutureList
 from prefect.task_runners import TaskRunner
@@ -23,7 +23,7 @@ from prefect.tasks import Task
 
 from prefect_starburst.home.callables import Callables, deployment_of
 from prefect_starburst.home.engine import Submission, final_state
-from prefect_starburst.home.former import ATTEMPT, FLOW_RUN, Former, attempt_of
+from prefect_starburst.home.former import Former, tags_of
 from prefect_starburst.home.future import StarburstFuture, upstream_of
 from prefect_starburst.home.loop import EngineLoop
 from prefect_starburst.home.options import RunnerOptions
@@ -201,7 +201,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
                 try:
                     former = Former.of(flow_run, backend) if options.resume else None
                     callables = Callables(deployment_of(flow_run) if flow_run else None)
-                    told = _told(flow_run, options.executor)
+                    told = _told(context, options.executor)
                     own = {"backend": backend, "retries": 0}  # whatever is set outside: Prefect's engine retries
                     executor = self._make_executor({**options.executor, **told, **own})
                     run = None
@@ -226,11 +226,12 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             return self._session
 
 
-def _told(flow_run: FlowRun | None, options: dict[str, Any]) -> dict[str, Any]:
+def _told(context: FlowRunContext | None, options: dict[str, Any]) -> dict[str, Any]:
     """Label and tags of the starburst run, by which it is found again from the flow run."""
-    if flow_run is None:
+    flow_run = context.flow_run if context else None
+    if context is None or flow_run is None:
         return {}
-    mine = {FLOW_RUN: str(flow_run.id), ATTEMPT: attempt_of(flow_run)}
+    mine = tags_of(flow_run, context.flow)
     return {"label": options.get("label") or flow_run.name, "tags": {**(options.get("tags") or {}), **mine}}
 
 

@@ -16,7 +16,7 @@ from starburst_common.aws.requests import address_of, tags
 from starburst_common.aws.store import S3Objects
 from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput, NotFound
-from starburst_common.model import Address, Tariff
+from starburst_common.model import Address
 from starburst_common.ports import KEY_BYTES, Backend, Compute, ObjectStore, Pace
 from starburst_common.sites.site import Site
 
@@ -54,12 +54,7 @@ def aws_backend(
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],
         images=EcsImages(site, image or ImageSettings(), clients, store),
-        tariff=Tariff(
-            site=site.name,
-            region=site.region,
-            arch="arm" if site.architecture == "ARM64" else "x86",
-            public_ipv4=site.assign_public_ip,
-        ),
+        tariff=site.tariff,
     )
 
 

@@ -27,6 +27,7 @@ from starburst_common.cli import (
     logs,
     map,
     policy,
+    prices,
     replay,
     report,
     results,
@@ -91,10 +92,12 @@ for name, command in (
     ("extend", runs.extend),
     ("remove", runs.remove),
     ("prune", runs.prune_expired),
+    ("calc", prices.calc),
     ("iam-policy", policy.iam_policy),
 ):
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))
 _GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (
+    ("prices", "What AWS charges, as the price book has it.", {"show": prices.show_prices}),
     ("config", "What is set, and where.", {"show": config.show}),
     ("env", "What workers are given to run your code.", {"show": env.show}),
     (

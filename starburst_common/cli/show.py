@@ -244,19 +244,7 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
         "elapsed_s": round(elapsed, 3),
         "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
         "slot_seconds": round(status.slot_seconds, 3),
-        "aws_estimate": {
-            "usd": None if price.usd is None else round(float(price.usd), 6),
-            "by_component": {name: round(float(usd), 6) for name, usd in price.parts.items()},
-            "unknown": price.unknown,
-            "vcpu_hours": round(float(price.vcpu_hours), 6),
-            "gb_hours": round(float(price.gb_hours), 6),
-            "region": price.region,
-            "arch": price.arch,
-            "capacity": price.capacity,
-            "discount": price.discount,
-            "prices_as_of": price.as_of,
-            "source": price.source,
-        },
+        "aws_estimate": price.fields,
     }
 
 

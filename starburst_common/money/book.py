@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from starburst_common.errors import BadInput
 
+ITEMS = ("public-ipv4", "ecr-storage")  #: what else has a price
 ON_DEMAND, SPOT = "on-demand", "spot"
 OBSERVED, DERIVED = "observed", "derived"
 _GB = 1 << 30
@@ -96,18 +97,25 @@ def item_price(item: str, region: str) -> ItemPrice | None:
     >>> item_price("public-ipv4", "eu-west-1").usd, item_price("public-ipv4", "mars-1")
     (Decimal('0.005'), None)
     """
-    for name, where, usd, unit, basis, source, as_of in _rows("other.csv", item):
-        if where in (region, "*"):
-            return ItemPrice(
-                item=name,
-                region=where,
-                usd=Decimal(usd),
-                unit=unit,
-                basis=basis,
-                source=_sources()[source][0],
-                as_of=as_of,
-            )
-    return None
+    return next(iter(item_prices(item, region)), None) if region else None
+
+
+def item_prices(item: str, region: str = "") -> list[ItemPrice]:
+    """The same in every region that has a price, or in one."""
+    sources = _sources()
+    return [
+        ItemPrice(
+            item=name,
+            region=where,
+            usd=Decimal(usd),
+            unit=unit,
+            basis=basis,
+            source=sources[source][0],
+            as_of=as_of,
+        )
+        for name, where, usd, unit, basis, source, as_of in _rows("other.csv", item)
+        if region in ("", where) or where == "*"
+    ]
 
 
 def instance_prices(type: str, region: str = "") -> list[InstancePrice]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
+from typing import Any
 
 from starburst_common.model import RunStatus, Tariff
-from starburst_common.money.book import ON_DEMAND, SPOT, fargate_price, item_price
+from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT, fargate_price, item_price
 from starburst_common.resources import Resources
 
 LEAST_BILLED_S = 60  #: of each worker; source: as above
@@ -34,12 +35,31 @@ class Estimate:
     capacity: str  #: "on-demand" or "spot"
     source: str
     as_of: str
+    basis: str = OBSERVED  #: of the price of vCPU and memory; or "derived" from others
     discount: float = 0.0  #: that is taken off, as a share
 
     @property
     def usd(self) -> Decimal | None:
         """US dollars; None where a price is not known."""
         return None if self.unknown else sum(self.parts.values(), Decimal(0))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As JSON, rounded to six digits."""
+        return {
+            "usd": None if self.usd is None else round(float(self.usd), 6),
+            "by_component": {name: round(float(usd), 6) for name, usd in self.parts.items()},
+            "unknown": self.unknown,
+            "vcpu_hours": round(float(self.vcpu_hours), 6),
+            "gb_hours": round(float(self.gb_hours), 6),
+            "region": self.region,
+            "arch": self.arch,
+            "capacity": self.capacity,
+            "discount": self.discount,
+            "prices_as_of": self.as_of,
+            "basis": self.basis,
+            "source": self.source,
+        }
 
     @property
     def about(self) -> str:
@@ -50,7 +70,8 @@ class Estimate:
         if self.unknown:
             return f"cost not known: {self.unknown}"
         off = f", less {100 * self.discount:g}%" if self.discount else ""
-        how = f"{self.arch}, {'Spot' if self.capacity == SPOT else 'on demand'}{off}"
+        derived = ", derived" if self.basis == DERIVED else ""
+        how = f"{self.arch}, {'Spot' if self.capacity == SPOT else 'on demand'}{derived}{off}"
         return f"{usd_text(self.usd)} on Fargate in {self.region} (prices of {self.as_of}, {how})"
 
 
@@ -110,6 +131,7 @@ def charge(
         capacity=capacity,
         source="" if price is None else price.source,
         as_of="" if price is None else price.as_of,
+        basis=OBSERVED if price is None else price.basis,
         discount=discount,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
 
 from starburst_common.errors import BadInput
+from starburst_common.model import Tariff
 from starburst_common.phrases import told
 from starburst_common.rows import NEEDED, TEXT, Row, of_type, rows, shaped, texts
 
@@ -109,6 +110,16 @@ task_role, signing_secret
         values["log_group"] = values.get("log_group") or f"/starburst/{values['name']}"
         values["repository"] = values.get("repository") or f"starburst-{values['name']}"
         return cls(**values)
+
+    @property
+    def tariff(self) -> Tariff:
+        """By which its workers are charged for."""
+        return Tariff(
+            site=self.name,
+            region=self.region,
+            arch="arm" if self.architecture == "ARM64" else "x86",
+            public_ipv4=self.assign_public_ip,
+        )
 
     def table(self) -> dict[str, Any]:
         """The inverse of `of`, for JSON."""
