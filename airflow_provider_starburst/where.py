@@ -9,23 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from starburst_common import BadInput
-from starburst_common.spi import (
-    SETTINGS,
-    SITE,
-    Backend,
-    ImageSettings,
-    Site,
-    aws_backend,
-    beside,
-    local_at,
-    nearest_requirements,
-    our_log,
-    session_in,
-    settings,
-)
+from starburst_common.spi import SETTINGS, SITE, ImageSettings, Site, our_log, settings
 
 if TYPE_CHECKING:
-    from starburst_common.spi import AwsSession
+    from starburst_common.spi import AwsSession, Backend
 
 BACKENDS = ("auto", "aws", "local")
 _LISTS = ("subnets", "security_groups")
@@ -86,6 +73,8 @@ class Where:
 
         `new_session` makes boto3 sessions, by default with this process's credentials. Raises as `starburst_map` does.
         """
+        from starburst_common.spi import aws_backend, local_at, session_in  # not where a DAG's file is parsed
+
         if self.site is None:
             return local_at(self.home, keep_days=self.keep_days)
         region, role = self.site.region, self.role
@@ -135,6 +124,8 @@ def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str 
         return where.with_requirements(Path(written.name))
     if where.image.requirements:
         return where
+    from starburst_common.spi import nearest_requirements
+
     found = nearest_requirements(dag.parent)
     if found is None or not found.is_relative_to(root.resolve()):
         raise BadInput(
@@ -147,6 +138,8 @@ def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str 
 
 def _installed() -> list[str]:
     """What this environment has beside Airflow, in the same versions; the log tells."""
+    from starburst_common.spi import beside
+
     pins, hosts = beside("apache-airflow")
     names = ", ".join(pins) or "none"
     _log.info("workers get %d packages that are installed here: %s; %d are Airflow's or ours", len(pins), names, hosts)

@@ -227,9 +227,9 @@ def stepped(driver: Driver, run: Run) -> tuple[bool, RunStatus]:
 
     A step hears of a few chunks only, so the next one follows at once while there is more to hear.
     """
-    until, before = time.monotonic() + _STEPS_S, -1
-    while not (over := driver.step()) and (answered := run.status().answered) > before and time.monotonic() < until:
-        before = answered
+    until, answered = time.monotonic() + _STEPS_S, driver.books.tally.answered
+    while not (over := driver.step()) and driver.books.tally.answered > answered and time.monotonic() < until:
+        answered = driver.books.tally.answered
     return over, run.status()
 
 

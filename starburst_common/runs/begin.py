@@ -194,13 +194,13 @@ def undo(fleet: Fleet, feed: Feed) -> None:
 # --- from elsewhere ---------------------------------------------------------------------------------------------------
 
 
-def recovered(backend: Backend, spec: Spec) -> Driver:
+def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     """A driver that knows what the store tells of a run, in its last leg; it is not started."""
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
     policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
     results, ttl_s = results_to(spec), spec.terms.driver_ttl_s
-    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s)
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s, calm_s=calm_s)
     driver.recover()
     return driver
 
@@ -213,9 +213,9 @@ def taken_over(backend: Backend, spec: Spec) -> Driver:
     return driver
 
 
-def taken_up(backend: Backend, spec: Spec) -> Driver:
+def taken_up(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     """A driver of a run that began elsewhere, without a thread; its books are closed where nothing is left to do."""
-    driver = recovered(backend, spec)
+    driver = recovered(backend, spec, calm_s=calm_s)
     end = end_or_hold(backend, driver)
     if end is None:
         driver.tell()

@@ -27,7 +27,7 @@ from starburst_common.runs.listen import Listener
 from starburst_common.runs.logged import Log
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.patience import at_exit
-from starburst_common.runs.reconcile import Finish, Policy, decide, waits_for
+from starburst_common.runs.reconcile import Finish, Policy, decide, served, waits_for
 from starburst_common.runs.stored import withdraw_items
 
 _log = our_log()
@@ -41,7 +41,9 @@ class Driver:
     """Drives one run: by a thread from `start` on, or by `step`, which needs none and with which no time passes.
 
     `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do, and
-    `ttl_s` how long they go on without a driver, if not to the end.
+    `ttl_s` how long they go on without a driver, if not to the end. With `calm_s`, a run that has its input and all its
+    workers is looked at as a whole when answers are to be listed, and so often at least; at other ticks, whether it is
+    cancelled.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Driver:
         expected: Callable[[], int] = lambda: 0,
         results: Results | None = None,
         ttl_s: float | None = None,
+        calm_s: float = 0.0,
         clock: Clock = time,
     ) -> None:
         self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
@@ -73,6 +76,7 @@ class Driver:
         self._tell_s = _TELL_S
         if ttl_s is not None:  # from the first tick on
             self._told_at, self._tell_s = -math.inf, min(_TELL_S, mark_every_s(ttl_s))
+        self._calm_s, self._calm_until = calm_s, -math.inf
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
 
     def start(self) -> None:
@@ -189,12 +193,18 @@ class Driver:
             self.hands.clean_up()
             return True
         if self._decided():
-            view = self._observer.marked(self._observer.known(self.policy))
-            return self.hands.carry_out(decide(view, self.policy))
+            return self._end_if_due()
         if self._clock.monotonic() - self._ticked_at >= self.backend.tick_s or hurry:
             self._ticked_at = self._clock.monotonic()
-            return self._tick()
+            due = self.listener.due or self._ticked_at - self._told_at > self._tell_s
+            whole = hurry or due or books.silent or books.damaged or self._ticked_at >= self._calm_until
+            return self._tick() if whole else self._end_if_due()
         return False
+
+    def _end_if_due(self) -> bool:
+        """End the run if what is known, or who cancelled it, says so; True once that is done."""
+        view = self._observer.marked(self._observer.known(self.policy))
+        return self.hands.carry_out([action for action in decide(view, self.policy) if isinstance(action, Finish)])
 
     def _tick(self) -> bool:
         """Look, decide, act; True once the run is finished."""
@@ -213,6 +223,8 @@ class Driver:
             return True
         if self._clock.monotonic() >= self.books.launch_at:  # else it waits for that
             self.books.waits.launch = waits_for(view, self.policy)
+        calm = served(view, self.policy) and self.books.alive == self.books.at_work and not str(self.books.waits)
+        self._calm_until = self._ticked_at + self._calm_s if calm else -math.inf
         return False
 
     def _decided(self) -> bool:

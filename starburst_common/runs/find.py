@@ -40,9 +40,11 @@ def attach(run_id: str, *, backend: str | Backend = "auto") -> Run:
 def driver_of(run_id: str, backend: Backend) -> Driver:
     """A driver of a run that some process began, for who calls its `step` until that says that the run is over.
 
-    It has no thread. Its `books` tell how the run stands; what was answered is read by `attach`. Raises `NotFound`.
+    It has no thread. Its `books` tell how the run stands; what was answered is read by `attach`. As one process may
+    have many of them, where nothing is amiss it looks at the run as a whole when answers are to be listed, and asks
+    at other ticks who answered and who cancelled: two requests. Raises `NotFound`.
     """
-    return taken_up(backend, read_spec(backend, run_id_of(run_id)))
+    return taken_up(backend, read_spec(backend, run_id_of(run_id)), calm_s=backend.look_s)
 
 
 def run_of(driver: Driver) -> Run:

@@ -142,6 +142,11 @@ def launchable(view: View, policy: Policy) -> int:
     return min(policy.workers, -(-(view.run.owed + view.run.expected) // policy.slots))
 
 
+def served(view: View, policy: Policy) -> bool:
+    """Whether the run has all its input and all the workers that it can use, none of which ended for nothing."""
+    return view.run.items is not None and view.fleet.alive >= launchable(view, policy) and not view.fleet.barren.count
+
+
 def barren_wait_s(view: View, policy: Policy) -> float:
     """How long after the last of them another is tried: ever longer, since half as long as they have come so far."""
     if view.fleet.barren.count <= max(launchable(view, policy), 1):

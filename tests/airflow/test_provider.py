@@ -140,6 +140,16 @@ def test_a_triggerers_loop_does_not_wait_for_imports() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_to_parse_a_dag_loads_no_client() -> None:
+    """Files of DAGs are parsed again and again; what only a task needs is loaded by the task."""
+    script = (
+        "import sys, airflow_provider_starburst.decorators.starburst, airflow_provider_starburst.sensors.starburst;"
+        "print([n for n in ('boto3', 'obstore', 'starburst_common.aws') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def imports(file: Path) -> Iterator[str]:
     """Modules that a file imports."""
     for node in ast.walk(ast.parse(file.read_text())):
