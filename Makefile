@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo fresh test test-all test-rest test-airflow test-airflow-oldest test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench testbed format uv
+.PHONY: demo fresh test test-all test-rest test-airflow test-airflow-oldest test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench bench-airflow testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes, whatever the settings name
 	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
@@ -58,7 +58,7 @@ check: uv ## Format, lint, strict types, layers, sizes, doctests
 	@$(RUN) --group dev mypy
 	@$(RUN) --group dev lint-imports
 	@$(RUN) python -m starburst_common.image.contents --check
-	@$(RUN) --group dev pytest --doctest-modules starburst_common worker/starburst_worker prefect_starburst benchmarks tests/test_house.py
+	@$(RUN) --group dev pytest --doctest-modules --ignore benchmarks/dags starburst_common worker/starburst_worker prefect_starburst benchmarks tests/test_house.py
 
 docs: uv ## The tables in docs/ that are made from the code
 	@$(RUN) --group dev python -m tests.docs_tables
@@ -73,6 +73,9 @@ soak: uv ## Half an hour of maps on the test bed under random faults, then sched
 
 bench: uv ## Timings against peers, recorded in docs/performance.md
 	@$(RUN) --group dev --group bench python -m benchmarks
+
+bench-airflow: uv ## What the provider costs Airflow, beside what Airflow itself has for many items: half an hour
+	@$(IN_AIRFLOW) --with "apache-airflow-providers-amazon[aiobotocore]==9.39.0" python -m benchmarks airflow_map airflow_triggers airflow_parse
 
 testbed: uv ## An AWS on this machine to try the command line against, until Ctrl-C
 	@$(RUN) --group dev python -m tests.testbed

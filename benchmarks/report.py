@@ -23,6 +23,7 @@ SCENARIOS = (
     "image_build",
     "looks",
 )
+AIRFLOW = ("airflow_map", "airflow_triggers", "airflow_parse")  #: in an environment of their own
 HEAD = """\
 # Performance
 
@@ -112,7 +113,7 @@ def show(scenario: Scenario, record: Record) -> None:
 
 def document() -> str:
     """docs/performance.md, from what has been recorded."""
-    recorded = [(find(name), record) for name in SCENARIOS if (record := load(name))]
+    recorded = [(find(name), record) for name in (*SCENARIOS, *AIRFLOW) if (record := load(name))]
     return "\n\n".join([HEAD.strip(), *(section(scenario, record) for scenario, record in recorded)]) + "\n"
 
 

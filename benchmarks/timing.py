@@ -19,7 +19,10 @@ from typing import Any
 from benchmarks.scenario import Case, Record, Scenario
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("starburst-ecs", "boto3", "moto", "loky", "dask", "distributed", "prefect", "prefect-dask")
+PACKAGES = (
+    *("starburst-ecs", "boto3", "moto", "loky", "dask", "distributed", "prefect", "prefect-dask"),
+    *("apache-airflow", "apache-airflow-providers-amazon"),
+)
 LONGEST_S = 2400
 
 
