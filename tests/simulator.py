@@ -115,7 +115,7 @@ class Worker:
             self.stop(WorkerEnd.DONE, 0)
             return
         if leased:
-            run, chunk, _ = read_chunk_message(place.key, self.spec.fleet, leased[0].body)
+            run, chunk, _, _ = read_chunk_message(place.key, self.spec.fleet, leased[0].body)
             place.clock.after(LEASE_S / 2, lambda: self.renew(leased[0]))
             place.clock.after(chunk.span.size * place.item_s, lambda: self.settle(RunId(run), chunk, leased[0]))
         elif place.clock.now - self.idle_since > self.spec.pace.idle_s:

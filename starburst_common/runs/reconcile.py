@@ -20,7 +20,7 @@ class Policy:
     workers: int  #: alive at most
     slots: int  #: of each worker
     tolerate: Tolerance
-    resend_after_s: float  #: an empty queue for so long, with chunks owed, has lost them
+    resend_after_s: float = 5.0  #: an empty queue for so long, with chunks owed, has lost them
     feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
     forgiven: int = 0  #: of the failures: they were known when the run was resumed

@@ -33,6 +33,9 @@ class Conditions:
     #: whether an immutable tag may be put again with the image that it names. The API reference does not say;
     #: github.com/aws/containers-roadmap/issues/2179 has ECR refuse that too
     same_image_again: bool = True
+    #: how old a queue's counts are at most; a tenth of AWS's, as here all goes faster. "These metrics may not achieve
+    #: consistency until at least 1 minute after the producers stop sending messages" (SQS, GetQueueAttributes)
+    counters_lag_s: float = 6.0
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:
