@@ -194,6 +194,9 @@ class Place:
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         return [worker.state for _, worker in sorted(self.workers_of.get(fleet, {}).items())]
 
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        return self.workers(fleet)
+
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         return next((state for state in self.workers(fleet) if state.id == worker and state.end), None)
 

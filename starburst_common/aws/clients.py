@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 _ATTEMPTS = 9  #: in botocore's standard mode these bridge about a minute
+_SOON = 2  #: these take 72 s at most, where nothing is answered
 _CONNECTIONS = 40  #: at least one for each thread that may speak at once
 _LONGEST_POLL_S = 20
 
@@ -132,6 +133,11 @@ class Clients:
         return cast("ECSClient", self._client("ecs"))
 
     @cached_property
+    def launching(self) -> ECSClient:
+        """Amazon ECS for RunTask: what fails is soon told, since others wait for whether anything was launched."""
+        return cast("ECSClient", self._client("ecs", attempts=_SOON))
+
+    @cached_property
     def ecr(self) -> ECRClient:
         """Amazon ECR."""
         return cast("ECRClient", self._client("ecr"))
@@ -175,9 +181,9 @@ class Clients:
                 del self.__dict__["session"]
             self.close()  # a call under way elsewhere keeps its connection
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, attempts: int = _ATTEMPTS) -> Any:
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=_CONNECTIONS,
             connect_timeout=5,
             read_timeout=_LONGEST_POLL_S + 10,

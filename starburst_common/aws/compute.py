@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,8 @@ _log = our_log("starburst.aws")
 
 _DESCRIBE_MOST = 100  #: tasks a call. Source: Amazon ECS API reference, DescribeTasks
 _TAIL_LINES = 50
-_UNANSWERED_S = 20.0  #: a launch without an answer for so long was left by a driver that died
+_UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a driver that died; a call takes less
+_ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
 _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _STOPS_AT_ONCE = 8
 #: When to ask again for what was refused.
@@ -83,20 +85,21 @@ class EcsCompute:
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
-        states: list[WorkerState] = []
+        seen, fresh = self._granted(launches, stops)
+        asked = self._asked_for(fleet, launches, _ABANDONED_S)
+        return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
+
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        launches, stops = self._launches.read(fleet)
         for launch in launches:
             if launch.tasks is None and self._clock() - launch.at > _UNANSWERED_S:
                 _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
                 with suppress(CannotLaunch):  # who next wants these workers is told
                     self._ask(fleet, launch)
-            if launch.tasks is None:
-                states += [
-                    WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
-                    for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
-                ]
         seen, fresh = self._granted(launches, stops)
         self._launches.stopped(fleet, [state for state in fresh if state.phase is WorkerPhase.STOPPED])
-        return sorted([*states, *seen, *fresh], key=lambda state: state.ordinal)
+        asked = self._asked_for(fleet, launches, math.inf)
+        return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         """As a driver has written it down; nothing is asked of ECS."""
@@ -196,7 +199,7 @@ class EcsCompute:
         self._calls.wait()
         try:
             with speaking("ecs:RunTask"):
-                answer = self._clients.ecs.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
+                answer = self._clients.launching.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
                 started = [task["taskArn"] for task in answer["tasks"]]
         except StarburstError as ours:
             error = ours.__cause__
@@ -214,6 +217,15 @@ class EcsCompute:
         if len(started) < count:
             return started, (Refusal.CAPACITY, "", "")
         return started, None
+
+    def _asked_for(self, fleet: FleetId, launches: Sequence[Launch], most_s: float) -> list[WorkerState]:
+        """The workers of launches that were not answered yet, and are no older."""
+        return [
+            WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
+            for launch in launches
+            if self._clock() - launch.at <= most_s
+            for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
+        ]
 
     # --- looking and stopping -----------------------------------------------------------------------------------------
 

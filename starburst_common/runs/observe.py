@@ -102,7 +102,7 @@ class Observer:
         books = self._books
         if books.tally.owed and self._listener.due:
             self._listener.look(but_new=True)
-        workers = self._fleet.states()
+        workers = self._fleet.tended()
         books.look_at_workers(workers)
         row = self._barren_of(workers, policy)
         known = self.known(policy)

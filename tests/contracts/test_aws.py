@@ -99,7 +99,7 @@ def another(aws: Aws, clients: Clients, backend: Backend, **changes: Any) -> Ecs
 def until(backend: Backend, fleet: FleetId, there: Callable[[list[WorkerState]], bool]) -> list[WorkerState]:
     """Wait for the fleet's workers to be so."""
     deadline = time.monotonic() + 120.0
-    while not there(states := backend.compute.workers(fleet)):
+    while not there(states := backend.compute.tend(fleet)):
         assert time.monotonic() < deadline, states
         time.sleep(0.05)
     return states
@@ -421,14 +421,18 @@ def test_a_launch_whose_answer_was_lost_is_not_repeated(aws: Aws, backend: Backe
 def test_a_launch_that_its_driver_left_is_finished_by_another(aws: Aws, clients: Clients, backend: Backend) -> None:
     """It died between writing the launch down and asking ECS, or before writing down what ECS answered.
 
-    Whoever looks asks again, once nothing was heard for a while, and two who do so at once launch each worker once.
+    Who merely looks sees them start; whoever drives asks again, once nothing was heard for a while, and two who do so
+    at once launch each worker once.
     """
     spec = fleet_of(backend)
     driver = another(aws, clients, backend)
     request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 3)
     Launches(backend.store, backend.key).claim(spec.fleet, 0, 3, request, spot=False)
-    Launches(backend.store, backend.key, clock=lambda: time.time() - 60).claim(spec.fleet, 3, 3, request, spot=False)
-    looks: list[Callable[[FleetId], list[WorkerState]]] = [driver.workers, backend.compute.workers]
+    Launches(backend.store, backend.key, clock=lambda: time.time() - 100).claim(spec.fleet, 3, 3, request, spot=False)
+    for _ in range(2):
+        assert ordinals(another(aws, clients, backend).workers(spec.fleet)) == [*range(6)]
+    assert aws.tasks() == []
+    looks: list[Callable[[FleetId], list[WorkerState]]] = [driver.tend, backend.compute.tend]
     with ThreadPoolExecutor(2) as pool:
         for states in pool.map(lambda look: look(spec.fleet), looks):
             assert ordinals(states) == [*range(6)]
@@ -448,13 +452,13 @@ def test_nobody_launches_while_another_drivers_launch_is_unanswered(
     spec = fleet_of(backend)
     aws.quota(on_demand_vcpu=3)
     request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 10)
-    clock = Clock(time.time() - 60)
+    clock = Clock(time.time() - 100)
     Launches(backend.store, backend.key, clock=clock).claim(spec.fleet, 0, 10, request, spot=False)
     wait = backend.compute.launch(spec, range(12))
     assert wait is not None
     assert "another driver" in wait.reason
     assert aws.tasks() == []
-    assert ordinals(backend.compute.workers(spec.fleet)) == [*range(10)]
+    assert ordinals(backend.compute.tend(spec.fleet)) == [*range(10)]
     assert ordinals(backend.compute.workers(spec.fleet)) == [*range(3)]
     aws.quota(on_demand_vcpu=100)
     assert another(aws, clients, backend).launch(spec, range(12)) is None
@@ -463,14 +467,14 @@ def test_nobody_launches_while_another_drivers_launch_is_unanswered(
 
 
 @pytest.mark.usefixtures("unborn")
-def test_looking_is_no_place_to_be_told_that_a_launch_is_impossible(aws: Aws, backend: Backend) -> None:
+def test_tending_is_no_place_to_be_told_that_a_launch_is_impossible(aws: Aws, backend: Backend) -> None:
     """A launch that was left, and that ECS refuses for good, is dropped; whoever launches next is told."""
     spec = fleet_of(backend)
     request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 3)
-    clock = Clock(time.time() - 60)
+    clock = Clock(time.time() - 100)
     Launches(backend.store, backend.key, clock=clock).claim(spec.fleet, 0, 3, request, spot=False)
     aws.fault(service="ecs", operation="RunTask", code="BlockedException", status=400, times=2)
-    assert ordinals(backend.compute.workers(spec.fleet)) == [0, 1, 2]
+    assert ordinals(backend.compute.tend(spec.fleet)) == [0, 1, 2]
     assert backend.compute.workers(spec.fleet) == []
     with pytest.raises(CannotLaunch, match="BlockedException"):
         backend.compute.launch(spec, range(3))
@@ -509,11 +513,11 @@ def test_a_launch_that_two_were_answered_differently_is_never_lost(
     Every task that anybody was granted is listed by each of them and by a third, and `stop` finds them all.
     """
     spec = fleet_of(backend)
-    later = another(aws, clients, backend, clock=lambda: time.time() + 60)
+    later = another(aws, clients, backend, clock=lambda: time.time() + 100)
 
     def meanwhile() -> None:
         aws.quota(on_demand_vcpu=100)
-        later.workers(spec.fleet)
+        later.tend(spec.fleet)
 
     aws.quota(on_demand_vcpu=first)
     said = "You've reached the limit on the number of vCPUs you can run concurrently"
@@ -591,6 +595,7 @@ def test_a_worker_reads_how_others_ended_and_is_let_do_no_more(aws: Aws, clients
     denied: list[Callable[[], object]] = [
         lambda: worker.compute.launch(spec, range(2, 3)),
         lambda: worker.compute.workers(spec.fleet),
+        lambda: worker.compute.tend(spec.fleet),
         lambda: worker.compute.stop(spec.fleet, [second], grace_s=0.0),
         lambda: worker.compute.tail(spec.fleet, second),
         lambda: worker.compute.forget(spec.fleet),
