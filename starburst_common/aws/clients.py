@@ -28,6 +28,7 @@ from botocore.model import ListShape, MapShape, OperationModel, Shape, Structure
 from botocore.parsers import ResponseParserError
 
 from starburst_common.aws.objects import EXPIRED
+from starburst_common.aws.refusals import allow
 from starburst_common.aws.sessions import SessionAt
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.phrases import oddity, told
@@ -259,7 +260,7 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
         if code in _LATER or status >= 500 or status == 429:
             return Unavailable(f"{doing}: {code}: {message}")
         if code in _FORBIDDEN:
-            return Denied(f"not allowed to do {doing}: {message}: let these credentials do it, or use others")
+            return Denied(f"not allowed to do {doing}: {message}: {allow(message, 'it')}")
         return StarburstError(f"{doing}: {code}: {message}")
     if isinstance(error, CredentialRetrievalError | TokenRetrievalError | SSOError):
         return Unavailable(f"{doing}: {EXPIRED}: {error}")

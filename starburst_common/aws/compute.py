@@ -33,7 +33,10 @@ _ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
 _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _STOPS_AT_ONCE = 8
 #: When to ask again for what was refused.
-_AGAIN_S = {Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.RATE: 5.0}
+_AGAIN_S = {
+    Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 10.0, Refusal.RATE: 5.0,
+}  # fmt: skip
+_ROLE_COMES_S = 120.0  #: a new role may be unknown for less
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
 
@@ -52,6 +55,7 @@ class EcsCompute:
     ) -> None:
         self._site, self._clients, self._store, self._key, self._clock = site, clients, store, key, clock
         self._launches = Launches(store, key, clock=clock)
+        self._no_role_since = 0.0  # since when ECS has said, at every launch, that it cannot take a role
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
@@ -170,19 +174,24 @@ class EcsCompute:
             if len(tasks) == launch.count:
                 refused = None
                 break
-            if refused is not None and refused[0] is Refusal.QUOTA:
+            if refused is not None and refused[0] in (Refusal.QUOTA, Refusal.NO_SPOT):
                 full.add(on_spot)
             elif refused is not None and refused[0] is not Refusal.CAPACITY:
                 break
         self._launches.answer(fleet, launch, tasks)
         self._starts.give_back(launch.count - len(tasks))
-        if refused is None:
-            return None
-        why, code, text = refused
-        if why is Refusal.FATAL:
+        return None if refused is None else self._wait(launch, *refused)
+
+    def _wait(self, launch: Launch, why: Refusal, code: str, text: str) -> Wait:
+        """For what is to be waited. Raises `CannotLaunch` where that does not help, or has not for long."""
+        if why is Refusal.ROLE:
+            self._no_role_since = self._no_role_since or self._clock()
+            if self._clock() - self._no_role_since > _ROLE_COMES_S:
+                why = Refusal.FATAL
+        if why not in _AGAIN_S:
             raise CannotLaunch(explained(code, text))
         vcpu = int(launch.request["overrides"]["cpu"]) / 1024
-        return Wait(waiting_for(why, vcpu, launch.spot), _AGAIN_S[why])
+        return Wait(waiting_for(why, text, vcpu, launch.spot), _AGAIN_S[why])
 
     def _ways(self, spot: bool) -> Iterator[tuple[bool, tuple[str, ...]]]:
         """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks."""
@@ -201,6 +210,7 @@ class EcsCompute:
             with speaking("ecs:RunTask"):
                 answer = self._clients.launching.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
                 started = [task["taskArn"] for task in answer["tasks"]]
+                self._no_role_since = 0.0
         except StarburstError as ours:
             error = ours.__cause__
             if not isinstance(error, ClientError):

@@ -7,6 +7,7 @@ of a batch that SQS refuses for now, and a task that runs out of memory, since t
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections import Counter
@@ -43,6 +44,8 @@ from tests.testbed.bed import Bed as Aws
 
 HOUR_S = 3600.0
 MIB = 1 << 20
+ROLE = "arn:aws:iam::123456789012:role/t"
+NO_PASS = f"User: arn:aws:iam::123456789012:user/u is not authorized to perform: iam:PassRole on resource: {ROLE}"
 
 
 class Clock:
@@ -713,13 +716,63 @@ def test_launches_keep_to_fargates_rate(aws: Aws, clients: Clients, backend: Bac
     assert ordinals(compute.workers(spec.fleet)) == [*range(150)]
 
 
+@pytest.mark.usefixtures("unborn")
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("The requested CPU configuration is above your limit", "Fargate vCPU quota"),
+        ("Provisioning capacity limit exceeded.", "the cluster to have started others"),
+        (
+            f"ECS was unable to assume the role '{ROLE}' that was provided for this task.",
+            f"a role.*{ROLE}.*trust",
+        ),
+    ],
+)
+def test_what_passes_is_waited_for(aws: Aws, backend: Backend, said: str, waits: str) -> None:
+    """And named, with ECS's words where they say which."""
+    spec = fleet_of(backend)
+    aws.fault(service="ecs", operation="RunTask", code="ClientException", message=said, status=400)
+    wait = backend.compute.launch(spec, [0])
+    assert wait is not None and re.search(waits, wait.reason)
+    assert backend.compute.launch(spec, [0]) is None
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_role_that_does_not_come_is_waited_for_no_longer(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """After two minutes: with what to correct."""
+    said = f"ECS was unable to assume the role '{ROLE}' that was provided for this task."
+    aws.fault(service="ecs", operation="RunTask", code="ClientException", message=said, status=400, times=2)
+    clock = Clock(time.time())
+    compute, spec = another(aws, clients, backend, clock=clock), fleet_of(backend)
+    assert compute.launch(spec, [0]) is not None
+    clock.at += 121
+    with pytest.raises(CannotLaunch, match=f"{ROLE}.*must be there, trust ecs-tasks.amazonaws.com"):
+        compute.launch(spec, [0])
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_cluster_without_spot_gives_on_demand(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """As where Spot has no room."""
+    aws.boto("ecs").create_cluster(clusterName="plain", capacityProviders=["FARGATE"])
+    compute, spec = another(aws, clients, backend, cluster="plain"), fleet_of(backend, spot=True)
+    assert compute.launch(spec, range(3)) is None
+    assert [task["provider"] for task in aws.tasks()] == ["FARGATE"] * 3
+
+
 @pytest.mark.parametrize(
     ("site", "fault", "said"),
     [
         ({"cluster": "gone"}, {}, "ClusterNotFoundException.*: make it, or correct the settings"),
+        ({"cluster": "bare"}, {}, "'FARGATE' was not found.*put-cluster-capacity-providers"),
         ({"subnets": ("subnet-gone",)}, {}, "InvalidParameterException.*subnet-gone.*correct the site's subnets"),
-        ({}, {"code": "AccessDeniedException", "status": 400}, "AccessDeniedException.*iam:PassRole"),
-        ({}, {"code": "BlockedException", "status": 400}, "BlockedException.*ask AWS support"),
+        (
+            {},
+            {"code": "AccessDeniedException", "message": NO_PASS},
+            "credentials do iam:PassRole on arn:.*/t,",
+        ),
+        ({}, {"code": "AccessDeniedException", "message": "no"}, "let these credentials do ecs:RunTask, or use"),
+        ({}, {"code": "BlockedException"}, "BlockedException.*ask AWS support"),
+        ({}, {"code": "ClientException", "message": "Something new."}, "ClientException: Something new.$"),
     ],
 )
 def test_a_launch_that_can_never_succeed_says_what_to_do(
@@ -727,8 +780,9 @@ def test_a_launch_that_can_never_succeed_says_what_to_do(
 ) -> None:
     """By the codes of the ECS API reference, RunTask; no record stays."""
     compute, spec = another(aws, clients, backend, **site), fleet_of(backend)
+    aws.boto("ecs").create_cluster(clusterName="bare")
     if fault:
-        aws.fault(service="ecs", operation="RunTask", **fault)
+        aws.fault(service="ecs", operation="RunTask", status=400, **fault)
     with pytest.raises(CannotLaunch, match=said):
         compute.launch(spec, range(3))
     assert compute.workers(spec.fleet) == []
