@@ -146,7 +146,8 @@ class Observer:
                 refused=books.refused,
             )
             room = Room(launch_at=books.launch_at, impossible=books.impossible)
-            return View(now=self._clock.monotonic(), run=run, fleet=FleetView(alive=books.alive), room=room)
+            fleet = FleetView(alive=books.alive, at_work=books.at_work)
+            return View(now=self._clock.monotonic(), run=run, fleet=fleet, room=room)
 
     # --- dead letters -------------------------------------------------------------------------------------------------
 

@@ -828,6 +828,24 @@ def test_an_image_that_cannot_be_pulled_starts_no_worker(aws: Aws, backend: Back
     assert f"{aws.site['image']}: not found: correct the site's image, or push it" in state.reason
 
 
+@pytest.mark.parametrize(
+    ("where", "end", "said"),
+    [
+        ("cut_off", WorkerEnd.CUT_OFF, "i/o timeout: give the site's subnets a way out"),
+        ("full", WorkerEnd.UNSTARTED, "InsufficientFreeAddressesInSubnet: give the site more or larger subnets"),
+    ],
+)
+def test_a_network_that_lets_nobody_start_is_named(
+    aws: Aws, backend: Backend, where: str, end: WorkerEnd, said: str
+) -> None:
+    """With ECS's words, and what to do."""
+    aws.set(**{where: aws.site["subnets"]})
+    spec = fleet_of(backend)
+    backend.compute.launch(spec, [0])
+    (state,) = until(backend, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
+    assert state.end is end and said in state.reason
+
+
 def test_ends_are_told_apart(aws: Aws, backend: Backend) -> None:
     """By stop code and exit code: 143 is both Spot's and ours (ECS Developer Guide, "Stopped tasks error messages")."""
     spec = fleet_of(backend, spot=True, queue=True)
