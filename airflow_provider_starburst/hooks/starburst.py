@@ -153,5 +153,5 @@ def _session(aws_conn_id: str, region: str) -> AwsSession:
         ) from None
     from starburst_common.spi import SessionAt
 
-    hook = AwsGenericHook(aws_conn_id, region_name=region)
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id, region_name=region)
     return SessionAt(hook.get_session(), hook.conn_config.get_service_endpoint_url)
