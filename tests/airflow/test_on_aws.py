@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -104,3 +105,21 @@ def test_without_its_provider_it_is_said_what_to_install(connected: Any, monkeyp
     monkeypatch.setitem(sys.modules, "airflow.providers.amazon", None)
     with pytest.raises(StarburstRefused, match="connections to AWS need `pip install apache"):
         operator().execute(context())
+
+
+def test_a_connection_that_does_not_work_says_what_is_wrong(site: Backend, aws: Aws, monkeypatch: Any) -> None:
+    """A line for each part."""
+    fine, told = StarburstHook().test_connection()
+    parts = [line.partition(": ")[0] for line in told.splitlines()[1:]]
+    assert fine and parts == ["credentials", "region", "bucket", "cluster", "queues"], told
+    extra = {name: typed(value) for name, value in aws.site.items()} | {"bucket": "nobodys", "cluster": "none"}
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps({"conn_type": "starburst_ecs", "extra": extra}))
+    fine, told = StarburstHook("other").test_connection()
+    assert not fine and re.search(r"^bucket: .*nobodys", told, re.M) and re.search(r"^cluster: .*none", told, re.M), (
+        told
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fine, told = StarburstHook().test_connection()
+    assert not fine and re.search(r"^credentials: .*credentials", told, re.M), told
