@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 from airflow.providers.common.compat.sdk import conf
+from airflow.triggers.base import BaseTrigger
 
 from starburst_common import BadInput, Rows, objects
 from starburst_common.spi import OPTIONS, SUFFIXES, refuse_unknown, told
@@ -98,11 +100,16 @@ def bundle_root(ti: Any, dag: Path) -> Path:
     return root if dag.resolve().is_relative_to(root) else dag.resolve().parent
 
 
+TELLS = hasattr(
+    BaseTrigger, "on_kill"
+)  #: whether a trigger hears that its task was marked or cleared: since Airflow 3.3
+_TTL_S = 900.0  #: where it does not, workers go on so long without one
+_LOOKS = 4  #: of a trigger at least, in the time in which its run's workers stop without any
 #: Options of the core that are arguments of the operator.
 OWN = ("workers", "cpu", "memory", "slots", "spot", "image", "budget", "tolerate")
 _AIRFLOWS = ("retries", "retry_delay")  #: of the task, where they are given as its arguments
 _ELSEWHERE = {
-    **{name: f"give {name}= to the operator itself" for name in (*OWN, "results_to", "failures_to")},
+    **{name: f"give {name}= to the operator itself" for name in (*OWN, "driver_ttl", "results_to", "failures_to")},
     "label": "give run_label= to the operator",
     "tags": "give run_tags= to the operator",
     "return_exceptions": "give fail_on_partial_error=False to the operator",
@@ -133,6 +140,32 @@ def run_options(
     if own.get("tolerate") is None:
         given["return_exceptions"] = not fail
     return given
+
+
+def driver_ttl(given: Any, *, deferrable: bool, cancel_on_kill: bool, poll_interval: float, tells: bool = TELLS) -> Any:
+    """Seconds that workers go on without a driver, None for to their run's end; the core refuses what is neither.
+
+    "auto" is a time in which a trigger is sure to have looked, where it is to end its run with its task but is not told
+    by Airflow when that is marked or cleared. Raises `BadInput` where the trigger looks too seldom.
+
+    >>> told_of = dict(deferrable=True, cancel_on_kill=True, poll_interval=10)
+    >>> driver_ttl("auto", tells=False, **told_of), driver_ttl("auto", tells=True, **told_of)
+    (900.0, None)
+    >>> [driver_ttl("auto", tells=False, **{**told_of, name: False}) for name in ("deferrable", "cancel_on_kill")]
+    [None, None]
+    >>> driver_ttl(timedelta(minutes=5), **told_of), driver_ttl(None, **told_of)
+    (300.0, None)
+    """
+    if given == "auto":
+        untold = deferrable and cancel_on_kill and not tells
+        return max(_TTL_S, _LOOKS * poll_interval) if untold else None
+    asked = given.total_seconds() if isinstance(given, timedelta) else given
+    if deferrable and isinstance(asked, int | float) and asked < _LOOKS * poll_interval:
+        raise BadInput(
+            f"driver_ttl={told(given)}: its trigger looks every {poll_interval:g} s: give {_LOOKS} times that at "
+            "least, or a shorter poll_interval"
+        )
+    return asked
 
 
 def refuse_misplaced(kwargs: Mapping[str, Any]) -> None:

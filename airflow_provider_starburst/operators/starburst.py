@@ -18,6 +18,7 @@ from airflow_provider_starburst.fanout import Lost, Wanted, held
 from airflow_provider_starburst.given import (
     OWN,
     bundle_root,
+    driver_ttl,
     given_items,
     namespace,
     place_of,
@@ -74,6 +75,8 @@ class StarburstMapOperator(RunWaiter):
         on_clear: what follows when somebody clears the task: "redo" all, or "resume" with what is missing or failed.
         version: names the code in place of what can be seen of it.
         cancel_on_kill: end the run with the task: when that is marked, cleared or timed out, or its process is ended.
+        driver_ttl: seconds, or a timedelta, after which workers stop where neither task nor trigger drives the run, nor
+            anybody else; the next try goes on. By default 15 minutes if deferrable, before Airflow 3.3; else none.
         poll_interval: seconds between two looks at the run.
         run_label, run_tags: the run's label and further tags.
         deferrable: let a trigger wait, and no worker.
@@ -124,6 +127,7 @@ class StarburstMapOperator(RunWaiter):
         on_clear: str = "redo",
         version: str | None = None,
         cancel_on_kill: bool = True,
+        driver_ttl: float | timedelta | str | None = "auto",
         poll_interval: float = 10.0,
         run_label: str | None = None,
         run_tags: Mapping[str, str] | None = None,
@@ -148,7 +152,7 @@ class StarburstMapOperator(RunWaiter):
         self.fail_on_partial_error, self.tolerate = fail_on_partial_error, tolerate
         self.on_stale, self.on_clear = on_stale, on_clear
         self.version = version
-        self.cancel_on_kill, self.poll_interval = cancel_on_kill, poll_interval
+        self.cancel_on_kill, self.poll_interval, self.driver_ttl = cancel_on_kill, poll_interval, driver_ttl
         self.run_label = run_label
         self.run_tags = run_tags
         self.deferrable = deferrable
@@ -215,9 +219,14 @@ class StarburstMapOperator(RunWaiter):
             self.log.warning("max_hourly_cost=%g is kept with the run; nothing stops there yet", self.max_hourly_cost)
         ti = context["ti"]
         place_of("failures_to", self.failures_to)
+        told = {name: getattr(self, name) for name in ("deferrable", "cancel_on_kill", "poll_interval")}
         given = run_options(
             ti,
-            {**{name: getattr(self, name) for name in OWN}, "results_to": place_of("results_to", self.results_to)},
+            {
+                **{name: getattr(self, name) for name in OWN},
+                "results_to": place_of("results_to", self.results_to),
+                "driver_ttl": driver_ttl(self.driver_ttl, **told),
+            },
             self.options or {},
             label=self.run_label,
             tags=self.run_tags or {},

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_starburst import StarburstMapOperator, starburst_map_task
 from airflow_provider_starburst.errors import (
@@ -25,10 +31,13 @@ from airflow_provider_starburst.errors import (
 )
 from airflow_provider_starburst.landing import landing_of
 from airflow_provider_starburst.results import StarburstResults
+from airflow_provider_starburst.triggers.starburst import StarburstRunTrigger
 from starburst_common import Rows, RunState, attach, list_runs
 from starburst_common.ports import Backend
 from tests.airflow.stage import again, context, deferred, event_of, operator
-from tests.airflow.work import sleeps
+from tests.airflow.work import sleeps, works_when_told
+
+NEW, TELLS = (find_spec("airflow.sdk") is not None, hasattr(BaseTrigger, "on_kill"))  # Airflow 3, and 3.3
 
 
 @pytest.fixture
@@ -213,13 +222,33 @@ def in_a_while(call: Callable[[], None], ready: Callable[[], bool]) -> threading
     return thread
 
 
-def test_a_task_that_is_killed_while_it_waits_ends_its_run(place: Backend) -> None:
-    """Airflow goes on with `execute` after `on_kill`, which then raises; a retry would go on with the run."""
-    task = operator(python_callable=sleeps, op_args=None, items=[60.0])
-    killer = in_a_while(task.on_kill, lambda: any(run.status().workers for run in list_runs(backend=place)))
-    with pytest.raises(StarburstRunEnded, match="cancelled"):
+def test_a_task_that_is_told_to_go_keeps_what_is_answered(place: Backend, tmp_path: Path) -> None:
+    """By SIGTERM, as by a deploy or a mark: its run ends, and the next try runs what lacks and nothing else.
+
+    Airflow calls `on_kill` in the signal's handler, which then raises in Airflow 2, and else goes on with `execute`.
+    """
+
+    def handler(number: int, frame: Any) -> None:
+        task.on_kill()
+        if not NEW:
+            raise RuntimeError("cancelled by SIGTERM")
+
+    given = {"python_callable": works_when_told, "items": [0, 1, 2], "slots": 2, "options": {"chunk_size": 1}}
+    task, before = operator(tmp_path, **given), signal.signal(signal.SIGTERM, handler)
+    killer = in_a_while(
+        lambda: os.kill(os.getpid(), signal.SIGTERM),
+        lambda: any(run.status().answered == 2 for run in list_runs(backend=place)),
+    )
+    with pytest.raises((StarburstRunEnded, RuntimeError), match="cancelled"):
         task.execute(context())
     killer.join()
+    signal.signal(signal.SIGTERM, before)
+    (run,) = list_runs(backend=place)
+    assert attach(run.id, backend=place).wait(30).state is RunState.CANCELLED
+    (tmp_path / "told").touch()
+    assert [*operator(tmp_path, **given).execute(context())] == [0, 10, 20]
+    assert [found.id for found in list_runs(backend=place)] == [run.id]
+    assert [len((tmp_path / f"call-{item}").read_text()) for item in range(3)] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -296,3 +325,59 @@ def test_arguments_are_rendered_and_items_are_not(decorated: bool) -> None:
             task = StarburstMapOperator(task_id="t", python_callable=both, items=items, op_args=[argument])
     task.render_template_fields(context())
     assert (task.items, [each.text for each in task.op_args]) == (items, ["2"])
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [({}, None if TELLS else 900.0), ({"driver_ttl": timedelta(minutes=20)}, 1200.0)],
+)
+def test_workers_of_a_task_that_nobody_looks_after_stop(
+    place: Backend, given: dict[str, Any], seconds: float | None
+) -> None:
+    """After a while that the run is told: by default where no trigger hears that its task is marked or cleared."""
+    deferred(operator(deferrable=True, python_callable=sleeps, op_args=None, items=[60.0], **given), context())
+    (run,) = list_runs(backend=place)
+    assert run._spec.terms.driver_ttl_s == seconds
+    run.cancel()
+
+
+DEFERS = """
+import json, sys
+from tests.airflow.stage import context, deferred, operator
+from tests.airflow.work import works_when_told
+given = {"python_callable": works_when_told, "items": [0, 1, 2], "slots": 2, "driver_ttl": 2}
+print(json.dumps(deferred(operator(sys.argv[1], deferrable=True, **given), context()).trigger.serialize()[1]))
+"""
+
+
+@pytest.mark.rest
+def test_a_trigger_that_is_cancelled_leaves_its_run_to_who_comes_next(place: Backend, tmp_path: Path) -> None:
+    """As Airflow does before 3.3 where a task is marked, and where a triggerer stops: workers stop, a retry goes on."""
+    import asyncio
+
+    command = [sys.executable, "-c", DEFERS, str(tmp_path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    trigger = StarburstRunTrigger(**json.loads(said.splitlines()[-1]))
+
+    async def looks_for_a_while() -> None:
+        looking = asyncio.ensure_future(event_of(trigger))
+        await asyncio.sleep(4.0)  # twice as long as workers would go on alone
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+
+    asyncio.run(looks_for_a_while())
+    (run,) = list_runs(backend=place)
+    assert run.status().workers == 1
+    in_a_while(lambda: None, lambda: run.status().workers == 0).join(60)
+    assert re.search("no driver for .*: its workers have stopped: `starburst attach", run.status().reason)
+    (tmp_path / "told").touch()
+    task = operator(tmp_path, python_callable=works_when_told, items=[0, 1, 2])
+    assert [*task.execute(context())] == [0, 10, 20]
+    assert [found.id for found in list_runs(backend=place)] == [run.id]
+
+
+def test_a_trigger_that_looks_seldom_is_no_driver(place: Backend) -> None:
+    """Else workers would stop between two of its looks."""
+    with pytest.raises(StarburstRefused, match=r"driver_ttl=60: its trigger looks every 30 s: give 4 times that"):
+        operator(deferrable=True, driver_ttl=60, poll_interval=30).execute(context())

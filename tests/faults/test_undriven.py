@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from starburst_common import attach
+from starburst_common import Cluster, attach
+from starburst_common.code.pack import pack_function
+from starburst_common.ids import new_run_id
+from starburst_common.options import Options
+from starburst_common.runs.begin import begin
+from starburst_common.runs.records import Spec
 from starburst_common.spi import driver_of
 from tests.faults.conftest import Bed, LocalBed
 
@@ -105,3 +110,29 @@ def test_who_comes_back_while_they_leave_gets_every_answer(local_bed: LocalBed) 
         hurry(bed)
         assert attach(name, backend=bed.backend).results(timeout=120) == DOUBLED
         assert sum(bed.calls().values()) <= N + WORKERS
+
+
+@pytest.mark.rest
+def test_workers_that_have_another_run_stay_for_that(local_bed: LocalBed) -> None:
+    """They take no more of the one that nobody drives, whose messages they keep meeting; then they go."""
+    bed = local_bed
+    with Cluster(workers=1, slots=2, backend=bed.backend, progress=False) as cluster:
+        driven = cluster.start(slowly(bed.notes), range(N, N + 60), chunk_size=1)
+        fleet = cluster._fleet
+        assert fleet is not None
+        spec = Spec.of(new_run_id(), fleet, "double", Options.of(driver_ttl=2), stop_at_first=False)
+        feed = begin(fleet, spec, planned=lambda chunks: None, over=lambda: None)
+        function = feed.function(pack_function(slowly(bed.notes), style="one", retry_on=(), samples=[]))
+        for item in range(60):
+            feed.add(function, item)
+            feed.close_chunk()
+        feed.end()
+        feed.stop()
+        assert driven.results(timeout=120) == [*range(2 * N, 2 * N + 120, 2)]
+    left = attach(spec.run, backend=bed.backend)
+    bed.until(lambda: not bed.workers())
+    done = {item for item in bed.calls() if item < 60}
+    assert 0 < len(done) < 40 and "no driver for" in left.status().reason
+    hurry(bed)
+    assert left.results(timeout=120) == [*range(0, 120, 2)]
+    assert sum(bed.calls().values()) <= 120 + 2

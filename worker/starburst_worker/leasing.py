@@ -27,7 +27,7 @@ from starburst_worker.work import Work
 _log = logging.getLogger("starburst.worker")
 
 _SHORTEST_POLL_S = 0.1
-_LEFT_S = 30.0  #: a chunk that is left to others is hidden so long from those here now
+_LEFT_S = 30.0  #: a chunk that is left to others is hidden so long, by who stays for other runs
 _PREFETCH_S = 1.0  #: the next chunk is fetched when the current one will end within so long
 
 
@@ -126,7 +126,7 @@ class Leasing:
         elif do is Do.LATER:
             self.leases.give_back(taken.receipt, self.duty.pace.lease_s / 2)
         elif do is Do.LEAVE:
-            self.settling.leave(run, chunk, taken.receipt, _LEFT_S)
+            self.settling.leave(run, chunk, taken.receipt, 0.0 if self.runs.forsaken() else _LEFT_S)
         elif do is not Do.QUARANTINE:
             if do is Do.SPLIT:
                 rest = pieces(chunk, chunk.span, size=-(-chunk.span.size // SPLIT_PIECES), deaths=1)
