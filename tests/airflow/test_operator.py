@@ -237,7 +237,7 @@ def test_a_task_that_is_told_to_go_keeps_what_is_answered(place: Backend, tmp_pa
     task, before = operator(tmp_path, **given), signal.signal(signal.SIGTERM, handler)
     killer = in_a_while(
         lambda: os.kill(os.getpid(), signal.SIGTERM),
-        lambda: any(run.status().answered == 2 for run in list_runs(backend=place)),
+        lambda: (tmp_path / "call-2").exists() and any(run.status().answered == 2 for run in list_runs(backend=place)),
     )
     with pytest.raises((StarburstRunEnded, RuntimeError), match="cancelled"):
         task.execute(context())
