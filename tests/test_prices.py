@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from starburst_common.model import Tariff
+from starburst_common.model import RunId, RunState, RunStatus, Tariff
 from starburst_common.money.book import (
     ecr_usd_per_month,
     fargate_price,
@@ -18,7 +19,7 @@ from starburst_common.money.book import (
     item_price,
     regions,
 )
-from starburst_common.money.estimate import charge, fargate_usd
+from starburst_common.money.estimate import charge, estimate_of, fargate_usd
 from starburst_common.resources import Resources
 from tests.test_cli import Shell, shell_in
 
@@ -93,6 +94,25 @@ def test_a_price_that_is_not_known_is_not_guessed(spot: bool, tariff: Tariff) ->
     assert str(price).startswith("cost not known: no price of compute on Fargate")
     assert tariff.region in str(price)
     assert fargate_usd(Resources.of(1, spot=spot), 0, 0, tariff).usd == 0
+
+
+def test_a_run_that_started_no_worker_costs_nothing() -> None:
+    """Whatever was asked for; one whose workers have worked for a moment costs each a minute."""
+    status = RunStatus(
+        id=RunId("run-1"),
+        state=RunState.CANCELLED,
+        label="",
+        items=1000,
+        answered=0,
+        failed=0,
+        workers=0,
+        created_at=0.0,
+        ended_at=90.0,
+        slot_seconds=0.0,
+    )
+    assert estimate_of(status, Resources.of(4), 50).usd == 0
+    began = estimate_of(replace(status, slot_seconds=0.1), Resources.of(1), 2)
+    assert round(began.parts["compute"], 9) == round(2 * Decimal("0.04937") / 60, 9)
 
 
 def test_a_discount_comes_off_and_is_said() -> None:
