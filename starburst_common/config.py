@@ -22,6 +22,7 @@ from starburst_common.outside import (
     said,
     variables,
     written_settings,
+    written_site,
 )
 from starburst_common.phrases import told
 from starburst_common.rows import TEXT, Row, Rule, number, of_type, one_of, rows, texts, whole
@@ -163,11 +164,12 @@ IMAGE, SETTINGS = rows(ImageSettings), rows(Settings)
 def settings(*, backend: str | None = None, home: Path | None = None, env: Mapping[str, str] = os.environ) -> Settings:
     """Resolve every setting once. Raises `BadInput` for one that is unknown or wrong, saying where it came from."""
     file, written = written_settings(env)
-    table, image, of_maps = written.pop("site", None), written.pop("image", {}), written.pop("map", {})
+    table, source = written_site(file, written, env)
+    image, of_maps = written.pop("image", {}), written.pop("map", {})
     if unknown := sorted(set(written) - set(SETTINGS)):
         known = ", ".join([*sorted(SETTINGS), "[site]", "[image]", "[map]"])
         raise BadInput(f"{file}: unknown setting {told(unknown[0])}: known are {known}")
-    site = Site.of(table, str(file)) if table is not None else None
+    site = Site.of(table, source) if table is not None else None
     found = first_said(
         SETTINGS,
         said({"backend": backend, "home": home}, "argument"),
@@ -178,7 +180,10 @@ def settings(*, backend: str | None = None, home: Path | None = None, env: Mappi
     options = _options(file, of_maps, env)
     values = {name: value for name, (value, _) in found.items()}
     if values["backend"] == "aws" and site is None:
-        raise BadInput(f'backend="aws" (from {found["backend"][1]}), but {file} has no [site] table: add one')
+        raise BadInput(
+            f'backend="aws" (from {found["backend"][1]}), but no site is configured: `starburst setup` makes one, or '
+            f"{file} names one in a [site] table"
+        )
     return Settings(
         backend=values["backend"],
         home=_home(values["home"], found["home"][1], file),

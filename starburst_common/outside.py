@@ -61,6 +61,39 @@ def config_file() -> Path:
     return user_config_path("starburst") / "config.toml"
 
 
+def sites_folder() -> Path:
+    """Where `starburst setup` keeps what it has made, a file a site: beside the settings file."""
+    return config_file().parent / "sites"
+
+
+def written_site(file: Path, written: dict[str, Any], env: Mapping[str, str]) -> tuple[Any, str]:
+    """The table of the site to be used, taken out of what the settings file says, and where it is from; None for none.
+
+    That is the one that `STARBURST_SITE` names; else that of the settings file; else the only one, or "main", of those
+    that setup has made. Raises `BadInput` where it is not there, or several are and none is named.
+    """
+    own, name, folder = written.pop("site", None), env.get("STARBURST_SITE", ""), sites_folder()
+    if own is not None and (not name or not isinstance(own, Mapping) or own.get("name") == name):
+        return own, str(file)
+    made = {each.stem: each for each in sorted(folder.glob("*.toml"))}
+    chosen = name or ("main" if "main" in made else next(iter(made), ""))
+    if not chosen:
+        return None, ""
+    if chosen not in made:
+        known = f"known are {', '.join(made)}" if made else "there is none"
+        raise BadInput(f"STARBURST_SITE={told(name)}: {known} in {folder}: `starburst setup --site` makes one")
+    if not name and len(made) > 1 and chosen != "main":
+        raise BadInput(f"several sites are in {folder}: choose one of {', '.join(made)} by STARBURST_SITE")
+    return _read_site(made[chosen]), str(made[chosen])
+
+
+def _read_site(file: Path) -> dict[str, Any]:
+    own_place(file, "name a settings file of your own in STARBURST_CONFIG")
+    if why := what_others_may(file):
+        raise BadInput(f"{file}: {why}, and it says where things are run: make it yours alone, or remove it")
+    return toml(file)
+
+
 def project_file(folder: Path) -> Path | None:
     """The file of the nearest project from a folder upwards."""
     places = (place / "pyproject.toml" for place in (folder, *folder.parents))

@@ -85,6 +85,7 @@ _KINDS: dict[str, Any] = {
     "structure": dict, "map": dict, "list": list, "string": str, "integer": int, "long": int, "boolean": bool,
     "float": (int, float), "double": (int, float), "timestamp": datetime,
 }  # fmt: skip
+_DECODED = "policyDocumentType"  #: text in IAM's model, which botocore gives as what it says
 #: What botocore raises, and our reading, where an answer lacks something, or has it of another kind.
 _MISSHAPEN = (ResponseParserError, LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError)
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
@@ -219,7 +220,7 @@ def speaking(doing: str) -> Iterator[None]:
 
 def check(value: Any, shape: Shape) -> None:
     """Raises `TypeError` where what AWS answered is of another kind than its own model of the service says."""
-    kind = _KINDS.get(shape.type_name)
+    kind = dict if shape.name == _DECODED else _KINDS.get(shape.type_name)
     if kind is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
         raise TypeError(f"{shape.name} is {told(value, 40)}")
     match shape:

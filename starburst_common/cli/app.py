@@ -32,6 +32,7 @@ from starburst_common.cli import (
     report,
     results,
     runs,
+    setup,
     status,
     stops,
     words,
@@ -93,6 +94,9 @@ for name, command in (
     ("remove", runs.remove),
     ("prune", runs.prune_expired),
     ("calc", prices.calc),
+    ("setup", setup.setup),
+    ("sites", setup.sites),
+    ("teardown", setup.teardown),
     ("iam-policy", policy.iam_policy),
 ):
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))

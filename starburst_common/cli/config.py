@@ -43,13 +43,14 @@ def show(
 def everything(backend: str | None) -> dict[str, dict[str, tuple[Any, str]]]:
     """Each table's settings with where they come from; the top of the file is the table without a name."""
     from starburst_common.config import IMAGE, OUTSIDE, SETTINGS, settings
-    from starburst_common.outside import first_said, of_project, project_file, said, written_settings
+    from starburst_common.outside import first_said, of_project, project_file, said, written_settings, written_site
     from starburst_common.sites.site import SITE
 
     found = settings(backend=backend)
     here = Path.cwd()
     found.image.in_project(here)  # is the project's file to be believed?
     file, written = written_settings(os.environ)
+    site, source = written_site(file, written, os.environ)
     project = project_file(here)
     tables = {
         "": {name: (getattr(found, name), found.sources[name]) for name in SETTINGS},
@@ -66,8 +67,7 @@ def everything(backend: str | None) -> dict[str, dict[str, tuple[Any, str]]]:
     }
     if found.site is not None:
         tables["site"] = {
-            name: (getattr(found.site, name), f"{file}: [site]" if name in written["site"] else "default")
-            for name in SITE
+            name: (getattr(found.site, name), f"{source}: [site]" if name in site else "default") for name in SITE
         }
     return tables
 

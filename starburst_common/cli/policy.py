@@ -13,11 +13,11 @@ def iam_policy(
         typer.Argument(
             metavar="WHOSE",
             help="driver: who starts runs and makes images; task: workers; execution: ECS, which starts them; build: "
-            "CodeBuild.",
+            "CodeBuild; setup: who sets sites up.",
         ),
     ],
 ) -> None:
-    """Print the least policy of one of those who work in the configured site, as IAM takes it.
+    """Print the least policy of one of those who work in the configured site, or make one, as IAM takes it.
 
     What your own functions do in AWS, workers do as the site's task role: add that to it.
     """
@@ -25,10 +25,14 @@ def iam_policy(
     from starburst_common.config import settings
     from starburst_common.errors import BadInput
     from starburst_common.phrases import told
+    from starburst_common.sites.administrator import administrator
     from starburst_common.sites.policies import POLICIES
 
+    if whose == "setup":
+        print_json(administrator())
+        return
     if whose not in POLICIES:
-        raise BadInput(f"{told(whose)}: give one of {', '.join(POLICIES)}")
+        raise BadInput(f"{told(whose)}: give one of {', '.join(POLICIES)}, setup")
     site = settings(backend="aws").site
     assert site is not None  # else it has raised
     print_json(POLICIES[whose](site))

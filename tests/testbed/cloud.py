@@ -85,7 +85,7 @@ def secret(source: str) -> str:
     found = _backend("ssm").get_parameter(source)
     if found is None:
         raise KeyError(source)
-    return str(found.value)
+    return str(found.decrypt(found.value))
 
 
 def reset(keep_secret: str) -> None:
@@ -118,6 +118,19 @@ def trusts(role: str, service: str) -> bool:
     """Whether a role is there that a service may assume."""
     roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
     return any(each.arn == role and service in str(each.assume_role_policy_document) for each in roles)
+
+
+def refuse_second_role_of_ecs() -> None:
+    """An account has one service-linked role of ECS. Raises `Refused` as IAM does where it is there.
+
+    Source: https://github.com/hashicorp/terraform-provider-aws/issues/921
+    """
+    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
+    if any(each.name.lower() == "awsserviceroleforecs" for each in roles):
+        raise Refused(
+            "InvalidInput",
+            "Service role name AWSServiceRoleForECS has been taken in this account, please try a different suffix.",
+        )
 
 
 def s3_object(bucket: str, key: str) -> bytes | None:

@@ -1,0 +1,132 @@
+"""The bucket of a site: encrypted, by TLS only, closed to the public; what killed processes leave goes by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.setup.account import Account
+from starburst_common.errors import BadInput
+from starburst_common.names import BUILDS
+
+_CLOSED = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
+#: An upload costs money though nobody sees it; what builds read may hold passwords of package indexes.
+_LIFECYCLE = {
+    "Rules": [
+        {
+            "ID": "starburst: uploads that were not ended",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        },
+        {
+            "ID": "starburst: sources of builds",
+            "Status": "Enabled",
+            "Filter": {"Prefix": BUILDS},
+            "Expiration": {"Days": 1},
+        },
+    ]
+}
+_NO_REGION = "us-east-1"  #: which CreateBucket takes without being told. Source: Amazon S3 API reference
+
+
+class Bucket:
+    """The bucket of a site, by its name."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        self._account, self.name, self._s3 = account, name, account.clients.s3
+
+    def there(self) -> bool:
+        """Whether it is. Raises `BadInput` where another account has that name."""
+        with speaking(f"s3:HeadBucket {self.name}"):
+            try:
+                self._s3.head_bucket(Bucket=self.name, ExpectedBucketOwner=self._account.id)
+            except ClientError as error:
+                if error_code(error) in ("403", "AccessDenied"):
+                    raise BadInput(
+                        f"the bucket {self.name} may not be looked at: it is another account's, or these credentials "
+                        "lack s3:ListBucket there"
+                    ) from error
+                if error_code(error) in ("404", "NoSuchBucket"):
+                    return False
+                raise
+        return True
+
+    def ours(self) -> bool:
+        """Whether it is marked as this site's; one without any mark is, by its name: it was just made."""
+        with speaking(f"s3:GetBucketTagging {self.name}"):
+            try:
+                return self._account.is_ours(self._s3.get_bucket_tagging(Bucket=self.name)["TagSet"])
+            except ClientError as error:
+                if error_code(error) == "NoSuchTagSet":
+                    return self.name.startswith(f"starburst-{self._account.site}-{self._account.id}-")
+                if error_code(error) == "NoSuchBucket":
+                    return False
+                raise
+
+    def make(self, *, own_names: bool, kms_key: str) -> bool:
+        """Have it, as it is to be; whether it was not there."""
+        new = not self.there()
+        if new:
+            self._create(own_names=own_names)
+        with speaking(f"s3:PutBucket… {self.name}"):
+            self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": self._account.pairs})  # type: ignore[typeddict-item]
+            self._s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=_CLOSED)  # type: ignore[arg-type]
+            self._s3.put_bucket_encryption(
+                Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [_encryption(kms_key)]}
+            )
+            self._s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self._by_tls_only()))
+            self._s3.put_bucket_lifecycle_configuration(Bucket=self.name, LifecycleConfiguration=_LIFECYCLE)  # type: ignore[arg-type]
+        return new
+
+    def _create(self, *, own_names: bool) -> None:
+        asked: dict[str, Any] = {"Bucket": self.name, "ObjectOwnership": "BucketOwnerEnforced"}
+        if own_names:
+            asked["BucketNamespace"] = "account-regional"
+        if self._account.region != _NO_REGION:
+            asked["CreateBucketConfiguration"] = {"LocationConstraint": self._account.region}
+        with speaking(f"s3:CreateBucket {self.name}"):
+            try:
+                self._s3.create_bucket(**asked)
+            except ClientError as error:
+                if error_code(error) == "BucketAlreadyOwnedByYou":  # by who sets up at the same time
+                    return
+                if error_code(error) == "BucketAlreadyExists":
+                    raise BadInput(f"the bucket {self.name} is somebody else's: give another --bucket") from error
+                raise
+
+    def remove(self) -> None:
+        """With all that lies in it."""
+        with speaking(f"s3:DeleteBucket {self.name}"):
+            pages = self._s3.get_paginator("list_object_versions")
+            for page in pages.paginate(Bucket=self.name):
+                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                if found:
+                    named = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
+                    self._s3.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})  # type: ignore[typeddict-item]
+            for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.name):
+                for each in uploads.get("Uploads", []):
+                    self._s3.abort_multipart_upload(Bucket=self.name, Key=each["Key"], UploadId=each["UploadId"])
+            self._s3.delete_bucket(Bucket=self.name)
+
+    def _by_tls_only(self) -> dict[str, Any]:
+        arn = f"arn:{self._account.partition}:s3:::{self.name}"
+        statement = {
+            "Sid": "starburst",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+        return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def _encryption(kms_key: str) -> Any:
+    if not kms_key:
+        return {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    by = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key}
+    return {"ApplyServerSideEncryptionByDefault": by, "BucketKeyEnabled": True}

@@ -1,0 +1,174 @@
+"""A site in; what runs have left of it, and what setup has made, taken away in the order in which AWS lets go."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.bucket import Bucket
+from starburst_common.aws.setup.inventory import Inventory
+from starburst_common.aws.setup.making import KINDS, Tell
+from starburst_common.errors import Unavailable
+from starburst_common.sites.wanted import Part
+
+DATA = ("signing key", "bucket")  #: what holds runs and their results, and what those are worth nothing without
+_FAMILY = r"starburst-{}-[0-9a-f]{{12}}"
+_PATIENCE_S = 300.0  #: a task has two minutes to end
+_LOOK_S = 3.0
+_HUNDRED = 100  #: tasks of a DescribeTasks call
+
+
+def inventoried(account: Account, bucket: str) -> list[Part]:
+    """What setup has made of the site and is there still, in the order in which it goes.
+
+    The bucket is known by its mark: what was written down in it may have gone before it.
+    """
+    there = Bucket(account, bucket)
+    if not there.there():
+        return []
+    order = [*KINDS]
+    found = {part for part in Inventory(account, bucket).parts() if part.kind in KINDS and part.kind != "bucket"}
+    own = [Part("bucket", bucket)] if there.ours() else []
+    return [*sorted(found, key=lambda part: (order.index(part.kind), part.name)), *own]
+
+
+def tear_down(account: Account, bucket: str, cluster: str, *, with_data: bool, tell: Tell) -> list[Part]:
+    """Take away what runs have left, then what setup has made; what stays. Whoever is stopped halfway does it again.
+
+    Without `with_data` what holds it stays.
+    """
+    if not Bucket(account, bucket).there():
+        return []
+    inventory = Inventory(account, bucket)
+    with inventory.held(tell):
+        _Left(account, cluster, tell).remove()
+        parts = inventoried(account, bucket)
+        going = [part for part in parts if with_data or part.kind not in DATA]
+        for part in going:
+            made = KINDS[part.kind](account, part.name)
+            if made.there():
+                if not made.ours():
+                    tell(f"{part.kind} {part.name}: lacks the tag starburst:site={account.site} and stays")
+                    continue
+                made.remove()
+                tell(f"{part.kind} {part.name}: gone")
+            if part.kind != "bucket":  # what was written down went with it
+                inventory.drop(part)
+    return [part for part in parts if part not in going]
+
+
+class _Left:
+    """What runs leave: tasks, queues, task definitions, the project and the log of builds."""
+
+    def __init__(self, account: Account, cluster: str, tell: Tell) -> None:
+        self._account, self._cluster, self._tell = account, cluster, tell
+        self._clients = account.clients
+        self._stem = f"starburst-{account.site}"
+
+    def remove(self) -> None:
+        families = [*self._families()]
+        self._definitions(families)  # first: drivers that live on can start no more tasks then
+        self._stop_tasks(families)
+        self._queues()
+        self._builds()
+
+    def _families(self) -> Iterator[str]:
+        """Of the site alone: that of one whose name goes on after a hyphen begins alike."""
+        whole = re.compile(_FAMILY.format(re.escape(self._account.site)))
+        with speaking("ecs:ListTaskDefinitionFamilies"):
+            pages = self._clients.ecs.get_paginator("list_task_definition_families")
+            for page in pages.paginate(familyPrefix=self._stem, status="ALL"):
+                yield from (each for each in page["families"] if whole.fullmatch(each))
+
+    def _stop_tasks(self, families: list[str]) -> None:
+        ecs = self._clients.ecs
+        until, told = time.monotonic() + _PATIENCE_S, set[str]()
+        while running := self._running(families):
+            if new := {*running} - told:
+                for task in new:
+                    with speaking("ecs:StopTask"):
+                        ecs.stop_task(cluster=self._cluster, task=task, reason="starburst teardown")
+                told |= new
+                self._tell(f"{len(new)} tasks are told to stop, and waited for")
+            if time.monotonic() > until:
+                raise Unavailable(f"{len(running)} tasks have not stopped for {_PATIENCE_S:.0f} s: try again later")
+            time.sleep(_LOOK_S)
+
+    def _running(self, families: list[str]) -> list[str]:
+        ecs = self._clients.ecs
+        with speaking("ecs:ListTasks"):
+            try:
+                tasks = [
+                    task
+                    for family in families
+                    for status in ("RUNNING", "STOPPED")
+                    for page in ecs.get_paginator("list_tasks").paginate(
+                        cluster=self._cluster,
+                        family=family,
+                        desiredStatus=status,
+                    )
+                    for task in page["taskArns"]
+                ]
+            except ClientError as error:
+                if error_code(error) == "ClusterNotFoundException":
+                    return []
+                raise
+        alive = []
+        with speaking("ecs:DescribeTasks"):
+            for at in range(0, len(tasks), _HUNDRED):
+                found = ecs.describe_tasks(cluster=self._cluster, tasks=tasks[at : at + _HUNDRED])["tasks"]
+                alive += [task["taskArn"] for task in found if task["lastStatus"] != "STOPPED"]
+        return alive
+
+    def _definitions(self, families: list[str]) -> None:
+        """Those that are inactive cost nothing and are deleted by AWS at its leisure."""
+        ecs = self._clients.ecs
+        for family in families:
+            with speaking("ecs:ListTaskDefinitions"):
+                pages = ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family, status="ACTIVE")
+                arns = [arn for page in pages for arn in page["taskDefinitionArns"]]
+            for arn in arns:
+                with speaking("ecs:DeregisterTaskDefinition"):
+                    ecs.deregister_task_definition(taskDefinition=arn)
+                with speaking("ecs:DeleteTaskDefinitions"):
+                    ecs.delete_task_definitions(taskDefinitions=[arn])
+        if families:
+            self._tell(f"{len(families)} task definitions: gone")
+
+    def _queues(self) -> None:
+        sqs, gone = self._clients.sqs, 0
+        with speaking("sqs:ListQueues"):
+            pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix=f"{self._stem}-")
+            urls = [url for page in pages for url in page.get("QueueUrls", [])]
+        for url in urls:
+            with speaking("sqs:DeleteQueue"):
+                try:
+                    tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+                    if tags.get("starburst:site") == self._account.site:
+                        sqs.delete_queue(QueueUrl=url)
+                        gone += 1
+                except ClientError as error:
+                    if not error_code(error).endswith(("NonExistentQueue", "QueueDoesNotExist")):
+                        raise
+        if gone:
+            self._tell(f"{gone} queues: gone")
+
+    def _builds(self) -> None:
+        codebuild, log = self._clients.codebuild, f"/aws/codebuild/{self._stem}"
+        with speaking("codebuild:DeleteProject"):
+            found: Any = codebuild.batch_get_projects(names=[self._stem])["projects"]
+            if found:
+                codebuild.delete_project(name=self._stem)
+                self._tell(f"CodeBuild project {self._stem}: gone")
+        with speaking(f"logs:DeleteLogGroup {log}"):
+            try:
+                self._clients.logs.delete_log_group(logGroupName=log)
+                self._tell(f"log group {log}: gone")
+            except self._clients.logs.exceptions.ResourceNotFoundException:
+                pass

@@ -1,0 +1,116 @@
+"""What setup has made of a site, written down before it is made: in the site's bucket, and what was wanted here.
+
+What is not in it is never taken away. Its objects are not sealed: each thing is asked for the site's mark, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from starburst_common.aws.setup.account import Account
+from starburst_common.aws.store import S3Objects
+from starburst_common.errors import Exists, NotFound, Refused, StarburstError
+from starburst_common.phrases import one_line
+from starburst_common.ports import SMALL_BYTES
+from starburst_common.sites.wanted import Part
+
+FOLDER = "sites/"
+_STALE_S = 15 * 60  #: who has held it for so long was killed
+_LOOK_S = 2.0
+_HELD: set[str] = set()  #: by this process
+
+
+class Holder(NamedTuple):
+    """Who works on a site."""
+
+    by: str
+    host: str
+    pid: int
+    at: float  #: wall clock
+
+    def gone(self) -> bool:
+        """Whether that process was killed, as far as this machine can tell, or so long ago that it must have been."""
+        if time.time() - self.at > _STALE_S:
+            return True
+        if self.host != socket.gethostname():
+            return False
+        if self.pid == os.getpid():
+            return not _HELD
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+class Inventory:
+    """Of one site, in its bucket."""
+
+    def __init__(self, account: Account, bucket: str) -> None:
+        self._account, self._store = account, S3Objects(bucket, account.clients)
+        self._folder = f"{FOLDER}{account.site}/"
+
+    def add(self, part: Part) -> None:
+        """It is about to be made."""
+        with suppress(Exists):
+            self._store.create(self._key(part), json.dumps(part).encode())
+
+    def drop(self, part: Part) -> None:
+        """It is gone."""
+        self._store.delete([self._key(part)])
+
+    def parts(self) -> list[Part]:
+        """All there are. What is no part is left out."""
+        found = []
+        for entry in self._store.entries(f"{self._folder}parts/"):
+            with suppress(NotFound, Refused, ValueError, TypeError):
+                kind, name = json.loads(bytes(self._store.get(entry.key, SMALL_BYTES)))
+                found.append(Part(str(kind), str(name)))
+        return found
+
+    @contextmanager
+    def held(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Nobody else sets this site up, or takes it away, while the block runs."""
+        key, me = f"{self._folder}held", Holder(self._account.caller, socket.gethostname(), os.getpid(), time.time())
+        told = False
+        while not self._took(key, me):
+            holder = self._holder(key)
+            if holder is None or holder.gone():
+                self._store.delete([key])
+                continue
+            if not told:
+                told = True
+                tell(f"{holder.by} works on this site right now: waiting, {_STALE_S // 60} minutes at most")
+            time.sleep(_LOOK_S)
+        _HELD.add(key)
+        try:
+            yield
+        finally:
+            _HELD.discard(key)
+            with suppress(StarburstError):  # the bucket may be what was taken away
+                self._store.delete([key])
+
+    def _took(self, key: str, me: Holder) -> bool:
+        try:
+            self._store.create(key, json.dumps(me).encode())
+        except Exists:
+            return False
+        return True
+
+    def _holder(self, key: str) -> Holder | None:
+        """Who holds it; None for nobody, or where it cannot be read."""
+        with suppress(NotFound, Refused, ValueError, TypeError):
+            by, host, pid, at = json.loads(bytes(self._store.get(key, SMALL_BYTES)))
+            return Holder(one_line(str(by), 100), str(host), int(pid), float(at))
+        return None
+
+    def _key(self, part: Part) -> str:
+        return f"{self._folder}parts/{part.kind.replace(' ', '-')}--{part.name.strip('/').replace('/', '--')}"

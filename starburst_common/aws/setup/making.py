@@ -1,0 +1,151 @@
+"""What is wanted of a site in; the site made or mended, whatever was there of it before, out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.bucket import Bucket
+from starburst_common.aws.setup.inventory import Inventory
+from starburst_common.aws.setup.network import Network, Place, SecurityGroup, default_place, given_place
+from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
+from starburst_common.aws.setup.things import Cluster, Images, LogGroup, SigningKey
+from starburst_common.errors import BadInput
+from starburst_common.sites.site import Site
+from starburst_common.sites.wanted import Part, Wanted
+
+Tell = Callable[[str], None]
+
+
+class Made(Protocol):
+    """One thing in an account."""
+
+    name: str
+
+    def there(self) -> bool:
+        """Whether it is."""
+
+    def ours(self) -> bool:
+        """Whether it is marked as this site's."""
+
+    def remove(self) -> None:
+        """Take it away, with all in it."""
+
+
+#: In the order in which they are taken away.
+KINDS: dict[str, Callable[[Account, str], Made]] = {
+    "cluster": Cluster,
+    "repository": Images,
+    "security group": SecurityGroup,
+    "network": Network,
+    "role": Role,
+    "log group": LogGroup,
+    "signing key": SigningKey,
+    "bucket": Bucket,
+}
+
+
+def planned(account: Account, wanted: Wanted) -> list[tuple[Part, bool]]:
+    """What setup would have, and whether it is there. Raises `BadInput` where one is not this site's, as setup does."""
+    return [(part, _looked_at(account, part)) for part in wanted.parts(account.id)]
+
+
+def set_up(account: Account, wanted: Wanted, tell: Tell) -> Site:
+    """Make the site, or what it lacks; its settings. Whoever is stopped halfway does it again.
+
+    `tell` is told each thing once it is there. Raises `BadInput` where what is there under a name is not this site's.
+    """
+    bucket = wanted.bucket_name(account.id)
+    if not wanted.bucket:
+        _looked_at(account, Part("bucket", bucket))
+        new = Bucket(account, bucket).make(own_names=wanted.own_names, kms_key=wanted.kms_key)
+        tell(_told(Part("bucket", bucket), new))
+    elif not Bucket(account, bucket).there():
+        raise BadInput(f"--bucket {bucket}: there is no such bucket in this account: make it, or leave --bucket out")
+    inventory = Inventory(account, bucket)
+    with inventory.held(tell):
+        return _Setup(account, wanted, inventory, tell).rest()
+
+
+class _Setup:
+    """All but the bucket, in which what is made is written down first."""
+
+    def __init__(self, account: Account, wanted: Wanted, inventory: Inventory, tell: Tell) -> None:
+        self._account, self._wanted, self._inventory, self._tell = account, wanted, inventory, tell
+        self._ours = wanted.parts(account.id)
+
+    def rest(self) -> Site:
+        """The site."""
+        account, wanted = self._account, self._wanted
+        place = self._place()
+        groups = wanted.security_groups or (self._group(place.vpc),)
+        site = wanted.site(account.id, place.subnets, groups)
+        for part in self._ours:
+            match part.kind:
+                case "signing key":
+                    self._have(part, lambda name: SigningKey(account, name).make(wanted.kms_key))
+                case "role":
+                    self._have(part, lambda name: Role(account, name).make(site, wanted.boundary))
+                case "log group":
+                    self._have(part, lambda name: LogGroup(account, name).make(wanted.log_days))
+                case "repository":
+                    self._have(part, lambda name: Images(account, name).make())
+                case "cluster":
+                    ensure_role_of_ecs(account)
+                    self._have(part, lambda name: Cluster(account, name).make())
+        return site
+
+    def _have(self, part: Part, make: Callable[[str], bool]) -> None:
+        _looked_at(self._account, part)
+        self._inventory.add(part)
+        self._tell(_told(part, make(part.name)))
+
+    def _place(self) -> Place:
+        account, wanted = self._account, self._wanted
+        if wanted.subnets:
+            return given_place(account, wanted.subnets)
+        if wanted.network == "default":
+            if found := default_place(account):
+                self._tell(f"network: the account's own, {found.vpc}, with {len(found.subnets)} subnets")
+                return found
+            raise BadInput(
+                f"{account.region} has no default network: --network made makes one for the site, which costs nothing; "
+                "or name subnets with --subnet"
+            )
+        (part,) = (part for part in self._ours if part.kind == "network")
+        self._inventory.add(part)
+        new = not Network(account, part.name).there()
+        place = Network(account, part.name).make()
+        self._tell(_told(part, new))
+        return place
+
+    def _group(self, vpc: str) -> str:
+        (part,) = (part for part in self._ours if part.kind == "security group")
+        self._inventory.add(part)
+        new = not SecurityGroup(self._account, part.name).there()
+        group = SecurityGroup(self._account, part.name).make(vpc)
+        self._tell(_told(part, new))
+        return group
+
+
+def _looked_at(account: Account, part: Part) -> bool:
+    """Whether it is there. Raises `BadInput` where it is, and is not this site's."""
+    made = KINDS[part.kind](account, part.name)
+    if not made.there():
+        return False
+    if not made.ours():
+        option = {"role": f"--{part.name.rpartition('-')[2]}-role", "bucket": "--bucket", "cluster": "--cluster"}
+        instead = f"{option[part.kind]}, " if part.kind in option else ""
+        raise BadInput(
+            f"there is a {part.kind} {part.name} that lacks the tag starburst:site={account.site}: give it by "
+            f"{instead}choose another --site, or remove it"
+            if instead
+            else f"there is a {part.kind} {part.name} that lacks the tag starburst:site={account.site}: choose another "
+            "--site, or remove it"
+        )
+    return True
+
+
+def _told(part: Part, new: bool) -> str:
+    return f"{part.kind} {part.name}: {'made' if new else 'there already'}"

@@ -1,0 +1,264 @@
+"""Where workers run: the account's own network, one that is named, or one that is made; and the group they are in.
+
+Public subnets, with an S3 endpoint: a NAT gateway costs more than the workers. The endpoint and all else here is free.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.setup.account import Account
+from starburst_common.errors import BadInput, Unavailable
+from starburst_common.steps import told_while
+
+_RANGE = "10.82.0.0/16"
+_ZONES = 3
+_MOST_SUBNETS = 16  #: of a task. Source: Amazon ECS API reference, AwsVpcConfiguration
+_IN_USE = {"DependencyViolation", "InvalidGroup.InUse"}
+_PATIENCE_S = 300.0  #: for addresses of workers that have ended to be given back
+_LOOK_S = 3.0
+
+
+class Place(NamedTuple):
+    """A network, and its subnets for workers."""
+
+    vpc: str
+    subnets: tuple[str, ...]
+
+
+def given_place(account: Account, subnets: Sequence[str]) -> Place:
+    """Of subnets that are named. Raises `BadInput` where one is not there, or they are of several networks."""
+    with speaking("ec2:DescribeSubnets"):
+        try:
+            found = account.clients.ec2.describe_subnets(SubnetIds=[*subnets])["Subnets"]
+        except ClientError as error:
+            if error_code(error).startswith("InvalidSubnet"):
+                message = error.response["Error"].get("Message", "")
+                raise BadInput(f"--subnet: {message}: name subnets in {account.region}") from error
+            raise
+    vpcs = {each["VpcId"] for each in found}
+    if len(vpcs) != 1:
+        raise BadInput(f"--subnet: they are of {len(vpcs)} networks, {', '.join(sorted(vpcs))}: name those of one")
+    return Place(vpcs.pop(), tuple(subnets))
+
+
+def default_place(account: Account) -> Place | None:
+    """The account's default network with its default subnets, if it has kept them."""
+    ec2 = account.clients.ec2
+    with speaking("ec2:DescribeSubnets"):
+        found = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    if not found:
+        return None
+    ids = sorted(each["SubnetId"] for each in found)
+    return Place(found[0]["VpcId"], tuple(ids[:_MOST_SUBNETS]))
+
+
+class Network:
+    """A network of the site's own. Each of its parts is marked when it is made, and found again by that."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        self._account, self.name, self._ec2 = account, name, account.clients.ec2
+
+    def there(self) -> bool:
+        """Whether it is, or any part of it."""
+        return bool(self._vpcs())
+
+    def ours(self) -> bool:
+        """It is found by that mark."""
+        return self.there()
+
+    def make(self) -> Place:
+        """Have it whole: subnets in up to three zones that reach the internet, and S3 without it."""
+        ec2 = self._ec2
+        with speaking("ec2:CreateVpc"):
+            vpc = self._one("vpcs", "Vpcs") or ec2.create_vpc(CidrBlock=_RANGE, **self._marked("vpc"))["Vpc"]
+            id = vpc["VpcId"]
+            ec2.modify_vpc_attribute(VpcId=id, EnableDnsHostnames={"Value": True})
+        subnets = self._subnets(id)
+        with speaking("ec2:CreateInternetGateway"):
+            gateway = (
+                self._one("internet_gateways", "InternetGateways")
+                or ec2.create_internet_gateway(**self._marked("internet-gateway"))["InternetGateway"]
+            )
+            if not gateway.get("Attachments"):
+                ec2.attach_internet_gateway(VpcId=id, InternetGatewayId=gateway["InternetGatewayId"])
+        table = self._routes(id, gateway["InternetGatewayId"], subnets)
+        with speaking("ec2:CreateVpcEndpoint"):
+            if not self._one("vpc_endpoints", "VpcEndpoints"):
+                ec2.create_vpc_endpoint(
+                    VpcId=id,
+                    ServiceName=f"com.amazonaws.{self._account.region}.s3",
+                    VpcEndpointType="Gateway",
+                    RouteTableIds=[table],
+                    **self._marked("vpc-endpoint"),
+                )
+        return Place(id, tuple(subnets))
+
+    def remove(self) -> None:
+        """All of it, in the order in which AWS lets go."""
+        ec2 = self._ec2
+        with speaking("ec2:DeleteVpc"):
+            if endpoints := [each["VpcEndpointId"] for each in self._all("vpc_endpoints", "VpcEndpoints")]:
+                ec2.delete_vpc_endpoints(VpcEndpointIds=endpoints)
+            for each in self._all("route_tables", "RouteTables"):
+                for joined in each.get("Associations", []):
+                    ec2.disassociate_route_table(AssociationId=joined["RouteTableAssociationId"])
+                when_free(partial(ec2.delete_route_table, RouteTableId=each["RouteTableId"]))
+            for each in self._all("subnets", "Subnets"):
+                when_free(partial(ec2.delete_subnet, SubnetId=each["SubnetId"]))
+            for each in self._all("internet_gateways", "InternetGateways"):
+                id = each["InternetGatewayId"]
+                for attached in each.get("Attachments", []):
+                    ec2.detach_internet_gateway(InternetGatewayId=id, VpcId=attached["VpcId"])
+                ec2.delete_internet_gateway(InternetGatewayId=id)
+            for each in self._vpcs():
+                when_free(partial(ec2.delete_vpc, VpcId=each["VpcId"]))
+
+    # --- its parts ----------------------------------------------------------------------------------------------------
+
+    def _subnets(self, vpc: str) -> list[str]:
+        """In each zone one; zones that were chosen before stay."""
+        ec2 = self._ec2
+        with speaking("ec2:CreateSubnet"):
+            there = {each["AvailabilityZone"]: each["SubnetId"] for each in self._all("subnets", "Subnets")}
+            zones = ec2.describe_availability_zones(
+                Filters=[{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}]
+            )
+            names = sorted(each["ZoneName"] for each in zones["AvailabilityZones"] if each["State"] == "available")
+            for number, zone in enumerate(names[:_ZONES]):
+                if zone not in there:
+                    block = f"10.82.{16 * number}.0/20"
+                    made = ec2.create_subnet(
+                        VpcId=vpc, CidrBlock=block, AvailabilityZone=zone, **self._marked("subnet")
+                    )
+                    there[zone] = made["Subnet"]["SubnetId"]
+        return [there[zone] for zone in sorted(there)]
+
+    def _routes(self, vpc: str, gateway: str, subnets: Sequence[str]) -> str:
+        """The table by which all subnets reach the internet."""
+        ec2 = self._ec2
+        with speaking("ec2:CreateRouteTable"):
+            table = (
+                self._one("route_tables", "RouteTables")
+                or ec2.create_route_table(VpcId=vpc, **self._marked("route-table"))["RouteTable"]
+            )
+            id = table["RouteTableId"]
+            if not any(route.get("GatewayId") == gateway for route in table.get("Routes", [])):
+                ec2.create_route(RouteTableId=id, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+            joined = {each.get("SubnetId") for each in table.get("Associations", [])}
+            for subnet in subnets:
+                if subnet not in joined:
+                    ec2.associate_route_table(RouteTableId=id, SubnetId=subnet)
+        return str(id)
+
+    def _vpcs(self) -> list[Any]:
+        return self._all("vpcs", "Vpcs")
+
+    def _one(self, kind: str, answer: str) -> Any:
+        """The first of a kind by its id, so that all who set up take the same."""
+        found = self._all(kind, answer)
+        return found[0] if found else None
+
+    def _all(self, kind: str, answer: str) -> list[Any]:
+        """All of a kind that are marked as this network's."""
+        marked = [
+            {"Name": "tag:starburst:site", "Values": [self._account.site]},
+            {"Name": "tag:Name", "Values": [self.name]},
+        ]
+        with speaking(f"ec2:Describe{answer}"):
+            found = getattr(self._ec2, f"describe_{kind}")(Filters=marked)[answer]
+        alive = [each for each in found if each.get("State") not in ("deleted", "deleting")]
+        return sorted(alive, key=lambda each: sorted(str(value) for key, value in each.items() if key.endswith("Id")))
+
+    def _marked(self, kind: str) -> dict[str, Any]:
+        return {"TagSpecifications": [{"ResourceType": kind, "Tags": [*self._account.pairs, _named(self.name)]}]}
+
+
+class SecurityGroup:
+    """The group that workers are in: nothing comes in, all goes out."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        self._account, self.name, self._ec2 = account, name, account.clients.ec2
+
+    def there(self) -> bool:
+        """Whether it is, in any network."""
+        return bool(self._found())
+
+    def ours(self) -> bool:
+        """It is found by that mark."""
+        return self.there()
+
+    def make(self, vpc: str) -> str:
+        """Have it in a network, whatever others it was in; its id."""
+        here = [each["GroupId"] for each in self._found() if each["VpcId"] == vpc]
+        if here:
+            return str(here[0])
+        tags = [*self._account.pairs, _named(self.name)]
+        with speaking("ec2:CreateSecurityGroup"):
+            try:
+                made = self._ec2.create_security_group(
+                    GroupName=self.name,
+                    Description="starburst workers: nothing comes in",
+                    VpcId=vpc,
+                    TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
+                )
+            except ClientError as error:
+                if error_code(error) == "InvalidGroup.Duplicate":
+                    raise BadInput(
+                        f"the network {vpc} has a security group {self.name} that is not this site's: remove it, or "
+                        "give --security-group"
+                    ) from error
+                raise
+        return str(made["GroupId"])
+
+    def remove(self) -> None:
+        """Wherever it is."""
+        for each in self._found():
+            with speaking("ec2:DeleteSecurityGroup"):
+                when_free(partial(self._ec2.delete_security_group, GroupId=each["GroupId"]))
+
+    def _found(self) -> list[Any]:
+        marked = [
+            {"Name": "tag:starburst:site", "Values": [self._account.site]},
+            {"Name": "group-name", "Values": [self.name]},
+        ]
+        with speaking("ec2:DescribeSecurityGroups"):
+            found = self._ec2.describe_security_groups(Filters=marked)["SecurityGroups"]
+        return sorted(found, key=lambda each: each["GroupId"])
+
+
+def when_free(remove: Callable[[], Any], patience_s: float = _PATIENCE_S) -> None:
+    """Remove a part, as soon as nothing uses it any more; one that is gone is no matter.
+
+    Addresses of workers are given back some time after they have ended. Raises `Unavailable` where that takes too long.
+    """
+    until = time.monotonic() + patience_s
+    with told_while("AWS does not let go of the network yet: addresses of workers that have ended are given back late"):
+        while (why := _kept(remove)) is not None:
+            if time.monotonic() > until:
+                message = why.response["Error"].get("Message", "")
+                raise Unavailable(f"{message}: what uses it is not starburst's: remove that, and try again") from why
+            time.sleep(_LOOK_S)
+
+
+def _kept(remove: Callable[[], Any]) -> ClientError | None:
+    """Why it is in use still, if it is."""
+    try:
+        remove()
+    except ClientError as error:
+        code = error_code(error)
+        if code in _IN_USE:
+            return error
+        if not code.endswith(".NotFound"):
+            raise
+    return None
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"Key": "Name", "Value": name}

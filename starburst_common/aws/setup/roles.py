@@ -1,0 +1,87 @@
+"""The roles of a site, each with the least policy; and the one of ECS itself that an account's first cluster wants."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.setup.account import Account
+from starburst_common.sites.policies import POLICIES, trust
+from starburst_common.sites.site import Site
+
+_POLICY = "starburst"
+_GONE = "NoSuchEntity"
+
+
+class Role:
+    """One role of a site, by its name, which ends with its kind."""
+
+    def __init__(self, account: Account, name: str) -> None:
+        self._account, self.name, self._iam = account, name, account.clients.iam
+        self._kind = name.rpartition("-")[2]
+
+    def there(self) -> bool:
+        """Whether it is."""
+        return self._found() is not None
+
+    def ours(self) -> bool:
+        """Whether it is marked as this site's."""
+        found = self._found()
+        return found is not None and self._account.is_ours(found.get("Tags", []))
+
+    def make(self, site: Site, boundary: str) -> bool:
+        """Have it, with its trust and policy as they are to be; whether it was not there."""
+        account, new = self._account, not self.there()
+        trusted = json.dumps(trust(self._kind, account.id, account.partition, account.region))
+        with speaking(f"iam:CreateRole {self.name}"):
+            if new:
+                bounded = {"PermissionsBoundary": boundary} if boundary else {}
+                try:
+                    self._iam.create_role(
+                        RoleName=self.name, AssumeRolePolicyDocument=trusted, Tags=account.pairs, **bounded
+                    )
+                except self._iam.exceptions.EntityAlreadyExistsException:
+                    new = False  # somebody else was first
+            else:
+                self._iam.update_assume_role_policy(RoleName=self.name, PolicyDocument=trusted)
+            self._iam.put_role_policy(
+                RoleName=self.name, PolicyName=_POLICY, PolicyDocument=json.dumps(POLICIES[self._kind](site))
+            )
+        return new
+
+    def remove(self) -> None:
+        """With its policies, also those that its user has added: a role that still has some cannot go."""
+        name = self.name
+        with speaking(f"iam:DeleteRole {name}"):
+            for page in self._iam.get_paginator("list_role_policies").paginate(RoleName=name):
+                for policy in page["PolicyNames"]:
+                    self._iam.delete_role_policy(RoleName=name, PolicyName=policy)
+            for page in self._iam.get_paginator("list_attached_role_policies").paginate(RoleName=name):
+                for attached in page["AttachedPolicies"]:
+                    self._iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
+            self._iam.delete_role(RoleName=name)
+
+    def _found(self) -> Any:
+        with speaking(f"iam:GetRole {self.name}"):
+            try:
+                return self._iam.get_role(RoleName=self.name)["Role"]
+            except ClientError as error:
+                if error_code(error) == _GONE:
+                    return None
+                raise
+
+
+def ensure_role_of_ecs(account: Account) -> None:
+    """The service-linked role, which an account gets with its first cluster, and which is never taken away.
+
+    Source: Amazon ECS Developer Guide, "Using service-linked roles for Amazon ECS", read 2026-11-30.
+    """
+    with speaking("iam:CreateServiceLinkedRole"):
+        try:
+            account.clients.iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
+        except ClientError as error:
+            if error_code(error) not in ("InvalidInput", "InvalidInputException") or "taken" not in str(error):
+                raise

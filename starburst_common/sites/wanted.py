@@ -1,0 +1,169 @@
+"""What a user asks of a site in; its parts by name, those that setup makes, and the site of them all, out. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+from starburst_common.errors import BadInput
+from starburst_common.phrases import told
+from starburst_common.sites.policies import partition_of
+from starburst_common.sites.site import SITE, Site
+
+NETWORKS = ("default", "made")
+ROLES = ("execution", "task", "build")
+#: What tags may hold. Source: Amazon ECS API reference, Tag, read 2026-11-30.
+_TAG = re.compile(r"[\w .:/=+@-]{0,128}")
+_MOST_TAGS = 45  #: of the 50 that a task may have, some are AWS's and ours
+
+
+class Part(NamedTuple):
+    """One thing in the account, as the inventory names it."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One site as it is to be; what is empty setup makes, and names after the site."""
+
+    name: str
+    region: str
+    bucket: str = ""
+    cluster: str = ""
+    network: str = "default"  #: "default": the account's own, if it has one; "made": one of the site's own
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    private: bool = False  #: the given subnets have a NAT gateway or endpoints: no public addresses
+    execution_role: str = ""
+    task_role: str = ""
+    build_role: str = ""
+    boundary: str = ""  #: the ARN of the policy that bounds roles made here
+    kms_key: str = ""  #: the ARN of the key for bucket and signing key; by default AWS's own
+    image: str = ""  #: for every run that names no other
+    architecture: str = "X86_64"
+    log_days: int = 14
+    tags: Mapping[str, str] = field(default_factory=dict)  #: for all that is made here
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Checked. Raises `BadInput` that says what is wrong, and what would be right."""
+        wanted = cls(**given)
+        for name in ("name", "region", "bucket", "cluster", "subnets", "security_groups", "architecture"):
+            value = getattr(wanted, name)
+            if (value or name in ("name", "region")) and (wrong := SITE[name].wrong(value)):
+                raise BadInput(f"--{_option(name)} {told(value)}{wrong}")
+        for role in ROLES:
+            value = getattr(wanted, f"{role}_role")
+            if value and (wrong := SITE["build_role"].wrong(value)):
+                raise BadInput(f"--{role}-role {told(value)}{wrong}")
+        _check_network(wanted)
+        _check_tags(wanted.tags)
+        return wanted
+
+    @property
+    def stem(self) -> str:
+        """What begins the names of a site's things.
+
+        >>> Wanted(name="main", region="eu-west-1").stem
+        'starburst-main'
+        """
+        return f"starburst-{self.name}"
+
+    def bucket_name(self, account: str) -> str:
+        """Of the bucket: in a name space that is the account's alone where there is one, so that nobody else has it.
+
+        Source: Amazon S3 User Guide, "Namespaces for general purpose buckets", read 2026-11-30.
+
+        >>> Wanted(name="main", region="eu-west-1").bucket_name("123456789012")
+        'starburst-main-123456789012-eu-west-1-an'
+        """
+        if self.bucket:
+            return self.bucket
+        return f"{self.stem}-{account}-{self.region}{'-an' if self.own_names else ''}"
+
+    @property
+    def own_names(self) -> bool:
+        """Whether buckets there can have names of the account's own."""
+        return partition_of(self.region) == "aws"
+
+    def role_name(self, kind: str) -> str:
+        """Of a role: roles are the account's, not a region's.
+
+        >>> Wanted(name="main", region="eu-west-1").role_name("task")
+        'starburst-main-eu-west-1-task'
+        """
+        return f"{self.stem}-{self.region}-{kind}"
+
+    @property
+    def key_name(self) -> str:
+        """Of the parameter that holds the signing key."""
+        return f"/starburst/{self.name}/signing-key"
+
+    def site(self, account: str, subnets: tuple[str, ...], security_groups: tuple[str, ...]) -> Site:
+        """The settings of the site in its network."""
+        partition = partition_of(self.region)
+        roles = {
+            f"{kind}_role": getattr(self, f"{kind}_role")
+            or f"arn:{partition}:iam::{account}:role/{self.role_name(kind)}"
+            for kind in ROLES
+        }
+        return Site.of(
+            {
+                "name": self.name,
+                "region": self.region,
+                "bucket": self.bucket_name(account),
+                "cluster": self.cluster or self.stem,
+                "subnets": subnets,
+                "security_groups": security_groups,
+                "assign_public_ip": not self.private,
+                "signing_secret": f"arn:{partition}:ssm:{self.region}:{account}:parameter{self.key_name}",
+                "image": self.image,
+                "architecture": self.architecture,
+                "log_days": self.log_days,
+                **roles,
+            },
+            "setup",
+        )
+
+    def parts(self, account: str) -> list[Part]:
+        """What setup makes, in that order; what was given is not among it."""
+        made = [
+            (not self.bucket, "bucket", self.bucket_name(account)),
+            (True, "signing key", self.key_name),
+            (self.network == "made", "network", self.stem),
+            (not self.security_groups, "security group", self.stem),
+            *((not getattr(self, f"{kind}_role"), "role", self.role_name(kind)) for kind in ROLES),
+            (True, "log group", f"/starburst/{self.name}"),
+            (True, "repository", self.stem),
+            (not self.cluster, "cluster", self.cluster or self.stem),
+        ]
+        return [Part(kind, name) for ours, kind, name in made if ours]
+
+
+def _check_network(wanted: Wanted) -> None:
+    if wanted.network not in NETWORKS:
+        raise BadInput(f"--network {told(wanted.network)}: give one of {', '.join(NETWORKS)}")
+    if wanted.subnets and wanted.network == "made":
+        raise BadInput("--network made and --subnet: give either")
+    if wanted.private and not wanted.subnets:
+        raise BadInput("--private: name the private subnets with --subnet")
+    if wanted.security_groups and not wanted.subnets:
+        raise BadInput("--security-group: name the subnets of its network too, with --subnet")
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    if len(tags) > _MOST_TAGS:
+        raise BadInput(f"--tag: {len(tags)} tags are {len(tags) - _MOST_TAGS} too many")
+    for key, value in tags.items():
+        if not key or not _TAG.fullmatch(key) or not _TAG.fullmatch(value):
+            raise BadInput(f"--tag {told(key)}={told(value)}: give up to 128 letters, digits and . : / = + @ -")
+        if key.lower().startswith(("aws:", "starburst:")):
+            raise BadInput(f"--tag {told(key)}: names that begin so are taken")
+
+
+def _option(name: str) -> str:
+    return {"name": "site", "subnets": "subnet", "security_groups": "security-group"}.get(name, name.replace("_", "-"))

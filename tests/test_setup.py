@@ -1,0 +1,320 @@
+"""A site set up in an account, used and taken away: what there is afterwards, whatever went wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starburst_common import BadInput, Cluster, StarburstError, starburst_map
+from starburst_common.aws import aws_backend
+from starburst_common.aws.setup.account import Account, AdminClients
+from starburst_common.aws.setup.clearing import inventoried, tear_down
+from starburst_common.aws.setup.making import set_up
+from starburst_common.config import settings
+from starburst_common.sites.administrator import administrator
+from starburst_common.sites.policies import POLICIES
+from starburst_common.sites.site import Site
+from starburst_common.sites.wanted import Wanted
+from tests.policies import actions_of, needed_for
+from tests.test_cli import Shell
+from tests.testbed.bed import Bed as Aws
+
+REGION = "us-east-1"
+#: Actions that are not called as the operation is, of those that only setup calls. Source: AWS Service Authorization
+#: Reference.
+_ACTIONS = {
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:PutBucketPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "s3:PutBucketLifecycle": "s3:PutLifecycleConfiguration",
+    "s3:ListObjects": "s3:ListBucketVersions",
+    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
+#: What only goes with other actions. Same source.
+_IMPLIED = {
+    "ec2:CreateTags",
+    "ecs:TagResource",
+    "iam:TagRole",
+    "logs:TagResource",
+    "ssm:AddTagsToResource",
+    "ecr:TagResource",
+    "s3:PutBucketOwnershipControls",
+    "s3:DeleteObjectVersion",
+}
+
+
+def quiet(_: str) -> None:
+    """Who is told nothing."""
+
+
+@cache
+def clients(endpoint: str) -> AdminClients:
+    """Those of one bed: they are slow to make."""
+    return AdminClients(REGION)
+
+
+def account_of(site: str = "main") -> Account:
+    return Account.of(clients(os.environ["AWS_ENDPOINT_URL"]), site, {})
+
+
+def made(site: str = "main", **asked: Any) -> Site:
+    return set_up(account_of(site), Wanted.of(name=site, region=REGION, **asked), quiet)
+
+
+def gone(site: str = "main", *, with_data: bool = True) -> list[Any]:
+    account, wanted = account_of(site), Wanted(name=site, region=REGION)
+    return tear_down(account, wanted.bucket_name(account.id), wanted.stem, with_data=with_data, tell=quiet)
+
+
+def things(aws: Aws) -> dict[str, set[str]]:
+    """All that is in the account, by kind; networks by how many of each part."""
+    ec2, iam = aws.boto("ec2"), aws.boto("iam")
+    clusters = aws.boto("ecs").describe_clusters(clusters=aws.boto("ecs").list_clusters()["clusterArns"])["clusters"]
+    return {
+        "buckets": {each["Name"] for each in aws.boto("s3").list_buckets()["Buckets"]},
+        "roles": {each["RoleName"] for each in iam.list_roles()["Roles"] if "aws-service-role" not in each["Path"]},
+        "parameters": {each["Name"] for each in aws.boto("ssm").describe_parameters()["Parameters"]},
+        "groups": {each["logGroupName"] for each in aws.boto("logs").describe_log_groups()["logGroups"]},
+        "repositories": {each["repositoryName"] for each in aws.boto("ecr").describe_repositories()["repositories"]},
+        "clusters": {each["clusterName"] for each in clusters if each["status"] == "ACTIVE"},
+        "definitions": set(aws.boto("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"]),
+        "queues": set(aws.boto("sqs").list_queues().get("QueueUrls", [])),
+        "projects": set(aws.boto("codebuild").list_projects()["projects"]),
+        "vpcs": {each["VpcId"] for each in ec2.describe_vpcs()["Vpcs"]},
+        "subnets": {each["SubnetId"] for each in ec2.describe_subnets()["Subnets"]},
+        "gateways": {each["InternetGatewayId"] for each in ec2.describe_internet_gateways()["InternetGateways"]},
+        "tables": {each["RouteTableId"] for each in ec2.describe_route_tables()["RouteTables"]},
+        "security": {each["GroupId"] for each in ec2.describe_security_groups()["SecurityGroups"]},
+        "endpoints": {
+            each["VpcEndpointId"]
+            for each in ec2.describe_vpc_endpoints()["VpcEndpoints"]
+            if each["State"] not in ("deleted", "deleting")
+        },
+    }
+
+
+def counted(aws: Aws) -> dict[str, int]:
+    return {kind: len(found) for kind, found in things(aws).items()}
+
+
+@pytest.fixture
+def account(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """The bed's account, which must be as before when the test is over."""
+    monkeypatch.setenv("STARBURST_CONFIG", str(tmp_path / "config.toml"))
+    before = things(aws)
+    yield aws
+    aws.clear_faults()
+    left = {kind: found - before[kind] for kind, found in things(aws).items()}
+    assert not any(left.values()), left
+
+
+def test_from_an_account_to_a_map_and_back_to_nothing(account: Aws, tmp_path: Path) -> None:
+    """The shell sets up, and tries; a program and a shell map there; then all is as before, but for data at first."""
+    shell = Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / "config.toml")})
+    shown = shell("setup", "--dry-run")
+    assert shown.returncode == 0 and "bucket starburst-main-123456789012-us-east-1-an: to be made" in shown.stderr
+    assert shell("sites", "--json").stdout.strip() == "[]"
+    done = shell("setup", "--yes", "--image", account.site["image"])
+    assert done.returncode == 0, done.stderr
+    assert "It works: [1.0, 2.0, 3.0]. That cost about $" in done.stderr
+    assert settings().site is not None
+    assert starburst_map(abs, [-1, -2], workers=1, backend="aws", progress=False) == [1, 2]
+    mapped = shell("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n")
+    assert (mapped.returncode, mapped.stdout) == (0, "2.0\n"), mapped.stderr
+    assert json.loads(shell("sites", "--json").stdout)[0]["ready"]
+    stays = shell("teardown", "--yes")
+    assert stays.returncode == 0 and "What holds data stays: /starburst/main/signing-key" in stays.stderr
+    assert len([line for line in shell("sites").stdout.splitlines() if "not whole" in line]) == 1
+    assert shell("teardown", "--yes", "--with-data").returncode == 0
+    assert shell("sites", "--json").stdout.strip() == "[]"
+    assert not [*(tmp_path / "sites").iterdir()]
+
+
+def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) -> None:
+    """With a network of its own: no part of it is made again; roles and capacity are as they should be."""
+    first = made(network="made")
+    before = counted(account)
+    iam, role = account.boto("iam"), first.task_role.rpartition("/")[2]
+    iam.delete_role_policy(RoleName=role, PolicyName="starburst")
+    account.boto("ecs").put_cluster_capacity_providers(
+        cluster=first.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
+    )
+    assert made(network="made") == first
+    assert counted(account) == before
+    assert iam.get_role_policy(RoleName=role, PolicyName="starburst")["PolicyDocument"] == POLICIES["task"](first)
+    (cluster,) = account.boto("ecs").describe_clusters(clusters=[first.cluster])["clusters"]
+    assert {*cluster["capacityProviders"]} == {"FARGATE", "FARGATE_SPOT"}
+    routes = account.boto("ec2").describe_route_tables(Filters=[{"Name": "tag:starburst:site", "Values": ["main"]}])
+    (table,) = routes["RouteTables"]
+    assert {each.get("SubnetId") for each in table["Associations"]} == {*first.subnets} and len(first.subnets) == 3
+    gone()
+    made()  # and again from nothing
+    gone()
+
+
+def calls(aws: Aws, do: Callable[[], Any]) -> int:
+    aws.requests(reset=True)
+    do()
+    return sum(aws.requests(reset=True).values())
+
+
+def test_halfway(account: Aws) -> None:
+    """Setup and teardown stopped at calls along their way, before or after those are done: again is all it takes."""
+    each_call(account, share=22)
+
+
+@pytest.mark.rest
+def test_halfway_at_every_call(account: Aws) -> None:
+    """The same at each."""
+    each_call(account, share=1)
+
+
+def each_call(account: Aws, *, share: int) -> None:
+    empty = counted(account)
+    making = calls(account, lambda: made(network="made"))
+    whole = counted(account)
+    taking = calls(account, gone)
+    assert making > 50 and taking > 40
+    for number in range(0, max(making, taking), share):
+        for after in (False, True) if share == 1 else (number % 4 == 0,):
+            stopped(account, lambda: made(network="made"), number, after=after)
+            made(network="made")
+            assert counted(account) == whole, number
+            stopped(account, gone, number, after=after)
+            gone()
+            assert counted(account) == empty, number
+
+
+def stopped(account: Aws, do: Callable[[], Any], number: int, *, after: bool) -> None:
+    """Done until a call fails, as if somebody was killed there; or to its end, where it has fewer calls."""
+    account.fault(skip=number, code="Injected", after=after)
+    with suppress(StarburstError):
+        do()
+    account.clear_faults()
+
+
+def test_two_who_set_up_at_once_make_one_site(account: Aws) -> None:
+    """Also its network, which has no name that AWS would refuse a second time."""
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda _: made(network="made"), range(2))
+    assert first == second
+    found = account.boto("ec2").describe_vpcs(Filters=[{"Name": "tag:starburst:site", "Values": ["main"]}])["Vpcs"]
+    assert len(found) == 1
+    gone()
+
+
+def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
+    """Though one's name begins as the other's does; a queue that looks like the first's stays with the second."""
+    first, second = made("a"), made("a-b")
+    queue = account.boto("sqs").create_queue(QueueName="starburst-a-b-q", tags={"starburst:site": "a-b"})["QueueUrl"]
+    assert first.bucket != second.bucket and first.task_role != second.task_role
+    gone("a")
+    assert queue in things(account)["queues"]
+    assert {second.bucket} <= things(account)["buckets"] and "starburst-a" not in things(account)["clusters"]
+    assert next(part.kind for part in inventoried(account_of("a-b"), second.bucket)) == "cluster"
+    gone("a-b")
+
+
+def test_what_is_given_is_used_and_stays(account: Aws) -> None:
+    """A private network, roles, a bucket and a cluster of the user's: teardown takes what setup made, and not those."""
+    bed = account.site
+    given = {"bucket": bed["bucket"], "cluster": bed["cluster"], "subnets": tuple(bed["subnets"])}
+    roles = {"execution_role": bed["execution_role"], "task_role": bed["task_role"], "build_role": account.build_role}
+    site = made(**given, **roles, private=True, tags={"team": "x"})
+    assert not site.assign_public_ip and site.subnets == given["subnets"] and site.task_role == bed["task_role"]
+    (group,) = account.boto("ec2").describe_security_groups(GroupIds=[*site.security_groups])["SecurityGroups"]
+    assert not group["IpPermissions"]
+    wanted = account_of()
+    parts = inventoried(wanted, site.bucket)
+    assert {part.kind for part in parts} == {"security group", "signing key", "log group", "repository"}
+    assert tear_down(wanted, site.bucket, site.cluster, with_data=True, tell=quiet) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"name": "Main"}, "--site 'Main': give up to 20 lower-case letters"),
+        ({"region": "mars"}, "--region 'mars': give an AWS region"),
+        ({"network": "own"}, "--network 'own': give one of default, made"),
+        ({"private": True}, "--private: name the private subnets with --subnet"),
+        ({"subnets": ("subnet-1",), "network": "made"}, "--network made and --subnet: give either"),
+        ({"task_role": "me"}, "--task-role 'me': give the ARN of a role"),
+        ({"tags": {"aws:x": "1"}}, "--tag 'aws:x': names that begin so are taken"),
+        ({"tags": {"x": "ä\n"}}, "--tag 'x'='ä.n': give up to 128"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_asked(asked: dict[str, Any], said: str) -> None:
+    """Each in a line that says what would be right."""
+    with pytest.raises(BadInput, match=said):
+        Wanted.of(**{"name": "main", "region": REGION, **asked})
+
+
+def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> None:
+    """A role under the name of ours, without our tag: nothing is made, and nothing taken away."""
+    shell = Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / "config.toml")})
+    iam, name = account.boto("iam"), "starburst-main-us-east-1-task"
+    iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
+    before = things(account)
+    done = shell("setup", "--yes", "--no-try")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 2)
+    assert f"there is a role {name} that lacks the tag starburst:site=main: give it by --task-role" in done.stderr
+    assert things(account) == before
+    iam.delete_role(RoleName=name)
+    assert shell("setup", "--no-try").stderr.splitlines()[-1].startswith("error: nobody can be asked here: say --yes")
+    assert shell("teardown", "--yes").returncode == 2
+
+
+def test_a_new_account_without_a_default_network_is_told_what_to_do(account: Aws) -> None:
+    """Another region of the bed's has none once it is taken away; one is made there then."""
+    ec2 = account.boto("ec2", region_name="eu-west-1")
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    there = Account.of(AdminClients("eu-west-1"), "far", {})
+    with pytest.raises(BadInput, match="eu-west-1 has no default network: --network made makes one"):
+        set_up(there, Wanted.of(name="far", region="eu-west-1"), quiet)
+    tear_down(there, Wanted(name="far", region="eu-west-1").bucket_name(there.id), "", with_data=True, tell=quiet)
+
+
+def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(account: Aws) -> None:
+    """A worker at work, queues, definitions, a project, an upload; each allowed call is called, and no other."""
+    account.requests(reset=True)
+    site = made(network="made", image=account.site["image"])
+    account.boto("ecs").put_cluster_capacity_providers(
+        cluster=site.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
+    )
+    made(network="made", image=account.site["image"])
+    asked = {*account.requests()}
+    backend = aws_backend(site)
+    run = Cluster(backend=backend, workers=1, progress=False).start(time.sleep, [600])
+    account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
+    run.cancel()  # as the command does first: whoever drives it would start workers anew
+    run.wait()
+    iam = account.boto("iam")
+    bound = iam.create_policy(PolicyName="user-s", PolicyDocument=json.dumps(POLICIES["task"](site)))["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName=site.task_role.rpartition("/")[2], PolicyArn=bound)
+    account.boto("s3").create_multipart_upload(Bucket=site.bucket, Key="k")
+    account.boto("codebuild").create_project(
+        name="starburst-main",
+        source={"type": "NO_SOURCE", "buildspec": "{}"},
+        artifacts={"type": "NO_ARTIFACTS"},
+        environment={"type": "LINUX_CONTAINER", "image": "i", "computeType": "BUILD_GENERAL1_SMALL"},
+        serviceRole=site.build_role,
+    )
+    account.requests(reset=True)
+    gone()
+    asked |= {*account.requests()}
+    iam.delete_policy(PolicyArn=bound)
+    needed = {_ACTIONS.get(each, needed_for(each)) for each in (f"{service}:{name}" for service, name in asked)}
+    needed -= {each for each in actions_of(POLICIES["task"](site)) if each.startswith("sqs:")}  # the worker's
+    allowed = actions_of(administrator())
+    assert needed - allowed == set()
+    assert allowed - needed - {"ecs:StopTask"} == _IMPLIED  # a worker may have ended by itself
