@@ -16,14 +16,14 @@ import pytest
 
 from starburst_common import BadInput, Cluster, StarburstError, starburst_map
 from starburst_common.aws import aws_backend
-from starburst_common.aws.setup.account import Account, AdminClients
+from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.clearing import inventoried, tear_down
 from starburst_common.aws.setup.making import set_up
 from starburst_common.config import settings
 from starburst_common.sites.administrator import administrator
 from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
-from starburst_common.sites.wanted import Wanted
+from starburst_common.sites.wanted import WantedSite
 from tests.policies import actions_of, needed_for
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
@@ -62,16 +62,16 @@ def clients(endpoint: str) -> AdminClients:
     return AdminClients(REGION)
 
 
-def account_of(site: str = "main") -> Account:
-    return Account.of(clients(os.environ["AWS_ENDPOINT_URL"]), site, {})
+def account_of(site: str = "main") -> AwsAccount:
+    return AwsAccount.of(clients(os.environ["AWS_ENDPOINT_URL"]), site, {})
 
 
 def made(site: str = "main", **asked: Any) -> Site:
-    return set_up(account_of(site), Wanted.of(name=site, region=REGION, **asked), quiet)
+    return set_up(account_of(site), WantedSite.of(name=site, region=REGION, **asked), quiet)
 
 
 def gone(site: str = "main", *, with_data: bool = True) -> list[Any]:
-    account, wanted = account_of(site), Wanted(name=site, region=REGION)
+    account, wanted = account_of(site), WantedSite(name=site, region=REGION)
     return tear_down(account, wanted.bucket_name(account.id), wanted.stem, with_data=with_data, tell=quiet)
 
 
@@ -255,7 +255,7 @@ def test_what_is_given_is_used_and_stays(account: Aws) -> None:
 def test_what_cannot_be_is_refused_before_anything_is_asked(asked: dict[str, Any], said: str) -> None:
     """Each in a line that says what would be right."""
     with pytest.raises(BadInput, match=said):
-        Wanted.of(**{"name": "main", "region": REGION, **asked})
+        WantedSite.of(**{"name": "main", "region": REGION, **asked})
 
 
 def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> None:
@@ -278,10 +278,10 @@ def test_a_new_account_without_a_default_network_is_told_what_to_do(account: Aws
     ec2 = account.boto("ec2", region_name="eu-west-1")
     for subnet in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
-    there = Account.of(AdminClients("eu-west-1"), "far", {})
+    there = AwsAccount.of(AdminClients("eu-west-1"), "far", {})
     with pytest.raises(BadInput, match="eu-west-1 has no default network: --network made makes one"):
-        set_up(there, Wanted.of(name="far", region="eu-west-1"), quiet)
-    tear_down(there, Wanted(name="far", region="eu-west-1").bucket_name(there.id), "", with_data=True, tell=quiet)
+        set_up(there, WantedSite.of(name="far", region="eu-west-1"), quiet)
+    tear_down(there, WantedSite(name="far", region="eu-west-1").bucket_name(there.id), "", with_data=True, tell=quiet)
 
 
 def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(account: Aws) -> None:

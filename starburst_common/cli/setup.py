@@ -11,9 +11,9 @@ import typer
 from starburst_common.cli.words import Json
 
 if TYPE_CHECKING:
-    from starburst_common.aws.setup.account import Account
+    from starburst_common.aws.setup.account import AwsAccount
     from starburst_common.sites.site import Site
-    from starburst_common.sites.wanted import Wanted
+    from starburst_common.sites.wanted import WantedSite
 
 SiteName = Annotated[str, typer.Option("--site", envvar="STARBURST_SITE", metavar="NAME", help="Which site.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
@@ -60,13 +60,13 @@ def setup(
     what is kept in the bucket and the repository. What is there stays; what was changed is mended; who is stopped
     halfway calls it again. `starburst teardown` takes it all away.
     """
-    from starburst_common.aws.setup.account import Account, AdminClients
+    from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.show import say
-    from starburst_common.sites.wanted import Wanted
+    from starburst_common.sites.wanted import WantedSite
 
-    wanted = Wanted.of(
+    wanted = WantedSite.of(
         name=site,
         region=region or own_region(),
         network="default" if subnet else network,
@@ -85,7 +85,7 @@ def setup(
         log_days=log_days,
         tags=_tags(tag or ()),
     )
-    account = Account.of(AdminClients(wanted.region), site, wanted.tags)
+    account = AwsAccount.of(AdminClients(wanted.region), site, wanted.tags)
     _show_plan(account, wanted)
     if dry_run or not agreed("Make it?", yes):
         return
@@ -111,7 +111,7 @@ def teardown(
     --with-data is said. Who is stopped halfway calls it again. What AWS keeps costs nothing: its own role for ECS, and
     task definitions that are no longer active.
     """
-    from starburst_common.aws.setup.account import Account, AdminClients
+    from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.clearing import DATA, inventoried, tear_down
     from starburst_common.aws.setup.kept import forget, forget_settings, known
     from starburst_common.cli.show import say
@@ -122,7 +122,7 @@ def teardown(
     found = known(site)
     if found is None:
         raise BadInput(f"--site {told(site)}: no such site was set up from here: `starburst sites` lists them")
-    account = Account.of(AdminClients(found.region), site, {})
+    account = AwsAccount.of(AdminClients(found.region), site, {})
     if account.id != found.account:
         raise BadInput(f"site {site} is in account {found.account}, and these credentials are of {account.id}")
     for part in inventoried(account, found.bucket):
@@ -182,7 +182,7 @@ def agreed(question: str, yes: bool) -> bool:
     return typer.confirm(question, default=False, err=True)
 
 
-def _show_plan(account: Account, wanted: Wanted) -> None:
+def _show_plan(account: AwsAccount, wanted: WantedSite) -> None:
     from starburst_common.aws.setup.making import planned
     from starburst_common.cli.show import say
 

@@ -19,7 +19,7 @@ _TAG = re.compile(r"[\w .:/=+@-]{0,128}")
 _MOST_TAGS = 45  #: of the 50 that a task may have, some are AWS's and ours
 
 
-class Part(NamedTuple):
+class SitePart(NamedTuple):
     """One thing in the account, as the inventory names it."""
 
     kind: str
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class WantedSite:
     """One site as it is to be; what is empty setup makes, and names after the site."""
 
     name: str
@@ -68,7 +68,7 @@ class Wanted:
     def stem(self) -> str:
         """What begins the names of a site's things.
 
-        >>> Wanted(name="main", region="eu-west-1").stem
+        >>> WantedSite(name="main", region="eu-west-1").stem
         'starburst-main'
         """
         return f"starburst-{self.name}"
@@ -78,7 +78,7 @@ class Wanted:
 
         Source: Amazon S3 User Guide, "Namespaces for general purpose buckets", read 2026-11-30.
 
-        >>> Wanted(name="main", region="eu-west-1").bucket_name("123456789012")
+        >>> WantedSite(name="main", region="eu-west-1").bucket_name("123456789012")
         'starburst-main-123456789012-eu-west-1-an'
         """
         if self.bucket:
@@ -93,7 +93,7 @@ class Wanted:
     def role_name(self, kind: str) -> str:
         """Of a role: roles are the account's, not a region's.
 
-        >>> Wanted(name="main", region="eu-west-1").role_name("task")
+        >>> WantedSite(name="main", region="eu-west-1").role_name("task")
         'starburst-main-eu-west-1-task'
         """
         return f"{self.stem}-{self.region}-{kind}"
@@ -129,7 +129,7 @@ class Wanted:
             "setup",
         )
 
-    def parts(self, account: str) -> list[Part]:
+    def parts(self, account: str) -> list[SitePart]:
         """What setup makes, in that order; what was given is not among it."""
         made = [
             (not self.bucket, "bucket", self.bucket_name(account)),
@@ -141,10 +141,10 @@ class Wanted:
             (True, "repository", self.stem),
             (not self.cluster, "cluster", self.cluster or self.stem),
         ]
-        return [Part(kind, name) for ours, kind, name in made if ours]
+        return [SitePart(kind, name) for ours, kind, name in made if ours]
 
 
-def _check_network(wanted: Wanted) -> None:
+def _check_network(wanted: WantedSite) -> None:
     if wanted.network not in NETWORKS:
         raise BadInput(f"--network {told(wanted.network)}: give one of {', '.join(NETWORKS)}")
     if wanted.subnets and wanted.network == "made":

@@ -37,7 +37,7 @@ class AdminClients(Clients):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class AwsAccount:
     """Where a site is made, and by whom."""
 
     clients: AdminClients
@@ -47,7 +47,7 @@ class Account:
     marks: Mapping[str, str]  #: the tags of all that is made: the site's, and those the user wants
 
     @classmethod
-    def of(cls, clients: AdminClients, site: str, more: Mapping[str, str]) -> Account:
+    def of(cls, clients: AdminClients, site: str, more: Mapping[str, str]) -> AwsAccount:
         """Raises `Denied` where there are no credentials, or AWS does not take them."""
         with speaking("sts:GetCallerIdentity"):
             found = clients.sts.get_caller_identity()

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.clients import error_code, speaking
-from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.errors import BadInput
 from starburst_common.names import BUILDS
 
@@ -33,10 +33,10 @@ _LIFECYCLE = {
 _NO_REGION = "us-east-1"  #: which CreateBucket takes without being told. Source: Amazon S3 API reference
 
 
-class Bucket:
+class SiteBucket:
     """The bucket of a site, by its name."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._s3 = account, name, account.clients.s3
 
     def there(self) -> bool:

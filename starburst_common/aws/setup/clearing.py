@@ -10,12 +10,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.clients import error_code, speaking
-from starburst_common.aws.setup.account import Account
-from starburst_common.aws.setup.bucket import Bucket
+from starburst_common.aws.setup.account import AwsAccount
+from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.making import KINDS, Tell
 from starburst_common.errors import Unavailable
-from starburst_common.sites.wanted import Part
+from starburst_common.sites.wanted import SitePart
 
 DATA = ("signing key", "bucket")  #: what holds runs and their results, and what those are worth nothing without
 _FAMILY = r"starburst-{}-[0-9a-f]{{12}}"
@@ -24,26 +24,26 @@ _LOOK_S = 3.0
 _HUNDRED = 100  #: tasks of a DescribeTasks call
 
 
-def inventoried(account: Account, bucket: str) -> list[Part]:
+def inventoried(account: AwsAccount, bucket: str) -> list[SitePart]:
     """What setup has made of the site and is there still, in the order in which it goes.
 
     The bucket is known by its mark: what was written down in it may have gone before it.
     """
-    there = Bucket(account, bucket)
+    there = SiteBucket(account, bucket)
     if not there.there():
         return []
     order = [*KINDS]
     found = {part for part in Inventory(account, bucket).parts() if part.kind in KINDS and part.kind != "bucket"}
-    own = [Part("bucket", bucket)] if there.ours() else []
+    own = [SitePart("bucket", bucket)] if there.ours() else []
     return [*sorted(found, key=lambda part: (order.index(part.kind), part.name)), *own]
 
 
-def tear_down(account: Account, bucket: str, cluster: str, *, with_data: bool, tell: Tell) -> list[Part]:
+def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool, tell: Tell) -> list[SitePart]:
     """Take away what runs have left, then what setup has made; what stays. Whoever is stopped halfway does it again.
 
     Without `with_data` what holds it stays.
     """
-    if not Bucket(account, bucket).there():
+    if not SiteBucket(account, bucket).there():
         return []
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
@@ -66,7 +66,7 @@ def tear_down(account: Account, bucket: str, cluster: str, *, with_data: bool, t
 class _Left:
     """What runs leave: tasks, queues, task definitions, the project and the log of builds."""
 
-    def __init__(self, account: Account, cluster: str, tell: Tell) -> None:
+    def __init__(self, account: AwsAccount, cluster: str, tell: Tell) -> None:
         self._account, self._cluster, self._tell = account, cluster, tell
         self._clients = account.clients
         self._stem = f"starburst-{account.site}"

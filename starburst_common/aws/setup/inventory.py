@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import Exists, NotFound, Refused, StarburstError
 from starburst_common.phrases import one_line
 from starburst_common.ports import SMALL_BYTES
-from starburst_common.sites.wanted import Part
+from starburst_common.sites.wanted import SitePart
 
 FOLDER = "sites/"
 _STALE_S = 15 * 60  #: who has held it for so long was killed
@@ -54,26 +54,26 @@ class Holder(NamedTuple):
 class Inventory:
     """Of one site, in its bucket."""
 
-    def __init__(self, account: Account, bucket: str) -> None:
+    def __init__(self, account: AwsAccount, bucket: str) -> None:
         self._account, self._store = account, S3Objects(bucket, account.clients)
         self._folder = f"{FOLDER}{account.site}/"
 
-    def add(self, part: Part) -> None:
+    def add(self, part: SitePart) -> None:
         """It is about to be made."""
         with suppress(Exists):
             self._store.create(self._key(part), json.dumps(part).encode())
 
-    def drop(self, part: Part) -> None:
+    def drop(self, part: SitePart) -> None:
         """It is gone."""
         self._store.delete([self._key(part)])
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[SitePart]:
         """All there are. What is no part is left out."""
         found = []
         for entry in self._store.entries(f"{self._folder}parts/"):
             with suppress(NotFound, Refused, ValueError, TypeError):
                 kind, name = json.loads(bytes(self._store.get(entry.key, SMALL_BYTES)))
-                found.append(Part(str(kind), str(name)))
+                found.append(SitePart(str(kind), str(name)))
         return found
 
     @contextmanager
@@ -112,5 +112,5 @@ class Inventory:
             return Holder(one_line(str(by), 100), str(host), int(pid), float(at))
         return None
 
-    def _key(self, part: Part) -> str:
+    def _key(self, part: SitePart) -> str:
         return f"{self._folder}parts/{part.kind.replace(' ', '-')}--{part.name.strip('/').replace('/', '--')}"

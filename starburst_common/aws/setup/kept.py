@@ -12,14 +12,14 @@ from typing import NamedTuple
 from starburst_common.errors import BadInput
 from starburst_common.outside import sites_folder
 from starburst_common.sites.site import Site
-from starburst_common.sites.wanted import Wanted
+from starburst_common.sites.wanted import WantedSite
 from starburst_common.trust import own_folder
 
 _SUFFIX = ".setup.json"
 _INSTEAD = "name a settings file of your own in STARBURST_CONFIG"
 
 
-class Known(NamedTuple):
+class KnownSite(NamedTuple):
     """Where a site is, as far as it takes to find and to remove it."""
 
     name: str
@@ -30,7 +30,7 @@ class Known(NamedTuple):
     ready: bool  #: setup has ended
 
 
-def keep_wanted(wanted: Wanted, account: str) -> None:
+def keep_wanted(wanted: WantedSite, account: str) -> None:
     """It is about to be made. Raises `BadInput` where one of that name is elsewhere."""
     before = known(wanted.name)
     where = (wanted.region, account, wanted.bucket_name(account))
@@ -56,19 +56,19 @@ def write_site(site: Site) -> Path:
     return file
 
 
-def known(name: str) -> Known | None:
+def known(name: str) -> KnownSite | None:
     """A site that was set up from here, whole or in part."""
     try:
         said = json.loads(_wanted_file(name).read_text())
         region, account, bucket, cluster = (str(said[each]) for each in ("region", "account", "bucket", "cluster"))
-        return Known(name, region, account, bucket, cluster, _site_file(name).exists())
+        return KnownSite(name, region, account, bucket, cluster, _site_file(name).exists())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise BadInput(f"{_wanted_file(name)} cannot be read: {error}: remove it, and set the site up again") from None
 
 
-def all_known() -> list[Known]:
+def all_known() -> list[KnownSite]:
     """All that were."""
     names = sorted(each.name.removesuffix(_SUFFIX) for each in sites_folder().glob(f"*{_SUFFIX}"))
     return [found for name in names if (found := known(name))]

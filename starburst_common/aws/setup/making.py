@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from starburst_common.aws.setup.account import Account
-from starburst_common.aws.setup.bucket import Bucket
+from starburst_common.aws.setup.account import AwsAccount
+from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
-from starburst_common.aws.setup.network import Network, Place, SecurityGroup, default_place, given_place
+from starburst_common.aws.setup.network import Network, NetworkPlace, SecurityGroup, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
-from starburst_common.aws.setup.things import Cluster, Images, LogGroup, SigningKey
+from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
 from starburst_common.errors import BadInput
 from starburst_common.sites.site import Site
-from starburst_common.sites.wanted import Part, Wanted
+from starburst_common.sites.wanted import SitePart, WantedSite
 
 Tell = Callable[[str], None]
 
@@ -34,34 +34,34 @@ class Made(Protocol):
 
 
 #: In the order in which they are taken away.
-KINDS: dict[str, Callable[[Account, str], Made]] = {
-    "cluster": Cluster,
-    "repository": Images,
+KINDS: dict[str, Callable[[AwsAccount, str], Made]] = {
+    "cluster": SiteCluster,
+    "repository": SiteRepository,
     "security group": SecurityGroup,
     "network": Network,
     "role": Role,
     "log group": LogGroup,
     "signing key": SigningKey,
-    "bucket": Bucket,
+    "bucket": SiteBucket,
 }
 
 
-def planned(account: Account, wanted: Wanted) -> list[tuple[Part, bool]]:
+def planned(account: AwsAccount, wanted: WantedSite) -> list[tuple[SitePart, bool]]:
     """What setup would have, and whether it is there. Raises `BadInput` where one is not this site's, as setup does."""
     return [(part, _looked_at(account, part)) for part in wanted.parts(account.id)]
 
 
-def set_up(account: Account, wanted: Wanted, tell: Tell) -> Site:
+def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
     """Make the site, or what it lacks; its settings. Whoever is stopped halfway does it again.
 
     `tell` is told each thing once it is there. Raises `BadInput` where what is there under a name is not this site's.
     """
     bucket = wanted.bucket_name(account.id)
     if not wanted.bucket:
-        _looked_at(account, Part("bucket", bucket))
-        new = Bucket(account, bucket).make(own_names=wanted.own_names, kms_key=wanted.kms_key)
-        tell(_told(Part("bucket", bucket), new))
-    elif not Bucket(account, bucket).there():
+        _looked_at(account, SitePart("bucket", bucket))
+        new = SiteBucket(account, bucket).make(own_names=wanted.own_names, kms_key=wanted.kms_key)
+        tell(_told(SitePart("bucket", bucket), new))
+    elif not SiteBucket(account, bucket).there():
         raise BadInput(f"--bucket {bucket}: there is no such bucket in this account: make it, or leave --bucket out")
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
@@ -71,7 +71,7 @@ def set_up(account: Account, wanted: Wanted, tell: Tell) -> Site:
 class _Setup:
     """All but the bucket, in which what is made is written down first."""
 
-    def __init__(self, account: Account, wanted: Wanted, inventory: Inventory, tell: Tell) -> None:
+    def __init__(self, account: AwsAccount, wanted: WantedSite, inventory: Inventory, tell: Tell) -> None:
         self._account, self._wanted, self._inventory, self._tell = account, wanted, inventory, tell
         self._ours = wanted.parts(account.id)
 
@@ -90,18 +90,18 @@ class _Setup:
                 case "log group":
                     self._have(part, lambda name: LogGroup(account, name).make(wanted.log_days))
                 case "repository":
-                    self._have(part, lambda name: Images(account, name).make())
+                    self._have(part, lambda name: SiteRepository(account, name).make())
                 case "cluster":
                     ensure_role_of_ecs(account)
-                    self._have(part, lambda name: Cluster(account, name).make())
+                    self._have(part, lambda name: SiteCluster(account, name).make())
         return site
 
-    def _have(self, part: Part, make: Callable[[str], bool]) -> None:
+    def _have(self, part: SitePart, make: Callable[[str], bool]) -> None:
         _looked_at(self._account, part)
         self._inventory.add(part)
         self._tell(_told(part, make(part.name)))
 
-    def _place(self) -> Place:
+    def _place(self) -> NetworkPlace:
         account, wanted = self._account, self._wanted
         if wanted.subnets:
             return given_place(account, wanted.subnets)
@@ -129,7 +129,7 @@ class _Setup:
         return group
 
 
-def _looked_at(account: Account, part: Part) -> bool:
+def _looked_at(account: AwsAccount, part: SitePart) -> bool:
     """Whether it is there. Raises `BadInput` where it is, and is not this site's."""
     made = KINDS[part.kind](account, part.name)
     if not made.there():
@@ -147,5 +147,5 @@ def _looked_at(account: Account, part: Part) -> bool:
     return True
 
 
-def _told(part: Part, new: bool) -> str:
+def _told(part: SitePart, new: bool) -> str:
     return f"{part.kind} {part.name}: {'made' if new else 'there already'}"

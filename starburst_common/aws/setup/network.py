@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.clients import error_code, speaking
-from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.errors import BadInput, Unavailable
 from starburst_common.steps import told_while
 
@@ -25,14 +25,14 @@ _PATIENCE_S = 300.0  #: for addresses of workers that have ended to be given bac
 _LOOK_S = 3.0
 
 
-class Place(NamedTuple):
+class NetworkPlace(NamedTuple):
     """A network, and its subnets for workers."""
 
     vpc: str
     subnets: tuple[str, ...]
 
 
-def given_place(account: Account, subnets: Sequence[str]) -> Place:
+def given_place(account: AwsAccount, subnets: Sequence[str]) -> NetworkPlace:
     """Of subnets that are named. Raises `BadInput` where one is not there, or they are of several networks."""
     with speaking("ec2:DescribeSubnets"):
         try:
@@ -45,10 +45,10 @@ def given_place(account: Account, subnets: Sequence[str]) -> Place:
     vpcs = {each["VpcId"] for each in found}
     if len(vpcs) != 1:
         raise BadInput(f"--subnet: they are of {len(vpcs)} networks, {', '.join(sorted(vpcs))}: name those of one")
-    return Place(vpcs.pop(), tuple(subnets))
+    return NetworkPlace(vpcs.pop(), tuple(subnets))
 
 
-def default_place(account: Account) -> Place | None:
+def default_place(account: AwsAccount) -> NetworkPlace | None:
     """The account's default network with its default subnets, if it has kept them."""
     ec2 = account.clients.ec2
     with speaking("ec2:DescribeSubnets"):
@@ -56,13 +56,13 @@ def default_place(account: Account) -> Place | None:
     if not found:
         return None
     ids = sorted(each["SubnetId"] for each in found)
-    return Place(found[0]["VpcId"], tuple(ids[:_MOST_SUBNETS]))
+    return NetworkPlace(found[0]["VpcId"], tuple(ids[:_MOST_SUBNETS]))
 
 
 class Network:
     """A network of the site's own. Each of its parts is marked when it is made, and found again by that."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ec2 = account, name, account.clients.ec2
 
     def there(self) -> bool:
@@ -73,7 +73,7 @@ class Network:
         """It is found by that mark."""
         return self.there()
 
-    def make(self) -> Place:
+    def make(self) -> NetworkPlace:
         """Have it whole: subnets in up to three zones that reach the internet, and S3 without it."""
         ec2 = self._ec2
         with speaking("ec2:CreateVpc"):
@@ -98,7 +98,7 @@ class Network:
                     RouteTableIds=[table],
                     **self._marked("vpc-endpoint"),
                 )
-        return Place(id, tuple(subnets))
+        return NetworkPlace(id, tuple(subnets))
 
     def remove(self) -> None:
         """All of it, in the order in which AWS lets go."""
@@ -183,7 +183,7 @@ class Network:
 class SecurityGroup:
     """The group that workers are in: nothing comes in, all goes out."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ec2 = account, name, account.clients.ec2
 
     def there(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.clients import error_code, speaking
-from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.sites.policies import POLICIES, trust
 from starburst_common.sites.site import Site
 
@@ -19,7 +19,7 @@ _GONE = "NoSuchEntity"
 class Role:
     """One role of a site, by its name, which ends with its kind."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._iam = account, name, account.clients.iam
         self._kind = name.rpartition("-")[2]
 
@@ -74,7 +74,7 @@ class Role:
                 raise
 
 
-def ensure_role_of_ecs(account: Account) -> None:
+def ensure_role_of_ecs(account: AwsAccount) -> None:
     """The service-linked role, which an account gets with its first cluster, and which is never taken away.
 
     Source: Amazon ECS Developer Guide, "Using service-linked roles for Amazon ECS", read 2026-11-30.

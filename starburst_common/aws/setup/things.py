@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.clients import error_code, speaking
 from starburst_common.aws.ecr import EcrRepository
-from starburst_common.aws.setup.account import Account
+from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.errors import NotFound
 
 CAPACITY = ("FARGATE", "FARGATE_SPOT")
@@ -19,7 +19,7 @@ _KEY_CHARACTERS = 64
 class SigningKey:
     """The parameter that holds it, which costs nothing."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ssm = account, name, account.clients.parameters
 
     def there(self) -> bool:
@@ -66,7 +66,7 @@ class SigningKey:
 class LogGroup:
     """Where workers' lines go."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._logs = account, name, account.clients.logs
 
     def there(self) -> bool:
@@ -102,12 +102,12 @@ class LogGroup:
             self._logs.delete_log_group(logGroupName=self.name)
 
 
-class Images:
+class SiteRepository:
     """The repository of images."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ecr = account, name, account.clients.ecr
-        self._repository = EcrRepository(account.clients, name, tags={**account.marks}, keep_days=30)
+        self._repository = EcrRepository(account.clients, name, tags={**account.marks})
 
     def there(self) -> bool:
         """Whether it is."""
@@ -141,10 +141,10 @@ class Images:
             return None
 
 
-class Cluster:
+class SiteCluster:
     """The cluster in ECS, with Fargate's two kinds of capacity."""
 
-    def __init__(self, account: Account, name: str) -> None:
+    def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ecs = account, name, account.clients.ecs
 
     def there(self) -> bool:
