@@ -355,7 +355,9 @@ def test_the_policies_allow_what_the_sources_call() -> None:
     """Who starts runs may do all of it, and nothing more is asked for."""
     allowed = policies()
     mine = allowed["you.json"] | allowed["images.json"] | allowed["codebuild.json"]
-    needed = ({needed_for(operation) for operation in called()} | IMPLIED) - {"sts:GetCallerIdentity"}  # all may do that
+    needed = ({needed_for(operation) for operation in called()} | IMPLIED) - {
+        "sts:GetCallerIdentity"
+    }  # all may do that
     assert len(called()) > 35
     assert needed - mine == {"ssm:GetParameter", "sts:AssumeRole"}  # told in the text, and in docs/prefect.md
     assert mine - needed == set()
