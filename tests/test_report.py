@@ -171,3 +171,19 @@ def test_a_report_of_a_run_without_failures(tmp_path: Path) -> None:
         assert "Failures" not in page
     finally:
         backend.close()
+
+
+def test_a_run_and_what_ran_its_failures_again_name_each_other(tmp_path: Path) -> None:
+    """Who has the one link finds the other page."""
+    backend = local_backend(tmp_path / "home")
+    try:
+        with Cluster(workers=1, backend=backend, progress=False, tolerate=1) as cluster:
+            run = cluster.start(picky, range(10))
+            run.wait()
+            again = run.retry_failed(add)
+            again.wait()
+            pages = [Path(unquote(urlsplit(each.report()).path)).read_text() for each in (run, again)]
+        assert "run again by" in pages[0] and again.id in pages[0] and "retry of" not in pages[0]
+        assert "retry of" in pages[1] and run.id in pages[1] and "run again by" not in pages[1]
+    finally:
+        backend.close()

@@ -16,7 +16,9 @@ from typing import Any
 from starburst_common.pickling.sources import as_at_home
 from starburst_common.pickling.stands import StandIn, instead_of
 
-_OURS = frozenset({"starburst_common", "starburst_worker", "prefect_starburst", "prefect"})
+_OURS = frozenset(
+    {"starburst_common", "starburst_worker", "prefect_starburst", "airflow_provider_starburst", "prefect"}
+)
 _BEFORE = _OURS | {"asyncio"}
 
 

@@ -12,7 +12,18 @@ from typing import Any
 from weakref import WeakSet
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
-from starburst_common.model import Failure, FailureKind, Outcome, RunState, RunStatus, Span, joined, told_spans, without
+from starburst_common.model import (
+    Failure,
+    FailureKind,
+    Outcome,
+    RunId,
+    RunState,
+    RunStatus,
+    Span,
+    joined,
+    told_spans,
+    without,
+)
 from starburst_common.money.estimate import Estimate, estimate_of
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
@@ -188,7 +199,7 @@ class Hold:
         numbers = self.numbers
         return joined(found if numbers is None else [part for span in found for part in numbers.spans_of(span)])
 
-    def publish(self, status: RunStatus, failures: Sequence[Failure]) -> str:
+    def publish(self, status: RunStatus, failures: Sequence[Failure], retries: Sequence[RunId]) -> str:
         """Write its page, in place of an earlier one; the URL at which a person can open it."""
         spec = self.spec
         page = report_page(
@@ -198,6 +209,8 @@ class Hold:
                 "tags": ", ".join(f"{name}={value}" for name, value in spec.tags.items()),
                 "workers": f"{spec.workers:,} at most, each {spec.resources.size}",
                 "backend": self.backend.name,
+                "retry of": spec.parent or "",
+                "run again by": ", ".join(retries),
             },
             estimate=self.estimate(status),
             settled=self.settled(),

@@ -237,7 +237,7 @@ class Run:
         """
         self._held.must_be_kept()
         status = self.status()
-        return self._held.publish(status, self.failures() if status.failed else [])
+        return self._held.publish(status, self.failures() if status.failed else [], self.retries())
 
     def logs(self, item: int | None = None, *, follow: bool = False) -> Iterator[tuple[int, str]]:
         """What items printed or logged, with their index, of the settled chunks; of one item only if asked.
