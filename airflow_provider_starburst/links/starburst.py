@@ -53,12 +53,16 @@ def urls(report: str, *, region: str = "", cluster: str = "", log_group: str = "
 
     >>> urls("file:///report.html")
     {'report': 'file:///report.html'}
+    >>> urls("r", region="cn-north-1", cluster="c")["cluster"]
+    'https://cn-north-1.console.amazonaws.cn/ecs/v2/clusters/c/tasks?region=cn-north-1'
     >>> urls("r", region="eu-west-1", cluster="c", log_group="/starburst/main")["logs"]
     'https://eu-west-1.console.aws.amazon.com/cloudwatch/home?region=eu-west-1#logsV2:log-groups/log-group/$252Fstarburst$252Fmain'
     """
     if not region:
         return {"report": report}
-    console = f"https://{region}.console.aws.amazon.com"
+    from starburst_common.spi import console_of
+
+    console = console_of(region)
     group = log_group.replace("/", "$252F")
     return {
         "report": report,

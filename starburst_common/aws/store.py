@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlencode
 
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,6 +17,7 @@ from obstore.store import S3Store
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.console import console_url
 from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.aws.parts import Parts
 from starburst_common.errors import Exists, NotFound, Unavailable
@@ -45,20 +45,6 @@ _PARTS_AT_ONCE = 4
 _DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObjects
 #: What S3 says to a conditional write that is late, meets another one, or is sent again after it went through.
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
-
-
-#: Where the consoles of AWS's partitions are, by how their regions begin. Source: AWS General Reference, "AWS Regions".
-_CONSOLES = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
-
-
-def console_url(region: str, bucket: str, key: str) -> str:
-    """The page of AWS's console that shows an object, and opens it, to who is signed in there.
-
-    >>> console_url("eu-west-1", "my-starburst", "runs/run-1/report.html")
-    'https://eu-west-1.console.aws.amazon.com/s3/object/my-starburst?region=eu-west-1&prefix=runs/run-1/report.html'
-    """
-    host = next((host for start, host in _CONSOLES.items() if region.startswith(start)), "console.aws.amazon.com")
-    return f"https://{region}.{host}/s3/object/{bucket}?{urlencode({'region': region, 'prefix': key}, safe='/')}"
 
 
 class S3Objects(Objects):
