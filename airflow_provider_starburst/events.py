@@ -6,5 +6,3 @@ OVER = "over"  #: the run is over
 DEADLINE = "deadline"  #: it was cancelled, as its deadline has passed
 TIMEOUT = "timeout"  #: it was cancelled, as this try has had its time
 ERROR = "error"  #: it could not be watched any more
-
-PROGRESS_S = 30.0  #: between two lines that tell how a run stands

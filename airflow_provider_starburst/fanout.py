@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_starburst.course import Course, Now, changed, cleared, course_of
-from airflow_provider_starburst.events import PROGRESS_S
+from airflow_provider_starburst.pacing import PROGRESS_S, REPORT_S, SOON_S, Due
 from starburst_common import BadInput, Cluster, NotFound, Rows, Run, RunState, StarburstError, attach
 from starburst_common.spi import (
     Backend,
@@ -160,13 +160,15 @@ def _going(run: Run, asked: Wanted, *, again: bool) -> Run:
 
 def awaited(run: Run, *, every_s: float, until: float, tell: Callable[[str], None]) -> bool:
     """Wait for a run's end, and tell now and then how it stands; False if `until` (wall clock) comes first."""
-    began = told_at = time.monotonic()
+    began, lines, pages = time.monotonic(), Due(PROGRESS_S, first_s=SOON_S), Due(REPORT_S)
     while True:
         status = run.wait(max(min(every_s, until - time.time()), 0.0))
         if status.state.over:
             return True
-        if time.monotonic() - told_at >= PROGRESS_S:
-            told_at = time.monotonic()
-            tell(line(status, told_at - began))
+        if lines.now():
+            tell(line(status, time.monotonic() - began))
+        if pages.now():
+            with suppress(StarburstError, OSError):  # it is shown, and no more
+                run.report()
         if time.time() >= until:
             return False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starburst_common.spi import Row
 
 CONNECTION_TYPE = "starburst_ecs"  #: "starburst" means Starburst's Trino to Airflow
 HOOK_NAME = "Starburst on ECS"
@@ -12,26 +15,41 @@ _PLACE = "airflow_provider_starburst"
 _HOOK = f"{_PLACE}.hooks.starburst"
 
 
-def _field(label: str, description: str, **schema: Any) -> dict[str, Any]:
-    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
+def _field(label: str, description: str, kind: str = "string", **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
+
+
+#: Fields of a site that are not called as their settings are, or are no lines of text.
+_SHOWN: dict[str, dict[str, Any]] = {
+    "name": {"label": "Site name"},
+    "log_days": {"kind": "integer", "minimum": 1},
+    "assign_public_ip": {"label": "Assign public IP", "enum": ["true", "false"]},
+    "architecture": {"enum": ["X86_64", "ARM64"]},
+}
 
 
 def _fields() -> dict[str, dict[str, Any]]:
     """The form's, by name: those of a site say what the settings' table says of them."""
     from starburst_common.spi import SITE
 
+    def of_site(name: str, row: Row) -> dict[str, Any]:
+        default = f"; default: {str(row.default).lower()}" if isinstance(row.default, int) else ""
+        shown = {"label": name.replace("_", " ").capitalize(), "description": row.meaning + default}
+        return _field(**{**shown, **_SHOWN.get(name, {})})
+
     found = {
         "backend": _field(
             "Backend",
-            "aws, local, or auto: AWS where a site is named, else this machine",
+            "aws: the fields from the site's name to the signing secret are needed; local: this machine; "
+            "auto: aws where a site is named, here or in settings, else local",
             default="auto",
             enum=["auto", "aws", "local"],
         ),
-        **{name: _field(name.replace("_", " ").capitalize(), row.meaning) for name, row in SITE.items()},
+        **{name: of_site(name, row) for name, row in SITE.items()},
         "aws_conn_id": _field("AWS connection", "of the Amazon provider, for credentials; none: the process's own"),
         "role": _field("Role", "ARN of a role to assume for all that is done in AWS"),
         "home": _field("Home", "folder of the local backend"),
-        "keep_days": _field("Keep days", "days for which an ended run is kept"),
+        "keep_days": _field("Keep days", "days for which an ended run is kept", "number", minimum=0),
     }
     found["subnets"]["description"] += "; with commas between them"
     found["security_groups"]["description"] += "; with commas between them"

@@ -75,7 +75,7 @@ class Landing:
 
 
 def landing_of(backend: Backend, run: str) -> Landing:
-    """What became of it; its report is written."""
+    """What became of it; its report is written, and that of its last retry."""
     first = attach(run, backend=backend)
     family = [first, *(attach(each, backend=backend) for each in first.retries())]
     statuses = [each.status() for each in family]
@@ -84,6 +84,7 @@ def landing_of(backend: Backend, run: str) -> Landing:
     each_usd = [each.estimate(status).usd for each, status in zip(family, statuses, strict=True)]
     known = [usd for usd in each_usd if usd is not None]
     ended_at = max(status.ended_at or time.time() for status in statuses)
+    pages = [family[at].report() for at in sorted({0, len(family) - 1})]  # to the last one the task's link leads
     manifest = {
         "run_id": run,
         "runs": [each.id for each in family],
@@ -96,7 +97,7 @@ def landing_of(backend: Backend, run: str) -> Landing:
         "estimated_usd": f"{sum(known):.6f}" if len(known) == len(each_usd) else None,
         "ended_at": datetime.fromtimestamp(ended_at, UTC).isoformat(),
         "function": first.function,
-        "report": first.report(),
+        "report": pages[0],
     }
     if pattern := written_to(backend, first.id):
         manifest |= {"results_to": pattern, "results_manifest": f"{pattern.rpartition('/')[0]}/manifest.json"}

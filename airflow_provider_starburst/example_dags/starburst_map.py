@@ -21,6 +21,8 @@ with DAG("starburst_map", schedule=None, tags=["example", "starburst"]) as dag:
         """The items, from another task."""
         return list(range(20))
 
+    items = customers()
+
     @task.starburst_map(workers=2)
     def doubled(customer: int, times: int = 2) -> int:
         """The decorated function takes one item, its call takes all of them."""
@@ -29,7 +31,7 @@ with DAG("starburst_map", schedule=None, tags=["example", "starburst"]) as dag:
     scores = StarburstMapOperator(
         task_id="scores",
         python_callable=score,
-        items=customers(),
+        items=items,
         op_kwargs={"power": 2},
         workers=2,
         deferrable=True,
@@ -52,5 +54,5 @@ with DAG("starburst_map", schedule=None, tags=["example", "starburst"]) as dag:
         """One mapped task for each."""
         return f"{score:.1f}"
 
-    total(scores.output, doubled(customers(), times=3))
+    total(scores.output, doubled(items, times=3))
     shown.expand(score=first_few(scores.output))

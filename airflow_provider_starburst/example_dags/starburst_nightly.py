@@ -1,4 +1,8 @@
-"""A batch each night, with limits, whose consumer is scheduled by an asset; a clear runs what failed in that night."""
+"""A batch each night, with limits, whose consumer is scheduled by an asset; a clear runs what failed in that night.
+
+A tenth of the shops may fail: the night is a success, and its consumer is told of it. In the morning somebody sees to
+what failed and clears the task `forecasts` of that night: those shops alone are run, and the consumer is told anew.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +48,12 @@ with DAG(
 with DAG("starburst_morning", schedule=[FORECASTS], start_date=datetime(2026, 1, 1), tags=["example", "starburst"]):
 
     @task
-    def report() -> str:
-        """Runs when a night's forecasts are there."""
-        return "forecasts are there"
+    def report(triggering_asset_events=None) -> list[str]:
+        """Runs when a night's forecasts are there, and reads them from where that night's task has them."""
+        told = []
+        for event in (triggering_asset_events or {}).get(FORECASTS, ()):
+            forecasts = event.source_task_instance.xcom_pull()
+            told.append(f"{len(dict(forecasts.succeeded()))} of {len(forecasts)} shops")
+        return told
 
     report()

@@ -66,13 +66,17 @@ class StarburstHook(BaseHook):
         return Cluster(backend=self.backend)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether its parts can be reached, a line for each: credentials, region, bucket, cluster, queues."""
+        """Whether runs there can be listed, and what is wrong if not."""
         try:
             where = self.where()
-            fine, lines = where.looked_at(session_of(where))
+            backend = self.open(where)
+            try:
+                kept = len(backend.store.folders("runs/"))
+            finally:
+                backend.close()
         except (StarburstError, OSError, AirflowNotFoundException) as error:
             return False, str(error)
-        return fine, "\n".join([where.told, *lines])
+        return True, f"{where.told}: runs kept there: {kept:,}"
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
@@ -149,5 +153,5 @@ def _session(aws_conn_id: str, region: str) -> AwsSession:
         ) from None
     from starburst_common.spi import SessionAt
 
-    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id, region_name=region)
+    hook = AwsGenericHook(aws_conn_id, region_name=region)
     return SessionAt(hook.get_session(), hook.conn_config.get_service_endpoint_url)

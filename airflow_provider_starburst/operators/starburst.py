@@ -40,6 +40,7 @@ from airflow_provider_starburst.operators.waiting import RunWaiter
 from airflow_provider_starburst.results import StarburstResults
 from airflow_provider_starburst.travelling import of_dag_by_value
 from airflow_provider_starburst.where import Where, requirements_of
+from airflow_provider_starburst.width import too_wide
 from starburst_common import BadInput
 
 if TYPE_CHECKING:
@@ -243,6 +244,8 @@ class StarburstMapOperator(RunWaiter):
         of_dag_by_value(fn, context["dag"].fileloc)
         name = name_of(namespace(), ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
         self.log.info("starburst: %s for %s", told_items(items), getattr(fn, "__qualname__", fn))
+        if ti.map_index in (-1, None) and (told := too_wide(self, items)):
+            self.log.warning("starburst: %s", told)
         self._claims = name, token_hex(8)
         return Wanted(
             name=name,

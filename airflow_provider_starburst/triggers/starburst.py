@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_starburst.events import DEADLINE, ERROR, OVER, PROGRESS_S, TIMEOUT
+from airflow_provider_starburst.events import DEADLINE, ERROR, OVER, TIMEOUT
 from airflow_provider_starburst.get_provider_info import DEFAULT_CONN
+from airflow_provider_starburst.pacing import PROGRESS_S, REPORT_S, SOON_S, Due
 from starburst_common import NotFound
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class StarburstRunTrigger(BaseTrigger):
         self.starburst_conn_id, self.aws_conn_id = starburst_conn_id, aws_conn_id
         self.poll_interval, self.deadline, self.timeout_at = poll_interval, deadline, timeout_at
         self.cancel_on_kill = cancel_on_kill
+        self._told = ""
         json.dumps(self.serialize()[1], allow_nan=False)  # what Airflow 2 cannot store it would change unseen
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -109,7 +111,7 @@ class StarburstRunTrigger(BaseTrigger):
 
     async def _watched(self) -> tuple[str, str]:
         """How it ends, and in words why it is not over."""
-        failed, told, told_at = 0, "", time.monotonic()
+        failed, lines, pages = 0, Due(PROGRESS_S, first_s=SOON_S), Due(REPORT_S)
         driven: tuple[Driver, Run] | None = None
         while True:
             try:
@@ -127,9 +129,10 @@ class StarburstRunTrigger(BaseTrigger):
             else:
                 if over:
                     return OVER, ""
-                if time.monotonic() - told_at >= PROGRESS_S and (text := await _in_pool(line_of, status)) != told:
-                    told, told_at = text, time.monotonic()
-                    await self._tell(text, status)
+                if lines.now():
+                    await self._tell(await _in_pool(line_of, status), status)
+                if pages.now():
+                    await _in_pool(shown, driven[1])
             if (ended := self._ended()) is not None:
                 await self._cancel()
                 return ended, ""
@@ -156,6 +159,9 @@ class StarburstRunTrigger(BaseTrigger):
             self.log.info("starburst: run %s is a later try's, or over, and is left alone", self.run_id)
 
     async def _tell(self, text: str, status: RunStatus) -> None:
+        if text == self._told:
+            return
+        self._told = text
         self.log.info("starburst: %s", text)
         ti = self.task_instance
         if ti is None or not hasattr(XCom, "aset"):  # before Airflow 3.3
@@ -211,6 +217,12 @@ def line_of(status: RunStatus) -> str:
     from starburst_common.spi import line
 
     return line(status, time.time() - status.created_at)
+
+
+def shown(run: Run) -> None:
+    """Its report is written anew."""
+    with suppress(Exception):  # it is shown, and no more
+        run.report()
 
 
 def driving(where: Where, run: str) -> tuple[Driver, Run]:
