@@ -26,8 +26,9 @@ test: uv ## What to know before a commit: every promise in short, in twenty minu
 
 test-all: test test-rest test-prefect-oldest test-airflow-oldest test-pythons test-wheels test-soak ## All there is; each part also alone
 
-test-rest: uv ## Every fault on both backends, every end of a build, and slow repeats
+test-rest: uv ## Every fault on both backends, every end of a build, what is killed in a whole Airflow, and slow repeats
 	@$(TEST) -m rest --times rest
+	@$(IN_AIRFLOW) pytest -m rest --times airflow-rest tests/airflow
 
 test-prefect-oldest: uv ## What of Prefect's inside is used, on the oldest release we support
 	@UV_PROJECT_ENVIRONMENT=.venv-prefect-oldest $(UV) run --frozen --extra prefect --group test --group prefect-oldest \

@@ -61,7 +61,6 @@ class Queue:
         self.messages: dict[int, Message] = {}
         self._numbers = itertools.count()
         self._empty()
-        self._counted, self._counted_at = dict(self._count), CLOCK.monotonic()
 
     def _empty(self) -> None:
         self.messages.clear()
@@ -145,13 +144,11 @@ class Queue:
             self.deleted = True
             self.changed.notify_all()
 
-    def counts(self, lag_s: float = 0.0) -> dict[Where, int]:
-        """How many messages were where, so long ago at most; at the queue's beginning there was none."""
+    def counts(self) -> dict[Where, int]:
+        """How many messages are where."""
         with self.changed:
-            if CLOCK.monotonic() - self._counted_at >= lag_s:
-                self._wake()
-                self._counted, self._counted_at = dict(self._count), CLOCK.monotonic()
-            return dict(self._counted)
+            self._wake()
+            return dict(self._count)
 
     def redrive(self) -> tuple[str, int] | None:
         """The queue of dead letters, and after how many receives a message is one."""
