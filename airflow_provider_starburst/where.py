@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -73,18 +74,31 @@ class Where:
 
         `new_session` makes boto3 sessions, by default with this process's credentials. Raises as `starburst_map` does.
         """
-        from starburst_common.spi import aws_backend, local_at, session_in  # not where a DAG's file is parsed
+        from starburst_common.spi import aws_backend, local_at  # not where a DAG's file is parsed
 
         if self.site is None:
             return local_at(self.home, keep_days=self.keep_days)
-        region, role = self.site.region, self.role
-        purpose = f"starburst-{self.site.name}"
         return aws_backend(
-            self.site,
-            keep_days=self.keep_days,
-            image=self.image,
-            new_session=lambda: session_in(region, new_session, role=role, purpose=purpose),
+            self.site, keep_days=self.keep_days, image=self.image, new_session=self._sessions(self.site, new_session)
         )
+
+    def looked_at(self, new_session: Callable[[], AwsSession] | None = None) -> tuple[bool, list[str]]:
+        """Whether all of it can be reached, and a line for each part: what is there, or what is wrong."""
+        if self.site is not None:
+            from starburst_common.spi import site_parts
+
+            parts = site_parts(self.site, self._sessions(self.site, new_session))
+            return all(each.fine for each in parts), [*map(str, parts)]
+        backend = self.open()
+        try:
+            return True, [f"runs kept there: {len(backend.store.folders('runs/')):,}"]
+        finally:
+            backend.close()
+
+    def _sessions(self, site: Site, new_session: Callable[[], AwsSession] | None) -> Callable[[], AwsSession]:
+        from starburst_common.spi import session_in
+
+        return partial(session_in, site.region, new_session, role=self.role, purpose=f"starburst-{site.name}")
 
 
 def _of_type(name: str, value: Any) -> Any:

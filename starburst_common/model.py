@@ -198,10 +198,11 @@ class WorkerEnd(StrEnum):
     """Why a worker stopped."""
 
     DONE = "done"  #: idle, past its lifetime, or told to
-    SPOT = "spot"  #: its capacity was taken back
+    SPOT = "spot"  #: its capacity was taken back, or was unhealthy
     OOM = "oom"  #: the whole worker was killed for memory
     CRASHED = "crashed"  #: it ended by itself, or was killed, and nobody knows why
     UNSTARTED = "unstarted"  #: it never began; another may
+    CUT_OFF = "cut off"  #: it never began, as it could reach nobody; nor can another, until its network is mended
     UNSTARTABLE = "unstartable"  #: it could not do its work, nor could another of its kind; of another kind may
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     # where a run is done
     from starburst_common.aws import aws_backend as aws_backend  # that of a site
     from starburst_common.aws.console import console_of as console_of  # where AWS's console of a region begins
+    from starburst_common.aws.reach import site_parts as site_parts  # what of a site can be reached, a line each
     from starburst_common.aws.sessions import AwsSession as AwsSession  # boto3's, for annotations
     from starburst_common.aws.sessions import SessionAt as SessionAt  # the same with endpoints of its own
     from starburst_common.aws.sessions import session_in as session_in  # credentials of a process, or of a role
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aws": "aws_backend",
     "aws.console": "console_of",
+    "aws.reach": "site_parts",
     "aws.sessions": "AwsSession SessionAt session_in",
     "backends": "local_at open_backend preload",
     "early": "start_as",

@@ -22,6 +22,7 @@ AWS_PACE: dict[str, float] = {
     "poll_s": 2.0,
     "look_s": 2.0,
     "idle_s": 20.0,
+    "resend_after_s": 9.0,
 }
 
 

@@ -115,7 +115,7 @@ class Worker:
             self.stop(WorkerEnd.DONE, 0)
             return
         if leased:
-            run, chunk, _ = read_chunk_message(place.key, self.spec.fleet, leased[0].body)
+            run, chunk, _, _ = read_chunk_message(place.key, self.spec.fleet, leased[0].body)
             place.clock.after(LEASE_S / 2, lambda: self.renew(leased[0]))
             place.clock.after(chunk.span.size * place.item_s, lambda: self.settle(RunId(run), chunk, leased[0]))
         elif place.clock.now - self.idle_since > self.spec.pace.idle_s:
@@ -193,6 +193,9 @@ class Place:
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         return [worker.state for _, worker in sorted(self.workers_of.get(fleet, {}).items())]
+
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        return self.workers(fleet)
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         return next((state for state in self.workers(fleet) if state.id == worker and state.end), None)

@@ -14,14 +14,20 @@ import pytest
 from starburst_common import costs
 from starburst_common.aws.accounts import close_account
 from starburst_common.errors import BadInput
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_fleet_id, new_run_id
 from starburst_common.model import FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.accounts import AccountEntry, Stint
-from starburst_common.names import account
+from starburst_common.names import ACCOUNTS, account
+from starburst_common.options import Options
 from starburst_common.ports import Backend
+from starburst_common.resources import Resources
 from starburst_common.runs.costs import run_costs
+from starburst_common.runs.records import Spec
+from starburst_common.runs.spec import write_spec
 from tests.leftovers import home_of
 from tests.test_cli import Shell, shell_in
+from tests.test_kept import ended
 
 HOUR_S = 3600.0
 ENTRY = AccountEntry(
@@ -105,6 +111,15 @@ def test_only_runs_since_then_are_counted(backend: Backend) -> None:
             costs(by=by, backend=backend)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="since="):
         costs(since="30d", backend=backend)  # type: ignore[arg-type]
+
+
+def test_an_entry_that_lacks_is_written_by_who_asks(backend: Backend) -> None:
+    """Who ended the run died before that; a run that goes on is none yet."""
+    run = ended(backend)
+    begun = Spec.of(new_run_id(), Fleet.of(backend, Resources.of(1), 1), "work", Options.of(), stop_at_first=False)
+    write_spec(backend, begun)
+    assert [(row.name, row.runs) for row in costs(backend=backend)] == [("work", 1)]
+    assert [*backend.store.list(ACCOUNTS)] == [account(run)]
 
 
 def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> None:

@@ -94,6 +94,9 @@ class Crew:
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         return [self._state(name) for name in sorted(self._launched) if name.startswith(f"worker-{fleet}-")]
 
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        return self.workers(fleet)
+
     def _state(self, name: WorkerId) -> WorkerState:
         actor, ordinal = self._launched[name], int(name.rsplit("-", 1)[-1])
         if not actor.over:

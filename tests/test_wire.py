@@ -277,8 +277,9 @@ chunks = st.builds(
 @given(chunks, st.none() | st.binary())
 def test_chunk_messages_come_back(chunk: Chunk, frames: bytes | None) -> None:
     """With the frames that ride along, if any do."""
-    message = chunk_message(KEY, FLEET, RUN, chunk, frames)
-    assert read_chunk_message(KEY, FLEET, message) == (RUN, chunk, frames)
+    for again in (False, True):
+        message = chunk_message(KEY, FLEET, RUN, chunk, frames, again=again)
+        assert read_chunk_message(KEY, FLEET, message) == (RUN, chunk, frames, again)
 
 
 failures = st.builds(
@@ -451,7 +452,7 @@ def test_frames_that_ride_along_are_covered_twice() -> None:
     at = message.index(b64encode(pack).decode()[:20])
     with pytest.raises(Refused):
         read_chunk_message(KEY, FLEET, message[:at] + "B" + message[at + 1 :])
-    _, chunk, frames = read_chunk_message(KEY, FLEET, message)
+    _, chunk, frames, _ = read_chunk_message(KEY, FLEET, message)
     assert frames == pack == b64decode(b64encode(pack))
     with pytest.raises(Refused):
         checked_frames(KEY, "run-2", frames, chunk.span)

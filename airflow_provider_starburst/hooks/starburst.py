@@ -66,17 +66,13 @@ class StarburstHook(BaseHook):
         return Cluster(backend=self.backend)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether runs there can be listed, and what is wrong if not."""
+        """Whether its parts can be reached, a line for each: credentials, region, bucket, cluster, queues."""
         try:
             where = self.where()
-            backend = self.open(where)
-            try:
-                kept = len(backend.store.folders("runs/"))
-            finally:
-                backend.close()
+            fine, lines = where.looked_at(session_of(where))
         except (StarburstError, OSError, AirflowNotFoundException) as error:
             return False, str(error)
-        return True, f"{where.told}: runs kept there: {kept:,}"
+        return fine, "\n".join([where.told, *lines])
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
@@ -153,5 +149,5 @@ def _session(aws_conn_id: str, region: str) -> AwsSession:
         ) from None
     from starburst_common.spi import SessionAt
 
-    hook = AwsGenericHook(aws_conn_id, region_name=region)
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id, region_name=region)
     return SessionAt(hook.get_session(), hook.conn_config.get_service_endpoint_url)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from starburst_common.aws.sessions import AwsSession
 
 _LEAST_KEY = 32
+#: SQS's counts are right a minute after the last message was sent, and workers take half a minute to start. Source:
+#: Amazon SQS API reference, GetQueueAttributes
+_COUNTED_S = 90.0
 
 
 _MACHINES = {"X86_64": "x86_64", "ARM64": "aarch64"}
@@ -78,6 +81,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         poll_s=20.0,
         look_s=60.0,
         keep_s=math.inf,
+        resend_after_s=_COUNTED_S,
         feeder_lost_s=120.0,
     )
 

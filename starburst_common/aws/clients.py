@@ -28,6 +28,7 @@ from botocore.model import ListShape, MapShape, OperationModel, Shape, Structure
 from botocore.parsers import ResponseParserError
 
 from starburst_common.aws.objects import EXPIRED
+from starburst_common.aws.refusals import allow
 from starburst_common.aws.sessions import SessionAt
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.phrases import oddity, told
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 _ATTEMPTS = 9  #: in botocore's standard mode these bridge about a minute
+_SOON = 2  #: these take 72 s at most, where nothing is answered
 _CONNECTIONS = 40  #: at least one for each thread that may speak at once
 _LONGEST_POLL_S = 20
 
@@ -133,6 +135,11 @@ class Clients:
         return cast("ECSClient", self._client("ecs"))
 
     @cached_property
+    def launching(self) -> ECSClient:
+        """Amazon ECS for RunTask: what fails is soon told, since others wait for whether anything was launched."""
+        return cast("ECSClient", self._client("ecs", attempts=_SOON))
+
+    @cached_property
     def ecr(self) -> ECRClient:
         """Amazon ECR."""
         return cast("ECRClient", self._client("ecr"))
@@ -176,9 +183,9 @@ class Clients:
                 del self.__dict__["session"]
             self.close()  # a call under way elsewhere keeps its connection
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, attempts: int = _ATTEMPTS) -> Any:
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=_CONNECTIONS,
             connect_timeout=5,
             read_timeout=_LONGEST_POLL_S + 10,
@@ -254,7 +261,7 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
         if code in _LATER or status >= 500 or status == 429:
             return Unavailable(f"{doing}: {code}: {message}")
         if code in _FORBIDDEN:
-            return Denied(f"not allowed to do {doing}: {message}: let these credentials do it, or use others")
+            return Denied(f"not allowed to do {doing}: {message}: {allow(message, 'it')}")
         return StarburstError(f"{doing}: {code}: {message}")
     if isinstance(error, CredentialRetrievalError | TokenRetrievalError | SSOError):
         return Unavailable(f"{doing}: {EXPIRED}: {error}")

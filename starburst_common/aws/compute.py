@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,11 +28,15 @@ _log = our_log("starburst.aws")
 
 _DESCRIBE_MOST = 100  #: tasks a call. Source: Amazon ECS API reference, DescribeTasks
 _TAIL_LINES = 50
-_UNANSWERED_S = 20.0  #: a launch without an answer for so long was left by a driver that died
+_UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a driver that died; a call takes less
+_ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
 _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _STOPS_AT_ONCE = 8
 #: When to ask again for what was refused.
-_AGAIN_S = {Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.RATE: 5.0}
+_AGAIN_S = {
+    Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 10.0, Refusal.RATE: 5.0,
+}  # fmt: skip
+_ROLE_COMES_S = 120.0  #: a new role may be unknown for less
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
 
@@ -50,6 +55,7 @@ class EcsCompute:
     ) -> None:
         self._site, self._clients, self._store, self._key, self._clock = site, clients, store, key, clock
         self._launches = Launches(store, key, clock=clock)
+        self._no_role_since = 0.0  # since when ECS has said, at every launch, that it cannot take a role
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
@@ -83,20 +89,21 @@ class EcsCompute:
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
-        states: list[WorkerState] = []
+        seen, fresh = self._granted(launches, stops)
+        asked = self._asked_for(fleet, launches, _ABANDONED_S)
+        return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
+
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        launches, stops = self._launches.read(fleet)
         for launch in launches:
             if launch.tasks is None and self._clock() - launch.at > _UNANSWERED_S:
                 _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
                 with suppress(CannotLaunch):  # who next wants these workers is told
                     self._ask(fleet, launch)
-            if launch.tasks is None:
-                states += [
-                    WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
-                    for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
-                ]
         seen, fresh = self._granted(launches, stops)
         self._launches.stopped(fleet, [state for state in fresh if state.phase is WorkerPhase.STOPPED])
-        return sorted([*states, *seen, *fresh], key=lambda state: state.ordinal)
+        asked = self._asked_for(fleet, launches, math.inf)
+        return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         """As a driver has written it down; nothing is asked of ECS."""
@@ -167,19 +174,24 @@ class EcsCompute:
             if len(tasks) == launch.count:
                 refused = None
                 break
-            if refused is not None and refused[0] is Refusal.QUOTA:
+            if refused is not None and refused[0] in (Refusal.QUOTA, Refusal.NO_SPOT):
                 full.add(on_spot)
             elif refused is not None and refused[0] is not Refusal.CAPACITY:
                 break
         self._launches.answer(fleet, launch, tasks)
         self._starts.give_back(launch.count - len(tasks))
-        if refused is None:
-            return None
-        why, code, text = refused
-        if why is Refusal.FATAL:
+        return None if refused is None else self._wait(launch, *refused)
+
+    def _wait(self, launch: Launch, why: Refusal, code: str, text: str) -> Wait:
+        """For what is to be waited. Raises `CannotLaunch` where that does not help, or has not for long."""
+        if why is Refusal.ROLE:
+            self._no_role_since = self._no_role_since or self._clock()
+            if self._clock() - self._no_role_since > _ROLE_COMES_S:
+                why = Refusal.FATAL
+        if why not in _AGAIN_S:
             raise CannotLaunch(explained(code, text))
         vcpu = int(launch.request["overrides"]["cpu"]) / 1024
-        return Wait(waiting_for(why, vcpu, launch.spot), _AGAIN_S[why])
+        return Wait(waiting_for(why, text, vcpu, launch.spot), _AGAIN_S[why])
 
     def _ways(self, spot: bool) -> Iterator[tuple[bool, tuple[str, ...]]]:
         """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks."""
@@ -196,8 +208,9 @@ class EcsCompute:
         self._calls.wait()
         try:
             with speaking("ecs:RunTask"):
-                answer = self._clients.ecs.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
+                answer = self._clients.launching.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
                 started = [task["taskArn"] for task in answer["tasks"]]
+                self._no_role_since = 0.0
         except StarburstError as ours:
             error = ours.__cause__
             if not isinstance(error, ClientError):
@@ -214,6 +227,15 @@ class EcsCompute:
         if len(started) < count:
             return started, (Refusal.CAPACITY, "", "")
         return started, None
+
+    def _asked_for(self, fleet: FleetId, launches: Sequence[Launch], most_s: float) -> list[WorkerState]:
+        """The workers of launches that were not answered yet, and are no older."""
+        return [
+            WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
+            for launch in launches
+            if self._clock() - launch.at <= most_s
+            for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
+        ]
 
     # --- looking and stopping -----------------------------------------------------------------------------------------
 

@@ -10,15 +10,25 @@ from starburst_common.model import Granted, WorkerEnd, WorkerId, WorkerPhase, Wo
 from starburst_common.wire.seals import misfit
 
 #: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
-#: lifecycle", read 2026-11-22. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
+#: lifecycle", read 2026-11-30. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
+_CUT_OFF = re.compile(
+    r"connection issue between the task and|check your task network|i/o timeout|context deadline exceeded|no such host"
+    r"|connection refused|network is unreachable|while waiting for connection|connect timeout",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"InsufficientFreeAddresses|not enough free addresses|free IP addresses", re.IGNORECASE)
 _NEVER = re.compile(
     r"not found|no such image|does not exist|denied|unauthorized|403|invalid reference|image Manifest does not contain"
     r"|exec format error|executable file not found|unable to assume|AccessDenied|ResourceNotFound|is not authorized",
     re.IGNORECASE,
 )
-_SPOT = re.compile(r"SpotInterruption|TerminationNotice|Spot Task was interrupted")
+_SPOT = re.compile(r"SpotInterruption|TerminationNotice|Spot Task was interrupted|InfrastructureHealth")
 _OOM = re.compile(r"OutOfMemory")
 _KILLED = 137
+_WAY_OUT = (
+    "give the site's subnets a way out: in public ones `assign_public_ip = true`, in private ones a NAT gateway or VPC "
+    "endpoints (ECR, S3, SQS, logs, the secret); its security groups must let HTTPS out"
+)
 
 
 def task_id(arn: str) -> WorkerId:
@@ -94,19 +104,27 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: a/b:c: not found"})[0].value
     'unstartable'
     >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "ResourceInitializationError: i/o timeout"})[0].value
-    'unstarted'
+    'cut off'
+    >>> _end(stopped | {"stoppedReason": "OutOfMemoryError: Container killed due to memory usage"})[0].value
+    'oom'
+    >>> _end({"stopCode": "InfrastructureHealth", "containers": [{"exitCode": 137}]})[0].value
+    'spot'
     """
     container = _container(task)
     code, said = container.get("exitCode"), container.get("reason", "")
     stop_code, reason = task.get("stopCode", ""), task.get("stoppedReason", "")
-    if _OOM.search(said):
-        return WorkerEnd.OOM, f"{said}: give each worker more memory"
+    if killed := next((text for text in (said, reason) if _OOM.search(text)), ""):
+        return WorkerEnd.OOM, f"{killed}: give each worker more memory"
     if why := misfit(code):
         return WorkerEnd.UNSTARTABLE, why
     if _SPOT.search(f"{stop_code} {reason}"):
-        return WorkerEnd.SPOT, reason
+        return WorkerEnd.SPOT, reason or stop_code
     if stop_code == "TaskFailedToStart" or (code is None and stop_code == "EssentialContainerExited"):
         why = reason if said in reason else f"{reason} {said}".strip()
+        if _CUT_OFF.search(why):
+            return WorkerEnd.CUT_OFF, f"{why}: {_WAY_OUT}"
+        if _FULL.search(why):
+            return WorkerEnd.UNSTARTED, f"{why}: give the site more or larger subnets, or ask for fewer workers"
         if _NEVER.search(why):
             return WorkerEnd.UNSTARTABLE, f"no worker can start: {why}: {_advice(why)}"
         return WorkerEnd.UNSTARTED, why

@@ -31,6 +31,9 @@ class Onlooker:
     def workers(self, fleet: FleetId) -> NoReturn:
         raise _denied("asks after none")
 
+    def tend(self, fleet: FleetId) -> NoReturn:
+        raise _denied("looks after none")
+
     def stop(self, fleet: FleetId, ids: Iterable[WorkerId], *, grace_s: float) -> NoReturn:
         raise _denied("stops none")
 

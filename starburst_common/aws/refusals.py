@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Refusal(StrEnum):
@@ -11,30 +12,56 @@ class Refusal(StrEnum):
 
     QUOTA = "quota"  #: the account's vCPU limit: fewer now, more when something ends
     CAPACITY = "capacity"  #: AWS has none: another zone, on-demand in place of Spot, or later
+    NO_SPOT = "no spot"  #: the cluster has no Spot: on-demand in its place
+    BUSY = "busy"  #: the cluster has as many tasks that are about to start as it takes
+    ROLE = "role"  #: a role that ECS cannot take, or not yet
     RATE = "rate"  #: too many calls: a little later
     FATAL = "fatal"  #: no later call would do better
 
 
-#: Told by code or text, first match first. Sources: Amazon ECS API reference, RunTask and "API failure reasons"; AWS
-#: re:Post, "Fargate capacity is unavailable"; read 2026-11-22. The quota's exact class is not documented, so its text
-#: is matched with any code.
-_TABLE: tuple[tuple[str, Refusal], ...] = (
-    (r"limit on the number of vCPUs", Refusal.QUOTA),
-    (r"limit on the number of tasks|PROVISIONING", Refusal.QUOTA),
-    (r"Capacity is unavailable|RESOURCE:", Refusal.CAPACITY),
-    (r"ThrottlingException|Rate exceeded|TooManyRequests|LimitExceeded", Refusal.RATE),
-    (r"ServerException|ServiceUnavailable|InternalError", Refusal.RATE),
+class _Said(NamedTuple):
+    pattern: str  #: of code and text
+    means: Refusal
+    advice: str = ""  #: what a person can do; none where ECS's own words are all that is known
+
+
+_PROVIDERS = (
+    "give the cluster both, with `aws ecs put-cluster-capacity-providers --cluster NAME --capacity-providers FARGATE "
+    "FARGATE_SPOT --default-capacity-provider-strategy capacityProvider=FARGATE`"
 )
-#: What a person can do, by code. Same sources.
-_ADVICE = {
-    "AccessDeniedException": "let these credentials do ecs:RunTask and iam:PassRole for the site's two roles",
-    "BlockedException": "the account is blocked: ask AWS support",
-    "ClusterNotFoundException": "the site names a cluster that is not there: make it, or correct the settings",
-    "InvalidParameterException": "correct the site's subnets, security groups and roles in the settings",
-    "PlatformTaskDefinitionIncompatibilityException": "choose a cpu and memory that Fargate has",
-    "ClientException": "correct what it names in the site's settings",
-}
+_ROLE = "the role must be there, trust ecs-tasks.amazonaws.com, and be the one that the site's settings name"
+#: The first that is found. Sources: Amazon ECS API reference, RunTask and "API failure reasons"; ECS Developer Guide,
+#: "Stopped tasks error messages" and "AWS Fargate throttling quotas"; AWS re:Post, "Fargate capacity is unavailable";
+#: read 2026-11-30. A quota's exact class is not documented, so its text counts with any code.
+_TABLE = (
+    _Said(r"^AccessDenied|not authorized to perform", Refusal.FATAL),
+    _Said(r"limit on the number of vCPUs|limit on the number of tasks", Refusal.QUOTA),
+    _Said(r"requested CPU configuration is above your limit", Refusal.QUOTA),
+    _Said(r"Provisioning capacity limit exceeded|tasks? in (the )?PROVISIONING", Refusal.BUSY),
+    _Said(r"Capacity is unavailable|^RESOURCE:", Refusal.CAPACITY),
+    _Said(r"ThrottlingException|Rate exceeded|TooManyRequests|LimitExceeded", Refusal.RATE),
+    _Said(r"ServerException|ServiceUnavailable|InternalError", Refusal.RATE),
+    _Said(r"capacity provider '?FARGATE_SPOT'? was not found", Refusal.NO_SPOT, _PROVIDERS),
+    _Said(r"capacity provider '?FARGATE'? was not found", Refusal.FATAL, _PROVIDERS),
+    _Said(r"unable to assume the role|Role is not valid", Refusal.ROLE, _ROLE),
+    _Said(r"^BlockedException", Refusal.FATAL, "the account is blocked: ask AWS support"),
+    _Said(
+        r"^ClusterNotFoundException",
+        Refusal.FATAL,
+        "the site names a cluster that is not there: make it, or correct the settings",
+    ),
+    _Said(r"subnet", Refusal.FATAL, "correct the site's subnets in the settings"),
+    _Said(r"security ?group", Refusal.FATAL, "correct the site's security groups in the settings"),
+    _Said(
+        r"^PlatformTaskDefinitionIncompatibilityException|No Fargate configuration exists",
+        Refusal.FATAL,
+        "choose a cpu and memory that Fargate has",
+    ),
+)
+_ELSE = _Said("", Refusal.FATAL)
 _QUOTA_ADVICE = "fewer workers, or a larger quota (Service Quotas, Fargate, vCPU)"
+#: How AWS names what is not allowed. Source: IAM User Guide, "Troubleshoot access denied error messages"
+_NAMED = re.compile(r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>\S+))?")
 
 
 def refusal(code: str, text: str) -> Refusal:
@@ -47,30 +74,53 @@ def refusal(code: str, text: str) -> Refusal:
     >>> refusal("InvalidParameterException", "No subnets found").value
     'fatal'
     """
-    said = f"{code} {text}"
-    return next((meaning for pattern, meaning in _TABLE if re.search(pattern, said)), Refusal.FATAL)
+    return _said(code, text).means
 
 
 def explained(code: str, text: str) -> str:
-    """A fatal refusal for a person.
+    """A refusal for a person; what we do not know is told as it came.
 
     >>> explained("ClusterNotFoundException", "Cluster not found.")  # doctest: +NORMALIZE_WHITESPACE
     'no worker can start: ClusterNotFoundException: Cluster not found.: the site names a cluster that is not there:
     make it, or correct the settings'
+    >>> explained("ClientException", "Something new.")
+    'no worker can start: ClientException: Something new.'
     """
-    advice = _ADVICE.get(code, "correct what it names")
-    return f"no worker can start: {code}: {text}: {advice}"
+    advice = allow(text, "ecs:RunTask") if code == "AccessDeniedException" else _said(code, text).advice
+    return ": ".join(filter(None, ["no worker can start", code, text, advice]))
 
 
-def waiting_for(why: Refusal, vcpu: float, spot: bool) -> str:
+def allow(text: str, otherwise: str = "") -> str:
+    """What to do about a denial, by the action that AWS named in it; where it names none, by another, if any.
+
+    >>> allow("User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/t because no")
+    'let these credentials do iam:PassRole on arn:aws:iam::1:role/t, or use others'
+    """
+    if found := _NAMED.search(text):
+        on = f" on {found['resource']}" if found["resource"] else ""
+        return f"let these credentials do {found['action']}{on}, or use others"
+    return f"let these credentials do {otherwise}, or use others" if otherwise else ""
+
+
+def waiting_for(why: Refusal, text: str, vcpu: float, spot: bool) -> str:
     """What a run waits for, for a person.
 
-    >>> waiting_for(Refusal.QUOTA, 4, spot=False)
+    >>> waiting_for(Refusal.QUOTA, "", 4, spot=False)
     'Fargate vCPU quota (4 for each worker; fewer workers, or a larger quota (Service Quotas, Fargate, vCPU))'
     """
     kind = "Fargate Spot" if spot else "Fargate"
-    if why is Refusal.QUOTA:
-        return f"{kind} vCPU quota ({vcpu:g} for each worker; {_QUOTA_ADVICE})"
-    if why is Refusal.CAPACITY:
-        return f"{kind} capacity in the site's zones ({vcpu:g} vCPU for each worker)"
+    match why:
+        case Refusal.QUOTA:
+            return f"{kind} vCPU quota ({vcpu:g} for each worker; {_QUOTA_ADVICE})"
+        case Refusal.CAPACITY:
+            return f"{kind} capacity in the site's zones ({vcpu:g} vCPU for each worker)"
+        case Refusal.BUSY:
+            return "the cluster to have started others (it takes 500 tasks at once that are about to start)"
+        case Refusal.ROLE:
+            return f"a role that ECS may take; a new one takes a minute ({text}: {_ROLE})"
     return "ECS to take more calls (its API is throttled)"
+
+
+def _said(code: str, text: str) -> _Said:
+    said = f"{code} {text}"
+    return next((each for each in _TABLE if re.search(each.pattern, said, re.IGNORECASE)), _ELSE)

@@ -112,7 +112,8 @@ def _bar(row: Cost, columns: int, most: float) -> int:
     return max(round(columns * float(row.usd) / most), 1) if row.usd and most else 0
 
 
-def _fields(row: Cost) -> dict[str, Any]:
+def fields_of(row: Cost) -> dict[str, Any]:
+    """What several runs cost, as JSON."""
     return {
         "name": row.name,
         "runs": row.runs,
@@ -129,7 +130,7 @@ def _print_json(rows: Sequence[Cost], began: float, by: str, backend: Backend) -
     from starburst_common.cli.show import iso
 
     each = [
-        {**_fields(row), "by_component": {name: round(float(usd), 6) for name, usd in row.parts.items()}}
+        {**fields_of(row), "by_component": {name: round(float(usd), 6) for name, usd in row.parts.items()}}
         for row in rows
     ]
     print_json(
@@ -153,4 +154,4 @@ def _print_csv(rows: Sequence[Cost], by: str) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs"]
     writer.writerow([by, *head[1:]])
-    writer.writerows([_fields(row)[name] for name in head] for row in rows)
+    writer.writerows([fields_of(row)[name] for name in head] for row in rows)

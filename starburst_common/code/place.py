@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import glob
 import os
 import sys
@@ -45,6 +44,8 @@ class Place:
 
 def user_here() -> str:
     """Who runs this process, and on which machine."""
+    import getpass  # a worker asks for nobody
+
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # as in a container, whose user has no name

@@ -78,6 +78,10 @@ class Fleet:
         """Every worker launched, by ordinal."""
         return self.backend.compute.workers(self.id)
 
+    def tended(self) -> list[WorkerState]:
+        """The same for its driver, who also does what another has left."""
+        return self.backend.compute.tend(self.id)
+
     def launch(self, ordinals: Sequence[int]) -> Wait | None:
         """Start workers; what some of them must wait for, if so. Raises `CannotLaunch`."""
         return self.backend.compute.launch(self.spec, ordinals)

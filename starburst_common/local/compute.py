@@ -53,6 +53,9 @@ class LocalCompute:
         self._reap()
         return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("[0-9]*.json"))]
 
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        return self.workers(fleet)
+
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         states = (state for state in self.workers(fleet) if state.id == worker)
         return next((state for state in states if state.end is not None), None)

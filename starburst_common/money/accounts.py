@@ -14,6 +14,7 @@ from starburst_common.model import Buffer, FailureKind, FleetId, RunId, RunState
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
 
+_LEAST_USD, _MOST_USD = Decimal("1e-15"), Decimal("1e15")
 LOCAL, FARGATE, FARGATE_SPOT = "local", "FARGATE", "FARGATE_SPOT"  #: capacities
 
 
@@ -129,6 +130,6 @@ def _usd(about: str, texts: Mapping[str, str]) -> dict[str, Decimal]:
         found = {name: Decimal(text) for name, text in texts.items()}
     except InvalidOperation:
         found = {"": Decimal("NaN")}
-    if not all(usd.is_finite() and usd >= 0 for usd in found.values()):
+    if not all(usd.is_finite() and (usd == 0 or _LEAST_USD <= usd <= _MOST_USD) for usd in found.values()):
         raise malformed(about, f"{texts!r:.80} are no amounts of money")
     return found

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.resources import files
 
 from starburst_common.errors import BadInput
@@ -80,6 +81,7 @@ def fargate_prices(region: str = "") -> list[FargatePrice]:
     ]
 
 
+@lru_cache(maxsize=256)
 def fargate_price(region: str, *, arch: str = "x86", capacity: str = ON_DEMAND) -> FargatePrice | None:
     """The price in a region; None where it is not known.
 
@@ -91,6 +93,7 @@ def fargate_price(region: str, *, arch: str = "x86", capacity: str = ON_DEMAND) 
     return next(found, None)
 
 
+@lru_cache(maxsize=256)
 def item_price(item: str, region: str) -> ItemPrice | None:
     """The price of "public-ipv4" or "ecr-storage" in a region; None where it is not known.
 

@@ -31,6 +31,7 @@ class Backend:
     poll_s: float  #: how long a worker's request for work stays open
     look_s: float  #: without notices for so long, look which outcomes there are
     keep_s: float  #: how long an ended run is kept
+    resend_after_s: float = 5.0  #: the queue's counts are right where nothing has moved for so long
     feeder_lost_s: float = 30.0  #: who feeds a run, and has given no sign of life for so long, is dead
     patience_s: float = 900.0  #: so long an outage is waited for where somebody waits for a run to begin
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known

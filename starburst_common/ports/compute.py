@@ -51,7 +51,13 @@ class Compute(Protocol):
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         """Every worker of the fleet that was ever launched and not yet forgotten, by ordinal.
 
-        A worker whose launch is under way may have another id until it is known.
+        A worker whose launch is under way may have another id until it is known. Who looks changes nothing.
+        """
+
+    def tend(self, fleet: FleetId) -> list[WorkerState]:
+        """The same for who drives a run on it: what a driver that died has begun to launch is launched or let go,
+
+        and how workers ended is kept for as long as the fleet, where the platform forgets it.
         """
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:

@@ -87,12 +87,12 @@ class Hands:
         with self._books.changed:
             owed = list(self._books.tally.owed.values())
             self._books.quiet_since = self._clock.monotonic()
-        self.send(owed)
+        self.send(owed, again=True)
 
-    def send(self, chunks: Sequence[Chunk]) -> None:
+    def send(self, chunks: Sequence[Chunk], *, again: bool = False) -> None:
         """Send a message for each."""
         run, fleet = self._names.run, self._fleet.id
-        bodies = [chunk_message(self._backend.key, fleet, run, chunk) for chunk in chunks]
+        bodies = [chunk_message(self._backend.key, fleet, run, chunk, again=again) for chunk in chunks]
         self._backend.queue.send(work_queue(fleet), bodies, group=run)
 
     def answer_withdrawn(self, span: Span) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from starburst_common.model import WorkerEnd, WorkerPhase, WorkerState
 
 #: How a worker ends that could not do its work.
-BAD_ENDS = (WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.UNSTARTABLE)
+BAD_ENDS = (WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.CUT_OFF, WorkerEnd.UNSTARTABLE)
+#: Of these, without its program having begun.
+_UNBEGUN = (WorkerEnd.UNSTARTED, WorkerEnd.CUT_OFF)
 _LONG_AGO_S = 1800.0
 
 
@@ -17,6 +19,8 @@ class Barren:
     """The workers launched last, as far as they ended and had settled nothing; see `barren`."""
 
     count: int = 0
+    unbegun: int = 0  #: of these, that never began
+    cut_off: int = 0  #: of those, that could reach nobody
     lasted_s: float = 0.0  #: from the first one's end to the last one's
     longest_s: float = 0.0  #: that one of them ran
     seen_at: float = 0.0  #: when the last one's end was seen
@@ -29,6 +33,8 @@ class Barren:
         ends = [worker.stopped_at for worker in row if worker.stopped_at]
         return cls(
             count=len(row),
+            unbegun=sum(worker.end in _UNBEGUN for worker in row),
+            cut_off=sum(worker.end is WorkerEnd.CUT_OFF for worker in row),
             lasted_s=max(ends) - min(ends) if ends else 0.0,
             longest_s=max((worker.ran_s for worker in row), default=0.0),
             seen_at=seen_at,

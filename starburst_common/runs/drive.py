@@ -63,7 +63,10 @@ class Driver:
         self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
         # what a worker that died had leased comes back within a lease, to be cut up or to fail
         self.policy = replace(
-            policy, feeder_lost_s=backend.feeder_lost_s, patience_s=_PATIENCE_LEASES * backend.pace.lease_s
+            policy,
+            resend_after_s=backend.resend_after_s,
+            feeder_lost_s=backend.feeder_lost_s,
+            patience_s=_PATIENCE_LEASES * backend.pace.lease_s,
         )
         self._names, self._clock = RunNames(run, leg), clock
         self.books = Books(run, clock, backend.tick_s)

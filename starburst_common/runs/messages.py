@@ -11,20 +11,34 @@ from starburst_common.wire.documents import open_message, seal_message
 from starburst_common.wire.fields import chunk_fields, from_base64, read_chunk
 
 
-def chunk_message(key: bytes, fleet: str, run: str, chunk: Chunk, frames: Buffer | None = None) -> str:
+class ChunkMessage(NamedTuple):
+    """A chunk as its message brings it."""
+
+    run: str
+    chunk: Chunk
+    frames: bytes | None  #: if they rode along
+    again: bool  #: another message was sent before, so that it may be settled
+
+
+def chunk_message(
+    key: bytes, fleet: str, run: str, chunk: Chunk, frames: Buffer | None = None, *, again: bool = False
+) -> str:
     """A chunk as a queue message; small frames may ride along."""
     value: dict[str, Any] = {"run": run, "chunk": chunk_fields(chunk)}
+    if again:
+        value["again"] = True
     if frames is not None:
         value["frames"] = b64encode(frames).decode()
     return seal_message(key, f"chunk {fleet}", value)
 
 
-def read_chunk_message(key: bytes, fleet: str, body: str) -> tuple[str, Chunk, bytes | None]:
-    """The run, its chunk, and the frames if they rode along. Raises `UnknownVersion` or `Refused`."""
+def read_chunk_message(key: bytes, fleet: str, body: str) -> ChunkMessage:
+    """The inverse of `chunk_message`. Raises `UnknownVersion` or `Refused`."""
     about = f"chunk {fleet}"
     value = open_message(key, about, body)
     frames = from_base64(about, value.text("frames")) if value.given("frames") else None
-    return value.name("run"), read_chunk(value["chunk"], about), frames
+    again = value.flag("again") if value.given("again") else False
+    return ChunkMessage(value.name("run"), read_chunk(value["chunk"], about), frames, again)
 
 
 NOTICE_BYTES = 240 << 10  #: a notice is no longer, whatever it tells of: SQS once took 256 KiB, and takes 1 MiB now

@@ -47,6 +47,7 @@ class Observer:
         self._input = _Input(backend, names, books)
         self._gone: set[WorkerId] = set()  # workers whose end is written down, or came before the run
         self._asked = 0  # for the last lines of so many
+        self._empty_since: float | None = None  # when the run had last moved, as the queue was last found empty
         self._dead = 0  # messages that ended as dead letters, as last seen
         self._dead_at = self._clock.monotonic()
         self._first_worker = -1  # ordinal; who was launched before cannot have failed this run; -1: to be seen
@@ -98,23 +99,28 @@ class Observer:
 
     def view(self, policy: Policy) -> View:
         """Look at everything the decision needs."""
-        books, queue = self._books, work_queue(self._fleet.id)
+        books = self._books
         if books.tally.owed and self._listener.due:
             self._listener.look(but_new=True)
-        workers = self._fleet.states()
+        workers = self._fleet.tended()
         books.look_at_workers(workers)
         row = self._barren_of(workers, policy)
         known = self.known(policy)
         quiet = known.now - known.run.quiet_since > policy.resend_after_s
-        depth = self._backend.queue.depth(queue, group=self._names.run) if known.run.owed and quiet else None
         return self.marked(known).but(
             expected=self._expected(),
-            depth=depth or known.run.depth,
+            depth=self._depth(known) if known.run.owed and quiet else known.run.depth,
             launched=max((worker.ordinal for worker in workers), default=-1) + 1,
             barren=row,
             dead=self._dead_letters(known.now, policy, quiet=quiet) if known.run.owed else 0,
             resent=books.resent,
         )
+
+    def _depth(self, known: View) -> Depth:
+        """The run's messages: as many as chunks are owed, unless the look before has found none either."""
+        depth = self._backend.queue.depth(work_queue(self._fleet.id), group=self._names.run)
+        empty_since, self._empty_since = self._empty_since, known.run.quiet_since if not sum(depth) else None
+        return depth if sum(depth) or empty_since == known.run.quiet_since else known.run.depth
 
     def marked(self, view: View) -> View:
         """The same, with what others have said of it."""
@@ -140,7 +146,8 @@ class Observer:
                 refused=books.refused,
             )
             room = Room(launch_at=books.launch_at, impossible=books.impossible)
-            return View(now=self._clock.monotonic(), run=run, fleet=FleetView(alive=books.alive), room=room)
+            fleet = FleetView(alive=books.alive, at_work=books.at_work)
+            return View(now=self._clock.monotonic(), run=run, fleet=fleet, room=room)
 
     # --- dead letters -------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class Policy:
     workers: int  #: alive at most
     slots: int  #: of each worker
     tolerate: Tolerance
-    resend_after_s: float  #: an empty queue for so long, with chunks owed, has lost them
+    resend_after_s: float = 5.0  #: an empty queue for so long, with chunks owed, has lost them
     feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
     forgiven: int = 0  #: of the failures: they were known when the run was resumed
@@ -72,6 +72,11 @@ def decide(view: View, policy: Policy) -> list[Action]:
     []
     >>> decide(view.but(launched=5, barren=gone, now=2), policy)  # four and four have leave to end for nothing
     [LaunchWorkers(ordinals=range(5, 8))]
+    >>> unbegun = Barren(count=3, unbegun=3, lasted_s=4, seen_at=0, why="no subnet has addresses left")
+    >>> decide(view.but(alive=1, launched=4, barren=unbegun, now=2), policy)  # another one is tried
+    [LaunchWorkers(ordinals=range(4, 5))]
+    >>> decide(view.but(launched=3, barren=Barren(count=3, unbegun=3, cut_off=3, why="no way out")), policy)[0].reason
+    '3 workers could not start, nor could others: no way out: start the run again then'
     >>> decide(view.but(owed=2, alive=1, launched=4), policy)  # what is left fits one worker
     []
     >>> decide(view.but(alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
@@ -108,6 +113,8 @@ def _end(view: View, policy: Policy) -> Finish | None:
     unfed = run.input_lost or (never_came(DIED, run.answered) if run.unheard_s > policy.feeder_lost_s else "")
     if unfed and (run.items is None or run.input_lost) and run.owed == 0:
         return Finish(RunState.STOPPED, unfed, input_lost=True)
+    if view.fleet.barren.cut_off >= _SURE and not view.fleet.at_work and run.owed:
+        return Finish(RunState.STOPPED, _unreached(view.fleet.barren))
     if _hopeless(view, policy):
         return Finish(RunState.STOPPED, _too_barren(view.fleet.barren))
     if _all_lost(view, policy) and run.dead and run.resent >= _RESENDS:
@@ -118,7 +125,8 @@ def _end(view: View, policy: Policy) -> Finish | None:
 def _deeds(view: View, policy: Policy) -> list[Action]:
     """What is to be done for a run that goes on."""
     fleet, actions = view.fleet, list[Action]()
-    more = min(launchable(view, policy) - fleet.alive, max(_spare(view, policy), 1) - fleet.barren.tried)
+    spare = 1 if fleet.barren.unbegun >= _SURE else max(_spare(view, policy), 1)
+    more = min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried)
     if more > 0 and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy)):
         actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
     if _all_lost(view, policy):
@@ -149,9 +157,17 @@ def served(view: View, policy: Policy) -> bool:
 
 def barren_wait_s(view: View, policy: Policy) -> float:
     """How long after the last of them another is tried: ever longer, since half as long as they have come so far."""
-    if view.fleet.barren.count <= max(launchable(view, policy), 1):
+    row = view.fleet.barren
+    if not _counts(view, policy):
         return 0.0  # each is replaced once at once: what befell them all may be over
-    return min(view.fleet.barren.lasted_s / 2, policy.patience_s * (_WHILE_ONE_WORKS if view.fleet.alive else 1))
+    least_s = policy.patience_s / 20 if row.unbegun >= _SURE else 0.0
+    return min(max(row.lasted_s / 2, least_s), policy.patience_s * (_WHILE_ONE_WORKS if view.fleet.alive else 1))
+
+
+def _counts(view: View, policy: Policy) -> bool:
+    """Whether so many have ended for nothing that it is no chance."""
+    row = view.fleet.barren
+    return row.unbegun >= _SURE or row.count > max(launchable(view, policy), 1)
 
 
 def waits_for(view: View, policy: Policy) -> str:
@@ -167,8 +183,10 @@ def waits_for(view: View, policy: Policy) -> str:
     'workers: the last 3 ended within 2 s without an answer: exit code 0: no disk'
     """
     row = view.fleet.barren
-    if row.count <= max(launchable(view, policy), 1):
+    if not _counts(view, policy):
         return ""
+    if row.unbegun == row.count:
+        return f"workers: the last {row.count} could not start: {row.why}"
     return f"workers: the last {row.count} ended within {-(-row.longest_s // 1):.0f} s without an answer: {row.why}"
 
 
@@ -194,7 +212,12 @@ def _too_barren(row: Barren) -> str:
     )
 
 
+def _unreached(row: Barren) -> str:
+    return f"{row.count} workers could not start, nor could others: {row.why}: start the run again then"
+
+
 _LEAST_SHARE = 100  # while the number of items is unknown, a share is taken of at least so many
+_SURE = 3  # so many that could not start are no chance
 _BARREN = 4  # so many more than are wanted at once may end for nothing
 _FAR_TOO_MANY = 4
 _WHILE_ONE_WORKS = 10  # so much longer others can wait

@@ -208,7 +208,6 @@ class Spec:
             workers=self.workers,
             slots=self.resources.slots,
             tolerate=self.terms.tolerate,
-            resend_after_s=5.0,
             breaker=not self.terms.return_exceptions,
         )
 

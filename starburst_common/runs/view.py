@@ -34,6 +34,7 @@ class FleetView:
     """Its workers."""
 
     alive: int = 0  #: starting or running
+    at_work: int = 0  #: of these, whose process is there
     launched: int = 0  #: ever, which is the next ordinal
     barren: Barren = field(default_factory=Barren)  #: those that ended for nothing since one settled anything
 

@@ -87,7 +87,7 @@ def test_a_hook_speaks_for_its_connection(place: Backend, monkeypatch: pytest.Mo
     assert hook.results(run.id, timeout=60) == [1, 2]
     assert hook.status(run.id).answered == 2 and hook.estimate(run.id).usd > 0
     assert [(row.name, row.runs, row.items) for row in hook.costs(by="function")] == [("abs", 1, 2)]
-    assert hook.test_connection() == (True, f"this machine ({tmp_path / 'home'}): runs kept there: 1")
+    assert hook.test_connection() == (True, f"this machine ({tmp_path / 'home'})\nruns kept there: 1")
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", '{"conn_type": "starburst_ecs", "extra": {"region": "eu-west-1"}}')
     fine, why = StarburstHook("other").test_connection()
     assert not fine and "connection other: [site] lacks name" in why

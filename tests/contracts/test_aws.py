@@ -7,6 +7,7 @@ of a batch that SQS refuses for now, and a task that runs out of memory, since t
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections import Counter
@@ -43,6 +44,8 @@ from tests.testbed.bed import Bed as Aws
 
 HOUR_S = 3600.0
 MIB = 1 << 20
+ROLE = "arn:aws:iam::123456789012:role/t"
+NO_PASS = f"User: arn:aws:iam::123456789012:user/u is not authorized to perform: iam:PassRole on resource: {ROLE}"
 
 
 class Clock:
@@ -99,7 +102,7 @@ def another(aws: Aws, clients: Clients, backend: Backend, **changes: Any) -> Ecs
 def until(backend: Backend, fleet: FleetId, there: Callable[[list[WorkerState]], bool]) -> list[WorkerState]:
     """Wait for the fleet's workers to be so."""
     deadline = time.monotonic() + 120.0
-    while not there(states := backend.compute.workers(fleet)):
+    while not there(states := backend.compute.tend(fleet)):
         assert time.monotonic() < deadline, states
         time.sleep(0.05)
     return states
@@ -421,14 +424,18 @@ def test_a_launch_whose_answer_was_lost_is_not_repeated(aws: Aws, backend: Backe
 def test_a_launch_that_its_driver_left_is_finished_by_another(aws: Aws, clients: Clients, backend: Backend) -> None:
     """It died between writing the launch down and asking ECS, or before writing down what ECS answered.
 
-    Whoever looks asks again, once nothing was heard for a while, and two who do so at once launch each worker once.
+    Who merely looks sees them start; whoever drives asks again, once nothing was heard for a while, and two who do so
+    at once launch each worker once.
     """
     spec = fleet_of(backend)
     driver = another(aws, clients, backend)
     request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 3)
     Launches(backend.store, backend.key).claim(spec.fleet, 0, 3, request, spot=False)
-    Launches(backend.store, backend.key, clock=lambda: time.time() - 60).claim(spec.fleet, 3, 3, request, spot=False)
-    looks: list[Callable[[FleetId], list[WorkerState]]] = [driver.workers, backend.compute.workers]
+    Launches(backend.store, backend.key, clock=lambda: time.time() - 100).claim(spec.fleet, 3, 3, request, spot=False)
+    for _ in range(2):
+        assert ordinals(another(aws, clients, backend).workers(spec.fleet)) == [*range(6)]
+    assert aws.tasks() == []
+    looks: list[Callable[[FleetId], list[WorkerState]]] = [driver.tend, backend.compute.tend]
     with ThreadPoolExecutor(2) as pool:
         for states in pool.map(lambda look: look(spec.fleet), looks):
             assert ordinals(states) == [*range(6)]
@@ -448,13 +455,13 @@ def test_nobody_launches_while_another_drivers_launch_is_unanswered(
     spec = fleet_of(backend)
     aws.quota(on_demand_vcpu=3)
     request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 10)
-    clock = Clock(time.time() - 60)
+    clock = Clock(time.time() - 100)
     Launches(backend.store, backend.key, clock=clock).claim(spec.fleet, 0, 10, request, spot=False)
     wait = backend.compute.launch(spec, range(12))
     assert wait is not None
     assert "another driver" in wait.reason
     assert aws.tasks() == []
-    assert ordinals(backend.compute.workers(spec.fleet)) == [*range(10)]
+    assert ordinals(backend.compute.tend(spec.fleet)) == [*range(10)]
     assert ordinals(backend.compute.workers(spec.fleet)) == [*range(3)]
     aws.quota(on_demand_vcpu=100)
     assert another(aws, clients, backend).launch(spec, range(12)) is None
@@ -463,14 +470,14 @@ def test_nobody_launches_while_another_drivers_launch_is_unanswered(
 
 
 @pytest.mark.usefixtures("unborn")
-def test_looking_is_no_place_to_be_told_that_a_launch_is_impossible(aws: Aws, backend: Backend) -> None:
+def test_tending_is_no_place_to_be_told_that_a_launch_is_impossible(aws: Aws, backend: Backend) -> None:
     """A launch that was left, and that ECS refuses for good, is dropped; whoever launches next is told."""
     spec = fleet_of(backend)
     request = run_task(Site.of(aws.site, "the test"), ensured(backend), spec, 3)
-    clock = Clock(time.time() - 60)
+    clock = Clock(time.time() - 100)
     Launches(backend.store, backend.key, clock=clock).claim(spec.fleet, 0, 3, request, spot=False)
     aws.fault(service="ecs", operation="RunTask", code="BlockedException", status=400, times=2)
-    assert ordinals(backend.compute.workers(spec.fleet)) == [0, 1, 2]
+    assert ordinals(backend.compute.tend(spec.fleet)) == [0, 1, 2]
     assert backend.compute.workers(spec.fleet) == []
     with pytest.raises(CannotLaunch, match="BlockedException"):
         backend.compute.launch(spec, range(3))
@@ -509,11 +516,11 @@ def test_a_launch_that_two_were_answered_differently_is_never_lost(
     Every task that anybody was granted is listed by each of them and by a third, and `stop` finds them all.
     """
     spec = fleet_of(backend)
-    later = another(aws, clients, backend, clock=lambda: time.time() + 60)
+    later = another(aws, clients, backend, clock=lambda: time.time() + 100)
 
     def meanwhile() -> None:
         aws.quota(on_demand_vcpu=100)
-        later.workers(spec.fleet)
+        later.tend(spec.fleet)
 
     aws.quota(on_demand_vcpu=first)
     said = "You've reached the limit on the number of vCPUs you can run concurrently"
@@ -591,6 +598,7 @@ def test_a_worker_reads_how_others_ended_and_is_let_do_no_more(aws: Aws, clients
     denied: list[Callable[[], object]] = [
         lambda: worker.compute.launch(spec, range(2, 3)),
         lambda: worker.compute.workers(spec.fleet),
+        lambda: worker.compute.tend(spec.fleet),
         lambda: worker.compute.stop(spec.fleet, [second], grace_s=0.0),
         lambda: worker.compute.tail(spec.fleet, second),
         lambda: worker.compute.forget(spec.fleet),
@@ -708,13 +716,63 @@ def test_launches_keep_to_fargates_rate(aws: Aws, clients: Clients, backend: Bac
     assert ordinals(compute.workers(spec.fleet)) == [*range(150)]
 
 
+@pytest.mark.usefixtures("unborn")
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        ("The requested CPU configuration is above your limit", "Fargate vCPU quota"),
+        ("Provisioning capacity limit exceeded.", "the cluster to have started others"),
+        (
+            f"ECS was unable to assume the role '{ROLE}' that was provided for this task.",
+            f"a role.*{ROLE}.*trust",
+        ),
+    ],
+)
+def test_what_passes_is_waited_for(aws: Aws, backend: Backend, said: str, waits: str) -> None:
+    """And named, with ECS's words where they say which."""
+    spec = fleet_of(backend)
+    aws.fault(service="ecs", operation="RunTask", code="ClientException", message=said, status=400)
+    wait = backend.compute.launch(spec, [0])
+    assert wait is not None and re.search(waits, wait.reason)
+    assert backend.compute.launch(spec, [0]) is None
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_role_that_does_not_come_is_waited_for_no_longer(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """After two minutes: with what to correct."""
+    said = f"ECS was unable to assume the role '{ROLE}' that was provided for this task."
+    aws.fault(service="ecs", operation="RunTask", code="ClientException", message=said, status=400, times=2)
+    clock = Clock(time.time())
+    compute, spec = another(aws, clients, backend, clock=clock), fleet_of(backend)
+    assert compute.launch(spec, [0]) is not None
+    clock.at += 121
+    with pytest.raises(CannotLaunch, match=f"{ROLE}.*must be there, trust ecs-tasks.amazonaws.com"):
+        compute.launch(spec, [0])
+
+
+@pytest.mark.usefixtures("unborn")
+def test_a_cluster_without_spot_gives_on_demand(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """As where Spot has no room."""
+    aws.boto("ecs").create_cluster(clusterName="plain", capacityProviders=["FARGATE"])
+    compute, spec = another(aws, clients, backend, cluster="plain"), fleet_of(backend, spot=True)
+    assert compute.launch(spec, range(3)) is None
+    assert [task["provider"] for task in aws.tasks()] == ["FARGATE"] * 3
+
+
 @pytest.mark.parametrize(
     ("site", "fault", "said"),
     [
         ({"cluster": "gone"}, {}, "ClusterNotFoundException.*: make it, or correct the settings"),
+        ({"cluster": "bare"}, {}, "'FARGATE' was not found.*put-cluster-capacity-providers"),
         ({"subnets": ("subnet-gone",)}, {}, "InvalidParameterException.*subnet-gone.*correct the site's subnets"),
-        ({}, {"code": "AccessDeniedException", "status": 400}, "AccessDeniedException.*iam:PassRole"),
-        ({}, {"code": "BlockedException", "status": 400}, "BlockedException.*ask AWS support"),
+        (
+            {},
+            {"code": "AccessDeniedException", "message": NO_PASS},
+            "credentials do iam:PassRole on arn:.*/t,",
+        ),
+        ({}, {"code": "AccessDeniedException", "message": "no"}, "let these credentials do ecs:RunTask, or use"),
+        ({}, {"code": "BlockedException"}, "BlockedException.*ask AWS support"),
+        ({}, {"code": "ClientException", "message": "Something new."}, "ClientException: Something new.$"),
     ],
 )
 def test_a_launch_that_can_never_succeed_says_what_to_do(
@@ -722,8 +780,9 @@ def test_a_launch_that_can_never_succeed_says_what_to_do(
 ) -> None:
     """By the codes of the ECS API reference, RunTask; no record stays."""
     compute, spec = another(aws, clients, backend, **site), fleet_of(backend)
+    aws.boto("ecs").create_cluster(clusterName="bare")
     if fault:
-        aws.fault(service="ecs", operation="RunTask", **fault)
+        aws.fault(service="ecs", operation="RunTask", status=400, **fault)
     with pytest.raises(CannotLaunch, match=said):
         compute.launch(spec, range(3))
     assert compute.workers(spec.fleet) == []
@@ -767,6 +826,24 @@ def test_an_image_that_cannot_be_pulled_starts_no_worker(aws: Aws, backend: Back
         in state.reason
     )
     assert f"{aws.site['image']}: not found: correct the site's image, or push it" in state.reason
+
+
+@pytest.mark.parametrize(
+    ("where", "end", "said"),
+    [
+        ("cut_off", WorkerEnd.CUT_OFF, "i/o timeout: give the site's subnets a way out"),
+        ("full", WorkerEnd.UNSTARTED, "InsufficientFreeAddressesInSubnet: give the site more or larger subnets"),
+    ],
+)
+def test_a_network_that_lets_nobody_start_is_named(
+    aws: Aws, backend: Backend, where: str, end: WorkerEnd, said: str
+) -> None:
+    """With ECS's words, and what to do."""
+    aws.set(**{where: aws.site["subnets"]})
+    spec = fleet_of(backend)
+    backend.compute.launch(spec, [0])
+    (state,) = until(backend, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
+    assert state.end is end and said in state.reason
 
 
 def test_ends_are_told_apart(aws: Aws, backend: Backend) -> None:

@@ -44,7 +44,7 @@ def open_fleet(backend: Backend, *, idle_s: float = 60.0, lifetime_s: float = 60
 def until(bed: ComputeBed, fleet: FleetId, there: Callable[[list[WorkerState]], bool]) -> list[WorkerState]:
     """Wait for the fleet's workers to be so."""
     deadline = time.monotonic() + 120.0
-    while not there(states := bed.backend.compute.workers(fleet)):
+    while not there(states := bed.backend.compute.tend(fleet)):
         assert time.monotonic() < deadline, states
         time.sleep(0.02)
     return states
@@ -64,7 +64,7 @@ def stopped(bed: ComputeBed, fleet: FleetId, *ids: WorkerId, grace_s: float = 10
     """Stop workers, and see them gone: as soon as `stop` returns, or soon after where the platform ends them."""
     bed.backend.compute.stop(fleet, ids, grace_s=grace_s)
     if bed.stop_waits:
-        return bed.backend.compute.workers(fleet)
+        return bed.backend.compute.tend(fleet)
     return until(bed, fleet, lambda states: {state.id for state in states if state.phase is STOPPED} >= {*ids})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from functools import partial
 from typing import Any
@@ -119,6 +120,30 @@ def test_spot_falls_back_to_on_demand(aws_bed: AwsBed) -> None:
     aws_bed.aws.capacity(spot_zones={"us-east-1a": 1, "us-east-1b": 0, "us-east-1c": 0})
     assert mapped(aws_bed, spot=True) == DOUBLED
     assert sorted(task["provider"] for task in aws_bed.aws.tasks()) == ["FARGATE"] * 3 + ["FARGATE_SPOT"]
+
+
+def test_a_network_without_a_way_out_ends_the_run(aws_bed: AwsBed) -> None:
+    """After three workers or little more, however many were asked for; the sentence says what to mend."""
+    aws_bed.aws.set(cut_off=aws_bed.aws.site["subnets"])
+    with Cluster(workers=30, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(abs, range(300), chunk_size=1)
+        with pytest.raises(RunStopped, match=r"\d+ workers could not start.*i/o timeout: give the site's subnets"):
+            run.results(timeout=120)
+        run.wait()
+        assert len(aws_bed.aws.tasks()) <= 30
+
+
+def test_subnets_that_are_full_are_waited_for(aws_bed: AwsBed) -> None:
+    """Workers are tried one by one then, ever later, and the run says what it waits for."""
+    aws_bed.aws.set(full=aws_bed.aws.site["subnets"])
+    with Cluster(workers=8, backend=aws_bed.backend, progress=False) as cluster:
+        run = cluster.start(abs, range(-300, 0))
+        said = "waiting for workers: the last .* could not start: .*InsufficientFree.*more or larger subnets"
+        aws_bed.until(lambda: re.search(said, run.status().reason) is not None)
+        assert len(aws_bed.aws.tasks()) <= 12
+        aws_bed.aws.set(full=[])
+        assert run.results(timeout=120) == [*range(300, 0, -1)]
+        run.wait()
 
 
 def test_an_image_that_cannot_be_pulled_is_one_clear_error(aws_bed: AwsBed) -> None:

@@ -84,7 +84,7 @@ LOOKS = {
         "queue.depth",
         "queue.dead",
     ),
-    *("compute.workers", "compute.ended", "compute.tail", "compute.fleets"),
+    *("compute.workers", "compute.tend", "compute.ended", "compute.tail", "compute.fleets"),
 }
 #: A call that may come or not: a deletion of nothing.
 AT_TIMES = {"store.delete"}

@@ -118,10 +118,10 @@ def _aws() -> list[Target]:
         to.say(definition, running)
         made.launch(spec, range(1))
         to.say(blob)
-        for state in made.workers(FLEET):
+        for state in made.tend(FLEET):
             assert isinstance(state.reason, str) and isinstance(state.started_at, float)
             assert state.exit_code is None or isinstance(state.exit_code, int)
-        made.workers(FLEET)
+        made.tend(FLEET)
 
     def tail(blob: bytes) -> None:
         to.say(blob)

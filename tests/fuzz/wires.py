@@ -9,7 +9,7 @@ import pickle
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,24 @@ from secrets import token_hex
 from shutil import rmtree
 from types import SimpleNamespace
 
+from starburst_common.aws.accounts import Account
 from starburst_common.aws.launches import Launches
+from starburst_common.cli.costs import fields_of
+from starburst_common.cli.lines import json_text
 from starburst_common.cli.show import run_fields
 from starburst_common.cli.status import event_fields
 from starburst_common.errors import NotFound, Refused
 from starburst_common.ids import run_id
-from starburst_common.model import FleetId, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.names import PRUNED, RunNames, claim, fleet_folder, launch_record, new_stops_record
+from starburst_common.model import FleetId, Granted, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.money.accounts import AccountEntry, Stint
+from starburst_common.money.estimate import usd_text
+from starburst_common.names import PRUNED, RunNames, account, claim, fleet_folder, launch_record, new_stops_record
 from starburst_common.ports import Backend
+from starburst_common.runs.accounts import read_entry
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.claims import Claims, Stage
+from starburst_common.runs.costs import key_of, run_costs, sums
 from starburst_common.runs.find import attach
 from starburst_common.runs.history import keep_history, stored_waits
 from starburst_common.runs.messages import chunk_message, notice_message, read_chunk_message, read_notice
@@ -39,7 +46,7 @@ from starburst_common.runs.run import Run
 from starburst_common.runs.sign import Watch, read_sign
 from starburst_common.runs.spec import find_spec, read_end, read_spec
 from starburst_common.runs.status import stored_status
-from starburst_common.wire.documents import document, open_message, read_document, seal_message
+from starburst_common.wire.documents import document, open_message, read_document, seal_document, seal_message
 from starburst_common.wire.fields import read_chunk
 from starburst_common.wire.frames import Frame, FrameWriter
 from starburst_common.wire.functions import deflated
@@ -72,6 +79,7 @@ def targets(world: World, folder: Path) -> list[Target]:
         *_unsealed(world),
         *_launches(world),
         *_claims(world),
+        *_accounts(world),
         *_names(world),
     ]
 
@@ -565,6 +573,43 @@ def _claims(world: World) -> list[Target]:
             signed=True,
         ),
     ]
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def _accounts(world: World) -> list[Target]:
+    """The entry of a run, and the account of a fleet that it shared; what they are told as is looked at, too."""
+    secret, fleet = world.backend.key, FleetId("fleet-20270101-000000-0a1b2c3d")
+    given = Granted(capacity="FARGATE_SPOT", architecture="x86_64", zone="a", vcpu=2.0, memory_mib=8192)
+    state = WorkerState(id=WorkerId("w"), ordinal=0, phase=WorkerPhase.RUNNING, started_at=1.0, granted=given)
+    about = account(fleet)
+    closed = seal_document(secret, about, {"closed_at": 2.0, "workers": [asdict(state)]})
+    mine = account(world.run)
+    entry = AccountEntry.read(secret, mine, world.bodies[mine])
+    shared = replace(entry, stints=(Stint(fleet, 60.0),)).sealed(secret, mine)
+
+    def read(key: str, blob: bytes) -> None:
+        other = (about, closed) if key == mine else (mine, shared)
+        with world.having(key, blob), world.having(*other) as backend:
+            found = run_costs(backend, 0.0)  # leaves out what it cannot read
+            assert len(found) <= 1
+            for by in ("flow", "dag", "day", "site", "tag:a"):
+                for row in sums(found, key_of(by)):
+                    assert row.usd >= 0 and usd_text(row.usd) and json_text(fields_of(row))
+            if key == mine:
+                read_entry(backend, key)
+            else:
+                Account.read(backend.store, secret, fleet)
+
+    made = []
+    for name, key, samples in (("run", mine, [world.bodies[mine], shared]), ("fleet", about, [closed])):
+        feed = partial(read, key)
+        bodies = [bytes(unseal(secret, key, sample)) for sample in samples]
+        made.append(Target(name=f"accounts {name}", kind=Kind.BYTES, samples=samples, feed=feed))
+        signed = partial(lambda feed, key, body: feed(world.sealed(key, body)), feed, key)
+        made.append(Target(name=f"accounts {name}", kind=Kind.DOCUMENT, samples=bodies, feed=signed, signed=True))
+    return made
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def made(folder: Path) -> World:
         (name,) = real.store.folders("runs/")
         run = attach(name, backend=real)
         run.extend(60)
-        bodies = {key: bytes(real.store.get(key)) for key in real.store.list("runs/")}
+        bodies = {key: bytes(real.store.get(key)) for top in ("runs/", "accounts/") for key in real.store.list(top)}
     finally:
         sys.path.remove(str(modules))
         real.close()

@@ -110,7 +110,7 @@ def _registry() -> str | None:
 
 def _front(agent: Agent, distribution: Distribution, conditions: Conditions, endpoint: str) -> Front:
     tasks, faults, throttle = TaskStore(), Faults(), Throttle(conditions)
-    sqs = Sqs(account=ACCOUNT, region=REGION, endpoint=endpoint)
+    sqs = Sqs(conditions, account=ACCOUNT, region=REGION, endpoint=endpoint)
     ecs = Ecs(tasks, agent, conditions, throttle)
     ecr = Ecr(distribution, endpoint)
     codebuild = CodeBuild(conditions, endpoint)

@@ -12,6 +12,18 @@ from tests.testbed.runners import CannotPull, Exit, Order, Runner
 from tests.testbed.tasks import Task
 
 FLUSH_S = 0.2
+#: Sources: ECS developer guide, "Troubleshooting Amazon ECS ResourceInitializationError errors"; AWS re:Post, "Fargate
+#: tasks stop with InsufficientFreeAddressesInSubnet"
+_CUT_OFF = (
+    "ResourceInitializationError: unable to pull secrets or registry auth: The task cannot pull registry auth from "
+    "Amazon ECR: There is a connection issue between the task and Amazon ECR. Check your task network configuration. "
+    f'RequestError: send request failed caused by: Post "https://api.ecr.{REGION}.amazonaws.com/": dial tcp '
+    "52.46.145.233:443: i/o timeout"
+)
+_FULL = (
+    "Unexpected EC2 error while attempting to Create Network Interface with public IP assignment enabled in subnet: "
+    "InsufficientFreeAddressesInSubnet"
+)
 
 
 class _NeverStarted(Exception):
@@ -131,11 +143,15 @@ class Agent:
     def _begin(self, task: Task) -> None:
         """From PROVISIONING to RUNNING. Raises `_NeverStarted`."""
         self._pause(task, self._conditions.provisioning_s)
+        if task.subnet in self._conditions.full:
+            raise _NeverStarted(_FULL)
         task.move("PENDING")
         environment = self._environment(task)
         lines = self._log(task)
         task.pull_started_at = cloud.now()
         self._pause(task, self._conditions.pull_s)
+        if task.subnet in self._conditions.cut_off:
+            raise _NeverStarted(_CUT_OFF)
         image = task.container["image"]
         try:
             self._runner.pull(image)

@@ -28,11 +28,16 @@ class Conditions:
     launch_rate: float = 20.0  #: per second
     zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
+    cut_off: list[str] = field(default_factory=list)  #: subnets from which tasks reach nobody
+    full: list[str] = field(default_factory=list)  #: subnets without a free address
     images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull
     command: list[str] = field(default_factory=list)  #: what every container runs, in place of what its image does
     #: whether an immutable tag may be put again with the image that it names. The API reference does not say;
     #: github.com/aws/containers-roadmap/issues/2179 has ECR refuse that too
     same_image_again: bool = True
+    #: how old a queue's counts are at most; a tenth of AWS's, as here all goes faster. "These metrics may not achieve
+    #: consistency until at least 1 minute after the producers stop sending messages" (SQS, GetQueueAttributes)
+    counters_lag_s: float = 6.0
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:

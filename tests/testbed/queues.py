@@ -61,6 +61,7 @@ class Queue:
         self.messages: dict[int, Message] = {}
         self._numbers = itertools.count()
         self._empty()
+        self._counted, self._counted_at = dict(self._count), CLOCK.monotonic()
 
     def _empty(self) -> None:
         self.messages.clear()
@@ -144,11 +145,13 @@ class Queue:
             self.deleted = True
             self.changed.notify_all()
 
-    def counts(self) -> dict[Where, int]:
-        """How many messages are where."""
+    def counts(self, lag_s: float = 0.0) -> dict[Where, int]:
+        """How many messages were where, so long ago at most; at the queue's beginning there was none."""
         with self.changed:
-            self._wake()
-            return dict(self._count)
+            if CLOCK.monotonic() - self._counted_at >= lag_s:
+                self._wake()
+                self._counted, self._counted_at = dict(self._count), CLOCK.monotonic()
+            return dict(self._counted)
 
     def redrive(self) -> tuple[str, int] | None:
         """The queue of dead letters, and after how many receives a message is one."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.testbed import messages
 from tests.testbed.clock import CLOCK
+from tests.testbed.conditions import Conditions
 from tests.testbed.messages import BYTES_MAX, NAME, VISIBILITY_MAX_S, Json, simple
 from tests.testbed.queues import Message, Queue, Where
 from tests.testbed.refusals import Refused
@@ -33,7 +34,8 @@ _SETTABLE = {*_DEFAULTS, "RedrivePolicy", "RedriveAllowPolicy", "Policy", "KmsMa
 class Sqs:
     """Standard queues of one account and Region."""
 
-    def __init__(self, *, account: str, region: str, endpoint: str) -> None:
+    def __init__(self, conditions: Conditions, *, account: str, region: str, endpoint: str) -> None:
+        self._conditions = conditions
         self._arn = f"arn:aws:sqs:{region}:{account}:"
         self._url = f"{endpoint}/{account}/"
         self._lock = threading.Lock()
@@ -155,7 +157,7 @@ class Sqs:
 
     def _get_queue_attributes(self, body: Json) -> Json:
         queue = self._queue(body)
-        count = queue.counts()
+        count = queue.counts(self._conditions.counters_lag_s)
         known = queue.attributes | {
             "QueueArn": self._arn + queue.name,
             "CreatedTimestamp": str(int(queue.created_at)),

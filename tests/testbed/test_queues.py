@@ -15,7 +15,8 @@ from tests.testbed.bed import Bed
 
 @pytest.fixture
 def sqs(bed: Bed) -> Any:
-    """A client."""
+    """A client of queues whose counts are exact."""
+    bed.set(counters_lag_s=0)
     return bed.boto("sqs")
 
 
@@ -122,6 +123,17 @@ def counted(sqs: Any, queue: str) -> tuple[int, ...]:
     names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
     found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
     return tuple(int(found[name]) for name in names)
+
+
+def test_counts_are_old(bed: Bed, sqs: Any, queue: str) -> None:
+    """Unless a test has them exact (SQS API reference, GetQueueAttributes)."""
+    bed.set(counters_lag_s=6)
+    sqs.send_message(QueueUrl=queue, MessageBody="x")
+    assert counted(sqs, queue) == (0, 0, 0)
+    bed.elapse(6)
+    assert counted(sqs, queue) == (1, 0, 0)
+    received(sqs, queue)
+    assert counted(sqs, queue) == (1, 0, 0)
 
 
 def test_visibility_can_be_changed_while_in_flight_and_for_twelve_hours_in_all(bed: Bed, sqs: Any, queue: str) -> None:

@@ -43,7 +43,7 @@ class Intake:
 
     def take(self, message: Leased) -> Taken:
         """Read a message, and fetch what its chunk needs. Raises `Refused` for one that is not ours to read."""
-        name, chunk, inline = read_chunk_message(self._backend.key, self._duty.fleet, message.body)
+        name, chunk, inline, again = read_chunk_message(self._backend.key, self._duty.fleet, message.body)
         run = RunId(name)
         known = self._runs.run(run)
         # whoever gets it from us knows how many workers it has cost
@@ -51,7 +51,7 @@ class Intake:
         taken = Taken(run=run, receipt=message.receipt, case=case)
         if known is None or known.over:
             return replace(taken, case=replace(case, over=True))
-        if message.receives > 1 and self._has_outcome(run, chunk):
+        if (again or message.receives > 1) and self._has_outcome(run, chunk):
             return replace(taken, case=replace(case, settled=True))
         if known.lost:
             return replace(taken, case=replace(case, undriven=True))
