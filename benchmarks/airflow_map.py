@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
-from benchmarks.airflow_stage import PARTS, airflow
+from benchmarks.airflow_stage import PARTS, Stage, airflow
 from benchmarks.scenario import Case, Column, Record, Scenario, Spread, Target
 from tests.testbed.bed import Bed
 from tests.testbed.definitions import asked, define
@@ -19,7 +20,7 @@ def cases(quick: bool) -> list[Case]:
     """Ours at all sizes, the others where they are compared: they take minutes."""
     if quick:
         return [Case(OURS, 100, 1), Case(ONE, 100, 1)]
-    ours = [Case(OURS, size, 2 if size in (100, 10_000) else 1) for size in (100, 300, 1_000, 10_000)]
+    ours = [Case(OURS, size, 1) for size in (100, 300, 1_000, 10_000)]
     return [*ours, Case(EXPAND, 300, 1), Case(ONE, 300, 1), Case(ECS, 100, 1)]
 
 
@@ -35,7 +36,17 @@ def measure(contender: str, size: int) -> dict[str, float]:
         variables = {**bed.env, "BENCHMARK_ITEMS": str(size), "BENCHMARK_ECS": json.dumps(said)}
         with airflow(DAGS[contender], variables) as stage:
             figures = stage.run("measured")
+            if contender == OURS:
+                figures["airflow_s"] = figures["took_s"] - _run_s(stage)
     return {**figures, "cpu_ms_per_item": figures["above_idle_s"] / size * 1000}
+
+
+def _run_s(stage: Stage) -> float:
+    """How long the run of starburst took that was measured, as its manifest in XCom tells."""
+    ((told,),) = stage.query("SELECT value FROM xcom WHERE dag_id = 'measured' AND key = 'return_value'")
+    found = re.search(r'[^_]seconds\\*": ([0-9.]+)', str(told))
+    assert found, told
+    return float(found[1])
 
 
 def growth(name: str) -> Callable[[Record], Spread | None]:
@@ -68,6 +79,7 @@ SCENARIO = Scenario(
     measure=measure,
     columns=(
         Column("took_s", "DAG run, s", ".1f"),
+        Column("airflow_s", "not of the run, s", ".1f"),
         Column("cpu_s", "Airflow's CPU, s", ".1f"),
         Column("above_idle_s", "above idle, s", ".1f"),
         Column("cpu_ms_per_item", "of that an item, ms", ".2f"),
@@ -75,8 +87,8 @@ SCENARIO = Scenario(
         Column("lost", "task instances failed", ".0f"),
     ),
     targets=(
-        Target("10,000 items over 100: Airflow's CPU", growth("cpu_s"), 1.3),
-        Target("10,000 items over 100: seconds", growth("took_s"), 1.3),
+        Target("10,000 items over 100: Airflow's CPU", growth("above_idle_s"), 1.3),
+        Target("10,000 items over 100: seconds that are not of the run", growth("airflow_s"), 1.3),
         Target("300 items: times less CPU than `.expand`", times(300, "above_idle_s", EXPAND), 20, at_least=True),
         Target(
             "100 items: times less CPU than `EcsRunTaskOperator`", times(100, "above_idle_s", ECS), 5, at_least=True

@@ -25,7 +25,7 @@ PROBE_S, LATE_S = 0.01, 0.05
 
 def cases(quick: bool) -> list[Case]:
     """Ours, those of the Amazon provider, and an empty loop."""
-    return [Case(name, MANY, 1 if quick else 3) for name in (OURS, ECS, NONE)]
+    return [Case(name, MANY, 1 if quick else 2) for name in (OURS, ECS, NONE)]
 
 
 def measure(contender: str, size: int) -> dict[str, float]:

@@ -27,10 +27,10 @@ AIRFLOW = ("airflow_map", "airflow_triggers", "airflow_parse")  #: in an environ
 HEAD = """\
 # Performance
 
-Written by `make bench` from the records in `benchmarks/results/`; do not edit. A cell is the median of its runs, with
-the least and the most in brackets. Every run is a fresh process; contenders take turns, every other round in reverse,
-so that a busy minute hits all. A ratio is taken between runs of the same round. Peers run for comparison only, with two
-workers, each as it comes.
+Written by `make bench` and `make bench-airflow` from the records in `benchmarks/results/`; do not edit. A cell is the
+median of its runs, with the least and the most in brackets. Every run is a fresh process; contenders take turns, every
+other round in reverse, so that a busy minute hits all. A ratio is taken between runs of the same round. Peers run for
+comparison only, with two workers, each as it comes.
 """
 
 
