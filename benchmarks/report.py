@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.scenario import Column, Record, Scenario, Spread
-from benchmarks.timing import RESULTS, find
+from benchmarks.timing import ABSENT, RESULTS, find
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 SCENARIOS = (
@@ -92,7 +92,8 @@ def markdown(rows: Iterator[list[str]]) -> str:
 def section(scenario: Scenario, record: Record) -> str:
     """A scenario's part of the document."""
     seen = record.conditions
-    versions = ", ".join(f"{name} {version}" for name, version in seen["versions"].items())
+    there = {name: version for name, version in seen["versions"].items() if version != ABSENT}
+    versions = ", ".join(f"{name} {version}" for name, version in there.items())
     measured = (
         f"Measured {seen['date']} on {seen['cpus']} CPUs ({seen['cpu_model']}), load {seen['load_before']} before the "
         f"start, {seen['system']}, Python {seen['python']}; {versions}."

@@ -23,6 +23,7 @@ PACKAGES = (
     *("starburst-ecs", "boto3", "moto", "loky", "dask", "distributed", "prefect", "prefect-dask"),
     *("apache-airflow", "apache-airflow-providers-amazon"),
 )
+ABSENT = "not installed"
 LONGEST_S = 2400
 
 
@@ -90,7 +91,7 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return ABSENT
 
 
 def find(name: str) -> Scenario:
