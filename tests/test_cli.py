@@ -1026,3 +1026,11 @@ def test_the_demo_needs_nothing(tmp_path: Path) -> None:
     assert "starburst status run-" in done.stdout
     assert json.loads(shell("status", "last", "--json").stdout)["state"] == "succeeded"
     nothing_left(local_backend(shell.home))
+
+
+def test_the_doctor_looks_at_this_machine(shell: Shell) -> None:
+    """Where no site is configured; a home that cannot be is told, with what helps."""
+    done = shell("doctor")
+    assert done.returncode == 0 and [line[:5] for line in done.stdout.splitlines()] == ["ok   "] * 3
+    wrong = shell("doctor", STARBURST_HOME="/proc/nowhere")
+    assert wrong.returncode == 5 and "WRONG  home: " in wrong.stdout and "set STARBURST_HOME" in wrong.stdout

@@ -215,3 +215,17 @@ def test_workers_that_may_not_be_launched_stop_the_run(shell: Shell, aws: Aws, o
     (run,) = json.loads(shell("runs", "--json").stdout)
     assert run["state"] == "stopped"
     nothing_runs(aws, run["id"])
+
+
+def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell) -> None:
+    """A line a part, and a worker that runs; a cluster that is not there, a clock that is off, and what to do."""
+    fine = shell("doctor", "--from-worker")
+    assert (fine.returncode, [line.split(":")[0].split()[-1] for line in fine.stdout.splitlines()]) == (
+        0,
+        ["site", "credentials", "clock", "region", "bucket", "cluster", "queues", "key", "images", "worker"],
+    ), fine.stdout + fine.stderr
+    assert all(line.startswith("ok ") for line in fine.stdout.splitlines())
+    aws.boto("ecs").delete_cluster(cluster=aws.site["cluster"])
+    wrong = shell("doctor", "--from-worker", "--json")
+    assert wrong.returncode == 5
+    assert [part["part"] for part in json.loads(wrong.stdout) if not part["fine"]] == ["cluster"]

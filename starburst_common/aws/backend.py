@@ -7,17 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.images import EcsImages
+from starburst_common.aws.keys import signing_key
 from starburst_common.aws.onlooker import Onlooker
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.requests import address_of, tags
 from starburst_common.aws.store import S3Objects
 from starburst_common.config import ImageSettings
-from starburst_common.errors import BadInput, NotFound
+from starburst_common.errors import BadInput
 from starburst_common.model import Address
-from starburst_common.ports import KEY_BYTES, Backend, Compute, ObjectStore, Pace
+from starburst_common.ports import Backend, Compute, ObjectStore, Pace
 from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def aws_backend(
     Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
     """
     clients = Clients(site.region, new_session)
-    secret = _signing_key(clients, site.signing_secret) if key is None else key
+    secret = signing_key(clients, site.signing_secret) if key is None else key
     if len(secret) < _LEAST_KEY:
         raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
     store = S3Objects(site.bucket, clients)
@@ -84,22 +85,3 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         resend_after_s=_COUNTED_S,
         feeder_lost_s=120.0,
     )
-
-
-def _signing_key(clients: Clients, arn: str) -> bytes:
-    try:
-        if ":ssm:" in arn:
-            name = arn.split(":parameter", 1)[-1]
-            with speaking(f"ssm:GetParameter {arn}"):
-                value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
-        else:
-            with speaking(f"secretsmanager:GetSecretValue {arn}"):
-                value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
-    except NotFound as error:
-        raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
-    key = value.encode()
-    if len(key) < KEY_BYTES:
-        raise BadInput(
-            f"{arn} has {len(key)} bytes, and a signing key has {KEY_BYTES} at least: put a longer one there"
-        )
-    return key

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from starburst_common.aws.clients import Clients, speaking
-from starburst_common.errors import NotFound, StarburstError
+from starburst_common.aws.keys import signing_key
+from starburst_common.errors import BadInput, NotFound, StarburstError
 from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
     from starburst_common.aws.sessions import AwsSession
+
+
+_MOST_OFF_S = 120.0  #: of fifteen minutes that S3 and of five that other services allow
 
 
 class Reached(NamedTuple):
@@ -26,17 +32,22 @@ class Reached(NamedTuple):
 
 
 def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) -> list[Reached]:
-    """Credentials, region, bucket, cluster and queues, in this order; nothing is made, and nothing is raised.
+    """Credentials, clock, region, bucket, cluster, queues, signing key and images, in this order.
+
+    Nothing is made, and nothing is raised.
 
     It asks for no more rights than runs do. `new_session` is as for `aws_backend`.
     """
     clients = Clients(site.region, new_session)
     parts: tuple[tuple[str, Callable[[], str]], ...] = (
         ("credentials", lambda: _who(clients)),
+        ("clock", lambda: _clock(clients)),
         ("region", lambda: _region(clients, site)),
         ("bucket", lambda: _bucket(clients, site)),
         ("cluster", lambda: _cluster(clients, site)),
         ("queues", lambda: _queues(clients, site)),
+        ("signing key", lambda: _key(clients, site)),
+        ("images", lambda: _images(clients, site)),
     )
     try:
         return [*_told(parts)]
@@ -59,6 +70,20 @@ def _who(clients: Clients) -> str:
             return str(sts.get_caller_identity()["Arn"])
         finally:
             sts.close()
+
+
+def _clock(clients: Clients) -> str:
+    """AWS refuses what is signed with a time that is minutes off. Source: AWS General Reference, "Signing requests"."""
+    with speaking("sts:GetCallerIdentity"):
+        sts = clients.session.client("sts", region_name=clients.region)
+        try:
+            said = sts.get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]["date"]
+        finally:
+            sts.close()
+        off_s = time.time() - parsedate_to_datetime(said).timestamp()
+    if abs(off_s) > _MOST_OFF_S:
+        raise BadInput(f"{off_s:+.0f} s off AWS's: set it right, as with `timedatectl set-ntp true`")
+    return "as AWS's"
 
 
 def _region(clients: Clients, site: Site) -> str:
@@ -87,3 +112,18 @@ def _queues(clients: Clients, site: Site) -> str:
     with suppress(NotFound), speaking(f"sqs:GetQueueUrl starburst-{site.name}-"):
         clients.sqs.get_queue_url(QueueName=f"starburst-{site.name}-none")
     return f"starburst-{site.name}-*"
+
+
+def _key(clients: Clients, site: Site) -> str:
+    return f"{len(signing_key(clients, site.signing_secret))} bytes, in {site.signing_secret.split(':')[2]}"
+
+
+def _images(clients: Clients, site: Site) -> str:
+    if site.image:
+        return f"{site.image}, for every run that names no other"
+    try:
+        with speaking(f"ecr:DescribeRepositories {site.repository}"):
+            found = clients.ecr.describe_repositories(repositoryNames=[site.repository])["repositories"]
+    except NotFound:
+        return f"{site.repository}, made with the first image"
+    return found[0]["repositoryUri"]
