@@ -8,7 +8,7 @@ from starburst_common.ports import KEY_BYTES
 
 
 def signing_key(clients: Clients, arn: str) -> bytes:
-    """Read it. Raises `BadInput` where it is not there or too short, `Denied` or `Unavailable` where it cannot be read."""
+    """Read it. Raises `BadInput` where it is not there, or too short; `Denied` or `Unavailable` where it cannot be."""
     try:
         if ":ssm:" in arn:
             name = arn.split(":parameter", 1)[-1]
