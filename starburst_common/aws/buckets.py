@@ -149,7 +149,7 @@ def _of_task() -> S3Credential:
     relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     where = f"{_LINKS}{relative}" if relative else os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
     try:
-        with urllib.request.urlopen(where, timeout=10) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(where, timeout=10) as answer:
             found = json.load(answer)
         return {
             "access_key_id": found["AccessKeyId"],

@@ -27,6 +27,7 @@ from botocore.exceptions import (
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
+from starburst_common.aws.endpoints import is_moved, root_certificates
 from starburst_common.aws.objects import EXPIRED
 from starburst_common.aws.refusals import allow
 from starburst_common.aws.sessions import SessionAt
@@ -168,6 +169,20 @@ class Clients:
         """Where a service is, if the session has it elsewhere than AWS's own configuration does."""
         session = self.session
         return session.endpoint_of(service) if isinstance(session, SessionAt) else None
+
+    @property
+    def s3_endpoint(self) -> str | None:
+        """Where S3 is for boto3, which is where it is for all; None where AWS has it."""
+        if (given := self.endpoint("s3")) is not None:
+            return given
+        if not is_moved(self.session, self.region):
+            return None
+        return self.s3.meta.endpoint_url.replace("aws-global", self.region)  # as botocore calls it in us-east-1
+
+    @property
+    def certificates(self) -> bytes | None:
+        """Whom else boto3 trusts; none where it trusts nobody else."""
+        return root_certificates(self.session)
 
     def close(self) -> None:
         """Close every connection."""

@@ -101,7 +101,10 @@ class EcsCompute:
                 with suppress(CannotLaunch):  # who next wants these workers is told
                     self._ask(fleet, launch)
         seen, fresh = self._granted(launches, stops)
-        self._launches.stopped(fleet, [state for state in fresh if state.phase is WorkerPhase.STOPPED])
+        ended = [state for state in fresh if state.phase is WorkerPhase.STOPPED]
+        if any(state.end is WorkerEnd.UNSTARTABLE for state in ended):
+            self.definitions.doubt()
+        self._launches.stopped(fleet, ended)
         asked = self._asked_for(fleet, launches, math.inf)
         return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 #: Where the consoles of AWS's partitions are, by how their regions begin. Source: AWS General Reference, "AWS Regions".
-_PARTITIONS = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
+_PARTITIONS = {
+    "cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com", "eusc-": "console.amazonaws-eusc.eu",
+}  # fmt: skip
 
 
 def console_of(region: str) -> str:

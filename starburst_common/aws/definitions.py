@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.clients import Clients, error_code, speaking
 from starburst_common.aws.requests import task_definition
+from starburst_common.errors import Denied
 from starburst_common.phrases import our_log
 from starburst_common.sites.site import Site
 
@@ -28,8 +29,14 @@ class Definitions:
         with self._lock:
             if image not in self._known:
                 wanted = task_definition(self._site, image)
+                self._ensure_log_group()  # without which no task starts; somebody may have removed it
                 self._known[image] = self._registered(wanted["family"]) or self._register(wanted, image)
             return self._known[image]
+
+    def doubt(self) -> None:
+        """A task found that something of it is gone: the next use looks anew."""
+        with self._lock:
+            self._known.clear()
 
     def _registered(self, family: str) -> str:
         with speaking("ecs:DescribeTaskDefinition"):
@@ -42,7 +49,6 @@ class Definitions:
             return found["taskDefinitionArn"] if found["status"] == "ACTIVE" else ""
 
     def _register(self, wanted: dict[str, Any], image: str) -> str:
-        self._ensure_log_group()
         with speaking("ecs:RegisterTaskDefinition"):
             made = self._clients.ecs.register_task_definition(**wanted)["taskDefinition"]["taskDefinitionArn"]
         _log.info("registered the task definition %s for %s", wanted["family"], image)
@@ -50,9 +56,13 @@ class Definitions:
 
     def _ensure_log_group(self) -> None:
         logs, group = self._clients.logs, self._site.log_group
-        with speaking("logs:CreateLogGroup"):
-            try:
-                logs.create_log_group(logGroupName=group)
-            except logs.exceptions.ResourceAlreadyExistsException:
-                return  # its owner may have chosen another retention
-            logs.put_retention_policy(logGroupName=group, retentionInDays=self._site.log_days)
+        try:
+            with speaking("logs:CreateLogGroup"):
+                try:
+                    logs.create_log_group(logGroupName=group)
+                except logs.exceptions.ResourceAlreadyExistsException:
+                    return  # its owner may have chosen another retention
+            with speaking("logs:PutRetentionPolicy"):
+                logs.put_retention_policy(logGroupName=group, retentionInDays=self._site.log_days)
+        except Denied as error:  # it may be there all the same
+            _log.warning("the workers' log group %s: %s", group, error)

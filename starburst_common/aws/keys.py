@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 from starburst_common.aws.clients import Clients, speaking
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.ports import KEY_BYTES
+
+
+def _secret(clients: Clients, arn: str) -> str:
+    """Of an ARN as task definitions take it, which may go on with a key of JSON, a stage and a version.
+
+    Source: Amazon ECS Developer Guide, "Pass Secrets Manager secrets through Amazon ECS environment variables".
+    """
+    *parts, key, stage, version = [*arn.split(":"), "", "", ""][:10]
+    more = {name: text for name, text in (("VersionStage", stage), ("VersionId", version)) if text}
+    value = str(clients.secrets.get_secret_value(SecretId=":".join(parts), **more)["SecretString"])
+    try:
+        return str(json.loads(value)[key]) if key else value
+    except (ValueError, LookupError, TypeError):
+        raise BadInput(f"{arn}: the secret is no JSON with a text {key!r}: correct either") from None
 
 
 def signing_key(clients: Clients, arn: str) -> bytes:
@@ -16,7 +32,7 @@ def signing_key(clients: Clients, arn: str) -> bytes:
                 value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
         else:
             with speaking(f"secretsmanager:GetSecretValue {arn}"):
-                value = clients.secrets.get_secret_value(SecretId=arn)["SecretString"]
+                value = _secret(clients, arn)
     except NotFound as error:
         raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
     key = value.encode()

@@ -23,12 +23,16 @@ from starburst_common.phrases import one_line
 from starburst_common.ports import MEMORY_BYTES, Entry
 
 EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
-_SAID = re.compile(r"<Code>(\w+)</Code>\s*<Message>([^<]*)")
+_SAID = re.compile(r"<Code>([\w.]+)</Code>\s*<Message>([^<]*)")
 #: How S3 says that a bucket is in another region, and obstore where it is not told so. Source: Amazon S3 API reference,
 #: "Error responses"
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _REDIRECTED = "incorrectly configured region"
-_FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled"}
+_FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "InvalidToken"}
+#: A status that says that the same request will fail again, and codes of which that is not so. Source: Amazon S3
+#: API reference, "Error responses"; the statuses are in obstore's text.
+_FINAL = re.compile(r"\b4(?!08|09|29)\d\d (Bad Request|Forbidden|Method Not Allowed|Unprocessable)|<Code>KMS\.")
+_LATER = re.compile(r"Timeout|Throttl|SlowDown|TooMany|LimitExceeded|Internal|Busy|Conflict|OperationAborted")
 
 
 class InvalidPath(Unavailable):
@@ -141,6 +145,9 @@ def _meaning(error: Exception, key: str) -> StarburstError:
 
     >>> _meaning(BaseError("<Error><Code>NoSuchBucket</Code><Message>No bucket</Message></Error>"), "runs/")
     BadInput("runs/: NoSuchBucket: No bucket: make the site's bucket, or correct its name in the settings")
+    >>> text = "Server returned non-2xx status code: 400 Bad Request: <Code>{}</Code><Message>no</Message>"
+    >>> [_meaning(GenericError(text.format(code)), "a") for code in ("KMS.DisabledException", "RequestTimeout")]
+    [StarburstError('a: KMS.DisabledException: no'), Unavailable('a: RequestTimeout: no')]
     """
     if isinstance(error, InvalidPathError):
         return InvalidPath(f"{key}: {one_line(str(error), 200)}")
@@ -160,4 +167,6 @@ def _meaning(error: Exception, key: str) -> StarburstError:
         return Unavailable(f"{key}: {EXPIRED}")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _FORBIDDEN:
         return Denied(f"not allowed to reach {key}: {said}: let these credentials do it, or use others")
+    if code and _FINAL.search(str(error)) and not _LATER.search(code):
+        return StarburstError(f"{key}: {said}")
     return Unavailable(f"{key}: {said}")

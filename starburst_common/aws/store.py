@@ -25,7 +25,7 @@ from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 
 if TYPE_CHECKING:
-    from obstore.store import BackoffConfig, S3Credential
+    from obstore.store import BackoffConfig, ClientConfig, S3Credential
 
 T = TypeVar("T")
 
@@ -47,6 +47,16 @@ _DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObje
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
 
+def _options(certificates: bytes | None) -> ClientConfig:
+    """How obstore connects; certificates are trusted beside the system's."""
+    options: ClientConfig = {
+        "allow_http": True,  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
+        "timeout": _WHOLE_FOR,
+        "read_timeout": _SILENT_FOR,
+    }
+    return options if certificates is None else {**options, "root_certificate": certificates}
+
+
 class S3Objects(Objects):
     """`ObjectStore` on one bucket; see `starburst_common.ports` for what it promises."""
 
@@ -54,13 +64,9 @@ class S3Objects(Objects):
         store = S3Store(
             bucket,
             region=clients.region,
-            config={"endpoint": endpoint} if (endpoint := clients.endpoint("s3")) else None,
+            config={"endpoint": endpoint} if (endpoint := clients.s3_endpoint) else None,
             credential_provider=_Credentials(clients),
-            client_options={
-                "allow_http": True,  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
-                "timeout": _WHOLE_FOR,
-                "read_timeout": _SILENT_FOR,
-            },
+            client_options=_options(clients.certificates),
             retry_config={"backoff": _BACKOFF, "max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
         )
         super().__init__(store, f"s3://{bucket}")

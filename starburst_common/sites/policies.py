@@ -149,13 +149,14 @@ POLICIES: Mapping[str, Callable[[Site], Document]] = {
 def _runs(site: Site) -> list[Document]:
     arns = Arns(site)
     own = ["sqs:CreateQueue", "sqs:TagQueue", "sqs:DeleteQueue", "sqs:GetQueueAttributes"]
+    shared = [action for action in _QUEUES if action != "sqs:ChangeMessageVisibility"]  # leases are workers'
     tasks = arns.of("ecs", f"task-definition/starburst-{site.name}-*", f"task/{site.cluster}/*")
     cluster = {"ArnEquals": {"ecs:cluster": arns.of("ecs", f"cluster/{site.cluster}")[0]}}
     passed = {"StringEquals": {"iam:PassedToService": TRUSTED["task"]}}
     return [
         _allow(["s3:ListBucket"], arns.bucket()),
         _allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], arns.bucket("*")),
-        _allow([*own, *_QUEUES], arns.queues),
+        _allow([*own, *shared], arns.queues),
         _allow(["ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"], ["*"]),
         _allow(["ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:TagResource"], tasks),
         _allow(["ecs:ListTasks"], ["*"], cluster),
@@ -195,7 +196,8 @@ def _reads_secret(site: Site, *, many: bool) -> Document:
     """`many`: ECS asks for parameters by the batch."""
     if ":ssm:" in site.signing_secret:
         return _allow(["ssm:GetParameters" if many else "ssm:GetParameter"], [site.signing_secret])
-    return _allow(["secretsmanager:GetSecretValue"], [site.signing_secret])
+    whole = ":".join(site.signing_secret.split(":")[:7])  # what may follow is a key of its JSON, a stage and a version
+    return _allow(["secretsmanager:GetSecretValue"], [whole])
 
 
 def _allow(actions: Sequence[str], resources: Sequence[str], condition: Document | None = None) -> Document:

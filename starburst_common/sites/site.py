@@ -28,7 +28,7 @@ class Site:
         str,
         Row(
             "the AWS region, such as us-east-1",
-            (TEXT, shaped(r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as us-east-1")),
+            (TEXT, shaped(r"[a-z]{2,}(-[a-z]+)+-\d", "an AWS region such as us-east-1")),
         ),
     ]
     bucket: Annotated[

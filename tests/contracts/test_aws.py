@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import ssl
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import product
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from starburst_common.aws import aws_backend_at
+from starburst_common.aws import aws_backend, aws_backend_at
 from starburst_common.aws import store as s3
 from starburst_common.aws.accounts import Account
 from starburst_common.aws.clients import Clients
@@ -382,7 +387,7 @@ def test_a_task_definition_is_registered_once(aws: Aws, clients: Clients, backen
     at_once(launch, (partial(open_place, aws_text(aws.site)), fleet_of(backend), [0]))
     (arn,) = aws.boto("ecs").list_task_definitions()["taskDefinitionArns"]
     requests = aws.requests()
-    assert requests["ecs", "RegisterTaskDefinition"] == requests["logs", "CreateLogGroup"] == 1
+    assert requests["ecs", "RegisterTaskDefinition"] == requests["logs", "PutRetentionPolicy"] == 1
     (group,) = aws.boto("logs").describe_log_groups()["logGroups"]
     assert group["retentionInDays"] == 14
     aws.boto("logs").put_retention_policy(logGroupName=group["logGroupName"], retentionInDays=30)
@@ -392,6 +397,98 @@ def test_a_task_definition_is_registered_once(aws: Aws, clients: Clients, backen
     assert again != arn
     (group,) = aws.boto("logs").describe_log_groups()["logGroups"]
     assert group["retentionInDays"] == 30, "what its owner chose stays"
+
+
+def test_a_log_group_that_somebody_removed_is_made_again(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """By the next process, and by the same once a worker found that it is gone."""
+    spec, group = fleet_of(backend), f"/starburst/{aws.site['name']}"
+    backend.compute.launch(fleet_of(backend), [0])
+    aws.boto("logs").delete_log_group(logGroupName=group)
+    backend.compute.launch(spec, [0])
+    (state,) = until(backend, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
+    assert "log group" in state.reason
+    for compute in (backend.compute, another(aws, clients, backend)):
+        compute.launch(fleet_of(backend), [0])
+        assert [each["logGroupName"] for each in aws.boto("logs").describe_log_groups()["logGroups"]] == [group]
+        aws.boto("logs").delete_log_group(logGroupName=group)
+
+
+@pytest.mark.parametrize("arn", ["{}:key::", "{}:key:AWSCURRENT:", "{}"])
+def test_a_secret_is_named_as_task_definitions_name_it(aws: Aws, arn: str) -> None:
+    """With a key of its JSON, a stage and a version, or without."""
+    text = "k" * 40 if arn == "{}" else json.dumps({"key": "k" * 40})
+    made = aws.boto("secretsmanager").create_secret(Name=f"named-{len(arn)}", SecretString=text)["ARN"]
+    opened = aws_backend(Site.of({**aws.site, "signing_secret": arn.format(made)}, "the test"))
+    assert opened.key == b"k" * 40
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("region", "variables", "endpoint"),
+    [
+        ("us-east-1", {}, None),
+        ("us-gov-west-1", {}, None),
+        ("cn-north-1", {}, "https://s3.cn-north-1.amazonaws.com.cn"),
+        ("eusc-de-east-1", {}, "https://s3.eusc-de-east-1.amazonaws.eu"),
+        ("us-east-1", {"AWS_USE_FIPS_ENDPOINT": "true"}, "https://s3-fips.us-east-1.amazonaws.com"),
+        ("us-west-2", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "https://s3.dualstack.us-west-2.amazonaws.com"),
+        ("us-east-1", {"AWS_PROFILE": "elsewhere"}, "https://s3.example.com"),
+    ],
+)
+def test_the_store_is_where_boto3_has_it(
+    tmp_path: Path, region: str, variables: dict[str, str], endpoint: str | None
+) -> None:
+    """In each partition, and wherever AWS's own variables and files say."""
+    (tmp_path / "config").write_text("[profile elsewhere]\nendpoint_url = https://s3.example.com\n")
+    alone = {"AWS_ENDPOINT_URL": "", "AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_ACCESS_KEY_ID": "a"}
+    with environment({**alone, "AWS_SECRET_ACCESS_KEY": "b", **variables}):
+        clients = Clients(region)
+        assert clients.s3_endpoint == endpoint
+        clients.close()
+
+
+def test_the_store_trusts_whom_boto3_trusts(tmp_path: Path) -> None:
+    """A certificate of one's own, as where a proxy reads along, by AWS_CA_BUNDLE."""
+    key, certificate, asked_for = (tmp_path / name for name in ("key.pem", "certificate.pem", "asked"))
+    asked_for.write_text(
+        "[req]\ndistinguished_name = who\nx509_extensions = more\n[who]\n[more]\nsubjectAltName = DNS:localhost\n"
+        "basicConstraints = critical, CA:FALSE\n"
+    )
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=here", "-config", asked_for, "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            for name, value in (("Content-Length", "3"), ("Last-Modified", "Mon, 30 Nov 2026 12:00:00 GMT")):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"abc")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("localhost", 0), Answers) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CA_BUNDLE": str(certificate)}
+        try:
+            with environment({**keys, "AWS_ENDPOINT_URL": f"https://localhost:{server.server_port}"}):
+                clients = Clients("us-east-1")
+                assert bytes(s3.S3Objects("bucket", clients).get("runs/a")) == b"abc"
+                clients.close()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == ["/bucket/runs/a"]
 
 
 # --- ECS: launching ---------------------------------------------------------------------------------------------------

@@ -177,6 +177,10 @@ class Bed:
         self._call("elapse", seconds=seconds)
         self.clock.elapse(seconds)
 
+    def allowed(self) -> list[tuple[str, str]]:
+        """Whose policy allowed which actions that were called, while the condition `iam` held."""
+        return [(kind, action) for kind, action in self._call("allowed")]
+
     def stop_clock(self) -> None:
         """Let that clock stand still, but for `elapse`, until `reset`: no poll of a queue ends meanwhile."""
         self._call("stop_clock")

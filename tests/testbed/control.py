@@ -22,6 +22,7 @@ from tests.testbed.distribution import Distribution
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Fault, Faults
+from tests.testbed.iam import check
 from tests.testbed.refusals import Answer, as_json
 from tests.testbed.site import Site
 from tests.testbed.sqs import Sqs
@@ -63,6 +64,7 @@ class Control:
         self._throttle = throttle
         self._requests: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        self._allowed: set[tuple[str, str]] = set()  # whose policy allowed what that was called
         self._choice = random.Random(0)
         self.site: Site | None = None
         self._calls: dict[str, Callable[[Json], object]] = {
@@ -82,6 +84,7 @@ class Control:
             "stop_clock": lambda _: CLOCK.stop(),
             "leftovers": lambda _: self.leftovers(),
             "reset": lambda _: self.reset(),
+            "allowed": lambda _: sorted(self._allowed),
             "site": lambda _: self.site.settings() if self.site else None,
         }
 
@@ -89,6 +92,11 @@ class Control:
         """One more call of its kind."""
         with self._lock:
             self._requests[call.service, call.operation] += 1
+
+    def check(self, call: Call) -> None:
+        """Raise `Refused` for what IAM refuses, while it is to."""
+        if self._conditions.iam and self.site:
+            check(call, self.site.settings(), self._allowed)
 
     def answer(self, method: str, name: str, body: bytes) -> Answer:
         """Answer a request of a test."""
@@ -110,6 +118,7 @@ class Control:
         self._distribution.reset()
         self._task_side.reset()
         self._conditions.reset()
+        self._allowed.clear()
         self._throttle.reset()
         self._choice.seed(0)
         if self.site:

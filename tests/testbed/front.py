@@ -95,6 +95,7 @@ class Front:
             for fault in due:
                 if not fault.after:
                     fault.strike()
+            self.control.check(call)
             self._throttle.check(call)
             answer = self._served(environ, call)
             self._faults.check_light()

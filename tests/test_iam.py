@@ -1,0 +1,76 @@
+"""Runs on AWS need no more, and no less, than the policies that `starburst iam-policy` prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from starburst_common import Cluster, RunState, attach
+from starburst_common.errors import Denied
+from starburst_common.ports import Backend
+from starburst_common.runs.prune import prune
+from starburst_common.sites.policies import POLICIES
+from starburst_common.sites.site import Site
+from tests.places import aws_text, open_place
+from tests.policies import actions_of
+from tests.testbed.bed import Bed as Aws
+
+#: What only mishaps and longer runs need. Who may not list a bucket is told of a key that is not there that it may not
+#: be read (Amazon S3 API reference, GetObject).
+ELSEWHERE = {
+    ("driver", "s3:AbortMultipartUpload"),
+    ("driver", "sqs:DeleteMessage"),
+    ("task", "s3:AbortMultipartUpload"),
+    ("task", "s3:ListBucket"),
+}
+
+
+@pytest.fixture
+def backend(aws: Aws) -> Iterator[Backend]:
+    """The bed's site, whose policies hold."""
+    aws.set(iam=True)
+    opened = open_place(aws_text(aws.site))
+    yield opened
+    opened.close()
+
+
+def large(item: int) -> bytes:
+    """More than a message takes, and a line for the log."""
+    print("item", item)
+    return bytes(item)
+
+
+def test_a_run_needs_what_is_printed(aws: Aws, backend: Backend) -> None:
+    """Begun, answered, watched, cancelled, attached to and pruned: nothing is refused, and each right is used."""
+    with Cluster(workers=2, backend=backend, progress=False) as cluster:
+        assert [*map(len, cluster.map(large, [400_000] * 20))] == [400_000] * 20
+        run = cluster.start(time.sleep, [0.01] * 200)
+        aws.until(lambda: run.status().answered)
+        states = run._held.driver.fleet.states()  # type: ignore[union-attr]
+        backend.compute.tail(run._held.driver.fleet.id, states[0].id)  # type: ignore[union-attr]
+        run.cancel()
+        assert run.wait(60).state is RunState.CANCELLED
+        assert attach(run.id, backend=backend).status().state is RunState.CANCELLED
+    prune(backend, now=time.time() + 30 * 86400)
+    used, site = aws.allowed(), Site.of(aws.site, "the test bed")
+    unused = {
+        (kind, action)
+        for kind in ("driver", "task")
+        for action in actions_of(POLICIES[kind](site)) - {action for who, action in used if who == kind}
+        if not action.startswith("ecr:")  # the site is given its image
+    }
+    assert unused <= ELSEWHERE
+
+
+def test_what_no_policy_allows_is_refused_by_its_name(aws: Aws, backend: Backend) -> None:
+    """The bed's IAM is no ornament: another site's queue, or another bucket, is out of reach."""
+    other = open_place(aws_text({**aws.site, "name": "other"}))
+    with pytest.raises(Denied, match=r"perform: sqs:CreateQueue on resource: .*:starburst-other-work"):
+        other.queue.ensure("work")
+    other.close()
+    other = open_place(aws_text({**aws.site, "bucket": "another"}))
+    with pytest.raises(Denied, match="AccessDenied"):
+        other.store.put("runs/a", b"")
+    other.close()
