@@ -53,6 +53,7 @@ def setup(
     dry_run: DryRun = False,
     yes: Yes = False,
     try_it: Annotated[bool, typer.Option("--try/--no-try", help="Map three items on one worker at the end.")] = True,
+    json: Json = False,
 ) -> None:
     """Make what maps need in your AWS account: a site.
 
@@ -63,6 +64,7 @@ def setup(
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
+    from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
     from starburst_common.sites.wanted import WantedSite
 
@@ -92,6 +94,8 @@ def setup(
     keep_wanted(wanted, account.id)
     made = set_up(account, wanted, lambda text: say(f"  {text}"))
     say(f"Site {site} is ready. Its settings are in {write_site(made)}", style="bold")
+    if json:
+        print_json(made.table())
     if try_it:
         _try(made)
 
@@ -104,6 +108,7 @@ def teardown(
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Take away what runs have left of a site, and what `starburst setup` has made.
 
@@ -114,6 +119,7 @@ def teardown(
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.clearing import DATA, inventoried, tear_down
     from starburst_common.aws.setup.kept import forget, forget_settings, known
+    from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
     from starburst_common.errors import BadInput
     from starburst_common.phrases import told
@@ -136,6 +142,8 @@ def teardown(
     forget_settings(site)
     with steps_shown(True):
         left = tear_down(account, found.bucket, found.cluster, with_data=with_data, tell=lambda text: say(f"  {text}"))
+    if json:
+        print_json({"left": [{"kind": part.kind, "name": part.name} for part in left]})
     if left:
         say(f"What holds data stays: {', '.join(part.name for part in left)}; --with-data takes it too", style="bold")
     else:
