@@ -10,7 +10,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE # without bytecode, each process compiles what it imports: of Prefect alone, seconds
 
-.PHONY: demo fresh test test-all test-rest test-airflow test-airflow-oldest test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench bench-airflow testbed format uv
+.PHONY: demo fresh test test-all test-rest test-airflow test-airflow-oldest test-airflow-between test-prefect-oldest test-pythons test-wheels test-soak check docs fuzz soak bench bench-airflow testbed format uv
 
 demo: uv ## A grid search as a Prefect flow on this machine's processes, whatever the settings name
 	@echo "Installing what the demo needs into .venv: about 120 packages the first time, then nothing."
@@ -41,6 +41,9 @@ test-airflow: uv ## The Airflow provider, in an environment with Airflow, which 
 test-airflow-oldest: uv ## The same on the oldest release of Airflow we support
 	@UV_PROJECT_ENVIRONMENT=.venv-airflow-oldest $(UV) run --frozen --no-default-groups --extra airflow --group test --group airflow-oldest \
 		pytest $(SPREAD) --times airflow-oldest tests/airflow
+
+test-airflow-between: uv ## The same on releases of Airflow 3.0 to 3.2, in environments that are not locked: by hand, now and then
+	@$(RUN) --group dev python -m tests.airflows
 
 test-pythons: uv ## The fast tests on the other Pythons, where there are some
 	@$(RUN) --group dev python -m tests.pythons

@@ -181,3 +181,17 @@ def refuse_misplaced(kwargs: Mapping[str, Any]) -> None:
         raise BadInput("; ".join(where))
     if given:
         raise BadInput(f"{', '.join(f'{name}={told(value)}' for name, value in given.items())}: give options={given}")
+
+
+def refuse_amounts(**given: Any) -> None:
+    """Raises `BadInput` for what is no amount above nought; a timedelta is one, and so is None.
+
+    >>> refuse_amounts(deadline=timedelta(hours=3), poll_interval=0.5)
+    >>> refuse_amounts(deadline="3h")
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: deadline='3h': give a number above 0
+    """
+    for name, value in given.items():
+        amount = value.total_seconds() if isinstance(value, timedelta) else value
+        if amount is not None and not (type(amount) in (int, float) and 0 < amount < float("inf")):
+            raise BadInput(f"{name}={told(value)}: give a number above 0")

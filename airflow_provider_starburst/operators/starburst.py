@@ -22,6 +22,7 @@ from airflow_provider_starburst.given import (
     given_items,
     namespace,
     place_of,
+    refuse_amounts,
     refuse_misplaced,
     rendered,
     resolved,
@@ -216,6 +217,9 @@ class StarburstMapOperator(RunWaiter):
         for name, value, known in (("on_stale", self.on_stale, ON_STALE), ("on_clear", self.on_clear, ON_CLEAR)):
             if value not in known:
                 raise BadInput(f"{name}={value!r}: give one of {', '.join(known)}")
+        refuse_amounts(
+            deadline=self.deadline, max_hourly_cost=self.max_hourly_cost, poll_interval=self.poll_interval or 0
+        )
         if self.max_hourly_cost is not None:
             self.log.warning("max_hourly_cost=%g is kept with the run; nothing stops there yet", self.max_hourly_cost)
         ti = context["ti"]

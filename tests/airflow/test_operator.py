@@ -112,6 +112,9 @@ def test_more_failures_than_tolerated_fail_the_task(place: Backend, tmp_path: Pa
         ({"options": {"worker": 3}}, "worker"),
         ({"options": {"workers": 3}}, "workers: give workers= to the operator itself"),
         ({"workers": 0}, "workers=0"),
+        ({"deadline": "3h"}, "deadline='3h'"),
+        ({"max_hourly_cost": -1}, "max_hourly_cost=-1"),
+        ({"poll_interval": None}, "poll_interval=0"),
     ],
 )
 def test_what_is_wrong_fails_the_task_for_good(place: Backend, options: dict[str, Any], said: str) -> None:
