@@ -111,7 +111,7 @@ def test_a_connection_that_does_not_work_says_what_is_wrong(site: Backend, aws: 
     """A line for each part."""
     fine, told = StarburstHook().test_connection()
     parts = [line.partition(": ")[0] for line in told.splitlines()[1:]]
-    assert fine and parts == ["credentials", "region", "bucket", "cluster", "queues"], told
+    assert fine and {"credentials", "region", "bucket", "cluster", "queues"} <= {*parts}, told
     extra = {name: typed(value) for name, value in aws.site.items()} | {"bucket": "nobodys", "cluster": "none"}
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps({"conn_type": "starburst_ecs", "extra": extra}))
     fine, told = StarburstHook("other").test_connection()
