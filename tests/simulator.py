@@ -256,7 +256,8 @@ class Simulation:
     def driver(self, spec: Spec) -> Driver:
         """One that goes on with a run, on this clock; as `driver_of` makes it on the real one."""
         fleet = Fleet.of(self.backend, spec.resources, spec.workers, spec.fleet)
-        driver = Driver(self.backend, spec.run, fleet, spec.policy, calm_s=self.backend.look_s, clock=self.clock)
+        calm_s, ttl_s = self.backend.look_s, spec.terms.driver_ttl_s
+        driver = Driver(self.backend, spec.run, fleet, spec.policy, calm_s=calm_s, ttl_s=ttl_s, clock=self.clock)
         driver.recover()
         return driver
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from starburst_common import RunState, attach
+from starburst_common import NotFound, RunState, attach
 from starburst_common.model import WorkerEnd
 from starburst_common.names import RunNames
+from starburst_common.runs.driven import Driven
 from tests.ports import counting
 from tests.simulator import TICK_S, Simulation
 
@@ -45,3 +47,29 @@ def test_what_befalls_it_then_is_seen_soon(tmp_path: Path) -> None:
         assert driver.books.state is RunState.RUNNING
     attach(spec.run, backend=simulation.backend).cancel()
     assert [*steps] == [] and driver.books.state is RunState.CANCELLED
+
+
+def test_hours_of_a_driver_never_look_like_none(tmp_path: Path) -> None:
+    """To a worker of a run with `driver_ttl`, at three marks in it; after its last step it does, until one is back."""
+    simulation, ttl_s = Simulation(tmp_path, item_s=600.0), 900.0
+    spec = simulation.begin(40, chunk=1, workers=2, driver_ttl=ttl_s)
+    clock, driven, found = simulation.clock, Driven(ttl_s=ttl_s), list[bool]()
+    store, marks = simulation.backend.store, set[float]()
+
+    def looks() -> None:
+        with suppress(NotFound):
+            marks.add(store.written_at(RunNames(spec.run).driven))
+        driven.saw(max(marks, default=None), clock.now)
+        found.append(driven.lost)
+        clock.after(ttl_s / 4, looks)
+
+    looks()
+    for hours in simulation.steps(simulation.driver(spec)):
+        if hours > 2.0:
+            break
+    assert not any(found) and 20 <= len(marks) <= 26
+    clock.sleep(ttl_s + ttl_s / 4)
+    assert driven.lost
+    simulation.driver(spec).step()
+    clock.sleep(ttl_s / 4)
+    assert not driven.lost
