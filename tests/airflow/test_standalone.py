@@ -247,17 +247,20 @@ def test_a_deferred_try_has_its_time_and_the_next_one_goes_on(whole: Whole) -> N
 
 
 @pytest.mark.rest
-@pytest.mark.parametrize(("dag", "again"), [("deferred", range(6)), ("resumed", [])])
-def test_a_clear_after_success_does_as_it_is_told(whole: Whole, dag: str, again: Any) -> None:
-    """All anew in a new run, or nothing at all."""
-    dag_run, folder = whole.begin(dag, **HERE)
+@pytest.mark.parametrize(("dag", "failing", "again"), [("deferred", 0, range(6)), ("resumed", 2, range(2))])
+def test_a_clear_after_success_does_as_it_is_told(whole: Whole, dag: str, failing: int, again: range) -> None:
+    """All anew in a new run, or what failed and was tolerated, alone."""
+    dag_run, folder = whole.begin(dag, failing=failing, **HERE)
     dag_run.ended()
-    first = dag_run.xcom("return_value")["__data__"]["run_id"]
+    first = dag_run.xcom("return_value")["__data__"]
+    assert first["failed"] == failing
+    (folder / "failing").unlink(missing_ok=True)
     dag_run.clear("scores")
-    until(lambda: dag_run.task("scores")["try_number"] == 2, dag_run.told)
+    until(lambda: dag_run.task("scores")["try_number"] > 1, dag_run.told)
     dag_run.ended()
     assert calls(folder) == {item: 1 + (item in again) for item in range(6)}
-    assert (dag_run.xcom("return_value")["__data__"]["run_id"] == first) is not bool(again)
+    second = dag_run.xcom("return_value")["__data__"]
+    assert second["failed"] == 0 and (second["run_id"] == first["run_id"]) is bool(failing)
 
 
 @pytest.mark.rest
