@@ -79,7 +79,7 @@ bench: uv ## Timings against peers, recorded in docs/performance.md
 	@$(RUN) --group dev --group bench python -m benchmarks
 
 bench-airflow: uv ## What the provider costs Airflow, beside what Airflow itself has for many items: half an hour
-	@$(IN_AIRFLOW) --with "apache-airflow-providers-amazon[aiobotocore]==9.39.0" python -m benchmarks airflow_map airflow_triggers airflow_parse
+	@$(IN_AIRFLOW) --with apache-airflow==3.3.2 --with "apache-airflow-providers-amazon[aiobotocore]==9.39.0" python -m benchmarks airflow_map airflow_triggers airflow_parse
 
 testbed: uv ## An AWS on this machine to try the command line against, until Ctrl-C
 	@$(RUN) --group dev python -m tests.testbed
