@@ -146,12 +146,15 @@ def _messages(world: World) -> list[Target]:
     frames = world.backend.store.get_range(*chunk.ref)
     outcomes = [read_outcome(key, name, world.bodies[name]) for name in world.keys(world.names.outcomes)]
     bodies = [world.bodies[name] for name in world.keys(world.names.outcomes)]
-    chunks = [chunk_message(key, world.fleet, run, chunk, frames), chunk_message(key, world.fleet, run, chunk)]
+    chunks = [
+        chunk_message(key, world.fleet, run, chunk, frames),
+        chunk_message(key, world.fleet, run, chunk, again=True),
+    ]
     notices = [notice_message(key, run, *each) for each in zip(outcomes, bodies, strict=True)]
     notices.append(notice_message(key, run, outcomes[0], None))
 
     def take(text: str) -> None:
-        name, taken, inline = read_chunk_message(key, world.fleet, text)
+        name, taken, inline, _ = read_chunk_message(key, world.fleet, text)
         if inline is not None:
             checked_frames(key, name, inline, taken.span)
         RunNames(RunId(name)).outcome(taken.span)
