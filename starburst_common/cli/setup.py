@@ -194,10 +194,11 @@ def _show_plan(account: AwsAccount, wanted: WantedSite) -> None:
     from starburst_common.aws.setup.making import planned
     from starburst_common.cli.show import say
 
-    say(f"Site {wanted.name} in {wanted.region}, account {account.id}, as {account.caller}:")
+    say(f"Site {wanted.name} in {wanted.region}, account {account.id}, by")
+    say(f"{account.caller}:")
     for part, there in planned(account, wanted):
         say(f"  {part.kind} {part.name}: {'is there, and mended' if there else 'to be made'}")
-    say("While nothing runs it costs $0.00 a month, and some cents a GB for what bucket and repository keep")
+    say("While nothing runs it costs $0.00 a month, and some cents a GB that is kept")
 
 
 def _try(site: Site) -> None:
@@ -210,7 +211,7 @@ def _try(site: Site) -> None:
     from starburst_common.progress import progress
     from starburst_common.steps import steps_shown
 
-    say("Three items are mapped on one worker; its image comes first, which may take minutes")
+    say("Three items are mapped on one worker; its image may take minutes to be made")
     with steps_shown(True), Cluster(backend=aws_backend(site), workers=1, label="setup") as cluster:
         run = cluster.start(sqrt, [1, 4, 9])
         try:
