@@ -1,13 +1,27 @@
-"""docs/aws.md in; the actions that its policies allow, and what an operation of AWS needs, out."""
+"""A policy in; the actions that it allows out; and what an operation of AWS needs."""
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
 from typing import Any
 
-_PAGE = Path(__file__).parent.parent / "docs/aws.md"
+from starburst_common.sites.policies import POLICIES
+from starburst_common.sites.site import Site
+
+#: With all there can be, but a key in KMS.
+SITE = Site.of(
+    {
+        "name": "main",
+        "region": "us-east-1",
+        "bucket": "my-starburst",
+        "cluster": "my-cluster",
+        "subnets": ["subnet-1"],
+        "execution_role": "arn:aws:iam::123456789012:role/execution",
+        "task_role": "arn:aws:iam::123456789012:role/task",
+        "build_role": "arn:aws:iam::123456789012:role/build",
+        "signing_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:starburst-AbCdEf",
+    },
+    "tests",
+)
 #: Actions that are not called as the operation is. Source: AWS Service Authorization Reference.
 _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
@@ -29,10 +43,8 @@ def needed_for(operation: str) -> str:
 
 
 def policies() -> dict[str, set[str]]:
-    """The actions that each policy of the page allows, by the name it is saved under."""
-    section = _PAGE.read_text().partition("## Policies")[2]
-    found = re.findall(r"`(\w+\.json)`(?:(?!```).)*```json\n(.+?)```", section, re.DOTALL)
-    return {name: actions_of(json.loads(body)) for name, body in found}
+    """The actions that each of the printed policies allows, for a site with all there can be."""
+    return {kind: actions_of(policy(SITE)) for kind, policy in POLICIES.items()}
 
 
 def actions_of(policy: dict[str, Any]) -> set[str]:

@@ -121,7 +121,7 @@ def test_what_is_asked_of_aws_is_in_the_documented_policy(shell: Shell, aws: Aws
     assert shell("remove", "last").returncode == 0
     asked = {needed_for(f"{service}:{operation}") for service, operation in aws.requests()}
     assert asked >= {"s3:DeleteObject", "sqs:CreateQueue", "ecs:RunTask"}
-    assert asked - policies()["you.json"] == set()
+    assert asked - policies()["driver"] == set()
 
 
 def nothing_runs(aws: Aws, run: str) -> None:

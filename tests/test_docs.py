@@ -12,7 +12,6 @@ import shlex
 import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from starburst_common.sites.site import Site
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
-from tests.policies import actions_of, needed_for, policies
+from tests.policies import SITE, needed_for, policies
 
 ALL = [*sorted(ROOT.glob("*.md")), *PAGES]
 PACKAGES = ("starburst_common", "prefect_starburst", "airflow_provider_starburst", "worker/starburst_worker")
@@ -353,8 +352,7 @@ def called() -> set[str]:
 
 def test_the_policies_allow_what_the_sources_call() -> None:
     """Who starts runs may do all of it, and nothing more is asked for."""
-    allowed = policies()
-    mine = allowed["you.json"] | allowed["images.json"] | allowed["codebuild.json"]
+    mine = policies()["driver"]
     needed = ({needed_for(operation) for operation in called()} | IMPLIED) - {
         "sts:GetCallerIdentity"
     }  # all may do that
@@ -362,17 +360,6 @@ def test_the_policies_allow_what_the_sources_call() -> None:
     told = {"ssm:GetParameter", "sts:AssumeRole"}  # in the text, and in docs/prefect.md
     assert needed - mine == told | {"sqs:ChangeMessageVisibility"}  # which is for workers
     assert mine - needed == set()
-
-
-def test_the_policies_are_those_that_the_command_prints() -> None:
-    """Each action of the page's is in the printed ones, and the other way round."""
-    page, with_build_role = policies(), replace(documented_sites()[0], build_role="arn:aws:iam::1:role/build")
-    assert {kind: actions_of(POLICIES[kind](with_build_role)) for kind in POLICIES} == {
-        "driver": page["you.json"] | page["images.json"] | page["codebuild.json"],
-        "task": page["task.json"],
-        "execution": page["execution.json"],
-        "build": page["build.json"],
-    }
 
 
 def test_a_workers_role_allows_what_workers_call() -> None:
@@ -385,34 +372,16 @@ def test_a_workers_role_allows_what_workers_call() -> None:
         f"queue.{name}" for name in re.findall(r"(?:self\._|(?<![.\w]))queue\.(receive|send|extend|delete)\(", text)
     }
     needed = set().union(*(PORTS[name] for name in used)) | {"sqs:GetQueueUrl"}
-    assert policies()["task.json"] == needed
+    assert policies()["task"] == needed
     assert len(used) > 7
 
 
 def test_a_worker_cannot_change_what_is_built() -> None:
     """Its role reaches the folders that workers use, and not the one that builds read."""
-    text = (ROOT / "docs/aws.md").read_text().partition("`task.json`, ")[2]
-    policy = json.loads(text.partition("```json")[2].partition("```")[0])
-    reached = [where for each in policy["Statement"] if "s3:PutObject" in each["Action"] for where in each["Resource"]]
+    statements = POLICIES["task"](SITE)["Statement"]
+    reached = [where for each in statements if "s3:PutObject" in each["Action"] for where in each["Resource"]]
     bucket = "arn:aws:s3:::my-starburst/"
     assert reached == [f"{bucket}{folder}*" for folder in (names.RUNS, names.FLEETS)]
-
-
-def test_the_site_is_made_by_commands_that_there_are() -> None:
-    """Each `aws` line names a service, an operation and parameters that AWS has; each file that it reads is shown."""
-    session = botocore.session.get_session()
-    lines = [line for block in of("sh", pages=[ROOT / "docs/aws.md"]) for line in block.text.splitlines()]
-    assert len(lines) > 8
-    for words in map(shlex.split, lines):
-        aws, service, operation, *rest = words
-        model = session.get_service_model("s3" if service == "s3api" else service)
-        names = {xform_name(name, "-"): name for name in model.operation_names}
-        shape: Any = model.operation_model(names[operation]).input_shape
-        known = {xform_name(name, "-") for name in shape.members} | {"query"}
-        assert aws == "aws"
-        assert {word[2:] for word in rest if word.startswith("--")} <= known
-        for file in re.findall(r"file://(\S+)", " ".join(rest)):
-            assert file in {*policies(), "lifecycle.json"}
 
 
 @each(of("json", "toml"))

@@ -101,6 +101,7 @@ def execution(site: Site) -> Document:
             _allow(_PULLS, arns.repository),
             _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.of("logs", f"log-group:{site.log_group}*")),
             _reads_secret(site, many=True),
+            *_key(site, "kms:Decrypt"),
         ]
     )
 
@@ -114,6 +115,7 @@ def task(site: Site) -> Document:
             _allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], arns.bucket("runs/*", "fleets/*")),
             _allow(["s3:GetObject"], arns.bucket("shared/*")),
             _allow(_QUEUES, arns.queues),
+            *_key(site, "kms:Decrypt", "kms:GenerateDataKey"),
         ]
     )
 
@@ -128,6 +130,7 @@ def build(site: Site) -> Document:
             _allow(["ecr:GetAuthorizationToken"], ["*"]),
             _allow([*_PULLS, *_PUSHES], arns.repository),
             _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], arns.of("logs", log)),
+            *_key(site, "kms:Decrypt"),
         ]
     )
 
@@ -166,6 +169,7 @@ def _runs(site: Site) -> list[Document]:
             arns.of("logs", f"log-group:{site.log_group}*"),
         ),
         _reads_secret(site, many=False),
+        *_key(site, "kms:Decrypt", "kms:GenerateDataKey"),
     ]
 
 
@@ -190,6 +194,11 @@ def _builds(site: Site) -> list[Document]:
         _allow(["logs:GetLogEvents"], arns.of("logs", f"log-group:/aws/codebuild/{name}*")),
         _allow(["iam:PassRole"], [site.build_role], passed),
     ]
+
+
+def _key(site: Site, *actions: str) -> list[Document]:
+    """What goes through a key of the user's. Source: Amazon S3 User Guide, "Using SSE-KMS", read 2026-11-30."""
+    return [_allow(actions, [site.kms_key])] if site.kms_key else []
 
 
 def _reads_secret(site: Site, *, many: bool) -> Document:

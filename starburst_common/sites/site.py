@@ -66,6 +66,13 @@ class Site:
     build_role: Annotated[
         str, Row("for AWS CodeBuild, as an ARN, where images are to be built there", (TEXT, _ROLE))
     ] = ""
+    kms_key: Annotated[
+        str,
+        Row(
+            "in KMS, as an ARN, where bucket or signing key are encrypted with one of yours: for the policies",
+            (TEXT, shaped(r"(arn:aws[a-z-]*:kms:.+)?", "the ARN of a key")),
+        ),
+    ] = ""
     security_groups: Annotated[
         tuple[str, ...],
         Row(

@@ -60,6 +60,8 @@ class WantedSite:
             value = getattr(wanted, f"{role}_role")
             if value and (wrong := SITE["build_role"].wrong(value)):
                 raise BadInput(f"--{role}-role {told(value)}{wrong}")
+        if wrong := SITE["kms_key"].wrong(wanted.kms_key):
+            raise BadInput(f"--kms-key {told(wanted.kms_key)}{wrong}")
         _check_network(wanted)
         _check_tags(wanted.tags)
         return wanted
@@ -122,6 +124,7 @@ class WantedSite:
                 "assign_public_ip": not self.private,
                 "signing_secret": f"arn:{partition}:ssm:{self.region}:{account}:parameter{self.key_name}",
                 "image": self.image,
+                "kms_key": self.kms_key,
                 "architecture": self.architecture,
                 "log_days": self.log_days,
                 **roles,
