@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PROGRESS = "starburst_progress"  #: the XCom that tells of a run while its task is deferred
 
+_SOONEST_S = 2.0  #: between two looks, unless `poll_interval` is shorter
 _FIRST_EVENT_S = 5.0  #: an event that comes sooner meets a scheduler that has not yet put the deferral down
 _THREADS = 8
 _ERRORS = 10  #: looks in a row that fail, before the task is told
@@ -113,6 +114,7 @@ class StarburstRunTrigger(BaseTrigger):
         """How it ends, and in words why it is not over."""
         failed, lines, pages = 0, Due(PROGRESS_S, first_s=SOON_S), Due(REPORT_S)
         driven: tuple[Driver, Run] | None = None
+        began = time.monotonic()
         while True:
             try:
                 if driven is None:
@@ -136,7 +138,7 @@ class StarburstRunTrigger(BaseTrigger):
             if (ended := self._ended()) is not None:
                 await self._cancel()
                 return ended, ""
-            await asyncio.sleep(self._pause())
+            await asyncio.sleep(self._pause(time.monotonic() - began))
 
     def _ended(self) -> str | None:
         now = time.time()
@@ -144,9 +146,10 @@ class StarburstRunTrigger(BaseTrigger):
             return DEADLINE
         return TIMEOUT if self.timeout_at is not None and now >= self.timeout_at else None
 
-    def _pause(self) -> float:
+    def _pause(self, watched_s: float) -> float:
+        """Sooner at first: a short run is not to wait for a look longer than it took."""
         ends = [each - time.time() for each in (self.deadline, self.timeout_at) if each is not None]
-        return max(min([self.poll_interval, *ends]), 0.1)
+        return max(min([self.poll_interval, max(_SOONEST_S, watched_s / 2), *ends]), 0.1)
 
     async def _where(self) -> Where:
         # a thread of the loop's own, as connections are looked up through it
