@@ -77,4 +77,4 @@ def alive(pid: int) -> bool:
 
 def staging_files(folder: Path) -> list[Path]:
     """What writers killed in the middle of an object leave."""
-    return [path for path in folder.rglob("*#*") if path.is_file()]
+    return [Path(at, name) for at, _, names in os.walk(folder) for name in names if "#" in name]

@@ -87,10 +87,11 @@ class FolderObjects:
         remove_folder(self._folder / prefix)
 
     def sweep(self, prefix: str, *, older_than_s: float) -> None:
-        for draft in (self._folder / prefix).rglob(f"*{_DRAFT}*"):
-            with suppress(FileNotFoundError):
-                if time.time() - draft.stat().st_mtime >= older_than_s:
-                    draft.unlink()
+        for folder, _, names in os.walk(self._folder / prefix):  # over what another process removes meanwhile
+            for draft in (Path(folder, name) for name in names if _DRAFT in name):
+                with suppress(FileNotFoundError):
+                    if time.time() - draft.stat().st_mtime >= older_than_s:
+                        draft.unlink()
 
     def _place(self, key: str) -> Path:
         if not is_key(key):

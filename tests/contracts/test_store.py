@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
 from urllib.parse import unquote, unquote_plus
 
 import pytest
@@ -356,3 +356,23 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable, match="cannot be removed"):
         remove_folder(tmp_path / "file")
+
+
+def test_drafts_are_swept_while_folders_go(tmp_path: Path) -> None:
+    """Another process that removes ended runs at the same time is no error; a killed writer's draft goes."""
+    store, done = local_store(tmp_path), Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            for number in range(20):
+                store.put(f"runs/{number}/a/b", b"")
+            store.delete_folder("runs/")
+
+    other = Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(300):
+            store.sweep("runs/", older_than_s=3600)
+    finally:
+        done.set()
+        other.join()
