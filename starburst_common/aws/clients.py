@@ -1,10 +1,8 @@
-"""A region in; its boto3 clients out, each made once at first use, and one table that turns their errors into ours."""
+"""A region in; its boto3 clients out, each made once at first use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable
 from functools import cached_property, partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
@@ -12,27 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3.session
 from botocore.client import BaseClient
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
-from botocore.parsers import ResponseParserError
+from botocore.model import OperationModel
 
+from starburst_common.aws.answers import check, is_expired, speaking
 from starburst_common.aws.endpoints import is_moved, root_certificates
-from starburst_common.aws.objects import EXPIRED
-from starburst_common.aws.refusals import allow
 from starburst_common.aws.sessions import SessionAt
-from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
-from starburst_common.phrases import oddity, told
 
 if TYPE_CHECKING:
     from mypy_boto3_codebuild import CodeBuildClient
@@ -48,58 +30,6 @@ _ATTEMPTS = 9  #: in botocore's standard mode these bridge about a minute
 _SOON = 2  #: these take 72 s at most, where nothing is answered
 _CONNECTIONS = 40  #: at least one for each thread that may speak at once
 _LONGEST_POLL_S = 20
-
-#: Error codes of the services we speak to, by what they mean to us. Source: botocore's service models, 1.44.
-_GONE = {
-    "AWS.SimpleQueueService.NonExistentQueue",
-    "QueueDoesNotExist",
-    "ResourceNotFoundException",
-    "ParameterNotFound",
-    "NoSuchKey",
-    "NoSuchBucket",
-    "RepositoryNotFoundException",
-    "LifecyclePolicyNotFoundException",
-}
-_LATER = {
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "TooManyRequestsException",
-    "RequestLimitExceeded",
-    "LimitExceededException",
-    "SlowDown",
-    "OverLimit",
-    "AWS.SimpleQueueService.QueueDeletedRecently",
-    "RequestTimeout",
-    "ServiceUnavailable",
-    "ServiceUnavailableException",
-    "InternalError",
-    "InternalFailure",
-    "InternalServerError",
-    "InternalServiceError",
-    "ServerException",
-}
-#: How botocore gives what a service's model calls so.
-_KINDS: dict[str, Any] = {
-    "structure": dict, "map": dict, "list": list, "string": str, "integer": int, "long": int, "boolean": bool,
-    "float": (int, float), "double": (int, float), "timestamp": datetime,
-}  # fmt: skip
-_DECODED = "policyDocumentType"  #: text in IAM's model, which botocore gives as what it says
-#: What botocore raises, and our reading, where an answer lacks something, or has it of another kind.
-_MISSHAPEN = (ResponseParserError, LookupError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError)
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-_FORBIDDEN = {
-    "AccessDenied",
-    "AccessDeniedException",
-    "UnauthorizedOperation",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "SignatureDoesNotMatch",
-    "InvalidAccessKeyId",
-    "BlockedException",
-}
 
 
 class Clients:
@@ -213,85 +143,8 @@ class Clients:
         def answered(parsed: dict[str, Any], model: OperationModel, **_: Any) -> None:
             if "Error" not in parsed and model.output_shape is not None:
                 check(parsed, model.output_shape)
-            elif parsed.get("Error", {}).get("Code") in _EXPIRED:
+            elif is_expired(parsed):
                 self.renew(session)
 
         client.meta.events.register("after-call", answered)
         return client
-
-
-@contextmanager
-def speaking(doing: str) -> Iterator[None]:
-    """Raises what botocore raises as one of our errors; `doing` says what was tried, as in "sqs:SendMessage"."""
-    try:
-        yield
-    except StarburstError:
-        raise
-    except (ClientError, BotoCoreError) as error:
-        raise meaning(error, doing) from error
-    except _MISSHAPEN as error:
-        raise misshapen(doing, error) from error
-
-
-def check(value: Any, shape: Shape) -> None:
-    """Raises `TypeError` where what AWS answered is of another kind than its own model of the service says."""
-    kind = dict if shape.name == _DECODED else _KINDS.get(shape.type_name)
-    if kind is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-        raise TypeError(f"{shape.name} is {told(value, 40)}")
-    match shape:
-        case StructureShape():
-            for name, member in shape.members.items():
-                if value.get(name) is not None:
-                    check(value[name], member)
-        case ListShape():
-            for each in value:
-                check(each, shape.member)
-        case MapShape():
-            for each in value.values():
-                check(each, shape.value)
-
-
-def misshapen(doing: str, error: Exception) -> Unavailable:
-    """What came is not as AWS answers; read within `speaking`, it is told so."""
-    return Unavailable(
-        f"{doing}: what came back is no answer of AWS ({oddity(error)}): look whether a proxy on the way there "
-        "answers in its place"
-    )
-
-
-def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
-    """What a vendor's error means to us.
-
-    >>> refusal = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
-    >>> meaning(ClientError(refusal, "RunTask"), "ecs:RunTask")
-    Denied('not allowed to do ecs:RunTask: no: let these credentials do it, or use others')
-    """
-    if isinstance(error, ClientError):
-        code, message = error_code(error), error.response.get("Error", {}).get("Message", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if is_gone(error):
-            return NotFound(f"{doing}: {message}")
-        if code in _EXPIRED:
-            return Unavailable(f"{doing}: {EXPIRED}")
-        if code in _LATER or status >= 500 or status == 429:
-            return Unavailable(f"{doing}: {code}: {message}")
-        if code in _FORBIDDEN:
-            return Denied(f"not allowed to do {doing}: {message}: {allow(message, 'it')}")
-        return StarburstError(f"{doing}: {code}: {message}")
-    if isinstance(error, CredentialRetrievalError | TokenRetrievalError | SSOError):
-        return Unavailable(f"{doing}: {EXPIRED}: {error}")
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
-        return Denied(f"{doing}: {error}: run `aws configure`, set AWS_PROFILE, or give the machine a role")
-    if isinstance(error, HTTPClientError | ConnectionError):  # no name found, nobody listening, a connection cut
-        return Unavailable(f"{doing}: {error}")
-    return StarburstError(f"{doing}: {error}")
-
-
-def is_gone(error: ClientError) -> bool:
-    """Whether what was asked for is not there."""
-    return error_code(error) in _GONE
-
-
-def error_code(error: ClientError) -> str:
-    """The service's own name of an error."""
-    return str(error.response.get("Error", {}).get("Code", ""))

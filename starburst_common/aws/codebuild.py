@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.builds import MACHINES, MINUTES, index_of, part_tags, project, request, source, why_failed
-from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import CannotBuild, Exists, NotFound, StarburstError, Unavailable
 from starburst_common.image import context, oci

@@ -11,12 +11,13 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
-from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
 from starburst_common.aws.ecs_tasks import task_id, worker_state
 from starburst_common.aws.launches import Launch, Launches, free_steps
 from starburst_common.aws.pace import Bucket
-from starburst_common.aws.refusals import Refusal, explained, refusal, waiting_for
+from starburst_common.aws.refusals import AGAIN_S, Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task
 from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -32,10 +33,6 @@ _UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a dr
 _ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
 _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _STOPS_AT_ONCE = 8
-#: When to ask again for what was refused.
-_AGAIN_S = {
-    Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 10.0, Refusal.RATE: 5.0,
-}  # fmt: skip
 _ROLE_COMES_S = 120.0  #: a new role may be unknown for less
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
@@ -191,10 +188,10 @@ class EcsCompute:
             self._no_role_since = self._no_role_since or self._clock()
             if self._clock() - self._no_role_since > _ROLE_COMES_S:
                 why = Refusal.FATAL
-        if why not in _AGAIN_S:
+        if why not in AGAIN_S:
             raise CannotLaunch(explained(code, text))
         vcpu = int(launch.request["overrides"]["cpu"]) / 1024
-        return Wait(waiting_for(why, text, vcpu, launch.spot), _AGAIN_S[why])
+        return Wait(waiting_for(why, text, vcpu, launch.spot), AGAIN_S[why])
 
     def _ways(self, spot: bool) -> Iterator[tuple[bool, tuple[str, ...]]]:
         """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks."""

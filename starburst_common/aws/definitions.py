@@ -7,7 +7,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.requests import task_definition
 from starburst_common.errors import Denied
 from starburst_common.phrases import our_log

@@ -14,7 +14,8 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.answers import speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.errors import NotFound, StarburstError
 from starburst_common.phrases import our_log
 from starburst_common.ports import Access, StoredImage

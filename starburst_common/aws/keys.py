@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.answers import speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.errors import BadInput, NotFound
 from starburst_common.ports import KEY_BYTES
 

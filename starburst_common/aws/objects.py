@@ -22,7 +22,7 @@ from starburst_common.model import Buffer
 from starburst_common.phrases import one_line
 from starburst_common.ports import MEMORY_BYTES, Entry
 
-EXPIRED = "the AWS credentials have expired: renew them (as with `aws sso login`); starburst then goes on by itself"
+EXPIRED = "the AWS credentials have expired: renew them, as with `aws login`; starburst then goes on by itself"
 _SAID = re.compile(r"<Code>([\w.]+)</Code>\s*<Message>([^<]*)")
 #: How S3 says that a bucket is in another region, and obstore where it is not told so. Source: Amazon S3 API reference,
 #: "Error responses"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.clients import Clients, is_gone, speaking
+from starburst_common.aws.answers import is_gone, speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.errors import NotFound, StarburstError, Unavailable
 from starburst_common.ports import Depth, Leased
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.answers import speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.keys import signing_key
 from starburst_common.errors import BadInput, NotFound, StarburstError
 from starburst_common.sites.site import Site

@@ -19,6 +19,12 @@ class Refusal(StrEnum):
     FATAL = "fatal"  #: no later call would do better
 
 
+#: When to ask again for what was refused.
+AGAIN_S = {
+    Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 10.0, Refusal.RATE: 5.0,
+}  # fmt: skip
+
+
 class _Said(NamedTuple):
     pattern: str  #: of code and text
     means: Refusal

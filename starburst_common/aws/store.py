@@ -16,7 +16,8 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from starburst_common.aws.abreast import abreast
-from starburst_common.aws.clients import Clients, error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.console import console_url
 from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.aws.parts import Parts

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from starburst_common.aws.clients import Clients, speaking
+from starburst_common.aws.answers import speaking
+from starburst_common.aws.clients import Clients
 from starburst_common.aws.requests import tags
 from starburst_common.sites.policies import partition_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory

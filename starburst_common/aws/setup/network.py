@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.errors import BadInput, Unavailable
 from starburst_common.steps import told_while

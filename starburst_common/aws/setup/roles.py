@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.sites.policies import POLICIES, trust
 from starburst_common.sites.site import Site

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from starburst_common.aws.clients import error_code, speaking
+from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.errors import NotFound
