@@ -51,8 +51,8 @@ def _fields() -> dict[str, dict[str, Any]]:
         "home": _field("Home", "folder of the local backend"),
         "keep_days": _field("Keep days", "days for which an ended run is kept", "number", minimum=0),
     }
-    found["subnets"]["description"] += "; with commas between them"
-    found["security_groups"]["description"] += "; with commas between them"
+    for several in ("subnets", "security_groups", "tags"):
+        found[several]["description"] += "; with commas between them"
     return found
 
 

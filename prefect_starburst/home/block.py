@@ -62,6 +62,7 @@ class StarburstSite(Block):
     image: str = Field(default="", description=SITE["image"].meaning)
     repository: str = Field(default="", description=SITE["repository"].meaning)
     build_role: str = Field(default="", description=SITE["build_role"].meaning)
+    tags: tuple[str, ...] = Field(default=(), description=SITE["tags"].meaning)
     kms_key: str = Field(default="", description=SITE["kms_key"].meaning)
     security_groups: tuple[str, ...] = Field(default=(), description=SITE["security_groups"].meaning)
     log_group: str = Field(default="", description=SITE["log_group"].meaning)

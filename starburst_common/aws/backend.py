@@ -55,6 +55,7 @@ def aws_backend(
     store = S3Objects(site.bucket, clients)
     return replace(
         _backend(address_of(site), clients, store, EcsCompute(site, clients, store, secret), secret),
+        queue=_queue(clients, site.name, tags(site.name, site.tags)),
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],
         images=EcsImages(site, image or ImageSettings(), clients, store),
@@ -73,7 +74,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
     return Backend(
         name="aws",
         store=store,
-        queue=SqsQueue(clients, prefix=f"starburst-{address.site}-", tags=tags(address.site)),
+        queue=_queue(clients, address.site, tags(address.site)),
         compute=compute,
         key=key,
         default_workers=10,
@@ -85,3 +86,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         resend_after_s=_COUNTED_S,
         feeder_lost_s=120.0,
     )
+
+
+def _queue(clients: Clients, site: str, marks: dict[str, str]) -> SqsQueue:
+    return SqsQueue(clients, prefix=f"starburst-{site}-", tags=marks)

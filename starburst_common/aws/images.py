@@ -37,7 +37,7 @@ class EcsImages:
         from starburst_common.image.docker import DockerBuilder
         from starburst_common.image.layer import LayerBuilder
 
-        site, marks = self._site, tags(self._site.name)
+        site, marks = self._site, tags(self._site.name, self._site.tags)
         return SiteImages(
             repository=EcrRepository(self._clients, site.repository, tags=marks),
             store=self._store,

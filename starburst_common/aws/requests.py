@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,9 +18,13 @@ RUN_TASK_MOST = 10  #: tasks a call. Source: Amazon ECS API reference, RunTask, 
 _STOP_S = 120  #: from SIGTERM to SIGKILL, the most Fargate allows. Source: ECS Developer Guide, "Task definition"
 
 
-def tags(site: str) -> dict[str, str]:
-    """What marks everything of the site of this name as ours."""
-    return {"starburst:site": site}
+def tags(site: str, more: Sequence[str] = ()) -> dict[str, str]:
+    """What marks everything of the site of this name as ours, and what its user wants marked besides.
+
+    >>> tags("main", ["team=x=y"])
+    {'team': 'x=y', 'starburst:site': 'main'}
+    """
+    return {**dict(each.split("=", 1) for each in more), "starburst:site": site}
 
 
 def address_of(site: Site) -> Address:
@@ -68,8 +73,9 @@ def task_definition(site: Site, image: str) -> dict[str, Any]:
             }
         ],
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    return {"family": f"starburst-{site.name}-{digest}", **content, "tags": _pairs(tags(site.name))}
+    marked = {**content, "tags": site.tags} if site.tags else content
+    digest = hashlib.sha256(json.dumps(marked, sort_keys=True).encode()).hexdigest()[:12]
+    return {"family": f"starburst-{site.name}-{digest}", **content, "tags": _pairs(tags(site.name, site.tags))}
 
 
 def log_stream(task: str) -> str:

@@ -85,7 +85,7 @@ def setup(
         image=image,
         architecture="ARM64" if arm else "X86_64",
         log_days=log_days,
-        tags=_tags(tag or ()),
+        tags=tuple(tag or ()),
     )
     account = AwsAccount.of(AdminClients(wanted.region), site, wanted.tags)
     _show_plan(account, wanted)
@@ -128,7 +128,7 @@ def teardown(
     found = known(site)
     if found is None:
         raise BadInput(f"--site {told(site)}: no such site was set up from here: `starburst sites` lists them")
-    account = AwsAccount.of(AdminClients(found.region), site, {})
+    account = AwsAccount.of(AdminClients(found.region), site)
     if account.id != found.account:
         raise BadInput(f"site {site} is in account {found.account}, and these credentials are of {account.id}")
     for part in inventoried(account, found.bucket):
@@ -242,13 +242,3 @@ def _cancel_runs(site: str) -> None:
             say(f"  run {run.id}: cancelled")
     except StarburstError as error:
         say(f"  runs that may be under way are not cancelled: {error}")
-
-
-def _tags(given: list[str] | tuple[str, ...]) -> dict[str, str]:
-    from starburst_common.errors import BadInput
-    from starburst_common.phrases import told
-
-    pairs = [each.partition("=") for each in given]
-    if wrong := [each for each, (_, equals, _) in zip(given, pairs, strict=True) if not equals]:
-        raise BadInput(f"--tag {told(wrong[0])}: give KEY=VALUE")
-    return {key: value for key, _, value in pairs}

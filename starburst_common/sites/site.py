@@ -1,6 +1,7 @@
 """What setup made in one AWS account and region, as the settings tell it; checked before anything is asked of AWS."""
 
 # no annotations as text here: `rows` reads them
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
@@ -8,9 +9,12 @@ from typing import Annotated, Any, Self
 from starburst_common.errors import BadInput
 from starburst_common.model import Tariff
 from starburst_common.phrases import told
-from starburst_common.rows import NEEDED, TEXT, Row, of_type, rows, shaped, texts
+from starburst_common.rows import NEEDED, TEXT, Row, Rule, of_type, rows, shaped, texts
 
 _ROLE = shaped(r"(arn:aws[a-z-]*:iam::\d{12}:role/.+)?", "the ARN of a role")
+#: Source: Amazon ECS API reference, Tag, read 2026-11-30. Of the 50 that a task may have, some are AWS's and ours.
+_TAG = re.compile(r"[\w .:/+@-]{1,128}=[\w .:/=+@-]{0,256}")
+_TAKEN = re.compile(r"aws:|starburst:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,21 @@ class Site:
     assign_public_ip: Annotated[
         bool, Row("needed in public subnets, which have no NAT gateway", (of_type(bool, "true or false"),))
     ] = True
+    tags: Annotated[
+        tuple[str, ...],
+        Row(
+            "KEY=VALUE each, of all that is made there, queues and tasks of runs included",
+            (
+                texts(),
+                texts("at most 45 of them", 45),
+                Rule(lambda value: all(map(_TAG.fullmatch, value)), ": give KEY=VALUE, of what AWS takes in a tag"),
+                Rule(
+                    lambda value: not any(map(_TAKEN.match, value)),
+                    ": names that begin with aws: or starburst: are taken",
+                ),
+            ),
+        ),
+    ] = ()
     architecture: Annotated[
         str, Row("of the workers: X86_64 or ARM64", (TEXT, shaped(r"X86_64|ARM64", "X86_64 or ARM64")))
     ] = "X86_64"

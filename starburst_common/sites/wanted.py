@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from starburst_common.errors import BadInput
@@ -14,9 +12,6 @@ from starburst_common.sites.site import SITE, Site
 
 NETWORKS = ("default", "made")
 ROLES = ("execution", "task", "build")
-#: What tags may hold. Source: Amazon ECS API reference, Tag, read 2026-11-30.
-_TAG = re.compile(r"[\w .:/=+@-]{0,128}")
-_MOST_TAGS = 45  #: of the 50 that a task may have, some are AWS's and ours
 
 
 class SitePart(NamedTuple):
@@ -46,13 +41,13 @@ class WantedSite:
     image: str = ""  #: for every run that names no other
     architecture: str = "X86_64"
     log_days: int = 14
-    tags: Mapping[str, str] = field(default_factory=dict)  #: for all that is made here
+    tags: tuple[str, ...] = ()  #: KEY=VALUE each, of all that is made there
 
     @classmethod
     def of(cls, **given: Any) -> Self:
         """Checked. Raises `BadInput` that says what is wrong, and what would be right."""
         wanted = cls(**given)
-        for name in ("name", "region", "bucket", "cluster", "subnets", "security_groups", "architecture"):
+        for name in ("name", "region", "bucket", "cluster", "subnets", "security_groups", "architecture", "tags"):
             value = getattr(wanted, name)
             if (value or name in ("name", "region")) and (wrong := SITE[name].wrong(value)):
                 raise BadInput(f"--{_option(name)} {told(value)}{wrong}")
@@ -63,7 +58,6 @@ class WantedSite:
         if wrong := SITE["kms_key"].wrong(wanted.kms_key):
             raise BadInput(f"--kms-key {told(wanted.kms_key)}{wrong}")
         _check_network(wanted)
-        _check_tags(wanted.tags)
         return wanted
 
     @property
@@ -125,6 +119,7 @@ class WantedSite:
                 "signing_secret": f"arn:{partition}:ssm:{self.region}:{account}:parameter{self.key_name}",
                 "image": self.image,
                 "kms_key": self.kms_key,
+                "tags": self.tags,
                 "architecture": self.architecture,
                 "log_days": self.log_days,
                 **roles,
@@ -158,15 +153,7 @@ def _check_network(wanted: WantedSite) -> None:
         raise BadInput("--security-group: name the subnets of its network too, with --subnet")
 
 
-def _check_tags(tags: Mapping[str, str]) -> None:
-    if len(tags) > _MOST_TAGS:
-        raise BadInput(f"--tag: {len(tags)} tags are {len(tags) - _MOST_TAGS} too many")
-    for key, value in tags.items():
-        if not key or not _TAG.fullmatch(key) or not _TAG.fullmatch(value):
-            raise BadInput(f"--tag {told(key)}={told(value)}: give up to 128 letters, digits and . : / = + @ -")
-        if key.lower().startswith(("aws:", "starburst:")):
-            raise BadInput(f"--tag {told(key)}: names that begin so are taken")
-
-
 def _option(name: str) -> str:
-    return {"name": "site", "subnets": "subnet", "security_groups": "security-group"}.get(name, name.replace("_", "-"))
+    return {"name": "site", "subnets": "subnet", "security_groups": "security-group", "tags": "tag"}.get(
+        name, name.replace("_", "-")
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,11 +48,11 @@ class AwsAccount:
     marks: Mapping[str, str]  #: the tags of all that is made: the site's, and those the user wants
 
     @classmethod
-    def of(cls, clients: AdminClients, site: str, more: Mapping[str, str]) -> AwsAccount:
+    def of(cls, clients: AdminClients, site: str, more: Sequence[str] = ()) -> AwsAccount:
         """Raises `Denied` where there are no credentials, or AWS does not take them."""
         with speaking("sts:GetCallerIdentity"):
             found = clients.sts.get_caller_identity()
-        return cls(clients=clients, id=found["Account"], caller=found["Arn"], site=site, marks={**more, **tags(site)})
+        return cls(clients=clients, id=found["Account"], caller=found["Arn"], site=site, marks=tags(site, more))
 
     @property
     def region(self) -> str:
