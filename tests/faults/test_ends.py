@@ -270,7 +270,7 @@ def failing(bed: Bed) -> tuple[Any, Event]:
     broken = Event()
 
     def before(method: str, first: Any) -> None:
-        if method == "workers" and broken.is_set():
+        if method in ("workers", "tend") and broken.is_set():
             raise ZeroDivisionError("who could expect that")
 
     return replace(bed.backend, compute=Port(bed.backend.compute, before)), broken
