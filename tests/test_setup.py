@@ -32,7 +32,6 @@ REGION = "us-east-1"
 #: Actions that are not called as the operation is, of those that only setup calls. Source: AWS Service Authorization
 #: Reference.
 _ACTIONS = {
-    "s3:PutBucketPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
     "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
     "s3:PutBucketLifecycle": "s3:PutLifecycleConfiguration",
     "s3:ListObjects": "s3:ListBucketVersions",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
+from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.keys import signing_key
 from starburst_common.errors import BadInput, NotFound, StarburstError
 from starburst_common.sites.site import Site
@@ -40,9 +42,10 @@ def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) 
     It asks for no more rights than runs do. `new_session` is as for `aws_backend`.
     """
     clients = Clients(site.region, new_session)
+    identity = cache(partial(_identity, clients))
     parts: tuple[tuple[str, Callable[[], str]], ...] = (
-        ("credentials", lambda: _who(clients)),
-        ("clock", lambda: _clock(clients)),
+        ("credentials", lambda: str(identity()["Arn"])),
+        ("clock", lambda: _clock(identity())),
         ("region", lambda: _region(clients, site)),
         ("bucket", lambda: _bucket(clients, site)),
         ("cluster", lambda: _cluster(clients, site)),
@@ -64,24 +67,19 @@ def _told(parts: tuple[tuple[str, Callable[[], str]], ...]) -> Iterator[Reached]
             yield Reached(part, False, str(error))
 
 
-def _who(clients: Clients) -> str:
+def _identity(clients: Clients) -> dict[str, Any]:
     with speaking("sts:GetCallerIdentity"):
         sts = clients.session.client("sts", region_name=clients.region)
         try:
-            return str(sts.get_caller_identity()["Arn"])
+            return dict(sts.get_caller_identity())
         finally:
             sts.close()
 
 
-def _clock(clients: Clients) -> str:
+def _clock(identity: Mapping[str, Any]) -> str:
     """AWS refuses what is signed with a time that is minutes off. Source: AWS General Reference, "Signing requests"."""
-    with speaking("sts:GetCallerIdentity"):
-        sts = clients.session.client("sts", region_name=clients.region)
-        try:
-            said = sts.get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]["date"]
-        finally:
-            sts.close()
-        off_s = time.time() - parsedate_to_datetime(said).timestamp()
+    said = identity["ResponseMetadata"]["HTTPHeaders"]["date"]
+    off_s = time.time() - parsedate_to_datetime(said).timestamp()
     if abs(off_s) > _MOST_OFF_S:
         raise BadInput(f"{off_s:+.0f} s off AWS's: set it right, as with `timedatectl set-ntp true`")
     return "as AWS's"
@@ -123,8 +121,6 @@ def _images(clients: Clients, site: Site) -> str:
     if site.image:
         return f"{site.image}, for every run that names no other"
     try:
-        with speaking(f"ecr:DescribeRepositories {site.repository}"):
-            found = clients.ecr.describe_repositories(repositoryNames=[site.repository])["repositories"]
+        return EcrRepository(clients, site.repository, tags={}).uri
     except NotFound:
         return f"{site.repository}, made with the first image"
-    return found[0]["repositoryUri"]

@@ -67,10 +67,9 @@ class SiteBucket:
                     return False
                 raise
 
-    def make(self, *, own_names: bool, kms_key: str) -> bool:
-        """Have it, as it is to be; whether it was not there."""
-        new = not self.there()
-        if new:
+    def make(self, *, own_names: bool, kms_key: str) -> None:
+        """Have it, as it is to be."""
+        if not self.there():
             self._create(own_names=own_names)
         with speaking(f"s3:PutBucket… {self.name}"):
             self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": self._account.pairs})  # type: ignore[typeddict-item]
@@ -80,7 +79,6 @@ class SiteBucket:
             )
             self._s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self._by_tls_only()))
             self._s3.put_bucket_lifecycle_configuration(Bucket=self.name, LifecycleConfiguration=_LIFECYCLE)  # type: ignore[arg-type]
-        return new
 
     def _create(self, *, own_names: bool) -> None:
         asked: dict[str, Any] = {"Bucket": self.name, "ObjectOwnership": "BucketOwnerEnforced"}

@@ -13,7 +13,7 @@ from starburst_common.errors import BadInput
 from starburst_common.outside import sites_folder
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
-from starburst_common.trust import own_folder
+from starburst_common.trust import own_folder, owner_only
 
 _SUFFIX = ".setup.json"
 _INSTEAD = "name a settings file of your own in STARBURST_CONFIG"
@@ -98,7 +98,7 @@ def _site_file(name: str) -> Path:
 def _write(file: Path, text: str) -> None:
     folder = own_folder(file.parent, _INSTEAD)
     new = folder / f".{file.name}.{os.getpid()}"
-    with open(new, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as written:
+    with open(new, "w", opener=owner_only) as written:
         written.write(text)
         written.flush()
         os.fsync(written.fileno())

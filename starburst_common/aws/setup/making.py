@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
@@ -16,6 +16,7 @@ from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import SitePart, WantedSite
 
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Made(Protocol):
@@ -58,9 +59,10 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
     """
     bucket = wanted.bucket_name(account.id)
     if not wanted.bucket:
-        _looked_at(account, SitePart("bucket", bucket))
-        new = SiteBucket(account, bucket).make(own_names=wanted.own_names, kms_key=wanted.kms_key)
-        tell(_told(SitePart("bucket", bucket), new))
+        part = SitePart("bucket", bucket)
+        there = _looked_at(account, part)
+        SiteBucket(account, bucket).make(own_names=wanted.own_names, kms_key=wanted.kms_key)
+        tell(_told(part, there))
     elif not SiteBucket(account, bucket).there():
         raise BadInput(f"--bucket {bucket}: there is no such bucket in this account: make it, or leave --bucket out")
     inventory = Inventory(account, bucket)
@@ -96,10 +98,12 @@ class _Setup:
                     self._have(part, lambda name: SiteCluster(account, name).make())
         return site
 
-    def _have(self, part: SitePart, make: Callable[[str], bool]) -> None:
-        _looked_at(self._account, part)
+    def _have(self, part: SitePart, make: Callable[[str], T]) -> T:
+        there = _looked_at(self._account, part)
         self._inventory.add(part)
-        self._tell(_told(part, make(part.name)))
+        made = make(part.name)
+        self._tell(_told(part, there))
+        return made
 
     def _place(self) -> NetworkPlace:
         account, wanted = self._account, self._wanted
@@ -113,20 +117,13 @@ class _Setup:
                 f"{account.region} has no default network: --network made makes one for the site, which costs nothing; "
                 "or name subnets with --subnet"
             )
-        (part,) = (part for part in self._ours if part.kind == "network")
-        self._inventory.add(part)
-        new = not Network(account, part.name).there()
-        place = Network(account, part.name).make()
-        self._tell(_told(part, new))
-        return place
+        return self._have(self._part("network"), lambda name: Network(account, name).make())
 
     def _group(self, vpc: str) -> str:
-        (part,) = (part for part in self._ours if part.kind == "security group")
-        self._inventory.add(part)
-        new = not SecurityGroup(self._account, part.name).there()
-        group = SecurityGroup(self._account, part.name).make(vpc)
-        self._tell(_told(part, new))
-        return group
+        return self._have(self._part("security group"), lambda name: SecurityGroup(self._account, name).make(vpc))
+
+    def _part(self, kind: str) -> SitePart:
+        return next(part for part in self._ours if part.kind == kind)
 
 
 def _looked_at(account: AwsAccount, part: SitePart) -> bool:
@@ -136,16 +133,13 @@ def _looked_at(account: AwsAccount, part: SitePart) -> bool:
         return False
     if not made.ours():
         option = {"role": f"--{part.name.rpartition('-')[2]}-role", "bucket": "--bucket", "cluster": "--cluster"}
-        instead = f"{option[part.kind]}, " if part.kind in option else ""
+        instead = f"give it by {option[part.kind]}, " if part.kind in option else ""
         raise BadInput(
-            f"there is a {part.kind} {part.name} that lacks the tag starburst:site={account.site}: give it by "
-            f"{instead}choose another --site, or remove it"
-            if instead
-            else f"there is a {part.kind} {part.name} that lacks the tag starburst:site={account.site}: choose another "
-            "--site, or remove it"
+            f"there is a {part.kind} {part.name} that lacks the tag starburst:site={account.site}: {instead}choose "
+            "another --site, or remove it"
         )
     return True
 
 
-def _told(part: SitePart, new: bool) -> str:
-    return f"{part.kind} {part.name}: {'made' if new else 'there already'}"
+def _told(part: SitePart, there: bool) -> str:
+    return f"{part.kind} {part.name}: {'there already' if there else 'made'}"

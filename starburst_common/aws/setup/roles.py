@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -32,25 +33,22 @@ class Role:
         found = self._found()
         return found is not None and self._account.is_ours(found.get("Tags", []))
 
-    def make(self, site: Site, boundary: str) -> bool:
-        """Have it, with its trust and policy as they are to be; whether it was not there."""
-        account, new = self._account, not self.there()
+    def make(self, site: Site, boundary: str) -> None:
+        """Have it, with its trust and policy as they are to be."""
+        account = self._account
         trusted = json.dumps(trust(self._kind, account.id, account.partition, account.region))
         with speaking(f"iam:CreateRole {self.name}"):
-            if new:
+            if not self.there():
                 bounded = {"PermissionsBoundary": boundary} if boundary else {}
-                try:
+                with suppress(self._iam.exceptions.EntityAlreadyExistsException):  # somebody else was first
                     self._iam.create_role(
                         RoleName=self.name, AssumeRolePolicyDocument=trusted, Tags=account.pairs, **bounded
                     )
-                except self._iam.exceptions.EntityAlreadyExistsException:
-                    new = False  # somebody else was first
             else:
                 self._iam.update_assume_role_policy(RoleName=self.name, PolicyDocument=trusted)
             self._iam.put_role_policy(
                 RoleName=self.name, PolicyName=_POLICY, PolicyDocument=json.dumps(POLICIES[self._kind](site))
             )
-        return new
 
     def remove(self) -> None:
         """With its policies, also those that its user has added: a role that still has some cannot go."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -40,22 +41,18 @@ class SigningKey:
                 return False
             return self._account.is_ours(found["TagList"])
 
-    def make(self, kms_key: str) -> bool:
+    def make(self, kms_key: str) -> None:
         """Have it; one that is there stays, for what it has signed would be refused without it."""
         asked: dict[str, Any] = {"KeyId": kms_key} if kms_key else {}
-        with speaking(f"ssm:PutParameter {self.name}"):
-            try:
-                self._ssm.put_parameter(
-                    Name=self.name,
-                    Description="signs what starburst's runs store and send",
-                    Value=secrets.token_hex(_KEY_CHARACTERS // 2),
-                    Type="SecureString",
-                    Tags=self._account.pairs,  # type: ignore[arg-type]
-                    **asked,
-                )
-            except self._ssm.exceptions.ParameterAlreadyExists:
-                return False
-        return True
+        with speaking(f"ssm:PutParameter {self.name}"), suppress(self._ssm.exceptions.ParameterAlreadyExists):
+            self._ssm.put_parameter(
+                Name=self.name,
+                Description="signs what starburst's runs store and send",
+                Value=secrets.token_hex(_KEY_CHARACTERS // 2),
+                Type="SecureString",
+                Tags=self._account.pairs,  # type: ignore[arg-type]
+                **asked,
+            )
 
     def remove(self) -> None:
         """What it has signed is worth nothing then."""
@@ -86,15 +83,14 @@ class LogGroup:
                 return False
         return self._account.is_ours({"Key": key, "Value": value} for key, value in found.get("tags", {}).items())
 
-    def make(self, days: int) -> bool:
+    def make(self, days: int) -> None:
         """Have it, with a retention; one that is there keeps its own."""
-        with speaking(f"logs:CreateLogGroup {self.name}"):
-            try:
-                self._logs.create_log_group(logGroupName=self.name, tags={**self._account.marks})
-            except self._logs.exceptions.ResourceAlreadyExistsException:
-                return False
+        with (
+            speaking(f"logs:CreateLogGroup {self.name}"),
+            suppress(self._logs.exceptions.ResourceAlreadyExistsException),
+        ):
+            self._logs.create_log_group(logGroupName=self.name, tags={**self._account.marks})
             self._logs.put_retention_policy(logGroupName=self.name, retentionInDays=days)
-        return True
 
     def remove(self) -> None:
         """With all lines."""
@@ -121,11 +117,9 @@ class SiteRepository:
         with speaking(f"ecr:ListTagsForResource {self.name}"):
             return self._account.is_ours(self._ecr.list_tags_for_resource(resourceArn=arn)["tags"])
 
-    def make(self) -> bool:
-        """Have it; whether it was not there."""
-        new = not self.there()
+    def make(self) -> None:
+        """Have it."""
         self._repository.ensure()
-        return new
 
     def remove(self) -> None:
         """With its images, which can be made again."""
@@ -156,21 +150,19 @@ class SiteCluster:
         found = self._found() or {}
         return self._account.is_ours({"Key": each["key"], "Value": each["value"]} for each in found.get("tags", []))
 
-    def make(self) -> bool:
-        """Have it with both kinds of capacity; whether it was not there."""
+    def make(self) -> None:
+        """Have it with both kinds of capacity."""
         found = self._found()
         with speaking(f"ecs:CreateCluster {self.name}"):
             if found is None:
                 tags = [{"key": key, "value": value} for key, value in self._account.marks.items()]
                 self._ecs.create_cluster(clusterName=self.name, capacityProviders=[*CAPACITY], tags=tags)  # type: ignore[arg-type]
-                return True
-            if lacking := {*CAPACITY} - {*found.get("capacityProviders", [])}:
+            elif lacking := {*CAPACITY} - {*found.get("capacityProviders", [])}:
                 self._ecs.put_cluster_capacity_providers(
                     cluster=self.name,
                     capacityProviders=sorted({*found.get("capacityProviders", []), *lacking}),
                     defaultCapacityProviderStrategy=found.get("defaultCapacityProviderStrategy", []),
                 )
-        return False
 
     def remove(self) -> None:
         """Its tasks have ended before."""
