@@ -25,6 +25,7 @@ CLAIMS = "claims/"
 GENERATIONS = 10  #: of an outcome, the first included
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
+LOOKED = "looked-at"  #: when somebody last asked the store's clock by writing; empty, not sealed
 
 
 def build_turns(tag: str) -> str:

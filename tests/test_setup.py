@@ -35,7 +35,6 @@ _ACTIONS = {
     "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
     "s3:PutBucketLifecycle": "s3:PutLifecycleConfiguration",
     "s3:ListObjects": "s3:ListBucketVersions",
-    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
 }
 #: What only goes with other actions. Same source.
 _IMPLIED = {

@@ -188,6 +188,8 @@ class EcsCompute:
             self._no_role_since = self._no_role_since or self._clock()
             if self._clock() - self._no_role_since > _ROLE_COMES_S:
                 why = Refusal.FATAL
+        if why is Refusal.GONE:
+            why = self.definitions.gone(self._store)
         if why not in AGAIN_S:
             raise CannotLaunch(explained(code, text))
         vcpu = int(launch.request["overrides"]["cpu"]) / 1024

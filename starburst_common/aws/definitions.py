@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
@@ -9,12 +11,44 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.clients import Clients
+from starburst_common.aws.refusals import Refusal
 from starburst_common.aws.requests import task_definition
 from starburst_common.errors import Denied
 from starburst_common.phrases import our_log
+from starburst_common.ports import ObjectStore, is_there
 from starburst_common.sites.site import Site
 
 _log = our_log("starburst.aws")
+SITES = "sites/"  #: a folder a site in its bucket, of what setup has made; not sealed
+
+
+def torn_down(site: str) -> str:
+    """There while a site is being taken away, and after; empty, not sealed."""
+    return f"{SITES}{site}/torn-down"
+
+
+def families_of(site: str, clients: Clients, *, status: str = "ALL") -> Iterator[str]:
+    """The families of a site's task definitions, and no other's whose name goes on after a hyphen."""
+    whole = re.compile(rf"starburst-{re.escape(site)}-[0-9a-f]{{12}}")
+    with speaking("ecs:ListTaskDefinitionFamilies"):
+        pages = clients.ecs.get_paginator("list_task_definition_families")
+        for page in pages.paginate(familyPrefix=f"starburst-{site}-", status=status):  # type: ignore[arg-type]
+            yield from (each for each in page["families"] if whole.fullmatch(each))
+
+
+def active_of(family: str, clients: Clients) -> list[str]:
+    """The ARNs of a family's task definitions that tasks can be started by, the oldest first."""
+    with speaking("ecs:ListTaskDefinitions"):
+        pages = clients.ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family, status="ACTIVE")
+        return [arn for page in pages for arn in page["taskDefinitionArns"]]
+
+
+def deregister(arn: str, clients: Clients) -> None:
+    """No task can be started by it any more; those that run are none the worse. AWS deletes it at its leisure."""
+    with speaking("ecs:DeregisterTaskDefinition"):
+        clients.ecs.deregister_task_definition(taskDefinition=arn)
+    with speaking("ecs:DeleteTaskDefinitions"):
+        clients.ecs.delete_task_definitions(taskDefinitions=[arn])
 
 
 class Definitions:
@@ -38,6 +72,11 @@ class Definitions:
         """A task found that something of it is gone: the next use looks anew."""
         with self._lock:
             self._known.clear()
+
+    def gone(self, store: ObjectStore) -> Refusal:
+        """ECS knows one no more: `gc` took it for unused, and it is made anew; or the site is being taken away."""
+        self.doubt()
+        return Refusal.FATAL if is_there(store, torn_down(self._site.name)) else Refusal.GONE
 
     def _registered(self, family: str) -> str:
         with speaking("ecs:DescribeTaskDefinition"):

@@ -16,12 +16,14 @@ class Refusal(StrEnum):
     BUSY = "busy"  #: the cluster has as many tasks that are about to start as it takes
     ROLE = "role"  #: a role that ECS cannot take, or not yet
     RATE = "rate"  #: too many calls: a little later
+    GONE = "gone"  #: its task definition was deregistered, and is registered anew
     FATAL = "fatal"  #: no later call would do better
 
 
 #: When to ask again for what was refused.
 AGAIN_S = {
     Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 10.0, Refusal.RATE: 5.0,
+    Refusal.GONE: 1.0,
 }  # fmt: skip
 
 
@@ -55,6 +57,11 @@ _TABLE = (
         r"^ClusterNotFoundException",
         Refusal.FATAL,
         "the site names a cluster that is not there: make it, or correct the settings",
+    ),
+    _Said(
+        r"TaskDefinition (is inactive|not found)|Unable to describe task definition",
+        Refusal.GONE,
+        "the site is being taken away (`starburst teardown`)",
     ),
     _Said(r"subnet", Refusal.FATAL, "correct the site's subnets in the settings"),
     _Said(r"security ?group", Refusal.FATAL, "correct the site's security groups in the settings"),
@@ -122,6 +129,8 @@ def waiting_for(why: Refusal, text: str, vcpu: float, spot: bool) -> str:
             return f"{kind} capacity in the site's zones ({vcpu:g} vCPU for each worker)"
         case Refusal.BUSY:
             return "the cluster to have started others (it takes 500 tasks at once that are about to start)"
+        case Refusal.GONE:
+            return "its task definition to be registered anew"
         case Refusal.ROLE:
             return f"a role that ECS may take; a new one takes a minute ({text}: {_ROLE})"
     return "ECS to take more calls (its API is throttled)"

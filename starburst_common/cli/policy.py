@@ -12,8 +12,8 @@ def iam_policy(
         str,
         typer.Argument(
             metavar="WHOSE",
-            help="driver: who starts runs and makes images; task: workers; execution: ECS, which starts them; build: "
-            "CodeBuild; setup: who sets sites up.",
+            help="driver: who starts runs and makes images; operator: who looks after the site, too; task: workers; "
+            "execution: ECS, which starts them; build: CodeBuild; setup: who sets sites up.",
         ),
     ],
 ) -> None:

@@ -19,7 +19,10 @@ Region = Annotated[str | None, typer.Option("--region", metavar="REGION", help="
 
 def show_prices(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="fargate, public-ipv4, ecr-storage or an instance type.")
+        str,
+        typer.Argument(
+            metavar="WHAT", help="fargate, public-ipv4, ecr-storage, s3-storage, log-storage or a type of instance."
+        ),
     ] = "fargate",
     region: Region = None,
     json: Json = False,

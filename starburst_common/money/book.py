@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from starburst_common.errors import BadInput
 
-ITEMS = ("public-ipv4", "ecr-storage")  #: what else has a price
+ITEMS = ("public-ipv4", "ecr-storage", "s3-storage", "log-storage")  #: what else has a price
 ON_DEMAND, SPOT = "on-demand", "spot"
 OBSERVED, DERIVED = "observed", "derived"
 _GB = 1 << 30
@@ -40,7 +40,7 @@ class FargatePrice:
 class ItemPrice:
     """What something else costs; the region "*" is every region."""
 
-    item: str  #: "public-ipv4" or "ecr-storage"
+    item: str  #: one of `ITEMS`
     region: str
     usd: Decimal
     unit: str  #: what one unit is
@@ -95,7 +95,7 @@ def fargate_price(region: str, *, arch: str = "x86", capacity: str = ON_DEMAND) 
 
 @lru_cache(maxsize=256)
 def item_price(item: str, region: str) -> ItemPrice | None:
-    """The price of "public-ipv4" or "ecr-storage" in a region; None where it is not known.
+    """The price of one of `ITEMS` in a region; None where it is not known.
 
     >>> item_price("public-ipv4", "eu-west-1").usd, item_price("public-ipv4", "mars-1")
     (Decimal('0.005'), None)
@@ -182,9 +182,19 @@ def ecr_usd_per_month(size_bytes: int) -> Decimal:
     >>> ecr_usd_per_month(5 << 30)
     Decimal('0.50')
     """
-    price = item_price("ecr-storage", "*")
-    assert price is not None
-    return size_bytes * price.usd / _GB
+    usd = storage_usd_per_month("ecr-storage", "*", size_bytes)
+    assert usd is not None
+    return usd
+
+
+def storage_usd_per_month(item: str, region: str, size_bytes: int) -> Decimal | None:
+    """What so many bytes cost a month by the price of "s3-storage" or "log-storage"; None where it is not known.
+
+    >>> storage_usd_per_month("s3-storage", "us-east-1", 10 << 30)
+    Decimal('0.230')
+    """
+    price = item_price(item, region)
+    return None if price is None else size_bytes * price.usd / _GB
 
 
 def _rows(table: str, first: str | tuple[str, ...] = "") -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import (
     CLAIMS,
     FLEETS,
+    LOOKED,
     PRUNED,
     RUNS,
     RunNames,
@@ -74,6 +75,18 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
     return removed
 
 
+def expired(backend: Backend, now: float) -> list[RunId]:
+    """What `prune` would remove at that moment of the store's clock; what it would first have to end is left out."""
+    old = [RunId(name) for name in ids(backend.store.folders(RUNS)) if now - _made_at(name) >= backend.keep_s]
+    return [run for run in old if _expired(backend, run, None, now)]
+
+
+def store_time(backend: Backend) -> float:
+    """What the store's clock shows."""
+    backend.store.put(LOOKED, b"")
+    return backend.store.written_at(LOOKED)
+
+
 def _prune_claims(backend: Backend, now: float) -> None:
     """Remove the claims under names whose last one is as old as an expired run, and names none that is kept."""
     from starburst_common.runs.claims import Claims  # most who prune now and then have none
@@ -114,8 +127,8 @@ def _store_time(backend: Backend) -> float:
     return backend.store.written_at(PRUNED)
 
 
-def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: float) -> bool:
-    """Whether a run is to be removed; one without an end is given it, if it is due."""
+def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId] | None, now: float) -> bool:
+    """Whether a run is to be removed; one without an end is given it, if it is due and it is known who is held."""
     names = RunNames(run)
     written = {entry.key: entry.written_at for entry in backend.store.entries(names.folder)}
     names = names.newest(written)
@@ -130,7 +143,7 @@ def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId], now: flo
     unfed = names.input not in written
     if untouched_s < (_ABANDONED_S if unfed else max(backend.keep_s, _ABANDONED_S)):
         return False
-    if run in held_by and _alive(backend, held_by[run]):
+    if held_by is None or (run in held_by and _alive(backend, held_by[run])):
         return False
     why = f"abandoned: {DIED}, and" if unfed else "abandoned:"
     try:

@@ -140,9 +140,27 @@ def driver(site: Site) -> Document:
     return _document([*_runs(site), *_images(site), *(_builds(site) if site.build_role else [])])
 
 
+def operator(site: Site) -> Document:
+    """A driver who looks after the site, too: `starburst gc`, and `status` and `doctor` without anything left out."""
+    arns = Arns(site)
+    lists = ["ecs:ListTaskDefinitionFamilies", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition"]
+    definitions = arns.of("ecs", f"task-definition/starburst-{site.name}-*")
+    return _document(
+        [
+            *driver(site)["Statement"],
+            _allow(lists, ["*"]),
+            _allow(["ecs:DeleteTaskDefinitions"], definitions),
+            _allow(["sqs:ListQueues"], arns.of("sqs", "*")),
+            _allow(["sqs:ListQueueTags"], arns.queues),
+            _allow(["s3:ListBucketMultipartUploads"], arns.bucket()),
+        ]
+    )
+
+
 #: What `starburst iam-policy` prints.
 POLICIES: Mapping[str, Callable[[Site], Document]] = {
     "driver": driver,
+    "operator": operator,
     "task": task,
     "execution": execution,
     "build": build,

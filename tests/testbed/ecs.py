@@ -89,7 +89,7 @@ class Ecs:
                     started_by=body.get("startedBy") or "",
                     group=body.get("group") or f"family:{definition.family}",
                     overrides=overrides,
-                    tags=body.get("tags") or [],
+                    tags=[*(body.get("tags") or ()), *_propagated(body, definition)],
                     order=self._tasks.next_order(),
                 )
                 self._tasks.add([task])
@@ -208,6 +208,11 @@ def _checked(body: Json, definition: Any) -> Json:
     if "FARGATE" not in definition.compatibilities:
         raise Refused("InvalidParameterException", "Task definition does not support launch_type FARGATE.")
     return overrides
+
+
+def _propagated(body: Json, definition: Any) -> list[dict[str, str]]:
+    """The tags that a task takes over from its definition."""
+    return list(definition.tags or ()) if body.get("propagateTags") == "TASK_DEFINITION" else []
 
 
 def _subnets(body: Json) -> list[str]:

@@ -20,6 +20,7 @@ from tests.testbed.conditions import ACCOUNT, REGION
 from tests.testbed.refusals import Refused
 
 DRIVER = "bed"  #: the access key of who starts runs
+OPERATOR = "operator"  #: of who looks after the site
 _TASKS = "ASIABED"  #: how those of tasks begin
 _FREE = {"sts:GetCallerIdentity"}
 
@@ -34,7 +35,8 @@ class Need(NamedTuple):
 
 def who(call: Call) -> str:
     """Whose policy a call is under; empty for those of tests."""
-    return "driver" if call.access_key == DRIVER else "task" if call.access_key.startswith(_TASKS) else ""
+    known = {DRIVER: "driver", OPERATOR: "operator"}
+    return "task" if call.access_key.startswith(_TASKS) else known.get(call.access_key, "")
 
 
 def check(call: Call, settings: Mapping[str, Any], used: set[tuple[str, str]]) -> None:
@@ -69,6 +71,9 @@ def _plain(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
 
 
 def _sqs(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
+    if action == "sqs:ListQueues":
+        yield Need(action, _arn("sqs", "any"))
+        return
     name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]
     yield Need(action, _arn("sqs", name))
     if asked.get("tags"):
@@ -92,6 +97,8 @@ def _ecs(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
             yield Need(action, context={"ecs:cluster": _arn("ecs", f"cluster/{cluster}")})
         case "ecs:DescribeTasks" | "ecs:StopTask":
             yield from (Need(action, arn) for arn in asked.get("tasks") or [asked["task"]])
+        case "ecs:DeleteTaskDefinitions":
+            yield from (Need(action, arn) for arn in asked["taskDefinitions"])
         case _:
             yield Need(action)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
+from starburst_common.aws.definitions import active_of, deregister, families_of
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
@@ -18,7 +17,6 @@ from starburst_common.errors import Unavailable
 from starburst_common.sites.wanted import SitePart
 
 DATA = ("signing key", "bucket")  #: what holds runs and their results, and what those are worth nothing without
-_FAMILY = r"starburst-{}-[0-9a-f]{{12}}"
 _PATIENCE_S = 300.0  #: a task has two minutes to end
 _LOOK_S = 3.0
 _HUNDRED = 100  #: tasks of a DescribeTasks call
@@ -47,6 +45,7 @@ def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool
         return []
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
+        inventory.mark_torn_down(True)
         _Left(account, cluster, tell).remove()
         parts = inventoried(account, bucket)
         going = [part for part in parts if with_data or part.kind not in DATA]
@@ -72,19 +71,11 @@ class _Left:
         self._stem = f"starburst-{account.site}"
 
     def remove(self) -> None:
-        families = [*self._families()]
+        families = [*families_of(self._account.site, self._clients)]
         self._definitions(families)  # first: drivers that live on can start no more tasks then
         self._stop_tasks(families)
         self._queues()
         self._builds()
-
-    def _families(self) -> Iterator[str]:
-        """Of the site alone: that of one whose name goes on after a hyphen begins alike."""
-        whole = re.compile(_FAMILY.format(re.escape(self._account.site)))
-        with speaking("ecs:ListTaskDefinitionFamilies"):
-            pages = self._clients.ecs.get_paginator("list_task_definition_families")
-            for page in pages.paginate(familyPrefix=self._stem, status="ALL"):
-                yield from (each for each in page["families"] if whole.fullmatch(each))
 
     def _stop_tasks(self, families: list[str]) -> None:
         ecs = self._clients.ecs
@@ -128,16 +119,9 @@ class _Left:
 
     def _definitions(self, families: list[str]) -> None:
         """Those that are inactive cost nothing and are deleted by AWS at its leisure."""
-        ecs = self._clients.ecs
         for family in families:
-            with speaking("ecs:ListTaskDefinitions"):
-                pages = ecs.get_paginator("list_task_definitions").paginate(familyPrefix=family, status="ACTIVE")
-                arns = [arn for page in pages for arn in page["taskDefinitionArns"]]
-            for arn in arns:
-                with speaking("ecs:DeregisterTaskDefinition"):
-                    ecs.deregister_task_definition(taskDefinition=arn)
-                with speaking("ecs:DeleteTaskDefinitions"):
-                    ecs.delete_task_definitions(taskDefinitions=[arn])
+            for arn in active_of(family, self._clients):
+                deregister(arn, self._clients)
         if families:
             self._tell(f"{len(families)} task definitions: gone")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from starburst_common.aws.definitions import SITES, torn_down
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import Exists, NotFound, Refused, StarburstError
@@ -20,7 +21,6 @@ from starburst_common.phrases import one_line
 from starburst_common.ports import SMALL_BYTES
 from starburst_common.sites.wanted import SitePart
 
-FOLDER = "sites/"
 _STALE_S = 15 * 60  #: who has held it for so long was killed
 _LOOK_S = 2.0
 _HELD: set[str] = set()  #: by this process
@@ -56,7 +56,7 @@ class Inventory:
 
     def __init__(self, account: AwsAccount, bucket: str) -> None:
         self._account, self._store = account, S3Objects(bucket, account.clients)
-        self._folder = f"{FOLDER}{account.site}/"
+        self._folder = f"{SITES}{account.site}/"
 
     def add(self, part: SitePart) -> None:
         """It is about to be made."""
@@ -66,6 +66,11 @@ class Inventory:
     def drop(self, part: SitePart) -> None:
         """It is gone."""
         self._store.delete([self._key(part)])
+
+    def mark_torn_down(self, torn: bool) -> None:
+        """Drivers that live on start no more workers from now on; or they may again."""
+        key = torn_down(self._account.site)
+        self._store.put(key, b"") if torn else self._store.delete([key])
 
     def parts(self) -> list[SitePart]:
         """All there are. What is no part is left out."""

@@ -67,6 +67,7 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
         raise BadInput(f"--bucket {bucket}: there is no such bucket in this account: make it, or leave --bucket out")
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
+        inventory.mark_torn_down(False)
         return _Setup(account, wanted, inventory, tell).rest()
 
 
