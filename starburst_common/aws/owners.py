@@ -36,7 +36,7 @@ class Owners:
 
     def young(self, at: float) -> bool:
         """Whether what was made then may have an owner who is not written down yet."""
-        return self.now - at < self.least_s
+        return max(self.now - at, 0.0) < self.least_s
 
     def images(self) -> set[str]:
         """Those that held fleets run in."""
