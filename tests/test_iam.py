@@ -21,10 +21,14 @@ from tests.testbed.bed import Bed as Aws
 #: be read (Amazon S3 API reference, GetObject).
 ELSEWHERE = {
     ("driver", "s3:AbortMultipartUpload"),
+    ("driver", "servicequotas:GetAWSDefaultServiceQuota"),
     ("driver", "sqs:DeleteMessage"),
     ("task", "s3:AbortMultipartUpload"),
     ("task", "s3:ListBucket"),
 }
+
+#: What is called only once a run has lasted a few seconds.
+IN_TIME = {("driver", "sqs:GetQueueAttributes"), ("task", "sqs:ChangeMessageVisibility")}
 
 
 @pytest.fixture
@@ -46,8 +50,8 @@ def test_a_run_needs_what_is_printed(aws: Aws, backend: Backend) -> None:
     """Begun, answered, watched, cancelled, attached to and pruned: nothing is refused, and each right is used."""
     with Cluster(workers=2, backend=backend, progress=False) as cluster:
         assert [*map(len, cluster.map(large, [400_000] * 20))] == [400_000] * 20
-        run = cluster.start(time.sleep, [0.01] * 200)
-        aws.until(lambda: run.status().answered)
+        run = cluster.start(time.sleep, [0.05] * 2000)
+        aws.until(lambda: run.status().answered and {*aws.allowed()} >= IN_TIME)
         states = run._held.driver.fleet.states()  # type: ignore[union-attr]
         backend.compute.tail(run._held.driver.fleet.id, states[0].id)  # type: ignore[union-attr]
         run.cancel()

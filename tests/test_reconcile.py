@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass, field, replace
 
@@ -56,17 +57,19 @@ def views(draw: st.DrawFn) -> View:
         breaker=draw(st.sampled_from(["", "the first 20 items all failed alike"])),
         input_lost=draw(st.sampled_from(["", "the driver died"])),
         refused=draw(st.sampled_from(["", "the workers have another key"])),
+        free=draw(st.just(math.inf) | st.integers(0, 60)),
     )
 
 
 @given(views(), policies)
 def test_no_more_workers_than_asked_or_than_there_is_work_for(view: View, policy: Policy) -> None:
-    """And their ordinals are the next ones, so that two who decide the same launch the same."""
+    """Nor than there is room for; their ordinals are the next ones, so that two who decide the same launch the same."""
     for action in decide(view, policy):
         if isinstance(action, LaunchWorkers):
             assert len(action.ordinals) > 0
             assert action.ordinals.start == view.fleet.launched
             assert view.fleet.alive + len(action.ordinals) <= policy.workers
+            assert len(action.ordinals) <= view.room.free
             assert (view.fleet.alive + len(action.ordinals) - 1) * policy.slots < view.run.owed + view.run.expected
     assert launchable(view, policy) <= policy.workers
 
@@ -121,7 +124,8 @@ def test_what_is_launched_is_not_launched_again(view: View, policy: Policy) -> N
     if launched:
         more = len(launched[0].ordinals)
         row = replace(view.fleet.barren, tried=view.fleet.barren.tried + more)
-        after = decide(view.but(alive=view.fleet.alive + more, launched=view.fleet.launched + more, barren=row), policy)
+        seen = view.but(alive=view.fleet.alive + more, launched=view.fleet.launched + more, barren=row)
+        after = decide(seen.but(free=view.room.free - more), policy)
         assert not [action for action in after if isinstance(action, LaunchWorkers)]
 
 

@@ -35,6 +35,7 @@ _GONE = {
     "QueueDoesNotExist",
     "ResourceNotFoundException",
     "ParameterNotFound",
+    "NoSuchResourceException",
     "NoSuchKey",
     "NoSuchBucket",
     "RepositoryNotFoundException",

@@ -13,6 +13,7 @@ from starburst_common.aws.images import EcsImages
 from starburst_common.aws.keys import signing_key
 from starburst_common.aws.onlooker import Onlooker
 from starburst_common.aws.queue import SqsQueue
+from starburst_common.aws.quotas import AccountQuotas
 from starburst_common.aws.requests import address_of, tags
 from starburst_common.aws.store import S3Objects
 from starburst_common.config import ImageSettings
@@ -59,6 +60,7 @@ def aws_backend(
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],
         images=EcsImages(site, image or ImageSettings(), clients, store),
+        quotas=AccountQuotas(clients, site.subnets),
         tariff=site.tariff,
     )
 

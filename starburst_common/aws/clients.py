@@ -95,6 +95,21 @@ class Clients:
         """AWS CodeBuild."""
         return cast("CodeBuildClient", self._client("codebuild"))
 
+    @cached_property
+    def quotas(self) -> Any:
+        """Service Quotas; a run goes on without it, so what fails is soon told."""
+        return self._client("service-quotas", attempts=_SOON)
+
+    @cached_property
+    def metrics(self) -> Any:
+        """Amazon CloudWatch's metrics; as with quotas."""
+        return self._client("cloudwatch", attempts=_SOON)
+
+    @cached_property
+    def ec2(self) -> Any:
+        """Amazon EC2, for networks."""
+        return self._client("ec2")
+
     def endpoint(self, service: str) -> str | None:
         """Where a service is, if the session has it elsewhere than AWS's own configuration does."""
         session = self.session

@@ -72,7 +72,6 @@ _TABLE = (
     ),
 )
 _ELSE = _Said("", Refusal.FATAL)
-_QUOTA_ADVICE = "fewer workers, or a larger quota (Service Quotas, Fargate, vCPU)"
 #: How AWS names what is not allowed. Source: IAM User Guide, "Troubleshoot access denied error messages"
 _NAMED = re.compile(r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>\S+))?")
 
@@ -119,12 +118,12 @@ def waiting_for(why: Refusal, text: str, vcpu: float, spot: bool) -> str:
     """What a run waits for, for a person.
 
     >>> waiting_for(Refusal.QUOTA, "", 4, spot=False)
-    'Fargate vCPU quota (4 for each worker; fewer workers, or a larger quota (Service Quotas, Fargate, vCPU))'
+    'Fargate vCPU quota (4 for each worker, refused by AWS): `starburst quota request` raises it'
     """
     kind = "Fargate Spot" if spot else "Fargate"
     match why:
         case Refusal.QUOTA:
-            return f"{kind} vCPU quota ({vcpu:g} for each worker; {_QUOTA_ADVICE})"
+            return f"{kind} vCPU quota ({vcpu:g} for each worker, refused by AWS): `starburst quota request` raises it"
         case Refusal.CAPACITY:
             return f"{kind} capacity in the site's zones ({vcpu:g} vCPU for each worker)"
         case Refusal.BUSY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from starburst_common.fleets.headroom import Headroom, headroom
 from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, work_queue
@@ -81,6 +82,11 @@ class Fleet:
     def tended(self) -> list[WorkerState]:
         """The same for its driver, who also does what another has left."""
         return self.backend.compute.tend(self.id)
+
+    def headroom(self, workers: Sequence[WorkerState]) -> Headroom:
+        """For how many more than these there is room now, as far as anything limits them."""
+        quotas, resources = self.backend.quotas, self.spec.resources
+        return Headroom() if quotas is None else headroom(quotas.limits(spot=resources.spot), workers, resources)
 
     def launch(self, ordinals: Sequence[int]) -> Wait | None:
         """Start workers; what some of them must wait for, if so. Raises `CannotLaunch`."""

@@ -9,6 +9,7 @@ from starburst_common.ports.compute import Compute, Wait, WorkerSpec
 from starburst_common.ports.images import Access, Images, Repository, StoredImage
 from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import Depth, Leased, WorkQueue
+from starburst_common.ports.quotas import Basis, Limit, Quotas, Unit
 from starburst_common.ports.store import MEMORY_BYTES, SMALL_BYTES, Entry, ObjectStore, is_key, is_there
 
 __all__ = [
@@ -17,16 +18,20 @@ __all__ = [
     "SMALL_BYTES",
     "Access",
     "Backend",
+    "Basis",
     "Clock",
     "Compute",
     "Depth",
     "Entry",
     "Images",
     "Leased",
+    "Limit",
     "ObjectStore",
     "Pace",
+    "Quotas",
     "Repository",
     "StoredImage",
+    "Unit",
     "Wait",
     "WorkQueue",
     "WorkerSpec",

@@ -10,6 +10,7 @@ from starburst_common.ports.compute import Compute
 from starburst_common.ports.images import Images
 from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import WorkQueue
+from starburst_common.ports.quotas import Quotas
 from starburst_common.ports.store import ObjectStore
 
 _HERE = Tariff()
@@ -37,6 +38,7 @@ class Backend:
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
     images: Images | None = None  #: None where workers run in this very environment
+    quotas: Quotas | None = None  #: None where only the machine limits how many workers run
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be
     discount: float = 0.0  #: a share that the user's contract takes off list prices
 

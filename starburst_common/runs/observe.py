@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.fleets.headroom import Headroom
 from starburst_common.ids import made_at
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerState
 from starburst_common.names import RunNames, work_queue
@@ -17,7 +18,7 @@ from starburst_common.runs.barren import BAD_ENDS, Barren, barren, tried_since
 from starburst_common.runs.books import Books
 from starburst_common.runs.events import EventKind
 from starburst_common.runs.listen import Listener
-from starburst_common.runs.reconcile import Policy, never_came
+from starburst_common.runs.reconcile import Policy, launchable, never_came
 from starburst_common.runs.records import End
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
@@ -105,15 +106,17 @@ class Observer:
         workers = self._fleet.tended()
         books.look_at_workers(workers)
         row = self._barren_of(workers, policy)
-        known = self.known(policy)
+        known = self.known(policy).but(expected=self._expected())
         quiet = known.now - known.run.quiet_since > policy.resend_after_s
+        room = self._fleet.headroom(workers) if launchable(known, policy) > books.alive else Headroom()
         return self.marked(known).but(
-            expected=self._expected(),
             depth=self._depth(known) if known.run.owed and quiet else known.run.depth,
             launched=max((worker.ordinal for worker in workers), default=-1) + 1,
             barren=row,
             dead=self._dead_letters(known.now, policy, quiet=quiet) if known.run.owed else 0,
             resent=books.resent,
+            free=room.free,
+            bound=room.why(self._fleet.spec.resources),
         )
 
     def _depth(self, known: View) -> Depth:

@@ -67,6 +67,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
     [LaunchWorkers(ordinals=range(4, 5))]
     >>> decide(view.but(launch_at=5), policy)  # told to wait
     []
+    >>> decide(view.but(free=3), policy)  # as many as the account allows now; others as those end
+    [LaunchWorkers(ordinals=range(0, 3))]
     >>> gone = Barren(count=5, lasted_s=4, longest_s=0.3, seen_at=0, why="exit code 0")
     >>> decide(view.but(launched=5, barren=gone, now=1), policy)
     []
@@ -126,7 +128,7 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
     """What is to be done for a run that goes on."""
     fleet, actions = view.fleet, list[Action]()
     spare = 1 if fleet.barren.unbegun >= _SURE else max(_spare(view, policy), 1)
-    more = min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried)
+    more = int(min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried, view.room.free))
     if more > 0 and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy)):
         actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
     if _all_lost(view, policy):
@@ -181,10 +183,12 @@ def waits_for(view: View, policy: Policy) -> str:
     >>> view = View(now=0, run=run, fleet=FleetView(launched=3, barren=row))
     >>> waits_for(view, policy)
     'workers: the last 3 ended within 2 s without an answer: exit code 0: no disk'
+    >>> waits_for(View(now=0, run=run).but(free=0, bound="a quota"), policy)
+    'a quota'
     """
     row = view.fleet.barren
     if not _counts(view, policy):
-        return ""
+        return view.room.bound if view.room.free < launchable(view, policy) - view.fleet.alive else ""
     if row.unbegun == row.count:
         return f"workers: the last {row.count} could not start: {row.why}"
     return f"workers: the last {row.count} ended within {-(-row.longest_s // 1):.0f} s without an answer: {row.why}"

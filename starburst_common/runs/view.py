@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -44,6 +45,8 @@ class Room:
     """What there is for more of them: headroom."""
 
     launch_at: float = 0.0  #: not before, since the last launch was told to wait
+    free: float = math.inf  #: for so many more, by what the account allows
+    bound: str = ""  #: by what, in words
     impossible: str = ""  #: why no worker can ever start
 
 

@@ -137,7 +137,7 @@ def build(site: Site) -> Document:
 
 def driver(site: Site) -> Document:
     """Whoever starts runs, looks at them, makes their images, and cleans up after them."""
-    return _document([*_runs(site), *_images(site), *(_builds(site) if site.build_role else [])])
+    return _document([*_runs(site), *_images(site), *(_builds(site) if site.build_role else []), _quotas()])
 
 
 def operator(site: Site) -> Document:
@@ -189,6 +189,19 @@ def _runs(site: Site) -> list[Document]:
         _reads_secret(site, many=False),
         *_key(site, "kms:Decrypt", "kms:GenerateDataKey"),
     ]
+
+
+def _quotas() -> Document:
+    """To see for how many workers there is room. A run goes on without, until AWS refuses a launch; it says so."""
+    return _allow(
+        [
+            "servicequotas:GetServiceQuota",
+            "servicequotas:GetAWSDefaultServiceQuota",
+            "cloudwatch:GetMetricStatistics",
+            "ec2:DescribeSubnets",
+        ],
+        ["*"],
+    )
 
 
 def _images(site: Site) -> list[Document]:

@@ -139,7 +139,7 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, end
         faults=faults,
         throttle=throttle,
         tasks=tasks,
-        quotas=Quotas(conditions),
+        quotas=Quotas(conditions, tasks),
     )
 
 

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, unquote
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+#: what IAM calls otherwise than signatures do
+_SIGNED_AS = {"monitoring": "cloudwatch"}
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]*)/([^/]*)/aws4_request")
 
 
@@ -32,6 +34,7 @@ def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
     whole = f"{path}?{query}" if query else path
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")) or _SCOPE.search(_presigned(query))
     access_key, service = (scope[1], scope[3]) if scope else ("", "s3")
+    service = _SIGNED_AS.get(service, service)
     if target := environ.get("HTTP_X_AMZ_TARGET", ""):
         operation = target.rpartition(".")[2]
         service = service if scope else ""

@@ -22,6 +22,8 @@ class Conditions:
     describe_lag_s: float = 0.0  #: how long a new task is unknown to DescribeTasks and ListTasks
     on_demand_vcpu: float = 4000.0  #: quota L-3032A538
     spot_vcpu: float = 4000.0  #: quota L-36FBB829
+    others_vcpu: float = 0.0  #: what others of the account use of the on-demand quota, and have for long
+    usage_lag_s: float = 60.0  #: how late CloudWatch tells what of a quota is in use
     provisioning_max: int = 500  #: tasks in PROVISIONING per cluster
     throttling: bool = False  #: AWS's published rates per API hold
     launch_burst: float = 100.0  #: Fargate launches, on-demand and Spot apart, while throttling

@@ -113,7 +113,7 @@ class Ecs:
         """A subnet and zone with room, or the reason there is none."""
         set_ = self._conditions
         live = self._tasks.live()
-        quota = set_.spot_vcpu if provider == SPOT else set_.on_demand_vcpu
+        quota = set_.spot_vcpu if provider == SPOT else set_.on_demand_vcpu - set_.others_vcpu
         if sum(task.vcpu for task in live if (task.provider == SPOT) == (provider == SPOT)) + vcpu > quota:
             return NO_QUOTA
         turned = [*subnets[turn % len(subnets) :], *subnets[: turn % len(subnets)]]

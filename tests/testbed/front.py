@@ -122,6 +122,8 @@ class Front:
                 fargate.check_definition(_json(call))
         if call.service == "servicequotas" and self._quotas.serves(call.operation, _json(call)):
             return as_json(self._quotas.call(call.operation, _json(call)))
+        if (call.service, call.operation) == ("cloudwatch", "GetMetricStatistics"):
+            self._quotas.publish_use()
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):
             _set_body(environ, _as_by_tls(call.body))
         if (call.service, call.operation) == ("iam", "CreateServiceLinkedRole"):

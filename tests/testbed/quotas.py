@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
+
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
 from tests.testbed.refusals import Refused
+from tests.testbed.tasks import SPOT, TaskStore
 
 Json = dict[str, Any]
+_MINUTES = 30
 
 
 class Quotas:
-    """The two quotas on vCPUs that run at once."""
+    """The two quotas on vCPUs that run at once, and what CloudWatch tells of their use."""
 
-    def __init__(self, conditions: Conditions) -> None:
-        self._conditions = conditions
+    def __init__(self, conditions: Conditions, tasks: TaskStore) -> None:
+        self._conditions, self._tasks = conditions, tasks
         self._calls: dict[str, Callable[[Json], Json]] = {
             "ListServiceQuotas": lambda asked: {"Quotas": self._all(asked)},
             "ListAWSDefaultServiceQuotas": lambda asked: {"Quotas": self._all(asked, default=6.0)},
@@ -30,6 +36,26 @@ class Quotas:
     def call(self, operation: str, asked: Json) -> Json:
         """Answer a call. Raises `Refused`."""
         return self._calls[operation](asked)
+
+    def publish_use(self) -> None:
+        """Have CloudWatch know the use of the quotas, as Fargate publishes it: by the minute, late, never zero.
+
+        Source: Amazon ECS developer guide, "AWS Fargate usage metrics".
+        """
+        set_, metrics = self._conditions, cloudwatch_backends[ACCOUNT][REGION].metric_data
+        metrics[:] = [each for each in metrics if each.namespace != "AWS/Usage"]
+        newest = int((CLOCK.time() - set_.usage_lag_s) // 60) * 60
+        for minute in range(newest - 60 * _MINUTES, newest, 60):
+            for provider, kind, others in (("FARGATE", "OnDemand", set_.others_vcpu), (SPOT, "Spot", 0.0)):
+                used = others + sum(
+                    task.vcpu
+                    for task in self._tasks.all()
+                    if task.provider == provider
+                    and task.created_at < minute + 60
+                    and (task.stopped_at is None or task.stopped_at > minute)
+                )
+                if used:
+                    metrics.append(_point(kind, used, datetime.fromtimestamp(minute, UTC).replace(tzinfo=None)))
 
     def _all(self, _: Json, *, default: float | None = None) -> list[Json]:
         on_demand = self._conditions.on_demand_vcpu if default is None else default
@@ -47,6 +73,15 @@ def _one(quotas: list[Json], asked: Json) -> Json:
     raise Refused("NoSuchResourceException", "The request failed because the specified quota does not exist.")
 
 
+def _dimensions(kind: str) -> dict[str, str]:
+    return {"Service": "Fargate", "Type": "Resource", "Resource": "vCPU", "Class": kind}
+
+
+def _point(kind: str, value: float, at: datetime) -> MetricDatum:
+    dimensions = [{"Name": name, "Value": each} for name, each in _dimensions(f"Standard/{kind}").items()]
+    return MetricDatum("AWS/Usage", "ResourceCount", value, dimensions, at, "None")
+
+
 def _quota(code: str, name: str, kind: str, value: float) -> Json:
     return {
         "ServiceCode": "fargate",
@@ -61,7 +96,7 @@ def _quota(code: str, name: str, kind: str, value: float) -> Json:
         "UsageMetric": {
             "MetricNamespace": "AWS/Usage",
             "MetricName": "ResourceCount",
-            "MetricDimensions": {"Service": "Fargate", "Type": "Resource", "Resource": "vCPU", "Class": kind},
+            "MetricDimensions": _dimensions(kind),
             "MetricStatisticRecommendation": "Maximum",
         },
     }

@@ -22,19 +22,9 @@ class AdminClients(Clients):
         return self._client("iam")
 
     @cached_property
-    def ec2(self) -> Any:
-        """Amazon EC2, for networks."""
-        return self._client("ec2")
-
-    @cached_property
     def sts(self) -> Any:
         """AWS Security Token Service."""
         return self._client("sts")
-
-    @cached_property
-    def quotas(self) -> Any:
-        """Service Quotas."""
-        return self._client("service-quotas")
 
 
 @dataclass(frozen=True, kw_only=True)

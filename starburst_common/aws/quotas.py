@@ -1,0 +1,148 @@
+"""A region in; the account's quotas on vCPU there, what of them is in use, and free addresses out: `Quotas` on AWS.
+
+A quota's value is the account's own where Service Quotas has one, else AWS's, and where nobody can be asked what new
+accounts have, which is told as assumed. What is in use tells the metric that the quota itself names: CloudWatch has it
+by the minute, some minutes late, and nothing for as long as nothing runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import ip_network
+from threading import Lock
+from typing import Any
+
+from starburst_common.aws.answers import speaking
+from starburst_common.aws.clients import Clients
+from starburst_common.aws.vcpu_quotas import AS_OF, VcpuQuota, fargate_quotas
+from starburst_common.errors import NotFound, StarburstError
+from starburst_common.phrases import our_log
+from starburst_common.ports import Basis, Limit, Unit
+
+_log = our_log("starburst.aws")
+
+KEPT_S = 60.0  #: what was told is believed for so long
+_FAILED_KEPT_S = 300.0  #: and that nobody could be asked
+#: Source of the minute: Amazon CloudWatch User Guide, "CloudWatch usage metrics", read 2026-11-30. How late it comes is
+#: not documented.
+_PERIOD_S, _LATE_S = 60, 600
+_RESERVED = 5  #: addresses of a subnet that AWS keeps. Source: Amazon VPC User Guide, "Subnet CIDR blocks"
+
+
+class AccountQuotas:
+    """`Quotas` of one account in one region, for workers in these subnets."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        subnets: Sequence[str],
+        *,
+        kept_s: float = KEPT_S,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clients, self._subnets, self._kept_s, self._clock, self._ticks = clients, [*subnets], kept_s, clock, ticks
+        self._lock = Lock()
+        self._kept: dict[str, tuple[float, Limit]] = {}  # until when each is believed
+        self._told: set[str] = set()
+
+    def limits(self, *, spot: bool) -> Sequence[Limit]:
+        with self._lock:
+            found = [self._kept_or(quota.path, partial(self.limit, quota)) for quota in fargate_quotas(spot=spot)]
+            return [*found, self._kept_or("addresses", self._addresses)]
+
+    def limit(self, quota: VcpuQuota) -> Limit:
+        """A quota as it is now; asked anew."""
+        return self._in_use(*self._value(quota))
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def _kept_or(self, name: str, ask: Callable[[], Limit]) -> Limit:
+        until, kept = self._kept.get(name, (0.0, None))
+        if kept is None or self._ticks() >= until:
+            kept = ask()
+            self._kept[name] = self._ticks() + (_FAILED_KEPT_S if kept.unknown else self._kept_s), kept
+            if kept.unknown and kept.unknown not in self._told:
+                self._told.add(kept.unknown)
+                _log.info("%s: %s", kept.name, kept.unknown)
+        return kept
+
+    def _value(self, quota: VcpuQuota) -> tuple[Limit, dict[str, Any]]:
+        """Its value, and which metric tells its use."""
+        asked = {"ServiceCode": quota.service, "QuotaCode": quota.code}
+        basis = Basis.APPLIED
+        try:
+            try:
+                with speaking("servicequotas:GetServiceQuota"):
+                    found = self._clients.quotas.get_service_quota(**asked)["Quota"]
+            except NotFound:
+                basis = Basis.DEFAULT
+                with speaking("servicequotas:GetAWSDefaultServiceQuota"):
+                    found = self._clients.quotas.get_aws_default_service_quota(**asked)["Quota"]
+            with speaking("servicequotas:GetServiceQuota"):
+                value, metric = float(found["Value"]), found.get("UsageMetric") or {}
+        except StarburstError as error:
+            why = f"assumed to be {quota.default:g}, as of new accounts ({AS_OF}): {error}"
+            return self._of(quota, quota.default, Basis.ASSUMED, unknown=why), {}
+        return self._of(quota, value, basis), metric
+
+    def _of(self, quota: VcpuQuota, total: float, basis: Basis, **more: Any) -> Limit:
+        return Limit(
+            name=quota.name, unit=Unit.VCPU, total=total, basis=basis, capacity=quota.capacity, code=quota.path, **more
+        )
+
+    def _in_use(self, limit: Limit, metric: dict[str, Any]) -> Limit:
+        """The same with what is in use, as far as somebody tells."""
+        if limit.basis is Basis.ASSUMED:
+            return limit
+        if not metric.get("MetricName"):
+            return replace(limit, unknown="nobody tells what of it is in use: others are taken to use nothing")
+        try:
+            used, begin = self._used(metric)
+        except StarburstError as error:
+            return replace(limit, unknown=f"others are taken to use nothing of it: {error}")
+        return replace(limit, used=used, seen=(begin, begin + _PERIOD_S))
+
+    def _used(self, metric: dict[str, Any]) -> tuple[float, float]:
+        """The newest that is told, and of when; nothing, now, where nothing has been told for long."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        statistic = metric.get("MetricStatisticRecommendation") or "Maximum"
+        with speaking("cloudwatch:GetMetricStatistics"):
+            points = self._clients.metrics.get_metric_statistics(
+                Namespace=metric["MetricNamespace"],
+                MetricName=metric["MetricName"],
+                Dimensions=[{"Name": name, "Value": value} for name, value in metric["MetricDimensions"].items()],
+                StartTime=now - timedelta(seconds=_LATE_S),
+                EndTime=now,
+                Period=_PERIOD_S,
+                Statistics=[statistic],
+            )["Datapoints"]
+            newest = max(points, key=lambda point: point["Timestamp"], default=None)
+            if newest is None:
+                return 0.0, self._clock() - _PERIOD_S
+            return float(newest[statistic]), newest["Timestamp"].timestamp()
+
+    def _addresses(self) -> Limit:
+        """Each worker takes one. Source: Amazon ECS Developer Guide, "Task networking on AWS Fargate"."""
+        now, free, unknown = self._clock(), 0, ""
+        total = 0
+        try:
+            with speaking("ec2:DescribeSubnets"):
+                for subnet in self._clients.ec2.describe_subnets(SubnetIds=self._subnets)["Subnets"]:
+                    total += ip_network(subnet["CidrBlock"]).num_addresses - _RESERVED
+                    free += int(subnet["AvailableIpAddressCount"])
+        except StarburstError as error:
+            unknown = str(error)
+        return Limit(
+            name="addresses in the site's subnets",
+            unit=Unit.ADDRESS,
+            total=total,
+            basis=Basis.ASSUMED if unknown else Basis.APPLIED,
+            used=total - free,
+            seen=(now, now),
+            unknown=unknown,
+        )

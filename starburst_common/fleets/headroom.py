@@ -1,0 +1,89 @@
+"""An account's limits and a fleet's workers in; for how many more there is room, and what bounds them, out. Pure.
+
+What AWS counts is minutes old. So others are taken to use what they did then: all that was counted less what this
+fleet's own workers took at that time. What those take now is known to the second; so as they end, there is room.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from starburst_common.model import WorkerPhase, WorkerState
+from starburst_common.ports import Basis, Limit, Unit
+from starburst_common.resources import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headroom:
+    """Room for more workers of one size."""
+
+    free: float = math.inf  #: so many; without limit where none is known
+    bound: Limit | None = None  #: what allows no more
+    others: float = 0.0  #: of that limit, what is in use by none of the fleet's
+
+    def why(self, resources: Resources) -> str:
+        """What workers wait for that it has no room for, for a person.
+
+        >>> few = Limit(name="Fargate vCPU quota", unit=Unit.VCPU, total=16, code="fargate/L-3032A538")
+        >>> Headroom(free=0, bound=few, others=4.5).why(Resources.of(2))
+        'Fargate vCPU quota (2 for each worker, 16 in all, 4.5 in use by others): `starburst quota request` raises it'
+        """
+        if self.bound is None:
+            return ""
+        each = each_of(self.bound, resources)
+        others = f", {self.others:g} in use by others" if self.others else ""
+        cure = "`starburst quota request` raises it" if self.bound.code else "give the site more or larger subnets"
+        return f"{self.bound.name} ({each:g} for each worker, {self.bound.total:g} in all{others}): {cure}"
+
+
+def headroom(limits: Sequence[Limit], workers: Iterable[WorkerState], resources: Resources) -> Headroom:
+    """For how many more workers there is room; of several capacities, on all of them together.
+
+    >>> quota = Limit(name="quota", unit=Unit.VCPU, total=10, capacity="FARGATE", used=6, seen=(60, 120))
+    >>> headroom([quota], [], Resources.of(2)).free
+    2
+    >>> mine = WorkerState(id="w", ordinal=0, phase=WorkerPhase.RUNNING, started_at=100)  # is in what was counted
+    >>> headroom([quota], [mine], Resources.of(2)).free, headroom([quota], [mine], Resources.of(2)).others
+    (2, 4)
+    >>> gone = WorkerState(id="w", ordinal=0, phase=WorkerPhase.STOPPED, started_at=100, stopped_at=130)
+    >>> headroom([quota], [gone], Resources.of(2)).free
+    3
+    >>> new = WorkerState(id="w", ordinal=0, phase=WorkerPhase.STARTING, started_at=130)
+    >>> headroom([quota], [new], Resources.of(2)).free
+    1
+    """
+    known = list(workers)
+    first = next((limit.capacity for limit in limits if limit.capacity), "")
+    rooms = [(*_room(limit, known, first, resources), limit) for limit in limits]
+    free, others, bound = math.inf, 0.0, None
+    if of_capacity := [room for room in rooms if room[2].capacity]:
+        free = sum(room for room, _, _ in of_capacity)
+        _, others, bound = of_capacity[0]
+    for room, used, limit in rooms:
+        if not limit.capacity and room < free:
+            free, others, bound = room, used, limit
+    return Headroom(free=free, bound=None if free == math.inf else bound, others=others)
+
+
+def each_of(limit: Limit, resources: Resources) -> float:
+    """What one worker takes of a limit."""
+    return resources.cpu if limit.unit is Unit.VCPU else 1
+
+
+def _room(limit: Limit, workers: Sequence[WorkerState], first: str, resources: Resources) -> tuple[float, float]:
+    """For how many more workers, and what others use."""
+    if limit.basis is Basis.ASSUMED:
+        return math.inf, 0.0
+    each, mine = each_of(limit, resources), [worker for worker in workers if _takes(worker, limit, first)]
+    now = sum(worker.phase is not WorkerPhase.STOPPED for worker in mine) * each
+    begin, end = limit.seen
+    then = sum(0 < worker.started_at < end and not 0 < worker.stopped_at <= begin for worker in mine) * each
+    others = max(limit.used - then, 0)
+    return max(math.floor((limit.total - others - now) / each), 0), others
+
+
+def _takes(worker: WorkerState, limit: Limit, first: str) -> bool:
+    """Whether a worker takes of a limit; where it is not known yet what it runs on, it is what was asked for first."""
+    return not limit.capacity or limit.capacity == (worker.granted.capacity if worker.granted else first)

@@ -1,0 +1,48 @@
+"""How much may run at once by an account's quotas, and what of it is in use: what a place can tell before a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Basis(StrEnum):
+    """How a limit is known."""
+
+    APPLIED = "applied"  #: the account has one of its own
+    DEFAULT = "default"  #: it has none of its own, so AWS's holds
+    ASSUMED = "assumed"  #: nobody could be asked: what new accounts have. It holds nobody back
+
+
+class Unit(StrEnum):
+    """What a limit is counted in."""
+
+    VCPU = "vCPU"  #: a worker takes as many as it has
+    ADDRESS = "addresses"  #: a worker takes one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What workers of some capacity may take together, and what of that everybody took when it was looked at."""
+
+    name: str  #: for people
+    unit: Unit
+    total: float
+    basis: Basis = Basis.APPLIED
+    capacity: str = ""  #: of the workers that take of it, as `Granted` tells it; empty for all
+    code: str = ""  #: what the account's service calls it, as "fargate/L-3032A538"; empty where it cannot be raised
+    used: float = 0.0  #: by everybody, the fleet that asks included
+    seen: tuple[float, float] = (0.0, 0.0)  #: at most so much in this time, from and to (wall clock)
+    unknown: str = ""  #: what of this could not be asked, and why
+
+
+class Quotas(Protocol):
+    """Who knows the limits."""
+
+    def limits(self, *, spot: bool) -> Sequence[Limit]:
+        """Those that hold for workers, on Spot or not: first of the capacity that they are launched on first.
+
+        Cheap to ask at every tick: what it tells is kept for a while. Never raises for want of a right or a service.
+        """

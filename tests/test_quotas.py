@@ -1,0 +1,133 @@
+"""The quotas of an account: what is told of them, whatever may be asked; and runs use all of them, and no more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster
+from starburst_common.aws.clients import Clients
+from starburst_common.aws.quotas import AccountQuotas
+from starburst_common.ports import Backend, Basis, Limit, Unit
+from tests.places import aws_text, open_place
+from tests.testbed.bed import Bed as Aws
+
+
+@pytest.fixture
+def clients(aws: Aws) -> Iterator[Clients]:
+    """Of the bed's region."""
+    made = Clients(aws.site["region"])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(aws: Aws) -> Iterator[Backend]:
+    """The bed's site."""
+    opened = open_place(aws_text(aws.site))
+    yield opened
+    opened.close()
+
+
+def limits_of(aws: Aws, clients: Clients, *, spot: bool = False) -> list[Limit]:
+    """As they are told now."""
+    return [
+        *AccountQuotas(clients, aws.site["subnets"], clock=aws.clock.time, ticks=aws.clock.monotonic).limits(spot=spot)
+    ]
+
+
+def test_what_is_told_of_an_account(aws: Aws, clients: Clients) -> None:
+    """Its quotas, Spot's first where that is wanted; what is in use by the metric that the quota names; addresses."""
+    aws.set(on_demand_vcpu=40, spot_vcpu=12, others_vcpu=7.5)
+    spot, on_demand, addresses = limits_of(aws, clients, spot=True)
+    assert (spot.name, spot.total, spot.basis, spot.used) == ("Fargate Spot vCPU quota", 12, Basis.APPLIED, 0)
+    assert (on_demand.total, on_demand.basis, on_demand.used) == (40, Basis.APPLIED, 7.5)
+    assert aws.clock.time() - 300 < on_demand.seen[0] < on_demand.seen[1] <= aws.clock.time()
+    assert (addresses.unit, addresses.total, addresses.used) == (Unit.ADDRESS, 3 * (4096 - 5), 0)
+    assert not any(limit.unknown for limit in (spot, on_demand, addresses))
+
+
+def test_an_account_without_a_quota_of_its_own_has_awss(aws: Aws, clients: Clients) -> None:
+    """Service Quotas knows none then (its API reference, GetServiceQuota)."""
+    aws.fault(service="servicequotas", operation="GetServiceQuota", code="NoSuchResourceException", status=400)
+    assert [(limit.total, limit.basis) for limit in limits_of(aws, clients)][:1] == [(6, Basis.DEFAULT)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "basis", "said"),
+    [
+        (
+            {"service": "servicequotas", "code": "AccessDeniedException", "status": 400},
+            Basis.ASSUMED,
+            "assumed to be 6",
+        ),
+        ({"service": "servicequotas", "reset": True, "times": 9}, Basis.ASSUMED, "assumed to be 6"),
+        ({"service": "cloudwatch", "code": "AccessDenied", "status": 403}, Basis.APPLIED, "taken to use nothing"),
+        ({"service": "ec2", "code": "UnauthorizedOperation", "status": 403}, Basis.APPLIED, ""),
+    ],
+    ids=["quotas denied", "quotas unreachable", "metrics denied", "subnets denied"],
+)
+def test_who_cannot_ask_is_told_what_is_assumed(
+    aws: Aws, clients: Clients, fault: dict[str, Any], basis: Basis, said: str
+) -> None:
+    """With the reason; nothing is raised, and nobody is asked again for a while."""
+    aws.set(on_demand_vcpu=40, others_vcpu=8)
+    aws.fault(**{"times": 100, **fault})
+    quotas = AccountQuotas(clients, aws.site["subnets"], clock=aws.clock.time, ticks=aws.clock.monotonic)
+    quota, addresses = quotas.limits(spot=False)
+    assert quota.basis is basis and said in quota.unknown
+    assert quota.total == (6 if basis is Basis.ASSUMED else 40)
+    assert bool(addresses.unknown) == (fault["service"] == "ec2")
+    aws.clear_faults()
+    before = aws.requests()
+    assert quotas.limits(spot=False) == [quota, addresses] and aws.requests() == before
+    aws.elapse(301)
+    assert [each.unknown for each in quotas.limits(spot=False)] == ["", ""]
+
+
+def test_a_run_takes_what_is_free_as_it_becomes_free(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """Others have four of six vCPU: two workers run, and the status says so; five when the quota is raised to nine
+
+    in mid-run, and all eight once the others are gone. RunTask refuses nothing.
+    """
+    aws.set(on_demand_vcpu=6, others_vcpu=4, usage_lag_s=-60)
+    backend = replace(backend, quotas=AccountQuotas(clients, aws.site["subnets"], kept_s=0.2))
+    with Cluster(workers=8, backend=backend, progress=False) as cluster:
+        run = cluster.start(waits_a_little, range(1000), chunk_size=10)
+        aws.until(lambda: len(running(aws)) == 2 and "4 in use by others" in run.status().reason)
+        aws.quota(on_demand_vcpu=9)
+        aws.until(lambda: len(running(aws)) == 5)
+        aws.set(others_vcpu=0)
+        aws.until(lambda: len(running(aws)) == 8)
+        assert run.results(timeout=120) == [*range(1000)]
+        run.wait()
+    assert aws.requests()["ecs", "RunTask"] == 3
+
+
+@pytest.mark.parametrize(
+    "service", ["servicequotas", *(pytest.param(name, marks=pytest.mark.rest) for name in ("cloudwatch", "ec2"))]
+)
+def test_a_run_needs_none_of_it(aws: Aws, backend: Backend, service: str) -> None:
+    """Who may not ask has a run all the same, which learns from RunTask what there is room for."""
+    aws.fault(service=service, code="AccessDeniedException", status=403, times=1000)
+    aws.set(on_demand_vcpu=3)
+    with Cluster(workers=4, backend=backend, progress=False) as cluster:
+        run = cluster.start(waits_a_little, range(400), chunk_size=10)
+        aws.until(lambda: len(running(aws)) == 3 and "Fargate vCPU quota (1 for each" in run.status().reason)
+        assert run.results(timeout=120) == [*range(400)]
+        run.wait()
+
+
+def running(aws: Aws) -> list[dict[str, Any]]:
+    """The workers that there are."""
+    return [task for task in aws.tasks() if task["last_status"] != "STOPPED"]
+
+
+def waits_a_little(item: int) -> int:
+    """Some time a piece."""
+    time.sleep(0.02)
+    return item
