@@ -106,6 +106,7 @@ def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, t
         assert "removed 4 things, which cost $0.017 an hour" in done.stderr
         assert "nothing to remove" in shell("gc", "--older-than", "0s").stderr
         assert living(aws) == before - lost["task"] and tasks <= living(aws)
+        assert "not known" not in shell("status").stdout
         run.cancel()
         run.wait()
         assert cluster.map(abs, [-2]) == [2]

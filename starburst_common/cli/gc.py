@@ -109,19 +109,12 @@ def _of_kind(sweep: Sweep, tariff: Tariff, failed: list[str], *, really: bool) -
 
 
 def _litter(orphan: Orphan, tariff: Tariff) -> Litter:
-    from decimal import Decimal
-
     from starburst_common.money.book import storage_usd_per_month
-    from starburst_common.money.estimate import charge
-    from starburst_common.resources import Resources
+    from starburst_common.money.estimate import hourly
 
     hour = month = None
     if orphan.granted is not None:
-        task = orphan.granted
-        size = Resources(
-            cpu=task.vcpu, memory_mib=task.memory_mib, slots=1, spot=task.capacity == "FARGATE_SPOT", image=""
-        )
-        hour = charge(size, Decimal(1), tariff).usd
+        hour = hourly(orphan.granted, tariff)
     if orphan.stored is not None:
         month = storage_usd_per_month(orphan.stored[0], tariff.region, orphan.stored[1])
     return Litter(orphan.kind, orphan.name, orphan.why, hour, month)

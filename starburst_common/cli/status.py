@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from starburst_common.cli import stops
-from starburst_common.cli.words import BackendWord, Json, Quiet, RunWord
+from starburst_common.cli.words import BackendWord, Json, MaybeRun, Quiet, RunWord
 from starburst_common.errors import Refused
 
 _LABEL = 120  # characters of one
@@ -20,15 +20,21 @@ if TYPE_CHECKING:
     from starburst_common.runs.run import Run
 
 
-def status(run: RunWord, backend: BackendWord = "auto", json: Json = False) -> None:
-    """Show how a run stands, and what it would cost on AWS.
+def status(run: MaybeRun = None, backend: BackendWord = "auto", json: Json = False) -> None:
+    """Show how a run stands, and what it would cost on AWS; without RUN, what goes on at the site, or on this machine.
 
-    The exit code is 1 once an item failed that is not tolerated, 4 or 5 if the run was stopped or cancelled.
+    That is: runs, fleets and workers, quotas in use, and what is charged for by the month while nothing runs.
+
+    Of a run the exit code is 1 once an item failed that is not tolerated, 4 or 5 if it was stopped or cancelled.
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import exit_code, run_fields
+    from starburst_common.cli.standing import show_all
     from starburst_common.cli.which import find_run
 
+    if run is None:
+        show_all(backend, json=json)
+        return
     found = find_run(run, backend)
     now = found.status()
     if json:

@@ -68,10 +68,11 @@ def narrowed(command: Callable[..., None]) -> Callable[..., None]:
     Where an option names the run, and others describe one that is to be, these begin with `--of-`.
     """
     hints = get_type_hints(command, include_extras=True)
-    word = next((name for name, kind in hints.items() if kind in (RunWord, RetriedRun)), None)
+    word = next((name for name, kind in hints.items() if kind in (RunWord, MaybeRun, RetriedRun)), None)
     if word is None:
         return command
-    filters, prefix = (_NARROWING, "--") if hints[word] == RunWord else (_NARROWING_OF, _OF)
+    filters, prefix = (_NARROWING_OF, _OF) if hints[word] == RetriedRun else (_NARROWING, "--")
+    given_as = f"--{word.replace('_', '-')} RUN" if hints[word] == RetriedRun else "RUN"
 
     @wraps(command)
     def with_options(**given: Any) -> None:
@@ -79,7 +80,7 @@ def narrowed(command: Callable[..., None]) -> Callable[..., None]:
         if given[word] is not None:
             given[word] = narrowed_word(given[word], *asked, prefix=prefix)
         elif any(each is not None for each in asked):
-            raise BadInput(f"{prefix}… go with --{word.replace('_', '-')} RUN: they say which run `last` means")
+            raise BadInput(f"{prefix}… go with {given_as}: they say which run `last` means")
         command(**given)
 
     known = inspect.signature(command, eval_str=True)
@@ -151,6 +152,10 @@ def moment_of(text: str, name: str = "--since") -> float:
 
 RunWord = Annotated[
     str,
+    typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`.", autocompletion=_complete_run),
+]
+MaybeRun = Annotated[
+    str | None,
     typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`.", autocompletion=_complete_run),
 ]
 RetriedRun = Annotated[

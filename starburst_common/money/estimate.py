@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Any
 
-from starburst_common.model import RunStatus, Tariff
+from starburst_common.model import Granted, RunStatus, Tariff
 from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT, fargate_price, item_price
 from starburst_common.resources import Resources
 
@@ -134,6 +134,18 @@ def charge(
         basis=OBSERVED if price is None else price.basis,
         discount=discount,
     )
+
+
+def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal | None:
+    """What a worker costs an hour, by what it was given; None where that is not known.
+
+    >>> granted = Granted(capacity="FARGATE", architecture="", zone="", vcpu=1, memory_mib=2048)
+    >>> str(hourly(granted, Tariff())), hourly(granted, Tariff(region="mars-1"))
+    ('0.054370', None)
+    """
+    spot = granted.capacity == "FARGATE_SPOT"
+    size = Resources(cpu=granted.vcpu, memory_mib=granted.memory_mib, slots=1, spot=spot)
+    return charge(size, Decimal(1), tariff, discount=discount).usd
 
 
 def billed_hours(worker_seconds: float, workers: int) -> Decimal:

@@ -150,6 +150,7 @@ def operator(site: Site) -> Document:
             *driver(site)["Statement"],
             _allow(lists, ["*"]),
             _allow(["ecs:DeleteTaskDefinitions"], definitions),
+            _allow(["logs:DescribeLogGroups"], ["*"]),
             _allow(["sqs:ListQueues"], arns.of("sqs", "*")),
             _allow(["sqs:ListQueueTags"], arns.queues),
             _allow(["s3:ListBucketMultipartUploads"], arns.bucket()),

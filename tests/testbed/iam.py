@@ -108,7 +108,7 @@ def _passed(*roles: str) -> Iterator[Need]:
 
 
 def _logs(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    yield Need(action, _arn("logs", f"log-group:{asked['logGroupName']}"))
+    yield Need(action, _arn("logs", f"log-group:{asked.get('logGroupName', '')}"))
 
 
 def _secret(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:

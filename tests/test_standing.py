@@ -1,0 +1,62 @@
+"""`starburst status` without a run: what goes on, what it costs, and what is kept; what may not be seen says so."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from starburst_common import Cluster
+from tests.places import aws_text, open_place
+from tests.test_cli import Shell
+from tests.testbed.bed import Bed as Aws
+
+
+def test_a_site_is_told_with_what_it_costs(aws: Aws, tmp_path: Path) -> None:
+    """A run on a cluster, then the cluster alone, then nothing; an operator is refused none of it."""
+    shell = Shell(tmp_path, env={**aws.env, "AWS_ACCESS_KEY_ID": "operator"})
+    aws.set(iam=True)
+    backend = open_place(aws_text(aws.site))
+    with Cluster(workers=2, cpu=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(time.sleep, [600, 600], label="long")
+        aws.until(lambda: sum(task["last_status"] == "RUNNING" for task in aws.tasks()) == 2)
+        told = shell("status").stdout
+        assert "site     bed in us-east-1, account 123456789012, X86_64\n" in told
+        assert f"runs     {run.id}  running 0%, long\n" in told
+        assert "fleets   1 with runs\nworkers  2 alive: 2 vCPU, $0.11 an hour\n" in told
+        assert "kept     images: 0, 0 kB, $0.00 a month\n" in told
+        assert f"next     starburst status {run.id}\n" in told
+        read = json.loads(shell("status", "--json").stdout)
+        assert (read["runs"], read["vcpu"], read["usd_per_hour"]) == ([run.id], 2.0, pytest.approx(0.10874))
+        assert [(each["what"], each["unknown"]) for each in read["kept"]] == [
+            ("images", ""),
+            ("log", ""),
+            ("objects", ""),
+        ]
+        run.cancel()
+        run.wait()
+        assert "runs     none goes on\nfleets   1 held by a cluster without one\n" in shell("status").stdout
+    backend.close()
+    assert "fleets   none\nworkers  none alive\n" in shell("status").stdout
+    assert (tmp_path / "home").exists() is False
+
+
+def test_what_may_not_be_seen_says_so(aws: Aws, tmp_path: Path) -> None:
+    """The rest is told, with exit code 0."""
+    aws.fault(service="logs", operation="DescribeLogGroups", code="AccessDeniedException", status=400)
+    done = Shell(tmp_path, env=aws.env)("status")
+    assert done.returncode == 0
+    assert "log: not known: not allowed to do logs:DescribeLogGroups" in done.stdout
+    assert "objects: 0, 0 kB, $0.00 a month" in done.stdout
+
+
+def test_this_machine_is_told_in_short(tmp_path: Path) -> None:
+    """Where runs are kept, how many, and what room there is; filters are of a run."""
+    shell = Shell(tmp_path)
+    told = shell("status").stdout
+    assert f"home     {shell.home}\nruns     none goes on\nfleets   none\nworkers  none alive\n" in told
+    assert "kept     0 runs, 0 kB; " in told and " GB free on that disk\n" in told
+    done = shell("status", "--label", "x")
+    assert done.returncode == 2 and "go with RUN: they say which run `last` means" in done.stderr
