@@ -229,3 +229,31 @@ def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell)
     wrong = shell("doctor", "--from-worker", "--json")
     assert wrong.returncode == 5
     assert [part["part"] for part in json.loads(wrong.stdout) if not part["fine"]] == ["cluster"]
+
+
+# --- quotas -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_quota_is_shown_and_raised(shell: Shell, aws: Aws) -> None:
+    """What is allowed, in use and asked for; a request for the next round number, its answer, and no second one."""
+    aws.set(on_demand_vcpu=6, others_vcpu=2, quota_answer_s=3600.0)
+    assert re.search(r"Fargate vCPU quota +6 +2 +4 +applied", shell("quota", "status").stdout)
+    assert "allowed already" in one_error(shell("quota", "request", "6", "--yes"))
+    asked = shell("quota", "request", "--yes", "--json")
+    assert {"vcpu": 16.0, "status": "PENDING"}.items() <= json.loads(asked.stdout).items()
+    assert "a request is open" in one_error(shell("quota", "request", "100", "--yes"))
+    aws.set(quota_answer_s=0.0)
+    answered = shell("quota", "watch")
+    assert (answered.returncode, answered.stderr) == (0, "Fargate vCPU quota, 16 vCPU: approved\n")
+    assert re.search(r"Fargate vCPU quota +16 +2 +14 +applied", shell("quota", "status").stdout)
+
+
+@pytest.mark.rest
+def test_a_request_for_more_may_be_denied(shell: Shell, aws: Aws) -> None:
+    """By AWS, which the exit code tells; or to who asks, by the name of the right."""
+    aws.set(quota_answer="DENIED", quota_answer_s=0.0)
+    assert shell("quota", "request", "--workers", "5000", "--cpu", "4", "--spot", "--yes").returncode == 0
+    assert shell("quota", "watch", "--spot").returncode == 1
+    aws.fault(service="servicequotas", code="AccessDeniedException", status=400, times=100)
+    assert "RequestServiceQuotaIncrease" in one_error(shell("quota", "request", "9000", "--yes"))
+    assert "assumed to be 6" in shell("quota", "status").stderr

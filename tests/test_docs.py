@@ -308,7 +308,20 @@ def test_what_is_not_sealed_is_listed() -> None:
 
 # --- AWS --------------------------------------------------------------------------------------------------------------
 
-SERVICES = ("codebuild", "ecr", "ecs", "logs", "s3", "secretsmanager", "sqs", "ssm", "sts")
+SERVICES = (
+    "cloudwatch",
+    "ec2",
+    "service-quotas",
+    "codebuild",
+    "ecr",
+    "ecs",
+    "logs",
+    "s3",
+    "secretsmanager",
+    "sqs",
+    "ssm",
+    "sts",
+)
 #: What the calls of obstore, of the registry's own protocol, and tags and roles in a request need. Same source.
 IMPLIED = {
     *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"),
@@ -336,7 +349,7 @@ def operations() -> dict[str, str]:
     """Every operation of the services that we speak to, by the name of its method."""
     session = botocore.session.get_session()
     return {
-        xform_name(operation): f"{service}:{operation}"
+        xform_name(operation): f"{service.replace('-', '')}:{operation}"
         for service in SERVICES
         for operation in session.get_service_model(service).operation_names
     }

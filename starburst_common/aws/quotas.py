@@ -45,7 +45,7 @@ class AccountQuotas:
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clients, self._subnets, self._kept_s, self._clock, self._ticks = clients, [*subnets], kept_s, clock, ticks
+        self.clients, self._subnets, self._kept_s, self._clock, self._ticks = clients, [*subnets], kept_s, clock, ticks
         self._lock = Lock()
         self._kept: dict[str, tuple[float, Limit]] = {}  # until when each is believed
         self._told: set[str] = set()
@@ -78,11 +78,11 @@ class AccountQuotas:
         try:
             try:
                 with speaking("servicequotas:GetServiceQuota"):
-                    found = self._clients.quotas.get_service_quota(**asked)["Quota"]
+                    found = self.clients.quotas.get_service_quota(**asked)["Quota"]
             except NotFound:
                 basis = Basis.DEFAULT
                 with speaking("servicequotas:GetAWSDefaultServiceQuota"):
-                    found = self._clients.quotas.get_aws_default_service_quota(**asked)["Quota"]
+                    found = self.clients.quotas.get_aws_default_service_quota(**asked)["Quota"]
             with speaking("servicequotas:GetServiceQuota"):
                 value, metric = float(found["Value"]), found.get("UsageMetric") or {}
         except StarburstError as error:
@@ -112,7 +112,7 @@ class AccountQuotas:
         now = datetime.fromtimestamp(self._clock(), UTC)
         statistic = metric.get("MetricStatisticRecommendation") or "Maximum"
         with speaking("cloudwatch:GetMetricStatistics"):
-            points = self._clients.metrics.get_metric_statistics(
+            points = self.clients.metrics.get_metric_statistics(
                 Namespace=metric["MetricNamespace"],
                 MetricName=metric["MetricName"],
                 Dimensions=[{"Name": name, "Value": value} for name, value in metric["MetricDimensions"].items()],
@@ -132,7 +132,7 @@ class AccountQuotas:
         total = 0
         try:
             with speaking("ec2:DescribeSubnets"):
-                for subnet in self._clients.ec2.describe_subnets(SubnetIds=self._subnets)["Subnets"]:
+                for subnet in self.clients.ec2.describe_subnets(SubnetIds=self._subnets)["Subnets"]:
                     total += ip_network(subnet["CidrBlock"]).num_addresses - _RESERVED
                     free += int(subnet["AvailableIpAddressCount"])
         except StarburstError as error:

@@ -30,6 +30,7 @@ from starburst_common.cli import (
     map,
     policy,
     prices,
+    quota,
     replay,
     report,
     results,
@@ -106,6 +107,11 @@ for name, command in (
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))
 _GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (
     ("prices", "What AWS charges, as the price book has it.", {"show": prices.show_prices}),
+    (
+        "quota",
+        "What the account allows to run at once.",
+        {"status": quota.status, "suggest": quota.suggest, "request": quota.request, "watch": quota.watch},
+    ),
     ("config", "What is set, and where.", {"show": config.show}),
     ("env", "What workers are given to run your code.", {"show": env.show}),
     (

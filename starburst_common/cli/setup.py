@@ -179,14 +179,14 @@ def own_region() -> str:
     raise BadInput("no region: give --region, such as us-east-1, or set AWS_REGION")
 
 
-def agreed(question: str, yes: bool) -> bool:
+def agreed(question: str, yes: bool, otherwise: str = ", or --dry-run to see what it would be") -> bool:
     """Whether who is at the terminal agrees. Raises `BadInput` where nobody is there to be asked."""
     from starburst_common.errors import BadInput
 
     if yes:
         return True
     if not (sys.stdin and sys.stdin.isatty()):
-        raise BadInput("nobody can be asked here: say --yes, or --dry-run to see what it would be")
+        raise BadInput(f"nobody can be asked here: say --yes{otherwise}")
     return typer.confirm(question, default=False, err=True)
 
 

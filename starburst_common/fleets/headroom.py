@@ -72,6 +72,20 @@ def each_of(limit: Limit, resources: Resources) -> float:
     return resources.cpu if limit.unit is Unit.VCPU else 1
 
 
+_LADDER = (16, 32, 64, 100, 200, 500, 1000, 2000, 5000, 10_000)
+_SPARE = 1.25
+
+
+def worth_asking(vcpu: float) -> int:
+    """What quota to ask for, to have so many vCPU: round, and with a quarter to spare, as others take of it too.
+
+    >>> [worth_asking(vcpu) for vcpu in (6, 80, 400, 4000, 9000)]
+    [16, 100, 500, 5000, 12000]
+    """
+    wanted = math.ceil(vcpu * _SPARE)
+    return next((step for step in _LADDER if step >= wanted), -(-wanted // 1000) * 1000)
+
+
 def _room(limit: Limit, workers: Sequence[WorkerState], first: str, resources: Resources) -> tuple[float, float]:
     """For how many more workers, and what others use."""
     if limit.basis is Basis.ASSUMED:

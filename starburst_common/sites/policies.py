@@ -145,6 +145,7 @@ def operator(site: Site) -> Document:
     arns = Arns(site)
     lists = ["ecs:ListTaskDefinitionFamilies", "ecs:ListTaskDefinitions", "ecs:DeregisterTaskDefinition"]
     definitions = arns.of("ecs", f"task-definition/starburst-{site.name}-*")
+    asks = ["servicequotas:RequestServiceQuotaIncrease", "servicequotas:ListRequestedServiceQuotaChangeHistoryByQuota"]
     return _document(
         [
             *driver(site)["Statement"],
@@ -154,6 +155,7 @@ def operator(site: Site) -> Document:
             _allow(["sqs:ListQueues"], arns.of("sqs", "*")),
             _allow(["sqs:ListQueueTags"], arns.queues),
             _allow(["s3:ListBucketMultipartUploads"], arns.bucket()),
+            _allow(asks, ["*"]),
         ]
     )
 

@@ -24,6 +24,9 @@ class Conditions:
     spot_vcpu: float = 4000.0  #: quota L-36FBB829
     others_vcpu: float = 0.0  #: what others of the account use of the on-demand quota, and have for long
     usage_lag_s: float = 60.0  #: how late CloudWatch tells what of a quota is in use
+    quota_answer: str = "APPROVED"  #: to who asks for a larger quota
+    quota_answer_s: float = 1.0  #: after so long
+    quota_requests: list[dict[str, Any]] = field(default_factory=list)  #: all so far, as they are told
     provisioning_max: int = 500  #: tasks in PROVISIONING per cluster
     throttling: bool = False  #: AWS's published rates per API hold
     launch_burst: float = 100.0  #: Fargate launches, on-demand and Spot apart, while throttling

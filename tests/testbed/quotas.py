@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from tests.testbed.tasks import SPOT, TaskStore
 
 Json = dict[str, Any]
 _MINUTES = 30
+_ON_DEMAND = "L-3032A538"
 
 
 class Quotas:
@@ -27,6 +29,8 @@ class Quotas:
             "ListAWSDefaultServiceQuotas": lambda asked: {"Quotas": self._all(asked, default=6.0)},
             "GetServiceQuota": lambda asked: {"Quota": _one(self._all(asked), asked)},
             "GetAWSDefaultServiceQuota": lambda asked: {"Quota": _one(self._all(asked, default=6.0), asked)},
+            "RequestServiceQuotaIncrease": lambda asked: {"RequestedQuota": self._request(asked)},
+            "ListRequestedServiceQuotaChangeHistoryByQuota": lambda asked: {"RequestedQuotas": self._requests(asked)},
         }
 
     def serves(self, operation: str, asked: Json) -> bool:
@@ -35,7 +39,39 @@ class Quotas:
 
     def call(self, operation: str, asked: Json) -> Json:
         """Answer a call. Raises `Refused`."""
+        self._decide()
         return self._calls[operation](asked)
+
+    def _request(self, asked: Json) -> Json:
+        """Source: Service Quotas API reference, RequestServiceQuotaIncrease."""
+        quota, wanted = _one(self._all(asked), asked), float(asked["DesiredValue"])
+        if any(each["Status"] == "PENDING" for each in self._requests(asked)):
+            raise Refused("ResourceAlreadyExistsException", "The request already exists.")
+        if wanted <= quota["Value"]:
+            raise Refused("IllegalArgumentException", "The desired value must be greater than the current one.")
+        copied = ("ServiceCode", "ServiceName", "QuotaCode", "QuotaName", "QuotaArn", "GlobalQuota", "Unit")
+        made = {name: quota[name] for name in copied} | {
+            "Id": uuid.uuid4().hex,
+            "DesiredValue": wanted,
+            "Status": "PENDING",
+            "Created": CLOCK.time(),
+            "LastUpdated": CLOCK.time(),
+        }
+        self._conditions.quota_requests.append(made)
+        return made
+
+    def _requests(self, asked: Json) -> list[Json]:
+        return [each for each in self._conditions.quota_requests if each["QuotaCode"] == asked["QuotaCode"]]
+
+    def _decide(self) -> None:
+        """Answer what was asked long enough ago."""
+        set_ = self._conditions
+        for each in set_.quota_requests:
+            if each["Status"] == "PENDING" and CLOCK.time() - each["Created"] >= set_.quota_answer_s:
+                each |= {"Status": set_.quota_answer, "LastUpdated": CLOCK.time()}
+                if each["Status"] == "APPROVED":
+                    name = "on_demand_vcpu" if each["QuotaCode"] == _ON_DEMAND else "spot_vcpu"
+                    set_.set({name: each["DesiredValue"]})
 
     def publish_use(self) -> None:
         """Have CloudWatch know the use of the quotas, as Fargate publishes it: by the minute, late, never zero.
@@ -61,7 +97,7 @@ class Quotas:
         on_demand = self._conditions.on_demand_vcpu if default is None else default
         spot = self._conditions.spot_vcpu if default is None else default
         return [
-            _quota("L-3032A538", "Fargate On-Demand vCPU resource count", "Standard/OnDemand", on_demand),
+            _quota(_ON_DEMAND, "Fargate On-Demand vCPU resource count", "Standard/OnDemand", on_demand),
             _quota("L-36FBB829", "Fargate Spot vCPU resource count", "Standard/Spot", spot),
         ]
 

@@ -1,0 +1,170 @@
+"""`starburst quota`: what the account allows to run at once, what of it is in use, and how to get more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from starburst_common.cli.words import Json
+
+if TYPE_CHECKING:
+    from starburst_common.aws.quota_requests import QuotaRequest
+    from starburst_common.aws.quotas import AccountQuotas
+    from starburst_common.aws.vcpu_quotas import VcpuQuota
+    from starburst_common.ports import Limit
+
+_SHOWN = 5  #: requests
+_DENIED = 1
+
+Spot = Annotated[bool, typer.Option("--spot", help="Of Fargate Spot.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, max=100_000, help="So many at once.")]
+Cpu = Annotated[float, typer.Option("--cpu", help="vCPU of each, a Fargate size.")]
+
+
+def status(json: Json = False) -> None:
+    """Show Fargate's quotas on vCPU in the site's account and region, what of them is in use, and what was asked."""
+    from starburst_common.aws.quota_requests import quota_requests
+    from starburst_common.aws.vcpu_quotas import fargate_quotas
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import say, simple_table
+    from starburst_common.errors import StarburstError
+
+    account, why = _account(), ""
+    quotas = fargate_quotas(spot=False) + fargate_quotas(spot=True)[:1]
+    limits = [account.limit(quota) for quota in quotas]
+    asked: list[QuotaRequest] = []
+    try:
+        asked = [request for quota in quotas for request in quota_requests(account.clients, quota)]
+    except StarburstError as error:
+        why = str(error)
+    if json:
+        print_json({"quotas": [*map(_fields, limits)], "requests": [*map(_request_fields, asked)], "unknown": why})
+        return
+    names = ["quota", "vCPU", "in use", "free", "known as"]
+    cells = [
+        [limit.name, f"{limit.total:g}", f"{limit.used:g}", f"{limit.total - limit.used:g}", limit.basis]
+        for limit in limits
+    ]
+    print(simple_table(names, cells, right=names[1:4], flexible="quota"))
+    if asked:
+        print()
+        rows = [[request.quota, f"{request.vcpu:g}", _when(request), _told(request)] for request in asked[:_SHOWN]]
+        print(simple_table(["asked for", "vCPU", "on", "answer"], rows, right=["vCPU"], flexible="asked for"))
+    for unknown in dict.fromkeys(filter(None, [*(limit.unknown for limit in limits), why])):
+        say(unknown)
+
+
+def suggest(workers: Workers = None, cpu: Cpu = 1) -> None:
+    """Print which quota to ask for, to have so many workers at once: round, with a quarter to spare."""
+    from starburst_common.fleets.headroom import worth_asking
+    from starburst_common.resources import Resources
+
+    print(worth_asking((workers or 1) * Resources.of(cpu).cpu))
+
+
+def request(
+    vcpu: Annotated[
+        int | None, typer.Argument(metavar="VCPU", min=1, help="In all; else for --workers, or the next step up.")
+    ] = None,
+    workers: Workers = None,
+    cpu: Cpu = 1,
+    spot: Spot = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing here.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask AWS for a larger quota on Fargate's vCPU. Small steps are granted in minutes, large ones by AWS Support."""
+    from starburst_common.aws.quota_requests import request_quota
+    from starburst_common.cli.lines import print_json
+    from starburst_common.cli.setup import agreed
+    from starburst_common.cli.show import say
+    from starburst_common.errors import BadInput
+    from starburst_common.fleets.headroom import worth_asking
+    from starburst_common.ports import Basis
+    from starburst_common.resources import Resources
+
+    account, quota = _account(), _quota(spot=spot)
+    now = account.limit(quota)
+    if vcpu is None:
+        vcpu = worth_asking(now.total if workers is None else workers * Resources.of(cpu).cpu)
+    if vcpu <= now.total and now.basis is not Basis.ASSUMED:
+        raise BadInput(f"{quota.name}: {now.total:g} vCPU are allowed already: ask for more than that")
+    question = f"{quota.name}: from {now.total:g} ({now.basis}) to {vcpu:g} vCPU in {account.clients.region}?"
+    if not agreed(question, yes, otherwise=""):
+        raise typer.Exit(_DENIED)
+    made = request_quota(account.clients, quota, vcpu)
+    if json:
+        print_json(_request_fields(made))
+    else:
+        say(f"asked for {vcpu:g} vCPU: {_told(made)}; `starburst quota watch{' --spot' * spot}` waits for the answer")
+
+
+def watch(
+    spot: Spot = False,
+    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two looks.")] = 30,
+) -> None:
+    """Wait until AWS has answered the newest request for a larger quota; exit code 1 if it was denied."""
+    from starburst_common.aws.quota_requests import quota_requests
+    from starburst_common.cli.show import say
+    from starburst_common.errors import NotFound
+
+    account, quota, before = _account(), _quota(spot=spot), ""
+    while True:
+        newest = next(iter(quota_requests(account.clients, quota)), None)
+        if newest is None:
+            raise NotFound(f"{quota.name}: nothing was asked in the last 90 days: `starburst quota request` asks")
+        if _told(newest) != before:
+            before = _told(newest)
+            say(f"{newest.quota}, {newest.vcpu:g} vCPU: {before}")
+        if not newest.open:
+            raise typer.Exit(0 if newest.granted else _DENIED)
+        time.sleep(every)
+
+
+def _account() -> AccountQuotas:
+    from starburst_common.aws.clients import Clients
+    from starburst_common.aws.quotas import AccountQuotas
+    from starburst_common.config import settings
+
+    site = settings(backend="aws").site
+    assert site is not None  # else it has raised
+    return AccountQuotas(Clients(site.region), site.subnets)
+
+
+def _quota(*, spot: bool) -> VcpuQuota:
+    from starburst_common.aws.vcpu_quotas import FARGATE, quota_of
+
+    return quota_of(FARGATE, spot=spot)
+
+
+def _told(request: QuotaRequest) -> str:
+    return request.status.lower().replace("_", " ") + (f" (case {request.case})" if request.case else "")
+
+
+def _when(request: QuotaRequest) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(request.made_at))
+
+
+def _fields(limit: Limit) -> dict[str, Any]:
+    return {
+        "name": limit.name,
+        "code": limit.code,
+        "vcpu": limit.total,
+        "in_use": limit.used,
+        "basis": limit.basis,
+        "unknown": limit.unknown,
+    }
+
+
+def _request_fields(request: QuotaRequest) -> dict[str, Any]:
+    from starburst_common.cli.show import iso
+
+    return {
+        "id": request.id,
+        "quota": request.quota,
+        "vcpu": request.vcpu,
+        "status": request.status,
+        "made_at": iso(request.made_at),
+        "case": request.case,
+    }
