@@ -217,18 +217,56 @@ def test_workers_that_may_not_be_launched_stop_the_run(shell: Shell, aws: Aws, o
     nothing_runs(aws, run["id"])
 
 
+MAY = [
+    f"you may {service}"
+    for service in ("cloudwatch", "ec2", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "servicequotas", "sqs")
+]
+
+
 def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell) -> None:
     """A line a part, and a worker that runs; a cluster that is not there, a clock that is off, and what to do."""
-    fine = shell("doctor", "--from-worker")
-    assert (fine.returncode, [line.split(":")[0].split()[-1] for line in fine.stdout.splitlines()]) == (
-        0,
-        ["site", "credentials", "clock", "region", "bucket", "cluster", "queues", "key", "images", "worker"],
-    ), fine.stdout + fine.stderr
-    assert all(line.startswith("ok ") for line in fine.stdout.splitlines())
+    fine = shell("doctor", "--from-worker", "--json")
+    assert fine.returncode == 0, fine.stdout + fine.stderr
+    parts = {part["part"]: part for part in json.loads(fine.stdout)}
+    known = ["credentials", "clock", "region", "bucket", "cluster", "queues", "signing key", "log", "images", "quota"]
+    roles = ["execution role", "task role"]
+    assert [*parts] == ["site", "python", *known, "permissions", *MAY, *roles, "worker"]
+    assert [name for name, part in parts.items() if not part["fine"]] == ["python"]  # the image is the user's
+    assert parts["you may sqs"]["told"].startswith("CreateQueue, TagQueue, DeleteQueue, GetQueueAttributes")
+    assert parts["worker"]["told"].endswith("it reached bucket, queues, registry, log and key")
     aws.boto("ecs").delete_cluster(cluster=aws.site["cluster"])
     wrong = shell("doctor", "--from-worker", "--json")
     assert wrong.returncode == 5
-    assert [part["part"] for part in json.loads(wrong.stdout) if not part["fine"]] == ["cluster"]
+    assert [part["part"] for part in json.loads(wrong.stdout) if part["fine"] is False] == ["cluster"]
+
+
+@pytest.mark.parametrize("who", ["operator", "bed"])
+def test_the_doctor_names_each_permission_that_lacks(aws: Aws, shell: Shell, who: str) -> None:
+    """As IAM reckons it for who may ask that; else as tried, and then it says of which nobody could tell."""
+    aws.set(iam=True, denied=["ecs:StopTask", "s3:PutObject", "sqs:CreateQueue"])
+    done = shell("doctor", AWS_ACCESS_KEY_ID=who)
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG")]
+    arn = "arn:aws:ecs:us-east-1:123456789012:task/starburst-bed/none"
+    assert f"WRONG  you may ecs: not ecs:StopTask on {arn}: allow it, as `starburst iam-policy driver` " in wrong[0]
+    assert "you may s3: not s3:PutObject on arn:aws:s3:::starburst-bed-123456789012/none: " in wrong[1]
+    assert done.returncode == 5
+    if who == "operator":
+        assert "you may sqs: not sqs:CreateQueue on arn:aws:sqs:us-east-1:123456789012:starburst-bed-none" in wrong[2]
+        assert [line for line in done.stdout.splitlines() if line.startswith("?")][1:] == []
+    else:
+        assert len(wrong) == 2
+        assert "ok     permissions: tried, as iam:SimulatePrincipalPolicy is not allowed\n" in done.stdout
+        assert "?      you may iam: could not tell: PassRole\n" in done.stdout
+        assert "?      task role: could not tell: iam:SimulatePrincipalPolicy is not allowed\n" in done.stdout
+    assert aws.tasks() == [] and aws.leftovers()["queues"] == []
+
+
+def test_a_role_that_is_not_there_is_told(aws: Aws, shell: Shell) -> None:
+    """As are those permissions that one which setup made has lost."""
+    config = shell.folder / "config.toml"
+    config.write_text(aws.settings(task_role="arn:aws:iam::123456789012:role/nobody"))
+    told = shell("doctor", STARBURST_CONFIG=str(config))
+    assert "WRONG  task role: " in told.stdout and "Could not find entity" in told.stdout
 
 
 # --- quotas -----------------------------------------------------------------------------------------------------------

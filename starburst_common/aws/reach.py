@@ -27,7 +27,7 @@ class Reached(NamedTuple):
     """A part of a site."""
 
     part: str
-    fine: bool
+    fine: bool | None  #: None where nobody could tell
     told: str  #: what is there, or what is wrong
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class Reached(NamedTuple):
 
 
 def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) -> list[Reached]:
-    """Credentials, clock, region, bucket, cluster, queues, signing key and images, in this order.
+    """Credentials, clock, region, bucket, cluster, queues, signing key, log and images, in this order.
 
     Nothing is made, and nothing is raised.
 
@@ -51,6 +51,7 @@ def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) 
         ("cluster", lambda: _cluster(clients, site)),
         ("queues", lambda: _queues(clients, site)),
         ("signing key", lambda: _key(clients, site)),
+        ("log", lambda: _log(clients, site)),
         ("images", lambda: _images(clients, site)),
     )
     try:
@@ -115,6 +116,12 @@ def _queues(clients: Clients, site: Site) -> str:
 
 def _key(clients: Clients, site: Site) -> str:
     return f"{len(signing_key(clients, site.signing_secret))} bytes, in {site.signing_secret.split(':')[2]}"
+
+
+def _log(clients: Clients, site: Site) -> str:
+    with suppress(NotFound), speaking(f"logs:GetLogEvents {site.log_group}"):
+        clients.logs.get_log_events(logGroupName=site.log_group, logStreamName="none")
+    return site.log_group
 
 
 def _images(clients: Clients, site: Site) -> str:

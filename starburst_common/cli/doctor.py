@@ -12,11 +12,16 @@ import typer
 from starburst_common.cli.words import BackendWord, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starburst_common.aws.reach import Reached
+    from starburst_common.aws.setup.permissions import Verdict
     from starburst_common.config import Settings
+    from starburst_common.sites.site import Site
 
 _LEAST_FREE = 1 << 30  #: bytes below which a disk is told as nearly full
 _FAILED = 5  #: as for any service, or machine, that failed
+_WORDS = {True: ("ok   ", "green"), False: ("WRONG", "red"), None: ("?    ", "yellow")}
 
 
 def doctor(
@@ -26,10 +31,14 @@ def doctor(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look whether maps can be done: credentials, clock, and each part of the site, or this machine; a line each.
+    """Look whether maps can be done; a line each: ok, WRONG with what to do, or ? where nobody could tell.
+
+    Of a site: credentials, clock, each part of it, and each permission of yours and of its roles, by its name. IAM is
+    asked (iam:SimulatePrincipalPolicy), or they are tried by calls that change nothing; and quotas. Of this machine:
+    Python, and where runs are kept.
 
     Nothing is made, but for what --from-worker needs, which costs a minute of one small worker. Exit code 5 if anything
-    is wrong.
+    is wrong, 0 where all is ok or nobody could tell.
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import painted
@@ -38,24 +47,107 @@ def doctor(
 
     found = settings(backend=None if backend == "auto" else backend)
     parts = [*(_site(found) if found.site is not None and found.backend != "local" else _machine(found))]
-    if from_worker and all(part.fine for part in parts):
+    if from_worker and all(part.fine is not False for part in parts):
         parts.append(_worker(backend))
     if json:
         print_json([part._asdict() for part in parts])
     else:
         for part in parts:
-            word = painted("ok   ", "green", sys.stdout) if part.fine else painted("WRONG", "red", sys.stdout)
-            print(f"{word}  {part.part}: {one_line(part.told, 1000)}")
-    if not all(part.fine for part in parts):
+            word, style = _WORDS[part.fine]
+            print(f"{painted(word, style, sys.stdout)}  {part.part}: {one_line(part.told, 1000)}")
+    if any(part.fine is False for part in parts):
         raise typer.Exit(_FAILED)
 
 
 def _site(found: Settings) -> list[Reached]:
     from starburst_common.aws.reach import Reached, site_parts
 
-    assert found.site is not None
-    named = Reached("site", True, f"{found.site.name} in {found.site.region}, {found.site.architecture}")
-    return [named, *site_parts(found.site)]
+    site = found.site
+    assert site is not None
+    named = Reached("site", True, f"{site.name} in {site.region}")
+    parts = [named, _python(site), *site_parts(site)]
+    known = next(part.fine for part in parts if part.part == "credentials")
+    return [*parts, *([*_quotas(site), *_permissions(site)] if known else [])]
+
+
+def _quotas(site: Site) -> list[Reached]:
+    """What may run at once. None at all is wrong; that others use it up is a wait."""
+    from starburst_common.aws.clients import Clients
+    from starburst_common.aws.quotas import AccountQuotas
+    from starburst_common.aws.reach import Reached
+    from starburst_common.cli.standing import limit_line
+
+    clients = Clients(site.region)
+    try:
+        limits = AccountQuotas(clients, site.subnets).limits(spot=True)
+    finally:
+        clients.close()
+    return [Reached("quota", None if limit.unknown else limit.total > 0, limit_line(limit)) for limit in limits]
+
+
+def _python(site: Site) -> Reached:
+    """Workers must have the same minor release."""
+    import platform
+
+    from starburst_common.aws.reach import Reached
+
+    minor = ".".join(map(str, sys.version_info[:2]))
+    here = f"{platform.python_version()} here, on {platform.machine()}"
+    if not site.image:
+        return Reached("python", True, f"{here}; images that are made have {minor}, for {site.architecture}")
+    return Reached(
+        "python", None, f"{here}; {site.image} must have {minor}, for {site.architecture}: --from-worker tells"
+    )
+
+
+def _permissions(site: Site) -> list[Reached]:
+    """Of who asks, a line a service; of each role of the site, a line."""
+    from starburst_common.aws.reach import Reached
+    from starburst_common.aws.setup.account import AdminClients, AwsAccount
+    from starburst_common.aws.setup.permissions import own_permissions, role_permissions
+    from starburst_common.errors import Denied, StarburstError
+
+    clients = AdminClients(site.region)
+    try:
+        account = AwsAccount.of(clients, site.name)
+        verdicts, how = own_permissions(account, site)
+        services = sorted({each.permission.action.partition(":")[0] for each in verdicts})
+        parts = [Reached("permissions", True, how)]
+        for service in services:
+            of_it = [each for each in verdicts if each.permission.action.startswith(f"{service}:")]
+            parts.append(_told_of(f"you may {service}", of_it, "driver"))
+        for kind in ("execution", "task", *(["build"] if site.build_role else [])):
+            try:
+                parts.append(_told_of(f"{kind} role", role_permissions(account, site, kind), kind))
+            except Denied:
+                parts.append(
+                    Reached(f"{kind} role", None, "could not tell: iam:SimulatePrincipalPolicy is not allowed")
+                )
+            except StarburstError as error:
+                parts.append(Reached(f"{kind} role", False if "NoSuchEntity" in str(error) else None, str(error)))
+        return parts
+    except StarburstError as error:
+        return [Reached("permissions", None, str(error))]
+    finally:
+        clients.close()
+
+
+def _told_of(part: str, verdicts: Sequence[Verdict], policy: str) -> Reached:
+    """In one line: what lacks, on what; else what nobody could tell; else all by their names."""
+    from starburst_common.aws.reach import Reached
+
+    def names(allowed: bool | None) -> str:
+        them = [each.permission for each in verdicts if each.allowed is allowed]
+        if allowed is False:
+            return ", ".join(f"{each.action} on {each.resource}" for each in them)
+        return ", ".join(dict.fromkeys(each.action.partition(":")[2] for each in them))
+
+    if lacks := names(False):
+        return Reached(part, False, f"not {lacks}: allow it, as `starburst iam-policy {policy}` prints it")
+    if unknown := names(None):
+        fine = names(True)
+        return Reached(part, None, f"{f'{fine}; ' if fine else ''}could not tell: {unknown}")
+    return Reached(part, True, names(True))
 
 
 def _machine(found: Settings) -> list[Reached]:
@@ -65,7 +157,7 @@ def _machine(found: Settings) -> list[Reached]:
     from starburst_common.errors import StarburstError
 
     version = ".".join(map(str, sys.version_info[:3]))
-    parts = [Reached("python", True, f"{version} on {os.cpu_count()} cores")]
+    parts = [Reached("python", True, f"{version} on {os.uname().machine}, {os.cpu_count()} cores")]
     try:
         local_at(found.home).close()
         free = shutil.disk_usage(found.home).free
@@ -93,7 +185,7 @@ def _worker(backend: str) -> Reached:
             with progress(run, None):
                 (told,) = run.results()
             run.wait()
-            return Reached("worker", True, told)
+            return Reached("worker", True, f"{told}; it reached bucket, queues, registry, log and key")
     except StarburstError as error:
         return Reached("worker", False, str(error))
 

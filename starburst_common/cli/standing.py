@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from starburst_common.ports import Limit
+
 if TYPE_CHECKING:
     from starburst_common.aws.idle import Kept
     from starburst_common.config import Settings
@@ -29,9 +31,10 @@ def show_all(backend: str, *, json: bool) -> None:
 
     found, opened = settings(backend=None if backend == "auto" else backend), open_backend(backend)
     fleets = held_fleets(opened)
+    limits = [] if opened.quotas is None else opened.quotas.limits(spot=True)
     kept = _kept(found) if opened.name == "aws" else []
     if json:
-        print_json(_fields(fleets, kept, opened))
+        print_json(_fields(fleets, limits, kept, opened))
         return
     runs = [run for fleet in fleets for run in fleet.runs]
     print_fields(
@@ -40,6 +43,7 @@ def show_all(backend: str, *, json: bool) -> None:
             "runs": _runs(runs),
             "fleets": _fleets(fleets),
             "workers": _workers(fleets, opened),
+            "quota": [limit_line(limit) for limit in limits],
             "kept": [_kept_line(each, opened.tariff.region) for each in kept] or _disk(found, opened),
             "next": [f"starburst status {runs[-1].id}" if runs else "starburst runs"],
         }
@@ -100,6 +104,18 @@ def _given(fleets: Sequence[HeldFleet], backend: Backend) -> tuple[float, Decima
     return sum(each.vcpu for each in given), sum(known, Decimal(0)) if len(known) == len(prices) else None
 
 
+def limit_line(limit: Limit) -> str:
+    """What an account allows and what of it is in use, in a line.
+
+    >>> from starburst_common.ports import Basis, Unit
+    >>> limit_line(Limit(name="Fargate vCPU quota", unit=Unit.VCPU, total=4000, used=2.5, basis=Basis.DEFAULT))
+    "Fargate vCPU quota: 2.5 of 4,000 in use (AWS's default)"
+    """
+    known = {"default": " (AWS's default)", "assumed": " (not known)"}.get(str(limit.basis), "")
+    why = f": {limit.unknown}" if limit.unknown else ""
+    return f"{limit.name}: {limit.used:,g} of {limit.total:,g} in use{known}{why}"
+
+
 def _kept(found: Settings) -> list[Kept]:
     from starburst_common.aws.idle import kept_in
 
@@ -145,7 +161,9 @@ def _size(size: int) -> str:
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
 
 
-def _fields(fleets: Sequence[HeldFleet], kept: Sequence[Kept], backend: Backend) -> dict[str, Any]:
+def _fields(
+    fleets: Sequence[HeldFleet], limits: Sequence[Limit], kept: Sequence[Kept], backend: Backend
+) -> dict[str, Any]:
     vcpu, usd = _given(fleets, backend)
     return {
         "backend": backend.name,
@@ -164,6 +182,16 @@ def _fields(fleets: Sequence[HeldFleet], kept: Sequence[Kept], backend: Backend)
         ],
         "vcpu": vcpu,
         "usd_per_hour": None if usd is None else round(float(usd), 6),
+        "limits": [
+            {
+                "name": limit.name,
+                "total": limit.total,
+                "used": limit.used,
+                "basis": str(limit.basis),
+                "unknown": limit.unknown,
+            }
+            for limit in limits
+        ],
         "kept": [
             {
                 "what": each.what,

@@ -152,6 +152,7 @@ def operator(site: Site) -> Document:
             _allow(lists, ["*"]),
             _allow(["ecs:DeleteTaskDefinitions"], definitions),
             _allow(["logs:DescribeLogGroups"], ["*"]),
+            _allow(["iam:SimulatePrincipalPolicy", "iam:GetRole"], ["*"]),
             _allow(["sqs:ListQueues"], arns.of("sqs", "*")),
             _allow(["sqs:ListQueueTags"], arns.queues),
             _allow(["s3:ListBucketMultipartUploads"], arns.bucket()),

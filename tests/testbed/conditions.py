@@ -34,6 +34,7 @@ class Conditions:
     zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
     iam: bool = False  #: drivers and tasks may do only what their printed policies allow
+    denied: list[str] = field(default_factory=list)  #: actions that they may not do for all that
     cut_off: list[str] = field(default_factory=list)  #: subnets from which tasks reach nobody
     full: list[str] = field(default_factory=list)  #: subnets without a free address
     images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull

@@ -24,6 +24,7 @@ from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Fault, Faults
 from tests.testbed.iam import check
 from tests.testbed.refusals import Answer, as_json
+from tests.testbed.simulation import simulated
 from tests.testbed.site import Site
 from tests.testbed.sqs import Sqs
 from tests.testbed.tasks import SPOT, Task, TaskStore
@@ -96,7 +97,12 @@ class Control:
     def check(self, call: Call) -> None:
         """Raise `Refused` for what IAM refuses, while it is to."""
         if self._conditions.iam and self.site:
-            check(call, self.site.settings(), self._allowed)
+            check(call, self.site.settings(), self._allowed, self._conditions.denied)
+
+    def simulated(self, call: Call) -> Answer:
+        """What IAM reckons that somebody may do. Raises `Refused`."""
+        assert self.site is not None  # it is the first that is made
+        return simulated(call, self.site.settings(), self._conditions)
 
     def answer(self, method: str, name: str, body: bytes) -> Answer:
         """Answer a request of a test."""

@@ -126,6 +126,8 @@ class Front:
             self._quotas.publish_use()
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):
             _set_body(environ, _as_by_tls(call.body))
+        if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):
+            return self.control.simulated(call)
         if (call.service, call.operation) == ("iam", "CreateServiceLinkedRole"):
             cloud.refuse_second_role_of_ecs()
         if "HTTP_IF_NONE_MATCH" in environ and environ["REQUEST_METHOD"] in ("PUT", "POST"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -39,8 +39,8 @@ def who(call: Call) -> str:
     return "task" if call.access_key.startswith(_TASKS) else known.get(call.access_key, "")
 
 
-def check(call: Call, settings: Mapping[str, Any], used: set[tuple[str, str]]) -> None:
-    """Raise `Refused` for what the policy does not allow; what it does, is used."""
+def check(call: Call, settings: Mapping[str, Any], used: set[tuple[str, str]], denied: Collection[str]) -> None:
+    """Raise `Refused` for what the policy does not allow, or is denied in any case; what it does allow, is used."""
     if not (kind := who(call)):
         return
     site = Site.of(settings, "the test bed")
@@ -48,7 +48,7 @@ def check(call: Call, settings: Mapping[str, Any], used: set[tuple[str, str]]) -
     for need in needs(call, site):
         if need.action in _FREE:
             continue
-        if not any(_allows(statement, need) for statement in document["Statement"]):
+        if need.action in denied or not any(allows(statement, need) for statement in document["Statement"]):
             raise _denied(call, kind, need)
         used.add((kind, need.action))
 
@@ -132,7 +132,8 @@ def _arn(service: str, name: str) -> str:
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}"
 
 
-def _allows(statement: Mapping[str, Any], need: Need) -> bool:
+def allows(statement: Mapping[str, Any], need: Need) -> bool:
+    """Whether a policy's statement does."""
     conditions = [pair for test in statement.get("Condition", {}).values() for pair in test.items()]
     return (
         any(fnmatchcase(need.action, action) for action in statement["Action"])
