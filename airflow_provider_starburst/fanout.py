@@ -98,7 +98,7 @@ def _begun(backend: Backend, claims: Claims, asked: Wanted, last: Claim | None) 
         _end(backend, last)
     if asked.now.results_to:
         for each in before:
-            discard_results(asked.now.results_to, each)
+            discard_results(asked.now.results_to, each, backend)
     with Cluster(backend=backend, **asked.options) as cluster:
         begun = start_as(run, cluster, asked.fn, asked.items)
     return _kept(claims, intended, begun)

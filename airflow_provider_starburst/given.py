@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger
 
 from starburst_common import BadInput, Rows, objects
-from starburst_common.spi import OPTIONS, SUFFIXES, refuse_unknown, told
+from starburst_common.spi import OPTIONS, SUFFIXES, Backend, refuse_unknown, told
 
 _PLACES = ("s3://", "/")
 
@@ -40,8 +40,10 @@ def rendered(value: Any, render: Callable[[str], Any]) -> Any:
     return render(value) if isinstance(value, str) else value
 
 
-def given_items(value: Any) -> Sequence[Any] | Rows:
-    """Items as a list, or as rows that workers read. Raises `BadInput` for what is neither.
+def given_items(value: Any, backend: Backend | None = None) -> Sequence[Any] | Rows:
+    """Items as a list, or as rows that workers read; where they lie is seen as the backend sees it.
+
+    Raises `BadInput` for what is neither.
 
     >>> given_items(range(3)), given_items("s3://mine/calls/*.jsonl")
     ([0, 1, 2], Rows(uri='s3://mine/calls/*.jsonl', format=None))
@@ -49,7 +51,7 @@ def given_items(value: Any) -> Sequence[Any] | Rows:
     if isinstance(value, Rows):
         return value
     if isinstance(value, str | Path):
-        return _lying(str(value))
+        return _lying(str(value), backend)
     if value is None or isinstance(value, bytes | Mapping) or not hasattr(value, "__iter__"):
         raise BadInput(f"items={told(value)}: give a list, or the output of a task that returns one, or where they lie")
     return list(value)
@@ -66,7 +68,7 @@ def _absolute(text: str) -> str:
     return unquote(text.removeprefix("file:").removeprefix("//")) if text.startswith("file:") else text
 
 
-def _lying(text: str) -> Sequence[Any] | Rows:
+def _lying(text: str, backend: Backend | None) -> Sequence[Any] | Rows:
     """What a text names: rows of files, by their suffix, or objects as they are; a file without rows is no items."""
     uri = _absolute(text)
     suffix, several = PurePosixPath(uri).suffix, bool({*uri} & {"*", "?"})
@@ -77,8 +79,8 @@ def _lying(text: str) -> Sequence[Any] | Rows:
             '"s3://BUCKET/scans/*.tif" for objects; a name that tells no format goes in Rows(uri, format="jsonl")'
         )
     if suffix not in SUFFIXES:
-        return objects(uri)
-    return [] if not several and not any(each.size for each in objects(uri)) else Rows(uri)
+        return objects(uri, backend=backend)
+    return [] if not several and not any(each.size for each in objects(uri, backend=backend)) else Rows(uri)
 
 
 def told_items(items: Sequence[Any] | Rows) -> str:

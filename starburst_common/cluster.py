@@ -157,9 +157,7 @@ class Cluster:
             self._fleet = None
         if self._backend is not None:
             prune_now_and_then(self._backend)
-            if self._backend is not self._named:
-                self._backend.close()
-            self._backend = None
+        self._leave()
 
     @staticmethod
     def _release(fleet: Fleet) -> None:
@@ -170,31 +168,31 @@ class Cluster:
         except (Unavailable, Denied) as error:
             _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
 
-    def _opened(self, options: Options | None = None, found: Found | None = None) -> Fleet:
+    @property
+    def _place(self) -> Backend:
+        """Where it runs, opened at the first use."""
+        self._backend = self._backend or open_backend(self._named)
+        return self._backend
+
+    def _leave(self) -> None:
+        if self._backend is not None and self._backend is not self._named:
+            self._backend.close()
+        self._backend = None
+
+    def _opened(self) -> Fleet:
         """The fleet, made now if there is none. Raises `BadInput` before that for what workers cannot have."""
-
-        def check(backend: Backend) -> None:
-            check_files((options or self._options).files, shared=backend.shares_files)
-            if found is not None:
-                found.check(shared=backend.shares_files)
-            if options is not None and options.results_to:
-                Results(options.results_to, "").check(shared=backend.shares_files)
-
         if self._fleet is not None:
-            check(self._fleet.backend)
             return self._fleet
-        backend = open_backend(self._named)
         try:
-            check(backend)
+            check_files(self._options.files, shared=self._place.shares_files)
             with steps_shown(self._options.progress):
-                fleet = Fleet.new(backend, self._options)
+                fleet = Fleet.new(self._place, self._options)
             fleet.hold("cluster")
         except BaseException:
-            if backend is not self._named:
-                backend.close()
+            self._leave()
             raise
         _held[fleet.id] = fleet
-        self._fleet, self._backend, self._opened_in = fleet, backend, os.getpid()
+        self._fleet, self._opened_in = fleet, os.getpid()
         return fleet
 
     def _merged(self, options: dict[str, Any]) -> Options:
@@ -203,9 +201,7 @@ class Cluster:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})
 
-    def _collect(
-        self, fn: Callable[..., Any], items: Iterable[Any] | Rows, style: str, given: dict[str, Any]
-    ) -> list[Any]:
+    def _collect(self, fn: Callable[..., Any], items: Iterable[Any] | Rows, style: str, given: Any) -> list[Any]:
         options = self._merged(given)
         run = self._start(fn, items, style, options, stop_at_first=not options.return_exceptions)
         try:
@@ -237,8 +233,11 @@ class Cluster:
     ) -> Run:
         if options.batch is not None and style == "star":
             raise BadInput(f"batch={options.batch} goes with one input: have items hold all that a call needs")
+        shared = self._place.shares_files
+        check_files(options.files, shared=shared)
         if options.results_to:
             options = replace(options, results_to=placed(options.results_to))
+            Results(options.results_to, "").check(shared=shared)
         with preparing(options.progress) as tell:
             return self._begun(fn, items, style, options, tell, stop_at_first=stop_at_first)
 
@@ -252,7 +251,7 @@ class Cluster:
         *,
         stop_at_first: bool,
     ) -> Run:
-        found = Found(items) if isinstance(items, Rows) else None
+        found = Found(items, self._place.buckets, shared=self._place.shares_files) if isinstance(items, Rows) else None
         iterator = iter(()) if isinstance(items, Rows) else iterated(items)
         first = list(islice(iterator, 1))
         name = getattr(fn, "__qualname__", repr(fn))
@@ -266,7 +265,7 @@ class Cluster:
             samples=first,
         )
         tell(str)  # what opening does it tells itself
-        fleet = self._opened(options, found)
+        fleet = self._opened()
         rows = None if found is None else count_rows(found, partial(self._begun, tell=tell, stop_at_first=True), tell)
         tell(lambda: "storing files")
         new = NewRun.of(fleet, name, options, stop_at_first=stop_at_first)

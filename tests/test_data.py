@@ -109,7 +109,7 @@ def test_what_was_written_anew_is_not_read(cluster: Cluster, tmp_path: Path) -> 
     """Rows of two versions of a file are not mixed: those that were not read yet fail, and say so."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text("1\n2\n")
-    (found,) = find(str(rows))
+    (found,) = find(str(rows), None)
     os.utime(rows, ns=(1, 1))
     with pytest.raises(NotFound, match="was written anew since the run began"):
         Stretch([(Portion(found, "jsonl", 0, 4, 2), 0, 2)])[0]
@@ -168,7 +168,7 @@ def test_what_cannot_be_read_as_rows_is_refused_before_anything_starts(backend: 
 def test_a_frame_of_where_items_lie_has_them_one_by_one(tmp_path: Path) -> None:
     """As any frame of items; one of them pickled for another run stays a place, not a value."""
     (tmp_path / "rows.jsonl").write_text("10\n11\n12\n")
-    found = Found(Rows(str(tmp_path / "rows.jsonl")))
+    found = Found(Rows(str(tmp_path / "rows.jsonl")), None)
     (stretch,) = stretches(found.counted([*map(count_lines, found.to_count)]).portions, 100)
     key, plain = b"k" * 32, FrameWriter()
     plain.add("before")
@@ -184,7 +184,7 @@ def test_a_frame_of_where_items_lie_has_them_one_by_one(tmp_path: Path) -> None:
 def test_a_csv_without_an_end_to_its_header_is_refused(tmp_path: Path) -> None:
     """A file of quotes is not read whole to find that out."""
     (tmp_path / "a.csv").write_text("a,b" * 10)
-    (found,) = find(str(tmp_path / "a.csv"))
+    (found,) = find(str(tmp_path / "a.csv"), None)
     with pytest.raises(BadInput, match="no header within its first 10 bytes"):
         count_lines(ToCount(found, "csv", 0, 10))
 
@@ -193,7 +193,7 @@ def test_a_csv_without_an_end_to_its_header_is_refused(tmp_path: Path) -> None:
 def test_only_empty_lines_of_a_csv_are_skipped(tmp_path: Path, text: str) -> None:
     """Of blanks and tabs are records, of a table's empty cells, say: they are counted as they are read."""
     (tmp_path / "a.csv").write_bytes(text.encode())
-    found = Found(Rows(str(tmp_path / "a.csv")))
+    found = Found(Rows(str(tmp_path / "a.csv")), None)
     (portion,) = found.counted([*map(count_lines, found.to_count)]).portions
     wanted = [*csv.reader(io.StringIO(text, newline=""), delimiter="\t" if "\tb" in text else ",")]
     assert portion.rows == len([record for record in wanted if record]) - 1
@@ -203,7 +203,7 @@ def test_only_empty_lines_of_a_csv_are_skipped(tmp_path: Path, text: str) -> Non
 def test_what_is_shown_of_a_wrong_line_steers_no_terminal(tmp_path: Path) -> None:
     """A compressed file by a text's name, say."""
     (tmp_path / "a.jsonl").write_bytes(b"\x1b[2J\x07{\n")
-    found = Found(Rows(str(tmp_path / "a.jsonl")))
+    found = Found(Rows(str(tmp_path / "a.jsonl")), None)
     (portion,) = found.counted([*map(count_lines, found.to_count)]).portions
     with pytest.raises(BadInput) as raised:
         Stretch([(portion, 0, 1)])[0]
@@ -213,7 +213,7 @@ def test_what_is_shown_of_a_wrong_line_steers_no_terminal(tmp_path: Path) -> Non
 def test_a_quote_within_a_field_is_told(tmp_path: Path) -> None:
     """Such a file has not the records that its quotes tell of; no row of it is taken for another."""
     (tmp_path / "a.csv").write_text('a,b\n1,5" pipe\n2,x\n3,6" pipe\n4,y\n')
-    found = Found(Rows(str(tmp_path / "a.csv")))
+    found = Found(Rows(str(tmp_path / "a.csv")), None)
     portions = found.counted([*map(count_lines, found.to_count)]).portions
     with pytest.raises(BadInput, match="4 rows, where 2 were counted"):
         Stretch([(portions[0], 0, 2)])[0]
@@ -248,11 +248,11 @@ def test_workers_on_aws_read_what_lies_on_s3(aws: Aws) -> None:
         with pytest.raises(BadInput, match=r"a folder: say s3://.*/calls/\*"):
             cluster.map(_number, Rows(f"{bucket}/calls", format="csv"))
     with pytest.raises(BadInput, match="there is no such bucket"):
-        find("s3://no-such-bucket-of-ours/a.csv")
+        find("s3://no-such-bucket-of-ours/a.csv", None)
     aws.fault(service="s3", operation="ListObjectsV2", code="AccessDenied", status=403)
     with pytest.raises(Denied, match=f"not allowed to reach {bucket}/calls/"):
-        find(f"{bucket}/calls/b.csv")
-    (found,) = find(f"{bucket}/calls/b.csv")
+        find(f"{bucket}/calls/b.csv", None)
+    (found,) = find(f"{bucket}/calls/b.csv", None)
     store.put("calls/b.csv", b"n\n1\n")
     with pytest.raises(NotFound, match="was written anew since the run began"):
         Object(*found).read()
@@ -279,7 +279,7 @@ def test_a_slot_without_obstore_takes_its_workers(tmp_path: Path) -> None:
         f"sys.path = [path for path in sys.path if 'site-packages' not in path] + [{str(tmp_path / 'slots')!r}]\n"
         "from starburst_common.data import where\n"
         "assert where._SUPERVISOR.endswith('supervisor')\n"
-        "print(where._bucket('b').name, 'boto3' in sys.modules, [p for p in sys.path if 'supervisor' in p])\n"
+        "print(where._bucket('b', None).name, 'boto3' in sys.modules, [p for p in sys.path if 'supervisor' in p])\n"
     )
     said = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60)
     assert (said.stdout, said.stderr) == ("b False []\n", "")

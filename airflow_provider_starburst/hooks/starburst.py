@@ -150,4 +150,4 @@ def _session(aws_conn_id: str, region: str) -> AwsSession:
     from starburst_common.spi import SessionAt
 
     hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id, region_name=region)
-    return SessionAt(hook.get_session(), hook.conn_config.get_service_endpoint_url)
+    return SessionAt(hook.get_session(), hook.conn_config.get_service_endpoint_url, hook.conn_config.verify)

@@ -47,6 +47,8 @@ from starburst_common import BadInput
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from starburst_common.spi import Backend
+
 
 class StarburstMapOperator(RunWaiter):
     """Calls `python_callable(item)` for every item on starburst workers; see docs/airflow.md.
@@ -168,7 +170,7 @@ class StarburstMapOperator(RunWaiter):
             hook = StarburstHook(self.starburst_conn_id, self.aws_conn_id)
             self.log.info("starburst: %s", where.told)
             backend = hook.open(where)
-            asked = self._asked(context, options)
+            asked = self._asked(context, options, backend)
             try:
                 mine = held(backend, asked)
             except Lost as error:
@@ -242,8 +244,8 @@ class StarburstMapOperator(RunWaiter):
         dag = Path(context["dag"].fileloc)
         return given, requirements_of(place, self.requirements, self.image, dag, bundle_root(ti, dag))
 
-    def _asked(self, context: Context, options: dict[str, Any]) -> Wanted:
-        ti, items = context["ti"], given_items(self.items)
+    def _asked(self, context: Context, options: dict[str, Any], backend: Backend) -> Wanted:
+        ti, items = context["ti"], given_items(self.items, backend)
         fn, args, kwargs = self.python_callable, self.op_args or (), self.op_kwargs or {}
         of_dag_by_value(fn, context["dag"].fileloc)
         name = name_of(namespace(), ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)

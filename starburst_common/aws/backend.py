@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from starburst_common.aws.buckets import UserBuckets
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.images import EcsImages
 from starburst_common.aws.keys import signing_key
+from starburst_common.aws.lent import Lent
 from starburst_common.aws.onlooker import Onlooker
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.quotas import AccountQuotas
@@ -87,6 +89,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         keep_s=math.inf,
         resend_after_s=_COUNTED_S,
         feeder_lost_s=120.0,
+        buckets=UserBuckets(Lent(clients)),
     )
 
 

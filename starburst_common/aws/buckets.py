@@ -1,103 +1,138 @@
-"""A bucket of the user's in; what lies there, read where it lies by a slot or by the user's own process, out.
+"""A bucket of the user's in; what lies there, read where it lies by a slot or by whoever looks for its user, out.
 
-In a task its role is what reads; elsewhere what boto3 finds, or else obstore. Slots have no boto3 but the user's.
+Who looks does so with a backend's session, else as this process would by default: in a task as its role, elsewhere as
+boto3 does, or, where there is none, obstore. Slots have no boto3 but the user's.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from threading import Lock
+from typing import Any, BinaryIO, TypeVar
 
 import obstore
 from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
-from starburst_common.aws.objects import speaking_of
-from starburst_common.errors import BadInput, NotFound, Unavailable
+from starburst_common.aws.access import S3Access, is_task
+from starburst_common.aws.objects import OtherRegion, speaking_of
+from starburst_common.buckets import Listed
+from starburst_common.errors import BadInput, NotFound
 from starburst_common.model import Buffer
 
-if TYPE_CHECKING:
-    from obstore.store import S3Credential
+T = TypeVar("T")
 
 _BUFFER_BYTES = 1 << 20
-_LINKS = "http://169.254.170.2"  #: where a task's credentials are. Source: Amazon ECS developer guide, task IAM role
 
 
-class Listed(NamedTuple):
-    """An object of a listing."""
+class UserBuckets:
+    """`Buckets` of one access: each is opened once."""
 
-    key: str
-    nbytes: int
-    etag: str
+    def __init__(self, access: S3Access) -> None:
+        self._access, self._lock = access, Lock()
+        self._opened: dict[str, UserBucket] = {}
 
-
-@lru_cache(maxsize=8)
-def bucket(name: str) -> UserBucket:
-    """One whose connections are kept, of this process."""
-    return UserBucket(name)
+    def __call__(self, name: str) -> UserBucket:
+        with self._lock:
+            if (found := self._opened.get(name)) is None:
+                found = self._opened[name] = UserBucket(name, self._access)
+            return found
 
 
 class UserBucket:
-    """A bucket as whoever runs this process may see it; errors are ours."""
+    """`SeenBucket` by an access; in another region than its own too, which S3 tells."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        options: dict[str, Any] = {"client_options": {"allow_http": True}}  # where AWS_ENDPOINT_URL says so
-        if region := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
-            options["region"] = region
+    def __init__(self, name: str, access: S3Access) -> None:
+        self.name, self._access, self._region = name, access, access.region
         try:
-            self._store = S3Store(name, **options, **_credentials())
+            self._store = access.store(name, access.region)
+        except BadInput:
+            raise
         except Exception as error:
             raise BadInput(f"s3://{name}: {error}") from None
 
     def entries(self, prefix: str, *, deep: bool) -> list[Listed]:
-        """Objects whose keys begin so; without `deep`, only those in the folder that it names."""
         folder = prefix.rpartition("/")[0]
-        with self._speaking(prefix):
+
+        def found(store: S3Store) -> list[Any]:
             if deep:
-                found: list[Any] = [meta for page in obstore.list(self._store, folder or None) for meta in page]
-            else:
-                found = list(obstore.list_with_delimiter(self._store, folder or None)["objects"])
+                return [meta for page in obstore.list(store, folder or None) for meta in page]
+            return list(obstore.list_with_delimiter(store, folder or None)["objects"])
+
         return [
-            Listed(meta["path"], meta["size"], meta["e_tag"] or "") for meta in found if meta["path"].startswith(prefix)
+            Listed(meta["path"], meta["size"], meta["e_tag"] or "")
+            for meta in self._asked(prefix, found)
+            if meta["path"].startswith(prefix)
         ]
 
     def read(self, key: str, lo: int, hi: int, etag: str) -> Buffer:
-        """Bytes of an object that has this ETag still. Raises `NotFound` where it has another, or is gone."""
-        with self._speaking(key):
-            found = obstore.get(self._store, key, options={"range": (lo, hi), "if_match": etag})
-            return memoryview(found.bytes())
+        def found(store: S3Store) -> Buffer:
+            return memoryview(obstore.get(store, key, options={"range": (lo, hi), "if_match": etag}).bytes())
+
+        return self._asked(key, found)
 
     def opened(self, key: str, nbytes: int, etag: str) -> BinaryIO:
-        """An object of so many bytes as a file that is open for reading; what is read of it is read as by `read`."""
         return io.BufferedReader(_Ranges(partial(self.read, key, etag=etag), nbytes), _BUFFER_BYTES)
 
     def write(self, key: str, body: bytes, *, new: bool) -> str:
-        """Write an object; its ETag. Raises `Exists` where it is to be `new` and is not."""
-        with self._speaking(key):
-            return obstore.put(self._store, key, body, mode="create" if new else "overwrite")["e_tag"] or ""
+        mode: Any = "create" if new else "overwrite"
+        return self._asked(key, lambda store: obstore.put(store, key, body, mode=mode)["e_tag"] or "")
 
     def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
-        with suppress(NotFound), self._speaking(key):
-            obstore.delete(self._store, key)
+        with suppress(NotFound):
+            self._asked(key, lambda store: obstore.delete(store, key))
 
-    @contextmanager
-    def _speaking(self, key: str) -> Iterator[None]:
+    def _asked(self, key: str, ask: Callable[[S3Store], T]) -> T:
         try:
+            return self._told(key, ask)
+        except OtherRegion as error:
+            found = self._access.region_of(self.name)
+            if found is None or found == self._region:
+                raise BadInput(f"s3://{self.name}: it is in another region, which S3 does not tell: {error}") from None
+        self._region, self._store = found, self._access.store(self.name, found)
+        return self._told(key, ask)
+
+    def _told(self, key: str, ask: Callable[[S3Store], T]) -> T:
+        def once() -> T:
             with speaking_of(f"s3://{self.name}/{key}"):
                 try:
-                    yield
+                    return ask(self._store)
                 except PreconditionError:
                     raise NotFound.written_anew(f"s3://{self.name}/{key}") from None
+
+        try:
+            return self._access.renewing(once)
+        except OtherRegion:
+            raise
         except BadInput:
-            raise BadInput(f"s3://{self.name}: there is no such bucket, or it is in another region") from None
+            raise BadInput(f"s3://{self.name}: there is no such bucket") from None
+
+
+def own_buckets() -> UserBuckets:
+    """As this process sees them by default, which its variables may change."""
+    return _own(frozenset((name, said) for name, said in os.environ.items() if name.startswith("AWS_")))
+
+
+@lru_cache(maxsize=8)
+def _own(_: frozenset[tuple[str, str]]) -> UserBuckets:
+    if is_task():
+        return UserBuckets(S3Access())
+    try:
+        import boto3.session
+
+        from starburst_common.aws.clients import Clients
+        from starburst_common.aws.lent import Lent
+    except ImportError:
+        return UserBuckets(S3Access())
+    session = boto3.session.Session()
+    if session.get_credentials() is None:
+        return UserBuckets(S3Access())
+    region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
+    return UserBuckets(Lent(Clients(region)))
 
 
 class _Ranges(io.RawIOBase):
@@ -124,38 +159,3 @@ class _Ranges(io.RawIOBase):
         room[: hi - self._at] = self._read(self._at, hi)
         count, self._at = hi - self._at, hi
         return count
-
-
-def _credentials() -> dict[str, Any]:
-    """What the store is made with, so that it has credentials."""
-    if "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in os.environ or "AWS_CONTAINER_CREDENTIALS_FULL_URI" in os.environ:
-        return {"credential_provider": _of_task}
-    try:
-        from boto3.session import Session
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ImportError:
-        return {}
-    session = Session()
-    if session.get_credentials() is None:
-        return {}
-    return {"credential_provider": Boto3CredentialProvider(session)}
-
-
-def _of_task() -> S3Credential:
-    """Those of this task's role, as any SDK has them."""
-    import urllib.error
-    import urllib.request
-
-    relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    where = f"{_LINKS}{relative}" if relative else os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(where, timeout=10) as answer:
-            found = json.load(answer)
-        return {
-            "access_key_id": found["AccessKeyId"],
-            "secret_access_key": found["SecretAccessKey"],
-            "token": found["Token"],
-            "expires_at": datetime.fromisoformat(found["Expiration"]),
-        }
-    except (OSError, ValueError, LookupError) as error:
-        raise Unavailable(f"this task's credentials: {error}") from None

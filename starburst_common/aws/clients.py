@@ -127,7 +127,18 @@ class Clients:
     @property
     def certificates(self) -> bytes | None:
         """Whom else boto3 trusts; none where it trusts nobody else."""
-        return root_certificates(self.session)
+        verify = self._verify
+        return root_certificates(self.session, verify if isinstance(verify, str) else "")
+
+    @property
+    def unverified(self) -> bool:
+        """Whether the session has it believe whoever answers."""
+        return self._verify is False
+
+    @property
+    def _verify(self) -> bool | str | None:
+        session = self.session
+        return session.verify if isinstance(session, SessionAt) else None
 
     def close(self) -> None:
         """Close every connection."""

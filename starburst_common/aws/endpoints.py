@@ -27,10 +27,13 @@ def is_moved(session: boto3.session.Session, region: str) -> bool:
     return any(name in _profile(session) for name in _KEYS)
 
 
-def root_certificates(session: boto3.session.Session) -> bytes | None:
-    """Those of the file that AWS_CA_BUNDLE, the profile's ca_bundle or REQUESTS_CA_BUNDLE names, if any does."""
+def root_certificates(session: boto3.session.Session, given: str = "") -> bytes | None:
+    """Those of the file that is given, or that AWS_CA_BUNDLE, the profile's ca_bundle or REQUESTS_CA_BUNDLE names."""
     named = (
-        os.environ.get("AWS_CA_BUNDLE") or _profile(session).get("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+        given
+        or os.environ.get("AWS_CA_BUNDLE")
+        or _profile(session).get("ca_bundle")
+        or os.environ.get("REQUESTS_CA_BUNDLE")
     )
     if not named:
         return None

@@ -39,6 +39,10 @@ class InvalidPath(Unavailable):
     """A listing met a key that obstore cannot name, and tells of none then."""
 
 
+class OtherRegion(BadInput):
+    """A bucket is not in the region in which it was asked for."""
+
+
 class Objects:
     """`ObjectStore` over any obstore store; see `starburst_common.ports` for what it promises."""
 
@@ -157,7 +161,7 @@ def _meaning(error: Exception, key: str) -> StarburstError:
     if code == "NoSuchBucket":
         return BadInput(f"{key}: {said}: make the site's bucket, or correct its name in the settings")
     if code in _ELSEWHERE or _REDIRECTED in str(error):
-        return BadInput(
+        return OtherRegion(
             f"{key}: the bucket is not in the site's region{f' ({said})' if found else ''}: correct `region`, or "
             "`bucket`, in the settings"
         )

@@ -14,15 +14,21 @@ __all__ = ["AwsSession", "SessionAt", "session_in"]
 
 
 class SessionAt(AwsSession):
-    """A session with endpoints of its own: `endpoint_of` gives a service's by its name, or None for the usual one."""
+    """A session with endpoints of its own: `endpoint_of` gives a service's by its name, or None for the usual one.
 
-    def __init__(self, session: AwsSession, endpoint_of: Callable[[str], str | None]) -> None:
-        super().__init__(botocore_session=session._session)
-        self.endpoint_of = endpoint_of
+    `verify` is as of boto3's clients: a file of certificates to trust, False for whoever answers, None as is usual.
+    """
+
+    def __init__(
+        self, session: AwsSession, endpoint_of: Callable[[str], str | None], verify: bool | str | None = None
+    ) -> None:
+        vars(self).update(vars(session))  # to make one anew would have boto3 add its methods to clients twice
+        self.endpoint_of, self.verify = endpoint_of, verify
 
     def client(self, service_name: Any, *args: Any, **options: Any) -> Any:
         """As boto3's."""
-        return super().client(service_name, *args, **{"endpoint_url": self.endpoint_of(service_name), **options})
+        own = {"endpoint_url": self.endpoint_of(service_name), "verify": self.verify}
+        return super().client(service_name, *args, **{**own, **options})
 
 
 def session_in(
@@ -35,12 +41,12 @@ def session_in(
     new = own or partial(AwsSession, region_name=region)
     if not role:
         return new()
-    endpoint_of = getattr(own() if own else None, "endpoint_of", None)
+    lent = own() if own else None
     session = botocore.session.Session()
     provider = _AssumedRole(new, region, role, purpose)
     session.register_component("credential_provider", CredentialResolver([provider]))
     found = AwsSession(botocore_session=session, region_name=region)
-    return SessionAt(found, endpoint_of) if endpoint_of else found
+    return SessionAt(found, lent.endpoint_of, lent.verify) if isinstance(lent, SessionAt) else found
 
 
 class _AssumedRole(CredentialProvider):

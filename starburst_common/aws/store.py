@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, cast
 
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError
-from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.store import S3Store
 
 from starburst_common.aws.abreast import abreast
+from starburst_common.aws.access import RETRY_FOR
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.console import console_url
+from starburst_common.aws.lent import Lent
 from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.aws.parts import Parts
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 
-if TYPE_CHECKING:
-    from obstore.store import BackoffConfig, ClientConfig, S3Credential
-
-T = TypeVar("T")
-
-_RETRY_FOR = timedelta(seconds=90)
-#: What bounds a request is how long nothing comes, not how long it takes: links are slow, and objects are large.
-_SILENT_FOR, _WHOLE_FOR = timedelta(seconds=30), timedelta(hours=12)
-#: A wait is drawn from `init_backoff` to the last one times `base`: by less than e they would not grow.
-_BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 4}
-_RETRIES = 1000  #: the time is what limits them
-_CREDENTIALS_FOR = timedelta(seconds=15)
-_CREDENTIALS_KEPT_S = 0.2  #: obstore asks for no new ones within a tenth of a second, however long they last
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
 _SMALL_BYTES = 1 << 20
 _BIG_BYTES = 64 << 20
@@ -48,30 +34,13 @@ _DELETE_MOST = 1000  #: keys a call. Source: Amazon S3 API reference, DeleteObje
 _TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"}
 
 
-def _options(certificates: bytes | None) -> ClientConfig:
-    """How obstore connects; certificates are trusted beside the system's."""
-    options: ClientConfig = {
-        "allow_http": True,  # where AWS_ENDPOINT_URL says so; AWS itself is spoken to by https
-        "timeout": _WHOLE_FOR,
-        "read_timeout": _SILENT_FOR,
-    }
-    return options if certificates is None else {**options, "root_certificate": certificates}
-
-
 class S3Objects(Objects):
     """`ObjectStore` on one bucket; see `starburst_common.ports` for what it promises."""
 
     def __init__(self, bucket: str, clients: Clients) -> None:
-        store = S3Store(
-            bucket,
-            region=clients.region,
-            config={"endpoint": endpoint} if (endpoint := clients.s3_endpoint) else None,
-            credential_provider=_Credentials(clients),
-            client_options=_options(clients.certificates),
-            retry_config={"backoff": _BACKOFF, "max_retries": _RETRIES, "retry_timeout": _RETRY_FOR},
-        )
-        super().__init__(store, f"s3://{bucket}")
-        self.bucket, self._clients = bucket, clients
+        access = Lent(clients)
+        super().__init__(access.store(bucket, clients.region), f"s3://{bucket}")
+        self.bucket, self._clients, self._renewing = bucket, clients, access.renewing
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         self._renewing(lambda: self._create(key, body))
@@ -120,25 +89,13 @@ class S3Objects(Objects):
             lists = self._clients.s3.get_paginator("list_objects_v2")
             yield from lists.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter=delimiter)
 
-    def _renewing(self, ask: Callable[[], T]) -> T:
-        """What a call gives; asked once more, with a new session, where its credentials were refused as expired."""
-        session = self._clients.session
-        try:
-            return ask()
-        except Unavailable as error:
-            if EXPIRED not in str(error):
-                raise
-        self._clients.renew(session)
-        time.sleep(_CREDENTIALS_KEPT_S)
-        return ask()
-
     def _create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         """A write that was retried may meet itself: the object's metadata tells whether it was ours.
 
         obstore reports a conflict with another write under way (409) as a taken key; if the key then proves free, that
         write came to nothing, and ours is tried again.
         """
-        writer, until = secrets.token_hex(8), time.monotonic() + _RETRY_FOR.total_seconds()
+        writer, until = secrets.token_hex(8), time.monotonic() + RETRY_FOR.total_seconds()
         parts = Parts([body] if isinstance(body, bytes | bytearray | memoryview) else body)
         for attempt in count():
             try:
@@ -164,7 +121,7 @@ class S3Objects(Objects):
 
     def _put(self, key: str, body: Buffer, attributes: dict[str, str] | None = None) -> None:
         """A conflict with another write under way (409) comes from obstore as a taken key here too: tried again."""
-        until = time.monotonic() + _RETRY_FOR.total_seconds()
+        until = time.monotonic() + RETRY_FOR.total_seconds()
         for attempt in count():
             try:
                 with speaking_of(key):
@@ -176,7 +133,7 @@ class S3Objects(Objects):
             time.sleep(_pause_s(attempt))
 
     def delete(self, keys: Sequence[str]) -> None:
-        until = time.monotonic() + _RETRY_FOR.total_seconds()
+        until = time.monotonic() + RETRY_FOR.total_seconds()
         for at in range(0, len(keys), _DELETE_MOST):
             batch = [*keys[at : at + _DELETE_MOST]]
             for attempt in count():
@@ -228,19 +185,6 @@ class S3Objects(Objects):
                 with suppress(ClientError, BotoCoreError):
                     s3.abort_multipart_upload(**at, UploadId=upload)
                 raise
-
-
-class _Credentials(Boto3CredentialProvider):
-    """Those of the clients' present session; asked for often, since obstore would keep them beyond their end."""
-
-    def __init__(self, clients: Clients) -> None:
-        super().__init__(clients.session, ttl=_CREDENTIALS_FOR)
-        self.config = {"region": clients.region}  # a session may be of another region, or of none
-        self._clients = clients
-
-    def __call__(self) -> S3Credential:
-        self.credentials = self._clients.session.get_credentials() or self.credentials
-        return super().__call__()
 
 
 def _pause_s(attempt: int) -> float:

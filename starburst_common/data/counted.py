@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from starburst_common.buckets import Buckets
 from starburst_common.data.given import Rows
 from starburst_common.data.lines import LineCounts, count, ranges
 from starburst_common.data.parquet import rows_in_groups
@@ -40,12 +41,17 @@ class Counted:
 
 
 class Found:
-    """The files that `Rows` names. Raises as `find`, and `BadInput` for one that cannot be read as rows."""
+    """The files that `Rows` names.
 
-    def __init__(self, rows: Rows) -> None:
+    Raises as `find`, and `BadInput` for one that cannot be read as rows, or where workers do not share this machine's.
+    """
+
+    def __init__(self, rows: Rows, buckets: Buckets | None, *, shared: bool = True) -> None:
+        if not shared and not rows.uri.startswith(S3):
+            raise BadInput(f"{rows.uri} lies on this machine, where workers on AWS cannot read it: copy it to S3")
         self.rows = rows
-        self._files = [(lying, rows.format_of(lying)) for lying in find(rows.uri)]
-        self._groups = {lying: _groups(lying) for lying, kind in self._files if kind == "parquet"}
+        self._files = [(lying, rows.format_of(lying)) for lying in find(rows.uri, buckets)]
+        self._groups = {lying: _groups(lying, buckets) for lying, kind in self._files if kind == "parquet"}
         self.to_count = [
             ToCount(lying, kind, lo, min(lo + PIECE_BYTES, lying.nbytes))
             for lying, kind in self._files
@@ -54,11 +60,6 @@ class Found:
         ]
         if not self.to_count and not any(map(sum, self._groups.values())):
             raise BadInput(f"{rows.uri}: {len(self._files)} files, and no rows in them")
-
-    def check(self, *, shared: bool) -> None:
-        """Raises `BadInput` where they lie on this machine, and workers do not share its files."""
-        if not shared and not self.rows.uri.startswith(S3):
-            raise BadInput(f"{self.rows.uri} lies on this machine, where workers on AWS cannot read it: copy it to S3")
 
     def counted(self, counts: Sequence[Counted]) -> RowsCounted:
         """With what was counted of `to_count`. Raises `BadInput` where there are no rows."""
@@ -123,7 +124,7 @@ def count_rows(
 
 def count_lines(to: ToCount) -> Counted:
     """What a worker does. Raises `BadInput` for a CSV whose header is none, `NotFound` for what was written anew."""
-    data = bytes(read(to.lying, to.lo, to.hi))
+    data = bytes(read(to.lying, to.lo, to.hi, None))
     if to.format != "csv" or to.lo:
         return Counted(count(data, to.lo, quotes=to.format == "csv"))
     end = _header_end(data)
@@ -151,8 +152,8 @@ def _header_end(data: bytes) -> int | None:
     return None
 
 
-def _groups(lying: Lying) -> list[int]:
+def _groups(lying: Lying, buckets: Buckets | None) -> list[int]:
     try:
-        return rows_in_groups(lying)
+        return rows_in_groups(lying, buckets)
     except ImportError as error:
         raise BadInput(f"{lying.uri}: {error}") from None

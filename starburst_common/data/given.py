@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from starburst_common.buckets import Buckets, HasBuckets
 from starburst_common.data.where import Lying, find, opened, read
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
@@ -67,6 +68,10 @@ class Object:
     uri: str  #: `s3://BUCKET/KEY`, or an absolute path
     size: int  #: bytes
     version: str = ""  #: another one once it is written anew
+    _buckets: Buckets | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Object, (self.uri, self.size, self.version)  # on a worker its role is what reads
 
     @property
     def name(self) -> str:
@@ -75,19 +80,23 @@ class Object:
 
     def read(self, lo: int = 0, hi: int | None = None) -> bytes:
         """Its bytes from `lo` to before `hi`, else all. Raises `NotFound` where it was written anew, or is gone."""
-        return bytes(
-            read(Lying(self.uri, self.size, self.version), lo, self.size if hi is None else min(hi, self.size))
-        )
+        return bytes(read(self._lying, lo, self.size if hi is None else min(hi, self.size), self._buckets))
 
     def open(self) -> BinaryIO:
         """As a file, open for reading bytes; with `seek`. Raises as `read`."""
-        return opened(Lying(self.uri, self.size, self.version))
+        return opened(self._lying, self._buckets)
+
+    @property
+    def _lying(self) -> Lying:
+        return Lying(self.uri, self.size, self.version)
 
 
-def objects(uri: str | Path) -> list[Object]:
+def objects(uri: str | Path, *, backend: HasBuckets | None = None) -> list[Object]:
     """Files, or objects on S3, as items: `starburst_map(fn, objects("s3://bucket/scans/*.tif"))`.
 
-    Only their names and sizes are looked at here. `uri` is as for `Rows`. Raises `BadInput` where nothing is there, and
-    `Denied` where that may not be seen.
+    Only their names and sizes are looked at here, with the credentials of the `backend`, or those that this process has
+    by default. `uri` is as for `Rows`. Raises `BadInput` where nothing is there, and `Denied` where that may not be
+    seen.
     """
-    return [Object(*lying) for lying in find(Rows(str(uri)).uri)]
+    buckets = None if backend is None else backend.buckets
+    return [Object(*lying, buckets) for lying in find(Rows(str(uri)).uri, buckets)]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starburst_common.buckets import Buckets
 from starburst_common.data.where import Lying, opened
 from starburst_common.errors import BadInput
 
 
-def rows_in_groups(lying: Lying) -> list[int]:
+def rows_in_groups(lying: Lying, buckets: Buckets | None) -> list[int]:
     """Of each row group. Nothing but the footer is read. Raises `BadInput`."""
     fault = _fault()
-    with opened(lying) as file:
+    with opened(lying, buckets) as file:
         try:
             about = _opened(file).metadata
             names = about.schema.to_arrow_schema().names
@@ -38,10 +39,10 @@ class RowGroup:
         return row[self._column] if self._column else row
 
 
-def row_group(lying: Lying, number: int, column: str = "") -> RowGroup:
+def row_group(lying: Lying, number: int, column: str, buckets: Buckets | None) -> RowGroup:
     """One of a file's row groups. Raises `BadInput`."""
     fault = _fault()
-    with opened(lying) as file:
+    with opened(lying, buckets) as file:
         try:
             return RowGroup(_opened(file).read_row_group(number), column)
         except (fault, OSError) as error:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any, Protocol
 
+from starburst_common.buckets import Buckets
 from starburst_common.data.separators import SAID, separator
 from starburst_common.data.where import Lying, read
 from starburst_common.errors import BadInput
@@ -42,9 +43,14 @@ class Portion:
 class Stretch(Sequence[Any]):
     """Consecutive rows of portions. Pickled it is where they lie; they are read once they are asked for."""
 
-    def __init__(self, pieces: Sequence[tuple[Portion, int, int]]) -> None:
+    def __init__(self, pieces: Sequence[tuple[Portion, int, int]], buckets: Buckets | None = None) -> None:
+        self._buckets = buckets
         self._pieces = tuple(pieces)  # a portion, its first row here, and that after its last
         self._ends = [*accumulate(hi - lo for _, lo, hi in self._pieces)]
+
+    def seen_by(self, buckets: Buckets | None) -> Stretch:
+        """The same, read so."""
+        return Stretch(self._pieces, buckets)
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -55,7 +61,7 @@ class Stretch(Sequence[Any]):
             return self._cut(*at.indices(len(self)))
         which = bisect_right(self._ends, at)
         portion, _, hi = self._pieces[which]
-        return _rows_of(portion)[at - self._ends[which] + hi]
+        return _rows_of(portion, self._buckets)[at - self._ends[which] + hi]
 
     def _cut(self, lo: int, hi: int, _: int) -> Stretch:
         first, pieces = 0, []
@@ -64,7 +70,7 @@ class Stretch(Sequence[Any]):
             if there[0] < there[1]:
                 pieces.append((portion, begin + there[0] - first, begin + there[1] - first))
             first += end - begin
-        return Stretch(pieces)
+        return Stretch(pieces, self._buckets)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Stretch, (self._pieces,)
@@ -98,14 +104,14 @@ class _Rows(Protocol):
 
 
 @lru_cache(maxsize=_KEPT)
-def _rows_of(portion: Portion) -> _Rows:
+def _rows_of(portion: Portion, buckets: Buckets | None) -> _Rows:
     """The rows of a portion, as they are kept. Raises `BadInput` where it has not as many as were counted."""
     if portion.format == "parquet":
         from starburst_common.data.parquet import row_group
 
-        found: _Rows = row_group(portion.lying, portion.lo, portion.column)
+        found: _Rows = row_group(portion.lying, portion.lo, portion.column, buckets)
     else:
-        data = bytes(read(portion.lying, portion.lo, portion.hi))
+        data = bytes(read(portion.lying, portion.lo, portion.hi, buckets))
         found = _Lines(portion, data) if portion.format == "jsonl" else _records(portion, data)
     if len(found) != portion.rows:
         what = " (a quote within a field that does not begin with one?)" if portion.format == "csv" else ""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from starburst_common.buckets import Buckets, HasBuckets
 from starburst_common.data.parquet import can_be_had
 from starburst_common.data.where import S3, create, find, placed, put, read, remove
 from starburst_common.errors import BadInput, Exists
@@ -21,6 +22,7 @@ class Results(NamedTuple):
     pattern: str  #: `*` stands for what tells a file from the others
     run: str
     first: str = ""  #: the run whose items it runs again, and whose manifest tells of its files too
+    buckets: Buckets | None = None  #: as who looks there sees them
 
     @property
     def manifest(self) -> str:
@@ -54,7 +56,7 @@ class Results(NamedTuple):
         if self.first:
             return
         try:
-            create(self.manifest, _text(run=self.run, state="running"))
+            create(self.manifest, _text(run=self.run, state="running"), self.buckets)
         except Exists:
             if (had := self._told().get("run")) != self.run:
                 raise BadInput(
@@ -64,20 +66,22 @@ class Results(NamedTuple):
     def unclaim(self) -> None:
         """The run never began."""
         if not self.first:
-            remove(self.manifest)
+            remove(self.manifest, self.buckets)
 
     def stands(self) -> bool:
         """Whether its manifest is still there."""
-        return any(find(self.manifest, nothing=True)) and self._told().get("run") == (self.first or self.run)
+        return any(find(self.manifest, self.buckets, nothing=True)) and self._told().get("run") == (
+            self.first or self.run
+        )
 
     def discard(self) -> None:
         """Remove its files, and its manifest, as far as they are there."""
-        for each in find(self.files, nothing=True):
-            remove(each.uri)
+        for each in find(self.files, self.buckets, nothing=True):
+            remove(each.uri, self.buckets)
         if self.stands():
             for each in self._told().get("files", ()):
-                remove(each["uri"])  # of its retries
-            remove(self.manifest)
+                remove(each["uri"], self.buckets)  # of its retries
+            remove(self.manifest, self.buckets)
 
     def finish(self, files: Sequence[Written], **told: Any) -> None:
         """Say which files there are, and remove what else this run's workers have left.
@@ -85,11 +89,11 @@ class Results(NamedTuple):
         Where the folder has become another run's, that stays.
         """
         count = {written.uri for written in files}
-        for each in find(self.files, nothing=True):
+        for each in find(self.files, self.buckets, nothing=True):
             if each.uri not in count:
-                remove(each.uri)
-        if self.stands() or not find(self.manifest, nothing=True):
-            put(self.manifest, _text(run=self.run, **told, files=[written.fields for written in files]))
+                remove(each.uri, self.buckets)
+        if self.stands() or not find(self.manifest, self.buckets, nothing=True):
+            put(self.manifest, _text(run=self.run, **told, files=[written.fields for written in files]), self.buckets)
 
     def finish_again(self, files: Sequence[Written], state: str, failed: Sequence[int]) -> None:
         """The same for a run over items of the first one: its files are added to what is told of that, once."""
@@ -103,7 +107,11 @@ class Results(NamedTuple):
         whole = sorted([*kept, *(written.fields for written in files)], key=lambda each: each["items"])
         values = sum(each["rows"] for each in whole)
         told = {"state": "succeeded" if values == before["items"] else state, "values": values, "files": whole}
-        put(self.manifest, _text(**{**before, **told, "failed": [[lo, hi] for lo, hi in spans_of(sorted(still))]}))
+        put(
+            self.manifest,
+            _text(**{**before, **told, "failed": [[lo, hi] for lo, hi in spans_of(sorted(still))]}),
+            self.buckets,
+        )
 
     def uris(self) -> list[str]:
         """The files that its manifest names, in the order of the items."""
@@ -111,8 +119,8 @@ class Results(NamedTuple):
 
     def _told(self) -> dict[str, Any]:
         """What its manifest says."""
-        (there,) = find(self.manifest)
-        return manifest_of(bytes(read(there, 0, there.nbytes)))
+        (there,) = find(self.manifest, self.buckets)
+        return manifest_of(bytes(read(there, 0, there.nbytes, self.buckets)))
 
 
 class Written(NamedTuple):
@@ -133,9 +141,9 @@ class Written(NamedTuple):
         return told | ({"columns": self.types} if self.types else {})
 
 
-def discard_results(pattern: str, run: str) -> None:
+def discard_results(pattern: str, run: str, backend: HasBuckets) -> None:
     """Remove what a run wrote there, if it did: another one is to write there in its place."""
-    Results(placed(pattern), run).discard()
+    Results(placed(pattern), run, buckets=backend.buckets).discard()
 
 
 def manifest_of(text: bytes) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class ValuesWriter:
             body, column, types = _parquet([loads(value) for value in self._values])
         else:
             body = b"".join(self._values)
-        lying = create(self._files.replace("*", f"{span}-{secrets.token_hex(4)}"), body)
+        lying = create(self._files.replace("*", f"{span}-{secrets.token_hex(4)}"), body, None)
         if self._table:
             portion = Portion(lying, "parquet", 0, 1, len(self), column=column)
         else:

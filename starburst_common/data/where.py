@@ -1,4 +1,7 @@
-"""A URI in; what lies there, and its bytes, out: of S3, or of this machine's files."""
+"""A URI in; what lies there, and its bytes, out: of S3, or of this machine's files.
+
+Buckets are seen as who asks sees them; with None, as this process does by default.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,12 @@ import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from starburst_common.buckets import Buckets, SeenBucket
 from starburst_common.data.pattern import Pattern
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
-
-if TYPE_CHECKING:
-    from starburst_common.aws.buckets import UserBucket
 
 S3 = "s3://"
 #: What only a worker's supervisor imports: in an image it lies beside what its slots do, to which this module belongs.
@@ -30,12 +31,12 @@ class Lying(NamedTuple):
     version: str  #: another one once it is written anew
 
 
-def find(uri: str, *, nothing: bool = False) -> list[Lying]:
+def find(uri: str, buckets: Buckets | None, *, nothing: bool = False) -> list[Lying]:
     """What a URI names, with `*`, `?` and `**` for several, in the order of their names.
 
     Raises `BadInput` where it names nothing, unless that may be, and `Denied` where it may not be seen.
     """
-    found = _on_s3(uri) if uri.startswith(S3) else _here(uri)
+    found = _on_s3(uri, buckets) if uri.startswith(S3) else _here(uri)
     if not found and not nothing:
         raise BadInput(f"{uri}: nothing is there")
     return sorted(found)
@@ -48,23 +49,23 @@ def placed(uri: str) -> str:
     return uri if uri.startswith(S3) else str(Path(uri).expanduser().absolute())
 
 
-def read(lying: Lying, lo: int, hi: int) -> Buffer:
+def read(lying: Lying, lo: int, hi: int, buckets: Buckets | None) -> Buffer:
     """Its bytes from `lo` to before `hi`. Raises `NotFound` where it is gone, or another than when it was found."""
     if lo >= hi:
         return b""
     if lying.uri.startswith(S3):
         name, key = _split(lying.uri)
-        return _bucket(name).read(key, lo, hi, lying.version)
-    with opened(lying) as file:
+        return _bucket(name, buckets).read(key, lo, hi, lying.version)
+    with opened(lying, buckets) as file:
         file.seek(lo)
         return file.read(hi - lo)
 
 
-def opened(lying: Lying) -> BinaryIO:
+def opened(lying: Lying, buckets: Buckets | None) -> BinaryIO:
     """The same as a file that is open for reading. Raises as `read`."""
     if lying.uri.startswith(S3):
         name, key = _split(lying.uri)
-        return _bucket(name).opened(key, lying.nbytes, lying.version)
+        return _bucket(name, buckets).opened(key, lying.nbytes, lying.version)
     file = None
     try:
         file = Path(lying.uri).open("rb")  # noqa: SIM115, who asks for it closes it
@@ -76,27 +77,27 @@ def opened(lying: Lying) -> BinaryIO:
     raise NotFound.written_anew(lying.uri)
 
 
-def create(uri: str, body: bytes) -> Lying:
+def create(uri: str, body: bytes, buckets: Buckets | None) -> Lying:
     """Write a new object, or a file with the folders above it. Raises `Exists`, `Denied` and `Unavailable`."""
     if uri.startswith(S3):
         name, key = _split(uri)
-        return Lying(uri, len(body), _bucket(name).write(key, body, new=True))
+        return Lying(uri, len(body), _bucket(name, buckets).write(key, body, new=True))
     return _written(uri, body, new=True)
 
 
-def put(uri: str, body: bytes) -> Lying:
+def put(uri: str, body: bytes, buckets: Buckets | None) -> Lying:
     """The same in place of what there is."""
     if uri.startswith(S3):
         name, key = _split(uri)
-        return Lying(uri, len(body), _bucket(name).write(key, body, new=False))
+        return Lying(uri, len(body), _bucket(name, buckets).write(key, body, new=False))
     return _written(uri, body, new=False)
 
 
-def remove(uri: str) -> None:
+def remove(uri: str, buckets: Buckets | None) -> None:
     """Remove an object, or a file, if it is there. Raises `Denied` and `Unavailable`."""
     if uri.startswith(S3):
         name, key = _split(uri)
-        _bucket(name).remove(key)
+        _bucket(name, buckets).remove(key)
     else:
         Path(uri).unlink(missing_ok=True)
 
@@ -129,18 +130,18 @@ def _folder(path: Path) -> None:
         raise BadInput(f"{path} is, or is in, a file where a folder should be") from None
 
 
-def _on_s3(uri: str) -> list[Lying]:
+def _on_s3(uri: str, buckets: Buckets | None) -> list[Lying]:
     name, key = _split(uri)
     pattern = Pattern.of(key)
     if not name or not key:
         raise BadInput(f"{uri}: give s3://BUCKET/KEY; s3://BUCKET/** is all of a bucket")
-    found = _bucket(name).entries(pattern.start, deep=pattern.deep)
+    found = _bucket(name, buckets).entries(pattern.start, deep=pattern.deep)
     there = [
         Lying(f"{S3}{name}/{each.key}", each.nbytes, each.etag)
         for each in found
         if pattern.matching.fullmatch(each.key) and not each.key.endswith("/")  # consoles make these for folders
     ]
-    if not there and not pattern.wild and _bucket(name).entries(f"{key.rstrip('/')}/", deep=False):
+    if not there and not pattern.wild and _bucket(name, buckets).entries(f"{key.rstrip('/')}/", deep=False):
         raise BadInput(f"{uri}: a folder: say {uri.rstrip('/')}/* for what is in it")
     return there
 
@@ -171,16 +172,18 @@ def _here(uri: str) -> list[Lying]:
     return found
 
 
-def _bucket(name: str) -> UserBucket:
+def _bucket(name: str, buckets: Buckets | None) -> SeenBucket:
+    if buckets is not None:
+        return buckets(name)
     if find_spec("obstore") is None:  # in a slot, whose environment is the user's
         sys.path.append(_SUPERVISOR)
         try:
             import obstore.store  # noqa: F401
         finally:
             sys.path.remove(_SUPERVISOR)
-    from starburst_common.aws.buckets import bucket
+    from starburst_common.aws.buckets import own_buckets
 
-    return bucket(name)
+    return own_buckets()(name)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from starburst_common.buckets import Buckets
 from starburst_common.model import Tariff
 from starburst_common.ports.compute import Compute
 from starburst_common.ports.images import Images
@@ -37,6 +38,7 @@ class Backend:
     patience_s: float = 900.0  #: so long an outage is waited for where somebody waits for a run to begin
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
+    buckets: Buckets | None = None  #: how we see the user's; None: as this process does by default
     images: Images | None = None  #: None where workers run in this very environment
     quotas: Quotas | None = None  #: None where only the machine limits how many workers run
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be

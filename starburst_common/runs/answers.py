@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from starburst_common.buckets import Buckets
 from starburst_common.errors import ItemFailed
 from starburst_common.model import Failure, FailureKind, Outcome, RunId
 from starburst_common.pickling.raised import named, note, printed, put
@@ -21,10 +22,12 @@ class RemoteTraceback(Exception):
         return f"\n\n{self.args[0]}"
 
 
-def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Iterator[tuple[int, Any]]:
+def answers(
+    outcome: Outcome, unread: dict[int, Failure] | None = None, buckets: Buckets | None = None
+) -> Iterator[tuple[int, Any]]:
     """Index and value, or `Failure`, of every item the outcome answers, in the order of the items.
 
-    A value that does not unpickle here is a failure too, and is put down in `unread`.
+    A value that does not unpickle here is a failure too, and is put down in `unread`. `buckets` as of `read_frame`.
     """
     unread = {} if unread is None else unread
     failures = {failure.index: failure for failure in outcome.failures}
@@ -33,7 +36,7 @@ def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Itera
         if batch is None:
             yield first, failures[first]
         else:
-            frame = read_frame(batch.frame, batch.span.size)
+            frame = read_frame(batch.frame, batch.span.size, buckets)
             for at in range(batch.span.size):
                 try:
                     value = frame[at]
@@ -44,7 +47,7 @@ def answers(outcome: Outcome, unread: dict[int, Failure] | None = None) -> Itera
                 yield first + at, value
 
 
-def answer_in(outcomes: Iterable[Outcome], index: int) -> tuple[Any] | None:
+def answer_in(outcomes: Iterable[Outcome], index: int, buckets: Buckets | None) -> tuple[Any] | None:
     """One item's value or `Failure`, alone in a tuple, from the outcomes that may have it; None if none has."""
     for outcome in outcomes:
         for failure in outcome.failures:
@@ -53,7 +56,7 @@ def answer_in(outcomes: Iterable[Outcome], index: int) -> tuple[Any] | None:
         for batch in outcome.batches:
             if batch.span.lo <= index < batch.span.hi:
                 try:
-                    return (read_frame(batch.frame, batch.span.size)[index - batch.span.lo],)
+                    return (read_frame(batch.frame, batch.span.size, buckets)[index - batch.span.lo],)
                 except BaseException as error:
                     if is_interrupt(error):
                         raise

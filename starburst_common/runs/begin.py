@@ -110,7 +110,7 @@ def beginning(
     `expected` are chunks that will come soon; else as `begin`. Where another process has ended the run meanwhile, what
     is kept of it is kept for that one.
     """
-    spec, results, ttl_s = new.spec, results_to(new.spec), new.spec.terms.driver_ttl_s
+    spec, results, ttl_s = new.spec, results_to(fleet.backend, new.spec), new.spec.terms.driver_ttl_s
     driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results=results, ttl_s=ttl_s)
     books = driver.books
     with claimed(results):
@@ -199,7 +199,7 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
     policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
-    results, ttl_s = results_to(spec), spec.terms.driver_ttl_s
+    results, ttl_s = results_to(backend, spec), spec.terms.driver_ttl_s
     driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s, calm_s=calm_s)
     driver.recover()
     return driver

@@ -39,7 +39,7 @@ def write_failed(family: Family, uri: str) -> int:
                 lines.append(json.dumps(item, ensure_ascii=False))
             else:
                 unsaid[index] = f"a {type(item).__name__} is nothing that JSON says"
-    put(placed(uri), "".join(f"{line}\n" for line in lines).encode())
+    put(placed(uri), "".join(f"{line}\n" for line in lines).encode(), backend.buckets)
     if unsaid:
         index, why = next(iter(unsaid.items()))
         raise BadInput(

@@ -15,6 +15,7 @@ from starburst_common.model import Failure, FailureKind, RunState, Span, joined,
 from starburst_common.offered import OPTIONS
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import told
+from starburst_common.ports import Backend
 from starburst_common.runs.answers import answer_in
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
@@ -94,7 +95,11 @@ class Family:
         failed: Failure | None = None
         for each in reversed(self.runs):
             at = index if each.numbers is None else each.numbers.at(index)
-            found = None if at is None else answer_in(stored_outcomes(each.backend, each.spec, at), at)
+            found = (
+                None
+                if at is None
+                else answer_in(stored_outcomes(each.backend, each.spec, at), at, each.backend.buckets)
+            )
             if found is not None and not isinstance(found[0], Failure):
                 return found[0]
             if found is not None and failed is None:
@@ -163,7 +168,7 @@ class Family:
             todo = [*spans_of(index for span in todo for index in range(span.lo, span.hi) if index in anew)]
         if not todo:
             return None
-        asked = Options.of(**{**_as_asked(spec, options), **options})
+        asked = Options.of(**{**_as_asked(backend, spec, options), **options})
         packed = None
         if fn is not None:
             packed = pack_function(
@@ -196,7 +201,7 @@ def _answered(runs: Sequence[Hold]) -> list[Span]:
     return joined(span for each in runs for span in each.answered())
 
 
-def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
+def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked of a run, as options; none that were to go with one that is given otherwise."""
     resources, terms = spec.resources, spec.terms
     sized = not {"cpu", "memory"} & set(given)
@@ -213,7 +218,9 @@ def _as_asked(spec: Spec, given: Mapping[str, Any]) -> dict[str, Any]:
         "driver_ttl": terms.driver_ttl_s,
         "seed": terms.seed,
         "batch": terms.batch,
-        "results_to": terms.results_to if (results := results_to(spec)) is not None and results.stands() else None,
+        "results_to": terms.results_to
+        if (results := results_to(backend, spec)) is not None and results.stands()
+        else None,
         "label": spec.label,
         "tags": spec.tags,
     }

@@ -54,9 +54,10 @@ def write_manifest(backend: Backend, results: Results, end: End, settled: Iterab
         _log.warning("run %s: its manifest is not complete: %s", results.run, error)
 
 
-def results_to(spec: Spec) -> Results | None:
+def results_to(backend: Backend, spec: Spec) -> Results | None:
     """Where a run's values are written, if they are to files."""
-    return Results(spec.terms.results_to, spec.run, spec.parent or "") if spec.terms.results_to else None
+    pattern = spec.terms.results_to
+    return Results(pattern, spec.run, spec.parent or "", backend.buckets) if pattern else None
 
 
 def written_to(backend: Backend, run: RunId) -> str:
@@ -64,9 +65,9 @@ def written_to(backend: Backend, run: RunId) -> str:
     return find_spec(backend, run).terms.results_to
 
 
-def results_of(spec: Spec) -> Results:
+def results_of(backend: Backend, spec: Spec) -> Results:
     """The same. Raises `BadInput` where they are not."""
-    if (found := results_to(spec)) is None:
+    if (found := results_to(backend, spec)) is None:
         raise BadInput(f"run {spec.run} was not given results_to: results() has its values")
     return found
 

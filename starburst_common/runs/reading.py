@@ -58,7 +58,7 @@ class Reading:
 
     def answers(self, *, ordered: bool) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item, then why some lack, raised. Raises TimeoutError."""
-        books, deadline = self._books, self._deadline
+        books, deadline, buckets = self._books, self._deadline, self._driver.backend.buckets
         books.consumed = books.consumed or 0
         if ordered:
             follow = in_order(books, deadline, stop_early=self._stop_early)
@@ -73,7 +73,7 @@ class Reading:
             parts = without(part, given) if books.tally.reopened else (part,)
             given += without(part, [chunk.span for chunk in outcome.rest])
             for left in parts:
-                for index, value in answers(outcome, self._unread):
+                for index, value in answers(outcome, self._unread, buckets):
                     if left.lo <= index < left.hi:
                         yield index if self._numbers is None else self._numbers.of(index), self.told(value)
                         books.consumed += 1

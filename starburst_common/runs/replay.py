@@ -70,7 +70,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1)))
     lies(shared_by(backend, run, {*known.shared, *digests_in(frames)}))
     (function, _, setup), _ = loads_with(pickled, known.buffers)
-    argument = Frames(frames)[item]
+    argument = Frames(frames, backend.buckets)[item]
     terms = read_spec(backend, run).terms
     argument = argument if terms.batch is None else [argument]
     args, kwargs = argument if known.style == "call" else (argument if known.style == "star" else (argument,), {})
@@ -91,7 +91,9 @@ def stored_frames(backend: Backend, run: RunId, wanted: Collection[int] | None =
         indices = [i for i in range(chunk.span.lo, chunk.span.hi) if wanted is None or i in wanted]
         if not indices:
             continue
-        frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)))
+        frames = Frames(
+            b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)), backend.buckets
+        )
         for index in indices:
             yield index, frames
 

@@ -132,7 +132,7 @@ class Run:
         Raises as `results`, for failures unless they may be, and `BadInput` where nothing was to be written.
         """
         keep = self._spec.terms.return_exceptions if return_exceptions is None else return_exceptions
-        files, ended, failures = results_of(self._spec), self.wait(), () if keep else self.failures()
+        files, ended, failures = results_of(self._backend, self._spec), self.wait(), () if keep else self.failures()
         return files_of(files, ended, failures, mended=Family.of(self._held).mended)
 
     def whole(self, *, ordered: bool = True, timeout: float | None = None) -> Iterator[tuple[int, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from starburst_common.buckets import Buckets
 from starburst_common.errors import Refused
 from starburst_common.model import Buffer, Span, without
 from starburst_common.wire.documents import read_document
@@ -64,9 +65,9 @@ def frames_in(key: bytes, run: str, pack: Buffer) -> list[tuple[Span, int, int]]
 
 
 class Frames:
-    """Items out of checked frames, by their index in the run."""
+    """Items out of checked frames, by their index in the run; `buckets` as of `read_frame`."""
 
-    def __init__(self, frames: Buffer) -> None:
+    def __init__(self, frames: Buffer, buckets: Buckets | None = None) -> None:
         view, at = memoryview(frames), 0
         self._frames: list[tuple[int, int, Frame | StretchFrame]] = []
         while at < len(view):
@@ -74,7 +75,7 @@ class Frames:
                 raise malformed("items", f"{len(view) - at} bytes more than its frames have")
             first, count, size = _FRAME.unpack_from(view, at)
             at += _FRAME.size
-            self._frames.append((first, first + count, read_frame(view[at : at + size])))
+            self._frames.append((first, first + count, read_frame(view[at : at + size], buckets=buckets)))
             at += size
 
     def __getitem__(self, index: int) -> Any:
@@ -93,7 +94,7 @@ class Frames:
         raise IndexError(index)
 
 
-def read_frame(body: Buffer, count: int | None = None) -> Frame | StretchFrame:
-    """A frame, of either kind. Raises `Refused`."""
+def read_frame(body: Buffer, count: int | None = None, buckets: Buckets | None = None) -> Frame | StretchFrame:
+    """A frame, of either kind; what lies in buckets is read by these, else as this process does. Raises `Refused`."""
     header, blobs = read_document(body, "a frame")
-    return StretchFrame(header, blobs, count) if header.given("stretch") else Frame(body, count)
+    return StretchFrame(header, blobs, count, buckets) if header.given("stretch") else Frame(body, count)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import getitem
 from typing import Any, NamedTuple
 
+from starburst_common.buckets import Buckets
 from starburst_common.model import Buffer
 from starburst_common.wire.documents import document
 from starburst_common.wire.fields import Fields, malformed
@@ -28,10 +29,11 @@ class StretchWriter:
 
 
 class StretchFrame:
-    """The same again. It is unpickled with the first item that is asked for."""
+    """The same again. It is unpickled with the first item that is asked for, and reads what it reads by `buckets`."""
 
-    def __init__(self, header: Fields, blobs: Sequence[Buffer], count: int | None) -> None:
+    def __init__(self, header: Fields, blobs: Sequence[Buffer], count: int | None, buckets: Buckets | None) -> None:
         """Raises `Refused`, also where it does not hold as many items as it should."""
+        self._buckets = buckets
         self._count = header.whole("stretch", least=1)
         if len(blobs) != 1:
             raise malformed("a frame", f"{len(blobs)} sequences")
@@ -54,7 +56,8 @@ class StretchFrame:
     @property
     def _sequence(self) -> Any:
         if self._items is None:
-            self._items = pickle.loads(self._pickled)
+            found = pickle.loads(self._pickled)
+            self._items = found if self._buckets is None else found.seen_by(self._buckets)
         return self._items
 
 

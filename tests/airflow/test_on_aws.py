@@ -7,14 +7,15 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_starburst.errors import StarburstRefused
+from airflow_provider_starburst.errors import StarburstItemsFailed, StarburstRefused
 from airflow_provider_starburst.hooks.starburst import StarburstHook, session_of
 from airflow_provider_starburst.where import Where
-from starburst_common import RunState, list_runs
+from starburst_common import Rows, RunState, list_runs
 from starburst_common.ports import Backend
 from tests.airflow.stage import again, context, deferred, event_of, operator
 from tests.airflow.work import sleeps
@@ -95,6 +96,41 @@ def test_a_connection_to_aws_says_who_and_where(aws: Aws, connected: Any, own: A
     assert new is not None
     credentials = new().get_credentials()
     assert (credentials.access_key != aws.env["AWS_ACCESS_KEY_ID"]) == bool(theirs)
+
+
+@pytest.mark.parametrize("deferrable", [True, pytest.param(False, marks=pytest.mark.rest)])
+def test_the_users_data_are_seen_with_that_connection_alone(
+    aws: Aws, connected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    """By the task, its trigger, a retry, the results and the hook: what else this process has is wrong."""
+    pytest.importorskip("airflow.providers.amazon")
+    connected({}, {})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAWRONG")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    aws.fault(access_key="AKIAWRONG", code="InvalidAccessKeyId", status=403, probability=1.0)
+    aws.boto("s3").create_bucket(Bucket="mine")
+    aws.boto("s3").put_object(Bucket="mine", Key="in/a.jsonl", Body=b"1\n2\n3\n")
+    to = {"results_to": "s3://mine/out/*.jsonl", "failures_to": "s3://mine/failed.jsonl", "aws_conn_id": "aws_bed"}
+    given = {"items": "s3://mine/in/*.jsonl", **to, "deferrable": deferrable}
+
+    def ended() -> Any:
+        task = operator(tmp_path, **given)
+        if not deferrable:
+            return task.execute(context())
+        event = asyncio.run(event_of(again(deferred(task, context()).trigger)))
+        return operator(tmp_path, **given).execute_complete(context(), event)
+
+    with pytest.raises(StarburstItemsFailed):
+        ended()
+    assert aws.boto("s3").get_object(Bucket="mine", Key="failed.jsonl")["Body"].read() == b"1\n3\n"
+    (tmp_path / "mended").touch()
+    results = ended()
+    assert [*results] == [10, 20, 30] and len(results.written()) > 1
+    hook = StarburstHook(aws_conn_id="aws_bed")
+    run = hook.start(abs, Rows("s3://mine/in/*.jsonl"), workers=1, progress=False, results_to="s3://mine/abs/*.jsonl")
+    assert hook.results(run.id, timeout=60) == [1, 2, 3] and hook.estimate(run.id).usd > 0
+    assert aws.faults()[0]["hits"] == 0
 
 
 def test_without_its_provider_it_is_said_what_to_install(connected: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import ssl
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import product
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -45,6 +41,7 @@ from tests.contracts.conftest import obeys
 from tests.contracts.rivals import at_once, launch
 from tests.contracts.slow import slow_link
 from tests.places import aws_text, environment, open_place
+from tests.secure import secure_store
 from tests.testbed.bed import Bed as Aws
 
 HOUR_S = 3600.0
@@ -449,46 +446,13 @@ def test_the_store_is_where_boto3_has_it(
 
 def test_the_store_trusts_whom_boto3_trusts(tmp_path: Path) -> None:
     """A certificate of one's own, as where a proxy reads along, by AWS_CA_BUNDLE."""
-    key, certificate, asked_for = (tmp_path / name for name in ("key.pem", "certificate.pem", "asked"))
-    asked_for.write_text(
-        "[req]\ndistinguished_name = who\nx509_extensions = more\n[who]\n[more]\nsubjectAltName = DNS:localhost\n"
-        "basicConstraints = critical, CA:FALSE\n"
-    )
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=here", "-config", asked_for, "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    asked: list[str] = []
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200)
-            for name, value in (("Content-Length", "3"), ("Last-Modified", "Mon, 30 Nov 2026 12:00:00 GMT")):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(b"abc")
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with HTTPServer(("localhost", 0), Answers) as server:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CA_BUNDLE": str(certificate)}
-        try:
-            with environment({**keys, "AWS_ENDPOINT_URL": f"https://localhost:{server.server_port}"}):
-                clients = Clients("us-east-1")
-                assert bytes(s3.S3Objects("bucket", clients).get("runs/a")) == b"abc"
-                clients.close()
-        finally:
-            server.shutdown()
-            thread.join()
-    assert asked == ["/bucket/runs/a"]
+    with secure_store(tmp_path) as server:
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CA_BUNDLE": str(server.certificate)}
+        with environment({**keys, "AWS_ENDPOINT_URL": server.endpoint}):
+            clients = Clients("us-east-1")
+            assert bytes(s3.S3Objects("bucket", clients).get("runs/a")) == b"abc"
+            clients.close()
+    assert server.asked == ["GET /bucket/runs/a"]
 
 
 # --- ECS: launching ---------------------------------------------------------------------------------------------------

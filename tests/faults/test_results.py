@@ -129,8 +129,8 @@ def test_where_nothing_can_be_written_is_told(local_bed: LocalBed, tmp_path: Pat
 
 
 def _manifest(folder: str) -> dict[str, Any]:
-    (there,) = find(f"{folder}/manifest.json")
-    told: dict[str, Any] = json.loads(bytes(read(there, 0, there.nbytes)))
+    (there,) = find(f"{folder}/manifest.json", None)
+    told: dict[str, Any] = json.loads(bytes(read(there, 0, there.nbytes, None)))
     return told
 
 

@@ -25,6 +25,7 @@ class Call:
     path: str  #: with its query
     body: bytes = field(default=b"", repr=False)
     access_key: str = ""
+    region: str = ""  #: that it is signed for
     is_query: bool = False  #: of the old query protocol: errors are XML
 
 
@@ -33,7 +34,7 @@ def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
     whole = f"{path}?{query}" if query else path
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")) or _SCOPE.search(_presigned(query))
-    access_key, service = (scope[1], scope[3]) if scope else ("", "s3")
+    access_key, region, service = (scope[1], scope[2], scope[3]) if scope else ("", "", "s3")
     service = _SIGNED_AS.get(service, service)
     if target := environ.get("HTTP_X_AMZ_TARGET", ""):
         operation = target.rpartition(".")[2]
@@ -41,7 +42,7 @@ def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
         return Call(service=service, operation=operation, path=whole, body=body, access_key=access_key)
     if service == "s3":
         operation = s3_operation(environ["REQUEST_METHOD"], path, query, copies="HTTP_X_AMZ_COPY_SOURCE" in environ)
-        return Call(service=service, operation=operation, path=whole, body=body, access_key=access_key)
+        return Call(service=service, operation=operation, path=whole, body=body, access_key=access_key, region=region)
     action = re.search(rb"(?:^|&)Action=(\w+)", body[:10_000]) or re.search(rb"(?:^|&)Action=(\w+)", query.encode())
     operation = action[1].decode() if action else f"{environ['REQUEST_METHOD']} {path}"
     return Call(

@@ -8,6 +8,7 @@ from typing import Any
 from moto.backends import get_backend
 from moto.ecs.exceptions import TaskDefinitionNotFoundException
 
+from tests.testbed.calls import Call
 from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, REGION
 from tests.testbed.refusals import Refused
@@ -138,6 +139,22 @@ def s3_object(bucket: str, key: str) -> bytes | None:
     found = _backend("s3", "aws").buckets.get(bucket)
     held = found.keys.get(key) if found else None
     return bytes(held.value) if held is not None else None
+
+
+def refuse_other_region(call: Call) -> None:
+    """Raises `Refused` as S3 does for a bucket that is in another region than a call is signed for, and tells which.
+
+    Who looks at a bucket without signing is refused, and told too. Source: Amazon S3 API reference, HeadBucket.
+    """
+    found = _backend("s3", "aws").buckets.get(call.path.lstrip("/").partition("?")[0].partition("/")[0])
+    if found is None or call.operation == "CreateBucket":
+        return
+    told = (("x-amz-bucket-region", found.region_name),)
+    if call.region and call.region != found.region_name:
+        text = "The bucket you are attempting to access must be addressed using the specified endpoint."
+        raise Refused("PermanentRedirect", text, status=301, headers=told)
+    if not call.region and call.operation == "HeadBucket":
+        raise Refused("AccessDenied", "Access Denied", status=403, headers=told)
 
 
 def objects(bucket: str) -> list[str]:

@@ -14,7 +14,7 @@ from tests.testbed.refusals import Dropped, Refused
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """Calls that match all of service, operation and match fail: `times` times, or each with a probability.
+    """Calls that match all of service, operation, match and access key fail: `times` times, or each with a probability.
 
     It answers with status, code and message in the service's own error shape; with `reset` it closes the connection
     without an answer; with only `delay_s` it is just late. With `after` the call is done first.
@@ -23,6 +23,7 @@ class Fault:
     operation: str = ""  #: "RunTask"; empty: any
     service: str = ""  #: "s3"; empty: any
     match: str = ""  #: found in the path with its query, or in the body
+    access_key: str = ""  #: who calls
     times: int | None = None  #: empty, without a probability: once
     probability: float | None = None
     skip: int = 0  #: matching calls to let pass first
@@ -40,6 +41,7 @@ class Fault:
         return (
             self.operation in ("", call.operation)
             and self.service in ("", call.service)
+            and self.access_key in ("", call.access_key)
             and (not self.match or self.match in call.path or self.match.encode() in call.body)
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -22,14 +23,23 @@ class Answer(NamedTuple):
 
 
 class Refused(Exception):
-    """An AWS error. `query_code` is what services that once spoke the query protocol call it."""
+    """An AWS error. `query_code` is what services that once spoke the query protocol call it; `headers` are of S3."""
 
-    def __init__(self, code: str, message: str, *, status: int = 400, query_code: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int = 400,
+        query_code: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
         self.status = status
         self.query_code = query_code
+        self.headers = headers
 
 
 class Dropped(ConnectionResetError):
@@ -80,4 +90,4 @@ _REQUEST = "<RequestId>BED0000000000000</RequestId>"
 
 def _xml(body: str, why: Refused) -> Answer:
     text = '<?xml version="1.0" encoding="UTF-8"?>\n' + body
-    return Answer(why.status, [("Content-Type", "application/xml")], text.encode())
+    return Answer(why.status, [("Content-Type", "application/xml"), *why.headers], text.encode())
