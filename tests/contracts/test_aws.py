@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from starburst_common.aws import aws_backend, aws_backend_at
+from starburst_common.aws import access, aws_backend, aws_backend_at
 from starburst_common.aws import store as s3
 from starburst_common.aws.accounts import Account
 from starburst_common.aws.clients import Clients
@@ -997,7 +997,7 @@ def test_a_closed_fleet_leaves_an_account(aws: Aws, clients: Clients, backend: B
 
 def test_a_slow_link_takes_long_and_is_no_outage(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither way is bounded by how long it takes, only by how long nothing comes; an object is sent once."""
-    monkeypatch.setattr(s3, "_SILENT_FOR", timedelta(seconds=2))
+    monkeypatch.setattr(access, "_SILENT_FOR", timedelta(seconds=2))
     body = secrets.token_bytes(5 * MIB // 4)
     with slow_link(aws.endpoint, MIB // 2) as endpoint, environment({"AWS_ENDPOINT_URL": endpoint}):
         store = s3.S3Objects(aws.site["bucket"], Clients(aws.site["region"]))
