@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starburst_common.aws.reach import Reached
-    from starburst_common.aws.setup.permissions import Verdict
+    from starburst_common.aws.setup.permissions import Ruling
     from starburst_common.config import Settings
     from starburst_common.sites.site import Site
 
@@ -110,11 +110,11 @@ def _permissions(site: Site) -> list[Reached]:
     clients = AdminClients(site.region)
     try:
         account = AwsAccount.of(clients, site.name)
-        verdicts, how = own_permissions(account, site)
-        services = sorted({each.permission.action.partition(":")[0] for each in verdicts})
+        rulings, how = own_permissions(account, site)
+        services = sorted({each.permission.action.partition(":")[0] for each in rulings})
         parts = [Reached("permissions", True, how)]
         for service in services:
-            of_it = [each for each in verdicts if each.permission.action.startswith(f"{service}:")]
+            of_it = [each for each in rulings if each.permission.action.startswith(f"{service}:")]
             parts.append(_told_of(f"you may {service}", of_it, "driver"))
         for kind in ("execution", "task", *(["build"] if site.build_role else [])):
             try:
@@ -132,12 +132,12 @@ def _permissions(site: Site) -> list[Reached]:
         clients.close()
 
 
-def _told_of(part: str, verdicts: Sequence[Verdict], policy: str) -> Reached:
+def _told_of(part: str, rulings: Sequence[Ruling], policy: str) -> Reached:
     """In one line: what lacks, on what; else what nobody could tell; else all by their names."""
     from starburst_common.aws.reach import Reached
 
     def names(allowed: bool | None) -> str:
-        them = [each.permission for each in verdicts if each.allowed is allowed]
+        them = [each.permission for each in rulings if each.allowed is allowed]
         if allowed is False:
             return ", ".join(f"{each.action} on {each.resource}" for each in them)
         return ", ".join(dict.fromkeys(each.action.partition(":")[2] for each in them))

@@ -192,17 +192,17 @@ def _fields(
             }
             for limit in limits
         ],
-        "kept": [
-            {
-                "what": each.what,
-                "count": each.count,
-                "bytes": each.bytes,
-                "more": each.more,
-                "usd_per_month": None
-                if (month := _usd(each, backend.tariff.region)) is None
-                else round(float(month), 6),
-                "unknown": each.unknown,
-            }
-            for each in kept
-        ],
+        "kept": [_kept_fields(each, backend.tariff.region) for each in kept],
+    }
+
+
+def _kept_fields(each: Kept, region: str) -> dict[str, Any]:
+    usd = _usd(each, region)
+    return {
+        "what": each.what,
+        "count": each.count,
+        "bytes": each.bytes,
+        "more": each.more,
+        "usd_per_month": None if usd is None else round(float(usd), 6),
+        "unknown": each.unknown,
     }

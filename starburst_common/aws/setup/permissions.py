@@ -23,25 +23,25 @@ _NONE = "0" * 32  #: no task is called so
 _DIGEST = f"sha256:{'0' * 64}"
 
 
-class Verdict(NamedTuple):
+class Ruling(NamedTuple):
     """Whether somebody may do something; None where nobody could tell."""
 
     permission: Permission
     allowed: bool | None
 
 
-def own_permissions(account: AwsAccount, site: Site) -> tuple[list[Verdict], str]:
+def own_permissions(account: AwsAccount, site: Site) -> tuple[list[Ruling], str]:
     """Of who asks, as a driver; and how that was found."""
     wanted = permissions_of(POLICIES["driver"](site))
     if account.caller.endswith(":root"):
-        return [Verdict(each, True) for each in wanted], "the account's root may do all"
+        return [Ruling(each, True) for each in wanted], "the account's root may do all"
     try:
         return [*_simulated(account, _principal(account), wanted)], "by iam:SimulatePrincipalPolicy"
     except StarburstError:
         return [*_tried(account, site, wanted)], "tried, as iam:SimulatePrincipalPolicy is not allowed"
 
 
-def role_permissions(account: AwsAccount, site: Site, kind: str) -> list[Verdict]:
+def role_permissions(account: AwsAccount, site: Site, kind: str) -> list[Ruling]:
     """Of one of the site's roles: execution, task or build. Raises what IAM does where it cannot tell."""
     role = {"execution": site.execution_role, "task": site.task_role, "build": site.build_role}[kind]
     return [*_simulated(account, role, permissions_of(POLICIES[kind](site)))]
@@ -60,7 +60,7 @@ def _principal(account: AwsAccount) -> str:
         return f"arn:{account.partition}:iam::{account.id}:role/{name}"
 
 
-def _simulated(account: AwsAccount, principal: str, wanted: Sequence[Permission]) -> Iterator[Verdict]:
+def _simulated(account: AwsAccount, principal: str, wanted: Sequence[Permission]) -> Iterator[Ruling]:
     def where(each: Permission) -> tuple[str, tuple[tuple[str, str], ...]]:
         return each.resource, each.context
 
@@ -76,17 +76,17 @@ def _simulated(account: AwsAccount, principal: str, wanted: Sequence[Permission]
             )
             for page in pages:
                 for found in page["EvaluationResults"]:
-                    yield Verdict(them[found["EvalActionName"]], found["EvalDecision"] == "allowed")
+                    yield Ruling(them[found["EvalActionName"]], found["EvalDecision"] == "allowed")
 
 
-def _tried(account: AwsAccount, site: Site, wanted: Sequence[Permission]) -> Iterator[Verdict]:
+def _tried(account: AwsAccount, site: Site, wanted: Sequence[Permission]) -> Iterator[Ruling]:
     """By calls that change nothing, since what they name is not there. Of the others nobody can tell."""
     calls = {**_tries_of_store(account, site), **_tries_of_ecs(account, site), **_tries_of_images(account, site)}
     known: dict[str, bool | None] = {}
     for each in wanted:
         if each.action not in known:
             known[each.action] = _is_allowed(each.action, calls.get(each.action))
-        yield Verdict(each, known[each.action])
+        yield Ruling(each, known[each.action])
 
 
 def _is_allowed(action: str, call: Callable[[], Any] | None) -> bool | None:
