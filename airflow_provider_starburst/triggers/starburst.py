@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ _SOONEST_S = 2.0  #: between two looks, unless `poll_interval` is shorter
 _FIRST_EVENT_S = 5.0  #: an event that comes sooner meets a scheduler that has not yet put the deferral down
 _THREADS = 8
 _ERRORS = 10  #: looks in a row that fail, before the task is told
+_MESSAGE = 4000  #: characters of why a run is not over
+_JITTER = 0.9  #: triggers that began together are not to look together
 _STEPS_S = 2.0  #: a thread is one run's for so long at once
 _KILL_S = 20.0  #: Airflow gives a trigger half a minute
 _T = TypeVar("_T")
@@ -97,6 +100,7 @@ class StarburstRunTrigger(BaseTrigger):
         except Exception as error:  # every end is an event: Airflow 2 waits for ever for a trigger that raised
             self.log.exception("starburst: run %s cannot be watched", self.run_id)
             status, message = ERROR, f"{type(error).__name__}: {error}"
+        message = message[:_MESSAGE].encode(errors="replace").decode()  # one that cannot be sent would start us again
         await asyncio.sleep(max(began + _FIRST_EVENT_S - time.monotonic(), 0.0))
         told = {"status": status, "message": message, "name": self.name, "by": self.by, "run": self.run_id}
         yield TriggerEvent(told)  # type: ignore[no-untyped-call]
@@ -149,7 +153,8 @@ class StarburstRunTrigger(BaseTrigger):
     def _pause(self, watched_s: float) -> float:
         """Sooner at first: a short run is not to wait for a look longer than it took."""
         ends = [each - time.time() for each in (self.deadline, self.timeout_at) if each is not None]
-        return max(min([self.poll_interval, max(_SOONEST_S, watched_s / 2), *ends]), 0.1)
+        interval = self.poll_interval * random.uniform(_JITTER, 1.0)
+        return max(min([interval, max(_SOONEST_S, watched_s / 2), *ends]), 0.1)
 
     async def _where(self) -> Where:
         # a thread of the loop's own, as connections are looked up through it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -31,8 +32,9 @@ from airflow_provider_starburst.errors import (
 )
 from airflow_provider_starburst.landing import landing_of
 from airflow_provider_starburst.results import StarburstResults
+from airflow_provider_starburst.triggers import starburst as triggers
 from airflow_provider_starburst.triggers.starburst import StarburstRunTrigger
-from starburst_common import Rows, RunState, attach, list_runs
+from starburst_common import NotFound, Rows, RunState, attach, list_runs
 from starburst_common.ports import Backend
 from tests.airflow.stage import again, context, deferred, event_of, operator
 from tests.airflow.work import sleeps, works_when_told
@@ -167,8 +169,6 @@ def test_limits_that_nothing_keeps_yet_are_kept_with_the_run_and_told(
 
 def test_a_trigger_waits_and_another_process_has_the_results(place: Backend, mended: Path) -> None:
     """One event, not before the scheduler can take it; all that is needed after it is in it."""
-    import asyncio
-
     defer = deferred(operator(mended, deferrable=True), context())
     assert (defer.method_name, defer.timeout) == ("execute_complete", None)
     began = time.monotonic()
@@ -185,8 +185,6 @@ def test_a_finished_run_is_not_deferred(place: Backend, mended: Path) -> None:
 
 def test_a_task_that_is_marked_while_deferred_ends_its_run(place: Backend) -> None:
     """And the next try resumes it."""
-    import asyncio
-
     slow = {"python_callable": sleeps, "op_args": None, "items": [0.0, 60.0], "options": {"chunk_size": 1}}
     defer = deferred(operator(deferrable=True, **slow), context())
     asyncio.run(again(defer.trigger).on_kill())
@@ -202,8 +200,6 @@ def test_a_task_that_is_marked_while_deferred_ends_its_run(place: Backend) -> No
 
 def test_a_run_that_is_to_outlive_its_task_does(place: Backend) -> None:
     """With cancel_on_kill=False."""
-    import asyncio
-
     task = operator(deferrable=True, python_callable=sleeps, op_args=None, items=[60.0], cancel_on_kill=False)
     asyncio.run(again(deferred(task, context()).trigger).on_kill())
     task.on_kill()
@@ -263,8 +259,6 @@ def test_a_run_ends_when_its_time_is_over(
     place: Backend, options: dict[str, Any], error: type[Exception], deferrable: bool
 ) -> None:
     """The try's, after which a retry goes on, or that of all tries."""
-    import asyncio
-
     slow = {"python_callable": sleeps, "op_args": None, "items": [60.0], "deferrable": deferrable, **options}
     end: Callable[[], Any] = partial(operator(**slow).execute, context())
     if deferrable:
@@ -278,14 +272,22 @@ def test_a_run_ends_when_its_time_is_over(
     assert attach(run.id, backend=place).wait(30).state is RunState.CANCELLED
 
 
+def test_whatever_went_wrong_is_an_event_that_can_be_sent(place: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else Airflow would run the trigger a second time, and then end the run. A name of no encoding is in its text."""
+
+    def broken(*_: Any) -> Any:
+        raise NotFound(f"/data/\udcff{'x' * 9000}")
+
+    monkeypatch.setattr(triggers, "driving", broken)
+    monkeypatch.setattr(triggers, "_FIRST_EVENT_S", 0.0)
+    event = asyncio.run(event_of(again(StarburstRunTrigger("name", "by", "run-1"))))
+    assert event["status"] == "error" and len(event["message"].encode()) == 4000
+
+
 def test_outages_are_waited_for_and_told_if_they_last(place: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger that raised would fail the task and leave the run alone."""
-    import asyncio
-
-    from airflow_provider_starburst.triggers import starburst as module
-
     defer = deferred(operator(deferrable=True, python_callable=sleeps, op_args=None, items=[0.0]), context())
-    real, looks = module.driving, []
+    real, looks = triggers.driving, []
 
     def fails(*args: Any) -> Any:
         looks.append(args)
@@ -293,7 +295,7 @@ def test_outages_are_waited_for_and_told_if_they_last(place: Backend, monkeypatc
             raise OSError("throttled")
         return real(*args)
 
-    monkeypatch.setattr(module, "driving", fails)
+    monkeypatch.setattr(triggers, "driving", fails)
     fail_until = 3
     assert asyncio.run(event_of(again(defer.trigger)))["status"] == "over"
     fail_until = 1000
@@ -356,8 +358,6 @@ print(json.dumps(deferred(operator(sys.argv[1], deferrable=True, **given), conte
 @pytest.mark.rest
 def test_a_trigger_that_is_cancelled_leaves_its_run_to_who_comes_next(place: Backend, tmp_path: Path) -> None:
     """As Airflow does before 3.3 where a task is marked, and where a triggerer stops: workers stop, a retry goes on."""
-    import asyncio
-
     command = [sys.executable, "-c", DEFERS, str(tmp_path)]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
     trigger = StarburstRunTrigger(**json.loads(said.splitlines()[-1]))

@@ -130,6 +130,15 @@ def test_every_argument_of_a_trigger_is_stored_and_new_ones_have_defaults() -> N
         StarburstRunTrigger("name", "by", "run-1", poll_interval=float("inf"))
 
 
+def test_a_trigger_is_the_same_after_airflow_has_stored_it() -> None:
+    """Airflow encrypts its arguments, and before 3.0 turns what it does not know into text."""
+    from airflow.models.trigger import Trigger
+
+    made = StarburstRunTrigger("name", "by", "run-1", aws_conn_id="aws", deadline=1.5, cancel_on_kill=False)
+    stored = Trigger.from_object(made)
+    assert StarburstRunTrigger(**stored.kwargs).serialize() == (stored.classpath, made.serialize()[1])
+
+
 def test_a_triggerers_loop_does_not_wait_for_imports() -> None:
     """Airflow imports a trigger's module there, while all other triggers wait."""
     script = (
