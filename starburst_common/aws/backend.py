@@ -64,6 +64,7 @@ def aws_backend(
         images=EcsImages(site, image or ImageSettings(), clients, store),
         quotas=AccountQuotas(clients, site.subnets),
         tariff=site.tariff,
+        compute_by=lambda other: EcsCompute(site, clients, store, other),
     )
 
 
@@ -71,7 +72,9 @@ def aws_backend_at(address: Address, key: bytes) -> Backend:
     """The same as its workers have it, who know no more of a site: they launch nobody and make no images."""
     clients = Clients(address.region, None)
     store = S3Objects(address.bucket, clients)
-    return _backend(address, clients, store, Onlooker(store, key), key)
+    return replace(
+        _backend(address, clients, store, Onlooker(store, key), key), compute_by=lambda other: Onlooker(store, other)
+    )
 
 
 def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Compute, key: bytes) -> Backend:

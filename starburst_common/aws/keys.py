@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
-from starburst_common.errors import BadInput, NotFound
+from starburst_common.errors import BadInput, NotFound, Refused
 from starburst_common.ports import KEY_BYTES
+from starburst_common.wire.keys import KeyRing
 
 
 def _secret(clients: Clients, arn: str) -> str:
@@ -24,21 +26,33 @@ def _secret(clients: Clients, arn: str) -> str:
         raise BadInput(f"{arn}: the secret is no JSON with a text {key!r}: correct either") from None
 
 
-def signing_key(clients: Clients, arn: str) -> bytes:
+def signing_key(clients: Clients, arn: str) -> KeyRing:
     """Read it. Raises `BadInput` where it is not there, or too short; `Denied` or `Unavailable` where it cannot be."""
     try:
-        if ":ssm:" in arn:
-            name = arn.split(":parameter", 1)[-1]
-            with speaking(f"ssm:GetParameter {arn}"):
-                value = clients.parameters.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
-        else:
-            with speaking(f"secretsmanager:GetSecretValue {arn}"):
-                value = _secret(clients, arn)
+        secret = read_secret(clients, arn)
     except NotFound as error:
         raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
-    key = value.encode()
-    if len(key) < KEY_BYTES:
+    try:
+        ring = KeyRing.of(secret, partial(read_secret, clients, arn))
+    except Refused as error:
+        raise BadInput(f"{arn}: {error}: correct it, or put another one there") from error
+    if len(ring) < KEY_BYTES:
         raise BadInput(
-            f"{arn} has {len(key)} bytes, and a signing key has {KEY_BYTES} at least: put a longer one there"
+            f"{arn} has {len(ring)} bytes, and a signing key has {KEY_BYTES} at least: put a longer one there"
         )
-    return key
+    return ring
+
+
+def read_secret(clients: Clients, arn: str) -> bytes:
+    """As it lies there. Raises `NotFound` where it does not, `BadInput`."""
+    if ":ssm:" in arn:
+        with speaking(f"ssm:GetParameter {arn}"):
+            found = clients.parameters.get_parameter(Name=parameter_of(arn), WithDecryption=True)
+            return found["Parameter"]["Value"].encode()
+    with speaking(f"secretsmanager:GetSecretValue {arn}"):
+        return _secret(clients, arn).encode()
+
+
+def parameter_of(arn: str) -> str:
+    """The name of a parameter."""
+    return arn.split(":parameter", 1)[-1]

@@ -115,7 +115,9 @@ def _queues(clients: Clients, site: Site) -> str:
 
 
 def _key(clients: Clients, site: Site) -> str:
-    return f"{len(signing_key(clients, site.signing_secret))} bytes, in {site.signing_secret.split(':')[2]}"
+    ring = signing_key(clients, site.signing_secret)
+    older = f", and {ring.older} older" if ring.older else ""
+    return f"{len(ring)} bytes, in {site.signing_secret.split(':')[2]}{older}"
 
 
 def _log(clients: Clients, site: Site) -> str:

@@ -26,6 +26,7 @@ from starburst_common.cli import (
     failures,
     gc,
     image,
+    key,
     logs,
     map,
     policy,
@@ -102,6 +103,7 @@ for name, command in (
     ("setup", setup.setup),
     ("sites", setup.sites),
     ("teardown", setup.teardown),
+    ("rotate-key", key.rotate_key),
     ("iam-policy", policy.iam_policy),
 ):
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))

@@ -12,6 +12,7 @@ from starburst_common.names import fleet_folder, holders, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Wait, WorkerSpec, is_there
 from starburst_common.resources import Resources
+from starburst_common.wire.keys import key_id
 
 _MAX_RECEIVES = 12
 _GRACE_S = 5.0
@@ -40,6 +41,7 @@ class Fleet:
             fleet=fleet or new_fleet_id(),
             resources=resources,
             pace=backend.pace,
+            key=key_id(backend.key),
         )
         return cls(backend, spec, workers)
 

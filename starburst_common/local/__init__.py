@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, Refused
 from starburst_common.local.compute import LocalCompute
 from starburst_common.local.queue import LocalQueue
 from starburst_common.local.store import FolderObjects
 from starburst_common.ports import KEY_BYTES, Backend, Pace
 from starburst_common.trust import open_own, own_file, own_folder
+from starburst_common.wire.keys import MOST_KEYS, KeyRing, keys_in, secret_of
 
 _LONGEST_KEY = 4096
 
@@ -56,30 +59,58 @@ def _own_database(file: Path) -> Path:
     return file
 
 
-def _signing_key(file: Path) -> bytes:
+def _signing_key(file: Path) -> KeyRing:
     """This folder's key, made at the first use, readable by its owner alone."""
-    try:
-        handle = open_own(file)
-    except FileNotFoundError:
+    if not file.exists():
         _make(file, secrets.token_bytes(KEY_BYTES))
-        handle = open_own(file)
-    with os.fdopen(handle, "rb") as kept:
-        key = kept.read(_LONGEST_KEY)
-    if len(key) < KEY_BYTES:
+    try:
+        ring = KeyRing.of(_read(file), partial(_read, file))
+    except Refused as error:
+        raise BadInput(f"{file}: {error}: put the right one back, or remove the file") from error
+    if len(ring) < KEY_BYTES:
         raise BadInput(
-            f"{file} has {len(key)} bytes, and a key has {KEY_BYTES} at least: put the right one back, or remove the "
+            f"{file} has {len(ring)} bytes, and a key has {KEY_BYTES} at least: put the right one back, or remove the "
             "file, and a new one is made, with which the runs kept there cannot be read"
         )
-    return key
+    return ring
+
+
+def change_key(home: Path, *, revoke: bool) -> int:
+    """Have a new key sign what begins from now on; how many older ones are still known: none if they are revoked.
+
+    Raises `BadInput` as `local_backend`.
+    """
+    file = own_folder(home.expanduser()) / "signing.key"
+    _signing_key(file)
+    lock = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once neither forgets the other's
+        keys = [secrets.token_bytes(KEY_BYTES), *([] if revoke else keys_in(_read(file)))][:MOST_KEYS]
+        draft = _draft(file, secret_of(keys).encode())
+        draft.replace(file)
+    finally:
+        os.close(lock)
+    return len(keys) - 1
+
+
+def _read(file: Path) -> bytes:
+    with os.fdopen(open_own(file), "rb") as kept:
+        return kept.read(_LONGEST_KEY)
 
 
 def _make(file: Path, content: bytes) -> None:
     """Whole and on the disk before it has its name; of several processes that make it together, one wins."""
+    draft = _draft(file, content)
+    with suppress(FileExistsError):
+        os.link(draft, file)
+    draft.unlink()
+
+
+def _draft(file: Path, content: bytes) -> Path:
+    """Beside it, on the disk."""
     draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
         out.write(content)
         out.flush()
         os.fsync(out.fileno())
-    with suppress(FileExistsError):
-        os.link(draft, file)
-    draft.unlink()
+    return draft

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import WorkQueue
 from starburst_common.ports.quotas import Quotas
 from starburst_common.ports.store import ObjectStore
+from starburst_common.wire.keys import KEY_BYTES as KEY_BYTES
+from starburst_common.wire.keys import KeyRing
 
 _HERE = Tariff()
-KEY_BYTES = 32  #: the least that a signing key has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,21 @@ class Backend:
     images: Images | None = None  #: None where workers run in this very environment
     quotas: Quotas | None = None  #: None where only the machine limits how many workers run
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be
+    compute_by: Callable[[bytes], Compute] | None = None  #: `compute` with another key; None where it signs nothing
     discount: float = 0.0  #: a share that the user's contract takes off list prices
 
     def paced(self, **changes: Any) -> Backend:
         """The same place at another pace; `changes` are of the fields of `Pace`, or of this one's."""
         workers = {field.name: changes.pop(field.name) for field in fields(Pace) if field.name in changes}
         return replace(self, pace=replace(self.pace, **workers), **changes)
+
+    def keyed(self, key: bytes) -> Backend:
+        """The same place, with another of its keys to sign by: that of a run which began before it was changed."""
+        if key == self.key:
+            return self
+        own = self.key.signing(key) if isinstance(self.key, KeyRing) else key
+        compute = self.compute if self.compute_by is None else self.compute_by(own)
+        return replace(self, key=own, compute=compute)
 
     def close(self) -> None:
         """Let go of connections."""

@@ -19,12 +19,14 @@ class WorkerSpec:
     fleet: FleetId
     resources: Resources
     pace: Pace
+    key: str = ""  #: the id of the key that they sign by; empty for the newest
 
     def orders(self) -> dict[str, Any]:
         """What a worker is told, wherever it runs; its compute adds which worker it is and where its backend is."""
         return {
             "wire": WIRE_VERSION,
             "fleet": self.fleet,
+            "key": self.key,
             "cpu": self.resources.cpu,
             "slots": self.resources.slots,
             **self.pace.orders(),

@@ -28,7 +28,7 @@ from starburst_common.runs.manifest import results_to
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.runs.records import End, Spec
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.runs.spec import find_leg, read_end, write_spec
+from starburst_common.runs.spec import find_leg, read_end, under_its_key, write_spec
 from starburst_common.runs.stored import store_bundle
 
 
@@ -196,6 +196,7 @@ def undo(fleet: Fleet, feed: Feed) -> None:
 
 def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     """A driver that knows what the store tells of a run, in its last leg; it is not started."""
+    backend = under_its_key(backend, spec)
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
     policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
@@ -216,7 +217,7 @@ def taken_over(backend: Backend, spec: Spec) -> Driver:
 def taken_up(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     """A driver of a run that began elsewhere, without a thread; its books are closed where nothing is left to do."""
     driver = recovered(backend, spec, calm_s=calm_s)
-    end = end_or_hold(backend, driver)
+    end = end_or_hold(driver.backend, driver)
     if end is None:
         driver.tell()
         return driver

@@ -36,7 +36,7 @@ from starburst_common.runs.reading import CLOSE_S, Reading
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.report import report_page
-from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_spec
+from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_spec, under_its_key
 from starburst_common.runs.status import READING, stored_status
 from starburst_common.runs.tally import Settled
 
@@ -45,7 +45,7 @@ class Hold:
     """A run of any process; several may hold one."""
 
     def __init__(self, backend: Backend, spec: Spec, driver: Driver | None) -> None:
-        self.backend, self.spec, self.driver = backend, spec, driver
+        self.backend, self.spec, self.driver = under_its_key(backend, spec), spec, driver
         self.unread: dict[int, Failure] = {}  #: values that this process was found unable to unpickle
         _holds.add(self)
 
@@ -76,6 +76,7 @@ class Hold:
             self.must_be_kept()
             try:
                 self.spec = read_spec(self.backend, self.spec.run)  # says of which kind it is, if it still is there
+                self.backend = under_its_key(self.backend, self.spec)
             except NotFound as error:
                 raise Refused(f"run {self.spec.run}: {self.spec.damage}") from error
         if self.driver is None or self.driver.books.error is not None:

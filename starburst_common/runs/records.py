@@ -15,7 +15,7 @@ from starburst_common.runs.driven import kept_s
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
-from starburst_common.wire.seals import WIRE_VERSION, unknown_version
+from starburst_common.wire.seals import WIRE_VERSION, signer_of, unknown_version
 
 if TYPE_CHECKING:  # a worker reads these documents, and makes and decides none
     from starburst_common.fleets.fleet import Fleet
@@ -107,6 +107,7 @@ class Spec:
     parent: RunId | None = None  #: the run whose items it runs again
     who: str = ""  #: began it: a user, and on which machine
     python: tuple[int, int] = field(default_factory=lambda: sys.version_info[:2])  #: that its values were pickled by
+    key: bytes = field(default=b"", repr=False, compare=False)  #: that it was found to be sealed by
     damage: str = ""  #: why it cannot be read; nothing above but the run's name is known then
 
     @classmethod
@@ -178,6 +179,7 @@ class Spec:
             raise malformed(about, f"Python {python!r:.40}")
         return cls(
             run=run,
+            key=signer_of(key, about, blob),
             fleet=FleetId(fields.name("fleet")),
             label=fields.text("label"),
             tags=fields.texts("tags"),

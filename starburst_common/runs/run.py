@@ -36,7 +36,7 @@ class Run:
     """One map call. Made by `Cluster.start` or `attach`; any process may hold one, several at once too."""
 
     def __init__(self, backend: Backend, spec: Spec, driver: Driver | None) -> None:
-        self._held, self._backend = Hold(backend, spec, driver), backend
+        self._held, self._backend = (held := Hold(backend, spec, driver)), held.backend
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.status().state}>"

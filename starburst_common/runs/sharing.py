@@ -18,6 +18,7 @@ from starburst_common.names import RUNS, SHARED, RunNames, needed_by, period_at,
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.inputs import Period
 from starburst_common.runs.patience import create_ours
+from starburst_common.wire.keys import key_id
 from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
 from starburst_common.wire.shared import read_shared, shared_document
 
@@ -65,7 +66,7 @@ def _mark(backend: Backend, run: RunId, period: str) -> None:
 
 def store_shared(backend: Backend, period: str, shared: Shared[object]) -> None:
     """Store a value, if it is not there. Raises `BadInput` for one that has changed, or is neither here nor there."""
-    store, key = backend.store, shared_key(period, shared.digest)
+    store, key = backend.store, shared_key(period, key_id(backend.key), shared.digest)
     content = shared.content
     if content is None:
         if not is_there(store, key):
@@ -85,7 +86,7 @@ def store_shared(backend: Backend, period: str, shared: Shared[object]) -> None:
 
 def fetch_shared(backend: Backend, period: str, digest: str) -> tuple[Buffer, list[str]]:
     """A stored value's bytes, and the values it refers to. Raises `NotFound`, and `Refused` unless we sealed it."""
-    key = shared_key(period, digest)
+    key = shared_key(period, key_id(backend.key), digest)
     found = backend.store.get(key)
     return found, checked(backend, key, found)
 

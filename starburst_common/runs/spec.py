@@ -54,6 +54,11 @@ def _read(backend: Backend, run: RunId, blob: Buffer) -> Spec:
         raise UnknownVersion(f"run {run} was started by another starburst release: {error}") from None
 
 
+def under_its_key(backend: Backend, spec: Spec) -> Backend:
+    """The backend with the run's own key to sign by, which all who work on it know."""
+    return backend.keyed(spec.key) if spec.key else backend
+
+
 def find_spec(backend: Backend, run: RunId) -> Spec:
     """As `read_spec`, but of one that cannot be read says why. Raises `NotFound` where nothing is kept of the run."""
     return next(iter(find_tagged(backend, run, {})))

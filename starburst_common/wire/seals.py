@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Buffer
+from starburst_common.wire.keys import KeyRing
 
 WIRE_VERSION = 7
 _MAGIC = b"SBW"
@@ -32,16 +33,33 @@ def sealed_parts(key: bytes, about: str, parts: Iterable[Buffer]) -> list[Buffer
 
 def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
     """The body, if it is ours. Raises `UnknownVersion` or `Refused`, and reads nothing else of it."""
+    return _unsealed(key, about, blob)[0]
+
+
+def signer_of(key: bytes, about: str, blob: Buffer) -> bytes:
+    """By which of the keys it was sealed, if it is ours: the one to go on with. Raises as `unseal`."""
+    return _unsealed(key, about, blob)[1]
+
+
+def _unsealed(key: bytes, about: str, blob: Buffer) -> tuple[memoryview, bytes]:
     view = memoryview(blob)
     if len(view) < _HEAD.size or view[:3] != _MAGIC:
         raise Refused(f"{about}: not a starburst payload; refused")
     _, version, mac = _HEAD.unpack_from(view)
     body = view[_HEAD.size :]
-    if not hmac.compare_digest(mac, _mac(key, about, [body], version)):
+    signer = _signer(key, lambda known: hmac.compare_digest(mac, _mac(known, about, [body], version)))
+    if signer is None:
         raise Refused(f"{about}: not signed with this site's key; refused, nothing was unpickled")
     if version != WIRE_VERSION:
         raise unknown_version(about, version)
-    return body
+    return body, signer
+
+
+def _signer(key: bytes, signed: Callable[[bytes], bool]) -> bytes | None:
+    """The first of the keys that are known here by which something was signed."""
+    if signed(key):
+        return key
+    return next(filter(signed, key.others()), None) if isinstance(key, KeyRing) else None
 
 
 def sealed_body(blob: Buffer) -> memoryview:
@@ -61,7 +79,9 @@ def unseal_text(key: bytes, about: str, sealed: str) -> str:
     if not sealed.isascii() or not version.isdigit() or len(version) > 3 or not text:
         raise Refused(f"{about}: not a starburst message; refused")
     spoken = int(version)
-    if not hmac.compare_digest(mac, _mac(key, about, [text.encode()], spoken).hex()) or version != str(spoken):
+    said = [text.encode()]
+    signer = _signer(key, lambda known: hmac.compare_digest(mac, _mac(known, about, said, spoken).hex()))
+    if signer is None or version != str(spoken):
         raise Refused(f"{about}: not signed with this site's key; refused")
     if spoken != WIRE_VERSION:
         raise unknown_version(about, spoken)

@@ -28,6 +28,7 @@ from starburst_common.runs.sharing import (
     prune_shared,
     store_shared,
 )
+from starburst_common.wire.keys import key_id
 from tests.faults.conftest import Bed, on_both
 
 DAY_S = 86400.0
@@ -102,7 +103,7 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
     bed.backend.store.put(key, whole[: len(whole) // 2])  # as a power cut leaves it
     store_shared(bed.backend, period, shared)
     assert fetch_shared(bed.backend, period, shared.digest)[0] == whole
-    bed.backend.store.put(shared_key(period, other.digest), whole)  # another one in its place
+    bed.backend.store.put(shared_key(period, key_id(bed.backend.key), other.digest), whole)  # another one in its place
     with pytest.raises(Refused):
         fetch_shared(bed.backend, period, other.digest)
 

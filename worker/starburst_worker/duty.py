@@ -28,6 +28,7 @@ class Duty:
     memory_mib: int | None  #: limit for all slots together; None without one
     pace: Pace
     wire: int = WIRE_VERSION  #: what its work speaks
+    key: str = ""  #: the id of the key to sign by; empty for the newest
 
     @classmethod
     def read(cls, text: str) -> Duty:
@@ -53,6 +54,7 @@ class Duty:
             slots=orders.whole("slots", least=1),
             memory_mib=orders.whole("memory_mib", least=1) if orders.given("memory_mib") else None,
             pace=Pace.read(orders),
+            key=orders.text("key") if orders.given("key") else "",
         )
 
 

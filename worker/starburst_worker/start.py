@@ -12,6 +12,7 @@ from typing import NoReturn
 from starburst_common.backends import local_at
 from starburst_common.errors import Refused, Unavailable, UnknownVersion
 from starburst_common.ports import Backend
+from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
 from starburst_worker.ending import EXIT_BROKEN
@@ -22,13 +23,23 @@ _log = logging.getLogger("starburst.worker")
 
 
 def _backend_of(duty: Duty) -> Backend:
+    """With its fleet's key to sign by, whatever is the newest. Raises `Refused` where that is known no more."""
+    opened = _opened(duty)
+    if not duty.key or not isinstance(opened.key, KeyRing):
+        return opened
+    if (own := opened.key.named(duty.key)) is None:
+        raise Refused(f"its fleet's key, {duty.key}, was revoked: start another run")
+    return opened.keyed(own)
+
+
+def _opened(duty: Duty) -> Backend:
     if duty.backend == "local":
         return local_at(Path(duty.home))
     from starburst_common.aws import aws_backend_at
 
     assert duty.address is not None, "`Duty.read` sees to it"
     key = os.environ.pop("STARBURST_KEY")  # the slots, which run the user's code, do without
-    return aws_backend_at(duty.address, key.encode())
+    return aws_backend_at(duty.address, KeyRing.of(key.encode()))
 
 
 def main() -> NoReturn:

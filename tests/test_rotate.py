@@ -1,0 +1,223 @@
+"""A signing key that is changed while runs are under way: each run keeps its own, and what begins later has the new."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from starburst_common import BadInput, Cluster, Refused, RunState, attach, share
+from starburst_common.aws.setup.rotation import change_key as change_on_aws
+from starburst_common.local import change_key, local_backend
+from starburst_common.model import FleetId, RunId, WorkerId, WorkerPhase
+from starburst_common.names import RunNames
+from starburst_common.ports import Backend
+from starburst_common.sites.site import Site
+from starburst_common.wire.keys import MOST_KEYS, KeyRing, key_id, keys_in, secret_of
+from starburst_common.wire.seals import seal, seal_text, unseal, unseal_text
+from tests.places import aws_text, local_text, open_place
+from tests.test_cli import Shell
+from tests.testbed.bed import Bed as Aws
+
+OLD, NEW = b"old" * 11, b"new" * 11
+
+
+class Place:
+    """Where keys are changed: opened anew as by another process."""
+
+    def __init__(self, text: str, change: Callable[[bool], int]) -> None:
+        self.text, self.change = text, change  # what `open_place` opens
+        self._open: list[Backend] = []
+
+    def open(self) -> Backend:
+        self._open.append(open_place(self.text))
+        return self._open[-1]
+
+    def close(self) -> None:
+        for each in self._open:
+            each.close()
+
+
+@pytest.fixture(params=["local", "secret", "parameter"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """This machine, and the bed with a key in either of AWS's services."""
+    if request.param == "local":
+        home = tmp_path / "home"
+        opened = Place(local_text(home), lambda revoke: change_key(home, revoke=revoke))
+    else:
+        aws: Aws = request.getfixturevalue("aws")
+        if request.param == "secret":
+            made = aws.boto("secretsmanager").create_secret(
+                Name="mine", SecretString='{"a": "b", "key": "%s"}' % ("k" * 40)
+            )
+            arn = f"{made['ARN']}:key::"
+        else:
+            aws.boto("ssm").put_parameter(Name="/mine", Value="k" * 40, Type="SecureString")
+            arn = "arn:aws:ssm:us-east-1:123456789012:parameter/mine"
+        site = {**aws.site, "signing_secret": arn}
+        opened = Place(
+            aws_text(site),
+            lambda revoke: change_on_aws(Site.of(site, "here"), revoke=revoke, tell=print),
+        )
+    yield opened
+    opened.close()
+
+
+def waits(gate: str) -> str:
+    """An item that ends once a file is there."""
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    return gate
+
+
+def test_a_run_under_way_goes_on_by_its_own_key(place: Place, tmp_path: Path) -> None:
+    """Its driver, who knows of no change, replaces a worker; another process sees and reads it; a new run is new."""
+    gate, first = str(tmp_path / "gate"), place.open()
+    with Cluster(backend=first, workers=1, progress=False) as cluster:
+        run = cluster.start(waits, [gate] * 3, chunk_size=1)
+        fleet, worker = working(first)
+        assert place.change(False) == 1
+        second = place.open()
+        assert second.key != first.key and keys_in(bytes(first.key)) == [first.key]
+        assert attach(run.id, backend=second).status().state is RunState.RUNNING
+        with Cluster(backend=second, workers=1, progress=False) as later:
+            newer = later.start(abs, [-1])
+            assert newer.results() == [1]
+        first.compute.stop(fleet, [worker], grace_s=0)  # its driver launches another, which is told both keys
+        Path(gate).touch()
+        assert run.results() == [gate] * 3
+    assert attach(run.id, backend=second).results() == [gate] * 3
+    assert _signs(second, run.id, first.key) and _signs(second, newer.id, second.key)
+    with pytest.raises(Refused, match="not signed with this site's key"):
+        _signs(second, newer.id, bytes(first.key))
+
+
+def working(backend: Backend) -> tuple[FleetId, WorkerId]:
+    """The fleet, and its one worker once it is at work."""
+    while True:
+        for fleet in backend.compute.fleets():
+            for worker in backend.compute.workers(fleet):
+                if worker.phase is WorkerPhase.RUNNING:
+                    return fleet, worker.id
+        time.sleep(0.02)
+
+
+def _signs(backend: Backend, run: RunId, key: bytes) -> bool:
+    about = RunNames(run).spec
+    unseal(bytes(key), about, backend.store.get(about))
+    return True
+
+
+_DIES = """
+import sys, time
+from pathlib import Path
+from starburst_common import Cluster
+from tests.places import open_place
+
+def waits(gate):
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    return gate
+
+backend = open_place(sys.argv[1])
+run = Cluster(backend=backend, workers=1, progress=False).__enter__().start(waits, [sys.argv[2]] * 2, chunk_size=1)
+while not run.status().workers:
+    time.sleep(0.02)
+print(run.id, flush=True)
+time.sleep(600)
+"""
+
+
+def test_who_attaches_drives_on_by_the_run_s_key(place: Place, tmp_path: Path) -> None:
+    """Its driver was killed; its worker, which knows the old key alone, answers, and so its end is signed by that."""
+    gate, first = str(tmp_path / "gate"), place.open()
+    with subprocess.Popen([sys.executable, "-c", _DIES, place.text, gate], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        run = RunId(driver.stdout.readline().strip())
+        driver.kill()
+    assert place.change(False) == 1
+    second = place.open()
+    held = attach(run, backend=second)
+    Path(gate).touch()
+    assert held.results() == [gate] * 2
+    held.wait()
+    assert _signs(second, run, first.key)
+    end = RunNames(run).end
+    unseal(bytes(first.key), end, second.store.get(end))  # whoever knows the old key alone can read how it ended
+
+
+def test_a_key_that_is_revoked_is_known_no_more(place: Place) -> None:
+    """Its runs are told as damaged, new ones work, and shared values are sealed anew."""
+    first = place.open()
+    with Cluster(backend=first, workers=1, progress=False) as cluster:
+        run = cluster.start(abs, [-1])
+        run.results()
+    assert place.change(True) == 0
+    second = place.open()
+    assert attach(run.id, backend=second).status().state is RunState.DAMAGED
+    value = share(b"x" * 1000)
+    with Cluster(backend=second, workers=1, progress=False) as cluster:
+        assert cluster.map(lambda item: len(value.value) + item, [1]) == [1001]
+
+
+def test_who_lives_on_learns_of_a_newer_key(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a triggerer does that was there before: it reads a run of another process that has the new one."""
+    first = place.open()
+    place.change(False)
+    second = place.open()
+    with Cluster(backend=second, workers=1, progress=False) as cluster:
+        run = cluster.start(abs, [-1])
+        assert run.results() == [1]
+    monkeypatch.setattr("starburst_common.wire.keys._LOOK_S", 0.0)
+    assert attach(run.id, backend=first).results() == [1]
+
+
+def test_eight_keys_are_known_and_two_who_change_at_once_lose_none(tmp_path: Path) -> None:
+    """The oldest goes first; the newest signs."""
+    home = tmp_path / "home"
+    first = local_backend(home)
+    assert [change_key(home, revoke=False) for _ in range(9)] == [1, 2, 3, 4, 5, 6, 7, 7, 7]
+    last = local_backend(home)
+    assert isinstance(last.key, KeyRing) and last.key.older == MOST_KEYS - 1
+    assert first.key not in [*last.key.others()]
+    first.close(), last.close()
+
+
+def test_what_is_signed_by_any_known_key_is_taken_and_nothing_else() -> None:
+    """Sealed objects and messages; a list of keys that is cut is refused, not taken for a key."""
+    ring = KeyRing.of(secret_of([NEW, OLD]).encode())
+    assert ring == NEW and ring.older == 1 and ring.named(key_id(OLD)) == OLD and ring.named("00000000") is None
+    for key in (NEW, OLD):
+        assert bytes(unseal(ring, "a", seal(key, "a", [b"x"]))) == b"x"
+        assert unseal_text(ring, "a", seal_text(key, "a", "x")) == "x"
+    for known in (ring, ring.signing(OLD), NEW):
+        with pytest.raises(Refused):
+            unseal(known, "a", seal(b"x" * 32, "a", [b"x"]))
+        with pytest.raises(Refused):
+            unseal(known, "b", seal(NEW, "a", [b"x"]))
+    assert seal(ring.signing(OLD), "a", [b"x"]) == seal(OLD, "a", [b"x"])
+    for cut in ("starburst-keys:1", "starburst-keys:1 abc", "starburst-keys:1 00", f"{secret_of([NEW])} zz"):
+        with pytest.raises(Refused, match="the signing secret is malformed"):
+            KeyRing.of(cut.encode())
+
+
+def test_the_command_changes_the_key_here_and_of_a_site(tmp_path: Path, aws: Aws) -> None:
+    """In a line; to revoke the others it asks first; a version of a secret cannot be changed."""
+    shell = Shell(tmp_path)
+    assert shell("rotate-key").stdout == f"{shell.home}: a new key signs from now on; 1 older is still known\n"
+    assert shell("rotate-key", "--revoke").returncode == 2
+    assert json.loads(shell("rotate-key", "--revoke", "--yes", "--json").stdout) == {"older": 0}
+    secret = aws.boto("secretsmanager").create_secret(Name="mine", SecretString="k" * 40)["ARN"]
+    config = tmp_path / "config.toml"
+    config.write_text(aws.settings(signing_secret=secret))
+    there = Shell(tmp_path, env={**aws.env, "STARBURST_CONFIG": str(config)})
+    assert there("rotate-key").stdout == "site bed: a new key signs from now on; 1 older is still known\n"
+    assert "signing key: 64 bytes, in secretsmanager, and 1 older\n" in there("doctor").stdout
+    site = Site.of({**aws.site, "signing_secret": f"{secret}::AWSCURRENT:"}, "here")
+    with pytest.raises(BadInput, match="it names a stage or a version"):
+        change_on_aws(site, revoke=False, tell=print)
