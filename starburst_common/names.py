@@ -22,6 +22,7 @@ BUILDS = "builds/"
 SHARED = "shared/"
 ACCOUNTS = "accounts/"  #: of runs that ended and fleets that are closed, a folder a month; they are kept
 CLAIMS = "claims/"
+LAUNCHING = "launching/"  #: how fast workers may start, shared by all who start some; not sealed
 GENERATIONS = 10  #: of an outcome, the first included
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
@@ -157,8 +158,7 @@ class RunNames:
 
     def newest(self, keys: Container[str]) -> RunNames:
         """The names of its newest leg, from all the keys in its folder."""
-        later = RunNames(self.run, self.leg + 1)
-        return later.newest(keys) if later.resumed in keys else self
+        return later.newest(keys) if (later := RunNames(self.run, self.leg + 1)).resumed in keys else self
 
     @property
     def withdrawn(self) -> str:

@@ -127,12 +127,7 @@ class CallOptions(TypedDict, total=False):
         float | None,
         Row(
             "seconds one item may run, or the initializer; then its slot is killed.",
-            (
-                number(
-                    lambda value: 0 < value <= _LONGEST_S,
-                    f"seconds above 0 for one item, at most {_LONGEST_S:.0f}, or None",
-                ),
-            ),
+            (number(lambda value: 0 < value <= _LONGEST_S, f"seconds above 0, at most {_LONGEST_S:.0f}, or None"),),
             None,
             outside="seconds for one item",
             shell="Seconds one item may run.",
@@ -146,6 +141,16 @@ class CallOptions(TypedDict, total=False):
             None,
             outside="US dollars, such as 25 or 2.50",
             shell="What it should cost at most, in USD; written down only, nothing stops there yet.",
+        ),
+    ]
+    priority: Annotated[
+        float,
+        Row(
+            "its share where several runs of a site wait to start workers: one of 2 starts twice as many as one of 1.",
+            (number(lambda value: 0.01 <= value <= 100, "a number from 0.01 to 100"),),
+            1.0,
+            outside="a number from 0.01 to 100",
+            shell="Its share where several runs wait to start workers; else 1.",
         ),
     ]
     driver_ttl: Annotated[
@@ -172,8 +177,7 @@ class CallOptions(TypedDict, total=False):
     initializer: Annotated[
         Callable[..., Any] | None,
         Row(
-            "called as `initializer(*initargs)` once in each slot, before the first item; where it raises or runs into "
-            "`timeout`, the items fail and say so.",
+            "called as `initializer(*initargs)` once a slot, before its first item; where that fails, items do.",
             (Rule(callable, ": give a function, or None"),),
             None,
         ),
@@ -261,13 +265,11 @@ class AnswerOptions(TypedDict, total=False):
     tolerate: Annotated[
         int | str | None,
         Row(
-            'failures that do not stop the run, a count or "2%"; they are returned in place. Up to that many may all '
-            "be alike.",
+            'failures that do not stop the run, a count or "2%", returned in place; so many may all be alike.',
             (TOLERABLE,),
             None,
             outside='a count such as 5, or a share such as "2%"',
-            shell='Failures that do not stop the run, such as 5 or "2%"; '
-            "else any number, unless the first 20 or more all fail alike.",
+            shell='Failures that stop nothing, such as 5 or "2%"; else any, unless the first 20 or more are alike.',
         ),
     ]
     progress: Annotated[

@@ -33,6 +33,7 @@ class Options:
     ordered: bool
     tolerate: Tolerance
     budget_usd: float | None
+    priority: float
     driver_ttl_s: float | None
     seed: int | None
     batch: int | None
@@ -75,6 +76,7 @@ class Options:
             return_exceptions=asked.pop("return_exceptions") or wanted is not None,
             tolerate=Tolerance.of(wanted),
             budget_usd=None if budget is None else float(budget),
+            priority=float(asked.pop("priority")),
             driver_ttl_s=None if ttl is None else float(ttl),
             initargs=tuple(asked.pop("initargs")),
             files=tuple(map(str, [files] if isinstance(files, str | Path) else files)),

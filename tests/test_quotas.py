@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from starburst_common import Cluster
+from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients
+from starburst_common.aws.launch_rate import BURST, EACH_S, LaunchRate
 from starburst_common.aws.quotas import AccountQuotas
+from starburst_common.model import FleetId
 from starburst_common.ports import Backend, Basis, Limit, Unit
 from tests.places import aws_text, open_place
 from tests.testbed.bed import Bed as Aws
+
+if TYPE_CHECKING:
+    from starburst_common.aws.store import S3Objects
 
 
 @pytest.fixture
@@ -131,3 +137,71 @@ def waits_a_little(item: int) -> int:
     """Some time a piece."""
     time.sleep(0.02)
     return item
+
+
+# --- the launch rate --------------------------------------------------------------------------------------------------
+
+
+class Seconds:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_drivers_of_a_site_share_the_launch_rate(aws: Aws, backend: Backend) -> None:
+    """Three that wait, one of priority 2, start as many in ten seconds as one would, by their shares; each launch is a
+
+    request while nobody else launches.
+    """
+    clock = Seconds()
+    store = cast("S3Objects", backend.store)
+    rates = [LaunchRate("FARGATE", store, clock=clock, pace=clock) for _ in range(3)]
+    started = [rate.take(FleetId(f"fleet-{n}"), 500, 1 + (n == 2)) for n, rate in enumerate(rates)]
+    assert started == [BURST, 0, 0]
+    for _ in range(10):
+        clock.now += 1
+        for n, rate in enumerate(rates):
+            started[n] += rate.take(FleetId(f"fleet-{n}"), 500, 1 + (n == 2))
+    assert sum(started) == pytest.approx(BURST + 10 * EACH_S, abs=3)
+    assert started[1] == pytest.approx(started[0] - BURST, abs=2)
+    assert started[2] == pytest.approx(2 * started[1], abs=4)
+    assert "shared with 2 fleets" in rates[0].wait.reason
+    clock.now += 60
+    rates[0].take(FleetId("fleet-0"), 1)
+    before = sum(aws.requests().values())
+    assert [rates[0].take(FleetId("fleet-0"), 10) for _ in range(5)] == [10] * 5
+    assert sum(aws.requests().values()) - before == 5
+
+
+def test_many_who_write_at_once_take_no_more_than_there_is(backend: Backend) -> None:
+    """Whoever was overtaken looks again; what is given back is there for others."""
+    clock = Seconds()
+    rates = [LaunchRate("FARGATE_SPOT", cast("S3Objects", backend.store), clock=clock, pace=clock) for _ in range(8)]
+    taken = abreast(lambda n: rates[n % 8].take(FleetId(f"fleet-{n}"), 7), range(40), at_once=8)
+    assert sum(taken) <= BURST
+    clock.now += 60
+    rates[0].take(FleetId("fleet"), 100)
+    rates[1].give_back(30)
+    assert rates[2].take(FleetId("other"), 100) == 30
+
+
+def test_who_cannot_share_goes_by_its_own_rate(aws: Aws, backend: Backend) -> None:
+    """Whoever may not write there starts workers all the same."""
+    aws.fault(service="s3", operation="PutObject", match="launching", code="AccessDenied", times=100)
+    clock = Seconds()
+    rate = LaunchRate("FARGATE", cast("S3Objects", backend.store), clock=clock, pace=clock)
+    assert [rate.take(FleetId("fleet"), 70) for _ in range(2)] == [70, 30]
+
+
+def test_what_is_written_there_by_others_stops_nobody(backend: Backend) -> None:
+    """It is replaced, and the rate begins anew."""
+    backend.store.put("launching/FARGATE", b'{"free": 1e300}')
+    clock = Seconds()
+    rate = LaunchRate("FARGATE", cast("S3Objects", backend.store), clock=clock, pace=clock)
+    assert rate.take(FleetId("fleet"), 70) == 0
+    clock.now += 2
+    assert rate.take(FleetId("fleet"), 70) == 2 * EACH_S

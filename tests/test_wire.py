@@ -614,6 +614,7 @@ A_SPEC = {
         "return_exceptions": False,
         "budget_usd": None,
         "seed": 7,
+        "priority": 2.0,
         "driver_ttl_s": 900.0,
     },
     "place": {"folder": "/home/me", "files": "", "argv": ["mine.py"]},

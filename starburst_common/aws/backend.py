@@ -57,7 +57,7 @@ def aws_backend(
         raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
     store = S3Objects(site.bucket, clients)
     return replace(
-        _backend(address_of(site), clients, store, EcsCompute(site, clients, store, secret), secret),
+        _backend(address_of(site), clients, store, EcsCompute(site, clients, store, secret, swaps=store), secret),
         queue=_queue(clients, site.name, tags(site.name, site.tags)),
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],

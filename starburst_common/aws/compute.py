@@ -15,7 +15,8 @@ from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
 from starburst_common.aws.ecs_tasks import task_id, worker_state
-from starburst_common.aws.launches import Launch, Launches, free_steps
+from starburst_common.aws.launch_rate import Swaps, launch_rates
+from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import AGAIN_S, Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task
@@ -47,6 +48,7 @@ class EcsCompute:
         store: ObjectStore,
         key: bytes,
         *,
+        swaps: Swaps | None = None,
         clock: Callable[[], float] = time.time,
         pace: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,7 +58,7 @@ class EcsCompute:
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
-        self._starts = Bucket(burst=100, each_s=20, clock=pace)  # tasks started
+        self._starts = launch_rates(swaps, clock=clock, pace=pace)
         self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
@@ -70,19 +72,23 @@ class EcsCompute:
         steps = free_steps(ordinals, launches, most=RUN_TASK_MOST)
         if steps and any(launch.tasks is None for launch in launches):
             return _ANOTHER  # whose answer may free ordinals: until then two drivers would see different ones free
-        for lo, count in steps:
-            allowed = self._starts.take(count)
-            if allowed:
+        starts, wanted = self._starts[spec.resources.spot], sum(count for _, count in steps)
+        left = taken = starts.take(spec.fleet, wanted, spec.priority) if steps else 0
+        try:
+            for lo, count in steps:
+                if not (allowed := min(count, left)):
+                    break
                 request = run_task(self._site, definition, spec, allowed)
                 claimed = self._launches.claim(spec.fleet, lo, allowed, request, spot=spec.resources.spot)
                 if claimed is None:
-                    self._starts.give_back(allowed)
                     return _ANOTHER
-                if (wait := self._ask(spec.fleet, claimed)) is not None:
+                granted, wait = self._ask(spec.fleet, claimed)
+                left -= granted
+                if wait is not None:
                     return wait
-            if allowed < count:
-                return Wait("Fargate's launch rate (20 workers a second)", 1.0)
-        return None
+        finally:
+            starts.give_back(left)
+        return starts.wait if taken < wanted else None
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
@@ -116,7 +122,7 @@ class EcsCompute:
         launches, stops = self._launches.read(fleet)
         arns = [arn for launch in launches for arn in launch.tasks or ()]
         alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
-        if any(wanted.intersection(_unanswered(fleet, launch)) for launch in launches):
+        if any(wanted.intersection(unanswered(fleet, launch)) for launch in launches):
             alive += [arn for arn in self._living(fleet) if arn not in arns]
         abreast(self._stop, alive, at_once=_STOPS_AT_ONCE)
 
@@ -150,8 +156,8 @@ class EcsCompute:
 
     # --- launching ----------------------------------------------------------------------------------------------------
 
-    def _ask(self, fleet: FleetId, launch: Launch) -> Wait | None:
-        """Ask ECS for a launch's tasks, here and there and at last for fewer, and write down what it gave."""
+    def _ask(self, fleet: FleetId, launch: Launch) -> tuple[int, Wait | None]:
+        """Ask ECS for a launch's tasks, here and there and at last for fewer, and write down what it gave: how many."""
         tasks: list[str] = []
         refused: tuple[Refusal, str, str] | None = None
         full: set[bool] = set()  # capacities whose quota is used up, in whatever zone
@@ -179,8 +185,7 @@ class EcsCompute:
             elif refused is not None and refused[0] is not Refusal.CAPACITY:
                 break
         self._launches.answer(fleet, launch, tasks)
-        self._starts.give_back(launch.count - len(tasks))
-        return None if refused is None else self._wait(launch, *refused)
+        return len(tasks), None if refused is None else self._wait(launch, *refused)
 
     def _wait(self, launch: Launch, why: Refusal, code: str, text: str) -> Wait:
         """For what is to be waited. Raises `CannotLaunch` where that does not help, or has not for long."""
@@ -236,7 +241,7 @@ class EcsCompute:
             WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.STARTING)
             for launch in launches
             if self._clock() - launch.at <= most_s
-            for ordinal, name in enumerate(_unanswered(fleet, launch), launch.lo)
+            for ordinal, name in enumerate(unanswered(fleet, launch), launch.lo)
         ]
 
     # --- looking and stopping -----------------------------------------------------------------------------------------
@@ -292,8 +297,3 @@ class EcsCompute:
                 self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")
         except NotFound:
             return
-
-
-def _unanswered(fleet: FleetId, launch: Launch) -> list[WorkerId]:
-    """What the workers of a launch are called until it is known which tasks they are; none once it is."""
-    return [WorkerId(f"{fleet}-{ordinal}") for ordinal in range(launch.lo, launch.hi)] if launch.tasks is None else []

@@ -179,6 +179,11 @@ def free_steps(ordinals: Iterable[int], launches: Iterable[Launch], *, most: int
     return steps
 
 
+def unanswered(fleet: FleetId, launch: Launch) -> list[WorkerId]:
+    """What the workers of a launch are called until it is known which tasks they are; none once it is."""
+    return [WorkerId(f"{fleet}-{ordinal}") for ordinal in range(launch.lo, launch.hi)] if launch.tasks is None else []
+
+
 def merged(records: Iterable[Launch]) -> list[Launch]:
     """Launches as far as they are answered, by ordinal: with all tasks that anybody who asked for one was granted.
 

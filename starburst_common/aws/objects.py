@@ -14,13 +14,14 @@ from obstore.exceptions import (
     GenericError,
     InvalidPathError,
     PermissionDeniedError,
+    PreconditionError,
     UnauthenticatedError,
 )
 
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, Refused, StarburstError, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.phrases import one_line
-from starburst_common.ports import MEMORY_BYTES, Entry
+from starburst_common.ports import MEMORY_BYTES, SMALL_BYTES, Entry
 
 EXPIRED = "the AWS credentials have expired: renew them, as with `aws login`; starburst then goes on by itself"
 _SAID = re.compile(r"<Code>([\w.]+)</Code>\s*<Message>([^<]*)")
@@ -57,12 +58,24 @@ class Objects:
         with speaking_of(key):
             obstore.put(self._store, key, body)
 
+    def swap(self, key: str, body: Buffer, tag: str | None) -> str | None:
+        """`put` if the object is as it was under that tag, or not there for None: its new tag; else None."""
+        try:
+            with speaking_of(key):
+                put = obstore.put(self._store, key, body, mode="create" if tag is None else {"e_tag": tag})
+        except Exists:
+            return None
+        return put["e_tag"]
+
+    def tagged(self, key: str, most: int = SMALL_BYTES) -> tuple[bytes, str | None]:
+        """An object with its tag, for `swap`. Raises `NotFound`, `Refused`."""
+        with speaking_of(key):
+            found = _bounded(obstore.get(self._store, key), most)
+            return bytes(found.bytes()), found.meta["e_tag"]
+
     def get(self, key: str, most: int = MEMORY_BYTES) -> Buffer:
         with speaking_of(key):
-            found = obstore.get(self._store, key)
-            if found.meta["size"] > most:
-                raise Refused(f"{key} has {found.meta['size']:,} bytes, more than the {most:,} that are read; refused")
-            return memoryview(found.bytes())
+            return memoryview(_bounded(obstore.get(self._store, key), most).bytes())
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         with speaking_of(key):
@@ -113,6 +126,12 @@ class Objects:
             return obstore.head(self._store, key)["last_modified"].timestamp()
 
 
+def _bounded(found: obstore.GetResult, most: int) -> obstore.GetResult:
+    if (size := found.meta["size"]) > most:
+        raise Refused(f"{found.meta['path']} has {size:,} bytes, more than the {most:,} that are read; refused")
+    return found
+
+
 def whole(body: Buffer | Sequence[Buffer]) -> Buffer:
     """A body in one piece."""
     return body if isinstance(body, bytes | bytearray | memoryview) else b"".join(body)
@@ -124,7 +143,7 @@ def speaking_of(key: str) -> Iterator[None]:
     _stay_in_one_process()
     try:
         yield
-    except (AlreadyExistsError, FileExistsError):
+    except (AlreadyExistsError, FileExistsError, PreconditionError):
         raise Exists(f"{key} is already there") from None
     except (BaseError, OSError) as error:
         raise _meaning(error, key) from error

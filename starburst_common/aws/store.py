@@ -22,7 +22,7 @@ from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking
 from starburst_common.aws.parts import Parts
 from starburst_common.errors import Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
-from starburst_common.ports import MEMORY_BYTES, Entry, is_key
+from starburst_common.ports import MEMORY_BYTES, SMALL_BYTES, Entry, is_key
 
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
 _SMALL_BYTES = 1 << 20
@@ -47,6 +47,12 @@ class S3Objects(Objects):
 
     def put(self, key: str, body: Buffer) -> None:
         self._renewing(lambda: self._put(key, body))
+
+    def swap(self, key: str, body: Buffer, tag: str | None) -> str | None:
+        return self._renewing(lambda: super(S3Objects, self).swap(key, body, tag))
+
+    def tagged(self, key: str, most: int = SMALL_BYTES) -> tuple[bytes, str | None]:
+        return self._renewing(lambda: super(S3Objects, self).tagged(key, most))
 
     def publish(self, key: str, page: str) -> str:
         self._renewing(lambda: self._put(key, page.encode(), {"Content-Type": "text/html; charset=utf-8"}))

@@ -20,6 +20,7 @@ class WorkerSpec:
     resources: Resources
     pace: Pace
     key: str = ""  #: the id of the key that they sign by; empty for the newest
+    priority: float = 1.0  #: its share, beside other fleets that wait for what starts workers
 
     def orders(self) -> dict[str, Any]:
         """What a worker is told, wherever it runs; its compute adds which worker it is and where its backend is."""

@@ -48,6 +48,8 @@ class Hands:
         self._books, self._clock = books, books.clock
         self._read_told_at = -math.inf  # when somebody was last said to read its answers
         self._kept = 0  # the number of the last event that is stored
+        self._unlaunched: LaunchWorkers | None = None
+        self.launches_on_at = math.inf  #: a launch that had to wait goes on then, before the next tick
 
     def carry_out(self, actions: Sequence[Action]) -> bool:
         """Do them, one after another; whether one has ended the run."""
@@ -65,6 +67,7 @@ class Hands:
 
     def _launch(self, action: LaunchWorkers) -> None:
         books = self._books
+        self.launch_no_more()
         try:
             wait = self._fleet.launch(action.ordinals)
         except CannotLaunch as error:
@@ -72,9 +75,22 @@ class Hands:
             return
         if wait is None:
             books.launched(action.ordinals)
-        else:  # the next look shows how many were started all the same
-            books.launch_at = self._clock.monotonic() + wait.seconds
-            books.waits.launch = wait.reason
+            return
+        books.waits.launch = wait.reason  # the next look shows how many were started all the same
+        at = self._clock.monotonic() + wait.seconds
+        if wait.seconds < self._backend.tick_s:
+            self._unlaunched, self.launches_on_at = action, at
+        else:
+            books.launch_at = at
+
+    def launch_on(self) -> None:
+        """Go on with a launch that had to wait for less than a tick, without a look at all workers before."""
+        if self._unlaunched is not None and self._clock.monotonic() >= self.launches_on_at:
+            self._launch(self._unlaunched)
+
+    def launch_no_more(self) -> None:
+        """Whether to go on with it is decided anew."""
+        self._unlaunched, self.launches_on_at = None, math.inf
 
     def _resend(self) -> None:
         with self._books.changed:

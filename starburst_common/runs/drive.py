@@ -60,6 +60,7 @@ class Driver:
         calm_s: float = 0.0,
         clock: Clock = time,
     ) -> None:
+        fleet = replace(fleet, spec=replace(fleet.spec, priority=policy.priority))
         self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
         # what a worker that died had leased comes back within a lease, to be cut up or to fail
         self.policy = replace(
@@ -190,7 +191,8 @@ class Driver:
 
     def _turn(self, wait_s: float) -> bool:
         books = self.books
-        left = self._ticked_at + self.backend.tick_s - self._clock.monotonic()
+        due_at = min(self._ticked_at + self.backend.tick_s, self.hands.launches_on_at)
+        left = due_at - self._clock.monotonic()
         hurry = self._listen(0.0 if books.impossible else min(max(left, 0.0), wait_s))
         if books.state.over:
             self.hands.clean_up()
@@ -202,6 +204,7 @@ class Driver:
             due = self.listener.due or self._ticked_at - self._told_at > self._tell_s
             whole = hurry or due or books.silent or books.damaged or self._ticked_at >= self._calm_until
             return self._tick() if whole else self._end_if_due()
+        self.hands.launch_on()
         return False
 
     def _end_if_due(self) -> bool:
@@ -222,9 +225,12 @@ class Driver:
             self._drawn_at = self._clock.monotonic()
             self.hands.keep_history(curves=True)
         view = self._observer.view(self.policy)
+        self.hands.launch_no_more()
         if self.hands.carry_out(decide(view, self.policy)):
             return True
-        if self._clock.monotonic() >= self.books.launch_at:  # else it waits for that
+        if (
+            self._clock.monotonic() >= self.books.launch_at and self.hands.launches_on_at == math.inf
+        ):  # else it waits so
             self.books.waits.launch = waits_for(view, self.policy)
         calm = served(view, self.policy) and self.books.alive == self.books.at_work and not str(self.books.waits)
         self._calm_until = self._ticked_at + self._calm_s if calm else -math.inf

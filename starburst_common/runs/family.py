@@ -215,6 +215,7 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,
+        "priority": terms.priority,
         "driver_ttl": terms.driver_ttl_s,
         "seed": terms.seed,
         "batch": terms.batch,

@@ -24,6 +24,7 @@ class Policy:
     feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
     forgiven: int = 0  #: of the failures: they were known when the run was resumed
+    priority: float = 1.0  #: its share where runs wait for what starts workers
     patience_s: float = 10.0  #: workers that end for nothing, one after another, are put up with for so long at least
 
 

@@ -37,6 +37,7 @@ class Terms:
     seed: int | None
     batch: int | None = None
     results_to: str = ""  #: pattern of the files that values are written to
+    priority: float = 1.0  #: its share where runs wait for what starts workers
     driver_ttl_s: float | None = None  #: workers go on so long without a driver; None as long as there is work
 
     @classmethod
@@ -59,6 +60,7 @@ class Terms:
             seed=options.seed,
             batch=options.batch,
             results_to=options.results_to,
+            priority=options.priority,
             driver_ttl_s=None if options.driver_ttl_s is None else kept_s(options.driver_ttl_s, tick_s),
         )
 
@@ -86,6 +88,7 @@ class Terms:
             seed=fields.whole("seed") if fields.given("seed") else None,
             batch=fields.whole("batch", least=1) if fields.given("batch") else None,
             results_to=fields.text("results_to"),
+            priority=fields.number("priority") if fields.given("priority") else 1.0,
             driver_ttl_s=fields.number("driver_ttl_s") if fields.given("driver_ttl_s") else None,
         )
 
@@ -211,6 +214,7 @@ class Spec:
             slots=self.resources.slots,
             tolerate=self.terms.tolerate,
             breaker=not self.terms.return_exceptions,
+            priority=self.terms.priority,
         )
 
 
