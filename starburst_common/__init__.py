@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from starburst_common.executor import StarburstExecutor
+    from starburst_common.fleets.waves import Plan
     from starburst_common.model import Failure, FailureKind, RunState, RunStatus
     from starburst_common.pickling.within import item_seed
     from starburst_common.resources import Resources
@@ -63,6 +64,7 @@ _HOMES = {
         "WorkerLost",
     ),
     "executor": ("StarburstExecutor",),
+    "fleets.waves": ("Plan",),
     "model": ("Failure", "FailureKind", "RunState", "RunStatus"),
     "resources": ("Resources",),
     "runs.costs": ("Cost", "costs"),
@@ -93,6 +95,7 @@ __all__ = [
     "NotPicklable",
     "Object",
     "OutOfMemory",
+    "Plan",
     "Refused",
     "Resources",
     "Rows",

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -21,20 +20,22 @@ from starburst_common.data.counted import Found, count_rows
 from starburst_common.data.given import Rows
 from starburst_common.data.results import Results
 from starburst_common.data.where import placed
-from starburst_common.errors import BadInput, Denied, RunStopped, StarburstError, Unavailable
+from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.executor import StarburstExecutor
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import FleetId, RunState
+from starburst_common.fleets.waves import Plan
+from starburst_common.holding import held, let_go
+from starburst_common.model import RunState
 from starburst_common.offered import OPTIONS, MapOptions, RunOptions, WorkerOptions
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.phrases import our_log
+from starburst_common.planned import name_of, planned, say_plan
 from starburst_common.ports import Backend
 from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
 from starburst_common.runs.begin import NewRun, beginning
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.failed import SavingFailed
-from starburst_common.runs.patience import at_exit, bounded, patiently
 from starburst_common.runs.prune import prune_now_and_then
 from starburst_common.runs.read import Reader, iterated, side_by_side
 from starburst_common.runs.reading import CLOSE_S
@@ -140,6 +141,22 @@ class Cluster:
             raise BadInput("failures_to: nothing has failed yet: save_failed of the run does it later")
         return self._start(fn, *side_by_side(items, more), asked, stop_at_first=False)
 
+    def plan(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any] | Rows,
+        *,
+        seconds: float | None = None,
+        deadline: float | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """What `map` would come to: how many workers, until when, for how much. Nothing is launched or stored.
+
+        `seconds` an item takes, else as in former runs of a function of that name; `deadline` is in seconds from now.
+        """
+        wanted = self._merged({**options})
+        return planned(self._place, name_of(fn), items, wanted, seconds=seconds, deadline=deadline)
+
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""
         if self._opened_in != os.getpid():
@@ -153,20 +170,11 @@ class Cluster:
                 if driver.books.ending:
                     driver.join(until - time.monotonic())
         if self._fleet is not None:
-            self._release(self._fleet)
+            let_go(self._fleet)
             self._fleet = None
         if self._backend is not None:
             prune_now_and_then(self._backend)
         self._leave()
-
-    @staticmethod
-    def _release(fleet: Fleet) -> None:
-        """What the calls gave is not lost because an outage meets the end."""
-        _held.pop(fleet.id, None)
-        try:
-            patiently(lambda: fleet.release("cluster"), bounded(f"fleet {fleet.id}", CLOSE_S))
-        except (Unavailable, Denied) as error:
-            _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
 
     @property
     def _place(self) -> Backend:
@@ -191,7 +199,7 @@ class Cluster:
         except BaseException:
             self._leave()
             raise
-        _held[fleet.id] = fleet
+        held(fleet)
         self._fleet, self._opened_in = fleet, os.getpid()
         return fleet
 
@@ -254,8 +262,7 @@ class Cluster:
         found = Found(items, self._place.buckets, shared=self._place.shares_files) if isinstance(items, Rows) else None
         iterator = iter(()) if isinstance(items, Rows) else iterated(items)
         first = list(islice(iterator, 1))
-        name = getattr(fn, "__qualname__", repr(fn))
-        tell(lambda: f"pickling {name}")
+        tell(lambda: f"pickling {name_of(fn)}")
         packed = pack_function(
             fn,
             style=style,
@@ -268,7 +275,8 @@ class Cluster:
         fleet = self._opened()
         rows = None if found is None else count_rows(found, partial(self._begun, tell=tell, stop_at_first=True), tell)
         tell(lambda: "storing files")
-        new = NewRun.of(fleet, name, options, stop_at_first=stop_at_first)
+        say_plan(fleet, items if rows is None else rows, options.progress)
+        new = NewRun.of(fleet, name_of(fn), options, stop_at_first=stop_at_first)
         whole = rows is not None or isinstance(items, Sized)
         with beginning(fleet, new, expected=lambda: int(not whole)) as begun:
             feed, books = begun.feed, begun.driver.books
@@ -285,15 +293,3 @@ class Cluster:
             feed.stop()
         self._drivers.add(begun.driver)
         return Run(fleet.backend, new.spec, begun.driver)
-
-
-_held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed
-os.register_at_fork(after_in_child=_held.clear)
-
-
-@at_exit
-def _let_go() -> None:
-    """Clusters that nobody closed let go of their workers, which a run that goes on keeps."""
-    for fleet in _held.values():
-        with suppress(StarburstError):
-            fleet.release("cluster")

@@ -288,6 +288,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     keys = [
         names.PRUNED,
         names.LOOKED,
+        names.LAUNCHING,
         names.build_turns("tag"),
         names.new_build_source("tag", "amd64"),
         names.holders(fleet),

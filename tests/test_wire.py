@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as npst
 from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Batch, Chunk, Failure, FailureKind, Outcome, PackRef, RunId, Span, without
 from starburst_common.names import RunNames
-from starburst_common.runs.inputs import Plan
+from starburst_common.runs.inputs import PlannedChunks
 from starburst_common.runs.messages import NOTICE_BYTES, chunk_message, notice_message, read_chunk_message, read_notice
 from starburst_common.runs.outcomes import Summary, outcome_parts, read_outcome, read_summary, summary_nbytes
 from starburst_common.runs.spec import read_end, read_spec
@@ -673,7 +673,7 @@ def test_what_we_signed_and_should_not_have_written_is_refused(data: st.DataObje
     )
     only_refused(lambda: read_end(backend_with(names.end, end), names.run))
     plan = data.draw(spoilt({"chunks": [chunk_fields(A_CHUNK)], "blobs": []}))
-    only_refused(lambda: Plan.read(KEY, "p", backend_with("p", plan).store.body))
+    only_refused(lambda: PlannedChunks.read(KEY, "p", backend_with("p", plan).store.body))
 
 
 @settings(max_examples=60)

@@ -18,10 +18,11 @@ from typing import Any
 
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
+from starburst_common.aws.launch_rate import BURST, EACH_S
 from starburst_common.aws.vcpu_quotas import AS_OF, VcpuQuota, fargate_quotas
 from starburst_common.errors import NotFound, StarburstError
 from starburst_common.phrases import our_log
-from starburst_common.ports import Basis, Limit, Unit
+from starburst_common.ports import Basis, LaunchSpeed, Limit, Unit
 
 _log = our_log("starburst.aws")
 
@@ -30,11 +31,15 @@ _FAILED_KEPT_S = 300.0  #: and that nobody could be asked
 #: Source of the minute: Amazon CloudWatch User Guide, "CloudWatch usage metrics", read 2026-11-30. How late it comes is
 #: not documented.
 _PERIOD_S, _LATE_S = 60, 600
+#: An image of some hundred MB, pulled and started: from 30 to 60 s are reported, and nothing is promised.
+_START_S = 45.0
 _RESERVED = 5  #: addresses of a subnet that AWS keeps. Source: Amazon VPC User Guide, "Subnet CIDR blocks"
 
 
 class AccountQuotas:
     """`Quotas` of one account in one region, for workers in these subnets."""
+
+    speed = LaunchSpeed(burst=BURST, each_s=EACH_S, start_s=_START_S)
 
     def __init__(
         self,

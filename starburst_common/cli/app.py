@@ -29,6 +29,7 @@ from starburst_common.cli import (
     key,
     logs,
     map,
+    plan,
     policy,
     prices,
     quota,
@@ -82,6 +83,7 @@ app = typer.Typer(
 )
 for name, command in (
     ("map", map.map_items),
+    ("plan", plan.plan),
     ("demo", demo.demo),
     ("runs", runs.runs),
     ("status", status.status),

@@ -111,7 +111,7 @@ def map_items(
     _refuse(function, items, retry_failed, kind, output, detach=detach, on_term=on_term)
     if output is not None and options.get("results_to"):
         raise BadInput("--results-to writes files of its own: leave out --output")
-    options |= _listed(retry_on, file, tag)
+    options |= _listed(retry_on, file, tag) | ({"progress": False} if quiet else {})
     run: Run | None = None
     try:
         around, start, shown = _prepared(function, items, retry_failed, kind, backend, options, whole=detach)

@@ -23,19 +23,24 @@ class Headroom:
     bound: Limit | None = None  #: what allows no more
     others: float = 0.0  #: of that limit, what is in use by none of the fleet's
 
-    def why(self, resources: Resources) -> str:
-        """What workers wait for that it has no room for, for a person.
+    def said(self, resources: Resources) -> str:
+        """What bounds them, for a person.
 
         >>> few = Limit(name="Fargate vCPU quota", unit=Unit.VCPU, total=16, code="fargate/L-3032A538")
-        >>> Headroom(free=0, bound=few, others=4.5).why(Resources.of(2))
-        'Fargate vCPU quota (2 for each worker, 16 in all, 4.5 in use by others): `starburst quota request` raises it'
+        >>> Headroom(free=0, bound=few, others=4.5).said(Resources.of(2))
+        'Fargate vCPU quota (2 for each worker, 16 in all, 4.5 in use by others)'
         """
         if self.bound is None:
             return ""
-        each = each_of(self.bound, resources)
-        others = f", {self.others:g} in use by others" if self.others else ""
+        each, others = each_of(self.bound, resources), f", {self.others:g} in use by others" if self.others else ""
+        return f"{self.bound.name} ({each:g} for each worker, {self.bound.total:g} in all{others})"
+
+    def why(self, resources: Resources) -> str:
+        """The same, and what helps."""
+        if self.bound is None:
+            return ""
         cure = "`starburst quota request` raises it" if self.bound.code else "give the site more or larger subnets"
-        return f"{self.bound.name} ({each:g} for each worker, {self.bound.total:g} in all{others}): {cure}"
+        return f"{self.said(resources)}: {cure}"
 
 
 def headroom(limits: Sequence[Limit], workers: Iterable[WorkerState], resources: Resources) -> Headroom:

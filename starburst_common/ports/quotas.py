@@ -38,8 +38,19 @@ class Limit:
     unknown: str = ""  #: what of this could not be asked, and why
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSpeed:
+    """How fast workers come, where nothing else holds them up."""
+
+    burst: int = 100  #: at once
+    each_s: float = 20.0  #: then so many a second
+    start_s: float = 45.0  #: from a launch to its first item
+
+
 class Quotas(Protocol):
     """Who knows the limits."""
+
+    speed: LaunchSpeed
 
     def limits(self, *, spot: bool) -> Sequence[Limit]:
         """Those that hold for workers, on Spot or not: first of the capacity that they are launched on first.

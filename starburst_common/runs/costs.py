@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
-from starburst_common.errors import BadInput, NotFound, Refused
+from starburst_common.errors import BadInput, Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import ids, made_at
 from starburst_common.model import FleetId, RunId
 from starburst_common.money.accounts import FARGATE_SPOT, AccountEntry
@@ -33,6 +33,7 @@ _log = our_log()
 _AT_ONCE = 32  #: entries are read so, where each is a request
 _DAY_S = 86_400.0
 _DAYS = 30.0
+_LOOKS = 200  #: of runs, the newest first
 BY = ("flow", "dag", "function", "day", "site", "tag:NAME")  #: what runs may be told apart by
 
 
@@ -147,6 +148,23 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
             ]
             found.append(_cost(entry, shares))
     return found
+
+
+def item_seconds(backend: Backend, function: str, since: float) -> float | None:
+    """How long an item of a function has taken, by its newest run that was begun since then; None where there is none.
+
+    Where nobody may or can look, nobody knows.
+    """
+    try:
+        _, runs = _kept(backend, since)
+        for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
+            with suppress(NotFound, Refused):
+                entry = read_entry(backend, key)
+                if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
+                    return entry.slot_seconds / items
+    except (Denied, Unavailable):
+        pass
+    return None
 
 
 def _share(mine_s: float, all_s: float, of: int) -> Decimal:

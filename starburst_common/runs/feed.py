@@ -21,7 +21,7 @@ from starburst_common.model import Buffer, Chunk, FleetId, PackRef, RunId, Span
 from starburst_common.names import RunNames, code_key, work_queue
 from starburst_common.pickling.bound import Stays
 from starburst_common.ports import Backend
-from starburst_common.runs.inputs import Function, Input, Plan
+from starburst_common.runs.inputs import Function, Input, PlannedChunks
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.needs import Needs
 from starburst_common.runs.patience import Waits, create_ours, patiently, raised
@@ -260,7 +260,7 @@ class Feed:
             chunks.append(Chunk(span=frame.span, function=frame.function, ref=ref))
             offset += frame.nbytes
         plan = self._names.plan(first)
-        sealed = Plan(chunks=tuple(chunks)).sealed(secret, plan)
+        sealed = PlannedChunks(chunks=tuple(chunks)).sealed(secret, plan)
         small = self._backend.pace.inline_bytes
         messages = [
             chunk_message(

@@ -44,7 +44,7 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class PlannedChunks:
     """A part of a run's plan: the chunks of a pack's items."""
 
     chunks: tuple[Chunk, ...]

@@ -14,7 +14,7 @@ from starburst_common.model import Buffer, Chunk, Outcome, PackRef, RunId, Span
 from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.runs.inputs import Input, Plan
+from starburst_common.runs.inputs import Input, PlannedChunks
 from starburst_common.runs.marks import Withdrawn
 from starburst_common.runs.outcomes import SUMMARY_BYTES, Summary, read_outcome, read_summary, summary_nbytes
 from starburst_common.runs.patience import Waits, create_ours, patiently
@@ -130,7 +130,7 @@ def _items_planned(backend: Backend, run: RunId) -> int:
     if {*plans} != {_first(key) for key in backend.store.list(names.packs)}:
         raise Refused(f"{names.input} is damaged, and a part of the plan is missing")
     for first, key in sorted(plans.items()):
-        plan = Plan.read(backend.key, key, backend.store.get(key))
+        plan = PlannedChunks.read(backend.key, key, backend.store.get(key))
         if first != items:
             raise Refused(f"{names.input} is damaged, and the plan says nothing of the items {items}-{first - 1}")
         items = max(chunk.span.hi for chunk in plan.chunks)
@@ -143,7 +143,7 @@ def planned_chunks(backend: Backend, run: RunId, plan: str) -> list[Chunk]:
     Raises `NotFound` where there is no such part, `Refused` where the items do not tell all.
     """
     try:
-        return list(Plan.read(backend.key, plan, backend.store.get(plan)).chunks)
+        return list(PlannedChunks.read(backend.key, plan, backend.store.get(plan)).chunks)
     except UnknownVersion:
         raise
     except Refused as error:

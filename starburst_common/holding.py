@@ -1,0 +1,39 @@
+"""Fleets that clusters of this process hold: let go with the cluster, else with the process."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from starburst_common.errors import Denied, StarburstError, Unavailable
+from starburst_common.fleets.fleet import Fleet
+from starburst_common.model import FleetId
+from starburst_common.phrases import our_log
+from starburst_common.runs.patience import at_exit, bounded, patiently
+from starburst_common.runs.reading import CLOSE_S
+
+_log = our_log()
+_held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed
+os.register_at_fork(after_in_child=_held.clear)
+
+
+def held(fleet: Fleet) -> None:
+    """A cluster has it from now on."""
+    _held[fleet.id] = fleet
+
+
+def let_go(fleet: Fleet) -> None:
+    """Its cluster is closed. What the calls gave is not lost because an outage meets the end."""
+    _held.pop(fleet.id, None)
+    try:
+        patiently(lambda: fleet.release("cluster"), bounded(f"fleet {fleet.id}", CLOSE_S))
+    except (Unavailable, Denied) as error:
+        _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
+
+
+@at_exit
+def _let_go() -> None:
+    """Clusters that nobody closed let go of their workers, which a run that goes on keeps."""
+    for fleet in _held.values():
+        with suppress(StarburstError):
+            fleet.release("cluster")
