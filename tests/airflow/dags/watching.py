@@ -1,0 +1,13 @@
+"""As many tasks as a file beside this one says, which are put down as deferred and never come to a worker."""
+
+from pathlib import Path
+
+from airflow.sdk import DAG, task
+
+with DAG("watching", schedule=None):
+
+    @task
+    def watches(number):
+        """Only its trigger runs."""
+
+    watches.expand(number=list(range(int(Path(__file__).with_name("number").read_text()))))
