@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
-from itertools import chain, islice
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 from weakref import WeakSet
 
 from starburst_common.backends import open_backend
-from starburst_common.code.pack import pack_function
-from starburst_common.code.place import check_files
-from starburst_common.data.counted import Found, count_rows
-from starburst_common.data.given import Rows
-from starburst_common.data.results import Results
-from starburst_common.data.where import placed
-from starburst_common.errors import BadInput, RunStopped, StarburstError
-from starburst_common.executor import StarburstExecutor
+from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.fleets.waves import Plan
 from starburst_common.holding import held, let_go
-from starburst_common.model import RunState
 from starburst_common.offered import OPTIONS, MapOptions, RunOptions, WorkerOptions
 from starburst_common.options import Options, refuse_unknown
-from starburst_common.phrases import our_log
-from starburst_common.planned import name_of, planned, say_plan
 from starburst_common.ports import Backend
-from starburst_common.progress import preparing, progress
 from starburst_common.rows import telling
-from starburst_common.runs.begin import NewRun, beginning
-from starburst_common.runs.drive import Driver
-from starburst_common.runs.failed import SavingFailed
-from starburst_common.runs.prune import prune_now_and_then
-from starburst_common.runs.read import Reader, iterated, side_by_side
-from starburst_common.runs.reading import CLOSE_S
-from starburst_common.runs.run import Run
+from starburst_common.runs.patience import CLOSE_S
 from starburst_common.steps import steps_shown
 
-_log = our_log()
+if TYPE_CHECKING:  # the rest is imported with the first call, while workers start
+    from starburst_common.calls import Calls
+    from starburst_common.data.given import Rows
+    from starburst_common.executor import StarburstExecutor
+    from starburst_common.fleets.waves import Plan
+    from starburst_common.runs.drive import Driver
+    from starburst_common.runs.run import Run
 
 
 @telling(MapOptions)
@@ -110,17 +96,19 @@ class Cluster:
         self, fn: Callable[..., Any], items: Iterable[Any] | Rows, *more: Iterable[Any], **options: Unpack[RunOptions]
     ) -> list[Any]:
         """As `starburst_map`; `options` given here hold for this call."""
-        return self._collect(fn, *side_by_side(items, more), {**options})
+        return self._calls().map(fn, items, more, self._merged({**options}))
 
     def starmap(
         self, fn: Callable[..., Any], items: Iterable[Iterable[Any]] | Rows, **options: Unpack[RunOptions]
     ) -> list[Any]:
         """`[fn(*item) for item in items]`, else as `map`."""
-        return self._collect(fn, items, "star", {**options})
+        return self._calls().collect(fn, items, "star", self._merged({**options}))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """One call as a future."""
         if self._executor is None:
+            from starburst_common.executor import StarburstExecutor
+
             self._executor = StarburstExecutor.on(self._opened(), replace(self._options, batch=None))
         return self._executor.submit(fn, *args, **kwargs)
 
@@ -137,9 +125,7 @@ class Cluster:
         alike, it is stopped, since nobody may be looking. `tolerate` and `return_exceptions` say that failures are
         wanted: with `tolerate` more than that many stop it, with `return_exceptions` none do.
         """
-        if (asked := self._merged({**options})).failures_to:
-            raise BadInput("failures_to: nothing has failed yet: save_failed of the run does it later")
-        return self._start(fn, *side_by_side(items, more), asked, stop_at_first=False)
+        return self._calls().start(fn, items, more, self._merged({**options}))
 
     def plan(
         self,
@@ -154,6 +140,8 @@ class Cluster:
 
         `seconds` an item takes, else as in former runs of a function of that name; `deadline` is in seconds from now.
         """
+        from starburst_common.planned import name_of, planned
+
         wanted = self._merged({**options})
         return planned(self._place, name_of(fn), items, wanted, seconds=seconds, deadline=deadline)
 
@@ -173,6 +161,8 @@ class Cluster:
             let_go(self._fleet)
             self._fleet = None
         if self._backend is not None:
+            from starburst_common.runs.prune import prune_now_and_then
+
             prune_now_and_then(self._backend)
         self._leave()
 
@@ -192,7 +182,10 @@ class Cluster:
         if self._fleet is not None:
             return self._fleet
         try:
-            check_files(self._options.files, shared=self._place.shares_files)
+            if self._options.files:
+                from starburst_common.code.place import check_files
+
+                check_files(self._options.files, shared=self._place.shares_files)
             with steps_shown(self._options.progress):
                 fleet = Fleet.new(self._place, self._options)
             fleet.hold("cluster")
@@ -203,93 +196,14 @@ class Cluster:
         self._fleet, self._opened_in = fleet, os.getpid()
         return fleet
 
+    def _calls(self) -> Calls:
+        """What is imported for them is so while workers start: opening had these prepared."""
+        from starburst_common.calls import Calls
+
+        return Calls(self._place, self._opened, self._drivers.add)
+
     def _merged(self, options: dict[str, Any]) -> Options:
         fixed = {"backend", *WorkerOptions.__annotations__} & set(options)
         if fixed:
             raise BadInput(f"{', '.join(sorted(fixed))}: give these to the Cluster, whose workers are all alike")
         return Options.of(**{**self._given, **options})
-
-    def _collect(self, fn: Callable[..., Any], items: Iterable[Any] | Rows, style: str, given: Any) -> list[Any]:
-        options = self._merged(given)
-        run = self._start(fn, items, style, options, stop_at_first=not options.return_exceptions)
-        try:
-            with progress(run, options.progress), SavingFailed(run, options.failures_to):
-                if options.results_to:
-                    values = run.written()
-                elif options.ordered:
-                    values = run.results()
-                else:
-                    values = run.unordered()
-                ended = run.wait()
-                if ended.state is RunState.STOPPED:  # decided after its last answer
-                    raise RunStopped(f"run {run.id}: {ended.reason}")
-        except BaseException as raised:
-            if not isinstance(raised, Exception):  # Ctrl-C
-                raised.add_note(
-                    f"run {run.id} is cancelled; what was answered is kept: `starburst results {run.id}` prints it, "
-                    f"attach({run.id!r}).iter_completed() gives it"
-                )
-            try:
-                run.cancel()
-            except StarburstError as error:  # what went wrong first is what is raised
-                _log.warning("run %s is not cancelled: %s", run.id, error)
-            raise
-        return values
-
-    def _start(
-        self, fn: Callable[..., Any], items: Iterable[Any] | Rows, style: str, options: Options, *, stop_at_first: bool
-    ) -> Run:
-        if options.batch is not None and style == "star":
-            raise BadInput(f"batch={options.batch} goes with one input: have items hold all that a call needs")
-        shared = self._place.shares_files
-        check_files(options.files, shared=shared)
-        if options.results_to:
-            options = replace(options, results_to=placed(options.results_to))
-            Results(options.results_to, "").check(shared=shared)
-        with preparing(options.progress) as tell:
-            return self._begun(fn, items, style, options, tell, stop_at_first=stop_at_first)
-
-    def _begun(
-        self,
-        fn: Callable[..., Any],
-        items: Iterable[Any] | Rows,
-        style: str,
-        options: Options,
-        tell: Callable[[Callable[[], str]], None],
-        *,
-        stop_at_first: bool,
-    ) -> Run:
-        found = Found(items, self._place.buckets, shared=self._place.shares_files) if isinstance(items, Rows) else None
-        iterator = iter(()) if isinstance(items, Rows) else iterated(items)
-        first = list(islice(iterator, 1))
-        tell(lambda: f"pickling {name_of(fn)}")
-        packed = pack_function(
-            fn,
-            style=style,
-            retry_on=options.retry_on,
-            initializer=options.initializer,
-            initargs=options.initargs,
-            samples=first,
-        )
-        tell(str)  # what opening does it tells itself
-        fleet = self._opened()
-        rows = None if found is None else count_rows(found, partial(self._begun, tell=tell, stop_at_first=True), tell)
-        tell(lambda: "storing files")
-        say_plan(fleet, items if rows is None else rows, options.progress)
-        new = NewRun.of(fleet, name_of(fn), options, stop_at_first=stop_at_first)
-        whole = rows is not None or isinstance(items, Sized)
-        with beginning(fleet, new, expected=lambda: int(not whole)) as begun:
-            feed, books = begun.feed, begun.driver.books
-            tell(lambda: feed.doing)
-            function, everything = feed.function(packed), chain(first, iterator)
-            reader = Reader(feed, books, function, everything, options=options, slots=fleet.slots)
-            if rows is not None:
-                reader.read_rows(rows)
-            elif isinstance(items, Sized):
-                reader.read_all(len(items))
-            else:
-                begun.alongside("starburst-feed", reader.read_ahead)
-        if whole:
-            feed.stop()
-        self._drivers.add(begun.driver)
-        return Run(fleet.backend, new.spec, begun.driver)

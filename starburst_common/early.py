@@ -18,4 +18,4 @@ def start_as(
 ) -> Run:
     """As `Cluster.start`: whatever becomes of this process meanwhile, who knows the id finds the run."""
     asked = replace(cluster._merged({**options}), run=run)
-    return cluster._start(fn, items, "one", asked, stop_at_first=False)
+    return cluster._calls().start(fn, items, (), asked)

@@ -26,7 +26,7 @@ from starburst_common.runs.run import Run
 OF_MAPS = tuple(AnswerOptions.__annotations__)
 #: What the standard library's executors take, and why this one does not; None is taken.
 _OF_POOLS = {
-    "mp_context": "every slot is a new interpreter, here and on AWS, and none is a fork",
+    "mp_context": "no slot is a fork of this process: each begins without what that has",
     "max_tasks_per_child": "a slot stays for as long as its worker, and what a call leaves in it is the next one's",
     "thread_name_prefix": "calls run in processes, which have no names",
 }

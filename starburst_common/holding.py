@@ -9,8 +9,7 @@ from starburst_common.errors import Denied, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import FleetId
 from starburst_common.phrases import our_log
-from starburst_common.runs.patience import at_exit, bounded, patiently
-from starburst_common.runs.reading import CLOSE_S
+from starburst_common.runs.patience import CLOSE_S, at_exit, bounded, patiently
 
 _log = our_log()
 _held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from starburst_common.local.compute import LocalCompute
@@ -57,14 +57,14 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def supervisors_in(folder: Path) -> list[int]:
-    """The workers among them: those that no other of them started, as slots were."""
-    parents = {}
+    """The workers among them: each leads a session, and stands in its scratch."""
+    workers, found = (folder / "workers").absolute(), []
     for pid in processes_in(folder):
-        try:
-            parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    return [pid for pid, parent in parents.items() if parent not in parents]
+        with suppress(OSError):
+            where = Path(str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)"))
+            if where.parent.parent == workers and os.getsid(pid) == pid:
+                found.append(pid)
+    return found
 
 
 def alive(pid: int) -> bool:

@@ -181,6 +181,9 @@ class Place:
     workers_of: dict[FleetId, dict[int, Worker]] = field(default_factory=dict)
     backend: Backend = field(init=False)
 
+    def prepare(self, fleet: FleetId) -> None:
+        """Nothing."""
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         fleet = self.workers_of.setdefault(spec.fleet, {})
         for ordinal in ordinals:

@@ -711,7 +711,7 @@ def test_no_workers_are_refused(make: Make, workers: int) -> None:
     ("options", "words"),
     [
         ({"max_workers": 0}, "^max_workers=0: give a whole number"),
-        ({"mp_context": multiprocessing.get_context("spawn")}, "^mp_context=.*new interpreter"),
+        ({"mp_context": multiprocessing.get_context("spawn")}, "^mp_context=.*no slot is a fork"),
         ({"max_tasks_per_child": 3}, "^max_tasks_per_child=3: a slot stays"),
         (
             {"initializer": partial(print, multiprocessing.Lock())},

@@ -84,6 +84,9 @@ class Crew:
         self._launched: dict[WorkerId, Any] = {}
         self._told: set[WorkerId] = set()
 
+    def prepare(self, fleet: FleetId) -> None:
+        pass
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         for ordinal in ordinals:
             name = WorkerId(f"worker-{spec.fleet}-{ordinal:06d}")

@@ -61,6 +61,9 @@ class EcsCompute:
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
         self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
 
+    def prepare(self, fleet: FleetId) -> None:
+        """Nothing: containers are started by ECS alone."""
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         try:
             definition = self.definitions.ensure(spec.resources.image or self._site.image)
@@ -292,8 +295,6 @@ class EcsCompute:
         return []
 
     def _stop(self, arn: str) -> None:
-        try:
-            with speaking("ecs:StopTask"), suppress(self._clients.ecs.exceptions.InvalidParameterException):
-                self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")
-        except NotFound:
-            return
+        unknown = self._clients.ecs.exceptions.InvalidParameterException
+        with suppress(NotFound), speaking("ecs:StopTask"), suppress(unknown):
+            self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")

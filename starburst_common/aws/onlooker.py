@@ -25,6 +25,9 @@ class Onlooker:
     def fleets(self) -> list[FleetId]:
         return self._launches.fleets()
 
+    def prepare(self, fleet: FleetId) -> NoReturn:
+        raise _denied("launches none")
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> NoReturn:
         raise _denied("launches none")
 

@@ -32,7 +32,9 @@ class Fleet:
         resources = options.resources
         if backend.images is not None:
             resources = replace(resources, image=backend.images.ensure(resources.image))
-        return cls.of(backend, resources, options.workers or backend.default_workers)
+        fleet = cls.of(backend, resources, options.workers or backend.default_workers)
+        backend.compute.prepare(fleet.id)
+        return fleet
 
     @classmethod
     def of(cls, backend: Backend, resources: Resources, workers: int, fleet: FleetId | None = None) -> Fleet:

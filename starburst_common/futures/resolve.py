@@ -11,7 +11,7 @@ from starburst_common.phrases import our_log
 from starburst_common.pickling.raised import named
 from starburst_common.runs.answers import exception_of
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.reading import CLOSE_S
+from starburst_common.runs.patience import CLOSE_S
 from starburst_common.runs.run import Run
 
 _log = our_log()

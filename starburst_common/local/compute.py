@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from starburst_common.errors import Refused
+from starburst_common.local.forks import CannotFork, ForkServer
 from starburst_common.local.store import remove_folder
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Wait, WorkerSpec
@@ -34,8 +34,14 @@ class LocalCompute:
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()  # workers are started elsewhere
-        self._children: dict[int, int | None] = {}  # process id to exit code, once it has one
+        self._forks: ForkServer | None = None
+        self._fleets: set[FleetId] = set()  # whose workers are forked from there
         self._lock = Lock()
+
+    def prepare(self, fleet: FleetId) -> None:
+        with self._lock:
+            self._fleets.add(fleet)
+            self._fork_server()
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         folder = self._folder(spec.fleet)
@@ -50,7 +56,6 @@ class LocalCompute:
         return None
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
-        self._reap()
         return [self._state(fleet, record) for record in sorted(self._folder(fleet).glob("[0-9]*.json"))]
 
     def tend(self, fleet: FleetId) -> list[WorkerState]:
@@ -89,6 +94,10 @@ class LocalCompute:
 
     def forget(self, fleet: FleetId) -> None:
         remove_folder(self._folder(fleet))
+        with self._lock:
+            self._fleets.discard(fleet)
+            if not self._fleets:
+                self._let_forks_go()
 
     def fleets(self) -> list[FleetId]:
         """Every fleet with records."""
@@ -106,25 +115,44 @@ class LocalCompute:
             "home": str(self._home),
             "memory_mib": resources.memory_mib if resources.memory_given else None,
         }
-        scratch = record.with_suffix("")
+        scratch, log = record.with_suffix(""), record.with_suffix(".log")
         scratch.mkdir(mode=0o700)
-        with open(record.with_suffix(".log"), "ab", opener=owner_only) as log:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "starburst_worker"],
-                env={**os.environ, **_absolute("PYTHONPATH"), "STARBURST_WORKER": json.dumps(duty)},
-                cwd=scratch,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        child.returncode = 0  # from here on it is waited for by its id, which outlives this object
-        with self._lock:
-            self._children[child.pid] = None
+        try:
+            pid = self._forked(spec.fleet, duty, scratch, log)
+        except CannotFork as error:
+            with open(log, "wb", opener=owner_only) as file:
+                file.write(error.printed)
+            note_end(scratch, error.code)
+            pid = error.pid
         born = record.with_suffix(".new")
         with open(born, "w", opener=owner_only) as file:
-            json.dump({"pid": child.pid, "born": _born(child.pid), "started_at": time.time()}, file)
+            json.dump({"pid": pid, "born": _born(pid), "started_at": time.time()}, file)
         born.replace(record)
+
+    def _forked(self, fleet: FleetId, orders: dict[str, Any], scratch: Path, log: Path) -> int:
+        """The process id of a new worker. Raises `CannotFork`, or `OSError`."""
+        with self._lock:
+            self._fleets.add(fleet)
+            server = self._fork_server()
+            try:
+                return server.fork(orders, scratch, log)
+            except CannotFork as error:
+                self._let_forks_go()
+                if error.code and not server.worked:
+                    raise
+            return self._fork_server().fork(orders, scratch, log)  # the other was killed, or idle for too long
+
+    def _let_forks_go(self) -> None:
+        if self._forks is not None:
+            self._forks.close()
+            self._forks = None
+
+    def _fork_server(self) -> ForkServer:
+        if self._forks is not None and not self._forks.fits:
+            self._let_forks_go()
+        if self._forks is None:
+            self._forks = ForkServer(self._home / "workers")
+        return self._forks
 
     def _state(self, fleet: FleetId, record: Path) -> WorkerState:
         ordinal = int(record.stem)
@@ -141,12 +169,12 @@ class LocalCompute:
                 end=WorkerEnd.UNSTARTED,
                 reason="its launch did not finish",
             )
-        started_at, pid = fields.started_at, fields.pid
-        if self._there(pid) and _born(pid) in (0, fields.born):
+        started_at = fields.started_at
+        if _alive(fields):
             return WorkerState(id=name, ordinal=ordinal, phase=WorkerPhase.RUNNING, started_at=started_at)
-        code, seen_at = self._children.get(pid), _changed_at(record.with_suffix(".log"))
-        if code is None and (own := _read_end(record.with_suffix(".end"))) is not None:  # of another's child
-            code, seen_at = own
+        code, seen_at = None, _changed_at(record.with_suffix(".log"))
+        if (end := _read_end(record.with_suffix(".end"))) is not None:
+            code, seen_at = end
         reason = "" if code is None else f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return WorkerState(
             id=name,
@@ -160,28 +188,11 @@ class LocalCompute:
             ran_s=max(seen_at - started_at, 0.0),
         )
 
-    def _reap(self) -> None:
-        """Take the exit codes of our children that have ended."""
-        with self._lock:
-            for pid, code in list(self._children.items()):
-                if code is None:
-                    try:
-                        ended, status = os.waitpid(pid, os.WNOHANG)
-                    except ChildProcessError:  # somebody else in this process has waited for it
-                        del self._children[pid]
-                        continue
-                    if ended:
-                        self._children[pid] = os.waitstatus_to_exitcode(status)
-
-    def _there(self, pid: int) -> bool:
-        """Alive, or a child of ours without an exit code yet: it may look dead before it can be waited for."""
-        return self._children.get(pid, 0) is None or _exists(pid)
-
-    def _gone(self, pids: Sequence[int], within_s: float) -> bool:
+    @staticmethod
+    def _gone(pids: Sequence[int], within_s: float) -> bool:
         until = time.monotonic() + within_s
         while True:
-            self._reap()
-            if not any(self._there(pid) for pid in pids):
+            if not any(map(_exists, pids)):
                 return True
             if time.monotonic() > until:
                 return False
@@ -194,7 +205,7 @@ def worker_id(fleet: FleetId, ordinal: int) -> WorkerId:
 
 
 def note_end(scratch: Path, code: int) -> None:
-    """A worker's last word: how it ends, for processes whose child it is not."""
+    """How a worker ends: its last word, or its parent's."""
     end = scratch.with_suffix(".end")
     with suppress(OSError):  # its fleet may be forgotten, the disk full
         draft = end.with_suffix(".ending")
@@ -208,14 +219,6 @@ def _changed_at(file: Path) -> float:
         return file.stat().st_mtime
     except FileNotFoundError:
         return 0.0
-
-
-def _absolute(variable: str) -> dict[str, str]:
-    """A list of folders in the environment, as it is from any working directory."""
-    folders = os.environ.get(variable, "").split(os.pathsep)
-    with suppress(FileNotFoundError):  # the working directory is gone, and what lay in it
-        return {variable: os.pathsep.join(map(os.path.abspath, folders))} if any(folders) else {}
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +259,7 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True
     stat = _proc_stat(pid)
-    return stat is None or stat[0] != "Z"
+    return stat is None or stat[0] != "Z" or int(stat[1]) > 1  # by its parent, which has yet to say how it ended
 
 
 def _born(pid: int) -> int:

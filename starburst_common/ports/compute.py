@@ -44,6 +44,9 @@ class Wait(NamedTuple):
 class Compute(Protocol):
     """Where workers run."""
 
+    def prepare(self, fleet: FleetId) -> None:
+        """Workers of the fleet will be launched soon: what can be done ahead begins, and is not waited for."""
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         """Start the fleet's workers with these ordinals, each at most once ever,
 

@@ -37,14 +37,16 @@ def answers(
             yield first, failures[first]
         else:
             frame = read_frame(batch.frame, batch.span.size, buckets)
-            for at in range(batch.span.size):
+            values = frame.after(0)
+            for at, index in enumerate(range(first, batch.span.hi), 1):
                 try:
-                    value = frame[at]
+                    value = next(values)
                 except BaseException as error:
                     if is_interrupt(error):
                         raise
-                    value = unread[first + at] = _unreadable(first + at, error)
-                yield first + at, value
+                    value = unread[index] = _unreadable(index, error)
+                    values = frame.after(at)
+                yield index, value
 
 
 def answer_in(outcomes: Iterable[Outcome], index: int, buckets: Buckets | None) -> tuple[Any] | None:

@@ -118,6 +118,12 @@ class Feed:
             ) from error
         self._taken()
 
+    def add_numbers(self, function: str, numbers: list[Any]) -> None:
+        """Take items that are all `NUMBERS`. Raises as `flush`."""
+        self._turn_to(function)
+        self._writer.add_numbers(numbers)
+        self.fed += len(numbers)
+
     def add_pickled(self, function: str, data: bytes, buffers: Sequence[bytes]) -> None:
         """Take an item that was pickled for another run, whose shared values are there. Raises as `flush`."""
         self._turn_to(function)

@@ -32,7 +32,8 @@ from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.history import history
-from starburst_common.runs.reading import CLOSE_S, Reading
+from starburst_common.runs.patience import CLOSE_S
+from starburst_common.runs.reading import Reading
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.report import report_page

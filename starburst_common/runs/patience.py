@@ -14,6 +14,7 @@ from starburst_common.model import Buffer
 from starburst_common.ports import ObjectStore
 
 _log = logging.getLogger("starburst")
+CLOSE_S = 30.0  #: who ends a run, or a fleet, or has a last answer, waits so long for that end at most
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.05, 1.0
 _T = TypeVar("_T")
 

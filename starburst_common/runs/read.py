@@ -18,7 +18,9 @@ from starburst_common.options import Options
 from starburst_common.runs.books import Books
 from starburst_common.runs.chunking import chunk_items, growing_chunk_items
 from starburst_common.runs.feed import Feed
+from starburst_common.wire.frames import NUMBERS
 
+_NUMBERS = 255  #: are pickled with the next item
 _GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
 _AHEAD_CHUNKS = 3  #: chunks a slot that an endless input is read ahead
 _UNREAD_CHUNKS = 16  #: answered chunks a slot that nobody has consumed, before reading pauses
@@ -79,10 +81,20 @@ class Reader:
     def read_all(self, length: int) -> None:
         """So many items, in the caller's own thread. Raises what their iterator does, and as `Feed.add`."""
         size = self._chunk_size or chunk_items(length, self._slots, self._batch)
+        feed, function = self._feed, self._function
+        numbers: list[Any] = []  # nobody can alter these, and several are pickled sooner than each alone
         for item in self._items:
-            self._feed.add(self._function, item)
-            if self._feed.open_items >= size:
-                self._feed.close_chunk()
+            if type(item) in NUMBERS and len(numbers) < min(_NUMBERS, size - feed.open_items - 1):
+                numbers.append(item)
+                continue
+            if numbers:
+                feed.add_numbers(function, numbers)
+                numbers.clear()
+            feed.add(function, item)
+            if feed.open_items >= size:
+                feed.close_chunk()
+        if numbers:
+            feed.add_numbers(function, numbers)
         self._ended()
 
     def read_rows(self, rows: RowsCounted) -> None:

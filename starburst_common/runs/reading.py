@@ -20,10 +20,9 @@ from starburst_common.model import Failure, RunState, Span, without
 from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.follow import as_settled, in_order
+from starburst_common.runs.patience import CLOSE_S
 from starburst_common.runs.renumbered import Numbers
 from starburst_common.runs.spec import find_spec, note_damage, read_spec
-
-CLOSE_S = 30.0  #: who cancels a run, or has its last answer, waits so long for its end at most
 
 
 def await_end(driver: Driver, deadline: float | None) -> None:
@@ -75,8 +74,8 @@ class Reading:
             for left in parts:
                 for index, value in answers(outcome, self._unread, buckets):
                     if left.lo <= index < left.hi:
-                        yield index if self._numbers is None else self._numbers.of(index), self.told(value)
-                        books.consumed += 1
+                        yield (index, value) if self._numbers is None else (self._numbers.of(index), self.told(value))
+                books.consumed += left.size
             value = None  # it may be the caller's alone, and this waits for the next one
             with books.changed:
                 books.changed.notify_all()  # a feed may wait for its consumer

@@ -22,8 +22,9 @@ from starburst_common.runs.failed import write_failed
 from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.manifest import files_of, results_of
+from starburst_common.runs.patience import CLOSE_S
 from starburst_common.runs.printed import printed
-from starburst_common.runs.reading import CLOSE_S, await_end, deadline_in
+from starburst_common.runs.reading import await_end, deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of
 from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s
@@ -250,8 +251,7 @@ class Run:
 
     def cancel(self) -> None:
         """End the run: workers give up its items, what was answered stays. Safe from any process, and twice."""
-        driver = self._held.driver
-        if driver is not None and not driver.books.closed:
+        if (driver := self._held.driver) is not None and not driver.books.closed:
             driver.cancel()
             driver.join(CLOSE_S)
         elif self._spec.damage:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 from starburst_common.model import Buffer
@@ -14,6 +14,9 @@ from starburst_common.pickling.nowhere import SENT, names_sent
 from starburst_common.wire.documents import document, read_document
 from starburst_common.wire.fields import malformed
 
+NUMBERS = frozenset({int, float, complex, bool, type(None)})
+_PLAIN = NUMBERS | {str, bytes}  #: refer to nothing
+_COPIED_BYTES = 1 << 20
 _CHECKED_BYTES = 16 << 20  #: of a pickle, at most: a larger one would be held twice
 #: a byte, as which it is found soonest: is in a pickle that names what is to be imported, and in others by chance
 _REFERS = pickle.STACK_GLOBAL[0]
@@ -35,8 +38,7 @@ class FrameWriter:
     def __init__(self, *, checked: bool = False, look: Callable[[bytes, set[str]], bool] | None = None) -> None:
         self._checked, self._look = checked, look
         self._pickles: list[bytes] = []
-        self._sizes = array("Q")
-        self._counts = array("Q")
+        self._counts = array("Q")  # of buffers, from the first value on that has one
         self._buffers: list[Buffer] = []
         self.nbytes = 0
 
@@ -49,6 +51,11 @@ class FrameWriter:
         Raises `Unreadable` from what unpickling raises. What plain pickle cannot send, or would send as a name in
         `__main__`, goes by value through cloudpickle, which also refuses what is bound to this process.
         """
+        if type(value) in _PLAIN:
+            data = pickle.dumps(value, 5)
+            self._pickles.append(data)
+            self.nbytes += len(data)
+            return None
         buffers: list[pickle.PickleBuffer] = []
         imports: set[str] | None = None
         try:
@@ -73,19 +80,29 @@ class FrameWriter:
                     raise Unreadable(type(error).__name__) from error
         return self.add_pickled(data, copies)
 
+    def add_numbers(self, values: Iterable[Any]) -> None:
+        """Take values that are all `NUMBERS`."""
+        pickles = [pickle.dumps(value, 5) for value in values]
+        self._pickles += pickles
+        self.nbytes += sum(map(len, pickles))
+
     def add_pickled(self, data: bytes, copies: Sequence[Buffer]) -> None:
         """Take a value that is pickled already, as `Frame.pickled` gives it."""
+        if copies:
+            self._counts.extend([0] * (len(self._pickles) - len(self._counts)))
+            self._counts.append(len(copies))
+            self._buffers += copies
+            self.nbytes += sum(map(len, copies))
         self._pickles.append(data)
-        self._sizes.append(len(data))
-        self._counts.append(len(copies))
-        self._buffers += copies
-        self.nbytes += len(data) + sum(map(len, copies))
+        self.nbytes += len(data)
 
     def parts(self) -> list[Buffer]:
         """The frame, as parts to be joined or sealed."""
         stream = b"".join(self._pickles)
-        counts = self._counts.tobytes() if self._buffers else b""
-        return document({}, [self._sizes.tobytes(), counts, stream, *self._buffers])
+        if self._counts:
+            self._counts.extend([0] * (len(self._pickles) - len(self._counts)))
+        sizes = array("Q", map(len, self._pickles))
+        return document({}, [sizes.tobytes(), self._counts.tobytes(), stream, *self._buffers])
 
 
 class Frame:
@@ -96,7 +113,10 @@ class Frame:
         _, blobs = read_document(body, "a frame")
         if len(blobs) < 3 or len(blobs[0]) % 8 or (len(blobs[1]) and len(blobs[1]) != len(blobs[0])):
             raise malformed("a frame", "its sizes are not there")
-        sizes, counts, self._stream, *self._buffers = blobs
+        sizes, counts, stream, *self._buffers = blobs
+        self._stream: Buffer = stream
+        if len(self._stream) <= _COPIED_BYTES:  # cuts of bytes are had sooner than of views
+            self._stream = bytes(self._stream)
         self._ends = list(accumulate(array("Q", bytes(sizes)), initial=0))
         self._marks = list(accumulate(array("Q", bytes(counts)), initial=0)) if len(counts) else None
         if self._ends[-1] != len(self._stream) or (self._marks or [0])[-1] != len(self._buffers):
@@ -107,19 +127,20 @@ class Frame:
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def __iter__(self) -> Iterator[Any]:
+    def after(self, first: int) -> Iterator[Any]:
+        """Its values from there on; over at the first that does not unpickle."""
         if self._marks is not None:
-            yield from (self[at] for at in range(len(self)))
-            return
+            return (self[at] for at in range(first, len(self)))
         stream, loads = self._stream, pickle.loads
-        for lo, hi in pairwise(self._ends):
-            yield loads(stream[lo:hi])
+        return (loads(stream[lo:hi]) for lo, hi in pairwise(islice(self._ends, first, None)))
 
     def __getitem__(self, at: int) -> Any:
+        if self._marks is None:
+            return pickle.loads(self._stream[self._ends[at] : self._ends[at + 1]])
         data, buffers = self._pickled(at)
         return pickle.loads(data, buffers=[bytearray(buffer) for buffer in buffers])
 
-    def _pickled(self, at: int) -> tuple[memoryview, list[memoryview]]:
+    def _pickled(self, at: int) -> tuple[Buffer, list[memoryview]]:
         buffers = [] if self._marks is None else self._buffers[self._marks[at] : self._marks[at + 1]]
         return self._stream[self._ends[at] : self._ends[at + 1]], buffers
 

@@ -77,8 +77,11 @@ class Frames:
             at += _FRAME.size
             self._frames.append((first, first + count, read_frame(view[at : at + size], buckets=buckets)))
             at += size
+        self._last = self._frames[0] if self._frames else None  # where an item was asked for last
 
     def __getitem__(self, index: int) -> Any:
+        if (last := self._last) is not None and last[0] <= index < last[1]:
+            return last[2][index - last[0]]
         frame, at = self._at(index)
         return frame[at]
 
@@ -90,6 +93,7 @@ class Frames:
     def _at(self, index: int) -> tuple[Frame | StretchFrame, int]:
         for lo, hi, frame in self._frames:
             if lo <= index < hi:
+                self._last = lo, hi, frame
                 return frame, index - lo
         raise IndexError(index)
 

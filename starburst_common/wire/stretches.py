@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import getitem
 from typing import Any, NamedTuple
 
@@ -48,6 +48,10 @@ class StretchFrame:
 
     def __getitem__(self, at: int) -> Any:
         return self._sequence[at]
+
+    def after(self, first: int) -> Iterator[Any]:
+        """As `Frame.after`."""
+        return (self[at] for at in range(first, len(self)))
 
     def pickled(self, at: int) -> tuple[bytes, list[bytes]]:
         """A pickle that becomes one of its items, and no buffers. The item itself is not looked at."""

@@ -206,13 +206,13 @@ def _processes(home: Path) -> Iterator[ComputeBed]:
     backend = opener()
 
     def pid_of(worker: WorkerId) -> int:
-        (pid,) = [pid for pid in supervisors_in(home) if Path(f"/proc/{pid}/cwd").readlink().name == worker[-6:]]
-        return pid
+        here = [pid for pid in supervisors_in(home) if Path(f"/proc/{pid}/cwd").readlink().name == worker[-6:]]
+        return here[0] if here else 0
 
     yield ComputeBed(
         backend=backend,
         opener=opener,
-        ready=lambda worker: _hears(pid_of(worker)),
+        ready=lambda worker: bool(pid := pid_of(worker)) and _hears(pid),
         alive=lambda: len(supervisors_in(home)),
         freeze=lambda worker: os.kill(pid_of(worker), signal.SIGSTOP),
         records=lambda: [str(path) for path in sorted((home / "workers").rglob("*"))],

@@ -235,29 +235,45 @@ def test_a_killed_worker_takes_its_slots_along(local_computes: ComputeBed, tmp_p
         time.sleep(0.01)
     local_computes.freeze(worker.id)
     compute.stop(spec.fleet, [worker.id], grace_s=0.1)
+    compute.forget(spec.fleet)
     until = time.monotonic() + 60.0
     while processes_in(home) and time.monotonic() < until:
         time.sleep(0.02)
     assert processes_in(home) == []
 
 
-def test_a_worker_that_somebody_else_waited_for_is_stopped(local_computes: ComputeBed, tmp_path: Path) -> None:
-    """A program may wait for all its children: a worker writes down how it ends; one that is killed cannot."""
-    backend = local_computes.backend
+def test_how_a_worker_ended_is_known_to_any_process(local_computes: ComputeBed, tmp_path: Path) -> None:
+    """Not only to the one that launched it: it writes down how it ends itself, and is written down where it is killed.
+
+    So it is, too, in a program that waits for all its children.
+    """
+    backend, elsewhere = local_computes.backend, LocalCompute(tmp_path / "home")
     spec = open_fleet(backend)
     (worker,) = launched(local_computes, spec, 0)
-    (pid,) = supervisors_in(tmp_path / "home")
     backend.queue.drop(work_queue(spec.fleet))
-    os.waitpid(pid, 0)
-    (ended,) = backend.compute.workers(spec.fleet)
-    assert (ended.id, ended.phase, ended.end, ended.exit_code) == (worker.id, STOPPED, WorkerEnd.DONE, 0)
+    (ended,) = until(local_computes, spec.fleet, lambda states: states[0].phase is STOPPED)
+    assert (ended.id, ended.end, ended.exit_code) == (worker.id, WorkerEnd.DONE, 0)
+    assert elsewhere.workers(spec.fleet) == [ended]
     other = open_fleet(backend)
     launched(local_computes, other, 0)
     (pid,) = supervisors_in(tmp_path / "home")
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    (killed,) = backend.compute.workers(other.fleet)
-    assert (killed.end, killed.exit_code) == (WorkerEnd.CRASHED, None)
+    (killed,) = until(local_computes, other.fleet, lambda states: states[0].phase is STOPPED)
+    assert (killed.end, killed.exit_code, killed.reason) == (WorkerEnd.CRASHED, -9, "killed by signal 9")
+    assert elsewhere.workers(other.fleet) == [killed]
+
+
+def test_workers_are_forked_again_where_what_they_were_forked_from_is_gone(
+    local_computes: ComputeBed, tmp_path: Path
+) -> None:
+    """It may be killed: the workers that it has forked go on, and the next ones are forked from another."""
+    backend = local_computes.backend
+    spec = open_fleet(backend)
+    launched(local_computes, spec, 0)
+    (server,) = {int(Path(f"/proc/{pid}/stat").read_text().split()[3]) for pid in supervisors_in(tmp_path / "home")}
+    os.kill(server, signal.SIGKILL)
+    first, second = launched(local_computes, spec, 1)
+    assert (first.phase, second.phase) == (RUNNING, RUNNING)
 
 
 def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ class LocalBed(Bed):
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(
             "import os, sys\n"
-            "if 'STARBURST_WORKER' in os.environ:\n"
+            "if 'starburst_worker' in sys.orig_argv:\n"
             f"    os.write(1, {say.encode()!r})\n"
             f"    os._exit({code})\n"
         )

@@ -1,21 +1,29 @@
-"""`python -m starburst_worker`: a supervisor, or with `slot` one of its slots, and that one's guard."""
+"""`python -m starburst_worker`: a supervisor; with `slot` one of its slots, and that one's guard; with `forks` a place
+
+from which supervisors are forked.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run what the arguments name."""
-    if sys.argv[1:2] == ["slot"]:
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what == "slot":
         from starburst_worker.guard import guarded
 
         guarded(int(sys.argv[2]))
-        from starburst_common.pickling.preferred import stand_in
         from starburst_worker.slot import main as slot
 
-        stand_in()
         slot(int(sys.argv[2]), sys.argv[3])
+    elif what == "forks":
+        from starburst_worker.forks import Forks
+
+        Forks().serve()
+        os._exit(0)  # there is nothing to be closed
     else:
         from starburst_worker.start import main as start
 

@@ -34,6 +34,12 @@ class SlotBoard:
             self._map = mmap(handle.fileno(), _CELLS.size)
         self._cells = memoryview(self._map).cast("q")
 
+    def begin(self, index: int) -> int:
+        """An item begins, with its unpickling; gives what `steps` is then."""
+        cells = self._cells
+        cells[0], cells[3] = index, (step := (cells[3] | 1) + 2)
+        return step
+
     @property
     def current(self) -> int:
         return self._cells[0]
@@ -135,11 +141,15 @@ class Board:
     def close(self) -> None:
         """Remove the file; what it said last is known still."""
         self.look()
+        self.leave()
+        self._file.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Let go of the file."""
         with self._lock:
             if self._handle >= 0:
                 os.close(self._handle)
                 self._handle = -1
-        self._file.unlink(missing_ok=True)
 
     def _write(self, what: bytes, at: int) -> None:
         with self._lock:

@@ -7,20 +7,20 @@ and it goes on killing until it has none. Elsewhere it ends the slot's process g
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 _SUBREAPER, _PARENT_DEATH = 36, 1  # <linux/prctl.h>
-_QUIET = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  #: for a guard, the worker decides
+QUIET = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  #: for a guard, the worker decides
 _TRACKERS_S = 0.5  #: multiprocessing's resource tracker removes shared memory when all others are gone
 _GIVE_UP_S = 10.0  #: a process that the kernel does not end, for a disk that does not answer, is left
 _WAIT_S = 15.0  #: for a guard that does not end, as it is frozen
@@ -42,14 +42,14 @@ def guarded(handle: int) -> None:
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    before = [signal.signal(number, lambda *_: None) for number in _QUIET]
+    before = [signal.signal(number, lambda *_: None) for number in QUIET]
     guard = os.getpid()
     slot = os.fork()
     if slot:
         os.close(handle)
         _end_as(_outlast(slot, woken))
     signal.set_wakeup_fd(-1)
-    for number, handler in zip(_QUIET, before, strict=True):
+    for number, handler in zip(QUIET, before, strict=True):
         signal.signal(number, handler)
     os.close(woken)
     os.close(waker)
@@ -63,21 +63,87 @@ def guarded(handle: int) -> None:
         os._exit(1)
 
 
+class Forked:
+    """A child that was forked, as `subprocess` would have it."""
+
+    def __init__(self, pid: int, stdin: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin = os.fdopen(stdin, "wb")
+        self._lock = Lock()
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has one."""
+        with self._lock:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The same, when it has. Raises `subprocess.TimeoutExpired`."""
+        until, pause_s = time.monotonic() + (math.inf if timeout is None else timeout), _AGAIN_S / 10
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("slot", timeout or 0.0)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.05)
+        return code
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+Guard = subprocess.Popen[bytes] | Forked
+
+
 class Guards:
     """The guards that this process has started."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._pids: set[int] = set()
+        self._forked: list[Forked] = []  # with what lets go of each in another process
+        self._leaves: list[Callable[[], None]] = []
 
-    def start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    def start(self, handle: int, board_file: Path) -> Guard:
         """A new guard, with its slot. It ends when it is told to, or this process does."""
+        env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
+        env.setdefault("PYTHONHASHSEED", "0")  # or a set has another order on each worker
+        command = [sys.executable, "-P", "-m", "starburst_worker", "slot", str(handle), str(board_file)]
         with self._lock:  # or a guard just born would be taken for a stray
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, **options)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(handle,), env=env)
             self._pids.add(process.pid)
         return process
 
-    def end(self, process: subprocess.Popen[bytes]) -> int:
+    def fork(self, handle: int, slot: Callable[[], None], leave: Callable[[], None]) -> Guard:
+        """The same without a new interpreter, from a process that has no other thread.
+
+        `slot` is what serves there, `leave` what lets go of its seat there and in those that are forked later.
+        """
+        held, holds = os.pipe()
+        self._leaves.append(leave)
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(held, 0)
+            os.close(held)
+            os.close(holds)
+            for other in self._forked:
+                other.stdin.close()
+            for let_go in self._leaves:
+                let_go()
+            guarded(handle)
+            slot()
+            sys.exit()
+        os.close(held)
+        self._pids.add(pid)
+        self._forked.append(process := Forked(pid, holds))
+        return process
+
+    def end(self, process: Guard) -> int:
         """End a guard with all that is below it, if it has not ended; the slot's exit code."""
         assert process.stdin is not None
         process.stdin.close()

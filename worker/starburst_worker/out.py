@@ -51,9 +51,11 @@ class Out:
     def value(self, index: int, value: Any) -> None:
         """Pickle a value now, send it soon. Raises what pickling raises, and `Unreadable`."""
         with self._lock:
-            if len(self._frame) and index != self._first + len(self._frame):
+            count = len(self._frame)
+            if count and index != self._first + count:
                 self._send()
-            if not len(self._frame):
+                count = 0
+            if not count:
                 self._first, self._gathered_at = index, time.perf_counter()
                 if self._files:
                     self._frame = self._to_file(index)
@@ -68,15 +70,16 @@ class Out:
             say(self._pipe.fileno(), {"failure": fields, "pickled": exception is not None}, exception or b"")
 
     def printed(self, index: int, *, again: bool) -> None:
-        """Take what an item has printed, which is to be tried `again` or not."""
-        if self._transcript.dirty or index in self._before:
-            with self._lock:
-                self._follow(index, ended=not again)
-                count, text = self._transcript.take()
-                self._logs[index] = self._logs.get(index, "") + text
-                count += self._before.pop(index, 0)
-                if again:
-                    self._before[index] = count
+        """Take what an item has printed, if it has, which is to be tried `again` or not."""
+        if not (self._transcript.dirty or (self._before and index in self._before)):
+            return
+        with self._lock:
+            self._follow(index, ended=not again)
+            count, text = self._transcript.take()
+            self._logs[index] = self._logs.get(index, "") + text
+            count += self._before.pop(index, 0)
+            if again:
+                self._before[index] = count
 
     def _follow(self, index: int, *, ended: bool) -> None:
         """Take what an item has printed since, if somebody wants to see it at once."""

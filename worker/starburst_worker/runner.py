@@ -21,9 +21,9 @@ _numbers = itertools.count(1)
 class Runner:
     """Serves one chunk after another on one slot."""
 
-    def __init__(self, number: int, ties: Ties) -> None:
+    def __init__(self, number: int, ties: Ties, seat: Seat | None = None) -> None:
         self._number, self._ties = number, ties
-        self.seat: Seat | None = Seat(number, ties.scratch, ties.guards)
+        self.seat: Seat | None = seat or Seat(number, ties.scratch, ties.guards)
         self._serving: Serving | None = None
         self._deadly: Counter[str] = Counter()  # functions, and how many slots in a row each has ended as it was loaded
 

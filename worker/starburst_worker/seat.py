@@ -5,46 +5,44 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from starburst_common.model import Buffer
 from starburst_worker.board import Board
-from starburst_worker.guard import Guards
+from starburst_worker.guard import Guard, Guards
 from starburst_worker.memory import oom_kills, resident_mib
 from starburst_worker.order import Order
 from starburst_worker.said import Ear
 
+SlotMain = Callable[[int, str], None]  #: takes the descriptor and the board of a slot, as `slot.main`
 _ENDING_S = 1.0  #: for a slot that was dismissed
 
 
 class Seat:
     """A slot, as its supervisor has it."""
 
-    def __init__(self, number: int, scratch: Path, guards: Guards) -> None:
+    def __init__(self, number: int, scratch: Path, guards: Guards, *, slot: SlotMain | None = None) -> None:
+        """In a new process; where it is given what runs in a slot, in one that is forked from this."""
         self._guards = guards
         board_file = scratch / f"slot-{number}-{time.monotonic_ns()}.board"
         self.board = Board(board_file)
-        ours, theirs = socket.socketpair()
-        env = {name: value for name, value in os.environ.items() if name != "STARBURST_WORKER"}
-        env.setdefault("PYTHONHASHSEED", "0")  # or a set has another order on each worker
-        with theirs:
-            self._process = guards.start(
-                [
-                    *(sys.executable, "-P", "-m", "starburst_worker", "slot"),
-                    *(str(theirs.fileno()), str(board_file)),
-                ],
-                pass_fds=(theirs.fileno(),),
-                env=env,
-            )
+        self._socket, theirs = socket.socketpair()
+        self._pipe = Connection(os.dup(self._socket.fileno()))
+        handle = theirs.detach()
+        try:
+            if slot is None:
+                self._process: Guard = guards.start(handle, board_file)
+            else:
+                self._process = guards.fork(handle, partial(slot, handle, str(board_file)), self._leave)
+        finally:
+            os.close(handle)
         self.pid = self._process.pid  #: its guard's, until it has told its own
-        self._pipe = Connection(os.dup(ours.fileno()))
-        self._socket = ours
-        self.ear = Ear(ours)
+        self.ear = Ear(self._socket)
         self.ready = False
         self.functions: set[str] = set()  #: that it has
         self.crowded = False  #: it has loaded other versions of the user's modules
@@ -100,3 +98,8 @@ class Seat:
     def _hang_up(self) -> None:
         self._pipe.close()
         self._socket.close()
+
+    def _leave(self) -> None:
+        """Let go of it in another process, which was forked from its worker's."""
+        self._hang_up()
+        self.board.leave()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from starburst_common.latest import let_go
 from starburst_common.model import FailureKind
+from starburst_common.pickling.preferred import stand_in
 from starburst_common.pickling.setup import SetUp
 from starburst_common.pickling.within import explain, make_ready
 from starburst_worker.batches import run_batches
@@ -149,6 +150,7 @@ def _companion(out: Out, guard: int) -> None:
 
 def main(handle: int, board_file: str) -> None:
     """Serve chunks until the socket closes."""
+    stand_in()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker
     Slot(handle, Path(board_file)).serve()

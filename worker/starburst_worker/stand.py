@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from starburst_common.pickling.within import around
+
+#: What Python tells of that may leave an item elsewhere. To change the folder takes as long as all else about an item.
+_MOVES = frozenset({"os.chdir", "os.rename", "os.rmdir", "shutil.rmtree", "shutil.move"})
+_SURE_S = 0.05  #: where it does not tell, as of code in C, or another process, items stand there again after so long
 
 
 class Stand:
@@ -19,6 +24,8 @@ class Stand:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._folder, self._files = "", ""
+        self._moved, self._taken_at = True, 0.0
+        sys.addaudithook(self._hear)
 
     def move(self, folder: str, files: str, argv: Sequence[str]) -> None:
         """From now on items stand here; with the files in the folder `files`, where this is in one of its own."""
@@ -27,15 +34,26 @@ class Stand:
         self._folder = folder if shared else str(self._own / folder)
         around.folder = folder if shared else ""
         sys.argv = list(argv)
+        self._moved = True
         self.take()
 
+    def _hear(self, event: str, _: object) -> None:
+        if event in _MOVES:
+            self._moved = True
+
     def take(self) -> None:
-        """Go back there, for the next item."""
+        """Go back there, for the next item; unless a moment ago one stood there and nobody has moved since."""
         os.umask(self._umask)
+        now = time.perf_counter()
+        if self._moved or now - self._taken_at > _SURE_S:
+            self._go(now)
+
+    def _go(self, now: float) -> None:
         try:
             os.chdir(self._folder)
         except OSError:  # it was not made yet, or is gone
             self._make()
+        self._moved, self._taken_at = False, now
 
     def _make(self) -> None:
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -16,7 +16,8 @@ from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
 from starburst_worker.ending import EXIT_BROKEN
-from starburst_worker.guard import adopt_orphans
+from starburst_worker.guard import Guards, adopt_orphans
+from starburst_worker.seat import Seat, SlotMain
 from starburst_worker.supervisor import Supervisor
 
 _log = logging.getLogger("starburst.worker")
@@ -44,26 +45,31 @@ def _opened(duty: Duty) -> Backend:
 
 def main() -> NoReturn:
     """Be the worker that the environment describes."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("starburst").setLevel(logging.INFO)
     if "STARBURST_WORKER" not in os.environ:
         sys.exit("STARBURST_WORKER is not set: this is a worker, which starburst starts with its orders in there")
+    work(os.environ["STARBURST_WORKER"])
+
+
+def work(orders: str, slot: SlotMain | None = None) -> NoReturn:
+    """Be the worker of these orders; with what runs in a slot, its first ones are forked.
+
+    That is while this process has no thread, no key and no log.
+    """
     adopt_orphans()
-    try:
-        duty = Duty.read(os.environ["STARBURST_WORKER"])
-    except UnknownVersion as error:
-        _log.error("stopped: %s", error)
-        sys.exit(misfit_exit())
-    except (Refused, Unavailable) as error:
-        sys.exit(f"stopped: {error}")
+    scratch = Path.cwd()
+    duty = _read(orders)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
+    guards = Guards()
+    seats = [Seat(number, scratch, guards, slot=slot) for number in range(duty.slots if slot else 0)]
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("starburst").setLevel(logging.INFO)
     _log.info(
         "worker %s: %d slots, Python %s, %s", duty.worker, duty.slots, platform.python_version(), platform.machine()
     )
-    code, scratch = EXIT_BROKEN, Path.cwd()
+    code = EXIT_BROKEN
     try:
-        code = Supervisor(_backend_of(duty), duty, scratch).run()
+        code = Supervisor(_backend_of(duty), duty, scratch, guards, seats).run()
         _log.info("worker %s ends with %d", duty.worker, code)
     except Exception:
         _log.exception("worker %s failed", duty.worker)
@@ -73,3 +79,13 @@ def main() -> NoReturn:
 
         note_end(scratch, code)
     os._exit(code)  # whatever thread still waits for something, waits in vain
+
+
+def _read(orders: str) -> Duty:
+    try:
+        return Duty.read(orders)
+    except UnknownVersion as error:
+        sys.stderr.write(f"stopped: {error}\n")
+        sys.exit(misfit_exit())
+    except (Refused, Unavailable) as error:
+        sys.exit(f"stopped: {error}")

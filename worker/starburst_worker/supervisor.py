@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from starburst_common.names import work_queue
@@ -41,7 +42,7 @@ class Supervisor:
     items of these print.
     """
 
-    def __init__(self, backend: Backend, duty: Duty, scratch: Path) -> None:
+    def __init__(self, backend: Backend, duty: Duty, scratch: Path, guards: Guards, seats: Sequence[Seat] = ()) -> None:
         self._backend, self._duty = backend, duty
         self._ending = Ending(duty.pace.lifetime_s)
         self._done = threading.Event()  # nothing is left to settle
@@ -54,7 +55,7 @@ class Supervisor:
         self._ties = Ties(
             worker=duty.worker,
             scratch=scratch,
-            guards=Guards(),
+            guards=guards,
             chunk_s=duty.pace.chunk_s,
             part_bytes=self._settling.part_bytes,
             too_big=self._too_big,
@@ -62,7 +63,7 @@ class Supervisor:
             held_up=self._settling.full,
             tell=self._prints.tell,
         )
-        self._runners = [Runner(number, self._ties) for number in range(duty.slots)]
+        self._runners = [Runner(number, self._ties, seat) for number, seat in zip_longest(range(duty.slots), seats)]
         self._leasing = Leasing(
             backend=backend,
             duty=duty,

@@ -6,7 +6,7 @@ import heapq
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from types import CoroutineType, MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from starburst_common.model import FailureKind
@@ -67,17 +67,21 @@ def _trier(
 ) -> Callable[[int, int], None]:
     """What runs one item, which has had so many tries; one that may have another is put to those that wait."""
     call, retries, delay_s, retry_on, seed, numbers, _ = manner
+    take, begin, answer, printed = stand.take, board.begin, out.value, out.printed
+    sow(None, 0)
 
     def run(index: int, tries: int) -> None:
-        stand.take()
-        sow(seed, numbers.get(index, index))
-        board.current = index
-        board.steps = step = (board.steps | 1) + 2
+        take()
+        if seed is not None:
+            sow(seed, numbers.get(index, index))
+        step = begin(index)
         again = False
         try:
             argument = item(index)
             board.steps = step + 1
-            value = awaited(call(argument))
+            value = call(argument)
+            if type(value) is CoroutineType:
+                value = awaited(value)
         except BaseException as error:
             if out.left:
                 raise
@@ -93,11 +97,11 @@ def _trier(
             if out.left:  # the function forked, and both returned
                 sys.exit()
             try:
-                out.value(index, value)
+                answer(index, value)
             except BaseException as error:  # of the user's own code, which may well raise SystemExit
                 out.failure(*unpicklable(index, value, error))
         board.current = -1
-        out.printed(index, again=again)
+        printed(index, again=again)
 
     return run
 
