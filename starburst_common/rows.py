@@ -45,6 +45,11 @@ class Row:
     name: str = ""
     kind: Any = None  #: its type
 
+    @property
+    def needed(self) -> bool:
+        """Whether a value must be given."""
+        return self.default is NEEDED
+
     def wrong(self, value: Any) -> str:
         """What is wrong with a value, to be said behind `name=value`; empty where it is right."""
         if value is None and self.default is None:

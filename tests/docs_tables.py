@@ -22,7 +22,7 @@ from starburst_common.code import files
 from starburst_common.config import IMAGE, SETTINGS
 from starburst_common.model import FailureKind
 from starburst_common.offered import OPTIONS
-from starburst_common.rows import NEEDED, Row
+from starburst_common.rows import Row
 from starburst_common.sites.site import SITE
 from tests.places import environment
 
@@ -178,7 +178,7 @@ def _default(option: Any) -> str:
 
 def _settings_table(known: Mapping[str, Row]) -> str:
     def default(row: Row) -> str:
-        return "needed" if row.default is NEEDED else "" if row.default in ("", ()) else _toml(row.default)
+        return "needed" if row.needed else "" if row.default in ("", ()) else _toml(row.default)
 
     return _table(
         ("setting", "default", "meaning"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 
 from starburst_common import BadInput, Cluster, StarburstError, starburst_map
 from starburst_common.aws import aws_backend
+from starburst_common.aws.sessions import known_regions
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.clearing import inventoried, tear_down
 from starburst_common.aws.setup.making import set_up
@@ -25,7 +27,7 @@ from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from tests.policies import actions_of, needed_for
-from tests.test_cli import Shell
+from tests.test_cli import COMMAND, Shell
 from tests.testbed.bed import Bed as Aws
 
 REGION = "us-east-1"
@@ -250,12 +252,36 @@ def test_what_is_given_is_used_and_stays(account: Aws) -> None:
         ({"task_role": "me"}, "--task-role 'me': give the ARN of a role"),
         ({"tags": ("aws:x=1",)}, "--tag .*: names that begin with aws: or starburst: are taken"),
         ({"tags": ("x",)}, "--tag .*: give KEY=VALUE"),
+        ({"log_days": 10}, "--log-days 10: CloudWatch takes 1, 3, 5, 7, 14, 30"),
+        ({"image": 1}, "--image 1: give a text"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_asked(asked: dict[str, Any], said: str) -> None:
     """Each in a line that says what would be right."""
     with pytest.raises(BadInput, match=said):
         WantedSite.of(**{"name": "main", "region": REGION, **asked})
+
+
+def test_a_region_is_asked_for_at_a_terminal(account: Aws, tmp_path: Path) -> None:
+    """Where none is set, until one is typed that there is; one that is set wrongly, or nobody to ask, is an error."""
+    nowhere = {"AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": "none"}
+    shell = Shell(tmp_path, env={**account.env, **nowhere, "STARBURST_CONFIG": str(tmp_path / "config.toml")})
+    assert shell("setup", "--dry-run").stderr.startswith("error: no region: give --region, such as us-east-1")
+    wrong = shell("setup", "--dry-run", AWS_REGION="cn-nort-1")
+    assert (wrong.returncode, "did you mean cn-north-1" in wrong.stderr) == (2, True)
+    near, far = os.openpty()
+    asked = subprocess.Popen(
+        [*COMMAND, "setup", "--dry-run"], stdin=far, stdout=far, stderr=far, cwd=tmp_path, env=shell.environment()
+    )
+    os.write(near, b"us-east-9\nus-east-1\n")
+    assert asked.wait(60) == 0
+    os.close(far)
+    shown = os.read(near, 10_000).decode()
+    os.close(near)
+    assert shown.count("In which AWS region, such as us-east-1?") == 2
+    assert "'us-east-9' is no region with Amazon ECS that boto3 knows: did you mean us-east-" in shown
+    assert "Site main in us-east-1, account 123456789012" in shown
+    assert {"us-east-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "eusc-de-east-1"} <= {*known_regions()}
 
 
 def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> None:

@@ -51,24 +51,12 @@ class StarburstSite(Block):
     )
     _documentation_url: ClassVar[HttpUrl | None] = HttpUrl("https://pypi.org/project/starburst-ecs/")
 
-    name: str = Field(description=SITE["name"].meaning)
-    region: str = Field(description=SITE["region"].meaning)
-    bucket: str = Field(description=SITE["bucket"].meaning)
-    cluster: str = Field(description=SITE["cluster"].meaning)
-    subnets: tuple[str, ...] = Field(description=SITE["subnets"].meaning)
-    execution_role: str = Field(description=SITE["execution_role"].meaning)
-    task_role: str = Field(description=SITE["task_role"].meaning)
-    signing_secret: str = Field(description=SITE["signing_secret"].meaning)
-    image: str = Field(default="", description=SITE["image"].meaning)
-    repository: str = Field(default="", description=SITE["repository"].meaning)
-    build_role: str = Field(default="", description=SITE["build_role"].meaning)
-    tags: tuple[str, ...] = Field(default=(), description=SITE["tags"].meaning)
-    kms_key: str = Field(default="", description=SITE["kms_key"].meaning)
-    security_groups: tuple[str, ...] = Field(default=(), description=SITE["security_groups"].meaning)
-    log_group: str = Field(default="", description=SITE["log_group"].meaning)
-    log_days: int = Field(default=14, description=SITE["log_days"].meaning)
-    assign_public_ip: bool = Field(default=True, description=SITE["assign_public_ip"].meaning)
-    architecture: str = Field(default="X86_64", description=SITE["architecture"].meaning)
+    for _setting in SITE.values():  # one table says what a site has: its fields are made of that
+        __annotations__[_setting.name] = _setting.kind
+        vars()[_setting.name] = Field(
+            default=... if _setting.needed else _setting.default, description=_setting.meaning
+        )
+    del _setting
     image_settings: dict[str, Any] = Field(
         default_factory=dict, description="How images are made: the settings of [image], see docs/images.md."
     )
@@ -126,7 +114,8 @@ class StarburstSite(Block):
         The role is assumed when credentials are first needed, and anew before they expire.
         """
         own = None if self.credentials is None else cast("Credentials", self.credentials).get_boto3_session
-        return session_in(self.region, own, role=self.role, purpose=f"starburst-{self.name}")
+        site = self.site()
+        return session_in(site.region, own, role=self.role, purpose=f"starburst-{site.name}")
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and _content(other) == _content(self)

@@ -10,7 +10,17 @@ import botocore.session
 from boto3.session import Session as AwsSession
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
-__all__ = ["AwsSession", "SessionAt", "session_in"]
+__all__ = ["AwsSession", "SessionAt", "known_regions", "session_in"]
+
+
+def known_regions() -> list[str]:
+    """Where Amazon ECS is, in all partitions, as far as this release of boto3 knows."""
+    session = AwsSession(region_name="us-east-1")
+    return sorted(
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("ecs", partition_name=partition)
+    )
 
 
 class SessionAt(AwsSession):

@@ -23,7 +23,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be
 def setup(
     site: SiteName = "main",
     region: Annotated[
-        str | None, typer.Option(metavar="REGION", help="Else that of your AWS profile or AWS_REGION.")
+        str | None, typer.Option(metavar="REGION", help="Else that of AWS_REGION or your AWS profile, or asked for.")
     ] = None,
     network: Annotated[
         str, typer.Option(metavar="KIND", help="default: the account's own; made: one for the site, which is free.")
@@ -70,7 +70,7 @@ def setup(
 
     wanted = WantedSite.of(
         name=site,
-        region=region or own_region(),
+        region=chosen_region(region),
         network="default" if subnet else network,
         subnets=tuple(subnet or ()),
         security_groups=tuple(security_group or ()),
@@ -169,14 +169,39 @@ def sites(json: Json = False) -> None:
         print_table(table)
 
 
-def own_region() -> str:
-    """That of the AWS profile or the environment. Raises `BadInput` where neither names one."""
-    from starburst_common.aws.sessions import AwsSession
+def chosen_region(given: str | None) -> str:
+    """The region that is given, else that of the AWS profile or the environment, else what is typed at the terminal.
+
+    Raises `BadInput` where it is none that boto3 knows, or there is nobody to be asked.
+    """
+    from starburst_common.aws.sessions import AwsSession, known_regions
+    from starburst_common.cli.show import say
     from starburst_common.errors import BadInput
 
-    if region := AwsSession().region_name:
-        return str(region)
-    raise BadInput("no region: give --region, such as us-east-1, or set AWS_REGION")
+    known = known_regions()
+    own = os.environ.get("AWS_REGION") or AwsSession().region_name or ""  # boto3 itself reads AWS_DEFAULT_REGION alone
+    region, where = (given, "--region") if given else (own, "AWS_REGION or the AWS profile")
+    if region and region not in known:
+        raise BadInput(f"{where}: {_no_region(region, known)}")
+    if not region and not (sys.stdin and sys.stdin.isatty()):
+        raise BadInput("no region: give --region, such as us-east-1, or set AWS_REGION")
+    while not region:
+        typed = str(typer.prompt("In which AWS region, such as us-east-1?", err=True)).strip()
+        if typed in known:
+            region = typed
+        else:
+            say(_no_region(typed, known))
+    return region
+
+
+def _no_region(typed: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    from starburst_common.phrases import told
+
+    near = get_close_matches(typed, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`aws ec2 describe-regions` lists them"
+    return f"{told(typed, 40)} is no region with Amazon ECS that boto3 knows: {hint}"
 
 
 def agreed(question: str, yes: bool, otherwise: str = ", or --dry-run to see what it would be") -> bool:

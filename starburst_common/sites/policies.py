@@ -19,6 +19,16 @@ TRUSTED = {
     "task": "ecs-tasks.amazonaws.com",
     "build": "codebuild.amazonaws.com",
 }
+#: By how the names of their regions begin; all others are of `aws`. Source: botocore 1.44, data/partitions.json.
+_PARTITIONS = {
+    "cn-": "aws-cn",
+    "eusc-": "aws-eusc",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f",
+}
 _PULLS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _PUSHES = ("ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage")
 _QUEUES = (
@@ -69,11 +79,10 @@ class Arns:
 def partition_of(region: str) -> str:
     """The partition of a region.
 
-    >>> [partition_of(region) for region in ("eu-west-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1")]
-    ['aws', 'aws-cn', 'aws-us-gov', 'aws-eusc']
+    >>> [partition_of(region) for region in ("eu-west-1", "cn-north-1", "us-gov-west-1", "us-isob-east-1")]
+    ['aws', 'aws-cn', 'aws-us-gov', 'aws-iso-b']
     """
-    begins = {"cn-": "aws-cn", "us-gov-": "aws-us-gov", "eusc-": "aws-eusc"}
-    return next((name for begin, name in begins.items() if region.startswith(begin)), "aws")
+    return next((name for begin, name in _PARTITIONS.items() if region.startswith(begin)), "aws")
 
 
 def trust(kind: str, account: str, partition: str, region: str) -> Document:

@@ -9,11 +9,16 @@ from typing import Annotated, Any, Self
 from starburst_common.errors import BadInput
 from starburst_common.model import Tariff
 from starburst_common.phrases import told
-from starburst_common.rows import NEEDED, TEXT, Row, Rule, of_type, rows, shaped, texts
+from starburst_common.rows import TEXT, Row, Rule, of_type, rows, shaped, texts
 
 _ROLE = shaped(r"(arn:aws[a-z-]*:iam::\d{12}:role/.+)?", "the ARN of a role")
 #: Source: Amazon ECS API reference, Tag, read 2026-11-30. Of the 50 that a task may have, some are AWS's and ours.
 _TAG = re.compile(r"[\w .:/+@-]{1,128}=[\w .:/=+@-]{0,256}")
+#: Source: Amazon CloudWatch Logs API reference, PutRetentionPolicy, read 2026-11-30.
+_LOG_DAYS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
+    *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
 _TAKEN = re.compile(r"aws:|starburst:", re.IGNORECASE)
 
 
@@ -88,7 +93,14 @@ class Site:
         str, Row("of the workers' lines, made at the first launch; default: /starburst/<name>", (TEXT,))
     ] = ""
     log_days: Annotated[
-        int, Row("for which a log group that starburst made keeps its lines", (of_type(int, "a whole number"),))
+        int,
+        Row(
+            "for which a log group that starburst made keeps its lines",
+            (
+                of_type(int, "a whole number"),
+                Rule(lambda value: value in _LOG_DAYS, f": CloudWatch takes {', '.join(map(str, _LOG_DAYS))}"),
+            ),
+        ),
     ] = 14
     assign_public_ip: Annotated[
         bool, Row("needed in public subnets, which have no NAT gateway", (of_type(bool, "true or false"),))
@@ -125,7 +137,7 @@ task_role, signing_secret
             raise BadInput(f"{source}: site={told(table)} is no table: write [site], and its lines below")
         if unknown := [name for name in table if name not in SITE]:
             raise BadInput(f"{source}: [site] has no {told(unknown[0])}: known are {', '.join(SITE)}")
-        if lacking := [name for name, row in SITE.items() if row.default is NEEDED and not table.get(name)]:
+        if lacking := [name for name, row in SITE.items() if row.needed and not table.get(name)]:
             raise BadInput(f"{source}: [site] lacks {', '.join(lacking)}")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in table.items()

@@ -47,16 +47,10 @@ class WantedSite:
     def of(cls, **given: Any) -> Self:
         """Checked. Raises `BadInput` that says what is wrong, and what would be right."""
         wanted = cls(**given)
-        for name in ("name", "region", "bucket", "cluster", "subnets", "security_groups", "architecture", "tags"):
-            value = getattr(wanted, name)
-            if (value or name in ("name", "region")) and (wrong := SITE[name].wrong(value)):
+        for name in (name for name in SITE if name in given):
+            value = given[name]
+            if (value not in ("", ()) or name in ("name", "region")) and (wrong := SITE[name].wrong(value)):
                 raise BadInput(f"--{_option(name)} {told(value)}{wrong}")
-        for role in ROLES:
-            value = getattr(wanted, f"{role}_role")
-            if value and (wrong := SITE["build_role"].wrong(value)):
-                raise BadInput(f"--{role}-role {told(value)}{wrong}")
-        if wrong := SITE["kms_key"].wrong(wanted.kms_key):
-            raise BadInput(f"--kms-key {told(wanted.kms_key)}{wrong}")
         _check_network(wanted)
         return wanted
 
