@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -41,19 +42,36 @@ def processes_in(folder: Path) -> list[int]:
     """Live processes of the workers whose scratch is in the folder, and whatever else stands there.
 
     Slots, and what is forked from them, stand where the run was started, but their command line names their scratch.
+    Where a worker itself stands, only root is told.
     """
-    found = []
+    found, recorded = [], set(workers_of(folder).values())
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                where = str((entry / "cwd").readlink()).removesuffix(" (deleted)")
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            of_worker = b"starburst_worker" in words and any(word.startswith(b"%b/" % bytes(folder)) for word in words)
-            if of_worker or Path(where).is_relative_to(folder):
+            is_worker = b"starburst_worker" in words
+            named = int(entry.name) in recorded or any(word.startswith(b"%b/" % bytes(folder)) for word in words)
+            if (is_worker and named) or _stands_in(entry, folder):
                 found.append(int(entry.name))
     return sorted(found)
+
+
+def workers_of(home: Path) -> dict[str, int]:
+    """The process ids of the workers in a home, by the ends of their names, as their records tell them."""
+    found = {}
+    for record in (home / "workers").glob("*/[0-9]*.json"):
+        with suppress(OSError, ValueError):  # its launch is under way
+            found[record.stem] = int(json.loads(record.read_text())["pid"])
+    return found
+
+
+def _stands_in(entry: Path, folder: Path) -> bool:
+    try:
+        return Path(str((entry / "cwd").readlink()).removesuffix(" (deleted)")).is_relative_to(folder)
+    except OSError:
+        return False
 
 
 def supervisors_in(folder: Path) -> list[int]:

@@ -58,7 +58,6 @@ def task_definition(site: Site, image: str) -> dict[str, Any]:
                 "image": image,
                 "essential": True,
                 "stopTimeout": _STOP_S,
-                "linuxParameters": {"initProcessEnabled": True},
                 "secrets": [{"name": "STARBURST_KEY", "valueFrom": site.signing_secret}],
                 "logConfiguration": {
                     "logDriver": "awslogs",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
+from docker.errors import APIError
 
 from starburst_common import Cluster, FailureKind, OutOfMemory, RunStopped, starburst_map
 from tests.faults.conftest import AwsBed, watched
+from tests.faults.test_key import shows_no
+from tests.prying import pry
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine
 
@@ -26,6 +31,12 @@ def image(engine: Engine) -> str:
 def bed(image: str, container_aws: Aws, tmp_path: Path) -> Iterator[AwsBed]:
     """A site whose workers are containers."""
     yield from watched(AwsBed(container_aws, tmp_path / "notes", image=image))
+
+
+def test_a_function_in_a_container_finds_no_key_above_it(bed: AwsBed) -> None:
+    """As the image's own user, and below no other process than the worker."""
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        shows_no(bed.backend.key, cluster.map(pry, [0])[0])
 
 
 def hoarding(hoarder: int, before: Callable[[], None] = lambda: None) -> Callable[[int], int]:
@@ -64,26 +75,47 @@ def test_a_slot_that_the_kernel_kills_for_memory_is_out_of_memory(bed: AwsBed, s
         assert len(bed.aws.tasks()) == 1
 
 
+@contextmanager
+def supervisors_offered(engine: Engine) -> Iterator[None]:
+    """Short of memory, the kernel kills a container's first process and not its slots: root of the machine says so."""
+    over = Event()
+
+    def offer() -> None:
+        while not over.wait(0.05):
+            for each in engine.client.containers.list(filters={"label": "starburst.task"}, ignore_removed=True):
+                with suppress(OSError, APIError):  # it has just ended
+                    each.reload()
+                    Path(f"/proc/{each.attrs['State']['Pid']}/oom_score_adj").write_text("1000")
+
+    thread = Thread(target=offer)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_container_that_dies_of_memory_costs_nobody_else_an_answer(
-    bed: AwsBed, caplog: pytest.LogCaptureFixture
+    bed: AwsBed, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The kernel kills the supervisor each time: the others are answered elsewhere, and the end is told as OOM."""
 
-    def offer_the_supervisor() -> None:
-        import os
+    def once_the_supervisor_is_offered() -> None:
+        import time
         from pathlib import Path
 
         Path("/proc/self/oom_score_adj").write_text("0")
-        guard = Path(f"/proc/{os.getppid()}/stat").read_text()
-        worker = guard.rpartition(")")[2].split()[1]
-        Path(f"/proc/{worker}/oom_score_adj").write_text("1000")
+        while Path("/proc/1/oom_score_adj").read_text().strip() != "1000":
+            time.sleep(0.01)
 
     backend = bed.backend.paced(lease_s=3.0)
     with (
         caplog.at_level(logging.WARNING, "starburst"),
+        supervisors_offered(engine),
         Cluster(workers=1, backend=backend, progress=False) as cluster,
     ):
-        run = cluster.start(hoarding(5, offer_the_supervisor), range(20))
+        run = cluster.start(hoarding(5, once_the_supervisor_is_offered), range(20))
         run.wait(timeout=300)
         assert run.status().answered == 20
         failed = run.failures()
@@ -94,7 +126,7 @@ def test_a_container_that_dies_of_memory_costs_nobody_else_an_answer(
 
 
 def test_a_stopped_task_hands_back_and_ends_with_143(bed: AwsBed) -> None:
-    """StopTask sends SIGTERM through the container's init: what was leased goes to the other worker at once."""
+    """StopTask sends SIGTERM to the container's first process: what was leased goes to the other worker at once."""
 
     def slow(item: int) -> int:
         import time

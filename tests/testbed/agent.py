@@ -174,6 +174,7 @@ class Agent:
             cpu_units=task.cpu_units,
             memory_mib=task.memory_mib,
             on_line=lines.add if lines else _unheard,
+            init=bool((task.container.get("linuxParameters") or {}).get("initProcessEnabled")),
         )
         with task.lock:
             if task.stopping.is_set():

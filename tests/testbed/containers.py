@@ -57,7 +57,7 @@ class ContainerRunner:
             mem_limit=memory,
             memswap_limit=memory,
             nano_cpus=int(min(order.cpu_units / 1024, self._cpus) * 1_000_000_000),
-            init=True,
+            init=order.init,
             labels={_BED: self.bed, _TASK: order.task_id},
         )
         try:

@@ -19,6 +19,11 @@ from tests.testbed.runners import CannotPull, Exit, Order, Running
 
 #: in the environment of everything a task started, by which it is found however it was started
 MARK = "STARBURST_BED_TASK"
+#: What root may in a container, also on Fargate. Source: Docker's documentation, "Runtime privilege and Linux
+#: capabilities", read 2026-11-30
+_MAY = "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod"
+_BOUND = ",".join(["-all", *(f"+{may}" for may in _MAY.split())])
+CONTAINED = ["setpriv", "--bounding-set", _BOUND, "--"] if os.geteuid() == 0 else []  #: before a command
 
 
 class ProcessRunner:
@@ -48,7 +53,7 @@ class ProcessRunner:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         try:
             process = subprocess.Popen(
-                command,
+                [*CONTAINED, *command],
                 cwd=folder,
                 env=kept | order.environment | {MARK: f"{os.getpid()}/{order.task_id}"},
                 stdin=subprocess.DEVNULL,

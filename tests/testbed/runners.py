@@ -22,6 +22,7 @@ class Order:
     cpu_units: int  #: 1024 a vCPU
     memory_mib: int
     on_line: Callable[[str], None]  #: called with each line the container prints
+    init: bool = False  #: the engine's own first process stands above the container's
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -15,12 +16,15 @@ from starburst_common.ports import Backend
 from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
-from starburst_worker.ending import EXIT_BROKEN
+from starburst_worker.ending import EXIT_BROKEN, EXIT_DRAINED
 from starburst_worker.guard import Guards, adopt_orphans
+from starburst_worker.private import keep_private, others_with, take
 from starburst_worker.seat import Seat, SlotMain
 from starburst_worker.supervisor import Supervisor
 
 _log = logging.getLogger("starburst.worker")
+
+_KEY = "STARBURST_KEY"  #: in the environment; slots, which run the user's code, do without
 
 
 def _backend_of(duty: Duty) -> Backend:
@@ -39,12 +43,19 @@ def _opened(duty: Duty) -> Backend:
     from starburst_common.aws import aws_backend_at
 
     assert duty.address is not None, "`Duty.read` sees to it"
-    key = os.environ.pop("STARBURST_KEY")  # the slots, which run the user's code, do without
-    return aws_backend_at(duty.address, KeyRing.of(key.encode()))
+    for process in others_with(_KEY):
+        _log.warning(
+            "functions can read the site's key in the environment of process %s: have the image's entry point `exec` "
+            "the worker, so that nobody stands above it",
+            process,
+        )
+    return aws_backend_at(duty.address, KeyRing.of(take(_KEY).encode()))
 
 
 def main() -> NoReturn:
     """Be the worker that the environment describes."""
+    if os.getpid() == 1:  # a container's first process, which nothing ends that it does not hear
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_DRAINED))
     if "STARBURST_WORKER" not in os.environ:
         sys.exit("STARBURST_WORKER is not set: this is a worker, which starburst starts with its orders in there")
     work(os.environ["STARBURST_WORKER"])
@@ -62,6 +73,7 @@ def work(orders: str, slot: SlotMain | None = None) -> NoReturn:
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
     guards = Guards()
     seats = [Seat(number, scratch, guards, slot=slot) for number in range(duty.slots if slot else 0)]
+    keep_private()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("starburst").setLevel(logging.INFO)
     _log.info(
