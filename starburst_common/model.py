@@ -250,6 +250,7 @@ class Address:
     site: str  #: its name, which its queues' names begin with
     region: str
     bucket: str
+    account: str  #: whose the bucket is to be: twelve digits
 
 
 class RunState(StrEnum):

@@ -72,13 +72,15 @@ class S3Access:
         """What a call gives; asked once more where its credentials were refused as expired and others can be had."""
         return ask()
 
-    def store(self, bucket: str, region: str) -> S3Store:
-        """A bucket, as obstore has it."""
+    def store(self, bucket: str, region: str, headers: dict[str, str] | None = None) -> S3Store:
+        """A bucket, as obstore has it; all requests have the headers, which are signed but in listings."""
         options: ClientConfig = {
             "allow_http": True,  # where an endpoint says so; AWS itself is spoken to by https
             "timeout": _WHOLE_FOR,
             "read_timeout": _SILENT_FOR,
         }
+        if headers:
+            options["default_headers"] = headers
         if (certificates := self.certificates) is not None:
             options["root_certificate"] = certificates
         if self.unverified:

@@ -51,7 +51,7 @@ def aws_backend(
 
     Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
     """
-    clients = Clients(site.region, new_session)
+    clients = Clients(site.region, new_session, owner=site.account)
     secret = signing_key(clients, site.signing_secret) if key is None else key
     if len(secret) < _LEAST_KEY:
         raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
@@ -70,7 +70,7 @@ def aws_backend(
 
 def aws_backend_at(address: Address, key: bytes) -> Backend:
     """The same as its workers have it, who know no more of a site: they launch nobody and make no images."""
-    clients = Clients(address.region, None)
+    clients = Clients(address.region, owner=address.account)
     store = S3Objects(address.bucket, clients)
     return replace(
         _backend(address, clients, store, Onlooker(store, key), key), compute_by=lambda other: Onlooker(store, other)

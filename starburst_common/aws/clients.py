@@ -36,11 +36,14 @@ class Clients:
     """boto3 clients for one region, shared by all threads.
 
     `new_session` makes the session they come from: by default one of this process's own credentials. It is called again
-    after its credentials were refused as expired.
+    after its credentials were refused as expired. `owner` is the account whose buckets S3 is asked for: where it is
+    given, a bucket of anybody else's is refused by S3 itself.
     """
 
-    def __init__(self, region: str, new_session: Callable[[], boto3.session.Session] | None = None) -> None:
-        self.region = region
+    def __init__(
+        self, region: str, new_session: Callable[[], boto3.session.Session] | None = None, *, owner: str = ""
+    ) -> None:
+        self.region, self.owner = region, owner
         self._new_session = new_session or partial(boto3.session.Session, region_name=region)
         self._lock = RLock()  # a session makes one client at a time
 
@@ -172,5 +175,10 @@ class Clients:
             elif is_expired(parsed):
                 self.renew(session)
 
+        def expecting(params: dict[str, Any], model: OperationModel, **_: Any) -> None:
+            if self.owner and model.name != "HeadBucket" and "ExpectedBucketOwner" in model.input_shape.members:  # type: ignore[union-attr]
+                params["ExpectedBucketOwner"] = self.owner
+
         client.meta.events.register("after-call", answered)
+        client.meta.events.register("before-parameter-build.s3", expecting)
         return client

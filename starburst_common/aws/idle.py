@@ -28,7 +28,7 @@ class Kept:
 
 def kept_in(site: Site) -> list[Kept]:
     """What there is; where something may not be looked at, it says so."""
-    clients = Clients(site.region)
+    clients = Clients(site.region, owner=site.account)
     try:
         return [*_kept(site, clients)]
     finally:

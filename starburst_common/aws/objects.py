@@ -47,8 +47,10 @@ class OtherRegion(BadInput):
 class Objects:
     """`ObjectStore` over any obstore store; see `starburst_common.ports` for what it promises."""
 
-    def __init__(self, store: obstore.store.ObjectStore, place: str) -> None:
-        self._store, self.place = store, place
+    def __init__(
+        self, store: obstore.store.ObjectStore, place: str, listing: obstore.store.ObjectStore | None = None
+    ) -> None:
+        self._store, self.place, self._listing = store, place, listing or store
 
     def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
         with speaking_of(key):
@@ -95,7 +97,7 @@ class Objects:
 
     def folders(self, prefix: str) -> list[str]:
         with speaking_of(prefix):
-            found = obstore.list_with_delimiter(self._store, prefix.rstrip("/"))["common_prefixes"]
+            found = obstore.list_with_delimiter(self._listing, prefix.rstrip("/"))["common_prefixes"]
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found)
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -114,7 +116,7 @@ class Objects:
 
     def entries(self, prefix: str) -> Sequence[Entry]:
         with speaking_of(prefix):
-            found = [meta for page in obstore.list(self._store, prefix.rstrip("/")) for meta in page]
+            found = [meta for page in obstore.list(self._listing, prefix.rstrip("/")) for meta in page]
         return sorted(
             Entry(meta["path"], meta["size"], meta["last_modified"].timestamp())
             for meta in found

@@ -13,7 +13,8 @@ from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.keys import signing_key
-from starburst_common.errors import BadInput, NotFound, StarburstError
+from starburst_common.aws.whose import see_whose
+from starburst_common.errors import BadInput, Denied, NotFound, StarburstError
 from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) 
 
     It asks for no more rights than runs do. `new_session` is as for `aws_backend`.
     """
-    clients = Clients(site.region, new_session)
+    clients = Clients(site.region, new_session, owner=site.account)
     identity = cache(partial(_identity, clients))
     parts: tuple[tuple[str, Callable[[], str]], ...] = (
         ("credentials", lambda: str(identity()["Arn"])),
@@ -97,8 +98,12 @@ def _region(clients: Clients, site: Site) -> str:
 
 
 def _bucket(clients: Clients, site: Site) -> str:
-    with speaking(f"s3:ListBucket {site.bucket}"):
-        clients.s3.list_objects_v2(Bucket=site.bucket, Prefix="runs/", MaxKeys=1)
+    try:
+        with speaking(f"s3:ListBucket {site.bucket}"):
+            clients.s3.list_objects_v2(Bucket=site.bucket, Prefix="runs/", MaxKeys=1)
+    except Denied:
+        see_whose(clients, site.bucket)
+        raise
     return site.bucket
 
 

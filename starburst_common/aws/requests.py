@@ -29,7 +29,7 @@ def tags(site: str, more: Sequence[str] = ()) -> dict[str, str]:
 
 def address_of(site: Site) -> Address:
     """What a worker is told of a site."""
-    return Address(site=site.name, region=site.region, bucket=site.bucket)
+    return Address(site=site.name, region=site.region, bucket=site.bucket, account=site.account)
 
 
 def task_definition(site: Site, image: str) -> dict[str, Any]:

@@ -47,18 +47,13 @@ class Arns:
     site: Site
 
     @property
-    def account(self) -> str:
-        """The twelve digits of whose account it is."""
-        return self.site.task_role.split(":")[4]
-
-    @property
     def partition(self) -> str:
         """The part of AWS that it lies in."""
         return partition_of(self.site.region)
 
     def of(self, service: str, *names: str) -> list[str]:
         """Of a service's things by their names."""
-        return [f"arn:{self.partition}:{service}:{self.site.region}:{self.account}:{name}" for name in names]
+        return [f"arn:{self.partition}:{service}:{self.site.region}:{self.site.account}:{name}" for name in names]
 
     def bucket(self, *prefixes: str) -> list[str]:
         """Of the objects under prefixes; of the bucket itself where none is named."""
@@ -135,7 +130,7 @@ def build(site: Site) -> Document:
     log = f"log-group:/aws/codebuild/starburst-{site.name}*"
     return _document(
         [
-            _allow(["s3:GetObject", "s3:GetObjectVersion"], arns.bucket("builds/*")),
+            _allow(["s3:GetObject"], arns.bucket("builds/*")),
             _allow(["ecr:GetAuthorizationToken"], ["*"]),
             _allow([*_PULLS, *_PUSHES], arns.repository),
             _allow(["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"], arns.of("logs", log)),

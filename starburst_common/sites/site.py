@@ -150,6 +150,11 @@ task_role, signing_secret
         return cls(**values)
 
     @property
+    def account(self) -> str:
+        """Whose it is: the twelve digits in its workers' role, which ECS takes from its own account alone."""
+        return self.task_role.split(":")[4]
+
+    @property
     def tariff(self) -> Tariff:
         """By which its workers are charged for."""
         return Tariff(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: what IAM calls otherwise than signatures do
 _SIGNED_AS = {"monitoring": "cloudwatch"}
+_SIGNED = re.compile(r"SignedHeaders=([\w;-]+)")
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]*)/([^/]*)/aws4_request")
 
 
@@ -27,6 +28,8 @@ class Call:
     access_key: str = ""
     region: str = ""  #: that it is signed for
     is_query: bool = False  #: of the old query protocol: errors are XML
+    owner: str = ""  #: whose bucket is meant, where the request says so
+    unsigned: tuple[str, ...] = ()  #: headers of a request to S3 that its signature should cover, and does not
 
 
 def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
@@ -42,12 +45,29 @@ def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
         return Call(service=service, operation=operation, path=whole, body=body, access_key=access_key)
     if service == "s3":
         operation = s3_operation(environ["REQUEST_METHOD"], path, query, copies="HTTP_X_AMZ_COPY_SOURCE" in environ)
-        return Call(service=service, operation=operation, path=whole, body=body, access_key=access_key, region=region)
+        return Call(
+            service=service,
+            operation=operation,
+            path=whole,
+            body=body,
+            access_key=access_key,
+            region=region,
+            owner=environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER", ""),
+            unsigned=_unsigned(environ),
+        )
     action = re.search(rb"(?:^|&)Action=(\w+)", body[:10_000]) or re.search(rb"(?:^|&)Action=(\w+)", query.encode())
     operation = action[1].decode() if action else f"{environ['REQUEST_METHOD']} {path}"
     return Call(
         service=service, operation=operation, path=whole, body=body, access_key=access_key, is_query=action is not None
     )
+
+
+def _unsigned(environ: WSGIEnvironment) -> tuple[str, ...]:
+    """Source: IAM User Guide, "Create a signed AWS API request": all that begin with x-amz- are to be."""
+    if (signed := _SIGNED.search(environ.get("HTTP_AUTHORIZATION", ""))) is None:
+        return ()
+    names = (name.removeprefix("HTTP_").lower().replace("_", "-") for name in environ if name.startswith("HTTP_X_AMZ_"))
+    return tuple(sorted({*names} - {*signed[1].split(";")}))
 
 
 def _presigned(query: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 ACCOUNT = "123456789012"
+STRANGER = "210987654321"  #: another's
 REGION = "us-east-1"
 
 
@@ -35,6 +36,7 @@ class Conditions:
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
     iam: bool = False  #: drivers and tasks may do only what their printed policies allow
     denied: list[str] = field(default_factory=list)  #: actions that they may not do for all that
+    taken: list[str] = field(default_factory=list)  #: buckets that another account has, which lets everybody in
     cut_off: list[str] = field(default_factory=list)  #: subnets from which tasks reach nobody
     full: list[str] = field(default_factory=list)  #: subnets without a free address
     images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull

@@ -17,13 +17,13 @@ from tests.testbed.agent import Agent
 from tests.testbed.calls import Call
 from tests.testbed.clock import CLOCK
 from tests.testbed.codebuild import CodeBuild
-from tests.testbed.conditions import Conditions
+from tests.testbed.conditions import ACCOUNT, STRANGER, Conditions
 from tests.testbed.distribution import Distribution
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Fault, Faults
 from tests.testbed.iam import check
-from tests.testbed.refusals import Answer, as_json
+from tests.testbed.refusals import Answer, Refused, as_json
 from tests.testbed.simulation import simulated
 from tests.testbed.site import Site
 from tests.testbed.sqs import Sqs
@@ -95,7 +95,12 @@ class Control:
             self._requests[call.service, call.operation] += 1
 
     def check(self, call: Call) -> None:
-        """Raise `Refused` for what IAM refuses, while it is to."""
+        """Raise `Refused` for what S3 refuses of whoever, and for what IAM refuses, while it is to."""
+        if call.unsigned:
+            raise Refused("AccessDenied", "There were headers present in the request which were not signed", status=403)
+        bucket = call.path.lstrip("/").partition("?")[0].partition("/")[0]
+        if call.owner and call.owner != (STRANGER if bucket in self._conditions.taken else ACCOUNT):
+            raise Refused("AccessDenied", "Access Denied", status=403)
         if self._conditions.iam and self.site:
             check(call, self.site.settings(), self._allowed, self._conditions.denied)
 

@@ -59,7 +59,8 @@ class Duty:
 
 
 def _address(fields: Fields) -> Address:
-    return Address(site=fields.name("site"), region=fields.name("region"), bucket=fields.name("bucket"))
+    site, region, bucket, account = (fields.name(name) for name in ("site", "region", "bucket", "account"))
+    return Address(site=site, region=region, bucket=bucket, account=account)
 
 
 def own_task(patience_s: float = 15.0) -> str:

@@ -42,6 +42,7 @@ class AwsAccount:
         """Raises `Denied` where there are no credentials, or AWS does not take them."""
         with speaking("sts:GetCallerIdentity"):
             found = clients.sts.get_caller_identity()
+        clients.owner = found["Account"]
         return cls(clients=clients, id=found["Account"], caller=found["Arn"], site=site, marks=tags(site, more))
 
     @property
