@@ -36,7 +36,7 @@ def build_turns(tag: str) -> str:
 
 def new_build_source(tag: str, architecture: str) -> str:
     """A place for what a build service needs to build an image; not sealed."""
-    return f"{BUILDS}{tag}/source/{architecture}-{secrets.token_hex(8)}.zip"
+    return f"{BUILDS}{tag}/source/{architecture}-{secrets.token_hex(8)}.tar.gz"
 
 
 @dataclass(frozen=True, slots=True)

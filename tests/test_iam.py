@@ -68,6 +68,36 @@ def test_a_run_needs_what_is_printed(aws: Aws, backend: Backend) -> None:
     assert unused <= ELSEWHERE
 
 
+def written(bucket: str, key: str) -> str:
+    """What S3 says to a function that writes an object with what it finds: the task role's credentials."""
+    import boto3
+    from botocore.exceptions import ClientError
+
+    try:
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"mine")
+    except ClientError as error:
+        return str(error)
+    return ""
+
+
+def test_a_function_writes_only_where_workers_do(aws: Aws, backend: Backend) -> None:
+    """Not what CodeBuild builds from, not what setup has written down, nor what others count, claim or share."""
+    keys = (
+        "runs/a",
+        "builds/env-1/source/amd64.tar.gz",
+        "sites/bed/parts/a",
+        "accounts/a",
+        "claims/a",
+        "shared/a",
+        "a",
+    )
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        may, *others = cluster.starmap(written, [(aws.site["bucket"], key) for key in keys])
+    assert may == ""
+    for key, said in zip(keys[1:], others, strict=True):
+        assert "AccessDenied" in said and said.endswith("s3:PutObject action"), (key, said)
+
+
 def test_what_no_policy_allows_is_refused_by_its_name(aws: Aws, backend: Backend) -> None:
     """The bed's IAM is no ornament: another site's queue, or another bucket, is out of reach."""
     other = open_place(aws_text({**aws.site, "name": "other"}))

@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import signal
+import tarfile
 import time
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, starburst_map
-from starburst_common.aws.builds import part_tags, project, request, source, why_failed
+from starburst_common.aws.builds import PackedSource, part_tags, project, request, why_failed
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.codebuild import CodeBuildBuilder
 from starburst_common.aws.ecr import PART, EcrRepository
@@ -37,6 +37,7 @@ from starburst_common.image.registry import Registry
 from tests.indexes import running_index
 from tests.places import environment
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.conditions import ACCOUNT
 from tests.testbed.engine import Engine
 
 SECRET = "an-index-password"
@@ -53,7 +54,7 @@ class Lab:
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
-        self.clients = Clients(aws.site["region"])
+        self.clients = Clients(aws.site["region"], owner=ACCOUNT)
         self.store = S3Objects(aws.site["bucket"], self.clients)
         self.repository = EcrRepository(self.clients, aws.repository, tags={})
         self.repository.ensure()
@@ -364,7 +365,7 @@ def test_two_who_make_the_project_both_go_on(engine: Engine, lab: Lab) -> None:
 
 def test_requests_are_what_codebuild_takes() -> None:
     """Docker needs privileged mode; each platform has a machine of its own kind, and each try a token of its own."""
-    asked = {platform: request("starburst-lab", "bucket/source.zip", platform) for platform in BOTH}
+    asked = {platform: request("starburst-lab", platform, "{}") for platform in BOTH}
     assert {each["environmentTypeOverride"] for each in asked.values()} == {"LINUX_CONTAINER", "ARM_CONTAINER"}
     assert ["x86_64" in asked[BOTH[0]]["imageOverride"], "aarch64" in asked[BOTH[1]]["imageOverride"]] == [True, True]
     assert all(each["privilegedModeOverride"] for each in asked.values())
@@ -376,13 +377,48 @@ def test_requests_are_what_codebuild_takes() -> None:
 @pytest.mark.rest
 def test_the_source_of_an_image_is_always_the_same(engine: Engine) -> None:
     """Down to the byte, whenever it is packed; and what is a program is packed as one."""
-    packed = [source(engine.recipe(), "linux/amd64", "registry/repository:tag")]
-    time.sleep(2.0)  # what a zip's times are rounded to
-    packed.append(source(engine.recipe(), "linux/amd64", "registry/repository:tag"))
+    packed = [PackedSource.of(engine.recipe(), "linux/amd64")]
+    time.sleep(1.0)  # what times in a tar file are rounded to
+    packed.append(PackedSource.of(engine.recipe(), "linux/amd64"))
     assert packed[0] == packed[1]
-    with zipfile.ZipFile(io.BytesIO(packed[0])) as opened:
-        assert {"Dockerfile", "amd64/uv", "arguments.sh", "buildspec.yml"} <= {*opened.namelist()}
-        assert opened.getinfo("amd64/uv").external_attr >> 16 & 0o111
+    assert packed[0].digest == hashlib.sha256(packed[0].body).hexdigest()
+    with tarfile.open(fileobj=io.BytesIO(packed[0].body)) as opened:
+        assert {"Dockerfile", "amd64/uv", "arguments.sh"} <= {*opened.getnames()}
+        assert opened.getmember("amd64/uv").mode & 0o111
+
+
+# --- what is in the bucket is not believed ----------------------------------------------------------------------------
+
+
+def packed_as(text: str) -> bytes:
+    """A source whose files all say so."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as packed:
+        for name in ("Dockerfile", "arguments.sh", "buildspec.yml"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            packed.addfile(entry, io.BytesIO(text.encode()))
+    return body.getvalue()
+
+
+def test_a_source_that_was_exchanged_is_not_built(engine: Engine, lab: Lab, tmp_path: Path) -> None:
+    """By whoever may write there: nothing of it is run, nothing is pushed, and the error says so."""
+    lab.aws.set(build_start_s=0.5)
+    bucket, ran = lab.aws.site["bucket"], tmp_path / "ran"
+
+    def exchange(line: str) -> None:
+        if "CodeBuild for" in line:
+            (key,) = sources(lab.aws)
+            lab.aws.boto("s3").put_object(Bucket=bucket, Key=key, Body=packed_as(f"touch {ran}"))
+
+    with pytest.raises(
+        CannotBuild, match=r"INSTALL.*\n(.*\n)*s3://.* is not what was sent there: somebody has exchanged"
+    ):
+        lab.build(engine.recipe(), exchange)
+    assert (lab.statuses(), lab.tags(), sources(lab.aws)) == (["FAILED"], [], [])
+    assert not ran.exists()
+    (build,) = lab.builds()
+    assert "PRE_BUILD" not in [phase["phaseType"] for phase in build["phases"]], "it did not even log in"
 
 
 # --- several platforms ------------------------------------------------------------------------------------------------
@@ -468,8 +504,9 @@ def test_an_index_s_password_is_in_one_file_of_the_source_alone(engine: Engine, 
         login = {"UV_INDEX_MINE_USERNAME": "me", "UV_INDEX_MINE_PASSWORD": SECRET}
         with environment({"UV_INDEX": f"mine={index.bare_url}", **login}):
             lab.build(recipe, tell)
-    with zipfile.ZipFile(io.BytesIO(packed[0])) as source:
-        has = [name for name in source.namelist() if SECRET.encode() in source.read(name)]
+    with tarfile.open(fileobj=io.BytesIO(packed[0])) as source:
+        files = [(each.name, source.extractfile(each)) for each in source if each.isfile()]
+        has = [name for name, file in files if file and SECRET.encode() in file.read()]
     assert has == ["arguments.sh"]
     assert "Successfully" in "\n".join(lab.told) and SECRET not in "\n".join(lab.told)
     assert SECRET not in json.dumps(lab.builds(), default=str)

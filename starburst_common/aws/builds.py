@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
 import shlex
 import tempfile
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from starburst_common.aws.ecr import PART
 from starburst_common.image import context, oci
+from starburst_common.image.blob import pack
 from starburst_common.image.recipe import Recipe
 
 #: Environment type and image. Source: github.com/aws/aws-codebuild-docker-images, README, "actively maintained", as of
@@ -22,8 +21,16 @@ MACHINES = {
     "linux/arm64": ("ARM_CONTAINER", "aws/codebuild/amazonlinux-aarch64-standard:3.0"),
 }
 MINUTES = 60  #: a build may wait for its turn so long, and take so long
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  #: a zip knows no time before
+_PACKED = "source.tar.gz"
 _ARGUMENTS = "arguments.sh"  #: in the source, which only this account can read, rather than in what the console shows
+
+
+class SourcePlace(NamedTuple):
+    """Where a build's source lies."""
+
+    bucket: str
+    key: str
+    account: str  #: whose bucket it is
 
 
 def part_tags(recipe: Recipe) -> list[tuple[str, str]]:
@@ -60,18 +67,17 @@ def project(name: str, role: str, tags: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def request(project: str, location: str, platform: str) -> dict[str, Any]:
-    """What StartBuild is sent.
+def request(project: str, platform: str, buildspec: str) -> dict[str, Any]:
+    """What StartBuild is sent: all that is done, in words of its own; nothing in the bucket is believed.
 
-    >>> request("starburst-lab", "bucket/source.zip", "linux/arm64")["environmentTypeOverride"]
+    >>> request("starburst-lab", "linux/arm64", "{}")["environmentTypeOverride"]
     'ARM_CONTAINER'
     """
     kind, image = MACHINES[platform]
     return {
         "projectName": project,
-        "sourceTypeOverride": "S3",
-        "sourceLocationOverride": location,
-        "buildspecOverride": "buildspec.yml",
+        "sourceTypeOverride": "NO_SOURCE",
+        "buildspecOverride": buildspec,
         "environmentTypeOverride": kind,
         "imageOverride": image,
         "computeTypeOverride": "BUILD_GENERAL1_SMALL",
@@ -82,45 +88,62 @@ def request(project: str, location: str, platform: str) -> dict[str, Any]:
     }
 
 
-def source(recipe: Recipe, platform: str, image: str) -> bytes:
-    """The build's source as a zip, the same for the same recipe: what docker builds from, and how to."""
-    arguments = {"TARGETARCH": context.architecture(platform), **context.arguments(recipe)}
-    body = io.BytesIO()
-    with tempfile.TemporaryDirectory(prefix="starburst-build-") as folder:
-        place = Path(folder)
-        context.prepare(place, recipe, platforms=(platform,))
-        (place / "buildspec.yml").write_text(json.dumps(buildspec(image, tuple(arguments))))  # which is YAML too
-        (place / _ARGUMENTS).write_text("".join(f"{name}={shlex.quote(text)}\n" for name, text in arguments.items()))
-        (place / ".dockerignore").write_text(f"{_ARGUMENTS}\nbuildspec.yml\n")
-        with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as packed:
-            for file in sorted(each for each in place.rglob("*") if each.is_file()):
-                entry = zipfile.ZipInfo(file.relative_to(place).as_posix(), _EARLIEST)
-                entry.external_attr = file.stat().st_mode << 16
-                packed.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
-    return body.getvalue()
+class PackedSource(NamedTuple):
+    """What docker builds from, packed: the same bytes for the same recipe."""
+
+    body: bytes
+    digest: str  #: SHA-256 of it
+    arguments: tuple[str, ...]  #: names of build arguments that it sets
+
+    @classmethod
+    def of(cls, recipe: Recipe, platform: str) -> Self:
+        """For one platform. Raises `CannotBuild`."""
+        arguments = {"TARGETARCH": context.architecture(platform), **context.arguments(recipe)}
+        with tempfile.TemporaryDirectory(prefix="starburst-build-") as folder:
+            place, packed = Path(folder, "source"), Path(folder, _PACKED)
+            place.mkdir()
+            context.prepare(place, recipe, platforms=(platform,))
+            (place / _ARGUMENTS).write_text(
+                "".join(f"{name}={shlex.quote(text)}\n" for name, text in arguments.items())
+            )
+            (place / ".dockerignore").write_text(f"{_ARGUMENTS}\n")
+            layer = pack(place, packed, by="", owners={})
+            return cls(packed.read_bytes(), layer.digest.rpartition(":")[2], tuple(arguments))
 
 
-def buildspec(image: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+def buildspec(place: SourcePlace, source: PackedSource, image: str) -> str:
     """What a build does. The machine is its alone, so its network may be used as it is.
 
-    >>> buildspec("registry/repository:tag", ("TARGETARCH",))["phases"]["build"]["commands"][-1]
-    'docker push registry/repository:tag'
+    Whoever may write to the bucket could put another source there: so what is fetched is compared with what was sent.
+
+    >>> place = SourcePlace("bucket", "builds/a.tar.gz", "123456789012")
+    >>> source = PackedSource(b"", "0a1b", ("TARGETARCH",))
+    >>> spec = buildspec(place, source, "registry/repository:tag")
+    >>> [line.split()[:2] for phase in json.loads(spec)["phases"].values() for line in phase["commands"]]
+    [['aws', 's3api'], ['echo', '"0a1b'], ['mkdir', 'source'], ['aws', 'ecr'], ['cd', 'source'], ['docker', 'push']]
     """
-    named = " ".join(f"--build-arg {name}" for name in arguments)
-    login = "aws ecr get-login-password | docker login --username AWS --password-stdin"
-    return {
-        "version": 0.2,
-        "phases": {
-            "pre_build": {"commands": [f"{login} {image.partition('/')[0]}"]},
-            "build": {
-                "commands": [
-                    "chmod +x */uv",  # which a zip forgets
-                    f"set -a && . ./{_ARGUMENTS} && set +a && docker build --network host {named} --tag {image} .",
-                    f"docker push {image}",
-                ]
-            },
-        },
+    named = " ".join(f"--build-arg {name}" for name in source.arguments)
+    exchanged = (
+        f"s3://{place.bucket}/{place.key} is not what was sent there: somebody has exchanged it. Nothing of it was "
+        "run, and nothing is pushed. See who may write to the bucket, and build again."
+    )
+    commands = {
+        "install": [
+            f"aws s3api get-object --bucket {place.bucket} --key {place.key} --expected-bucket-owner {place.account} "
+            f"{_PACKED} > fetched.json",
+            f'echo "{source.digest}  {_PACKED}" | sha256sum --check --status || {{ echo "{exchanged}"; false; }}',
+            f"mkdir source && tar --extract --no-same-owner --file {_PACKED} --directory source",
+        ],
+        "pre_build": [
+            f"aws ecr get-login-password | docker login --username AWS --password-stdin {image.partition('/')[0]}"
+        ],
+        "build": [
+            f"cd source && set -a && . ./{_ARGUMENTS} && set +a && docker build --network host {named} --tag {image} .",
+            f"docker push {image}",
+        ],
     }
+    phases = {name: {"commands": lines} for name, lines in commands.items()}
+    return json.dumps({"version": 0.2, "phases": phases}, indent=1)  # which is YAML too
 
 
 def why_failed(build: dict[str, Any], platform: str, last: list[str]) -> str:

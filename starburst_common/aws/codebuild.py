@@ -17,7 +17,18 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
-from starburst_common.aws.builds import MACHINES, MINUTES, index_of, part_tags, project, request, source, why_failed
+from starburst_common.aws.builds import (
+    MACHINES,
+    MINUTES,
+    PackedSource,
+    SourcePlace,
+    buildspec,
+    index_of,
+    part_tags,
+    project,
+    request,
+    why_failed,
+)
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import CannotBuild, Exists, NotFound, StarburstError, Unavailable
@@ -95,11 +106,11 @@ class CodeBuildBuilder:
         key = new_build_source(recipe.tag, context.architecture(platform))
         image = f"{urlsplit(target.url).netloc}/{target.repository}:{tag}"
         try:
-            self._store.put(key, source(recipe, platform, image))
+            source = PackedSource.of(recipe, platform)
+            self._store.put(key, source.body)
+            doing = buildspec(SourcePlace(self._store.bucket, key, self._store.owner), source, image)
             with _asking(f"codebuild:StartBuild {self._project}"):
-                started = self._clients.codebuild.start_build(
-                    **request(self._project, f"{self._store.bucket}/{key}", platform)
-                )
+                started = self._clients.codebuild.start_build(**request(self._project, platform, doing))
                 build = started["build"]["id"]
             with self._stopped_unless_over(build):
                 tell(f"CodeBuild for {platform}: {build}")

@@ -268,6 +268,6 @@ def sweeps(site: Site, *, now: float, least_s: float, image_days: float) -> Sequ
 
     What has had no owner for `least_s` has none; an image, from when it was last pulled, for `image_days`.
     """
-    owners = Owners(site, Clients(site.region), now=now, least_s=least_s)
+    owners = Owners(site, Clients(site.region, owner=site.account), now=now, least_s=least_s)
     kinds = (OrphanTasks, OrphanQueues, OrphanDefinitions, OrphanBuilds, OrphanUploads)
     return [*(kind(owners) for kind in kinds), OrphanImages(owners, image_days)]

@@ -20,6 +20,7 @@ from tests.testbed.agent import Lines
 from tests.testbed.buildspec import PHASES, BadBuildspec, Buildspec, Phase, read_buildspec
 from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.iam import BUILDS
 from tests.testbed.processes import MARK
 from tests.testbed.shell import Halted, Shell
 
@@ -212,7 +213,7 @@ class Build:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": self._endpoint,
-            "AWS_ACCESS_KEY_ID": "ASIABED" + self._word.replace("-", "")[:13].upper(),
+            "AWS_ACCESS_KEY_ID": BUILDS + self._word.replace("-", "")[:12].upper(),
             "AWS_SECRET_ACCESS_KEY": uuid.uuid4().hex,
             "AWS_SESSION_TOKEN": uuid.uuid4().hex,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -21,7 +21,7 @@ from tests.testbed.refusals import Refused
 
 DRIVER = "bed"  #: the access key of who starts runs
 OPERATOR = "operator"  #: of who looks after the site
-_TASKS = "ASIABED"  #: how those of tasks begin
+TASKS, BUILDS = "ASIABEDT", "ASIABEDB"  #: how those of tasks and builds begin
 _FREE = {"sts:GetCallerIdentity"}
 
 
@@ -35,8 +35,8 @@ class Need(NamedTuple):
 
 def who(call: Call) -> str:
     """Whose policy a call is under; empty for those of tests."""
-    known = {DRIVER: "driver", OPERATOR: "operator"}
-    return "task" if call.access_key.startswith(_TASKS) else known.get(call.access_key, "")
+    begins = {DRIVER: "driver", OPERATOR: "operator", TASKS: "task", BUILDS: "build"}
+    return next((kind for begin, kind in begins.items() if call.access_key.startswith(begin)), "")
 
 
 def check(call: Call, settings: Mapping[str, Any], used: set[tuple[str, str]], denied: Collection[str]) -> None:

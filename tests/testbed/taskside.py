@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.testbed.clock import CLOCK
+from tests.testbed.iam import TASKS
 from tests.testbed.refusals import Answer, as_json
 from tests.testbed.tasks import Task, TaskStore
 
@@ -49,7 +50,7 @@ class TaskSide:
             self._issued.clear()
 
     def _credentials(self, task: Task) -> dict[str, str]:
-        key, until = "ASIABED" + uuid.uuid4().hex[:13].upper(), CLOCK.time() + _CREDENTIALS_S
+        key, until = TASKS + uuid.uuid4().hex[:12].upper(), CLOCK.time() + _CREDENTIALS_S
         with self._lock:
             self._issued.setdefault(task.id, {})[key] = until
         return {
