@@ -53,7 +53,7 @@ def processes_in(folder: Path) -> list[int]:
                 continue
             is_worker = b"starburst_worker" in words
             named = int(entry.name) in recorded or any(word.startswith(b"%b/" % bytes(folder)) for word in words)
-            if (is_worker and named) or _stands_in(entry, folder):
+            if (is_worker and named) or _stands_in(int(entry.name), folder):
                 found.append(int(entry.name))
     return sorted(found)
 
@@ -67,20 +67,22 @@ def workers_of(home: Path) -> dict[str, int]:
     return found
 
 
-def _stands_in(entry: Path, folder: Path) -> bool:
-    try:
-        return Path(str((entry / "cwd").readlink()).removesuffix(" (deleted)")).is_relative_to(folder)
-    except OSError:
-        return False
+def _stands_in(pid: int, folder: Path) -> bool:
+    with suppress(OSError):
+        return _place_of(pid).is_relative_to(folder)
+    return False
+
+
+def _place_of(pid: int) -> Path:
+    return Path(str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)"))
 
 
 def supervisors_in(folder: Path) -> list[int]:
-    """The workers among them: each leads a session, and stands in its scratch."""
-    workers, found = (folder / "workers").absolute(), []
+    """The workers among them: each leads a session, and is recorded or stands in its scratch."""
+    workers, found, recorded = (folder / "workers").absolute(), [], set(workers_of(folder).values())
     for pid in processes_in(folder):
         with suppress(OSError):
-            where = Path(str(Path(f"/proc/{pid}/cwd").readlink()).removesuffix(" (deleted)"))
-            if where.parent.parent == workers and os.getsid(pid) == pid:
+            if os.getsid(pid) == pid and (pid in recorded or _place_of(pid).parent.parent == workers):
                 found.append(pid)
     return found
 

@@ -26,7 +26,7 @@ from starburst_common.names import FLEETS
 from starburst_common.ports import Backend, ObjectStore, WorkQueue
 from starburst_common.sites.site import Site
 from tests.contracts.rivals import local_store
-from tests.leftovers import nothing_left, processes_in, supervisors_in, workers_of
+from tests.leftovers import alive, nothing_left, processes_in, supervisors_in, workers_of
 from tests.places import aws_text, open_place
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.clock import Clock
@@ -206,7 +206,8 @@ def _processes(home: Path) -> Iterator[ComputeBed]:
     backend = opener()
 
     def pid_of(worker: WorkerId) -> int:
-        return workers_of(home).get(worker[-6:], 0)
+        pid = workers_of(home).get(worker[-6:], 0)
+        return pid if pid and alive(pid) else 0
 
     yield ComputeBed(
         backend=backend,

@@ -15,11 +15,14 @@ from tests.testbed.processes import CONTAINED
 
 
 def shows_no(key: bytes, seen: Sequence[Seen]) -> None:
-    """Slot, guard and worker were seen; the worker shows nothing of itself, and nobody the key."""
-    assert len(seen) == 3, [each.command for each in seen]
+    """Slot, guard and worker were seen; the worker shows nothing of itself, and nobody the key.
+
+    On this machine there is also what workers are forked from, which never has it.
+    """
+    assert len(seen) in (3, 4), [each.command for each in seen]
     assert [each.command for each in seen if key in each.command + each.environment] == []
     assert seen[0].environment and seen[0].memory, "a process sees itself"
-    assert seen[-1][1:] == (b"", False, [])
+    assert seen[2][1:] == (b"", False, [])
 
 
 def test_a_function_on_aws_finds_no_key_above_it(aws_bed: AwsBed) -> None:

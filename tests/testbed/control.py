@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from starburst_common.names import ACCOUNTS
+from starburst_common.names import ACCOUNTS, LAUNCHING
 from tests.testbed import cloud
 from tests.testbed.agent import Agent
 from tests.testbed.calls import Call
@@ -147,13 +147,13 @@ class Control:
             self._requests.clear()
 
     def leftovers(self) -> dict[str, list[str]]:
-        """What is there that a finished run should have taken away: of a closed fleet an account stays."""
+        """What is there that a finished run should have taken away: of a closed fleet an account stays, and the pace of all."""
         objects = cloud.objects(self.site.bucket) if self.site else []
         return {
             "tasks": [task.id for task in self._tasks.live()],
             "processes": self._agent.running(),
             "queues": self._sqs.queues(),
-            "objects": [key for key in objects if not key.startswith(ACCOUNTS)],
+            "objects": [key for key in objects if not key.startswith((ACCOUNTS, LAUNCHING))],
         }
 
     def _count(self, asked: Json) -> object:
