@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starburst_common.errors import NotFound
+from starburst_common.local.bells import Bells
 from starburst_common.local.database import Database
 from starburst_common.ports import Depth, Leased
 
@@ -38,6 +39,7 @@ ORDER BY (SELECT count(*) FROM messages m
 LIMIT 1
 """
 _LEAST_POLL_S, _MOST_POLL_S, _RECHECK_S = 0.002, 0.01, 0.1
+_HEARD_POLL_S = 0.02  #: where a bell should ring
 _LATER = 0.05  #: a message is met later than it came by at most this part of the time since the one before it
 
 
@@ -46,7 +48,7 @@ class LocalQueue:
 
     def __init__(self, file: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._database = Database(file)
+        self._database, self._bells = Database(file), Bells(file.with_name("bells"))
         self._met: dict[str, float] = {}  # when each queue had a message for us, or was first asked for one
         self._forget_leases_of_last_boot()
 
@@ -55,6 +57,7 @@ class LocalQueue:
             db.execute("INSERT OR IGNORE INTO queues VALUES (?, ?)", (queue, max_receives))
             if max_receives is not None:
                 db.execute("INSERT OR IGNORE INTO queues VALUES (?, NULL)", (self.dead(queue),))
+        self._bells.hang(queue)
 
     def dead(self, queue: str) -> str:
         return f"{queue}-dead"
@@ -67,13 +70,15 @@ class LocalQueue:
                 "INSERT INTO messages (queue, grp, body, visible_at) VALUES (?, ?, ?, ?)",
                 ((queue, group, body, visible_at) for body in bodies),
             )
+        if not delay_s:
+            self._bells.ring(queue, len(bodies))
 
     def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
         if not 1 <= limit <= 10:
             raise ValueError(f"limit={limit}: a receive leases 1 to 10 messages")
         start = self._clock()
         met = self._met.setdefault(queue, start)
-        with self._database.connection() as db:
+        with self._database.connection() as db, self._bells.heard(queue) as rang:
             while True:
                 (version,) = db.execute("PRAGMA data_version").fetchone()
                 if leased := self._lease(db, queue, limit, lease_s):
@@ -85,7 +90,9 @@ class LocalQueue:
                     left = wait_s - (now - start)
                     if left <= 0 or self._database.waits:
                         return []
-                    time.sleep(min(max(_LEAST_POLL_S, _LATER * (now - met)), _MOST_POLL_S, left))
+                    deaf_s = min(max(_LEAST_POLL_S, _LATER * (now - met)), _MOST_POLL_S, left)
+                    if rang(min(_HEARD_POLL_S, left), deaf_s):
+                        break
                     if db.execute("PRAGMA data_version").fetchone() != (version,) or now - looked > _RECHECK_S:
                         break
 
@@ -99,6 +106,8 @@ class LocalQueue:
                 )
                 if found.rowcount == 0:
                     lost.append(receipt)
+        if not lease_s:
+            self._bells.ring(queue, len(receipts))
         return lost
 
     def delete(self, queue: str, receipts: Sequence[str]) -> None:
@@ -120,6 +129,7 @@ class LocalQueue:
 
     def drop(self, queue: str) -> None:
         self._met.pop(queue, None)
+        self._bells.take_down(queue)
         with self._database.writing() as db:
             for name in (queue, self.dead(queue)):
                 db.execute("DELETE FROM messages WHERE queue = ?", (name,))

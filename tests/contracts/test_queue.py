@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -16,6 +17,7 @@ from threading import Thread
 import pytest
 
 from starburst_common.errors import NotFound, Unavailable
+from starburst_common.local.bells import Bells
 from starburst_common.local.queue import LocalQueue
 from starburst_common.ports import Depth, Leased, WorkQueue
 from tests.contracts.conftest import QueueBed
@@ -514,6 +516,25 @@ def test_opening_a_queue_again_ends_no_lease(tmp_path: Path) -> None:
     assert second.receive("work", limit=1, lease_s=60, wait_s=0) == []
     first.close()
     second.close()
+
+
+def test_who_waits_is_woken_by_who_sends(tmp_path: Path) -> None:
+    """At once, and one receiver a message; a bell that somebody has removed is not missed for long."""
+    queue, bells = LocalQueue(tmp_path / "queue.sqlite3"), Bells(tmp_path / "bells")
+    queue.ensure("work")
+    with bells.heard("work") as first, bells.heard("work") as second:
+        queue.send("work", ["a message"], group="run")
+        assert first(60.0, 60.0)
+        assert not second(0.0, 0.0)
+    (tmp_path / "bells" / "work").unlink()
+    assert [leased.body for leased in queue.receive("work", limit=10, lease_s=60.0, wait_s=0.0)] == ["a message"]
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(queue.receive, "work", limit=1, lease_s=60.0, wait_s=60.0)
+        queue.send("work", ["another"], group="run")
+        assert [leased.body for leased in waiting.result(120)] == ["another"]
+    queue.drop("work")
+    assert list((tmp_path / "bells").iterdir()) == []
+    queue.close()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="a process's open files are looked up in /proc")
