@@ -15,12 +15,13 @@ from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.holding import held, let_go
-from starburst_common.offered import OPTIONS, MapOptions, RunOptions, WorkerOptions
+from starburst_common.offered import OPTIONS, MapOptions, RunOptions
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.ports import Backend
 from starburst_common.rows import telling
 from starburst_common.runs.patience import CLOSE_S
 from starburst_common.steps import steps_shown
+from starburst_common.workers_offered import WorkerOptions
 
 if TYPE_CHECKING:  # the rest is imported with the first call, while workers start
     from starburst_common.calls import Calls

@@ -5,80 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from starburst_common.resources import RULES
 from starburst_common.rows import YES_NO, Row, Rule, number, of_type, rows, whole
 from starburst_common.shapes import are_arguments, is_files, is_kinds, is_paths, is_place, is_tags
 from starburst_common.tolerance import TOLERABLE
+from starburst_common.workers_offered import WorkerOptions
 
-MOST_WORKERS = 5000
 _MOST_ITEMS = 10**12 - 1  # an index has twelve digits
 _LONGEST_S = 10 * 365 * 86400.0
-
-
-class WorkerOptions(TypedDict, total=False):
-    """Of a `Cluster` or an executor as a whole: its workers are all alike."""
-
-    workers: Annotated[
-        int | None,
-        Row(
-            "containers, or processes on this machine, at most; None is one a core here, and 10 on AWS.",
-            (whole(1, MOST_WORKERS),),
-            None,
-            outside="a whole number of workers, such as 50",
-            shell="Containers, or processes on this machine.",
-        ),
-    ]
-    cpu: Annotated[
-        float,
-        Row(
-            "vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16.",
-            (RULES["cpu"],),
-            1,
-            outside="vCPU a worker, such as 1 or 0.5",
-            shell="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16; else 1.",
-        ),
-    ]
-    memory: Annotated[
-        str | float | None,
-        Row(
-            'memory of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`. On this '
-            "machine only a named limit is enforced, for all slots together, and on Linux.",
-            (RULES["memory"],),
-            None,
-            outside='a size, such as "8GB"',
-            shell='Memory of a worker, such as "8GB" or "512MB".',
-        ),
-    ]
-    slots: Annotated[
-        int | None,
-        Row(
-            "items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.",
-            (RULES["slots"],),
-            None,
-            outside="a whole number of items that a worker runs at once",
-            shell="Items a worker runs at once; else one a vCPU.",
-        ),
-    ]
-    spot: Annotated[
-        bool,
-        Row(
-            "on capacity that is cheaper and may be taken back. Changes nothing on this machine.",
-            (RULES["spot"],),
-            False,
-            outside="true or false",
-            shell="On cheaper capacity that may be taken back.",
-        ),
-    ]
-    image: Annotated[
-        str | None,
-        Row(
-            "what workers on AWS run in, in place of one made for your environment. It must hold the worker.",
-            (RULES["image"],),
-            None,
-            outside="an image, such as REGISTRY/REPOSITORY:TAG",
-            shell="What workers on AWS run in, in place of one made for your environment.",
-        ),
-    ]
 
 
 class CallOptions(TypedDict, total=False):

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from starburst_common import Cluster, StarburstExecutor, list_runs, starburst_map
 from starburst_common.errors import BadInput
 from starburst_common.local import local_backend
-from starburst_common.offered import MOST_WORKERS
 from starburst_common.options import Options
 from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, memory_mib
 from starburst_common.tolerance import Tolerance
+from starburst_common.workers_offered import MOST_WORKERS
 
 cpus = st.sampled_from(sorted(FARGATE_MEMORY_MIB))
 

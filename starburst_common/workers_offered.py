@@ -1,0 +1,75 @@
+"""What may be asked of workers, as rows of the table of all that may be asked of a map. Pure."""
+
+# no annotations as text here: `rows` reads them
+from typing import Annotated, TypedDict
+
+from starburst_common.resources import RULES
+from starburst_common.rows import Row, whole
+
+MOST_WORKERS = 5000
+
+
+class WorkerOptions(TypedDict, total=False):
+    """Of a `Cluster` or an executor as a whole: its workers are all alike."""
+
+    workers: Annotated[
+        int | None,
+        Row(
+            "containers, or processes on this machine, at most; None is one a core here, and 10 on AWS.",
+            (whole(1, MOST_WORKERS),),
+            None,
+            outside="a whole number of workers, such as 50",
+            shell="Containers, or processes on this machine.",
+        ),
+    ]
+    cpu: Annotated[
+        float,
+        Row(
+            "vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16.",
+            (RULES["cpu"],),
+            1,
+            outside="vCPU a worker, such as 1 or 0.5",
+            shell="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16; else 1.",
+        ),
+    ]
+    memory: Annotated[
+        str | float | None,
+        Row(
+            'memory of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`. On this '
+            "machine only a named limit is enforced, for all slots together, and on Linux.",
+            (RULES["memory"],),
+            None,
+            outside='a size, such as "8GB"',
+            shell='Memory of a worker, such as "8GB" or "512MB".',
+        ),
+    ]
+    slots: Annotated[
+        int | None,
+        Row(
+            "items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.",
+            (RULES["slots"],),
+            None,
+            outside="a whole number of items that a worker runs at once",
+            shell="Items a worker runs at once; else one a vCPU.",
+        ),
+    ]
+    spot: Annotated[
+        bool,
+        Row(
+            "on capacity that is cheaper and may be taken back. Changes nothing on this machine.",
+            (RULES["spot"],),
+            False,
+            outside="true or false",
+            shell="On cheaper capacity that may be taken back.",
+        ),
+    ]
+    image: Annotated[
+        str | None,
+        Row(
+            "what workers on AWS run in, in place of one made for your environment. It must hold the worker.",
+            (RULES["image"],),
+            None,
+            outside="an image, such as REGISTRY/REPOSITORY:TAG",
+            shell="What workers on AWS run in, in place of one made for your environment.",
+        ),
+    ]
