@@ -147,7 +147,7 @@ class Control:
             self._requests.clear()
 
     def leftovers(self) -> dict[str, list[str]]:
-        """What is there that a finished run should have taken away: of a closed fleet an account stays, and the pace of all."""
+        """What is there that a finished run should have taken away: accounts stay, and the pace that all share."""
         objects = cloud.objects(self.site.bucket) if self.site else []
         return {
             "tasks": [task.id for task in self._tasks.live()],
