@@ -29,7 +29,15 @@ from starburst_common.spi import (
 )
 
 NEVER = float("inf")
-_WORKERS = ("workers", "cpu", "memory", "slots", "spot", "image")  #: a retry may have others, as after an OOM
+_WORKERS = (
+    "workers",
+    "cpu",
+    "memory",
+    "slots",
+    "spot",
+    "image",
+    "storage",
+)  #: a retry may have others, as after an OOM
 _BEFORE = "before"  #: runs that this one is to replace, whose results may be there yet
 _TURNS = 20  #: so often others may be faster, before something else must be wrong
 

@@ -215,6 +215,7 @@ class Granted:
     zone: str
     vcpu: float
     memory_mib: int
+    storage_gb: int = 0  #: of disk, the 20 that are free included; 0 where that is not told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ class Options:
             if wrong := OPTIONS[name].wrong(value):
                 raise BadInput(f"{name}={told(value)}{wrong}")
         _go_together(asked)
-        size = {name: asked.pop(name) for name in ("cpu", "memory", "slots", "spot", "image")}
+        size = {name: asked.pop(name) for name in ("cpu", "memory", "slots", "spot", "image", "storage")}
         retry_on, timeout, budget = asked.pop("retry_on"), asked.pop("timeout"), asked.pop("budget")
         wanted, files, ttl = asked.pop("tolerate"), asked.pop("files"), asked.pop("driver_ttl")
         return cls(

@@ -22,6 +22,7 @@ FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
     16: (32768, 122880, 8192),
 }
 _NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
+STORAGE_GB = (21, 200)  #: least and most. Source: Amazon ECS API reference, EphemeralStorage, read 2026-11-30
 _NO_SIZE = ' is not a size: write "8GB", "512MB" or a number of GB'
 
 
@@ -74,6 +75,7 @@ class Resources:
     memory_given: bool = False
     spot: bool = False  #: on capacity that is cheaper and may be taken back; on a laptop it changes nothing
     image: str = ""  #: what its containers are made of; empty for the site's. On a laptop it changes nothing
+    storage_gb: int = 0  #: of its own disk, in GiB; 0 for the 20 that all have. On a laptop it changes nothing
 
     @property
     def size(self) -> str:
@@ -93,11 +95,12 @@ class Resources:
         *,
         spot: bool = False,
         image: str | None = None,
+        storage: str | float | None = None,
     ) -> Resources:
         """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
 
         >>> Resources.of(4)
-        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='')
+        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='', storage_gb=0)
         >>> Resources.of(3)
         Traceback (most recent call last):
         starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
@@ -106,7 +109,7 @@ class Resources:
         starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of
         1024, or cpu=2
         """
-        given = {"cpu": cpu, "memory": memory, "slots": slots, "spot": spot, "image": image}
+        given = {"cpu": cpu, "memory": memory, "slots": slots, "spot": spot, "image": image, "storage": storage}
         for name, value in given.items():
             if (value is not None or name in ("cpu", "spot")) and not RULES[name].fits(value):
                 raise BadInput(f"{name}={told(value)}{RULES[name].wrong}")
@@ -115,7 +118,15 @@ class Resources:
             better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if _fits(other, mib)), "")
             raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
         count = max(1, int(cpu)) if slots is None else slots
-        return cls(cpu=cpu, memory_mib=mib, slots=count, memory_given=memory is not None, spot=spot, image=image or "")
+        return cls(
+            cpu=cpu,
+            memory_mib=mib,
+            slots=count,
+            memory_given=memory is not None,
+            spot=spot,
+            image=image or "",
+            storage_gb=0 if storage is None else (_mib(storage) or 0) // 1024,
+        )
 
 
 #: What each has to be, whatever the others are.
@@ -127,6 +138,10 @@ RULES = {
     "memory": Rule(lambda value: _mib(value) is not None, _NO_SIZE),
     "slots": whole(1, 64),
     "spot": YES_NO,
+    "storage": Rule(
+        lambda value: (_mib(value) or 1) % 1024 == 0 and STORAGE_GB[0] <= (_mib(value) or 0) / 1024 <= STORAGE_GB[1],
+        f': give whole GB from {STORAGE_GB[0]} to {STORAGE_GB[1]}, such as "50GB", or None for the 20 that all have',
+    ),
     "image": Rule(
         lambda value: isinstance(value, str) and bool(value.strip()),
         ': give an image such as "REGISTRY/REPOSITORY:TAG", or None',

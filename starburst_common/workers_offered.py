@@ -73,3 +73,14 @@ class WorkerOptions(TypedDict, total=False):
             shell="What workers on AWS run in, in place of one made for your environment.",
         ),
     ]
+    storage: Annotated[
+        str | float | None,
+        Row(
+            'disk of a worker: "50GB" or a number of GB, 21 to 200; None is the 20 that are free. Changes nothing on '
+            "this machine, whose disk all share.",
+            (RULES["storage"],),
+            None,
+            outside='a size, such as "50GB"',
+            shell='Disk of a worker, such as "50GB"; else the 20 that are free.',
+        ),
+    ]

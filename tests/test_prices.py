@@ -73,9 +73,9 @@ def test_addresses_and_storage_cost_where_there_are_some() -> None:
     """A private subnet's worker has no address that is charged for; the first 20 GB of storage are free."""
     private = Tariff(public_ipv4=False)
     assert fargate_usd(Resources.of(1), 3600, 1, private).parts == {"compute": Decimal("0.04937")}
-    assert "storage" not in charge(Resources.of(1), Decimal(1), storage_gb=20).parts
-    assert charge(Resources.of(1), Decimal(2), storage_gb=120).parts["storage"] == Decimal("0.0222")  # 0.000111 a GB
-    assert charge(Resources.of(1, spot=True), Decimal(2), storage_gb=120).usd is None  # nobody has seen that price
+    assert "storage" not in charge(Resources.of(1), Decimal(1)).parts
+    assert charge(Resources.of(1, storage=120), Decimal(2)).parts["storage"] == Decimal("0.0222")  # 0.000111 a GB
+    assert charge(Resources.of(1, spot=True, storage="120GB"), Decimal(2)).usd is None  # nobody has seen that price
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             result raises `starburst_common.errors.WorkerLost`; "retry" spends the task's own retries on it.
         resume: a flow run that is tried again takes what its earlier attempts have answered, and waits for what they
             still work on, in place of making those calls anew. Calls are the same if task, code and parameters are.
-        options: spot, image, chunk_size, timeout, initializer, initargs, files and seed, as for
+        options: spot, image, storage, chunk_size, timeout, initializer, initargs, files and seed, as for
             `starburst_common.StarburstExecutor`; its retries are not taken, since Prefect's engine retries:
             `@task(retries=3)`.
 

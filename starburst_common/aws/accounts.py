@@ -65,4 +65,5 @@ def _granted(fields: Fields) -> Granted:
         zone=fields.text("zone"),
         vcpu=fields.number("vcpu"),
         memory_mib=fields.whole("memory_mib"),
+        storage_gb=fields.whole("storage_gb") if fields.given("storage_gb") else 0,
     )

@@ -67,6 +67,7 @@ def _granted(task: dict[str, Any]) -> Granted:
         zone=task.get("availabilityZone", ""),
         vcpu=int(task.get("cpu") or 0) / 1024,
         memory_mib=int(task.get("memory") or 0),
+        storage_gb=int((task.get("ephemeralStorage") or {}).get("sizeInGiB") or 0),
     )
 
 

@@ -85,13 +85,15 @@ def log_stream(task: str) -> str:
 def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[str, Any]:
     """What RunTask is sent for so many of a fleet's workers; where they run and the token come later."""
     cpu, memory_mib = fargate_size(spec.resources)
-    overrides = {
+    overrides: dict[str, Any] = {
         "cpu": str(cpu),
         "memory": str(memory_mib),
         "containerOverrides": [
             {"name": CONTAINER, "environment": [{"name": "STARBURST_WORKER", "value": json.dumps(duty(site, spec))}]}
         ],
     }
+    if spec.resources.storage_gb:
+        overrides["ephemeralStorage"] = {"sizeInGiB": spec.resources.storage_gb}
     return {
         "cluster": site.cluster,
         "taskDefinition": definition,

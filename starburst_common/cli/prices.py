@@ -97,13 +97,13 @@ def calc(
     from starburst_common.errors import BadInput
     from starburst_common.money.book import refuse_region
     from starburst_common.money.estimate import fargate_usd
-    from starburst_common.resources import Resources, memory_mib
+    from starburst_common.resources import Resources
 
     if not 0 <= hours <= 1_000_000:
         raise BadInput(f"--hours {hours:g}: give hours from 0 to 1,000,000")
     if discount is not None and (wrong := SETTINGS["discount"].wrong(discount)):
         raise BadInput(f"--discount {discount:g}{wrong}")
-    resources, known = Resources.of(cpu, memory, spot=spot), settings()
+    resources, known = Resources.of(cpu, memory, spot=spot, storage=storage), settings()
     tariff = _tariff(known, region, arm, private=private)
     refuse_region(tariff.region)
     price = fargate_usd(
@@ -112,7 +112,6 @@ def calc(
         workers if hours else 0,
         tariff,
         discount=known.discount if discount is None else discount,
-        storage_gb=0 if storage is None else -(-memory_mib(storage) // 1024),
     )
     if price.unknown:
         raise BadInput(f"{price}: `starburst prices show fargate --region {tariff.region}` tells what is known")

@@ -82,7 +82,6 @@ def fargate_usd(
     tariff: Tariff = _LOCAL,
     *,
     discount: float = 0.0,
-    storage_gb: int = 0,
 ) -> Estimate:
     """What so many seconds of work, spread evenly over the workers, cost; on Spot if the resources are.
 
@@ -98,18 +97,16 @@ def fargate_usd(
     cost not known: no price of compute on Fargate Spot for x86 in ca-west-1
     """
     hours = billed_hours(worker_seconds, workers)
-    return charge(resources, hours, tariff, discount=discount, storage_gb=storage_gb)
+    return charge(resources, hours, tariff, discount=discount)
 
 
-def charge(
-    resources: Resources, hours: Decimal, tariff: Tariff = _LOCAL, *, discount: float = 0.0, storage_gb: int = 0
-) -> Estimate:
+def charge(resources: Resources, hours: Decimal, tariff: Tariff = _LOCAL, *, discount: float = 0.0) -> Estimate:
     """What so many hours of workers of these resources cost."""
     capacity = SPOT if resources.spot else ON_DEMAND
     vcpu_hours, gb_hours = hours * Decimal(str(resources.cpu)), hours * resources.memory_mib / 1024
     price = fargate_price(tariff.region, arch=tariff.arch, capacity=capacity)
     address = item_price("public-ipv4", tariff.region) if tariff.public_ipv4 else None
-    extra_gb = max(storage_gb - FREE_STORAGE_GB, 0)
+    extra_gb = max(resources.storage_gb - FREE_STORAGE_GB, 0)
     parts: dict[str, Decimal | None] = {
         COMPUTE: vcpu_hours * price.usd_per_vcpu_hour + gb_hours * price.usd_per_gb_hour if price else None
     }
@@ -144,7 +141,7 @@ def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal |
     ('0.054370', None)
     """
     spot = granted.capacity == "FARGATE_SPOT"
-    size = Resources(cpu=granted.vcpu, memory_mib=granted.memory_mib, slots=1, spot=spot)
+    size = Resources(cpu=granted.vcpu, memory_mib=granted.memory_mib, slots=1, spot=spot, storage_gb=granted.storage_gb)
     return charge(size, Decimal(1), tariff, discount=discount).usd
 
 

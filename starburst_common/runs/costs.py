@@ -231,7 +231,9 @@ def _bill(backend: Backend, fleet: FleetId) -> _Bill:
     for worker in account.workers:
         if (given := worker.granted) is not None and worker.started_at:
             spot = given.capacity == FARGATE_SPOT
-            size = Resources(cpu=given.vcpu, memory_mib=given.memory_mib, slots=1, spot=spot)
+            size = Resources(
+                cpu=given.vcpu, memory_mib=given.memory_mib, slots=1, spot=spot, storage_gb=given.storage_gb
+            )
             what = size, "arm" if given.architecture.lower() in ("arm64", "aarch64") else "x86"
             seconds = max((worker.stopped_at or account.closed_at) - worker.started_at, 0.0)
             hours[what] = hours.get(what, Decimal(0)) + billed_hours(seconds, 1)

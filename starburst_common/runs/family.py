@@ -212,6 +212,7 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "slots": resources.slots if "cpu" not in given else None,
         "spot": resources.spot,
         "image": resources.image or None,
+        "storage": resources.storage_gb or None,
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,

@@ -196,6 +196,7 @@ class Spec:
                 memory_given=fields.flag("memory_given"),
                 spot=fields.flag("spot"),
                 image=fields.text("image"),
+                storage_gb=fields.whole("storage_gb") if fields.given("storage_gb") else 0,
             ),
             terms=Terms.read(fields.fields("options")),
             place=Place.read(fields.fields("place")),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,7 @@ from starburst_common.aws.requests import address_of, log_stream, run_task
 from starburst_common.errors import BadInput, CannotLaunch, Denied, Exists, NotFound, Unavailable
 from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.money.estimate import charge
 from starburst_common.names import FLEETS, work_queue
 from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.resources import Resources
@@ -467,6 +469,19 @@ def test_workers_are_launched_in_tens(aws: Aws, backend: Backend) -> None:
     assert len(list(backend.store.list(FLEETS))) == 6
     assert ordinals(backend.compute.workers(spec.fleet)) == [*range(30)]
     assert aws.requests()["ecs", "DescribeTasks"] == 1
+
+
+@pytest.mark.usefixtures("unborn")
+def test_workers_have_the_disk_that_was_asked_for(aws: Aws, backend: Backend) -> None:
+    """And are charged for it; without a word they have the 20 GB that are free (ECS API reference, TaskOverride)."""
+    for asked, given in ((50, 50), (0, 20)):
+        spec = fleet_of(backend)
+        spec = replace(spec, resources=replace(spec.resources, storage_gb=asked))
+        assert backend.compute.launch(spec, [0]) is None
+        (state,) = backend.compute.workers(spec.fleet)
+        assert state.granted is not None
+        assert state.granted.storage_gb == given
+        assert ("storage" in charge(spec.resources, Decimal(1)).parts) == (given > 20)
 
 
 @pytest.mark.usefixtures("unborn")

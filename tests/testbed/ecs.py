@@ -198,6 +198,9 @@ def _checked(body: Json, definition: Any) -> Json:
     overrides: Json = body.get("overrides") or {}
     if len(json.dumps(overrides, separators=(",", ":"))) > 8192:
         raise Refused("InvalidParameterException", "Container Overrides length must be at most 8192")
+    gib = (overrides.get("ephemeralStorage") or {}).get("sizeInGiB", 21)
+    if not 21 <= gib <= 200:
+        raise Refused("InvalidParameterException", "Ephemeral storage size must be between 21 and 200 GiB.")
     names = {container["name"] for container in definition.container_definitions}
     for override in overrides.get("containerOverrides") or ():
         if override.get("name") not in names:

@@ -119,7 +119,9 @@ class Task:
             "enableExecuteCommand": False,
             "healthStatus": "UNKNOWN",
             "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
-            "ephemeralStorage": {"sizeInGiB": (self.definition.ephemeral_storage or {}).get("sizeInGiB", 20)},
+            "ephemeralStorage": self.overrides.get("ephemeralStorage")
+            or self.definition.ephemeral_storage
+            or {"sizeInGiB": 20},
             "tags": self.tags,
             "attachments": [self._interface()],
             "containers": [self._container()],
