@@ -17,7 +17,8 @@ from starburst_common.local import local_backend
 from starburst_common.model import RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.options import Options
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.legs import End
+from starburst_common.runs.records import Spec
 
 KEPT = 2_000
 TIMES = 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
@@ -131,7 +132,8 @@ class FailureKind(StrEnum):
     SPOT = "spot"  #: the worker was taken back too often
     IMPORT = "import"  #: the worker's environment cannot run it
     CANCELLED = "cancelled"  #: the run was cancelled or stopped first, which is never stored; or its call withdrawn
-    BUDGET = "budget"  #: the money ran out first; not told yet, as nothing stops at a budget
+    BUDGET = "budget"  #: the run's money ran out first, which is never stored
+    DEADLINE = "deadline"  #: the run's time was over first, which is never stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,7 +262,9 @@ class RunState(StrEnum):
     RUNNING = "running"  #: items are unanswered
     SUCCEEDED = "succeeded"  #: every item has a value
     FAILED = "failed"  #: every item is answered, some with failures
-    STOPPED = "stopped"  #: ended by starburst: more failures than tolerated, the first all alike, or it could not go on
+    STOPPED = (
+        "stopped"  #: ended by starburst: too many failures, the first all alike, budget or deadline, or no way to go on
+    )
     CANCELLED = "cancelled"  #: ended because somebody said so
     DAMAGED = (
         "damaged"  #: what says what it is, or how it ended or what it answered, cannot be read; the reason says why
@@ -288,3 +292,6 @@ class RunStatus:
     slot_seconds: float  #: slot time: what slots spent on settled chunks
     reason: str = ""  #: why it ended early, or what it waits for
     withdrawn: int = 0  #: of those that are answered: an executor's calls that nobody wanted any more, and none ran
+    limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that has ended it
+    spent_usd: Decimal | None = None  #: what its workers cost so far, while it goes on; None where nothing is charged
+    budget_usd: float | None = None  #: what it may cost

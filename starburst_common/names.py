@@ -6,10 +6,8 @@ a run wait, end or be pruned early, blame an item, hold up a build, or change wh
 
 from __future__ import annotations
 
-import re
 import secrets
-import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,7 +22,6 @@ ACCOUNTS = "accounts/"  #: of runs that ended and fleets that are closed, a fold
 CLAIMS = "claims/"
 LAUNCHING = "launching/"  #: how fast workers may start, shared by all who start some; not sealed
 GENERATIONS = 10  #: of an outcome, the first included
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed
 LOOKED = "looked-at"  #: when somebody last asked the store's clock by writing; empty, not sealed
 
@@ -161,6 +158,11 @@ class RunNames:
         return later.newest(keys) if (later := RunNames(self.run, self.leg + 1)).resumed in keys else self
 
     @property
+    def until(self) -> str:
+        """When its workers stop, in this leg, where that is limited; its drivers write it anew."""
+        return self._of_leg(f"{self.folder}until")
+
+    @property
     def withdrawn(self) -> str:
         """Which items are not to begin any more, as far as they are sent; not sealed."""
         return f"{self.folder}withdrawn"
@@ -202,7 +204,7 @@ class RunNames:
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
         late = (self.feeding, self.withdrawn, self.driven, self.expires, self.report, self.followed)
-        others = ("outcomes/", "retries/", "prints/", "suspects/", "cancel", "history")
+        others = ("outcomes/", "retries/", "prints/", "suspects/", "cancel", "history", "until")
         return key in late or key.startswith(tuple(f"{self.folder}{name}" for name in others))
 
     @property
@@ -225,17 +227,8 @@ def code_key(function: str, digest: str) -> str:
     return f"{function.rsplit('/', 2)[0]}/code/{digest}"
 
 
-def period_at(moment: float, days: int) -> str:
-    """Values that runs share lie in a folder a period, called by its first day, by the store's clock.
-
-    >>> period_at(1798761600.0, 7), period_at(1798761600.0, 1)
-    ('2026-12-31', '2027-01-01')
-    """
-    return time.strftime("%Y-%m-%d", time.gmtime(moment // (days * 86400) * days * 86400))
-
-
 def shared_folder(period: str) -> str:
-    """What was shared by runs that began to in that period."""
+    """What was shared by runs that began to in that period, which is called by its first day."""
     return f"{SHARED}{period}/"
 
 
@@ -247,11 +240,6 @@ def shared_key(period: str, key: str, digest: str) -> str:
 def needed_by(period: str) -> str:
     """The folder with one marker for each run that refers to a value of that period; not sealed."""
     return f"{shared_folder(period)}needed-by/"
-
-
-def periods(names: Iterable[str]) -> list[str]:
-    """Those that are days."""
-    return [name for name in names if _DAY.fullmatch(name)]
 
 
 def claim(name: str, number: int | None = None) -> str:

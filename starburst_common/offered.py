@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+from starburst_common.limits import LimitOptions
 from starburst_common.rows import YES_NO, Row, Rule, number, of_type, rows, whole
 from starburst_common.shapes import are_arguments, is_files, is_kinds, is_paths, is_place, is_tags
 from starburst_common.tolerance import TOLERABLE
@@ -14,7 +15,7 @@ _MOST_ITEMS = 10**12 - 1  # an index has twelve digits
 _LONGEST_S = 10 * 365 * 86400.0
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(LimitOptions, total=False):
     """Of a map, or of an executor's calls."""
 
     chunk_size: Annotated[
@@ -64,16 +65,6 @@ class CallOptions(TypedDict, total=False):
             None,
             outside="seconds for one item",
             shell="Seconds one item may run.",
-        ),
-    ]
-    budget: Annotated[
-        float | None,
-        Row(
-            "what the run should cost at most, in USD; it is written down with the run, nothing stops there yet.",
-            (number(lambda value: value > 0, "US dollars above 0, or None"),),
-            None,
-            outside="US dollars, such as 25 or 2.50",
-            shell="What it should cost at most, in USD; written down only, nothing stops there yet.",
         ),
     ]
     priority: Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from starburst_common.errors import BadInput, UnknownOption
+from starburst_common.limits import Limits
 from starburst_common.model import RunId
 from starburst_common.offered import OPTIONS, MapOptions
 from starburst_common.phrases import told
@@ -32,8 +33,8 @@ class Options:
     return_exceptions: bool
     ordered: bool
     tolerate: Tolerance
-    budget_usd: float | None
     priority: float
+    limits: Limits
     driver_ttl_s: float | None
     seed: int | None
     batch: int | None
@@ -66,7 +67,7 @@ class Options:
                 raise BadInput(f"{name}={told(value)}{wrong}")
         _go_together(asked)
         size = {name: asked.pop(name) for name in ("cpu", "memory", "slots", "spot", "image", "storage")}
-        retry_on, timeout, budget = asked.pop("retry_on"), asked.pop("timeout"), asked.pop("budget")
+        retry_on, timeout = asked.pop("retry_on"), asked.pop("timeout")
         wanted, files, ttl = asked.pop("tolerate"), asked.pop("files"), asked.pop("driver_ttl")
         return cls(
             resources=Resources.of(**size),
@@ -75,8 +76,8 @@ class Options:
             timeout_s=None if timeout is None else float(timeout),
             return_exceptions=asked.pop("return_exceptions") or wanted is not None,
             tolerate=Tolerance.of(wanted),
-            budget_usd=None if budget is None else float(budget),
             priority=float(asked.pop("priority")),
+            limits=Limits.of(asked.pop("budget"), asked.pop("deadline")),
             driver_ttl_s=None if ttl is None else float(ttl),
             initargs=tuple(asked.pop("initargs")),
             files=tuple(map(str, [files] if isinstance(files, str | Path) else files)),

@@ -22,7 +22,18 @@ from starburst_common.errors import NotFound
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_run_id
 from starburst_common.local.queue import LocalQueue
-from starburst_common.model import Batch, Chunk, FleetId, RunId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.model import (
+    Batch,
+    Buffer,
+    Chunk,
+    FleetId,
+    Granted,
+    RunId,
+    WorkerEnd,
+    WorkerId,
+    WorkerPhase,
+    WorkerState,
+)
 from starburst_common.names import RunNames, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Leased, Pace, Wait, WorkerSpec
@@ -31,6 +42,7 @@ from starburst_common.runs.feed import Feed
 from starburst_common.runs.messages import read_chunk_message
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import write_spec
+from starburst_common.runs.stored import read_until
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty
 from starburst_worker.parts import Part
@@ -38,6 +50,7 @@ from starburst_worker.settle import Settler
 
 TICK_S = 5.0
 LEASE_S = 120.0
+LOOK_S = 10.0  #: between two looks of a worker when its run stops
 
 
 class Clock:
@@ -71,7 +84,22 @@ class Clock:
 
 
 class Store(Objects):
-    """In memory."""
+    """In memory, where it is as late as everywhere."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(MemoryStore(), "memory")
+        self._clock, self._written = clock, dict[str, float]()
+
+    def put(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
+        super().put(key, body)
+        self._written[key] = self._clock.time()
+
+    def create(self, key: str, body: Buffer | Sequence[Buffer]) -> None:
+        super().create(key, body)
+        self._written[key] = self._clock.time()
+
+    def written_at(self, key: str) -> float:
+        return self._written[key] if key in self._written else super().written_at(key)
 
     def publish(self, key: str, page: str) -> str:
         self.put(key, page.encode())
@@ -91,6 +119,9 @@ class Worker:
     started_at: float = 0.0
     stopped_at: float = 0.0
     idle_since: float = math.inf
+    granted: Granted | None = None
+    told: bool = False  #: to stop, which takes a while
+    serves: str | None = None  #: the run whose end it looks for
 
     @property
     def id(self) -> WorkerId:
@@ -100,14 +131,20 @@ class Worker:
     def start(self) -> None:
         """Its process is there."""
         if self.phase is WorkerPhase.STARTING:
-            self.phase, self.started_at = WorkerPhase.RUNNING, self.place.clock.time()
+            self.phase = WorkerPhase.RUNNING
+            self.started_at = self.started_at or self.place.clock.time()
             self.idle_since = self.place.clock.now
             self.lease()
+
+    def pull(self) -> None:
+        """It is charged for from now on."""
+        if self.phase is WorkerPhase.STARTING:
+            self.started_at, self.granted = self.place.clock.time(), self.place.granted()
 
     def lease(self) -> None:
         """The next chunk, or its end where none has come for long."""
         place, queue = self.place, work_queue(self.spec.fleet)
-        if self.phase is WorkerPhase.STOPPED:
+        if self.phase is WorkerPhase.STOPPED or self.told:
             return
         try:
             leased = place.queue.receive(queue, limit=1, lease_s=LEASE_S, wait_s=0.0)
@@ -116,12 +153,33 @@ class Worker:
             return
         if leased:
             run, chunk, _, _ = read_chunk_message(place.key, self.spec.fleet, leased[0].body)
+            if self.serves is None:
+                self.serves = run
+                self.look_until(RunId(run))
             place.clock.after(LEASE_S / 2, lambda: self.renew(leased[0]))
             place.clock.after(chunk.span.size * place.item_s, lambda: self.settle(RunId(run), chunk, leased[0]))
         elif place.clock.now - self.idle_since > self.spec.pace.idle_s:
             self.stop(WorkerEnd.DONE, 0)
         else:
             place.clock.after(2.0, self.lease)
+
+    def look_until(self, run: RunId) -> None:
+        """Look, every ten seconds, when the run stops; and stop then."""
+        clock, until = self.place.clock, read_until(self.place.backend, run, 0)
+        left_s = math.inf if until is None else until.at - clock.time()
+        if left_s <= 0:
+            self.tell()
+        elif self.phase is not WorkerPhase.STOPPED and until is not None:
+            clock.after(min(left_s + 0.001, LOOK_S), lambda: self.look_until(run))
+
+    def tell(self) -> None:
+        """It is told to stop, and takes its time."""
+        if not self.told and self.phase is not WorkerPhase.STOPPED:
+            self.told = True
+            if takes_s := self.place.stop_s():
+                self.place.clock.after(takes_s, lambda: self.stop(WorkerEnd.DONE, 143))
+            else:
+                self.stop(WorkerEnd.DONE, 143)
 
     def renew(self, leased: Leased) -> None:
         """While it works."""
@@ -131,7 +189,7 @@ class Worker:
 
     def settle(self, run: RunId, chunk: Chunk, leased: Leased) -> None:
         """Every item is its own answer."""
-        if self.phase is WorkerPhase.STOPPED:
+        if self.phase is WorkerPhase.STOPPED or self.told:
             return
         values = FrameWriter()
         for item in range(*chunk.span):
@@ -164,6 +222,7 @@ class Worker:
             reason="" if self.code is None else f"exit code {self.code}",
             started_at=self.started_at,
             stopped_at=self.stopped_at,
+            granted=self.granted,
             ran_s=max(self.stopped_at - self.started_at, 0.0) if self.end and self.started_at else 0.0,
         )
 
@@ -178,6 +237,10 @@ class Place:
     item_s: float
     start_s: float
     room: float = math.inf
+    pull_s: float = 0.0  #: from the launch until a worker is charged for
+    granted: Callable[[], Granted | None] = lambda: None
+    stop_s: Callable[[], float] = lambda: 0.0  #: how long one takes that is told to stop
+    gone: list[Worker] = field(default_factory=list)  #: of fleets that are forgotten
     workers_of: dict[FleetId, dict[int, Worker]] = field(default_factory=dict)
     backend: Backend = field(init=False)
 
@@ -191,7 +254,8 @@ class Place:
                 return Wait("room for more workers", 30.0)
             if ordinal not in fleet:
                 fleet[ordinal] = Worker(place=self, spec=spec, ordinal=ordinal)
-                self.clock.after(self.start_s, fleet[ordinal].start)
+                self.clock.after(self.pull_s, fleet[ordinal].pull)
+                self.clock.after(self.pull_s + self.start_s, fleet[ordinal].start)
         return None
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
@@ -207,13 +271,13 @@ class Place:
         wanted = {*ids}
         for worker in self.workers_of.get(fleet, {}).values():
             if worker.id in wanted:
-                worker.stop(WorkerEnd.DONE, 143)
+                worker.tell()
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         return f"the last words of {worker}"
 
     def forget(self, fleet: FleetId) -> None:
-        self.workers_of.pop(fleet, None)
+        self.gone += self.workers_of.pop(fleet, {}).values()
 
     def fleets(self) -> list[FleetId]:
         return sorted(self.workers_of)
@@ -228,7 +292,7 @@ class Simulation:
         self.place = Place(clock=self.clock, queue=queue, key=b"k" * 32, item_s=item_s, start_s=start_s)
         self.backend = self.place.backend = Backend(
             name="simulated",
-            store=Store(MemoryStore(), "memory"),
+            store=Store(self.clock),
             queue=queue,
             compute=self.place,
             key=self.place.key,
@@ -238,6 +302,8 @@ class Simulation:
             poll_s=20.0,
             look_s=60.0,
             keep_s=7 * 86400.0,
+            stop_s=30.0,
+            worth_s=300.0,
         )
 
     def begin(self, items: int, *, chunk: int, **options: object) -> Spec:
@@ -256,11 +322,13 @@ class Simulation:
         write_spec(self.backend, spec)
         return spec
 
-    def driver(self, spec: Spec) -> Driver:
+    def driver(self, spec: Spec, clock: Clock | None = None) -> Driver:
         """One that goes on with a run, on this clock; as `driver_of` makes it on the real one."""
         fleet = Fleet.of(self.backend, spec.resources, spec.workers, spec.fleet)
         calm_s, ttl_s = self.backend.look_s, spec.terms.driver_ttl_s
-        driver = Driver(self.backend, spec.run, fleet, spec.policy, calm_s=calm_s, ttl_s=ttl_s, clock=self.clock)
+        driver = Driver(
+            self.backend, spec.run, fleet, spec.policy, calm_s=calm_s, ttl_s=ttl_s, clock=clock or self.clock
+        )
         driver.recover()
         return driver
 

@@ -16,9 +16,9 @@ from starburst_common.money.accounts import AccountEntry
 from starburst_common.names import ACCOUNTS, RunNames, account
 from starburst_common.ports import Backend
 from starburst_common.runs.accounts import keep_entry, read_entry
+from starburst_common.runs.legs import End
 from starburst_common.runs.outcomes import outcome_parts, read_summary
 from starburst_common.runs.prune import prune
-from starburst_common.runs.records import End
 from starburst_common.runs.spec import begin_leg, write_end
 from starburst_common.runs.tally import Tally
 from tests.test_kept import ended

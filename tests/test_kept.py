@@ -27,8 +27,9 @@ from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend
 from starburst_common.runs.find import run_ids
+from starburst_common.runs.legs import End
 from starburst_common.runs.prune import prune
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import read_spec, write_end, write_spec
 from starburst_common.wire.seals import WIRE_VERSION
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from starburst_common import Cluster, StarburstExecutor, list_runs, starburst_map
 from starburst_common.errors import BadInput
+from starburst_common.limits import Limits
 from starburst_common.local import local_backend
 from starburst_common.options import Options
 from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, memory_mib
@@ -209,6 +211,11 @@ def test_tolerating_failures_returns_them() -> None:
         ("budget", float("nan")),
         ("budget", float("inf")),
         ("budget", "5"),
+        ("deadline", 0),
+        ("deadline", "soon"),
+        ("deadline", "2027-01-31T06:00"),
+        ("deadline", datetime(2027, 1, 1)),
+        ("deadline", timedelta(seconds=-1)),
         ("seed", -1),
         ("seed", 2**63),
         ("seed", True),
@@ -244,7 +251,10 @@ def test_a_wrong_option_is_refused_by_name(option: str, wrong: Any) -> None:
         ({"retry_on": KeyError}, "retry_on", (KeyError,)),
         ({"retry_on": (KeyError, OSError)}, "retry_on", (KeyError, OSError)),
         ({"timeout": 0.5}, "timeout_s", 0.5),
-        ({"budget": 25}, "budget_usd", 25.0),
+        ({"budget": 25}, "limits", Limits(budget_usd=25.0)),
+        ({"deadline": "2h"}, "limits", Limits(deadline_s=7200.0)),
+        ({"deadline": timedelta(minutes=1)}, "limits", Limits(deadline_s=60.0)),
+        ({"deadline": datetime(2027, 1, 1, tzinfo=UTC)}, "limits", Limits(deadline_at=1798761600.0)),
         ({"driver_ttl": 900}, "driver_ttl_s", 900.0),
         ({"priority": 3}, "priority", 3.0),
         ({"seed": 0}, "seed", 0),
@@ -294,15 +304,24 @@ def test_an_executor_refuses_what_is_about_a_map(name: str) -> None:
         StarburstExecutor(2, **{name: 1})
 
 
-def test_a_budget_says_that_nothing_enforces_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each run that has one warns, once; a run without says nothing."""
+def test_a_budget_stops_nothing_where_nothing_is_charged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run of this machine says so, for whoever listens; one without a budget says nothing."""
+    caplog.set_level("INFO", logger="starburst")
     backend = local_backend(tmp_path)
-    assert starburst_map(abs, [], backend=backend) == []
-    assert caplog.messages == []
-    assert starburst_map(abs, [], backend=backend, budget=25) == []
+    assert starburst_map(abs, [-1], backend=backend, budget=1e-9) == [1]
+    assert starburst_map(abs, [-1], backend=backend) == [1]
     backend.close()
-    (said,) = caplog.messages
-    assert "budget=25 is written down, but nothing stops there yet" in said
+    (said,) = [message for message in caplog.messages if "budget" in message]
+    assert "budget=1e-09 stops nothing here" in said
+
+
+def test_a_deadline_that_has_passed_is_refused(tmp_path: Path) -> None:
+    """Before anything is stored."""
+    backend = local_backend(tmp_path)
+    with pytest.raises(BadInput, match=r"deadline: it was .* s ago: give one that is to come"):
+        starburst_map(abs, [1], backend=backend, deadline="2020-01-01T00:00+00:00")
+    assert list_runs(backend=backend) == []
+    backend.close()
 
 
 @pytest.mark.parametrize("tags", [["team"], "team", {"team": 1}])

@@ -612,10 +612,10 @@ A_SPEC = {
         "tolerate_count": 0,
         "tolerate_percent": None,
         "return_exceptions": False,
-        "budget_usd": None,
         "seed": 7,
         "priority": 2.0,
         "driver_ttl_s": 900.0,
+        "limits": {"budget_usd": None, "deadline_s": 60.0, "deadline_at": None},
     },
     "place": {"folder": "/home/me", "files": "", "argv": ["mine.py"]},
 }

@@ -33,6 +33,9 @@ _LEAST_KEY = 32
 _COUNTED_S = 90.0
 
 
+#: A tick, the answers that are stored then, and what ECS takes to stop a task.
+_STOP_S = 30.0
+
 _MACHINES = {"X86_64": "x86_64", "ARM64": "aarch64"}
 
 
@@ -91,6 +94,9 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         look_s=60.0,
         keep_s=math.inf,
         resend_after_s=_COUNTED_S,
+        charged=True,
+        stop_s=_STOP_S,
+        worth_s=300.0,
         feeder_lost_s=120.0,
         buckets=UserBuckets(Lent(clients)),
     )

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from starburst_common.data.plain import json_line
 from starburst_common.errors import BadInput, Unavailable
-from starburst_common.model import Failure, FailureKind
+from starburst_common.model import Failure
 from starburst_common.phrases import json_escaped
+from starburst_common.runs.failures import UNANSWERED
 
 if TYPE_CHECKING:
     from starburst_common.runs.run import Run
@@ -144,8 +145,8 @@ class Answers:
             failure = answer if isinstance(answer, Failure) else None
             if failure is not None:
                 self.failed += 1
-                self.unanswered += failure.kind is FailureKind.CANCELLED
-                told = len(self.first) < 3 and failure.kind is not FailureKind.CANCELLED
+                self.unanswered += failure.kind in UNANSWERED
+                told = len(self.first) < 3 and failure.kind not in UNANSWERED
                 self.first += [failure] if told else []
             if self._tagged:
                 body = {"value": answer} if failure is None else {"failure": failure_fields(failure)}

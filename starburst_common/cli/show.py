@@ -188,7 +188,7 @@ def ago(then: float, now: float) -> str:
 def exit_code(run: Run, status: RunStatus) -> int:
     """0 while all is fine or tolerated, 1 once other items failed, 4 or 5 if it did not get to its end."""
     failed = status.failed > 0 and not run.tolerated(status)
-    if status.state is RunState.CANCELLED:
+    if status.state is RunState.CANCELLED or status.limit:
         return 4
     if status.state in (RunState.STOPPED, RunState.DAMAGED):  # for its failures, or because it could not go on
         return 4 if failed else 5
@@ -282,6 +282,8 @@ def next_steps(status: RunStatus, here: str) -> list[str]:
         verbs = ["remove"]
     elif not status.state.over:
         verbs = ["attach", "logs", "cancel"]
+    elif status.limit:
+        return [f"starburst resume {status.id} --{status.limit} …", f"starburst results {status.id}"]
     else:
         verbs = ["failures", "logs", "results"] if status.failed else ["results", "status"]
     return [f"starburst {verb} {status.id}" for verb in verbs if verb != here]

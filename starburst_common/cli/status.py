@@ -69,6 +69,8 @@ def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False,
 def resume(
     run: RunWord,
     backend: BackendWord = "auto",
+    budget: Annotated[float | None, typer.Option(help="USD that what is left may cost; else as before.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="When it stops, such as 2h from now; else as it was.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it, and leave it to itself.")] = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -86,7 +88,7 @@ def resume(
 
     look_here()
     found = find_run(run, backend)
-    found.resume()
+    found.resume(budget=budget, deadline=deadline)
     if found.status().state.over:
         say(f"{found.id} has nothing left to be run")
     if not detach:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import time
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from starburst_common.errors import BadInput
+from starburst_common.limits import length_s
 
 if TYPE_CHECKING:
     from starburst_common.runs.run import Run
@@ -128,10 +128,10 @@ def seconds_of(text: str, name: str) -> float:
     >>> [seconds_of(text, "--since") for text in ("90", "2h", "30d", "1.5 min")]
     [90.0, 7200.0, 2592000.0, 90.0]
     """
-    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,9})?)\s*(s|sec|m|min|h|d|days?|w)?\s*", text)
+    found = length_s(text)
     if found is None:
         raise BadInput(f"{name} {text}: give a length of time such as 90s, 45min, 12h, 30d or 2w")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[(found[2] or "s")[0]]
+    return found
 
 
 def moment_of(text: str, name: str = "--since") -> float:

@@ -11,7 +11,8 @@ from starburst_common.money.estimate import fargate_usd
 from starburst_common.names import account
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.legs import End
+from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import legs_of, read_spec
 
 _log = our_log()

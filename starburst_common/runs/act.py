@@ -17,12 +17,13 @@ from starburst_common.runs.books import Books
 from starburst_common.runs.events import EventKind
 from starburst_common.runs.failures import WITHDRAWN
 from starburst_common.runs.history import keep_history
+from starburst_common.runs.legs import End
+from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.manifest import write_manifest
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
 from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers
-from starburst_common.runs.records import End
 from starburst_common.runs.spec import write_end
 from starburst_common.runs.stored import create_outcome
 
@@ -42,8 +43,9 @@ class Hands:
         books: Books,
         observer: Observer,
         results: Results | None,
+        limiter: Limiter,
     ) -> None:
-        self._results = results
+        self._results, self._limiter = results, limiter
         self._backend, self._names, self._fleet, self._observer = backend, names, fleet, observer
         self._books, self._clock = books, books.clock
         self._read_told_at = -math.inf  # when somebody was last said to read its answers
@@ -68,6 +70,7 @@ class Hands:
     def _launch(self, action: LaunchWorkers) -> None:
         books = self._books
         self.launch_no_more()
+        self._limiter.tell(books.bounds, len(action.ordinals))  # first: we may die
         try:
             wait = self._fleet.launch(action.ordinals)
         except CannotLaunch as error:
@@ -164,6 +167,7 @@ class Hands:
             outcomes=len(tally.spans()),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,
+            limit=action.limit,
         )
         if self._results is not None:
             write_manifest(self._backend, self._results, end, [settled.span for settled in tally.spans()])

@@ -5,6 +5,7 @@ Or a run that began elsewhere in, and driven from here as well.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -24,9 +25,11 @@ from starburst_common.pickling.within import importing
 from starburst_common.ports import Backend
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
+from starburst_common.runs.legs import End
+from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.manifest import results_to
 from starburst_common.runs.patience import bounded, patiently
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import SignOfLife
 from starburst_common.runs.spec import find_leg, read_end, under_its_key, write_spec
 from starburst_common.runs.stored import store_bundle
@@ -59,6 +62,7 @@ class NewRun:
                 f"module {module} starts a run as it is imported, and a worker has imported it: put that below "
                 '`if __name__ == "__main__":`, or into a function'
             )
+        refuse_unkept(fleet.backend, fleet.spec.resources, options.limits, time.time())
         place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
         run = options.run or new_run_id()
         spec = Spec.of(run, fleet, function, options, stop_at_first=stop_at_first, place=place, parent=parent)
@@ -199,7 +203,13 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     backend = under_its_key(backend, spec)
     leg = find_leg(backend, spec)
     fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
-    policy = replace(spec.policy, forgiven=leg.forgiven, breaker=spec.policy.breaker and not leg.forgiven)
+    policy = replace(
+        spec.policy,
+        forgiven=leg.forgiven,
+        breaker=spec.policy.breaker and not leg.forgiven,
+        limits=leg.limits,
+        began_at=leg.began_at,
+    )
     results, ttl_s = results_to(backend, spec), spec.terms.driver_ttl_s
     driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s, calm_s=calm_s)
     driver.recover()

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from starburst_common.errors import RunStopped
 from starburst_common.model import (
     Chunk,
+    FailureKind,
     RunId,
     RunState,
     Span,
@@ -23,10 +25,12 @@ from starburst_common.model import (
     told_spans,
     without,
 )
+from starburst_common.money.meter import Meter
 from starburst_common.ports import Clock
+from starburst_common.runs.bounds import Bounds
 from starburst_common.runs.events import EventKind, EventRecord
+from starburst_common.runs.legs import End
 from starburst_common.runs.outcomes import Summary
-from starburst_common.runs.records import End
 from starburst_common.runs.tally import Tally
 
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
@@ -60,6 +64,9 @@ class Books:
         self.reason = ""  #: why it ended early, or what it waits for
         self.waits = WaitsFor()
         self.ended_at: float | None = None  #: wall clock
+        self.limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that has ended it
+        self.bounds = Bounds()  #: as they were last read
+        self.meter: Meter | None = None  #: of its workers, as last read; None where nothing is charged for
         self.alive = 0
         self.at_work = 0  #: of these, whose process is there
         self.input_lost = ""
@@ -236,6 +243,11 @@ class Books:
         """The items that are stored and have no answer; `changed` held."""
         return without(Span(0, self.tally.planned_items), [part for part, _ in self.tally.answers_from(0)])
 
+    def spent_usd(self) -> Decimal | None:
+        """What its workers have cost, while it goes on."""
+        meter, since_s = self.meter, self.clock.monotonic() - self.bounds.read_at
+        return None if meter is None or self.state.over else meter.read(meter.at + since_s)
+
     # --- its end ------------------------------------------------------------------------------------------------------
 
     def tell_waits(self) -> None:
@@ -269,7 +281,7 @@ class Books:
     def over(self, end: End) -> None:
         """The run has ended so."""
         with self.changed:
-            self.state, self.reason, self.ended_at = end.state, end.reason, end.ended_at
+            self.state, self.reason, self.ended_at, self.limit = end.state, end.reason, end.ended_at, end.limit
             lost = self.tally.items is None if end.input_lost is None else end.input_lost
             self.input_lost = (self.input_lost or self.reason) if lost else ""
             self.order += [settled.span for settled in self.tally.salvage(self.damaged)]

@@ -11,18 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 from weakref import WeakSet
 
 from starburst_common.data.results import Results
 from starburst_common.errors import Denied, NotFound
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Outcome, RunId, RunState, Span, without
+from starburst_common.model import Outcome, RunId, RunState, Span, WorkerState, without
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock, is_there
 from starburst_common.runs.act import Hands
 from starburst_common.runs.books import Books
 from starburst_common.runs.driven import mark_every_s
+from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.logged import Log
 from starburst_common.runs.observe import Observer
@@ -73,8 +75,9 @@ class Driver:
         self.books = Books(run, clock, backend.tick_s)
         self.log = Log(self.books)
         self.listener = Listener(backend, self._names, self.books)
-        self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected)
-        self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results)
+        self._limiter = limiter = Limiter(backend, self._names, fleet, clock, policy.limits, policy.began_at)
+        self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected, limiter)
+        self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results, limiter)
         self._told_at = self._drawn_at = clock.monotonic()
         self._ticked_at = -math.inf
         self._tell_s = _TELL_S
@@ -116,6 +119,11 @@ class Driver:
             return self.listener.outcome(span, deadline)
         finally:
             self.log.write()  # of damage, and nobody may take a further step
+
+    def spent(self, workers: Sequence[WorkerState]) -> dict[str, Any]:
+        """What these, its workers, cost, and may, for who merely looks: as of a run's status."""
+        meter = self._limiter.read(workers, self._clock.time())
+        return {"spent_usd": meter and meter.spent, "budget_usd": self.policy.limits.budget_usd}
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""
@@ -228,6 +236,7 @@ class Driver:
         self.hands.launch_no_more()
         if self.hands.carry_out(decide(view, self.policy)):
             return True
+        self._limiter.tell(view.bounds)
         if (
             self._clock.monotonic() >= self.books.launch_at and self.hands.launches_on_at == math.inf
         ):  # else it waits so

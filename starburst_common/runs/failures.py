@@ -26,6 +26,7 @@ _RAISED: Final[dict[FailureKind, type[ItemFailed]]] = {
     FailureKind.IMPORT: EnvironmentMismatch,
     FailureKind.CANCELLED: ItemCancelled,
     FailureKind.BUDGET: ItemCancelled,
+    FailureKind.DEADLINE: ItemCancelled,
 }
 
 #: The one error of the user's function that has a name of ours.
@@ -61,6 +62,9 @@ class Reason(NamedTuple):
         """
         return [self.of(index, worker=worker) for span in spans for index in range(span.lo, span.hi)]
 
+
+#: Of items that have no answer, since their run ended first.
+UNANSWERED: Final = (FailureKind.CANCELLED, FailureKind.BUDGET, FailureKind.DEADLINE)
 
 #: Of calls that are not to begin any more.
 WITHDRAWN: Final = Reason.ours(FailureKind.CANCELLED, "withdrawn before it began")

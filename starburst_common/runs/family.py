@@ -113,7 +113,7 @@ class Family:
         status = self.first.status()
         error = RunCancelled if status.state is RunState.CANCELLED else RunStopped
         message = f"it had no turn: run {self.first.spec.run}: {status.reason}"
-        why = Reason(FailureKind.CANCELLED, error.__name__, message)
+        why = Reason(status.limit or FailureKind.CANCELLED, error.__name__, message)
         yield from ((index, why.of(index)) for index in range(lo, hi))
 
     def failures(self) -> list[Failure]:
@@ -217,6 +217,8 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,
         "priority": terms.priority,
+        "budget": terms.limits.budget_usd,
+        "deadline": terms.limits.deadline_s,
         "driver_ttl": terms.driver_ttl_s,
         "seed": terms.seed,
         "batch": terms.batch,

@@ -17,7 +17,8 @@ from starburst_common.names import RunNames
 from starburst_common.phrases import shortened
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.events import EventKind, RunEvent, merged, thinned
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.legs import End
+from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import find_leg, read_end
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import LAST_MOMENT, malformed, whole

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakSet
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
+from starburst_common.limits import NO_LIMITS, Limits
 from starburst_common.model import (
     Failure,
     FailureKind,
@@ -32,6 +33,7 @@ from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.history import history
+from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.patience import CLOSE_S
 from starburst_common.runs.reading import Reading
 from starburst_common.runs.records import Spec
@@ -85,7 +87,7 @@ class Hold:
             self.driver = taken_over(self.backend, self.spec)
         return self.driver
 
-    def resume(self) -> None:
+    def resume(self, asked: Limits = NO_LIMITS) -> None:
         """Go on with the items that have no answer; see `Run.resume`."""
         self.must_be_kept()
         run = self.spec.run
@@ -102,7 +104,9 @@ class Hold:
             if tally.items is None:
                 raise BadInput(f"run {run}: {driver.books.reason}: nothing that was stored is left to be run")
             return
-        begin_leg(self.backend, run, driver.leg, forgiven=tally.failed)
+        limits = driver.policy.limits.but(asked)
+        refuse_unkept(self.backend, self.spec.resources, limits, time.time())
+        begin_leg(self.backend, run, driver.leg, forgiven=tally.failed, limits=limits)
         self.driver = None
         driver = self.driving()
         with suppress(Unavailable, NotFound):  # its driver does so, in a while
@@ -131,6 +135,9 @@ class Hold:
                 workers=books.alive if not books.state.over else 0,
                 created_at=spec.created_at,
                 ended_at=books.ended_at,
+                limit=books.limit,
+                spent_usd=books.spent_usd(),
+                budget_usd=driver.policy.limits.budget_usd,
                 slot_seconds=tally.slot_seconds,
                 reason="; ".join(filter(None, [books.reason, damage])) or (READING if reading else ""),
             )

@@ -10,7 +10,8 @@ from starburst_common.model import Failure, RunId, RunState, RunStatus, Span, sp
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.answers import exception_of
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.legs import End
+from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import numbers_of
 from starburst_common.runs.spec import find_spec
 from starburst_common.runs.stored import find_outcome

@@ -17,16 +17,16 @@ from starburst_common.ports import Backend, Depth, is_there
 from starburst_common.runs.barren import BAD_ENDS, Barren, barren, tried_since
 from starburst_common.runs.books import Books
 from starburst_common.runs.events import EventKind
+from starburst_common.runs.legs import End
+from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.reconcile import Policy, launchable, never_came
-from starburst_common.runs.records import End
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
 from starburst_common.runs.stored import items_stored, planned_chunks
 from starburst_common.runs.view import FleetView, Room, RunView, View
 
-_ASKED = 3  #: so many workers that ended badly are asked what they said last
-_LAST_LINES = 10
+_ASKED, _LAST_LINES = 3, 10  #: so many workers that ended badly are asked what they said last
 _HALF_REMOVED_S = 1.0
 _LINE_MOST = 200  #: characters of a worker's last line
 
@@ -42,10 +42,11 @@ class Observer:
         books: Books,
         listener: Listener,
         expected: Callable[[], int],
+        limiter: Limiter,
     ) -> None:
         self._backend, self._names, self._fleet, self._expected = backend, names, fleet, expected
         self._books, self._listener, self._clock = books, listener, books.clock
-        self._input = _Input(backend, names, books)
+        self._limiter, self._input = limiter, _Input(backend, names, books)
         self._gone: set[WorkerId] = set()  # workers whose end is written down, or came before the run
         self._asked = 0  # for the last lines of so many
         self._empty_since: float | None = None  # when the run had last moved, as the queue was last found empty
@@ -81,8 +82,7 @@ class Observer:
 
     def _removed(self) -> End:
         store, lacks = self._backend.store, self._books.tally.items is None
-        kept = self._keeps()
-        if kept:  # it may just be on its way out
+        if kept := self._keeps():  # it may just be on its way out
             self._clock.sleep(_HALF_REMOVED_S)
             kept = self._keeps()
         if kept:
@@ -105,6 +105,7 @@ class Observer:
             self._listener.look(but_new=True)
         workers = self._fleet.tended()
         books.look_at_workers(workers)
+        books.bounds, books.meter = self._limiter.look(workers), self._limiter.meter
         row = self._barren_of(workers, policy)
         known = self.known(policy).but(expected=self._expected())
         quiet = known.now - known.run.quiet_since > policy.resend_after_s
@@ -147,10 +148,11 @@ class Observer:
                 input_lost=books.input_lost,
                 unheard_s=self._input.unheard_s,
                 refused=books.refused,
+                item_s=tally.slot_seconds / tally.answered if tally.answered else 0.0,
             )
             room = Room(launch_at=books.launch_at, impossible=books.impossible)
             fleet = FleetView(alive=books.alive, at_work=books.at_work)
-            return View(now=self._clock.monotonic(), run=run, fleet=fleet, room=room)
+            return View(now=self._clock.monotonic(), run=run, fleet=fleet, room=room, bounds=books.bounds)
 
     # --- dead letters -------------------------------------------------------------------------------------------------
 

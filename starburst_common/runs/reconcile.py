@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from starburst_common.model import RunState
+from starburst_common.limits import Limits
+from starburst_common.model import FailureKind, RunState
 from starburst_common.runs.barren import Barren
 from starburst_common.runs.view import View
 from starburst_common.tolerance import Tolerance
@@ -25,6 +26,8 @@ class Policy:
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
     forgiven: int = 0  #: of the failures: they were known when the run was resumed
     priority: float = 1.0  #: its share where runs wait for what starts workers
+    limits: Limits = field(default_factory=Limits)
+    began_at: float = 0.0  #: from when these count (wall clock)
     patience_s: float = 10.0  #: workers that end for nothing, one after another, are put up with for so long at least
 
 
@@ -47,6 +50,7 @@ class Finish:
     state: RunState
     reason: str = ""
     input_lost: bool = field(default=False, compare=False, repr=False)  #: because the rest of its input never came
+    limit: FailureKind | None = field(default=None, compare=False, repr=False)  #: BUDGET or DEADLINE, if that ends it
 
 
 Action = LaunchWorkers | Resend | Finish
@@ -57,6 +61,10 @@ DIED = "the driver died while reading its input"
 def decide(view: View, policy: Policy) -> list[Action]:
     """The next actions.
 
+    >>> from dataclasses import replace
+    >>> from decimal import Decimal
+    >>> from starburst_common.money.budget import Purse
+    >>> from starburst_common.money.meter import Meter
     >>> from starburst_common.ports import Depth
     >>> from starburst_common.runs.view import RunView
     >>> policy = Policy(workers=4, slots=2, tolerate=Tolerance.of(0), resend_after_s=10)
@@ -80,6 +88,11 @@ def decide(view: View, policy: Policy) -> list[Action]:
     [LaunchWorkers(ordinals=range(4, 5))]
     >>> decide(view.but(launched=3, barren=Barren(count=3, unbegun=3, cut_off=3, why="no way out")), policy)[0].reason
     '3 workers could not start, nor could others: no way out: start the run again then'
+    >>> purse = Purse(budget=Decimal(2), meter=Meter(at=0), each=Decimal("0.001"), stop_s=30, worth_s=300)
+    >>> decide(view.but(purse=purse), replace(policy, workers=90, slots=1))  # 360 s of 5 workers: $1.80
+    [LaunchWorkers(ordinals=range(0, 5))]
+    >>> decide(view.but(deadline=0, alive=4, launched=4), policy)[0].limit
+    <FailureKind.DEADLINE: 'deadline'>
     >>> decide(view.but(owed=2, alive=1, launched=4), policy)  # what is left fits one worker
     []
     >>> decide(view.but(alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
@@ -113,6 +126,10 @@ def _end(view: View, policy: Policy) -> Finish | None:
         return Finish(RunState.FAILED if run.failed else RunState.SUCCEEDED)
     if why := run.refused or view.room.impossible or run.breaker:
         return Finish(RunState.STOPPED, why)
+    alive = view.fleet.alive
+    if view.bounds.over(view.now, alive=alive or not run.owed, item_s=run.item_s):
+        why = view.bounds.why(run.answered, run.items, alive)
+        return Finish(RunState.STOPPED, why, limit=view.bounds.kind)
     unfed = run.input_lost or (never_came(DIED, run.answered) if run.unheard_s > policy.feeder_lost_s else "")
     if unfed and (run.items is None or run.input_lost) and run.owed == 0:
         return Finish(RunState.STOPPED, unfed, input_lost=True)
@@ -129,7 +146,8 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
     """What is to be done for a run that goes on."""
     fleet, actions = view.fleet, list[Action]()
     spare = 1 if fleet.barren.unbegun >= _SURE else max(_spare(view, policy), 1)
-    more = int(min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried, view.room.free))
+    paid = view.bounds.pays if view.now + view.run.item_s < view.bounds.stop_at() else 0
+    more = int(min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried, view.room.free, paid))
     if more > 0 and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy)):
         actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
     if _all_lost(view, policy):
@@ -187,9 +205,11 @@ def waits_for(view: View, policy: Policy) -> str:
     >>> waits_for(View(now=0, run=run).but(free=0, bound="a quota"), policy)
     'a quota'
     """
-    row = view.fleet.barren
+    row, wanted = view.fleet.barren, launchable(view, policy) - view.fleet.alive
     if not _counts(view, policy):
-        return view.room.bound if view.room.free < launchable(view, policy) - view.fleet.alive else ""
+        if view.bounds.pays < min(wanted, view.room.free):
+            return "workers: its budget pays for no more at once"
+        return view.room.bound if view.room.free < wanted else ""
     if row.unbegun == row.count:
         return f"workers: the last {row.count} could not start: {row.why}"
     return f"workers: the last {row.count} ended within {-(-row.longest_s // 1):.0f} s without an answer: {row.why}"

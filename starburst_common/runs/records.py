@@ -1,4 +1,4 @@
-"""What is said of a run, in small sealed documents: what was asked, how each leg began and ended. Bytes and back."""
+"""What is asked of a run, in a small sealed document. Bytes and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from starburst_common.code.place import Place, user_here
 from starburst_common.ids import made_at
-from starburst_common.model import Buffer, FailureKind, FleetId, RunId, RunState
+from starburst_common.limits import Limits
+from starburst_common.model import Buffer, FleetId, RunId
 from starburst_common.resources import Resources
 from starburst_common.runs.driven import kept_s
 from starburst_common.tolerance import Tolerance
@@ -33,12 +34,12 @@ class Terms:
     timeout_s: float | None
     tolerate: Tolerance
     return_exceptions: bool
-    budget_usd: float | None
     seed: int | None
     batch: int | None = None
     results_to: str = ""  #: pattern of the files that values are written to
     priority: float = 1.0  #: its share where runs wait for what starts workers
     driver_ttl_s: float | None = None  #: workers go on so long without a driver; None as long as there is work
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(cls, options: Options, *, stop_at_first: bool = False, tick_s: float = 0.0) -> Self:
@@ -56,12 +57,12 @@ class Terms:
             timeout_s=options.timeout_s,
             tolerate=tolerate,
             return_exceptions=options.return_exceptions,
-            budget_usd=options.budget_usd,
             seed=options.seed,
             batch=options.batch,
             results_to=options.results_to,
             priority=options.priority,
             driver_ttl_s=None if options.driver_ttl_s is None else kept_s(options.driver_ttl_s, tick_s),
+            limits=options.limits,
         )
 
     @property
@@ -84,12 +85,12 @@ class Terms:
                 percent=fields.number("tolerate_percent") if fields.given("tolerate_percent") else None,
             ),
             return_exceptions=fields.flag("return_exceptions"),
-            budget_usd=fields.number("budget_usd") if fields.given("budget_usd") else None,
             seed=fields.whole("seed") if fields.given("seed") else None,
             batch=fields.whole("batch", least=1) if fields.given("batch") else None,
             results_to=fields.text("results_to"),
             priority=fields.number("priority") if fields.given("priority") else 1.0,
             driver_ttl_s=fields.number("driver_ttl_s") if fields.given("driver_ttl_s") else None,
+            limits=limits_in(fields.fields("limits")),
         )
 
 
@@ -216,73 +217,15 @@ class Spec:
             tolerate=self.terms.tolerate,
             breaker=not self.terms.return_exceptions,
             priority=self.terms.priority,
+            limits=self.terms.limits,
+            began_at=self.created_at,
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How a leg of a run ended."""
-
-    state: RunState
-    reason: str = ""  #: why, where that is not because all is answered
-    items: int = 0
-    answered: int = 0
-    failed: int = 0
-    withdrawn: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)  #: of failures, with how many of each
-    workers: int = 0  #: that settled something
-    slot_seconds: float = 0.0  #: slot time that was spent
-    outcomes: int | None = None  #: that these numbers are of; None where nobody says
-    ended_at: float | None  #: wall clock; None where it cannot be read how it ended
-    input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
-    damage: str = ""  #: which of its answers were found to be damaged since
-
-    @property
-    def known(self) -> bool:
-        """Whether it can be read."""
-        return self.ended_at is not None
-
-    @property
-    def words(self) -> str:
-        """For people."""
-        return f"{self.state}: {self.reason}" if self.reason else str(self.state)
-
-    def sealed(self, key: bytes, about: str) -> bytes:
-        """As it is stored."""
-        return seal_document(key, about, asdict(self))
-
-    @classmethod
-    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
-        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
-        end, _ = open_document(key, about, blob)
-        if (state := end.text("state")) not in [*RunState]:
-            raise malformed(about, f"no state {state!r:.40}")
-        return cls(
-            state=RunState(state),
-            reason=end.text("reason"),
-            **{name: end.whole(name) for name in ("items", "answered", "failed", "withdrawn", "workers")},
-            kinds=end.counts("kinds", [*FailureKind]),
-            slot_seconds=end.number("slot_seconds"),
-            outcomes=end.whole("outcomes") if end.given("outcomes") else None,
-            ended_at=end.moment("ended_at"),
-            input_lost=end.flag("input_lost") if end.given("input_lost") else None,
-            damage=end.text("damage") if end.given("damage") else "",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
-    """That a run goes on, in a further leg."""
-
-    fleet: FleetId
-    forgiven: int  #: items that had failed when it began: whoever resumed the run knew of them
-
-    def sealed(self, key: bytes, about: str) -> bytes:
-        """As it is stored."""
-        return seal_document(key, about, asdict(self))
-
-    @classmethod
-    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
-        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
-        fields, _ = open_document(key, about, blob)
-        return cls(fleet=FleetId(fields.name("fleet")), forgiven=fields.whole("forgiven"))
+def limits_in(fields: Fields) -> Limits:
+    """Those of a run, or of a leg of it. Raises `Refused`."""
+    return Limits(
+        budget_usd=fields.number("budget_usd") if fields.given("budget_usd") else None,
+        deadline_s=fields.number("deadline_s") if fields.given("deadline_s") else None,
+        deadline_at=fields.moment("deadline_at") if fields.given("deadline_at") else None,
+    )

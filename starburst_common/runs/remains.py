@@ -14,7 +14,8 @@ from starburst_common.ports import Backend
 from starburst_common.runs.accounts import keep_lacking
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import mark_cancelled
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.legs import End
+from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import Leg, find_leg, is_cancelled, read_end, write_end
 from starburst_common.runs.stored import find_outcome
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Unpack
 
 from starburst_common.errors import BadInput
-from starburst_common.model import Failure, FailureKind, RunId, RunStatus, Span
+from starburst_common.limits import LimitOptions
+from starburst_common.model import Failure, RunId, RunStatus, Span
 from starburst_common.money.estimate import Estimate
 from starburst_common.offered import MapOptions
+from starburst_common.options import Options
 from starburst_common.phrases import told
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
@@ -19,6 +21,7 @@ from starburst_common.runs.answers import exception_of
 from starburst_common.runs.drive import Driver, mark_cancelled
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.failed import write_failed
+from starburst_common.runs.failures import UNANSWERED
 from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.manifest import files_of, results_of
@@ -121,7 +124,7 @@ class Run:
         values = []
         for _, value in self.whole(timeout=timeout):
             if isinstance(value, Failure):
-                if not keep or (return_exceptions is None and value.kind is FailureKind.CANCELLED):
+                if not keep or (return_exceptions is None and value.kind in UNANSWERED):
                     raise exception_of(value, self.id)
                 value = exception_of(value, self.id)
             values.append(value)
@@ -139,9 +142,8 @@ class Run:
     def whole(self, *, ordered: bool = True, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of every item, in their order: those of its parent, and of retries, included.
 
-        A retry's value is in place of what had failed. An item without an answer, since the run ended early, is a
-        `Failure` of the kind CANCELLED; without `ordered`, items come as they are answered, and these last. Raises as
-        `iter_completed`, but for that.
+        A retry's value is in place of what had failed. An item without an answer is a `Failure` of the kind CANCELLED,
+        BUDGET or DEADLINE; without `ordered`, items come as they are answered, and these last.
         """
         family, deadline = Family.of(self._held), deadline_in(timeout)
         return family.whole(deadline) if ordered else family.as_answered(deadline)
@@ -243,9 +245,9 @@ class Run:
     def logs(self, item: int | None = None, *, follow: bool = False) -> Iterator[tuple[int, str]]:
         """What items printed or logged, with their index, of the settled chunks; of one item only if asked.
 
-        With `follow` as they print it, in pieces of whole lines, each line once, until the run ends. Its workers then
-        tell every second what is new (on AWS they begin with that within 15 s), for as long as it is read; the run
-        itself is left alone, and is not driven by it. Of what prints faster than 64 KB a second, parts are left out.
+        With `follow` as they print it, in pieces of whole lines, each line once, until the run ends: its workers tell
+        every second what is new (on AWS within 15 s at first); it is not driven by that. Of what prints faster than
+        64 KB a second, parts are left out.
         """
         return printed(self._held, item, follow=follow)
 
@@ -261,14 +263,13 @@ class Run:
             mark_cancelled(self._backend, self.id, leg.number)
             self.wait(CLOSE_S)
 
-    def resume(self) -> None:
+    def resume(self, **limits: Unpack[LimitOptions]) -> None:
         """Go on with the items that have no answer, in this process: the run is cancelled, stopped, or has no driver.
 
-        It keeps its id. Answers stay as they are, failures too (`retry_failed` runs those again), and what had failed
-        before no longer counts as not tolerated. A run that goes on is driven from here as well; one whose items are
-        all answered stays as it is. Raises `BadInput` where what is missing is input that was never stored.
-        """
-        self._held.resume()
+        It keeps its id, and its answers, failures too (`retry_failed` runs those again); what failed before no longer
+        counts as not tolerated. A run that goes on is driven from here as well, one that is answered stays as it is.
+        `limits` are `budget` and `deadline` from now on, else as before. Raises `BadInput` where input is missing."""
+        self._held.resume(Options.of(**limits).limits)
 
     def extend(self, seconds: float) -> float:
         """Keep the run `seconds` longer than it would be; returns until when at least (wall clock)."""
@@ -288,8 +289,7 @@ class Run:
 
     def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
         """Values, failures as exceptions in their places with `keep`, else the first one raised."""
-        values: list[Any] = []
-        deadline = deadline_in(timeout)
+        values, deadline = list[Any](), deadline_in(timeout)
         for _, value in self._held.answers(ordered=ordered, deadline=deadline, stop_early=not keep):
             if isinstance(value, Failure):
                 if not keep:

@@ -7,6 +7,8 @@ has marked it.
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -14,13 +16,15 @@ from starburst_common.code.shared import Shared, digests_in
 from starburst_common.errors import BadInput, Exists, NotFound, Refused, UnknownVersion
 from starburst_common.ids import held_for
 from starburst_common.model import Buffer, RunId
-from starburst_common.names import RUNS, SHARED, RunNames, needed_by, period_at, periods, shared_folder, shared_key
+from starburst_common.names import RUNS, SHARED, RunNames, needed_by, shared_folder, shared_key
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.inputs import Period
 from starburst_common.runs.patience import create_ours
 from starburst_common.wire.keys import key_id
 from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
 from starburst_common.wire.shared import read_shared, shared_document
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def _days(backend: Backend) -> int:
@@ -126,3 +130,17 @@ def prune_shared(backend: Backend, now: float) -> list[str]:
             store.delete_folder(shared_folder(period))
             removed.append(period)
     return removed
+
+
+def period_at(moment: float, days: int) -> str:
+    """Values that runs share lie in a folder a period, called by its first day, by the store's clock.
+
+    >>> period_at(1798761600.0, 7), period_at(1798761600.0, 1)
+    ('2026-12-31', '2027-01-01')
+    """
+    return time.strftime("%Y-%m-%d", time.gmtime(moment // (days * 86400) * days * 86400))
+
+
+def periods(names: Iterable[str]) -> list[str]:
+    """Those that are days."""
+    return [name for name in names if _DAY.fullmatch(name)]

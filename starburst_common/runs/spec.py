@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused, Unavailable, UnknownVersion
 from starburst_common.ids import new_fleet_id
+from starburst_common.limits import NO_LIMITS, Limits
 from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.runs.legs import End, Resumed
 from starburst_common.runs.marks import Expires
 from starburst_common.runs.patience import create_ours
-from starburst_common.runs.records import End, Resumed, Spec
+from starburst_common.runs.records import Spec
 
 _log = our_log()
 WHOLE = (RunState.SUCCEEDED, RunState.FAILED)  #: every item had its answer: nothing is there to be resumed
@@ -23,11 +26,9 @@ WHOLE = (RunState.SUCCEEDED, RunState.FAILED)  #: every item had its answer: not
 
 def write_spec(backend: Backend, spec: Spec) -> None:
     """Store what is asked, and say what of it nothing keeps. Twice is no error."""
-    if spec.terms.budget_usd is not None:
-        _log.warning(
-            "run %s: budget=%g is written down, but nothing stops there yet: bound the cost by workers and timeout",
-            spec.run,
-            spec.terms.budget_usd,
+    if spec.terms.limits.budget_usd is not None and not backend.charged:
+        _log.info(
+            "run %s: budget=%g stops nothing here: this machine charges nothing", spec.run, spec.terms.limits.budget_usd
         )
     key = RunNames(spec.run).spec
     create_ours(backend.store, key, spec.sealed(backend.key, key))
@@ -89,6 +90,8 @@ class Leg:
     number: int
     fleet: FleetId
     forgiven: int = 0  #: as in `Resumed`
+    limits: Limits = NO_LIMITS
+    began_at: float = 0.0  #: wall clock; from when these count
     end: End | None = None
 
 
@@ -103,7 +106,8 @@ def find_leg(backend: Backend, spec: Spec) -> Leg:
 
 def legs_of(backend: Backend, spec: Spec) -> Iterator[Leg]:
     """A run's legs, one after another. Raises `Refused` as `find_leg`."""
-    leg = Leg(number=0, fleet=spec.fleet, end=read_end(backend, spec.run))
+    limits, began_at = spec.terms.limits, spec.created_at
+    leg = Leg(number=0, fleet=spec.fleet, limits=limits, began_at=began_at, end=read_end(backend, spec.run))
     yield leg
     while leg.end is not None and leg.end.state not in WHOLE:
         number = leg.number + 1
@@ -113,15 +117,23 @@ def legs_of(backend: Backend, spec: Spec) -> Iterator[Leg]:
         except NotFound:
             return
         end = read_end(backend, spec.run, number)
-        leg = Leg(number=number, fleet=begun.fleet, forgiven=begun.forgiven, end=end)
+        leg = Leg(
+            number=number,
+            fleet=begun.fleet,
+            forgiven=begun.forgiven,
+            limits=begun.limits,
+            began_at=begun.began_at,
+            end=end,
+        )
         yield leg
 
 
-def begin_leg(backend: Backend, run: RunId, after: int, *, forgiven: int) -> None:
+def begin_leg(backend: Backend, run: RunId, after: int, *, forgiven: int, limits: Limits = NO_LIMITS) -> None:
     """Resume a run after that leg has ended, on a fleet of its own; if somebody else did so first, theirs holds."""
     key = RunNames(run, after + 1).resumed
+    resumed = Resumed(fleet=new_fleet_id(), forgiven=forgiven, limits=limits, began_at=time.time())
     with suppress(Exists):
-        backend.store.create(key, Resumed(fleet=new_fleet_id(), forgiven=forgiven).sealed(backend.key, key))
+        backend.store.create(key, resumed.sealed(backend.key, key))
 
 
 def read_end(backend: Backend, run: RunId, leg: int = 0) -> End | None:

@@ -13,7 +13,8 @@ from starburst_common.ports import Backend
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.history import stored_waits
-from starburst_common.runs.records import End, Spec
+from starburst_common.runs.legs import End
+from starburst_common.runs.records import Spec
 from starburst_common.runs.report import duration
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
@@ -32,10 +33,12 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     if end is None:
         find_spec(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
     fields: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"items": None, "ended_at": None}
-    state, workers, reason = RunState.DAMAGED, 0, damage
+    state, workers, reason, limit = RunState.DAMAGED, 0, damage, None
+    spent: dict[str, Any] = {}
     if end is not None and end.known:
         fields = {name: getattr(end, name) for name in fields} | _late(backend, spec, end)
     if not reason and end is not None and end.known:
+        limit = end.limit
         state, reason = end.state, "; ".join(filter(None, [end.reason, end.damage]))
         if end.damage and state in WHOLE:
             state = RunState.DAMAGED
@@ -50,7 +53,9 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
                 reason = end.reason
             else:
                 state = RunState.RUNNING
-                workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in driver.fleet.states())
+                states = driver.fleet.states()
+                workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in states)
+                spent = driver.spent(states)
                 reason = _reason(driver, spec, workers)
     return RunStatus(
         id=spec.run,
@@ -59,6 +64,8 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         workers=workers,
         created_at=spec.created_at,
         reason=reason,
+        limit=limit,
+        **spent,
         **fields,
     )
 

@@ -15,6 +15,7 @@ from starburst_common.names import GENERATIONS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.inputs import Input, PlannedChunks
+from starburst_common.runs.legs import Until
 from starburst_common.runs.marks import Withdrawn
 from starburst_common.runs.outcomes import SUMMARY_BYTES, Summary, read_outcome, read_summary, summary_nbytes
 from starburst_common.runs.patience import Waits, create_ours, patiently
@@ -172,3 +173,12 @@ def planned_chunk(backend: Backend, run: RunId, span: Span) -> Chunk:
 
 def _first(key: str) -> int:
     return int(key.rpartition("/")[2])
+
+
+def read_until(backend: Backend, run: RunId, leg: int) -> Until | None:
+    """When its workers stop; None where nobody has said so. Raises `Refused`."""
+    key = RunNames(run, leg).until
+    try:
+        return Until.read(backend.key, key, backend.store.get(key, SMALL_BYTES))
+    except NotFound:
+        return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from starburst_common.ports import Depth
 from starburst_common.runs.barren import Barren
+from starburst_common.runs.bounds import Bounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class RunView:
     dead: int = 0  #: messages that no worker could read or was done with, however often it was given them
     resent: int = 0  #: how often all messages were sent again since anything was settled
     refused: str = ""  #: an outcome that we did not sign lies where an answer should be
+    item_s: float = 0.0  #: slot time of an item so far; 0 where none is answered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class View:
     run: RunView
     fleet: FleetView = field(default_factory=FleetView)
     room: Room = field(default_factory=Room)
+    bounds: Bounds = field(default_factory=Bounds)
 
     def but(self, **changes: Any) -> View:
         """The same with other facts, each named as in its group.
@@ -67,7 +70,7 @@ class View:
         1
         """
         groups: dict[str, Any] = {}
-        for group in ("run", "fleet", "room"):
+        for group in ("run", "fleet", "room", "bounds"):
             old = getattr(self, group)
             new = {each.name: changes.pop(each.name) for each in fields(old) if each.name in changes}
             groups[group] = replace(old, **new) if new else old

@@ -163,6 +163,8 @@ class Attempt:
             self._watched = (board.tries, now)
         if serving.first_at is None and board.reached >= 0:
             serving.first_at = now
+        elif serving.first_at is not None:
+            known.item_s = (now - serving.first_at) / max(board.reached + 1 - serving.work.chunk.span.lo, 1)
         board.follow(known.followed)
         if (why := self._excess(now)) is not None:
             return self._kill(why)
@@ -204,7 +206,8 @@ class Attempt:
                 serving.withdraw(board.reached)
         elif serving.splittable and self._asked == GO:
             items_s = 0.0 if serving.first_at is None else now - serving.first_at
-            if items_s > self._ties.chunk_s and fresh and board.reached + 1 < serving.work.chunk.span.hi:
+            enough = items_s > self._ties.chunk_s or serving.work.known.leaving
+            if enough and fresh and board.reached + 1 < serving.work.chunk.span.hi:
                 self._ask(NO_NEW, now)
         elif serving.splittable and self._asked == NO_NEW and now - self._asked_at > 2 * TICK_S:
             serving.split(board.reached)

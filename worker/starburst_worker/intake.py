@@ -53,7 +53,7 @@ class Intake:
             return replace(taken, case=replace(case, over=True))
         if (again or message.receives > 1) and self._has_outcome(run, chunk):
             return replace(taken, case=replace(case, settled=True))
-        if known.lost:
+        if known.leaving:
             return replace(taken, case=replace(case, undriven=True))
         try:
             work = self._work(taken, known, inline)

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from starburst_common.errors import NotFound, Unavailable
+from starburst_common.limits import NO_LIMITS
 from starburst_common.model import RunId, Span
 from starburst_common.names import RunNames
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.driven import Driven
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
-from starburst_common.runs.stored import FOLLOWED_S, withdrawn_items
+from starburst_common.runs.stored import FOLLOWED_S, read_until, withdrawn_items
 from starburst_worker.locks import Locks
 
 
@@ -36,11 +37,24 @@ class KnownRun:
     marked_at: float = -math.inf  #: when we met that mark
     sought_at: float = -math.inf  #: when we last looked for one
     unfit: str = ""  #: why this worker cannot serve it
+    until: float = math.inf  #: its workers stop then, by its deadline or since its budget is spent (wall clock)
+    until_at: float = -math.inf  #: when that was last looked for
+    item_s: float = 0.0  #: how long an item has taken here, last
 
     @property
     def lost(self) -> bool:
-        """Whether it is to stop here, since nobody drives it any more."""
-        return self.driven is not None and self.driven.lost
+        """Whether it is to stop here: nobody drives it any more, or its time or its money is over."""
+        return (self.driven is not None and self.driven.lost) or self.left_s <= 0
+
+    @property
+    def left_s(self) -> float:
+        """For how long it may go on."""
+        return self.until - time.time() if self.until < math.inf else math.inf
+
+    @property
+    def leaving(self) -> bool:
+        """Whether nothing more of it is to begin here: an item would not end in time."""
+        return self.lost or self.left_s < self.item_s
 
     @property
     def followed(self) -> bool:
@@ -79,6 +93,7 @@ class KnownRuns:
             while is_there(store, names.end) and is_there(store, (later := RunNames(run, names.leg + 1)).resumed):
                 names = later
             ttl_s = spec.terms.driver_ttl_s
+            limited = spec.terms.limits != NO_LIMITS or names.leg
             known = KnownRun(
                 spec=spec,
                 driven=None if ttl_s is None else Driven(ttl_s=ttl_s),
@@ -87,7 +102,9 @@ class KnownRuns:
                 over=self._over(names),
                 looked_at=time.monotonic(),
                 unfit=_unfit(spec),
+                until_at=-math.inf if limited else math.inf,
             )
+            self._look_until(names, known)
             self._known[run] = known
             return known
 
@@ -121,12 +138,12 @@ class KnownRuns:
         return known is not None and known.followed
 
     def forsaken(self) -> bool:
-        """Whether nobody drives those any more that it has met, as far as they are not over."""
-        if not any(known.lost for known in [*self._known.values()]):
+        """Whether none that it has met is to go on here, as far as they are not over; see `KnownRun.leaving`."""
+        if not any(known.leaving for known in [*self._known.values()]):
             return False
-        left = [run for run, known in [*self._known.items()] if not (known.lost or known.over)]
+        left = [run for run, known in [*self._known.items()] if not (known.leaving or known.over)]
         self.look_on((run, False) for run in left)
-        return all(self._known[run].over or self._known[run].lost for run in left)
+        return all(self._known[run].over or self._known[run].leaving for run in left)
 
     def over(self, run: RunId) -> bool:
         """Whether nobody wants its items any more, looked at now."""
@@ -146,6 +163,15 @@ class KnownRuns:
             known.looked_at = time.monotonic()
         if not known.over and known.driven is not None and known.driven.due(time.monotonic()):
             known.driven.saw(self._mark(names.driven), time.monotonic())
+        if not known.over:
+            self._look_until(names, known)
+
+    def _look_until(self, names: RunNames, known: KnownRun) -> None:
+        """Look, now and then, when it is to stop: on AWS every 10 s, which costs a worker a five-hundredth more."""
+        if (now := time.monotonic()) - known.until_at > 2 * self._backend.tick_s:
+            known.until_at = now
+            until = read_until(self._backend, names.run, names.leg)
+            known.until = math.inf if until is None else until.at
 
     def _mark(self, key: str) -> float | None:
         """When a mark was written, on the store's clock; None where there is none."""

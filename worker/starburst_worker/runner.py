@@ -65,7 +65,7 @@ class Runner:
         )
         try:
             serving.withdraw()
-            while serving.open() and not work.known.lost:
+            while serving.open() and not work.known.leaving:
                 ended = self._attempt(serving)
                 if ended is Ended.DROPPED:
                     return

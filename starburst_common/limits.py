@@ -1,0 +1,120 @@
+"""A budget and a deadline, in numbers or words, in; what ends a run early though nothing is wrong, out. Pure."""
+
+# no annotations as text here: `rows` reads them
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, NamedTuple, Self, TypedDict
+
+from starburst_common.errors import BadInput
+from starburst_common.rows import Row, Rule, is_number, number
+
+_LONGEST_S = 10 * 365 * 86400.0
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def length_s(text: str) -> float | None:
+    """A length of time as somebody types it, in seconds; None for what is none.
+
+    >>> [length_s(text) for text in ("90", "2h", "30d", "1.5 min", "soon")]
+    [90.0, 7200.0, 2592000.0, 90.0, None]
+    """
+    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,9})?)\s*(s|sec|m|min|h|d|days?|w)?\s*", text)
+    return float(found[1]) * _UNITS_S[(found[2] or "s")[0]] if found else None
+
+
+class _Deadline(NamedTuple):
+    after_s: float | None = None
+    at: float | None = None  # wall clock
+
+
+def _read(deadline: Any) -> _Deadline | None:
+    """A deadline as it is given; None for what is none."""
+    if isinstance(deadline, timedelta):
+        deadline = deadline.total_seconds()
+    if isinstance(deadline, str):
+        seconds = length_s(deadline)
+        try:
+            deadline = datetime.fromisoformat(deadline) if seconds is None else seconds
+        except ValueError:
+            return None
+    if isinstance(deadline, datetime):
+        return _Deadline(at=deadline.timestamp()) if deadline.tzinfo is not None else None
+    return _Deadline(after_s=float(deadline)) if is_number(deadline) and 0 < deadline <= _LONGEST_S else None
+
+
+DEADLINE = Rule(
+    lambda value: _read(value) is not None,
+    ': give seconds above 0, a length of time such as "2h", or a moment with its zone such as "2027-01-31T06:00+01:00"',
+)
+
+
+class LimitOptions(TypedDict, total=False):
+    """Of a map, or of an executor's calls."""
+
+    budget: Annotated[
+        float | None,
+        Row(
+            "USD that the run may cost: no more workers are started than it pays for, and all stop before it is spent.",
+            (number(lambda value: value > 0, "US dollars above 0, or None"),),
+            None,
+            outside="US dollars, such as 25 or 2.50",
+            shell="USD that it may cost; it stops before that is spent.",
+        ),
+    ]
+    deadline: Annotated[
+        float | str | timedelta | datetime | None,
+        Row(
+            'when the run stops, whatever is answered then: in seconds from its start, as "2h", or a moment with a '
+            "zone.",
+            (DEADLINE,),
+            None,
+            outside='a length of time, such as "2h", or a moment with a zone, such as "2027-01-31T06:00+01:00"',
+            shell="When it stops, such as 2h from its start, or 2027-01-31T06:00+01:00.",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a run may cost, and until when it may go on; from when it began, or was resumed.
+
+    >>> Limits.of(5, "2h")
+    Limits(budget_usd=5.0, deadline_s=7200.0, deadline_at=None)
+    >>> Limits.of(None, "2027-01-31T06:00+00:00").ends_at(0.0)
+    1801375200.0
+    """
+
+    budget_usd: float | None = None
+    deadline_s: float | None = None  #: so long after that
+    deadline_at: float | None = None  #: wall clock
+
+    @classmethod
+    def of(cls, budget: float | None, deadline: Any = None) -> Self:
+        """From the user's `budget` and `deadline`, which fit their rules."""
+        found = None if deadline is None else _read(deadline)
+        if deadline is not None and found is None:
+            raise BadInput(f"deadline={deadline!r:.80}{DEADLINE.wrong}")
+        after_s, at = found or _Deadline()
+        return cls(budget_usd=None if budget is None else float(budget), deadline_s=after_s, deadline_at=at)
+
+    def ends_at(self, began_at: float) -> float:
+        """The deadline of what began then (wall clock); infinite without one."""
+        if self.deadline_at is not None:
+            return self.deadline_at
+        return math.inf if self.deadline_s is None else began_at + self.deadline_s
+
+    def but(self, later: Self) -> Self:
+        """With what of later ones is given in place of these."""
+        ours = later if later.ends_at(0.0) < math.inf else self
+        budget = self.budget_usd if later.budget_usd is None else later.budget_usd
+        return type(self)(budget_usd=budget, deadline_s=ours.deadline_s, deadline_at=ours.deadline_at)
+
+    def refuse_past(self, now: float) -> None:
+        """Raises `BadInput` for a deadline that has passed."""
+        if self.deadline_at is not None and self.deadline_at <= now:
+            raise BadInput(f"deadline: it was {now - self.deadline_at:,.0f} s ago: give one that is to come")
+
+
+NO_LIMITS = Limits()

@@ -1,0 +1,102 @@
+"""A fleet's workers in; what they cost so far, and will at least, out. Pure: the clock is an argument.
+
+Fargate bills a worker by the second, from the pull of its image until it stops, a minute at least: see `estimate`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from starburst_common.model import Granted, Tariff, WorkerPhase, WorkerState
+from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly
+from starburst_common.resources import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a second of a worker costs."""
+
+    tariff: Tariff
+    asked: Resources
+    discount: float = 0.0
+
+    @property
+    def each(self) -> Decimal | None:
+        """Of another one, as it is asked for; None where the price is not known."""
+        price = charge(self.asked, Decimal(1), self.tariff, discount=self.discount).usd
+        return None if price is None else price / 3600
+
+    @property
+    def dearest(self) -> Decimal | None:
+        """The same on demand, as it may be given where there is no Spot."""
+        return replace(self, asked=replace(self.asked, spot=False)).each
+
+    def of(self, granted: Granted | None) -> Decimal:
+        """Of one that was given this; of one of which that is not known yet, as it was asked for."""
+        price = None
+        if granted is not None and granted.vcpu:
+            arch = "arm" if granted.architecture.lower() in ("arm64", "aarch64") else "x86"
+            arch = arch if granted.architecture else self.tariff.arch
+            price = hourly(granted, replace(self.tariff, arch=arch), self.discount)
+        return (self.each or Decimal(0)) if price is None else price / 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """What workers cost, in USD."""
+
+    at: float  #: wall clock, when it was read
+    spent: Decimal = Decimal(0)  #: so far
+    least: Decimal = Decimal(0)  #: by the time that all have stopped, if they were told to at once
+    burn: Decimal = Decimal(0)  #: a second, of those that are there
+
+    def read(self, now: float) -> Decimal:
+        """What was spent until a later moment, if nothing has changed since."""
+        return self.spent + self.burn * Decimal(str(max(round(now - self.at, 3), 0.0)))
+
+
+def metered(
+    workers: Iterable[WorkerState],
+    rates: Rates,
+    now: float,
+    *,
+    since: float = 0.0,
+    stop_s: float = 0.0,
+    unseen_until: float = math.inf,
+) -> Meter:
+    """What workers have cost since then.
+
+    They are billed for `stop_s` after they are told to stop. Who has stopped and nobody saw when, did so at
+    `unseen_until`, if that is past. Two of 2 vCPU and 8 GB, after an hour and after ten seconds:
+
+    >>> from starburst_common.model import WorkerId
+    >>> rates = Rates(tariff=Tariff(), asked=Resources.of(2, "8GB"))
+    >>> two = [WorkerState(id=WorkerId("w"), ordinal=0, phase=WorkerPhase.RUNNING, started_at=at) for at in (1, 3591)]
+    >>> meter = metered(two, rates, 3601, stop_s=30)
+    >>> [round(usd, 6) for usd in (meter.spent, meter.least, 3600 * meter.burn)]
+    [Decimal('0.123545'), Decimal('0.124558'), Decimal('0.243040')]
+    """
+    known: dict[Granted | None, Decimal] = {}
+    spent, least, burn = Decimal(0), Decimal(0), Decimal(0)
+    for worker in workers:
+        if (rate := known.get(worker.granted)) is None:
+            rate = known[worker.granted] = rates.of(worker.granted)
+        minimum = LEAST_BILLED_S if worker.started_at >= since else 0
+        if worker.phase is not WorkerPhase.STOPPED:
+            ran_s = max(now - max(worker.started_at, since), 0.0) if worker.started_at else 0.0
+            spent += rate * (_billed(ran_s, minimum) if worker.started_at else 0)
+            dearest = rate if worker.granted is not None else rates.dearest or rate
+            least += dearest * _billed(ran_s + stop_s, minimum)
+            burn += rate
+        elif worker.started_at and (ended := worker.stopped_at or min(now, unseen_until)) > since:
+            seconds = _billed(ended - max(worker.started_at, since), minimum)
+            spent += rate * seconds
+            least += rate * seconds
+    return Meter(at=now, spent=spent, least=least, burn=burn)
+
+
+def _billed(seconds: float, minimum: float) -> Decimal:
+    return Decimal(math.ceil(max(seconds, minimum)))

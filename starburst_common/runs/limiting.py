@@ -1,0 +1,130 @@
+"""What was asked of a run's cost and time, and its workers, in; its bounds out, and the word to workers when they end.
+
+A driver may die at any time. So before it launches anybody, it writes down when the money will be spent with them, and
+workers stop then by themselves: a run without a driver launches nobody, so it costs no more than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal
+
+from starburst_common.errors import BadInput, Refused
+from starburst_common.fleets.fleet import Fleet
+from starburst_common.limits import Limits
+from starburst_common.model import WorkerState
+from starburst_common.money.budget import Purse, least_budget
+from starburst_common.money.estimate import usd_text
+from starburst_common.money.meter import Meter, Rates, metered
+from starburst_common.names import RunNames
+from starburst_common.ports import Backend, Clock
+from starburst_common.resources import Resources
+from starburst_common.runs.bounds import Bounds
+from starburst_common.runs.legs import Until
+from starburst_common.runs.stored import read_until
+
+_SKEW_S = 2.0  #: a store tells whole seconds, and a request takes its time
+_LATER_S = 10.0  #: workers are told of a later end when it is so much later
+
+
+def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: float) -> None:
+    """Raises `BadInput` for a budget that cannot be kept or pays for nobody, and for a deadline that has passed."""
+    limits.refuse_past(now)
+    if limits.budget_usd is None or not backend.charged:
+        return
+    budget, rates = f"budget={limits.budget_usd:g}", rates_of(backend, resources)
+    if rates.each is None or rates.dearest is None:
+        where = f"{backend.tariff.region} ({backend.tariff.arch}{', Spot' * resources.spot})"
+        raise BadInput(f"{budget}: nobody knows what a worker costs in {where}: leave out budget, or spot")
+    if Decimal(str(limits.budget_usd)) < (least := least_budget(rates.dearest, backend.stop_s)):
+        raise BadInput(f"{budget}: to begin and end a worker of {resources.size} costs {usd_text(least)}: give more")
+
+
+def rates_of(backend: Backend, resources: Resources) -> Rates:
+    """What its workers cost, by the site's tariff and the user's discount."""
+    return Rates(tariff=backend.tariff, asked=resources, discount=backend.discount)
+
+
+class Limiter:
+    """Of one leg of a run, for its driver."""
+
+    def __init__(
+        self, backend: Backend, names: RunNames, fleet: Fleet, clock: Clock, limits: Limits, began_at: float
+    ) -> None:
+        self._backend, self._names, self._clock = backend, names, clock
+        self._limits, self._began_at = limits, began_at
+        self._rates = rates_of(backend, fleet.spec.resources)
+        self._skew_s: float | None = None  # by how much our clock is behind the store's, once that is known
+        self._told: Until | None = None  # what workers were told last
+        self.meter: Meter | None = None  #: of its workers, as they were last seen; None where nothing is charged for
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything is."""
+        return self._limits.ends_at(0.0) < math.inf or (self._limits.budget_usd is not None and self._backend.charged)
+
+    def look(self, workers: Sequence[WorkerState]) -> Bounds:
+        """Its bounds, with these workers."""
+        clock, limits = self._clock, self._limits
+        now = clock.monotonic()
+        self.meter = self.read(workers, clock.time() + (self._skewed() if self.limited else 0.0))
+        return Bounds(
+            limits=limits,
+            deadline=now + limits.ends_at(self._began_at) - clock.time(),
+            purse=self._purse(bool(workers)),
+            read_at=now,
+        )
+
+    def read(self, workers: Sequence[WorkerState], now: float) -> Meter | None:
+        """What these have cost, by then; None where nothing is charged for, or nobody knows how much."""
+        if not self._backend.charged or self._rates.each is None:
+            return None
+        return metered(
+            workers,
+            self._rates,
+            now,
+            since=0.0 if self._names.leg else self._began_at,
+            stop_s=self._backend.stop_s,
+            unseen_until=math.inf if self._told is None else self._told.at + self._backend.stop_s,
+        )
+
+    def tell(self, bounds: Bounds, more: int = 0) -> None:
+        """Have workers know when they end, with so many more of them, who are about to be launched."""
+        if not self.limited:
+            return
+        stop_at = bounds.stop_at(more)
+        if stop_at == math.inf:  # nobody is there
+            return
+        at = self._clock.time() + self._skewed() + stop_at - self._clock.monotonic()
+        if self._told is None or not -0.5 < at - self._told.at < _LATER_S:
+            told = Until(at=max(at, 0.0), kind=bounds.kind_at(more))
+            self._backend.store.put(self._names.until, told.sealed(self._backend.key, self._names.until))
+            self._told = told
+
+    def _purse(self, begun: bool) -> Purse | None:
+        if self._limits.budget_usd is None or self.meter is None or (each := self._rates.each) is None:
+            return None
+        return Purse(
+            budget=Decimal(str(self._limits.budget_usd)),
+            meter=self.meter,
+            each=each,
+            dearest=self._rates.dearest or each,
+            stop_s=self._backend.stop_s,
+            worth_s=self._backend.worth_s,
+            begun=begun,
+        )
+
+    def _skewed(self) -> float:
+        """By how much our clock is behind the store's, by which workers are billed; another driver's word is read."""
+        if not self._backend.charged:
+            return 0.0
+        if self._skew_s is None:
+            store = self._backend.store
+            store.put(self._names.driven, b"")
+            skew_s = store.written_at(self._names.driven) - self._clock.time()
+            self._skew_s = skew_s if abs(skew_s) > _SKEW_S else 0.0
+            with suppress(Refused):
+                self._told = read_until(self._backend, self._names.run, self._names.leg)
+        return self._skew_s

@@ -1,0 +1,145 @@
+"""A budget is a limit: whoever dies, and however slowly workers stop, a run costs no more than that."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from starburst_common.model import FailureKind, Granted, RunState, Tariff, WorkerEnd, WorkerPhase
+from starburst_common.money.budget import least_budget
+from starburst_common.money.estimate import charge
+from starburst_common.resources import Resources
+from starburst_common.runs.records import Spec
+from starburst_common.runs.spec import read_end
+from tests.simulator import TICK_S, Clock, Simulation, Worker
+
+_TARIFF = Tariff(site="simulated")
+
+
+@dataclass
+class Slow(Clock):
+    """A clock of a machine that is set wrong."""
+
+    base: Clock
+    wrong_s: float
+
+    def monotonic(self) -> float:
+        return self.base.monotonic()
+
+    def time(self) -> float:
+        return self.base.time() + self.wrong_s
+
+    def sleep(self, seconds: float, /) -> None:
+        self.base.sleep(seconds)
+
+
+def rate(worker: Worker) -> Decimal:
+    """A second of it, by the price book."""
+    granted = worker.granted
+    assert granted is not None
+    spot = granted.capacity == "FARGATE_SPOT"
+    size = Resources(cpu=granted.vcpu, memory_mib=granted.memory_mib, slots=1, spot=spot)
+    usd = charge(size, Decimal(1), _TARIFF).usd
+    assert usd is not None
+    return usd / 3600
+
+
+def billed(workers: list[Worker], now: float) -> Decimal:
+    """As AWS does: by the second from the pull on, a minute at least."""
+    return sum(
+        (
+            rate(each) * max(math.ceil((each.stopped_at or now) - each.started_at), 60)
+            for each in workers
+            if each.granted is not None
+        ),
+        Decimal(0),
+    )
+
+
+class Schedule:
+    """A run with a budget, and what befalls it: all drawn from one number."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.rng = rng = random.Random(seed)
+        spot = rng.random() < 0.4
+        self.workers, self.cpu = rng.choice([1, 3, 10, 40]), rng.choice([0.25, 1, 4])
+        self.size = Resources.of(self.cpu, spot=spot)
+        item_s = rng.choice([1.0, 20.0, 150.0, 900.0])
+        self.sim = Simulation(folder, item_s=item_s, start_s=rng.uniform(5, 90))
+        place = self.sim.place
+        place.room = rng.choice([math.inf, math.inf, 2, 15])
+        place.pull_s, place.granted = rng.uniform(0, 20), self.granted
+        place.stop_s = lambda: rng.uniform(1, 20)
+        self.sim.backend = place.backend = replace(self.sim.backend, charged=True, tariff=_TARIFF)
+        each = charge(replace(self.size, spot=False), Decimal(1), _TARIFF).usd
+        assert each is not None
+        least = least_budget(each / 3600, self.sim.backend.stop_s)
+        self.budget = round(float(least) * rng.choice([1.0, 1.5, 4.0, 20.0, 100.0]) + 5e-5, 4)
+        items, chunk = rng.choice([5, 30, 90]), rng.choice([1, 3])
+        self.spec: Spec = self.sim.begin(
+            items, chunk=chunk, workers=self.workers, cpu=self.cpu, spot=spot, slots=1, budget=self.budget
+        )
+        self.faults = rng.choice([0.0, 0.001, 0.01])
+
+    def granted(self) -> Granted:
+        """Spot now and then has none to give, and what is given then is dearer."""
+        on_spot = self.size.spot and self.rng.random() < 0.8
+        name = "FARGATE_SPOT" if on_spot else "FARGATE"
+        return Granted(capacity=name, architecture="", zone="", vcpu=self.cpu, memory_mib=self.size.memory_mib)
+
+    def all(self) -> list[Worker]:
+        """All that ever were."""
+        return [*self.sim.place.gone, *(each for of in self.sim.place.workers_of.values() for each in of.values())]
+
+    def run(self) -> None:
+        """Drivers come and go, each with a clock of its own, until the run has ended and nobody is left."""
+        rng, clock = self.rng, self.sim.clock
+        over, until = False, clock.now + 6 * 3600
+        while not over and clock.now < until:
+            driver = self.sim.driver(self.spec, Slow(clock, rng.choice([0.0, 0.0, 300.0, -300.0])))
+            dies_at = clock.now + (rng.expovariate(1 / 600) if self.faults else math.inf)
+            while not (over := driver.step()) and clock.now < dies_at:
+                clock.sleep(TICK_S)
+                self.befall()
+            if not over:
+                clock.sleep(rng.expovariate(1 / 400))
+        clock.sleep(600.0)
+        assert not [each for each in self.all() if each.phase is not WorkerPhase.STOPPED]
+
+    def befall(self) -> None:
+        """Workers are lost."""
+        for worker in self.all():
+            if worker.phase is WorkerPhase.RUNNING and self.rng.random() < self.faults:
+                worker.stop(self.rng.choice([WorkerEnd.SPOT, WorkerEnd.CRASHED]), 137)
+
+
+def keeps(folder: Path, seed: int) -> Decimal:
+    """What such a run costs of its budget, as a share; it is within it, and the end says so."""
+    folder.mkdir()
+    schedule = Schedule(folder, seed)
+    schedule.run()
+    cost, budget = billed(schedule.all(), schedule.sim.clock.time()), Decimal(str(schedule.budget))
+    assert cost <= budget, f"seed {seed}: {cost} of {budget}"
+    end = read_end(schedule.sim.backend, schedule.spec.run)
+    assert end is not None and end.state in (RunState.SUCCEEDED, RunState.STOPPED), end
+    if end.state is RunState.STOPPED:
+        assert end.limit is FailureKind.BUDGET, end
+    return cost / budget
+
+
+def test_no_run_costs_more_than_its_budget(tmp_path: Path) -> None:
+    """Whatever befalls drivers and workers, and whatever their clocks say."""
+    shares = [keeps(tmp_path / str(seed), seed) for seed in range(100)]
+    assert max(shares) > Decimal("0.9")  # they are used up
+
+
+@pytest.mark.rest
+def test_no_run_of_a_thousand_costs_more_than_its_budget(tmp_path: Path) -> None:
+    """The same, ten times as often."""
+    for seed in range(100, 1100):
+        keeps(tmp_path / str(seed), seed)
