@@ -38,6 +38,13 @@ class StarburstDeadline(AirflowFailException):
     """The deadline has passed, and the run was cancelled. What was answered is kept."""
 
 
+class StarburstBudget(AirflowFailException):
+    """The run's budget is used up, and a retry would have another one. What was answered is kept: clear the task with
+
+    a larger budget, and `on_clear="resume"`.
+    """
+
+
 @contextmanager
 def as_airflow_has_them() -> Iterator[None]:
     """Errors of ours that a retry would only meet again end the task at once."""

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_starburst.errors import (
+    StarburstBudget,
     StarburstDeadline,
     StarburstItemsFailed,
     StarburstRunEnded,
@@ -18,7 +19,7 @@ from airflow_provider_starburst.errors import (
 )
 from airflow_provider_starburst.events import DEADLINE, TIMEOUT
 from airflow_provider_starburst.results import StarburstResults
-from starburst_common import Failure, attach
+from starburst_common import Failure, FailureKind, attach
 from starburst_common.spi import Backend, Tolerance, duration, elapsed_s, usd_text, written_to
 
 
@@ -29,6 +30,7 @@ class Landing:
     manifest: dict[str, Any]  #: plain and small: money and moments as text, no number that is none
     failures: Sequence[Failure]
     reason: str  #: why items have no answer
+    limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that is why
 
     @property
     def told(self) -> str:
@@ -58,7 +60,9 @@ class Landing:
         """Raises why items have no answer, if some have none, or that more failed than are tolerated."""
         told, failed = self.manifest, len(self.failures)
         answered = f"run {told['run_id']}: {told['items'] - told['missing']:,} of {told['items']:,} items are answered"
-        if told["missing"] and status == DEADLINE:
+        if told["missing"] and self.limit is FailureKind.BUDGET:
+            raise StarburstBudget(f"{answered}: {self.reason}")
+        if told["missing"] and (status == DEADLINE or self.limit is FailureKind.DEADLINE):
             raise StarburstDeadline(f"{answered}, and its deadline has passed")
         if told["missing"] and status == TIMEOUT:
             raise StarburstTimeout(f"{answered}, and execution_timeout has passed")
@@ -101,4 +105,4 @@ def landing_of(backend: Backend, run: str) -> Landing:
     }
     if pattern := written_to(backend, first.id):
         manifest |= {"results_to": pattern, "results_manifest": f"{pattern.rpartition('/')[0]}/manifest.json"}
-    return Landing(manifest=manifest, failures=failures, reason=statuses[-1].reason)
+    return Landing(manifest=manifest, failures=failures, reason=statuses[-1].reason, limit=statuses[-1].limit)

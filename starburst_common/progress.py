@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from threading import Event, Thread
 
 from starburst_common.model import RunStatus
+from starburst_common.money.estimate import spent_text
 from starburst_common.phrases import one_line
 from starburst_common.runs.report import duration
 from starburst_common.runs.run import Run
@@ -90,7 +91,8 @@ def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
     eta = f", about {duration(left)} left" if left and not status.state.over else ""
     end = f", {status.state}" if status.state.over else f", {_workers(status)}"
     name = one_line(status.label or status.id, _LABEL)
-    return f"{name}: {status.answered:,} of {of} items{failed}{end}, {per_s(rate)}{eta}{_waits(status)}"
+    cost = f", {burnt}" if (burnt := spent_text(status)) else ""
+    return f"{name}: {status.answered:,} of {of} items{failed}{end}, {per_s(rate)}{cost}{eta}{_waits(status)}"
 
 
 def _waits(status: RunStatus) -> str:
@@ -142,7 +144,8 @@ def _bar(run: Run) -> Iterator[None]:
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
             state = str(status.state) if status.state.over else _workers(status)
             waits = f" · {escape(one_line(status.reason, _NAME))}" if _waits(status) else ""
-            note = f"{failed}{state} · {per_s(rate)}{waits}"
+            cost = f" · {burnt}" if (burnt := spent_text(status)) else ""
+            note = f"{failed}{state} · {per_s(rate)}{cost}{waits}"
             bar.update(row, total=status.items, completed=status.answered, note=note, refresh=True)
 
         with _watched(run, show, _BAR_S, _IDLE_BAR_S):

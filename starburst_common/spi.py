@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from starburst_common.ids import new_run_id as new_run_id  # for `start_as`
     from starburst_common.model import RunId as RunId  # all that another process needs to go on with it
     from starburst_common.money.estimate import Estimate as Estimate  # what its work costs; `Run.estimate` makes it
+    from starburst_common.money.estimate import spent_text as spent_text  # what a run costs so far, in words
     from starburst_common.money.estimate import usd_text as usd_text  # dollars in words
     from starburst_common.offered import OPTIONS as OPTIONS  # the table of what may be asked of a map
     from starburst_common.offered import MapOptions as MapOptions  # the same for type checkers
@@ -104,7 +105,7 @@ _HOMES = {
     "environment.choose": "nearest_requirements",
     "ids": "new_run_id",
     "model": "RunId",
-    "money.estimate": "Estimate usd_text",
+    "money.estimate": "Estimate spent_text usd_text",
     "offered": "OPTIONS MapOptions",
     "options": "Options refuse_unknown",
     "phrases": "code markdown one_line our_log told",

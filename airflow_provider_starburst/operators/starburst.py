@@ -71,8 +71,9 @@ class StarburstMapOperator(RunWaiter):
             another task.
         options: all other options of `starburst_common.starburst_map`, such as {"timeout": 60, "retries": 2, "batch":
             100} for items.
-        budget, max_hourly_cost: US dollars; kept with the run, nothing stops there yet.
-        deadline: seconds, or a timedelta, from the run's beginning; then it is cancelled, and no retry follows.
+        budget: US dollars that the run may cost; it stops before they are spent, and no retry follows.
+        max_hourly_cost: US dollars; kept with the run, nothing stops there yet.
+        deadline: seconds, or a timedelta, from the run's beginning; then it stops, and no retry follows.
         fail_on_partial_error: fail the task when items failed. With False it succeeds, and results tell of them.
         tolerate: failures that do not fail the task, a count or "2%".
         on_stale: what a retry does where code or items changed: "redo" all, "fail", or "keep" on with the old.

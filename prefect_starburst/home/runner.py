@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextvars import ContextVar, copy_context
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -47,7 +48,8 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
     """Runs a flow's `task.submit` and `task.map` on starburst workers.
 
     Args:
-        workers, cpu, memory, slots, backend, label, tags, budget: as for `starburst_common.StarburstExecutor`.
+        workers, cpu, memory, slots, backend, label, tags, budget, deadline: as for
+            `starburst_common.StarburstExecutor`. Task runs that have no answer by then crash.
         site: a `StarburstSite` block, or the name of one that is saved, in place of `backend`.
         max_in_flight: task runs under way at once, the rest waits its turn; None takes 1,024, or twice the slots of all
             workers where that is more. A run that waits for upstream runs does not count; one that waits to retry does.
@@ -80,6 +82,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
         label: str | None = None,
         tags: dict[str, str] | None = None,
         budget: float | None = None,
+        deadline: float | str | timedelta | datetime | None = None,
         *,
         site: StarburstSite | str | None = None,
         max_in_flight: int | None = None,
@@ -98,6 +101,7 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             label=label,
             tags=tags,
             budget=budget,
+            deadline=deadline,
             site=site,
             max_in_flight=max_in_flight,
             on_lost=on_lost,

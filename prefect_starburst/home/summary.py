@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from starburst_common import Failure, Run, RunState, RunStatus
-from starburst_common.spi import code, duration, elapsed_s, markdown, rate_and_eta
+from starburst_common.spi import code, duration, elapsed_s, markdown, rate_and_eta, spent_text
 
 _MESSAGE = 200  #: characters of a failure, or of why a run ended
 
@@ -31,6 +31,7 @@ def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: f
     else:
         parts.append(f"{status.workers:,} worker{'s' * (status.workers != 1)}")
         parts += [f"{rate:,.0f}/s"] if rate else []
+        parts += [spent_text(status)] if status.spent_usd is not None else []
         parts += [f"about {duration(left)} left"] if left else []
     if status.reason:
         parts.append(markdown(status.reason, _MESSAGE))

@@ -244,6 +244,9 @@ def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
         "elapsed_s": round(elapsed, 3),
         "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
         "slot_seconds": round(status.slot_seconds, 3),
+        "limit": status.limit,
+        "spent_usd": None if status.spent_usd is None else round(float(status.spent_usd), 6),
+        "budget_usd": status.budget_usd,
         "aws_estimate": price.fields,
     }
 

@@ -140,6 +140,7 @@ def _show(run: Run, now: RunStatus) -> None:
     from rich.text import Text
 
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
+    from starburst_common.money.estimate import spent_text
     from starburst_common.phrases import one_line
     from starburst_common.progress import per_s
     from starburst_common.runs.report import counts, duration, elapsed_s
@@ -159,6 +160,7 @@ def _show(run: Run, now: RunStatus) -> None:
         "rate": f"{per_s(now.answered / elapsed if elapsed else 0, 'items')}",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
+        "spent": spent_text(now),
         "on AWS": run.estimate(now).about,
         "happened": _happened(run, now),
         "kept": _kept(run),

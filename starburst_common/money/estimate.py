@@ -195,3 +195,11 @@ def usd_text(usd: Decimal | None) -> str:
         return f"${usd:.2E}"
     digits = max(2, 1 - usd.adjusted())
     return f"${usd.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,f}"
+
+
+def spent_text(status: RunStatus) -> str:
+    """What its workers have cost so far, of what they may; empty where nothing is charged for, or it is over."""
+    if status.spent_usd is None:
+        return ""
+    of = f" of {usd_text(Decimal(str(status.budget_usd)))}" if status.budget_usd is not None else ""
+    return f"{usd_text(status.spent_usd)}{of}"

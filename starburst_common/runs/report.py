@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starburst_common.model import Failure, RunStatus
-from starburst_common.money.estimate import Estimate
+from starburst_common.money.estimate import Estimate, spent_text
 from starburst_common.phrases import one_line, shortened, visible, visible_lines
 from starburst_common.runs.events import CURVES, EventKind, RunEvent, thinned
 from starburst_common.runs.tally import Settled
@@ -70,6 +70,7 @@ def report_page(
         "began": _moment(status.created_at),
         "took": duration(elapsed_s(status)),
         "slot time": duration(status.slot_seconds),
+        "spent so far": spent_text(status),
         "estimated cost": str(estimate),
         "prices from": estimate.source,
     }

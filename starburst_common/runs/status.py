@@ -18,6 +18,7 @@ from starburst_common.runs.records import Spec
 from starburst_common.runs.report import duration
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
+from starburst_common.runs.stored import read_until
 
 _ANSWERED = ("answered", "failed", "withdrawn", "slot_seconds")
 _COUNTED = ("items", *_ANSWERED)
@@ -33,12 +34,11 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     if end is None:
         find_spec(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
     fields: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"items": None, "ended_at": None}
-    state, workers, reason, limit = RunState.DAMAGED, 0, damage, None
-    spent: dict[str, Any] = {}
+    state, workers, reason = RunState.DAMAGED, 0, damage
     if end is not None and end.known:
         fields = {name: getattr(end, name) for name in fields} | _late(backend, spec, end)
     if not reason and end is not None and end.known:
-        limit = end.limit
+        fields["limit"] = end.limit
         state, reason = end.state, "; ".join(filter(None, [end.reason, end.damage]))
         if end.damage and state in WHOLE:
             state = RunState.DAMAGED
@@ -55,7 +55,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
                 state = RunState.RUNNING
                 states = driver.fleet.states()
                 workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in states)
-                spent = driver.spent(states)
+                fields |= driver.spent(states)
                 reason = _reason(driver, spec, workers)
     return RunStatus(
         id=spec.run,
@@ -64,8 +64,6 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         workers=workers,
         created_at=spec.created_at,
         reason=reason,
-        limit=limit,
-        **spent,
         **fields,
     )
 
@@ -95,6 +93,8 @@ def _reason(driver: Driver, spec: Spec, workers: int) -> str:
         return f"{why}; its driver, or `starburst attach`, ends it"
     if undriven := _undriven(driver.backend, spec, workers):
         return undriven
+    if not workers and (until := read_until(driver.backend, driver.run, driver.leg)) and until.at <= time.time():
+        return f"its {until.kind} is over, and its workers have stopped: `starburst attach {spec.run}` ends it"
     if driver.books.waits.space and workers:
         return f"waiting for {driver.books.waits.space}"
     if waits := stored_waits(driver.backend, driver.run, driver.leg):
