@@ -134,17 +134,16 @@ class Cluster:
         items: Iterable[Any] | Rows,
         *,
         seconds: float | None = None,
-        deadline: float | None = None,
         **options: Unpack[RunOptions],
     ) -> Plan:
         """What `map` would come to: how many workers, until when, for how much. Nothing is launched or stored.
 
-        `seconds` an item takes, else as in former runs of a function of that name; `deadline` is in seconds from now.
+        `seconds` an item takes, else as in former runs of a function of that name.
         """
         from starburst_common.planned import name_of, planned
 
         wanted = self._merged({**options})
-        return planned(self._place, name_of(fn), items, wanted, seconds=seconds, deadline=deadline)
+        return planned(self._place, name_of(fn), items, wanted, seconds=seconds)
 
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sized
@@ -35,18 +36,18 @@ def planned(
     options: Options,
     *,
     seconds: float | None = None,
-    deadline: float | None = None,
 ) -> Plan:
     """As `Cluster.plan` tells it, of a function of this name."""
     fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
     known = seconds if seconds is not None else item_seconds(backend, name, time.time() - _SINCE_S)
+    left_s = options.limits.ends_at(now := time.time()) - now
     wish = Wish(
         workers=fleet.workers,
         resources=options.resources,
         items=len(items) if isinstance(items, Sized) else None,
         item_s=known,
-        budget_usd=options.budget_usd,
-        deadline_s=deadline,
+        budget_usd=options.limits.budget_usd,
+        deadline_s=None if left_s == math.inf else left_s,
     )
     return _plan(fleet, wish, fleet.headroom([]))
 

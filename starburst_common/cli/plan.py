@@ -28,7 +28,6 @@ def plan(
     seconds: Annotated[
         float | None, typer.Option("--seconds", min=0.0, help="An item takes; else as in former runs of the function.")
     ] = None,
-    deadline: Annotated[float | None, typer.Option("--deadline", min=0.0, help="Seconds from now.")] = None,
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
@@ -43,7 +42,7 @@ def plan(
     from starburst_common.cluster import Cluster
 
     called, given = find_function(function), open_items(items, kind, whole=True)
-    found = Cluster(backend=backend, **options).plan(called, given, seconds=seconds, deadline=deadline)
+    found = Cluster(backend=backend, **options).plan(called, given, seconds=seconds)
     if json:
         print_json(found.fields)
         return
