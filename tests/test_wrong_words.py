@@ -292,6 +292,39 @@ def test_what_others_wrote_steers_no_terminal(tmp_path: Path) -> None:
     assert json.loads(told[8].out)["text"] == f"{EVIL}\n"
 
 
+def test_what_nobody_signed_steers_no_terminal(tmp_path: Path) -> None:
+    """Whoever may write to the store, without a key, says why an input ended, who is suspected, who holds a fleet."""
+    (tmp_path / "items.jsonl").write_text("1\n2\n")
+    (mapped,) = said(tmp_path, ["map", "math:sqrt", "-i", "items.jsonl"])
+    assert mapped.code == 0, mapped
+    (folder,) = (tmp_path / "home" / "store" / "runs").glob("run-*")
+    for ended in ("end", "input"):
+        (folder / ended).unlink(missing_ok=True)
+    reason = json.dumps({"ended": EVIL, "at": EVIL})
+    marks = {"feeding": reason, "suspects/000000000000": EVIL, "withdrawn": EVIL, "expires": EVIL}
+    for name, text in marks.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    held = tmp_path / "home" / "store" / "fleets" / "fleet-20261130-000000-0a1b2c3d" / "held-by" / folder.name
+    held.parent.mkdir(parents=True)
+    held.write_text(EVIL)
+    looks = (
+        "status last",
+        "runs",
+        "status",
+        "logs last",
+        "failures last",
+        "attach last",
+        "status last",
+        "runs",
+        "prune",
+    )
+    told = said(tmp_path, *(words.split() for words in looks))
+    assert EVIL[:3] not in "".join(done.out + done.err for done in told)
+    assert {each for done in told for each in done.out + done.err if not each.isprintable()} <= {"\n"}
+    assert "owned" in "".join(done.out + done.err for done in told), "it is told, as what it is"
+
+
 def shout(item: int) -> None:
     """Fail with much to say: in the message, in the exception itself, in its type's name."""
     if item == 1:
