@@ -175,19 +175,20 @@ def test_halfway(account: Aws) -> None:
 
 
 @pytest.mark.rest
-def test_halfway_at_every_call(account: Aws) -> None:
-    """The same at each."""
-    each_call(account, share=1)
+@pytest.mark.parametrize("part", range(8))
+def test_halfway_at_every_call(account: Aws, part: int) -> None:
+    """The same at each, before and after it is done; an eighth of them a test."""
+    each_call(account, share=8, first=part)
 
 
-def each_call(account: Aws, *, share: int) -> None:
+def each_call(account: Aws, *, share: int, first: int | None = None) -> None:
     empty = counted(account)
     making = calls(account, lambda: made(network="made"))
     whole = counted(account)
     taking = calls(account, gone)
     assert making > 50 and taking > 40
-    for number in range(0, max(making, taking), share):
-        for after in (False, True) if share == 1 else (number % 4 == 0,):
+    for number in range(first or 0, max(making, taking), share):
+        for after in (False, True) if first is not None else (number % 4 == 0,):
             stopped(account, lambda: made(network="made"), number, after=after)
             made(network="made")
             assert counted(account) == whole, number
@@ -214,6 +215,28 @@ def test_two_who_set_up_at_once_make_one_site(account: Aws) -> None:
     gone()
 
 
+@pytest.mark.rest
+def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> None:
+    """As two users do, each with settings of his own, which then say the same; what the one maps the other reads."""
+    users = [Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / name / "c.toml")}) for name in "ab"]
+    asked = [*COMMAND, "setup", "--yes", "--no-try", "--network", "made", "--image", account.site["image"]]
+    both = [subprocess.Popen(asked, cwd=tmp_path, env=user.environment()) for user in users]
+    assert [each.wait(120) for each in both] == [0, 0]
+    first, second = ((tmp_path / name / "sites" / "main.toml").read_text() for name in "ab")
+    assert first == second
+    found = account.boto("ec2").describe_vpcs(Filters=[{"Name": "tag:starburst:site", "Values": ["main"]}])["Vpcs"]
+    assert len(found) == 1
+    one, other = users
+    assert one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n").stdout == "2.0\n"
+    assert other("results", "last").stdout == "2.0\n"
+    assert other("teardown", "--yes", "--with-data").returncode == 0
+    gone = one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n")
+    assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1), gone.stderr
+    assert "Correct the site's region or signing_secret in the settings" in gone.stderr
+    assert one("teardown", "--yes", "--with-data").returncode == 0
+    assert one("sites", "--json").stdout == "[]\n"
+
+
 def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
     """Though one's name begins as the other's does; a queue that looks like the first's stays with the second."""
     first, second = made("a"), made("a-b")
@@ -229,10 +252,17 @@ def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
 def test_what_is_given_is_used_and_stays(account: Aws) -> None:
     """A private network, roles, a bucket and a cluster of the user's: teardown takes what setup made, and not those."""
     bed = account.site
-    given = {"bucket": bed["bucket"], "cluster": bed["cluster"], "subnets": tuple(bed["subnets"])}
+    given = {
+        "bucket": bed["bucket"],
+        "cluster": bed["cluster"],
+        "subnets": tuple(bed["subnets"]),
+        "image": bed["image"],
+    }
     roles = {"execution_role": bed["execution_role"], "task_role": bed["task_role"], "build_role": account.build_role}
     site = made(**given, **roles, private=True, tags=("team=x",))
     assert not site.assign_public_ip and site.subnets == given["subnets"] and site.task_role == bed["task_role"]
+    with Cluster(backend=aws_backend(site), workers=1, progress=False) as cluster:
+        assert cluster.map(abs, [-1]) == [1]
     (group,) = account.boto("ec2").describe_security_groups(GroupIds=[*site.security_groups])["SecurityGroups"]
     assert not group["IpPermissions"]
     wanted = account_of()

@@ -171,6 +171,14 @@ def is_gone(error: ClientError) -> bool:
     return error_code(error) in _GONE
 
 
+def said_in(error: StarburstError) -> tuple[str, str]:
+    """The code and the text of the service's answer that one of our errors is made of; empty where it has none."""
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
+        return "", ""
+    return error_code(cause), str(cause.response.get("Error", {}).get("Message", ""))
+
+
 def error_code(error: ClientError) -> str:
     """The service's own name of an error."""
     return str(error.response.get("Error", {}).get("Code", ""))

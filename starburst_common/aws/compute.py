@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from botocore.exceptions import ClientError
-
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
-from starburst_common.aws.answers import error_code, speaking
+from starburst_common.aws.answers import said_in, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
 from starburst_common.aws.ecs_tasks import task_id, worker_state
 from starburst_common.aws.launch_rate import Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
-from starburst_common.aws.refusals import AGAIN_S, Refusal, explained, refusal, waiting_for
+from starburst_common.aws.refusals import AGAIN_S, NewRoles, Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task
 from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -34,7 +32,6 @@ _UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a dr
 _ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
 _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _STOPS_AT_ONCE = 8
-_ROLE_COMES_S = 120.0  #: a new role may be unknown for less
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
 
@@ -54,7 +51,7 @@ class EcsCompute:
     ) -> None:
         self._site, self._clients, self._store, self._key, self._clock = site, clients, store, key, clock
         self._launches = Launches(store, key, clock=clock)
-        self._no_role_since = 0.0  # since when ECS has said, at every launch, that it cannot take a role
+        self._roles = NewRoles()
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
@@ -70,6 +67,9 @@ class EcsCompute:
         except Unavailable:
             raise
         except StarburstError as error:
+            code, text = said_in(error)
+            if self._roles.judged(refusal(code, text), self._clock()) is Refusal.ROLE:
+                return Wait(waiting_for(Refusal.ROLE, text, 0.0, spot=False), AGAIN_S[Refusal.ROLE])
             raise CannotLaunch(f"no worker can start: {error}") from error
         launches, _ = self._launches.read(spec.fleet)
         steps = free_steps(ordinals, launches, most=RUN_TASK_MOST)
@@ -192,10 +192,7 @@ class EcsCompute:
 
     def _wait(self, launch: Launch, why: Refusal, code: str, text: str) -> Wait:
         """For what is to be waited. Raises `CannotLaunch` where that does not help, or has not for long."""
-        if why is Refusal.ROLE:
-            self._no_role_since = self._no_role_since or self._clock()
-            if self._clock() - self._no_role_since > _ROLE_COMES_S:
-                why = Refusal.FATAL
+        why = self._roles.judged(why, self._clock())
         if why is Refusal.GONE:
             why = self.definitions.gone(self._store)
         if why not in AGAIN_S:
@@ -220,12 +217,11 @@ class EcsCompute:
             with speaking("ecs:RunTask"):
                 answer = self._clients.launching.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
                 started = [task["taskArn"] for task in answer["tasks"]]
-                self._no_role_since = 0.0
+                self._roles = NewRoles()
         except StarburstError as ours:
-            error = ours.__cause__
-            if not isinstance(error, ClientError):
+            code, text = said_in(ours)
+            if not code:
                 raise
-            code, text = error_code(error), str(error.response.get("Error", {}).get("Message", ""))
             why = refusal(code, text)
             if why is Refusal.FATAL and isinstance(ours, Unavailable):  # as with credentials that have expired
                 raise

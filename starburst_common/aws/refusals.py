@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -20,11 +21,31 @@ class Refusal(StrEnum):
     FATAL = "fatal"  #: no later call would do better
 
 
+_ROLE_COMES_S = 120.0  #: a new role may be unknown for less
 #: When to ask again for what was refused.
 AGAIN_S = {
     Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 10.0, Refusal.RATE: 5.0,
     Refusal.GONE: 1.0,
 }  # fmt: skip
+
+
+@dataclass(slots=True)
+class NewRoles:
+    """Since when ECS has said, at every launch, that it cannot take a role: for a while that role may be new.
+
+    >>> roles = NewRoles()
+    >>> [roles.judged(Refusal.ROLE, now).value for now in (1000.0, 1100.0, 1130.0)]
+    ['role', 'role', 'fatal']
+    """
+
+    since: float = 0.0
+
+    def judged(self, why: Refusal, now: float) -> Refusal:
+        """What a refusal means by now."""
+        if why is not Refusal.ROLE:
+            return why
+        self.since = self.since or now
+        return why if now - self.since <= _ROLE_COMES_S else Refusal.FATAL
 
 
 class _Said(NamedTuple):
@@ -51,7 +72,7 @@ _TABLE = (
     _Said(r"ServerException|ServiceUnavailable|InternalError", Refusal.RATE),
     _Said(r"capacity provider '?FARGATE_SPOT'? was not found", Refusal.NO_SPOT, _PROVIDERS),
     _Said(r"capacity provider '?FARGATE'? was not found", Refusal.FATAL, _PROVIDERS),
-    _Said(r"unable to assume the role|Role is not valid", Refusal.ROLE, _ROLE),
+    _Said(r"unable to assume the (service linked )?role|Role is not valid", Refusal.ROLE, _ROLE),
     _Said(r"^BlockedException", Refusal.FATAL, "the account is blocked: ask AWS support"),
     _Said(
         r"^ClusterNotFoundException",

@@ -121,6 +121,19 @@ def trusts(role: str, service: str) -> bool:
     return any(each.arn == role and service in str(each.assume_role_policy_document) for each in roles)
 
 
+def require_role_of_ecs() -> None:
+    """Raise `Refused` as RunTask does in an account without ECS's own role.
+
+    Source: Amazon ECS Developer Guide, "Troubleshoot service-linked roles"; the text as users report it.
+    """
+    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
+    if not any(each.name.lower() == "awsserviceroleforecs" for each in roles):
+        raise Refused(
+            "InvalidParameterException",
+            "Unable to assume the service linked role. Please verify that the ECS service linked role exists.",
+        )
+
+
 def refuse_second_role_of_ecs() -> None:
     """An account has one service-linked role of ECS. Raises `Refused` as IAM does where it is there.
 

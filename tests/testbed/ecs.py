@@ -51,6 +51,7 @@ class Ecs:
         cluster = cloud.cluster(body.get("cluster") or "default")
         definition = cloud.definition(body.get("taskDefinition") or "")
         overrides = _checked(body, definition)
+        cloud.require_role_of_ecs()
         count = body.get("count", 1)
         cpu, memory = fargate.shape(
             overrides.get("cpu") or definition.cpu, overrides.get("memory") or definition.memory

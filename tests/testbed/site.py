@@ -79,6 +79,7 @@ def make_site(endpoint: str) -> Site:
         kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=_trust(service))["Role"]["Arn"]
         for kind, service in _ROLES.items()
     }
+    iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
     secret = client("secretsmanager", endpoint).create_secret(
         Name="starburst/bed/signing", SecretString=secrets.token_hex(32)
     )["ARN"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -15,6 +18,8 @@ from starburst_common.sites.site import Site
 
 _POLICY = "starburst"
 _GONE = "NoSuchEntity"
+_KNOWN_S = 60.0  #: so long a new role may be unknown
+_LOOK_S = 1.0
 
 
 class Role:
@@ -46,8 +51,9 @@ class Role:
                     )
             else:
                 self._iam.update_assume_role_policy(RoleName=self.name, PolicyDocument=trusted)
-            self._iam.put_role_policy(
-                RoleName=self.name, PolicyName=_POLICY, PolicyDocument=json.dumps(POLICIES[self._kind](site))
+            policy = json.dumps(POLICIES[self._kind](site))
+            _once_known(
+                partial(self._iam.put_role_policy, RoleName=self.name, PolicyName=_POLICY, PolicyDocument=policy)
             )
 
     def remove(self) -> None:
@@ -70,6 +76,22 @@ class Role:
                 if error_code(error) == _GONE:
                     return None
                 raise
+
+
+def _once_known(do: Callable[[], Any]) -> None:
+    """Do something to a role that was just made, of which not all of IAM may know yet.
+
+    Source: IAM User Guide, "Changes that I make are not always immediately visible".
+    """
+    until = time.monotonic() + _KNOWN_S
+    while True:
+        try:
+            do()
+            return
+        except ClientError as error:
+            if error_code(error) != _GONE or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_S)
 
 
 def ensure_role_of_ecs(account: AwsAccount) -> None:
