@@ -358,7 +358,7 @@ def test_a_variable_that_is_wrong_is_named(name: str, value: str, says: str, mon
         ({"ordered": False}, "ordered=False: each task run has a future of its own"),
         ({"return_exceptions": True}, r"return_exceptions=True: .*future\.result\(raise_on_failure=False\)"),
         ({"tolerate": 3}, "tolerate=3: a task run that fails stops no other"),
-        ({"priority": 3}, "no option 'priority': there are workers, cpu, .*max_in_flight"),
+        ({"precedence": 3}, "no option 'precedence': there are workers, cpu, .*max_in_flight"),
         ({"max_inflight": 3}, r"no option 'max_inflight': did you mean 'max_in_flight'\?"),
     ],
 )

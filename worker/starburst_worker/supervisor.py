@@ -42,7 +42,10 @@ class Supervisor:
     items of these print.
     """
 
-    def __init__(self, backend: Backend, duty: Duty, scratch: Path, guards: Guards, seats: Sequence[Seat] = ()) -> None:
+    def __init__(
+        self, backend: Backend, duty: Duty, scratch: Path, guards: Guards | None = None, seats: Sequence[Seat] = ()
+    ) -> None:
+        """With the seats of the slots that were forked already, and their guards."""
         self._backend, self._duty = backend, duty
         self._ending = Ending(duty.pace.lifetime_s)
         self._done = threading.Event()  # nothing is left to settle
@@ -55,7 +58,7 @@ class Supervisor:
         self._ties = Ties(
             worker=duty.worker,
             scratch=scratch,
-            guards=guards,
+            guards=guards or Guards(),
             chunk_s=duty.pace.chunk_s,
             part_bytes=self._settling.part_bytes,
             too_big=self._too_big,
