@@ -56,12 +56,17 @@ def status(json: Json = False) -> None:
         say(unknown)
 
 
-def suggest(workers: Workers = None, cpu: Cpu = 1) -> None:
+def suggest(workers: Workers = None, cpu: Cpu = 1, json: Json = False) -> None:
     """Print which quota to ask for, to have so many workers at once: round, with a quarter to spare."""
+    from starburst_common.cli.lines import print_json
     from starburst_common.fleets.headroom import worth_asking
     from starburst_common.resources import Resources
 
-    print(worth_asking((workers or 1) * Resources.of(cpu).cpu))
+    vcpu = worth_asking((workers or 1) * Resources.of(cpu).cpu)
+    if json:
+        print_json({"vcpu": vcpu})
+    else:
+        print(vcpu)
 
 
 def request(
@@ -103,9 +108,11 @@ def request(
 def watch(
     spot: Spot = False,
     every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two looks.")] = 30,
+    json: Json = False,
 ) -> None:
     """Wait until AWS has answered the newest request for a larger quota; exit code 1 if it was denied."""
     from starburst_common.aws.quota_requests import quota_requests
+    from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
     from starburst_common.errors import NotFound
 
@@ -118,6 +125,8 @@ def watch(
             before = _told(newest)
             say(f"{newest.quota}, {newest.vcpu:g} vCPU: {before}")
         if not newest.open:
+            if json:
+                print_json(_request_fields(newest))
             raise typer.Exit(0 if newest.granted else _DENIED)
         time.sleep(every)
 
