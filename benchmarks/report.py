@@ -16,6 +16,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 SCENARIOS = (
     "noop_map",
     "round_trip",
+    "decisions",
     "prefect_map",
     "aws_calls",
     "aws_arrays",

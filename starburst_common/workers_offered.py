@@ -6,7 +6,7 @@ from typing import Annotated, TypedDict
 from starburst_common.resources import RULES
 from starburst_common.rows import Row, whole
 
-MOST_WORKERS = 5000
+MOST_WORKERS = 10_000
 
 
 class WorkerOptions(TypedDict, total=False):

@@ -109,6 +109,11 @@ class Clients:
         return self._client("cloudwatch", attempts=_SOON)
 
     @cached_property
+    def networks(self) -> Any:
+        """Amazon EC2, for a look at subnets; as with quotas."""
+        return self._client("ec2", attempts=_SOON)
+
+    @cached_property
     def ec2(self) -> Any:
         """Amazon EC2, for networks."""
         return self._client("ec2")

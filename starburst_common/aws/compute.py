@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
@@ -31,7 +32,7 @@ _TAIL_LINES = 50
 _UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a driver that died; a call takes less
 _ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
 _UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
-_STOPS_AT_ONCE = 8
+_AT_ONCE = 8  #: calls
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
 
@@ -127,7 +128,7 @@ class EcsCompute:
         alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
         if any(wanted.intersection(unanswered(fleet, launch)) for launch in launches):
             alive += [arn for arn in self._living(fleet) if arn not in arns]
-        abreast(self._stop, alive, at_once=_STOPS_AT_ONCE)
+        abreast(self._stop, alive, at_once=_AT_ONCE)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         try:
@@ -145,7 +146,7 @@ class EcsCompute:
     def forget(self, fleet: FleetId) -> None:
         """Its account is closed, and what ECS itself still runs for it is stopped: nobody would find it any more."""
         self._close_account(fleet)
-        abreast(self._stop, self._living(fleet), at_once=_STOPS_AT_ONCE)
+        abreast(self._stop, self._living(fleet), at_once=_AT_ONCE)
         self._launches.forget(fleet)
 
     def _close_account(self, fleet: FleetId) -> None:
@@ -254,26 +255,25 @@ class EcsCompute:
         return seen, list(self._look({arn: n for arn, n in ordinals.items() if task_id(arn) not in stops}, launches))
 
     def _look(self, ordinals: dict[str, int], launches: Sequence[Launch]) -> Iterator[WorkerState]:
+        """Several calls at once: a large fleet takes many, and what launches waits meanwhile."""
         arns = list(ordinals)
         launched_at = {arn: launch.at for launch in launches for arn in launch.tasks or ()}
-        for at in range(0, len(arns), _DESCRIBE_MOST):
-            self._looks.wait()
-            with speaking("ecs:DescribeTasks"):
-                found = self._clients.ecs.describe_tasks(
-                    cluster=self._site.cluster, tasks=arns[at : at + _DESCRIBE_MOST]
-                )
-                states = [worker_state(task, ordinals[task["taskArn"]]) for task in found["tasks"]]  # type: ignore[arg-type]
-                gone_arns = [failure["arn"] for failure in found["failures"] if failure["arn"] in ordinals]
+        batches = [arns[at : at + _DESCRIBE_MOST] for at in range(0, len(arns), _DESCRIBE_MOST)]
+        for states, gone_arns in abreast(lambda batch: self._described(batch, ordinals), batches, at_once=_AT_ONCE):
             yield from states
             for arn in gone_arns:
                 gone = self._clock() - launched_at[arn] > _UNSEEN_S
-                yield WorkerState(
-                    id=task_id(arn),
-                    ordinal=ordinals[arn],
-                    phase=WorkerPhase.STOPPED if gone else WorkerPhase.STARTING,
-                    end=WorkerEnd.DONE if gone else None,
-                    reason="it stopped so long ago that ECS has forgotten it" if gone else "",
-                )
+                phase, end = (WorkerPhase.STOPPED, WorkerEnd.DONE) if gone else (WorkerPhase.STARTING, None)
+                why = "it stopped so long ago that ECS has forgotten it" if gone else ""
+                yield WorkerState(id=task_id(arn), ordinal=ordinals[arn], phase=phase, end=end, reason=why)
+
+    def _described(self, arns: list[str], ordinals: Mapping[str, int]) -> tuple[list[WorkerState], list[str]]:
+        """Those that ECS knows, and those that it does not."""
+        self._looks.wait()
+        with speaking("ecs:DescribeTasks"):
+            found: Any = self._clients.ecs.describe_tasks(cluster=self._site.cluster, tasks=arns)
+            states = [worker_state(task, ordinals[task["taskArn"]]) for task in found["tasks"]]
+            return states, [failure["arn"] for failure in found["failures"] if failure["arn"] in ordinals]
 
     def _living(self, fleet: FleetId) -> list[str]:
         """Tasks of a fleet that are not about to end, as ECS lists them: also those that no record knows."""

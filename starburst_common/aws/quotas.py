@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from threading import Lock
 from typing import Any
 
+from starburst_common.aws.abreast import abreast
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.launch_rate import BURST, EACH_S
@@ -56,9 +57,13 @@ class AccountQuotas:
         self._told: set[str] = set()
 
     def limits(self, *, spot: bool) -> Sequence[Limit]:
+        quotas = {quota.path: partial(self.limit, quota) for quota in fargate_quotas(spot=spot)}
+        asks: dict[str, Callable[[], Limit]] = {**quotas, "addresses": self._addresses}
         with self._lock:
-            found = [self._kept_or(quota.path, partial(self.limit, quota)) for quota in fargate_quotas(spot=spot)]
-            return [*found, self._kept_or("addresses", self._addresses)]
+            due = [name for name in asks if name not in self._kept or self._ticks() >= self._kept[name][0]]
+            for name, limit in zip(due, abreast(lambda name: asks[name](), due, at_once=len(asks)), strict=True):
+                self._keep(name, limit)
+            return [self._kept[name][1] for name in asks]
 
     def limit(self, quota: VcpuQuota) -> Limit:
         """A quota as it is now; asked anew."""
@@ -66,15 +71,11 @@ class AccountQuotas:
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    def _kept_or(self, name: str, ask: Callable[[], Limit]) -> Limit:
-        until, kept = self._kept.get(name, (0.0, None))
-        if kept is None or self._ticks() >= until:
-            kept = ask()
-            self._kept[name] = self._ticks() + (_FAILED_KEPT_S if kept.unknown else self._kept_s), kept
-            if kept.unknown and kept.unknown not in self._told:
-                self._told.add(kept.unknown)
-                _log.info("%s: %s", kept.name, kept.unknown)
-        return kept
+    def _keep(self, name: str, limit: Limit) -> None:
+        self._kept[name] = self._ticks() + (_FAILED_KEPT_S if limit.unknown else self._kept_s), limit
+        if limit.unknown and limit.unknown not in self._told:
+            self._told.add(limit.unknown)
+            _log.info("%s: %s", limit.name, limit.unknown)
 
     def _value(self, quota: VcpuQuota) -> tuple[Limit, dict[str, Any]]:
         """Its value, and which metric tells its use."""
@@ -137,7 +138,7 @@ class AccountQuotas:
         total = 0
         try:
             with speaking("ec2:DescribeSubnets"):
-                for subnet in self.clients.ec2.describe_subnets(SubnetIds=self._subnets)["Subnets"]:
+                for subnet in self.clients.networks.describe_subnets(SubnetIds=self._subnets)["Subnets"]:
                     total += ip_network(subnet["CidrBlock"]).num_addresses - _RESERVED
                     free += int(subnet["AvailableIpAddressCount"])
         except StarburstError as error:

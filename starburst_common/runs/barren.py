@@ -65,16 +65,17 @@ def barren(
     >>> barren(workers, productive=(), first=0, soon_s=20, now=5000)
     []
     """
-    workers = sorted(workers, key=lambda worker: worker.ordinal)
-    begin = max((worker.ordinal + 1 for worker in workers if worker.id in productive), default=first)
-    return [
+    known = list(workers)
+    begin = max((worker.ordinal + 1 for worker in known if worker.id in productive), default=first)
+    row = [
         worker
-        for worker in workers
-        if worker.ordinal >= max(begin, first)
-        and worker.phase is WorkerPhase.STOPPED
+        for worker in known
+        if worker.phase is WorkerPhase.STOPPED
+        and worker.ordinal >= max(begin, first)
         and (worker.end in BAD_ENDS or _ended_soon(worker, soon_s))
         and (not worker.stopped_at or now - worker.stopped_at < _LONG_AGO_S)
     ]
+    return sorted(row, key=lambda worker: worker.ordinal)
 
 
 def _ended_soon(worker: WorkerState, soon_s: float) -> bool:

@@ -390,7 +390,7 @@ def test_an_input_that_raises_says_so_and_keeps_what_was_answered(bed: Bed) -> N
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"workers": 0}, "workers=0: give a whole number from 1 to 5000"),
+        ({"workers": 0}, "workers=0: give a whole number from 1 to 10000"),
         ({"cpu": 3}, "cpu=3 is not a Fargate size"),
         ({"memory": "8XB"}, "memory='8XB' is not a size"),
         ({"chunk_size": 0}, "chunk_size=0"),
