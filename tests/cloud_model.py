@@ -26,7 +26,7 @@ from starburst_common.ports import Depth, Limit, Unit, Wait
 from starburst_common.resources import Resources
 from starburst_common.runs.barren import Barren, barren, tried_since
 from starburst_common.runs.chunking import chunk_items
-from starburst_common.runs.drive import next_tick_s
+from starburst_common.runs.driven import next_tick_s
 from starburst_common.runs.reconcile import Finish, LaunchWorkers, Policy, Resend, decide, launchable
 from starburst_common.runs.view import FleetView, Room, RunView, View
 from starburst_common.tolerance import Tolerance

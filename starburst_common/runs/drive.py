@@ -23,7 +23,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock, is_there
 from starburst_common.runs.act import Hands
 from starburst_common.runs.books import Books
-from starburst_common.runs.driven import mark_every_s
+from starburst_common.runs.driven import mark_every_s, next_tick_s
 from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.logged import Log
@@ -34,7 +34,6 @@ from starburst_common.runs.stored import withdraw_items
 
 _log = our_log()
 _RETRY_S = 1.0
-_LONG_S = 1.0  #: a tick that takes longer is rare
 _PATIENCE_LEASES = 2
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
 _TELL_S = 600.0  #: a driver says so often that it is there, and stores how far the run is
@@ -262,15 +261,6 @@ class Driver:
         with books.changed:  # nothing is owed, so no notice will come: what can is input, or its end
             books.changed.wait_for(lambda: books.tally.owed or self._decided(), wait_s)
             return bool(books.tally.owed) and not books.alive
-
-
-def next_tick_s(tick_s: float, took_s: float) -> float:
-    """From one tick to the next: looks at a large fleet, which are many calls, take a quarter of the time at most.
-
-    >>> next_tick_s(5, 0.4), next_tick_s(5, 4)
-    (5, 16)
-    """
-    return max(tick_s, took_s * 4) if took_s > _LONG_S else tick_s
 
 
 def mark_cancelled(backend: Backend, run: RunId, leg: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _MARKS, _LOOKS = 3, 4  #: so many are written, and looked for, in the time after which workers stop
 _TICKS = 8  #: of a driver at least in that time
+_LONG_S = 1.0  #: a tick that takes longer is rare
 
 
 def kept_s(ttl_s: float, tick_s: float) -> float:
@@ -21,6 +22,15 @@ def kept_s(ttl_s: float, tick_s: float) -> float:
 def mark_every_s(ttl_s: float) -> float:
     """A driver writes its mark so often."""
     return ttl_s / _MARKS
+
+
+def next_tick_s(tick_s: float, took_s: float) -> float:
+    """From one tick to the next: looks at a large fleet, which are many calls, take a quarter of the time at most.
+
+    >>> next_tick_s(5, 0.4), next_tick_s(5, 4)
+    (5, 16)
+    """
+    return max(tick_s, took_s * 4) if took_s > _LONG_S else tick_s
 
 
 @dataclass(slots=True, kw_only=True)
