@@ -83,10 +83,9 @@ def not_ours(aws: Aws) -> tuple[set[str], set[str], set[str]]:
 
 def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, tmp_path: Path) -> None:
     """Seen first, then removed, then none: beside a run that goes on, a warm fleet, and another site's things."""
-    shell = Shell(tmp_path, env={**aws.env, "AWS_ACCESS_KEY_ID": "operator"})
+    shell = Shell(tmp_path, env={**aws.env, **aws.as_user("operator")})
     lost = left_by_crashes(aws)
     tasks, queues, definitions = not_ours(aws)
-    aws.set(iam=True)
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         assert cluster.map(abs, [-1]) == [1]
         run = cluster.start(time.sleep, [600])
@@ -110,7 +109,6 @@ def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, t
         run.cancel()
         run.wait()
         assert cluster.map(abs, [-2]) == [2]
-    aws.set(iam=False)
     left = {url.rpartition("/")[2] for url in aws.boto("sqs").list_queues()["QueueUrls"]}
     assert left == queues
     assert definitions <= {*aws.boto("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"]}

@@ -16,8 +16,7 @@ from tests.testbed.bed import Bed as Aws
 
 def test_a_site_is_told_with_what_it_costs(aws: Aws, tmp_path: Path) -> None:
     """A run on a cluster, then the cluster alone, then nothing; an operator is refused none of it."""
-    shell = Shell(tmp_path, env={**aws.env, "AWS_ACCESS_KEY_ID": "operator"})
-    aws.set(iam=True)
+    shell = Shell(tmp_path, env={**aws.env, **aws.as_user("operator")})
     backend = open_place(aws_text(aws.site))
     with Cluster(workers=2, cpu=1, backend=backend, progress=False) as cluster:
         run = cluster.start(time.sleep, [600, 600], label="long")

@@ -27,7 +27,7 @@ from starburst_common.ports import Backend, ObjectStore, WorkQueue
 from starburst_common.sites.site import Site
 from tests.contracts.rivals import local_store
 from tests.leftovers import alive, nothing_left, processes_in, supervisors_in, workers_of
-from tests.places import aws_text, open_place
+from tests.places import aws_text, environment, open_place
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.clock import Clock
 from tests.testbed.processes import marked
@@ -69,6 +69,13 @@ class ComputeBed:
     records: Callable[[], list[str]]  #: what the adapter keeps of workers
     nothing_left: Callable[[], None]  #: fails if anything is left of any fleet
     stop_waits: bool  #: `stop` returns when the workers are gone, not before
+
+
+@pytest.fixture
+def aws(aws: Aws) -> Iterator[Aws]:
+    """The test bed for tests that do in one process what else drivers and workers do."""
+    with environment(aws.as_user("both")):
+        yield aws
 
 
 @pytest.fixture(params=["local", "local-in-real-time", "aws"])

@@ -7,6 +7,7 @@ of a batch that SQS refuses for now, and a task that runs out of memory, since t
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import time
@@ -100,6 +101,7 @@ def another(aws: Aws, clients: Clients, backend: Backend, **changes: Any) -> Ecs
     """Another driver's compute on the same site, or on one that differs."""
     clocks = {name: changes.pop(name) for name in ("clock", "pace") if name in changes}
     site = Site.of({**aws.site, **changes}, "the test")
+    aws.grant({**aws.site, **changes})
     return EcsCompute(site, clients, backend.store, backend.key, **clocks)
 
 
@@ -238,13 +240,13 @@ def test_renewals_end_with_the_twelfth_hour(aws: Aws, clients: Clients) -> None:
     """
     aws.stop_clock()
     clock = Clock()
-    queue = SqsQueue(clients, prefix="cap-", tags={}, clock=clock)
+    queue = SqsQueue(clients, prefix="starburst-bed-", tags={}, clock=clock)
     queue.ensure("work")
     queue.send("work", ["a"], group="g")
     (message,) = queue.receive("work", limit=1, lease_s=60, wait_s=0)
     clock.at = 12 * HOUR_S - 1.5
     assert queue.extend("work", [message.receipt], 60) == []
-    other = SqsQueue(clients, prefix="cap-", tags={})
+    other = SqsQueue(clients, prefix="starburst-bed-", tags={})
     assert other.receive("work", limit=1, lease_s=60, wait_s=0) == []
     aws.elapse(2)
     (again,) = other.receive("work", limit=1, lease_s=60, wait_s=0)
@@ -356,7 +358,7 @@ def test_what_is_not_allowed_is_named(aws: Aws, queue: Backend) -> None:
 def test_expired_credentials_can_be_renewed(aws: Aws, queue: Backend) -> None:
     """The same call may succeed later, and the error says after what; a launch is no exception."""
     spec = fleet_of(queue)
-    aws.expire([aws.env["AWS_ACCESS_KEY_ID"]])
+    aws.expire([os.environ["AWS_ACCESS_KEY_ID"]])
     calls: list[Callable[[], Any]] = [
         partial(queue.queue.send, "work", ["a"], group="g"),
         partial(queue.queue.receive, "work", limit=1, lease_s=60, wait_s=0),
@@ -417,7 +419,9 @@ def test_a_secret_is_named_as_task_definitions_name_it(aws: Aws, arn: str) -> No
     """With a key of its JSON, a stage and a version, or without."""
     text = "k" * 40 if arn == "{}" else json.dumps({"key": "k" * 40})
     made = aws.boto("secretsmanager").create_secret(Name=f"named-{len(arn)}", SecretString=text)["ARN"]
-    opened = aws_backend(Site.of({**aws.site, "signing_secret": arn.format(made)}, "the test"))
+    site = {**aws.site, "signing_secret": arn.format(made)}
+    aws.grant(site)
+    opened = aws_backend(Site.of(site, "the test"))
     assert opened.key == b"k" * 40
     opened.close()
 

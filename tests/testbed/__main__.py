@@ -16,19 +16,20 @@ from werkzeug.serving import ThreadedWSGIServer, make_server
 
 from tests.testbed.agent import Agent
 from tests.testbed.codebuild import CodeBuild
-from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions
 from tests.testbed.control import Control
 from tests.testbed.distribution import Distribution
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Faults
 from tests.testbed.front import Front, Handler
+from tests.testbed.iam import Iam
 from tests.testbed.images import Images
 from tests.testbed.processes import ProcessRunner
 from tests.testbed.pulls import Pulls
 from tests.testbed.quotas import Quotas
 from tests.testbed.runners import Runner
-from tests.testbed.site import make_site
+from tests.testbed.site import Site, make_site
 from tests.testbed.sqs import Sqs
 from tests.testbed.tasks import TaskStore
 from tests.testbed.taskside import TaskSide
@@ -51,8 +52,9 @@ def main() -> None:
     endpoint = f"http://127.0.0.1:{server.port}"
     distribution = Distribution(Images(), conditions, _registry)
     runner = Pulls(_runner(asked.workers, conditions, opened), distribution, really=asked.workers == "docker")
-    agent = Agent(runner, conditions, endpoint)
-    front = _front(agent, distribution, conditions, endpoint)
+    iam = Iam(conditions)
+    agent = Agent(runner, conditions, iam, endpoint)
+    front = _front(agent, distribution, conditions, iam, endpoint)
     server.app = front
     threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
     control = front.control
@@ -63,14 +65,20 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    environment = _environment(endpoint, config)
+    environment = _environment(control.site, config)
     if asked.attached:
         site = control.site
-        named = {"site": site.settings(), "build_role": site.build_role, "repository": site.repository}
+        named = {
+            "site": site.settings(),
+            "build_role": site.build_role,
+            "repository": site.repository,
+            "keys": site.keys,
+        }
         print(json.dumps({"env": environment, "pid": os.getpid(), **named}), flush=True)
         threading.Thread(target=_until_closed, args=(ended,), daemon=True).start()
     else:
         print("\n".join(f"export {name}={value}" for name, value in environment.items()))
+        print(f"# For what is not starburst's to do: AWS_ACCESS_KEY_ID={ADMINISTRATOR}, who may do everything.")
         print(
             "# Paste these lines into another shell and try `starburst --help` there; Ctrl-C ends the bed.", flush=True
         )
@@ -108,13 +116,13 @@ def _registry() -> str | None:
     return registry_now()
 
 
-def _front(agent: Agent, distribution: Distribution, conditions: Conditions, endpoint: str) -> Front:
+def _front(agent: Agent, distribution: Distribution, conditions: Conditions, iam: Iam, endpoint: str) -> Front:
     tasks, faults, throttle = TaskStore(), Faults(), Throttle(conditions)
     sqs = Sqs(conditions, account=ACCOUNT, region=REGION, endpoint=endpoint)
     ecs = Ecs(tasks, agent, conditions, throttle)
     ecr = Ecr(distribution, endpoint)
-    codebuild = CodeBuild(conditions, endpoint)
-    task_side = TaskSide(tasks)
+    codebuild = CodeBuild(conditions, iam, endpoint)
+    task_side = TaskSide(tasks, iam)
     control = Control(
         conditions=conditions,
         tasks=tasks,
@@ -127,6 +135,7 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, end
         task_side=task_side,
         faults=faults,
         throttle=throttle,
+        iam=iam,
     )
     return Front(
         sqs=sqs,
@@ -143,11 +152,12 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, end
     )
 
 
-def _environment(endpoint: str, config: Path) -> dict[str, str]:
+def _environment(site: Site, config: Path) -> dict[str, str]:
+    key, secret = site.keys["driver"]
     return {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "bed",
-        "AWS_SECRET_ACCESS_KEY": "bed",
+        "AWS_ENDPOINT_URL": site.endpoint,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",

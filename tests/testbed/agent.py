@@ -8,55 +8,26 @@ import time
 
 from tests.testbed import cloud
 from tests.testbed.conditions import REGION, Conditions
-from tests.testbed.runners import CannotPull, Exit, Order, Runner
+from tests.testbed.iam import Iam
+from tests.testbed.runners import Exit, Order, Runner
+from tests.testbed.starts import Lines, NeverStarted, Starts
 from tests.testbed.tasks import Task
 
 FLUSH_S = 0.2
-#: Sources: ECS developer guide, "Troubleshooting Amazon ECS ResourceInitializationError errors"; AWS re:Post, "Fargate
-#: tasks stop with InsufficientFreeAddressesInSubnet"
-_CUT_OFF = (
-    "ResourceInitializationError: unable to pull secrets or registry auth: The task cannot pull registry auth from "
-    "Amazon ECR: There is a connection issue between the task and Amazon ECR. Check your task network configuration. "
-    f'RequestError: send request failed caused by: Post "https://api.ecr.{REGION}.amazonaws.com/": dial tcp '
-    "52.46.145.233:443: i/o timeout"
-)
+#: Source: AWS re:Post, "Fargate tasks stop with InsufficientFreeAddressesInSubnet"
 _FULL = (
     "Unexpected EC2 error while attempting to Create Network Interface with public IP assignment enabled in subnet: "
     "InsufficientFreeAddressesInSubnet"
 )
 
 
-class _NeverStarted(Exception):
-    """The task stops before its container ran. The text is the reason; empty if it was stopped from outside."""
-
-
-class Lines:
-    """A container's output on its way to its log stream."""
-
-    def __init__(self, group: str, stream: str) -> None:
-        self._group = group
-        self._stream = stream
-        self._lock = threading.Lock()
-        self._lines: list[tuple[float, str]] = []
-
-    def add(self, line: str) -> None:
-        """Take a line."""
-        with self._lock:
-            self._lines.append((time.time(), line))
-
-    def flush(self) -> None:
-        """Put what came into the stream."""
-        with self._lock:
-            lines, self._lines = self._lines, []
-            cloud.put_lines(self._group, self._stream, lines)
-
-
 class Agent:
     """Starts and stops tasks."""
 
-    def __init__(self, runner: Runner, conditions: Conditions, endpoint: str) -> None:
+    def __init__(self, runner: Runner, conditions: Conditions, iam: Iam, endpoint: str) -> None:
         self._runner = runner
         self._conditions = conditions
+        self._starts = Starts(iam, conditions, runner)
         self._endpoint = endpoint
         self._lock = threading.Lock()
         self._threads: dict[Task, threading.Thread] = {}
@@ -124,7 +95,7 @@ class Agent:
             self._begin(task)
             assert task.running is not None
             self._finish(task, task.running.wait())
-        except _NeverStarted as why:
+        except NeverStarted as why:
             task.ended.set()
             with task.lock:
                 task.desired_status = "STOPPED"
@@ -141,29 +112,24 @@ class Agent:
             self._logs.pop(task, None)
 
     def _begin(self, task: Task) -> None:
-        """From PROVISIONING to RUNNING. Raises `_NeverStarted`."""
+        """From PROVISIONING to RUNNING. Raises `NeverStarted`."""
         self._pause(task, self._conditions.provisioning_s)
         if task.subnet in self._conditions.full:
-            raise _NeverStarted(_FULL)
+            raise NeverStarted(_FULL)
         task.move("PENDING")
-        environment = self._environment(task)
-        lines = self._log(task)
         task.pull_started_at = cloud.now()
         self._pause(task, self._conditions.pull_s)
-        if task.subnet in self._conditions.cut_off:
-            raise _NeverStarted(_CUT_OFF)
-        image = task.container["image"]
-        try:
-            self._runner.pull(image)
-        except CannotPull as why:
-            raise _NeverStarted(
-                "CannotPullContainerError: " + str(why).removeprefix("CannotPullContainerError: ")
-            ) from None
+        self._starts.reach(task)
+        environment = self._environment(task)
+        if lines := self._starts.log(task):
+            with self._lock:
+                self._logs[task] = lines
+        self._starts.image(task)
         task.pull_stopped_at = cloud.now()
         self._pause(task, self._conditions.starting_s)
         order = Order(
             task_id=task.id,
-            image=image,
+            image=task.container["image"],
             command=tuple(
                 self._conditions.command
                 or task.container_override.get("command")
@@ -178,11 +144,11 @@ class Agent:
         )
         with task.lock:
             if task.stopping.is_set():
-                raise _NeverStarted
+                raise NeverStarted
             try:
                 task.running = self._runner.start(order)
             except Exception as why:  # the engine's own errors too: a task must not stay PENDING for ever
-                raise _NeverStarted(f"CannotStartContainerError: {why}") from None
+                raise NeverStarted(f"CannotStartContainerError: {why}") from None
         task.started_at = cloud.now()
         task.move("RUNNING")
 
@@ -208,22 +174,13 @@ class Agent:
 
     def _pause(self, task: Task, for_s: float) -> None:
         if task.stopping.wait(for_s):
-            raise _NeverStarted
+            raise NeverStarted
 
     def _environment(self, task: Task) -> dict[str, str]:
-        """What the container sees. Raises `_NeverStarted` if a secret is not to be had."""
+        """What the container sees. Raises `NeverStarted` if a secret is not to be had."""
         definition, override = task.container, task.container_override
         found = {each["name"]: each["value"] for each in definition.get("environment") or ()}
-        for each in definition.get("secrets") or ():
-            try:
-                found[each["name"]] = cloud.secret(each["valueFrom"])
-            except KeyError:
-                raise _NeverStarted(
-                    "ResourceInitializationError: unable to pull secrets or registry auth: execution resource "
-                    "retrieval failed: unable to retrieve secret from asm: service call has been retried 1 time(s): "
-                    f"failed to fetch secret {each['valueFrom']} from secrets manager: ResourceNotFoundException: "
-                    "Secrets Manager can't find the specified secret."
-                ) from None
+        found |= self._starts.secrets(task)
         found |= {each["name"]: each["value"] for each in override.get("environment") or ()}
         return found | {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self._endpoint}/creds/{task.id}",
@@ -234,27 +191,6 @@ class Agent:
             "AWS_ENDPOINT_URL": self._endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-
-    def _log(self, task: Task) -> Lines | None:
-        """Where the container's lines go. Raises `_NeverStarted` if the log group is missing."""
-        asked = task.container.get("logConfiguration") or {}
-        if asked.get("logDriver") != "awslogs":
-            return None
-        options = asked.get("options") or {}
-        group = options.get("awslogs-group", "")
-        stream = f"{options.get('awslogs-stream-prefix', 'ecs')}/{task.container['name']}/{task.id}"
-        try:
-            cloud.create_log_stream(group, stream, create_group=options.get("awslogs-create-group") == "true")
-        except KeyError:
-            raise _NeverStarted(
-                "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
-                "failed to create Cloudwatch log stream: ResourceNotFoundException: The specified log group does not "
-                "exist. : exit status 1"
-            ) from None
-        lines = Lines(group, stream)
-        with self._lock:
-            self._logs[task] = lines
-        return lines
 
     def _flush(self) -> None:
         while not self._closed.wait(FLUSH_S):

@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +20,9 @@ from typing import Any, Self
 import boto3
 
 from tests.testbed.clock import Clock
+from tests.testbed.conditions import ADMINISTRATOR
 from tests.testbed.processes import marked
-from tests.testbed.site import settings_text
+from tests.testbed.settings import settings_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -58,6 +59,7 @@ class Bed:
         self.env, self.site = ready["env"], ready["site"]
         self.pid: int = ready["pid"]  #: of the server
         self.build_role: str = ready["build_role"]  #: CodeBuild may assume it
+        self.keys: dict[str, tuple[str, str]] = ready["keys"]  #: of `tests.testbed.site.USERS`; `env` has the driver's
         self.repository: str = ready["repository"]  #: what the site's images are called, as in the setting `image`
         self.start_s = time.monotonic() - began  #: how long the start took
         self.endpoint: str = self.env["AWS_ENDPOINT_URL"]
@@ -83,21 +85,37 @@ class Bed:
         self._folder.cleanup()
 
     def boto(self, service: str, **options: Any) -> Any:
-        """A boto3 client of the bed's AWS, one for all who ask; with options, a new one that has them."""
+        """A boto3 client of the account's administrator, one for all who ask; with options, a new one that has them."""
         if not options and service in self._clients:
             return self._clients[service]
         session = boto3.Session(
-            aws_access_key_id=self.env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.env["AWS_SECRET_ACCESS_KEY"],
+            aws_access_key_id=ADMINISTRATOR,
+            aws_secret_access_key="bed",
             region_name=self.env["AWS_REGION"],
         )
-        client = session.client(service, endpoint_url=self.endpoint, **options)  # type: ignore[call-overload]
+        client = session.client(service, **{"endpoint_url": self.endpoint, **options})  # type: ignore[call-overload]
         return client if options else self._clients.setdefault(service, client)
 
     def settings(self, *, image: bool = True, **more: Any) -> str:
-        """A settings file's text: without `image`, images are built; more settings of the site may be named."""
-        site = {name: value for name, value in self.site.items() if image or name != "image"}
-        return settings_text(site | more)
+        """A settings file's text: without `image`, images are built; more settings of the site may be named.
+
+        The policies that are printed for such a site hold from now on.
+        """
+        site = {name: value for name, value in self.site.items() if image or name != "image"} | more
+        self.grant(site)
+        return settings_text(site)
+
+    def grant(self, site: Mapping[str, Any], *, setup: bool = False) -> None:
+        """From now on drivers, and the roles that a site names, may do what is printed for it.
+
+        `setup`: who sets sites up may do there what a driver may.
+        """
+        self._call("grant", site=dict(site), setup=setup)
+
+    def as_user(self, name: str) -> dict[str, str]:
+        """What a program needs to be another of the users that `keys` has."""
+        key, secret = self.keys[name]
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
 
     def reset(self) -> None:
         """As after the start: tasks ended, everything but the site gone, nothing scripted, nothing counted."""
@@ -177,9 +195,9 @@ class Bed:
         self._call("elapse", seconds=seconds)
         self.clock.elapse(seconds)
 
-    def allowed(self) -> list[tuple[str, str]]:
-        """Whose policy allowed which actions that were called, while the condition `iam` held."""
-        return [(kind, action) for kind, action in self._call("allowed")]
+    def allowed(self) -> frozenset[tuple[str, str]]:
+        """Whose policy allowed which actions that were called, since the reset."""
+        return frozenset((kind, action) for kind, action in self._call("allowed"))
 
     def stop_clock(self) -> None:
         """Let that clock stand still, but for `elapse`, until `reset`: no poll of a queue ends meanwhile."""

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.testbed import cloud
-from tests.testbed.agent import Lines
 from tests.testbed.buildspec import PHASES, BadBuildspec, Buildspec, Phase, read_buildspec
 from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
-from tests.testbed.iam import BUILDS
+from tests.testbed.iam import Iam
+from tests.testbed.needs import Need
 from tests.testbed.processes import MARK
 from tests.testbed.shell import Halted, Shell
+from tests.testbed.starts import Lines
 
 Json = dict[str, Any]
 ARN = f"arn:aws:codebuild:{REGION}:{ACCOUNT}"
@@ -36,8 +37,9 @@ class _Failed(Exception):
 class Build:
     """A build from StartBuild to COMPLETED, in a thread of its own."""
 
-    def __init__(self, project: Json, number: int, conditions: Conditions, endpoint: str) -> None:
+    def __init__(self, project: Json, number: int, conditions: Conditions, iam: Iam, endpoint: str) -> None:
         self.project = project
+        self._iam = iam
         self.stopped = threading.Event()  #: someone wants it stopped
         self.ended = threading.Event()
         self._word = str(uuid.uuid4())
@@ -103,7 +105,7 @@ class Build:
             self._wait()
             self._enter("PROVISIONING")
             if self._logs_on:
-                cloud.create_log_stream(self._group, self._stream, create_group=True)
+                self._open_log()
             flusher.start()
             self._wait()
             self._enter("DOWNLOAD_SOURCE")
@@ -169,6 +171,8 @@ class Build:
         source = self.project["source"]
         if source["type"] == "S3":
             bucket, _, key = source["location"].removeprefix("arn:aws:s3:::").partition("/")
+            if no := self._may_not("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}"):
+                raise _Failed("CLIENT_ERROR", f"AccessDenied: {no} status code: 403, request id: BED0000000000000")
             body = cloud.s3_object(bucket, key)
             if body is None:
                 raise _Failed(
@@ -193,6 +197,18 @@ class Build:
         except BadBuildspec as why:
             raise _Failed(*why.args) from None
 
+    def _open_log(self) -> None:
+        """Raises `_Failed` where its role may not."""
+        arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{self._group}"
+        stream = f"{arn}:log-stream:{self._stream}"
+        for action, on in (("CreateLogGroup", arn), ("CreateLogStream", stream), ("PutLogEvents", stream)):
+            if no := self._may_not(f"logs:{action}", on):
+                raise _Failed("ACCESS_DENIED", f"Service role {self.project['serviceRole']} does not allow it: {no}")
+        cloud.create_log_stream(self._group, self._stream, create_group=True)
+
+    def _may_not(self, action: str, resource: str) -> str:
+        return self._iam.may(self.project["serviceRole"], f"AWSCodeBuild-{self._word}", Need(action, resource))
+
     def _environment(self, folder: Path, spec: Buildspec) -> dict[str, str]:
         programs, home = folder / "bin", folder / "home"
         programs.mkdir()
@@ -213,7 +229,7 @@ class Build:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": self._endpoint,
-            "AWS_ACCESS_KEY_ID": BUILDS + self._word.replace("-", "")[:12].upper(),
+            "AWS_ACCESS_KEY_ID": self._iam.lend(self.project["serviceRole"], f"AWSCodeBuild-{self._word}"),
             "AWS_SECRET_ACCESS_KEY": uuid.uuid4().hex,
             "AWS_SESSION_TOKEN": uuid.uuid4().hex,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+from starburst_common.sites.policies import partition_of
+from tests.testbed.conditions import ACCOUNT, REGION
 
 #: what IAM calls otherwise than signatures do
 _SIGNED_AS = {"monitoring": "cloudwatch"}
@@ -30,36 +34,41 @@ class Call:
     is_query: bool = False  #: of the old query protocol: errors are XML
     owner: str = ""  #: whose bucket is meant, where the request says so
     unsigned: tuple[str, ...] = ()  #: headers of a request to S3 that its signature should cover, and does not
+    copies: str = ""  #: of S3: the object that is copied
+    sets_ownership: bool = False  #: of S3: a bucket is made with a setting of who owns its objects
+
+    @property
+    def partition(self) -> str:
+        """The part of AWS that the region lies in."""
+        return partition_of(self.region or REGION)
+
+    def arn(self, service: str, name: str) -> str:
+        """Of one of a service's things there."""
+        return f"arn:{self.partition}:{service}:{self.region or REGION}:{ACCOUNT}:{name}"
 
 
 def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
     """Which call a request is: its signature names the service; target, action or, for S3, path the operation."""
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
-    whole = f"{path}?{query}" if query else path
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")) or _SCOPE.search(_presigned(query))
     access_key, region, service = (scope[1], scope[2], scope[3]) if scope else ("", "", "s3")
     service = _SIGNED_AS.get(service, service)
+    made = partial(Call, path=f"{path}?{query}" if query else path, body=body, access_key=access_key, region=region)
     if target := environ.get("HTTP_X_AMZ_TARGET", ""):
-        operation = target.rpartition(".")[2]
-        service = service if scope else ""
-        return Call(service=service, operation=operation, path=whole, body=body, access_key=access_key)
+        return made(service=service if scope else "", operation=target.rpartition(".")[2])
     if service == "s3":
-        operation = s3_operation(environ["REQUEST_METHOD"], path, query, copies="HTTP_X_AMZ_COPY_SOURCE" in environ)
-        return Call(
+        copies = environ.get("HTTP_X_AMZ_COPY_SOURCE", "")
+        return made(
             service=service,
-            operation=operation,
-            path=whole,
-            body=body,
-            access_key=access_key,
-            region=region,
+            operation=s3_operation(environ["REQUEST_METHOD"], path, query, copies=bool(copies)),
+            copies=copies,
+            sets_ownership="HTTP_X_AMZ_OBJECT_OWNERSHIP" in environ,
             owner=environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER", ""),
             unsigned=_unsigned(environ),
         )
     action = re.search(rb"(?:^|&)Action=(\w+)", body[:10_000]) or re.search(rb"(?:^|&)Action=(\w+)", query.encode())
     operation = action[1].decode() if action else f"{environ['REQUEST_METHOD']} {path}"
-    return Call(
-        service=service, operation=operation, path=whole, body=body, access_key=access_key, is_query=action is not None
-    )
+    return made(service=service, operation=operation, is_query=action is not None)
 
 
 def _unsigned(environ: WSGIEnvironment) -> tuple[str, ...]:
@@ -98,6 +107,8 @@ def s3_operation(method: str, path: str, query: str, *, copies: bool = False) ->
         return "DeleteObjects"
     if method == "GET" and "uploads" in asked:
         return "ListMultipartUploads"
+    if method == "GET" and "versions" in asked:
+        return "ListObjectVersions"
     for part in asked:
         if part in ("lifecycle", "policy", "tagging", "versioning", "encryption", "location", "publicAccessBlock"):
             return f"{method.capitalize()}Bucket{part[0].upper()}{part[1:]}"

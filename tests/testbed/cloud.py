@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from moto.backends import get_backend
@@ -30,15 +31,21 @@ def cluster(name_or_arn: str) -> Any:
     return found
 
 
-def definition(name: str) -> Any:
+def definition(name: str, region: str = REGION) -> Any:
     """A task definition by family, family:revision or ARN. Raises `Refused`."""
     try:
-        found = _backend("ecs").describe_task_definition(name)
+        found = _backend("ecs", region).describe_task_definition(name)
     except TaskDefinitionNotFoundException:
         raise Refused("ClientException", "TaskDefinition not found.") from None
     if found.status != "ACTIVE":
         raise Refused("ClientException", "TaskDefinition is inactive")
     return found
+
+
+def roles_of(definition: Any) -> list[str]:
+    """The roles that a task definition names."""
+    found = [getattr(definition, f"{kind}_role_arn", None) for kind in ("execution", "task")]
+    return [arn for arn in found if arn]
 
 
 def zone_of(subnet: str) -> str:
@@ -115,10 +122,62 @@ def delete_repository(name: str) -> Any:
     return _backend("ecr").repositories.pop(name)
 
 
-def trusts(role: str, service: str) -> bool:
-    """Whether a role is there that a service may assume."""
-    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
-    return any(each.arn == role and service in str(each.assume_role_policy_document) for each in roles)
+def _iam() -> Any:
+    return get_backend("iam")[ACCOUNT]["aws"]
+
+
+def role(arn: str) -> Any:
+    """A role of IAM's; None if it is not there."""
+    return next((each for each in list(_iam().roles.values()) if each.arn == arn), None)
+
+
+def user(access_key: str) -> Any:
+    """Whose key it is; None if nobody's."""
+    return _iam().get_user_from_access_key_id(access_key)
+
+
+def user_named(name: str) -> Any:
+    """A user; None if it is not there."""
+    return _iam().users.get(name)
+
+
+def assumed(access_key: str) -> tuple[str, str] | None:
+    """Role and session that STS has given a key for."""
+    found = get_backend("sts")[ACCOUNT]["aws"].get_assumed_role_from_access_key(access_key)
+    return (found.role_arn, found.session_name) if found else None
+
+
+def policies_of(holder: Any) -> list[str]:
+    """The documents of a role or a user."""
+    return [*holder.policies.values(), *(each.document for each in holder.managed_policies.values())]
+
+
+def give(name: str, policies: Mapping[str, Mapping[str, Any]], *, alone: bool = False) -> None:
+    """Let roles and users, by their ARNs, have policies of this name; `alone`: and no others."""
+    holders = [*_iam().roles.values(), *_iam().users.values()]
+    for holder in (each for each in holders if each.arn in policies):
+        if alone:
+            holder.policies.clear()
+            holder.managed_policies.clear()
+        holder.policies[name] = json.dumps(policies[holder.arn])
+
+
+def key_of_bucket(name: str) -> list[str]:
+    """The key of the account's own that a bucket is encrypted with, if any."""
+    found = _backend("s3", "aws").buckets.get(name)
+    rule = ((found.encryption if found else None) or {}).get("Rule", {}).get("ApplyServerSideEncryptionByDefault", {})
+    return [rule["KMSMasterKeyID"]] if str(rule.get("KMSMasterKeyID", "")).startswith("arn:") else []
+
+
+def key_of_secret(source: str) -> str:
+    """The key of the account's own that a secret or a parameter is encrypted with; empty if it is AWS's."""
+    if ":parameter/" in source:
+        held = _backend("ssm").get_parameter(source.partition(":parameter")[2])
+        key = held.keyid if held else ""
+    else:
+        secrets = _backend("secretsmanager").secrets.values()
+        key = next((each.kms_key_id for each in secrets if source.startswith(each.arn) or each.name == source), "")
+    return key if (key or "").startswith("arn:") else ""
 
 
 def require_role_of_ecs() -> None:
@@ -139,7 +198,7 @@ def refuse_second_role_of_ecs() -> None:
 
     Source: https://github.com/hashicorp/terraform-provider-aws/issues/921
     """
-    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
+    roles = _iam().roles.values()
     if any(each.name.lower() == "awsserviceroleforecs" for each in roles):
         raise Refused(
             "InvalidInput",

@@ -11,6 +11,8 @@ from typing import Any
 from tests.testbed import cloud
 from tests.testbed.builds import ARN, Build
 from tests.testbed.conditions import Conditions
+from tests.testbed.iam import Iam, assumable
+from tests.testbed.needs import CODEBUILD
 from tests.testbed.refusals import Refused
 
 Json = dict[str, Any]
@@ -43,8 +45,9 @@ class CodeBuild:
         ]
     )
 
-    def __init__(self, conditions: Conditions, endpoint: str) -> None:
+    def __init__(self, conditions: Conditions, iam: Iam, endpoint: str) -> None:
         self._conditions = conditions
+        self._iam = iam
         self._endpoint = endpoint
         self._lock = threading.Lock()
         self._projects: dict[str, Json] = {}
@@ -138,7 +141,7 @@ class CodeBuild:
         project["environment"]["environmentVariables"] = kept + overriding
         _check(project)
         number = 1 + len(self._ids(project["name"]))
-        build = Build(project, number, self._conditions, self._endpoint)
+        build = Build(project, number, self._conditions, self._iam, self._endpoint)
         self._builds[build.id] = build
         if token:
             self._asked[token] = (asked, build)
@@ -178,7 +181,7 @@ def _check(project: Json) -> None:
         raise _bad("Invalid project source: buildspec must be given inline with the source type NO_SOURCE")
     if not project["environment"]["type"].endswith("_CONTAINER"):
         raise _bad(f"Invalid environment type: {project['environment']['type']}")
-    if not cloud.trusts(project["serviceRole"], "codebuild.amazonaws.com"):
+    if not assumable(project["serviceRole"], CODEBUILD):
         raise _bad(f"CodeBuild is not authorized to perform: sts:AssumeRole on {project['serviceRole']}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 ACCOUNT = "123456789012"
 STRANGER = "210987654321"  #: another's
 REGION = "us-east-1"
+ADMINISTRATOR = "AKIABEDADMINISTRATOR"  #: the access key of who may do everything: of tests' own preparations
 
 
 @dataclass(slots=True)
@@ -34,8 +35,7 @@ class Conditions:
     launch_rate: float = 20.0  #: per second
     zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
-    iam: bool = False  #: drivers and tasks may do only what their printed policies allow
-    denied: list[str] = field(default_factory=list)  #: actions that they may not do for all that
+    denied: list[str] = field(default_factory=list)  #: actions that nobody may do, whatever a policy says
     taken: list[str] = field(default_factory=list)  #: buckets that another account has, which lets everybody in
     cut_off: list[str] = field(default_factory=list)  #: subnets from which tasks reach nobody
     full: list[str] = field(default_factory=list)  #: subnets without a free address

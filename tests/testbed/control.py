@@ -22,10 +22,10 @@ from tests.testbed.distribution import Distribution
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Fault, Faults
-from tests.testbed.iam import check
+from tests.testbed.iam import Iam
 from tests.testbed.refusals import Answer, Refused, as_json
 from tests.testbed.simulation import simulated
-from tests.testbed.site import Site
+from tests.testbed.site import Site, grant
 from tests.testbed.sqs import Sqs
 from tests.testbed.tasks import SPOT, Task, TaskStore
 from tests.testbed.taskside import TaskSide
@@ -51,7 +51,9 @@ class Control:
         task_side: TaskSide,
         faults: Faults,
         throttle: Throttle,
+        iam: Iam,
     ) -> None:
+        self._iam = iam
         self._conditions = conditions
         self._tasks = tasks
         self._agent = agent
@@ -65,7 +67,6 @@ class Control:
         self._throttle = throttle
         self._requests: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
-        self._allowed: set[tuple[str, str]] = set()  # whose policy allowed what that was called
         self._choice = random.Random(0)
         self.site: Site | None = None
         self._calls: dict[str, Callable[[Json], object]] = {
@@ -85,7 +86,8 @@ class Control:
             "stop_clock": lambda _: CLOCK.stop(),
             "leftovers": lambda _: self.leftovers(),
             "reset": lambda _: self.reset(),
-            "allowed": lambda _: sorted(self._allowed),
+            "allowed": lambda _: sorted(self._iam.used),
+            "grant": lambda asked: grant(asked["site"], setup=asked["setup"]),
             "site": lambda _: self.site.settings() if self.site else None,
         }
 
@@ -95,19 +97,21 @@ class Control:
             self._requests[call.service, call.operation] += 1
 
     def check(self, call: Call) -> None:
-        """Raise `Refused` for what S3 refuses of whoever, and for what IAM refuses, while it is to."""
+        """Raise `Refused` for what S3 refuses of whoever, and for what IAM refuses."""
         if call.unsigned:
             raise Refused("AccessDenied", "There were headers present in the request which were not signed", status=403)
         bucket = call.path.lstrip("/").partition("?")[0].partition("/")[0]
         if call.owner and call.owner != (STRANGER if bucket in self._conditions.taken else ACCOUNT):
             raise Refused("AccessDenied", "Access Denied", status=403)
-        if self._conditions.iam and self.site:
-            check(call, self.site.settings(), self._allowed, self._conditions.denied)
+        self._iam.check(call)
+
+    def check_missing(self, call: Call) -> None:
+        """Raise `Refused` if who asks for an object that is not there may not know that."""
+        self._iam.check_missing(call)
 
     def simulated(self, call: Call) -> Answer:
         """What IAM reckons that somebody may do. Raises `Refused`."""
-        assert self.site is not None  # it is the first that is made
-        return simulated(call, self.site.settings(), self._conditions)
+        return simulated(call, self._iam)
 
     def answer(self, method: str, name: str, body: bytes) -> Answer:
         """Answer a request of a test."""
@@ -129,7 +133,7 @@ class Control:
         self._distribution.reset()
         self._task_side.reset()
         self._conditions.reset()
-        self._allowed.clear()
+        self._iam.reset()
         self._throttle.reset()
         self._choice.seed(0)
         if self.site:

@@ -85,18 +85,22 @@ class Distribution:
         """Forget what was pushed, and whom it let in."""
         with self._lock:
             self._prefix = f"bed-{secrets.token_hex(6)}"
-            self._tokens: dict[str, float] = {}
+            self._tokens: dict[str, tuple[float, str]] = {}
         self.mounts = False
         self.images.reset()
 
     # --- for ECR, tasks and builds ------------------------------------------------------------------------------------
 
-    def token(self) -> tuple[str, float]:
-        """A new password, and until when it lasts."""
+    def token(self, access_key: str) -> tuple[str, float]:
+        """A new password for who has this key, and until when it lasts."""
         password, until = secrets.token_urlsafe(48), CLOCK.time() + _TOKEN_S
         with self._lock:
-            self._tokens[password] = until
+            self._tokens[password] = (until, access_key)
         return password, until
+
+    def holder(self, header: str) -> str:
+        """The access key of whom a request's password was given to; empty if to nobody."""
+        return self._tokens.get(_password(header)[1], (0.0, ""))[1]
 
     def pulled_from(self, name: str) -> str | None:
         """Where the real registry has an image that ECR holds, by its name in a task definition; counts as no pull."""
@@ -214,14 +218,9 @@ class Distribution:
             )
 
     def _check_token(self, header: str) -> None:
-        scheme, _, encoded = header.partition(" ")
-        try:
-            user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            user, password = "", ""
-        with self._lock:
-            until = self._tokens.get(password)
-        if scheme.lower() != "basic" or user != "AWS" or until is None:
+        user, password = _password(header)
+        until, _ = self._tokens.get(password, (None, ""))
+        if user != "AWS" or until is None:
             raise Refused("UNAUTHORIZED", "Not Authorized", status=401)
         if until <= CLOCK.time():
             raise Refused("DENIED", "Your authorization token has expired. Reauthenticate and try again.", status=403)
@@ -284,6 +283,16 @@ def _parts(name: str) -> tuple[str, str]:
         return path.partition(":")[0], digest
     path, _, tag = rest.partition(":")
     return path, tag or "latest"
+
+
+def _password(header: str) -> tuple[str, str]:
+    """User and password of a request; empty where it has none."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return (user, password) if scheme.lower() == "basic" else ("", "")
 
 
 def _header(environ: WSGIEnvironment, name: str) -> str:

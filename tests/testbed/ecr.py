@@ -33,7 +33,6 @@ class Ecr:
         self._images: Images = distribution.images
         self._endpoint = endpoint
         self._calls: dict[str, Callable[[Json], Json]] = {
-            "GetAuthorizationToken": self._token,
             "DescribeImages": self._describe,
             "ListImages": self._list,
             "BatchGetImage": self._batch_get,
@@ -44,8 +43,10 @@ class Ecr:
             "GetAccountSetting": self._setting,
         }
 
-    def call(self, operation: str, asked: Json) -> Json:
+    def call(self, operation: str, asked: Json, access_key: str) -> Json:
         """Answer one call. Raises `Refused`."""
+        if operation == "GetAuthorizationToken":
+            return self._token(asked, access_key)
         return self._calls[operation](asked)
 
     def expire(self) -> dict[str, list[str]]:
@@ -60,10 +61,10 @@ class Ecr:
                 out[name] = [image.digest for image in gone]
         return out
 
-    def _token(self, asked: Json) -> Json:
+    def _token(self, asked: Json, access_key: str) -> Json:
         data = []
         for _ in asked.get("registryIds") or [ACCOUNT]:
-            password, until = self._distribution.token()
+            password, until = self._distribution.token(access_key)
             token = base64.b64encode(f"AWS:{password}".encode()).decode()
             data.append({"authorizationToken": token, "expiresAt": until, "proxyEndpoint": self._endpoint})
         return {"authorizationData": data}

@@ -10,6 +10,8 @@ from typing import Any
 from tests.testbed import cloud, fargate
 from tests.testbed.agent import Agent
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.iam import assumable
+from tests.testbed.needs import ECS_TASKS
 from tests.testbed.refusals import Refused
 from tests.testbed.tasks import SPOT, Task, TaskStore
 from tests.testbed.throttle import Throttle
@@ -58,6 +60,7 @@ class Ecs:
         )
         subnets = [(subnet, cloud.zone_of(subnet)) for subnet in _subnets(body)]
         providers = _providers(body, cluster, count)
+        _check_roles(definition)
         token = body.get("clientToken")
         asked = json.dumps({name: value for name, value in body.items() if name != "clientToken"}, sort_keys=True)
         with self._tasks.lock:
@@ -217,6 +220,22 @@ def _checked(body: Json, definition: Any) -> Json:
 def _propagated(body: Json, definition: Any) -> list[dict[str, str]]:
     """The tags that a task takes over from its definition."""
     return list(definition.tags or ()) if body.get("propagateTags") == "TASK_DEFINITION" else []
+
+
+def _check_roles(definition: Any) -> None:
+    """Raises `Refused` for a role that is not there, or does not trust ECS.
+
+    Source: Amazon ECS Developer Guide, "Amazon ECS task execution IAM role"; the text as in AWS re:Post, "ECS was
+    unable to assume the role", read 2026-11-30.
+    """
+    for role in cloud.roles_of(definition):
+        if role and not assumable(role, ECS_TASKS):
+            raise Refused(
+                "ClientException",
+                f"ECS was unable to assume the role '{role}' that was provided for this task. Please verify that the "
+                "role being passed has the proper trust relationship and permissions and that your IAM user has "
+                "permissions to pass this role.",
+            )
 
 
 def _subnets(body: Json) -> list[str]:

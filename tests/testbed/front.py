@@ -8,6 +8,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +75,16 @@ class Front:
         elif path.startswith(("/creds/", "/v4/")):
             answer = self._task_side.answer(path)
         else:
-            call = registry_call(environ, body) if is_registry(path) else call_of(environ, body)
+            call = self._call(environ, body)
             answer = self._aws(environ, call)
         start_response(f"{answer.status} {_REASONS.get(answer.status, 'Answer')}", _sized(environ, answer))
         return [answer.body]
+
+    def _call(self, environ: WSGIEnvironment, body: bytes) -> Call:
+        if not is_registry(environ.get("PATH_INFO", "/")):
+            return call_of(environ, body)
+        holder = self._distribution.holder(environ.get("HTTP_AUTHORIZATION", ""))
+        return replace(registry_call(environ, body), access_key=holder)
 
     def _cut(self, environ: WSGIEnvironment, path: str) -> None:
         """Lose the connection half-way through a body, if the script says so. Raises `Dropped`."""
@@ -110,7 +117,7 @@ class Front:
         if call.service == "registry":
             return self._distribution.answer(environ, call)
         if call.service == "ecr" and call.operation in Ecr.operations:
-            return as_json(self._ecr.call(call.operation, _json(call)))
+            return as_json(self._ecr.call(call.operation, _json(call), call.access_key))
         if call.service == "codebuild" and call.operation in CodeBuild.operations:
             return as_json(self._codebuild.call(call.operation, _json(call)))
         if call.service == "sqs":
@@ -132,6 +139,11 @@ class Front:
             return self.control.simulated(call)
         if (call.service, call.operation) == ("iam", "CreateServiceLinkedRole"):
             cloud.refuse_second_role_of_ecs()
+        if call.operation in ("GetObject", "HeadObject"):
+            answer = self._from_moto(environ)
+            if answer.status == 404:
+                self.control.check_missing(call)
+            return answer
         if "HTTP_IF_NONE_MATCH" in environ and environ["REQUEST_METHOD"] in ("PUT", "POST"):
             with self._creating:  # moto looks whether the key is there, and writes it later: others may do both between
                 return self._from_moto(environ)

@@ -1,153 +1,156 @@
-"""A call in; refused unless the least policy of who makes it, as `starburst iam-policy` prints it, allows it.
+"""A call in; refused unless the policies of who makes it allow it. Nobody is let off but who prepares tests.
 
-What an operation needs, and on what, is as in the AWS Service Authorization Reference: a tag given while something is
-made needs the right to tag it as well, and a role that is handed on the right to pass it to that service.
+Users and roles are moto's, with the documents that are really put there: the bed's have the policies that `starburst
+iam-policy` prints for its site, and no more.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Iterator, Mapping
-from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+import threading
+import uuid
+from typing import NamedTuple
 
-from starburst_common.sites.policies import POLICIES, TRUSTED
-from starburst_common.sites.site import Site
-from tests.policies import needed_for
+from starburst_common.sites.policies import partition_of
+from tests.testbed import cloud
 from tests.testbed.calls import Call
-from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions
+from tests.testbed.documents import allowed, trusts
+from tests.testbed.needs import CODEBUILD, ECS_TASKS, Need, needs
 from tests.testbed.refusals import Refused
 
-DRIVER = "bed"  #: the access key of who starts runs
-OPERATOR = "operator"  #: of who looks after the site
-TASKS, BUILDS = "ASIABEDT", "ASIABEDB"  #: how those of tasks and builds begin
-_FREE = {"sts:GetCallerIdentity"}
+_SOURCES = {ECS_TASKS: "ecs", CODEBUILD: "codebuild"}
 
 
-class Need(NamedTuple):
-    """What a call must be allowed."""
+class Who(NamedTuple):
+    """Whose call it is."""
 
-    action: str
-    resource: str = "*"
-    context: Mapping[str, str] = {}
-
-
-def who(call: Call) -> str:
-    """Whose policy a call is under; empty for those of tests."""
-    begins = {DRIVER: "driver", OPERATOR: "operator", TASKS: "task", BUILDS: "build"}
-    return next((kind for begin, kind in begins.items() if call.access_key.startswith(begin)), "")
+    kind: str  #: "driver", "setup", "task", "execution", "build"
+    arn: str  #: as AWS calls it
+    documents: list[str]
 
 
-def check(call: Call, settings: Mapping[str, Any], used: set[tuple[str, str]], denied: Collection[str]) -> None:
-    """Raise `Refused` for what the policy does not allow, or is denied in any case; what it does allow, is used."""
-    if not (kind := who(call)):
-        return
-    site = Site.of(settings, "the test bed")
-    document = POLICIES[kind](site)
-    for need in needs(call, site):
-        if need.action in _FREE:
-            continue
-        if need.action in denied or not any(allows(statement, need) for statement in document["Statement"]):
-            raise _denied(call, kind, need)
-        used.add((kind, need.action))
+class Iam:
+    """Whom access keys belong to, and what they may do."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._conditions = conditions
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget sessions, and what was allowed."""
+        with self._lock:
+            self._sessions: dict[str, tuple[str, str]] = {}  # by access key: role and session
+            self.used: set[tuple[str, str]] = set()  #: whose policy allowed which actions that were called
+
+    def lend(self, role: str, session: str) -> str:
+        """The access key of a new session of a role."""
+        key = "ASIABED" + uuid.uuid4().hex[:13].upper()
+        with self._lock:
+            self._sessions[key] = (role, session)
+        return key
+
+    def check(self, call: Call) -> None:
+        """Raise `Refused` for what a call's policies do not allow, and for who is not known."""
+        if call.access_key == ADMINISTRATOR:
+            return
+        who = self.who(call.access_key)
+        if who is None and call.service == "registry":
+            return  # which refuses by itself whom it does not know
+        if who is None:
+            raise _unknown(call)
+        for need in needs(call):
+            if not self._allows(who, need):
+                raise denied(call.service, who.arn, need)
+
+    def may(self, role: str, session: str, need: Need) -> str:
+        """Empty if a role may do something, on its own service's behalf; else how AWS says that it may not."""
+        who = _of_role(role, session)
+        return "" if self._allows(who, need) else said(who.arn, need)
+
+    def who(self, access_key: str) -> Who | None:
+        """Whom an access key belongs to; nobody if AWS does not know it."""
+        if found := self._sessions.get(access_key) or cloud.assumed(access_key):
+            return _of_role(*found)
+        if user := cloud.user(access_key):
+            return Who(user.name, user.arn, cloud.policies_of(user))
+        return None
+
+    def check_missing(self, call: Call) -> None:
+        """Raise `Refused` if who asks S3 for an object that is not there may not list its bucket.
+
+        Source: Amazon S3 API reference, GetObject, "Permissions", read 2026-11-30.
+        """
+        who = self.who(call.access_key)
+        bucket = call.path.lstrip("/").partition("/")[0]
+        if who and not self._allows(who, need := Need("s3:ListBucket", f"arn:{call.partition}:s3:::{bucket}")):
+            raise denied("s3", who.arn, need)
+
+    def reckons(self, who: Who, need: Need) -> bool:
+        """Whether somebody could do something."""
+        return need.action not in self._conditions.denied and allowed(who.documents, need)
+
+    def _allows(self, who: Who, need: Need) -> bool:
+        if not self.reckons(who, need):
+            return False
+        self.used.add((who.kind, need.action))
+        return True
 
 
-def needs(call: Call, site: Site) -> Iterator[Need]:
-    """All that a call must be allowed."""
-    action = needed_for(f"{call.service}:{call.operation}")
-    if call.service == "s3":
-        bucket, _, key = call.path.partition("?")[0].lstrip("/").partition("/")
-        keys = re.findall(rb"<Key>(.*?)</Key>", call.body) if call.operation == "DeleteObjects" else [key.encode()]
-        for each in keys:
-            yield Need(action, f"arn:aws:s3:::{bucket}" + (f"/{each.decode()}" if each else ""))
-        return
-    asked = json.loads(call.body) if call.body.startswith(b"{") else {}
-    yield from _OF.get(call.service, _plain)(action, asked, site)
+def principal(arn: str) -> Who | None:
+    """A user or a role by its ARN; nobody if it is not there."""
+    if found := cloud.role(arn):
+        return _of_role(found.arn, "simulated")
+    user = cloud.user_named(arn.rpartition("/")[2])
+    return Who(user.name, user.arn, cloud.policies_of(user)) if user and user.arn == arn else None
 
 
-def _plain(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    yield Need(action)
+def assumable(role: str, service: str, region: str = REGION) -> bool:
+    """Whether a role is there that a service may take for this account's sake."""
+    found = cloud.role(role)
+    source = f"arn:{partition_of(region)}:{_SOURCES[service]}:{region}:{ACCOUNT}:bed"
+    context = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": source}
+    return found is not None and trusts(found.assume_role_policy_document, service, context)
 
 
-def _sqs(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    if action == "sqs:ListQueues":
-        yield Need(action, _arn("sqs", "any"))
-        return
-    name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]
-    yield Need(action, _arn("sqs", name))
-    if asked.get("tags"):
-        yield Need("sqs:TagQueue", _arn("sqs", name))
+def _of_role(arn: str, session: str) -> Who:
+    name, parts = arn.rpartition("/")[2], arn.split(":")
+    role = cloud.role(arn)
+    documents = cloud.policies_of(role) if role else []
+    called = f"arn:{parts[1]}:sts::{parts[4]}:assumed-role/{name}/{session}"
+    return Who(name.rpartition("-")[2], called, documents)
 
 
-def _ecs(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    cluster = str(asked.get("cluster", "default"))
-    match action:
-        case "ecs:RunTask":
-            yield Need(action, asked["taskDefinition"])
-            if asked.get("tags") or asked.get("propagateTags") or asked.get("enableECSManagedTags"):
-                yield Need("ecs:TagResource", _arn("ecs", f"task/{cluster}/new"))
-            yield from _passed(site.execution_role, site.task_role)
-        case "ecs:RegisterTaskDefinition":
-            yield Need(action)
-            if asked.get("tags"):
-                yield Need("ecs:TagResource", _arn("ecs", f"task-definition/{asked['family']}:1"))
-            yield from _passed(asked["executionRoleArn"], asked["taskRoleArn"])
-        case "ecs:ListTasks":
-            yield Need(action, context={"ecs:cluster": _arn("ecs", f"cluster/{cluster}")})
-        case "ecs:DescribeTasks" | "ecs:StopTask":
-            yield from (Need(action, arn) for arn in asked.get("tasks") or [asked["task"]])
-        case "ecs:DeleteTaskDefinitions":
-            yield from (Need(action, arn) for arn in asked["taskDefinitions"])
-        case _:
-            yield Need(action)
-
-
-def _passed(*roles: str) -> Iterator[Need]:
-    yield from (Need("iam:PassRole", role, {"iam:PassedToService": TRUSTED["task"]}) for role in roles)
-
-
-def _logs(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    yield Need(action, _arn("logs", f"log-group:{asked.get('logGroupName', '')}"))
-
-
-def _secret(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    yield Need(action, asked["SecretId"])
-
-
-def _ecr(action: str, asked: dict[str, Any], site: Site) -> Iterator[Need]:
-    if action == "ecr:GetAuthorizationToken":
-        yield Need(action)
-        return
-    names = asked.get("repositoryNames") or [asked["repositoryName"]]
-    yield from (Need(action, _arn("ecr", f"repository/{name}")) for name in names)
-    if asked.get("tags"):
-        yield Need("ecr:TagResource", _arn("ecr", f"repository/{names[0]}"))
-
-
-_OF = {"sqs": _sqs, "ecs": _ecs, "logs": _logs, "secretsmanager": _secret, "ecr": _ecr}
-
-
-def _arn(service: str, name: str) -> str:
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{name}"
-
-
-def allows(statement: Mapping[str, Any], need: Need) -> bool:
-    """Whether a policy's statement does."""
-    conditions = [pair for test in statement.get("Condition", {}).values() for pair in test.items()]
+def said(arn: str, need: Need) -> str:
+    """As IAM says it. Source: IAM User Guide, "Troubleshoot access denied error messages", read 2026-11-30."""
     return (
-        any(fnmatchcase(need.action, action) for action in statement["Action"])
-        and any(fnmatchcase(need.resource, resource) for resource in statement["Resource"])
-        and all(need.context.get(name) == value for name, value in conditions)
+        f"User: {arn} is not authorized to perform: {need.action} on resource: {need.resource} because no "
+        f"identity-based policy allows the {need.action} action"
     )
 
 
-def _denied(call: Call, kind: str, need: Need) -> Refused:
-    """As IAM says it. Source: IAM User Guide, "Troubleshoot access denied error messages"."""
-    text = (
-        f"User: arn:aws:sts::{ACCOUNT}:assumed-role/{kind}/bed is not authorized to perform: {need.action} on "
-        f"resource: {need.resource} because no identity-based policy allows the {need.action} action"
-    )
-    if call.service in ("s3", "sqs"):
+def denied(service: str, arn: str, need: Need) -> Refused:
+    """In the words of each service. Source: the common errors in their API references."""
+    text = said(arn, need)
+    if service == "registry":
+        return Refused("DENIED", text, status=403)
+    if service == "ec2":
+        return Refused("UnauthorizedOperation", f"You are not authorized to perform this operation. {text}", status=403)
+    if service in ("s3", "sqs", "iam", "sts"):
         return Refused("AccessDenied", text, status=403)
     return Refused("AccessDeniedException", text)
+
+
+def _unknown(call: Call) -> Refused:
+    """Who signs with a key that AWS does not know, or not at all. Source: the same."""
+    if not call.access_key:
+        code = "AccessDenied" if call.service == "s3" else "MissingAuthenticationToken"
+        return Refused(code, "Access Denied" if call.service == "s3" else "Missing Authentication Token", status=403)
+    if call.service == "s3":
+        text = "The AWS Access Key Id you provided does not exist in our records."
+        return Refused("InvalidAccessKeyId", text, status=403)
+    if call.service == "ec2":
+        return Refused("AuthFailure", "AWS was not able to validate the provided access credentials", status=401)
+    text = "The security token included in the request is invalid."
+    code = "InvalidClientTokenId" if call.is_query or call.service == "sqs" else "UnrecognizedClientException"
+    return Refused(code, text, status=403 if code == "InvalidClientTokenId" else 400)

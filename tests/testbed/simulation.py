@@ -1,30 +1,21 @@
-"""IAM's SimulatePrincipalPolicy, which moto lacks: a principal, actions and a thing in, decisions out.
-
-Roles are judged by the policies that are in them, the bed's own by those that `starburst iam-policy` prints; who asks,
-by his own, where the condition `iam` holds.
-"""
+"""IAM's SimulatePrincipalPolicy, which moto lacks: a principal, actions and a thing in, decisions out."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import parse_qs
 
-from moto.backends import get_backend
-
-from starburst_common.sites.policies import POLICIES
-from starburst_common.sites.site import Site
 from tests.testbed.calls import Call
-from tests.testbed.conditions import ACCOUNT, Conditions
-from tests.testbed.iam import Need, allows, who
+from tests.testbed.iam import Iam, principal
+from tests.testbed.needs import Need
 from tests.testbed.refusals import Answer, Refused
 
 
-def simulated(call: Call, settings: Mapping[str, Any], conditions: Conditions) -> Answer:
+def simulated(call: Call, iam: Iam) -> Answer:
     """Answer one call. Raises `Refused`."""
     asked = {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
-    statements = _statements(asked["PolicySourceArn"], call, Site.of(settings, "the test bed"), conditions)
+    who = principal(asked["PolicySourceArn"])
+    if who is None:
+        raise Refused("NoSuchEntity", f"Could not find entity {asked['PolicySourceArn']}", status=404)
     context = {
         asked[name]: asked[name.replace("ContextKeyName", "ContextKeyValues.member.1")]
         for name in asked
@@ -33,13 +24,9 @@ def simulated(call: Call, settings: Mapping[str, Any], conditions: Conditions) -
     resource = asked.get("ResourceArns.member.1", "*")
     found = ""
     for name in sorted(name for name in asked if name.startswith("ActionNames.member.")):
-        action = asked[name]
-        fine = action not in conditions.denied and (
-            statements is None or any(allows(each, Need(action, resource, context)) for each in statements)
-        )
-        decision = "allowed" if fine else "implicitDeny"
+        decision = "allowed" if iam.reckons(who, Need(asked[name], resource, context)) else "implicitDeny"
         found += (
-            f"<member><EvalActionName>{action}</EvalActionName><EvalResourceName>*</EvalResourceName>"
+            f"<member><EvalActionName>{asked[name]}</EvalActionName><EvalResourceName>*</EvalResourceName>"
             f"<EvalDecision>{decision}</EvalDecision></member>"
         )
     body = (
@@ -48,18 +35,3 @@ def simulated(call: Call, settings: Mapping[str, Any], conditions: Conditions) -
         "</SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>"
     )
     return Answer(200, [("Content-Type", "text/xml")], body.encode())
-
-
-def _statements(principal: str, call: Call, site: Site, conditions: Conditions) -> list[dict[str, Any]] | None:
-    """What a principal is allowed; None for all."""
-    if ":role/" not in principal:
-        kind = who(call)
-        return POLICIES[kind](site)["Statement"] if conditions.iam and kind else None
-    name = principal.rpartition("/")[2]
-    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
-    role = next((each for each in roles if each.name == name), None)
-    if role is None:
-        raise Refused("NoSuchEntity", f"Could not find entity {principal}", status=404)
-    texts = list(role.policies.values())
-    documents = [json.loads(text) for text in texts] or [POLICIES[name.rpartition("-")[2]](site)]
-    return [statement for document in documents for statement in document["Statement"]]

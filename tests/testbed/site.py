@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import secrets
@@ -11,16 +12,19 @@ from typing import Any
 
 import boto3
 
-from tests.testbed.conditions import ACCOUNT, REGION
+from starburst_common.sites.administrator import administrator
+from starburst_common.sites.policies import POLICIES, trust
+from starburst_common.sites.site import Site as Settings
+from tests.testbed import cloud
+from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION
+from tests.testbed.settings import settings_text
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
-#: who may assume which role
-_ROLES = {
-    "execution": "ecs-tasks.amazonaws.com",
-    "task": "ecs-tasks.amazonaws.com",
-    "build": "codebuild.amazonaws.com",
-}
-_NOT_SETTINGS = ("endpoint", "build_role", "repository")
+ROLES = ("execution", "task", "build")
+#: who starts runs, who looks after the site, who sets sites up, and who starts runs and works on them in one process,
+#: as tests of a port do
+USERS = ("driver", "operator", "setup", "both")
+_NOT_SETTINGS = ("endpoint", "build_role", "repository", "keys")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class Site:
     build_role: str  #: CodeBuild may assume it
     repository: str  #: what the site's images are called; ECR does not have it until someone makes it
     endpoint: str
+    keys: dict[str, tuple[str, str]]  #: of each user, access key and secret
 
     def settings(self) -> dict[str, Any]:
         """What goes into the settings file's site table."""
@@ -51,19 +56,16 @@ class Site:
         return settings_text(self.settings())
 
     def remake(self) -> None:
-        """Make again what a reset takes away: the bucket and the cluster."""
+        """Make again what a reset takes away, and as it was: the bucket, the cluster, and all policies."""
+        grant({**self.settings(), "build_role": self.build_role}, build=False, alone=True)
+        cloud.give("starburst", {_user("setup"): administrator()}, alone=True)
+        cloud.give("starburst-worker", {_user("both"): POLICIES["task"](Settings.of(self.settings(), "the bed"))})
         client("s3", self.endpoint).create_bucket(Bucket=self.bucket)
         client("ecs", self.endpoint).create_cluster(
             clusterName=self.cluster,
             capacityProviders=["FARGATE", "FARGATE_SPOT"],
             tags=[{"key": "starburst", "value": self.name}],
         )
-
-
-def settings_text(site: Mapping[str, Any]) -> str:
-    """A settings file with this site table."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in site.items()]
-    return "\n".join(['backend = "aws"', "", "[site]", *lines, ""])
 
 
 def make_site(endpoint: str) -> Site:
@@ -76,10 +78,15 @@ def make_site(endpoint: str) -> Site:
     ]
     group = ec2.create_security_group(GroupName="starburst-bed", Description="Workers: out only", VpcId=vpc)["GroupId"]
     roles = {
-        kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=_trust(service))["Role"]["Arn"]
-        for kind, service in _ROLES.items()
+        kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=_trust(kind))["Role"]["Arn"]
+        for kind in ROLES
     }
     iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
+    keys = {}
+    for name in USERS:
+        iam.create_user(UserName=name)
+        made = iam.create_access_key(UserName=name)["AccessKey"]
+        keys[name] = (made["AccessKeyId"], made["SecretAccessKey"])
     secret = client("secretsmanager", endpoint).create_secret(
         Name="starburst/bed/signing", SecretString=secrets.token_hex(32)
     )["ARN"]
@@ -98,18 +105,37 @@ def make_site(endpoint: str) -> Site:
         build_role=roles["build"],
         repository="starburst-bed",
         endpoint=endpoint,
+        keys=keys,
     )
     site.remake()
     return site
 
 
-def _trust(service: str) -> str:
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+def grant(settings: Mapping[str, Any], *, setup: bool = False, build: bool = True, alone: bool = False) -> None:
+    """Let users, and the roles that a site names, have the policies that are printed for it.
+
+    Those of another site stay unless they are to be `alone`. `setup`: who sets up is a driver there, too; `build`:
+    drivers build in CodeBuild.
+    """
+    site = Settings.of(settings, "a test")
+    asks = site if build else dataclasses.replace(site, build_role="")
+    users = {"driver": "driver", "both": "driver", "operator": "operator"} | ({"setup": "driver"} if setup else {})
+    policies = {_user(name): POLICIES[kind](asks) for name, kind in users.items()}
+    roles = {kind: getattr(site, f"{kind}_role") for kind in ROLES}
+    policies |= {arn: POLICIES[kind](site) for kind, arn in roles.items() if arn}
+    cloud.give(f"starburst-{site.name}", policies, alone=alone)
+
+
+def _user(name: str) -> str:
+    return f"arn:aws:iam::{ACCOUNT}:user/{name}"
+
+
+def _trust(kind: str) -> str:
+    return json.dumps(trust(kind, ACCOUNT, "aws", REGION))
 
 
 @functools.cache
 def client(service: str, endpoint: str) -> Any:
-    """A boto3 client for the bed's AWS. Slow to make: each is made once."""
-    session = boto3.Session(aws_access_key_id="bed", aws_secret_access_key="bed", region_name=REGION)
+    """A boto3 client of the account's administrator. Slow to make: each is made once."""
+    session = boto3.Session(aws_access_key_id=ADMINISTRATOR, aws_secret_access_key="bed", region_name=REGION)
     return session.client(service, endpoint_url=endpoint)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.testbed.clock import CLOCK
-from tests.testbed.iam import TASKS
+from tests.testbed.iam import Iam
 from tests.testbed.refusals import Answer, as_json
 from tests.testbed.tasks import Task, TaskStore
 
@@ -18,8 +18,9 @@ _CREDENTIALS_S = 21_600.0  # the longest of a role's
 class TaskSide:
     """The endpoints named by AWS_CONTAINER_CREDENTIALS_FULL_URI and ECS_CONTAINER_METADATA_URI_V4."""
 
-    def __init__(self, tasks: TaskStore) -> None:
+    def __init__(self, tasks: TaskStore, iam: Iam) -> None:
         self._tasks = tasks
+        self._iam = iam
         self._lock = threading.Lock()
         self._issued: dict[str, dict[str, float]] = {}  # by task, keys and until when they last
 
@@ -50,7 +51,8 @@ class TaskSide:
             self._issued.clear()
 
     def _credentials(self, task: Task) -> dict[str, str]:
-        key, until = TASKS + uuid.uuid4().hex[:12].upper(), CLOCK.time() + _CREDENTIALS_S
+        role = getattr(task.definition, "task_role_arn", "")
+        key, until = self._iam.lend(role, task.id), CLOCK.time() + _CREDENTIALS_S
         with self._lock:
             self._issued.setdefault(task.id, {})[key] = until
         return {
@@ -58,7 +60,7 @@ class TaskSide:
             "SecretAccessKey": uuid.uuid4().hex,
             "Token": uuid.uuid4().hex,
             "Expiration": _iso(until),
-            "RoleArn": getattr(task.definition, "task_role_arn", ""),
+            "RoleArn": role,
         }
 
 

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ConnectionError
 
 from tests.testbed.bed import Bed
+from tests.testbed.conditions import ADMINISTRATOR
 from tests.testbed.definitions import asked, define, reached, run
 
 ONCE = Config(retries={"total_max_attempts": 1})
@@ -154,7 +155,7 @@ def test_a_blackout_loses_answers_on_their_way(bed: Bed) -> None:
 
 def test_expired_credentials_are_refused_and_fresh_ones_are_not(bed: Bed) -> None:
     """ExpiredTokenException in JSON, ExpiredToken for S3, both 400 (AWS common errors; S3 error codes)."""
-    bed.expire([bed.env["AWS_ACCESS_KEY_ID"]])
+    bed.expire([ADMINISTRATOR])
     with pytest.raises(ClientError) as error:
         bed.boto("ecs", config=ONCE).list_clusters()
     assert failed(error) == ("ExpiredTokenException", 400)
@@ -173,7 +174,7 @@ def test_a_tasks_credentials_expire_by_its_id(bed: Bed) -> None:
         "    except Exception as error:\n"
         "        return error.response['Error']['Code']\n"
         "old = boto3.Session().client('sts'); old.get_caller_identity()\n"
-        f"s3 = boto3.Session().client('s3'); s3.put_object(Bucket='{bed.site['bucket']}', Key='ready', Body=b'')\n"
+        f"s3 = boto3.Session().client('s3'); s3.put_object(Bucket='{bed.site['bucket']}', Key='runs/ready', Body=b'')\n"
         "for _ in range(400):\n"
         "    try: old.get_caller_identity(); time.sleep(0.02)\n"
         "    except Exception as error: code = error.response['Error']['Code']; break\n"

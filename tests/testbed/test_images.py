@@ -158,7 +158,7 @@ def test_a_push_needs_a_repository(registry: Client) -> None:
 def test_without_a_registry_it_says_how_to_get_one() -> None:
     """/v2/ answers 503, and only /v2/; a good token is still asked for first."""
     distribution = Distribution(Images(), Conditions(), lambda: None)
-    password, _ = distribution.token()
+    password, _ = distribution.token("")
     environ: Any = {"PATH_INFO": "/v2/", "REQUEST_METHOD": "GET"}
     with pytest.raises(Refused, match="UNAUTHORIZED"):
         distribution.answer(environ, registry_call(environ, b""))

@@ -288,7 +288,9 @@ def test_a_crash_takes_all_a_container_started(bed: Bed) -> None:
 def test_secrets_and_overrides_reach_the_container_and_its_lines_the_log(bed: Bed) -> None:
     """Streams are prefix/container/task (ECS developer guide, "Send Amazon ECS logs to CloudWatch", "Secrets")."""
     bed.boto("logs").create_log_group(logGroupName="/tried")
+    parameter = "arn:aws:ssm:us-east-1:123456789012:parameter/tried"
     bed.boto("ssm").put_parameter(Name="/tried", Value="from ssm", Type="String")
+    bed.grant({**bed.site, "name": "tried", "signing_secret": parameter, "log_group": "/tried"})
     options = {"awslogs-group": "/tried", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "w"}
     definition = define(
         bed,
@@ -296,7 +298,7 @@ def test_secrets_and_overrides_reach_the_container_and_its_lines_the_log(bed: Be
         "print('to stderr', file=sys.stderr)",
         secrets=[
             {"name": "KEY", "valueFrom": bed.site["signing_secret"]},
-            {"name": "PARAMETER", "valueFrom": "arn:aws:ssm:us-east-1:123456789012:parameter/tried"},
+            {"name": "PARAMETER", "valueFrom": parameter},
         ],
         environment=[{"name": "A", "value": "definition"}, {"name": "B", "value": "definition"}],
         logConfiguration={"logDriver": "awslogs", "options": options},
@@ -313,6 +315,9 @@ def test_secrets_and_overrides_reach_the_container_and_its_lines_the_log(bed: Be
 def test_what_a_start_needs_must_be_there(bed: Bed, missing: str) -> None:
     """ResourceInitializationError, TaskFailedToStart (ECS developer guide, "ResourceInitializationError errors")."""
     options = {"awslogs-group": "/none", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "w"}
+    bed.grant(
+        {**bed.site, "name": "none", "log_group": "/none", "signing_secret": bed.site["signing_secret"][:-6] + "absent"}
+    )
     extra: dict[str, Any] = (
         {"secrets": [{"name": "KEY", "valueFrom": bed.site["signing_secret"][:-6] + "absent"}]}
         if missing == "secret"
@@ -332,12 +337,12 @@ def test_a_container_finds_credentials_and_itself(bed: Bed) -> None:
         "t = json.load(u.urlopen(os.environ['ECS_CONTAINER_METADATA_URI_V4'] + '/task')); "
         "s = boto3.Session(); "
         "t['Method'] = s.get_credentials().method; "
-        f"s.client('s3').put_object(Bucket='{bucket}', Key='said', Body=json.dumps(t))"
+        f"s.client('s3').put_object(Bucket='{bucket}', Key='runs/said', Body=json.dumps(t))"
     )
     [arn] = run(bed, define(bed, script))
     task = reached(bed, arn, "STOPPED")
     assert task["containers"][0]["exitCode"] == 0
-    said = json.loads(bed.boto("s3").get_object(Bucket=bucket, Key="said")["Body"].read())
+    said = json.loads(bed.boto("s3").get_object(Bucket=bucket, Key="runs/said")["Body"].read())
     assert said["Method"] == "container-role"
     assert (said["TaskARN"], said["Family"], said["Limits"]) == (arn, "tried", {"CPU": 0.25, "Memory": 512})
     assert said["AvailabilityZone"] == task["availabilityZone"]
