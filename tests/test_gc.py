@@ -21,7 +21,7 @@ from starburst_common.resources import Resources
 from starburst_common.runs.prune import expired, prune, store_time
 from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
-from tests.places import aws_text, open_place
+from tests.places import aws_text, environment, open_place
 from tests.policies import actions_of
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
@@ -30,6 +30,15 @@ from tests.testbed.definitions import asked, define
 FLEET = "fleet-20260101-000000-0a1b2c3d"
 RUN = "run-20260101-000000-0a1b2c3d"
 OURS, OTHERS = "starburst-bed-0123456789ab", "starburst-bed-b-0123456789ab"
+
+
+@pytest.fixture
+def aws(aws: Aws) -> Iterator[Aws]:
+    """The test bed, for who looks after its site."""
+    aws.env.update(aws.as_user("operator"))
+    with environment(aws.as_user("operator")):
+        yield aws
+    aws.env.update(aws.as_user("driver"))
 
 
 @pytest.fixture
@@ -83,7 +92,7 @@ def not_ours(aws: Aws) -> tuple[set[str], set[str], set[str]]:
 
 def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, tmp_path: Path) -> None:
     """Seen first, then removed, then none: beside a run that goes on, a warm fleet, and another site's things."""
-    shell = Shell(tmp_path, env={**aws.env, **aws.as_user("operator")})
+    shell = Shell(tmp_path, env=aws.env)
     lost = left_by_crashes(aws)
     tasks, queues, definitions = not_ours(aws)
     with Cluster(workers=1, backend=backend, progress=False) as cluster:

@@ -29,6 +29,7 @@ from starburst_common.sites.wanted import WantedSite
 from tests.policies import actions_of, needed_for
 from tests.test_cli import COMMAND, Shell
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.conditions import ACCOUNT
 
 REGION = "us-east-1"
 #: Actions that are not called as the operation is, of those that only setup calls. Source: AWS Service Authorization
@@ -49,6 +50,12 @@ _IMPLIED = {
     "s3:PutBucketOwnershipControls",
     "s3:DeleteObjectVersion",
 }
+
+
+def setting_up(aws: Aws, folder: Path) -> dict[str, str]:
+    """What who sets up has in its environment, and drivers there too."""
+    aws.grant(WantedSite(name="main", region=REGION).site(ACCOUNT, ("subnet-1",), ()).table(), setup=True)
+    return {**aws.as_user("setup"), "STARBURST_CONFIG": str(folder / "config.toml")}
 
 
 def quiet(_: str) -> None:
@@ -108,7 +115,8 @@ def counted(aws: Aws) -> dict[str, int]:
 @pytest.fixture
 def account(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """The bed's account, which must be as before when the test is over."""
-    monkeypatch.setenv("STARBURST_CONFIG", str(tmp_path / "config.toml"))
+    for name, value in setting_up(aws, tmp_path).items():
+        monkeypatch.setenv(name, value)
     before = things(aws)
     yield aws
     aws.clear_faults()
@@ -118,7 +126,7 @@ def account(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def test_from_an_account_to_a_map_and_back_to_nothing(account: Aws, tmp_path: Path) -> None:
     """The shell sets up, and tries; a program and a shell map there; then all is as before, but for data at first."""
-    shell = Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / "config.toml")})
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
     shown = shell("setup", "--dry-run")
     assert shown.returncode == 0 and "bucket starburst-main-123456789012-us-east-1-an: to be made" in shown.stderr
     assert shell("sites", "--json").stdout.strip() == "[]"
@@ -316,7 +324,7 @@ def test_a_region_is_asked_for_at_a_terminal(account: Aws, tmp_path: Path) -> No
 
 def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> None:
     """A role under the name of ours, without our tag: nothing is made, and nothing taken away."""
-    shell = Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / "config.toml")})
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
     iam, name = account.boto("iam"), "starburst-main-us-east-1-task"
     iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
     before = things(account)

@@ -97,12 +97,14 @@ class Control:
             self._requests[call.service, call.operation] += 1
 
     def check(self, call: Call) -> None:
-        """Raise `Refused` for what S3 refuses of whoever, and for what IAM refuses."""
+        """Raise `Refused` for what S3 refuses of whoever, or has in another region, and for what IAM refuses."""
         if call.unsigned:
             raise Refused("AccessDenied", "There were headers present in the request which were not signed", status=403)
         bucket = call.path.lstrip("/").partition("?")[0].partition("/")[0]
         if call.owner and call.owner != (STRANGER if bucket in self._conditions.taken else ACCOUNT):
             raise Refused("AccessDenied", "Access Denied", status=403)
+        if call.service == "s3":
+            cloud.refuse_other_region(call)
         self._iam.check(call)
 
     def check_missing(self, call: Call) -> None:

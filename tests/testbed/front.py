@@ -131,8 +131,6 @@ class Front:
             return as_json(self._quotas.call(call.operation, _json(call)))
         if (call.service, call.operation) == ("cloudwatch", "GetMetricStatistics"):
             self._quotas.publish_use()
-        if call.service == "s3":
-            cloud.refuse_other_region(call)
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):
             _set_body(environ, _as_by_tls(call.body))
         if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):
