@@ -23,6 +23,7 @@ from starburst_common.data.where import Lying, find, put, read
 from starburst_common.ports import Backend
 from starburst_common.sites.site import Site
 from tests.places import AWS_PACE, environment
+from tests.policies import allow_bucket
 from tests.secure import Secure, secure_store
 from tests.testbed.bed import Bed as Aws
 
@@ -35,6 +36,9 @@ def whose(aws: Aws) -> Iterator[Callable[[str], Backend]]:
     """The bed's site by the name of who uses it; this process's own credentials may do nothing, and are counted."""
     opened: list[Backend] = []
     aws.fault(access_key=WRONG, **REFUSED)
+
+    for name in ("me", "other"):
+        aws.new_key(named=name)
 
     def backend(name: str) -> Backend:
         session = partial(AwsSession, name, "secret", region_name=aws.site["region"])
@@ -50,6 +54,7 @@ def whose(aws: Aws) -> Iterator[Callable[[str], Backend]]:
 def test_a_cluster_looks_as_its_backend_does(aws: Aws, whose: Callable[[str], Backend]) -> None:
     """At rows, objects, results and failures, as it begins and later; this process's own credentials are never used."""
     aws.boto("s3").create_bucket(Bucket="mine")
+    allow_bucket(aws, "mine")
     aws.boto("s3").put_object(Bucket="mine", Key="in/a.jsonl", Body=b"1\n2\n-3\n")
     backend = whose("me")
     to: Any = {"results_to": "s3://mine/out/*.jsonl", "tolerate": 1, "failures_to": "s3://mine/failed.jsonl"}
@@ -69,6 +74,7 @@ def test_a_cluster_looks_as_its_backend_does(aws: Aws, whose: Callable[[str], Ba
 def test_two_in_one_process_do_not_mix(aws: Aws, whose: Callable[[str], Backend]) -> None:
     """Who may not read a row does not get it from who may, nor the other way round."""
     aws.boto("s3").create_bucket(Bucket="mine")
+    allow_bucket(aws, "mine")
     aws.boto("s3").put_object(Bucket="mine", Key="in/a.jsonl", Body=b"1\n2\n")
     to: Any = {"workers": 1, "results_to": "s3://mine/out/*.jsonl", "progress": False}
     starburst_map(_positive, Rows("s3://mine/in/*"), backend=whose("me"), **to)
@@ -88,6 +94,7 @@ def test_a_bucket_may_be_in_another_region(aws: Aws) -> None:
     """S3 tells which; at home and on workers alike."""
     there: Any = {"LocationConstraint": "eu-central-1"}
     aws.boto("s3").create_bucket(Bucket="far", CreateBucketConfiguration=there)
+    allow_bucket(aws, "far")
     put("s3://far/in/a.jsonl", b"1\n2\n", None)
     backend = aws_backend(Site.of(aws.site, "the test bed")).paced(**AWS_PACE)
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
@@ -137,6 +144,7 @@ def test_a_bucket_is_where_boto3_has_it_and_trusted_alike(
 def test_what_variables_name_is_seen_as_they_are_now(aws: Aws) -> None:
     """A script may change them between two calls."""
     aws.boto("s3").create_bucket(Bucket="mine")
+    allow_bucket(aws, "mine")
     aws.fault(access_key=WRONG, **REFUSED)
     (found,) = [put("s3://mine/a", b"abc", None)]
     with environment({"AWS_ACCESS_KEY_ID": WRONG}), pytest.raises(Denied):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -20,7 +21,7 @@ rest = partial(pytest.param, marks=pytest.mark.rest)
 
 def on_aws(folder: Path, server: Aws) -> Shell:
     """A shell whose settings name the test bed's site."""
-    return Shell(shell_in(folder).folder, env=server.env)
+    return Shell(shell_in(folder).folder, env={**server.env})
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from starburst_common.wire.frames import FrameWriter
 from starburst_common.wire.items import Frames, checked_frames, item_parts
 from starburst_common.wire.stretches import StretchWriter
 from tests.places import aws_text, open_place
+from tests.policies import allow
 from tests.testbed.bed import Bed as Aws
 
 _fields = st.text('ab,"\n\r 0', max_size=4)
@@ -225,6 +226,7 @@ def test_workers_on_aws_read_what_lies_on_s3(aws: Aws) -> None:
     from pyarrow.parquet import write_table
 
     backend = open_place(aws_text(aws.site))
+    allow(aws, "s3:GetObject", f"arn:aws:s3:::{aws.site['bucket']}/calls/*")
     bucket = f"s3://{aws.site['bucket']}"
     store = backend.store
     store.put("calls/a.jsonl", "".join(f'{{"n": {at}}}\n' for at in range(100)).encode())
@@ -247,6 +249,7 @@ def test_workers_on_aws_read_what_lies_on_s3(aws: Aws) -> None:
             cluster.map(_number, Rows(f"{bucket}/other/*.csv"))
         with pytest.raises(BadInput, match=r"a folder: say s3://.*/calls/\*"):
             cluster.map(_number, Rows(f"{bucket}/calls", format="csv"))
+    allow(aws, "s3:ListBucket", "*", user="driver")
     with pytest.raises(BadInput, match="there is no such bucket"):
         find("s3://no-such-bucket-of-ours/a.csv", None)
     aws.fault(service="s3", operation="ListObjectsV2", code="AccessDenied", status=403)

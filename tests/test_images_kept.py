@@ -107,6 +107,7 @@ def test_what_storage_costs() -> None:
 @pytest.fixture
 def clients(aws: Aws) -> Iterator[Clients]:
     """For the test bed's region."""
+    aws.grant({**aws.site, "repository": NAME})
     opened = Clients("us-east-1")
     yield opened
     opened.close()

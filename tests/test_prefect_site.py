@@ -38,6 +38,7 @@ from starburst_common.ports import Backend
 from starburst_common.sites.site import Site
 from tests.leftovers import nothing_left
 from tests.places import AWS_PACE
+from tests.policies import role_of_drivers
 from tests.prefect_bed import speaking_to
 from tests.prefect_server import PATIENCE_S, PrefectServer, until
 from tests.testbed.bed import REPOSITORY
@@ -128,6 +129,8 @@ def nobody(aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     Keys.sessions.clear()
+    for name in ("bed-driver", "bed-driver-renewed"):
+        aws.new_key(named=name)
     return aws
 
 
@@ -268,6 +271,7 @@ def test_a_site_runs_with_the_credentials_of_a_block(nobody: Aws) -> None:
 
 def test_a_site_assumes_its_role_and_does_so_again(nobody: Aws) -> None:
     """The role's credentials sign everything; once they are refused as expired, new ones do."""
+    role_of_drivers(nobody, ROLE)
     site = StarburstSite(**nobody.site, role=ROLE, credentials=Keys(key="bed-driver", secret=SecretStr("bed")))
     backend = opened(site)
     try:

@@ -137,6 +137,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
 
 
 def _advice(why: str) -> str:
+    if "CannotPull" in why and re.search(r"403|denied|not authorized", why):
+        return "let the site's execution role pull from that repository, as `starburst iam-policy execution` says"
     if "CannotPull" in why:
         return (
             "correct the site's image, or push it, or the `image` of the run; its architecture must be the site's; "

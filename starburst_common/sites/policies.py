@@ -5,6 +5,7 @@ Actions and what they can be narrowed to are those of the AWS Service Authorizat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,10 @@ _QUEUES = (
     "sqs:ChangeMessageVisibility",
 )
 
+#: Account, region and repository of an image. Source: Amazon ECR User Guide, "Amazon ECR private registry", read
+#: 2026-11-30.
+_IN_ECR = re.compile(r"(\d{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.[a-z.]+/([^:@]+)")
+
 
 @dataclass(frozen=True, slots=True)
 class Arns:
@@ -64,6 +69,13 @@ class Arns:
     def repository(self) -> list[str]:
         """Of the images' repository."""
         return self.of("ecr", f"repository/{self.site.repository}")
+
+    @property
+    def pulled(self) -> list[str]:
+        """Of the repositories that workers' images may be in: the site's, and that of the image it is given."""
+        given = _IN_ECR.match(self.site.image)
+        other = [f"arn:{partition_of(given[2])}:ecr:{given[2]}:{given[1]}:repository/{given[3]}"] if given else []
+        return [*dict.fromkeys([*self.repository, *other])]
 
     @property
     def queues(self) -> list[str]:
@@ -102,7 +114,7 @@ def execution(site: Site) -> Document:
     return _document(
         [
             _allow(["ecr:GetAuthorizationToken"], ["*"]),
-            _allow(_PULLS, arns.repository),
+            _allow(_PULLS, arns.pulled),
             _allow(["logs:CreateLogStream", "logs:PutLogEvents"], arns.of("logs", f"log-group:{site.log_group}*")),
             _reads_secret(site, many=True),
             *_key(site, "kms:Decrypt"),

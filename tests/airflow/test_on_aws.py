@@ -20,6 +20,7 @@ from starburst_common.ports import Backend
 from tests.airflow.stage import again, context, deferred, event_of, operator
 from tests.airflow.work import sleeps
 from tests.places import AWS_PACE
+from tests.policies import allow_bucket, role_of_drivers
 from tests.testbed.bed import Bed as Aws
 
 ROLE = "arn:aws:iam::123456789012:role/batch"
@@ -90,6 +91,8 @@ def test_a_connection_to_aws_says_who_and_where(aws: Aws, connected: Any, own: A
     """To boto3 and to the object store alike, whatever else this process knows; the region is the site's."""
     pytest.importorskip("airflow.providers.amazon")
     connected(own, theirs)
+    if own or theirs:
+        role_of_drivers(aws, ROLE)
     task = operator(python_callable=sleeps, op_args=None, items=[0.1, 0.2], aws_conn_id="aws_bed")
     assert [*task.execute(context())] == [0.1, 0.2]
     new = session_of(StarburstHook(aws_conn_id="aws_bed").where())
@@ -110,6 +113,7 @@ def test_the_users_data_are_seen_with_that_connection_alone(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     aws.fault(access_key="AKIAWRONG", code="InvalidAccessKeyId", status=403, probability=1.0)
     aws.boto("s3").create_bucket(Bucket="mine")
+    allow_bucket(aws, "mine")
     aws.boto("s3").put_object(Bucket="mine", Key="in/a.jsonl", Body=b"1\n2\n3\n")
     to = {"results_to": "s3://mine/out/*.jsonl", "failures_to": "s3://mine/failed.jsonl", "aws_conn_id": "aws_bed"}
     given = {"items": "s3://mine/in/*.jsonl", **to, "deferrable": deferrable}

@@ -117,6 +117,11 @@ class Bed:
         key, secret = self.keys[name]
         return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
 
+    def new_key(self, user: str = "driver", named: str = "") -> dict[str, str]:
+        """One more access key of a user, as `as_user` has the first; its name need not be like AWS's."""
+        key, secret = self._call("key", user=user, named=named)
+        return {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+
     def reset(self) -> None:
         """As after the start: tasks ended, everything but the site gone, nothing scripted, nothing counted."""
         self._call("reset")

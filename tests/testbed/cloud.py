@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from moto.backends import get_backend
@@ -160,6 +160,23 @@ def give(name: str, policies: Mapping[str, Mapping[str, Any]], *, alone: bool = 
             holder.policies.clear()
             holder.managed_policies.clear()
         holder.policies[name] = json.dumps(policies[holder.arn])
+
+
+def new_key(name: str, named: str) -> tuple[str, str]:
+    """One more access key of a user's, under a name that need not be like AWS's, with its secret."""
+    made = _iam().users[name].create_access_key(prefix="AKIA")
+    made.access_key_id = named or made.access_key_id
+    return made.access_key_id, made.secret_access_key
+
+
+def only(roles: Collection[str], keys: Collection[str]) -> None:
+    """Of the roles that are not AWS's own those alone that are named by their ARNs, and of all keys these alone."""
+    iam = _iam()
+    for role_id, each in [*iam.roles.items()]:
+        if each.arn not in roles and "/aws-service-role/" not in each.arn:
+            del iam.roles[role_id]
+    for each in iam.users.values():
+        each.access_keys = [key for key in each.access_keys if key.access_key_id in keys]
 
 
 def key_of_bucket(name: str) -> list[str]:

@@ -87,6 +87,7 @@ class Control:
             "leftovers": lambda _: self.leftovers(),
             "reset": lambda _: self.reset(),
             "allowed": lambda _: sorted(self._iam.used),
+            "key": lambda asked: cloud.new_key(asked["user"], asked["named"]),
             "grant": lambda asked: grant(asked["site"], setup=asked["setup"]),
             "site": lambda _: self.site.settings() if self.site else None,
         }

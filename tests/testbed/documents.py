@@ -23,7 +23,7 @@ class _Statement(NamedTuple):
     action: re.Pattern[str]
     resource: re.Pattern[str]
     conditions: tuple[tuple[str, re.Pattern[str]], ...]  #: a key of the context, and what it must be
-    services: tuple[str, ...]  #: that a role trusts
+    trusted: tuple[str, ...]  #: services and principals that may take a role
 
 
 def allowed(documents: Sequence[str], need: Need) -> bool:
@@ -37,10 +37,10 @@ def allowed(documents: Sequence[str], need: Need) -> bool:
     return hit == {True}
 
 
-def trusts(document: str, service: str, context: Mapping[str, str]) -> bool:
-    """Whether a role may be taken by a service on somebody's behalf."""
+def trusts(document: str, who: str, context: Mapping[str, str]) -> bool:
+    """Whether a role may be taken by a service on somebody's behalf, or by a principal."""
     return any(
-        each.allows and service in each.services and _holds(each, "*", context)
+        each.allows and who in each.trusted and _holds(each, "*", context)
         for each in _of((document,), "sts:AssumeRole")
     )
 
@@ -70,7 +70,7 @@ def _statement(read: dict[str, Any]) -> _Statement:
         _pattern(_listed(read["Action"])),
         _pattern(_listed(read.get("Resource", "*"))),
         tuple(conditions),
-        tuple(_listed(principal.get("Service", []) if isinstance(principal, dict) else [])),
+        tuple(each for named in principal.values() for each in _listed(named)),
     )
 
 

@@ -60,7 +60,8 @@ class Iam:
         if who is None:
             raise _unknown(call)
         for need in needs(call):
-            if not self._allows(who, need):
+            trusted = need.action != "sts:AssumeRole" or _takes(who, need.resource)
+            if not trusted or not self._allows(who, need):
                 raise denied(call.service, who.arn, need)
 
     def may(self, role: str, session: str, need: Need) -> str:
@@ -111,6 +112,14 @@ def assumable(role: str, service: str, region: str = REGION) -> bool:
     source = f"arn:{partition_of(region)}:{_SOURCES[service]}:{region}:{ACCOUNT}:bed"
     context = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": source}
     return found is not None and trusts(found.assume_role_policy_document, service, context)
+
+
+def _takes(who: Who, role: str) -> bool:
+    """Whether a role trusts somebody, or the account, which leaves it to his own policies."""
+    found = cloud.role(role)
+    partition, account = who.arn.split(":")[1], who.arn.split(":")[4]
+    root = f"arn:{partition}:iam::{account}:root"
+    return found is not None and any(trusts(found.assume_role_policy_document, each, {}) for each in (who.arn, root))
 
 
 def _of_role(arn: str, session: str) -> Who:

@@ -57,6 +57,7 @@ class Site:
 
     def remake(self) -> None:
         """Make again what a reset takes away, and as it was: the bucket, the cluster, and all policies."""
+        cloud.only([self.execution_role, self.task_role, self.build_role], [key for key, _ in self.keys.values()])
         grant({**self.settings(), "build_role": self.build_role}, build=False, alone=True)
         cloud.give("starburst", {_user("setup"): administrator()}, alone=True)
         cloud.give("starburst-worker", {_user("both"): POLICIES["task"](Settings.of(self.settings(), "the bed"))})
