@@ -20,8 +20,9 @@ class Builds:
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
         self.client = bed.boto("codebuild")
+        bed.grant({**bed.site, "name": "lab", "build_role": bed.build_role, "repository": "starburst-lab"})
 
-    def source(self, files: dict[str, str], key: str = "source.zip") -> str:
+    def source(self, files: dict[str, str], key: str = "builds/source.zip") -> str:
         """Put a source; its location."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as packed:
@@ -31,9 +32,9 @@ class Builds:
         return f"{self.bed.site['bucket']}/{key}"
 
     def project(self, location: str, **environment: Any) -> None:
-        """Make the project `lab`."""
+        """Make the project."""
         self.client.create_project(
-            name="lab",
+            name="starburst-lab",
             source={"type": "S3", "location": location},
             artifacts={"type": "NO_ARTIFACTS"},
             environment={
@@ -47,7 +48,7 @@ class Builds:
 
     def start(self, **asked: Any) -> str:
         """Start a build; its id."""
-        return str(self.client.start_build(projectName="lab", **asked)["build"]["id"])
+        return str(self.client.start_build(projectName="starburst-lab", **asked)["build"]["id"])
 
     def get(self, build: str) -> dict[str, Any]:
         """As it is now."""
@@ -106,7 +107,7 @@ def test_a_build_runs_its_buildspec(bed: Bed, builds: Builds) -> None:
         *("SUBMITTED", "QUEUED", "PROVISIONING", "DOWNLOAD_SOURCE", "INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD"),
         *("UPLOAD_ARTIFACTS", "FINALIZING", "COMPLETED"),
     ]
-    assert build["logs"]["groupName"] == "/aws/codebuild/lab"
+    assert build["logs"]["groupName"] == "/aws/codebuild/starburst-lab"
     printed = [line for line in builds.lines(build) if not line.startswith("[Container]")]
     assert printed == ["spec project override kept content", "finally", "ok=1"]
 
@@ -138,7 +139,7 @@ def test_a_command_that_fails_ends_the_build_with_its_code(builds: Builds) -> No
 )
 def test_a_source_that_is_wrong_fails_the_download(builds: Builds, files: dict[str, str] | None, code: str) -> None:
     """No object, no buildspec, or one without phases: DOWNLOAD_SOURCE has failed."""
-    location = builds.source(files) if files is not None else f"{builds.bed.site['bucket']}/none.zip"
+    location = builds.source(files) if files is not None else f"{builds.bed.site['bucket']}/builds/none.zip"
     builds.project(location)
     build = builds.ended(builds.start())
     failed = next(each for each in build["phases"] if each.get("phaseStatus") == "FAILED")
@@ -174,9 +175,9 @@ def test_projects_are_checked_and_changed(bed: Bed, builds: Builds) -> None:
     with pytest.raises(builds.client.exceptions.ResourceAlreadyExistsException):
         builds.project("bucket/source.zip")
     with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
-        builds.client.update_project(name="lab", serviceRole=bed.site["task_role"])
-    builds.client.update_project(name="lab", timeoutInMinutes=20)
-    got = builds.client.batch_get_projects(names=["lab", "none"])
+        builds.client.update_project(name="starburst-lab", serviceRole=bed.site["task_role"])
+    builds.client.update_project(name="starburst-lab", timeoutInMinutes=20)
+    got = builds.client.batch_get_projects(names=["starburst-lab", "none"])
     assert (got["projects"][0]["timeoutInMinutes"], got["projectsNotFound"]) == (20, ["none"])
     with pytest.raises(builds.client.exceptions.ResourceNotFoundException):
         builds.client.start_build(projectName="none")
@@ -186,12 +187,12 @@ def test_projects_are_checked_and_changed(bed: Bed, builds: Builds) -> None:
 def test_a_build_makes_an_image_and_pushes_it(bed: Bed, builds: Builds) -> None:
     """In privileged mode docker works, and `aws ecr get-login-password` is there; in another docker finds no engine."""
     ecr = bed.boto("ecr")
-    ecr.create_repository(repositoryName="lab")
+    ecr.create_repository(repositoryName="starburst-lab")
     host = urlsplit(ecr.get_authorization_token()["authorizationData"][0]["proxyEndpoint"]).netloc
     commands = spec(
         pre_build=[f"aws ecr get-login-password | docker login --username AWS --password-stdin {host}"],
-        build=[f"docker build --tag {host}/lab:env-1 .", f"docker push {host}/lab:env-1"],
-        post_build=[f"docker image rm {host}/lab:env-1"],
+        build=[f"docker build --tag {host}/starburst-lab:env-1 .", f"docker push {host}/starburst-lab:env-1"],
+        post_build=[f"docker image rm {host}/starburst-lab:env-1"],
     )
     builds.project(
         builds.source({"buildspec.yml": commands, "Dockerfile": "FROM scratch\nCOPY buildspec.yml /\n"}),
@@ -199,7 +200,7 @@ def test_a_build_makes_an_image_and_pushes_it(bed: Bed, builds: Builds) -> None:
     )
     build = builds.ended(builds.start())
     assert build["buildStatus"] == "SUCCEEDED", "\n".join(builds.lines(build))
-    pushed = ecr.describe_images(repositoryName="lab")["imageDetails"]
+    pushed = ecr.describe_images(repositoryName="starburst-lab")["imageDetails"]
     assert [each["imageTags"] for each in pushed] == [["env-1"]]
     unprivileged = builds.ended(builds.start(privilegedModeOverride=False))
     assert unprivileged["buildStatus"] == "FAILED"
