@@ -21,9 +21,11 @@ from starburst_common.sites.site import Site
 from starburst_common.wire.keys import MOST_KEYS, KeyRing, key_id, keys_in, secret_of
 from starburst_common.wire.seals import seal, seal_text, unseal, unseal_text
 from tests.places import aws_text, local_text, open_place
+from tests.policies import allow
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
 
+CHANGES = ["ssm:PutParameter", "secretsmanager:PutSecretValue"]  #: who sets sites up may
 OLD, NEW = b"old" * 11, b"new" * 11
 
 
@@ -60,6 +62,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
             aws.boto("ssm").put_parameter(Name="/mine", Value="k" * 40, Type="SecureString")
             arn = "arn:aws:ssm:us-east-1:123456789012:parameter/mine"
         site = {**aws.site, "signing_secret": arn}
+        aws.grant(site)
+        allow(aws, CHANGES, arn.removesuffix(":key::"), user="driver")
         opened = Place(
             aws_text(site),
             lambda revoke: change_on_aws(Site.of(site, "here"), revoke=revoke, tell=print),
@@ -117,6 +121,7 @@ _DIES = """
 import sys, time
 from pathlib import Path
 from starburst_common import Cluster
+from tests.policies import allow
 from tests.places import open_place
 
 def waits(gate):
@@ -215,6 +220,7 @@ def test_the_command_changes_the_key_here_and_of_a_site(tmp_path: Path, aws: Aws
     secret = aws.boto("secretsmanager").create_secret(Name="mine", SecretString="k" * 40)["ARN"]
     config = tmp_path / "config.toml"
     config.write_text(aws.settings(signing_secret=secret))
+    allow(aws, CHANGES, secret, user="driver")
     there = Shell(tmp_path, env={**aws.env, "STARBURST_CONFIG": str(config)})
     assert there("rotate-key").stdout == "site bed: a new key signs from now on; 1 older is still known\n"
     assert "signing key: 64 bytes, in secretsmanager, and 1 older\n" in there("doctor").stdout
