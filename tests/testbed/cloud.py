@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from tests.testbed.refusals import Refused
 _RESET = ("ecs", "logs", "ssm", "ecr", "codebuild", "cloudwatch", "events")
 
 
+@functools.cache  # moto looks long for one, and never changes it
 def _backend(service: str, region: str = REGION) -> Any:
     return get_backend(service)[ACCOUNT][region]  # type: ignore[call-overload]
 
@@ -123,7 +125,7 @@ def delete_repository(name: str) -> Any:
 
 
 def _iam() -> Any:
-    return get_backend("iam")[ACCOUNT]["aws"]
+    return _backend("iam", "aws")
 
 
 def role(arn: str) -> Any:
@@ -143,7 +145,7 @@ def user_named(name: str) -> Any:
 
 def assumed(access_key: str) -> tuple[str, str] | None:
     """Role and session that STS has given a key for."""
-    found = get_backend("sts")[ACCOUNT]["aws"].get_assumed_role_from_access_key(access_key)
+    found = _backend("sts", "aws").get_assumed_role_from_access_key(access_key)
     return (found.role_arn, found.session_name) if found else None
 
 
