@@ -131,6 +131,7 @@ class AwsBed(Bed):
 
     def __init__(self, aws: Aws, notes: Path, **site: str) -> None:
         self.aws = aws
+        aws.grant({**aws.site, **site})
         text = aws_text({**aws.site, **site})
         super().__init__(open_place(text), notes, text)
 
