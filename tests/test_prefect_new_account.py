@@ -13,7 +13,7 @@ from starburst_common import starburst_map
 from tests.places import environment
 from tests.prefect_server import PrefectServer
 from tests.test_cli import Shell
-from tests.test_setup import things
+from tests.test_setup import setting_up, things
 from tests.testbed.bed import Bed as Aws
 
 FLOW = """
@@ -60,7 +60,7 @@ def new_account(aws: Aws) -> Iterator[Aws]:
 def test_a_new_account_from_setup_to_teardown(new_account: Aws, prefect_server: PrefectServer, tmp_path: Path) -> None:
     """What is slow is waited for; twenty workers are asked for where six may be; only ECS's own role stays."""
     aws, before = new_account, things(new_account)
-    own = {"STARBURST_CONFIG": str(tmp_path / "config.toml")}
+    own = setting_up(aws, tmp_path)
     shell = Shell(tmp_path, env={**aws.env, **own, "PREFECT_API_URL": prefect_server.api})
     done = shell("setup", "--yes", "--image", aws.site["image"], "--network", "made")
     assert done.returncode == 0 and "It works: [1.0, 2.0, 3.0]" in done.stderr, done.stderr[-2000:]

@@ -208,7 +208,7 @@ def test_two_who_set_up_at_once_make_one_site(account: Aws) -> None:
 @pytest.mark.rest
 def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> None:
     """As two users do, each with settings of his own, which then say the same; what the one maps the other reads."""
-    users = [Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / name / "c.toml")}) for name in "ab"]
+    users = [Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path / name)}) for name in "ab"]
     asked = [*COMMAND, "setup", "--yes", "--no-try", "--network", "made", "--image", account.site["image"]]
     both = [subprocess.Popen(asked, cwd=tmp_path, env=user.environment()) for user in users]
     assert [each.wait(120) for each in both] == [0, 0]
@@ -251,6 +251,7 @@ def test_what_is_given_is_used_and_stays(account: Aws) -> None:
     roles = {"execution_role": bed["execution_role"], "task_role": bed["task_role"], "build_role": account.build_role}
     site = made(**given, **roles, private=True, tags=("team=x",))
     assert not site.assign_public_ip and site.subnets == given["subnets"] and site.task_role == bed["task_role"]
+    account.grant(site.table(), setup=True)
     with Cluster(backend=aws_backend(site), workers=1, progress=False) as cluster:
         assert cluster.map(abs, [-1]) == [1]
     (group,) = account.boto("ec2").describe_security_groups(GroupIds=[*site.security_groups])["SecurityGroups"]
