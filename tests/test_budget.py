@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from starburst_common.model import FailureKind, Granted, RunState, Tariff, WorkerEnd, WorkerPhase
+from starburst_common.model import FailureKind, Granted, RunState, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.budget import least_budget
 from starburst_common.money.estimate import charge
+from starburst_common.money.meter import Rates, metered
 from starburst_common.resources import Resources
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import read_end
 from tests.simulator import TICK_S, Clock, Simulation, Worker
+from tests.test_prices import BY_HAND
 
 _TARIFF = Tariff(site="simulated")
 
@@ -143,3 +145,34 @@ def test_no_run_of_a_thousand_costs_more_than_its_budget(tmp_path: Path) -> None
     """The same, ten times as often."""
     for seed in range(100, 1100):
         keeps(tmp_path / str(seed), seed)
+
+
+@pytest.mark.parametrize(("region", "arch", "spot", "cpu", "gb", "seconds", "workers", "compute", "addresses"), BY_HAND)
+def test_a_meter_comes_to_what_work_costs_by_hand(
+    region: str, arch: str, spot: bool, cpu: float, gb: float, seconds: int, workers: int, compute: str, addresses: str
+) -> None:
+    """Of workers that have stopped, by what each was given; of those that are there, by the clock."""
+    granted = Granted(
+        capacity="FARGATE_SPOT" if spot else "FARGATE",
+        architecture="arm64" if arch == "arm" else "x86_64",
+        zone="a",
+        vcpu=cpu,
+        memory_mib=round(1024 * gb),
+    )
+    began, by_hand = 1_800_000_000.0, Decimal(compute) + Decimal(addresses)
+    ended = [
+        WorkerState(
+            id=WorkerId(f"w{n}"),
+            ordinal=n,
+            phase=WorkerPhase.STOPPED,
+            started_at=began,
+            stopped_at=began + seconds,
+            granted=granted,
+        )
+        for n in range(workers)
+    ]
+    rates = Rates(tariff=Tariff(region=region), asked=Resources.of(1))
+    assert abs(metered(ended, rates, began + 7 * 86400).spent - by_hand) < Decimal("2e-8") * workers
+    there = [replace(each, phase=WorkerPhase.RUNNING, stopped_at=0.0) for each in ended]
+    now = metered(there, rates, began + seconds, stop_s=30)
+    assert abs(now.spent - by_hand) < Decimal("2e-8") * workers and now.least >= now.spent

@@ -58,7 +58,7 @@ def runs(
     else:
         older = f"{len(ids) - len(shown)} older" if len(shown) < len(ids) else ""
     if json:
-        print_json([run_fields(run, run.status()) for run in shown])
+        print_json([run_fields(run, run.status(), listed=True) for run in shown])
     elif not shown:
         say(f"no run with {wanted.said}" if wanted.said else "no runs yet: `starburst demo` makes one")
     else:
@@ -95,7 +95,7 @@ def _cells(run: Run, now: RunStatus) -> tuple[str, ...]:
     label = f"damaged: {now.reason}" if damaged else run.label or run.function
     items = "?" if now.items is None else f"{now.items:,}"
     failed = f"{now.failed:,}" if now.failed else ""
-    took, cost = ("", "") if damaged else (duration(elapsed_s(now)), usd_text(run.estimate(now).usd))
+    took, cost = ("", "") if damaged else (duration(elapsed_s(now)), usd_text(run.estimate(now, listed=True).usd))
     return str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time()), took, cost
 
 

@@ -217,9 +217,9 @@ def kept_until(run: Run) -> float | None:
     return None
 
 
-def run_fields(run: Run, status: RunStatus) -> dict[str, Any]:
+def run_fields(run: Run, status: RunStatus, *, listed: bool = False) -> dict[str, Any]:
     """A run as JSON. Times in ISO 8601, `usd` rounded to six digits."""
-    price, elapsed = run.estimate(status), elapsed_s(status)
+    price, elapsed = run.estimate(status, listed=listed), elapsed_s(status)
     return {
         "id": run.id,
         "state": str(status.state),

@@ -160,7 +160,7 @@ def _show(run: Run, now: RunStatus) -> None:
         "rate": f"{per_s(now.answered / elapsed if elapsed else 0, 'items')}",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
-        "spent": spent_text(now),
+        "spent": spent_text(now) if not now.state.over or now.budget_usd else "",
         "on AWS": run.estimate(now).about,
         "happened": _happened(run, now),
         "kept": _kept(run),

@@ -7,7 +7,7 @@ Source: https://aws.amazon.com/vpc/pricing/, "Public IPv4 address".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Any
 
@@ -37,6 +37,7 @@ class Estimate:
     as_of: str
     basis: str = OBSERVED  #: of the price of vCPU and memory; or "derived" from others
     discount: float = 0.0  #: that is taken off, as a share
+    metered: bool = False  #: by the time of its workers, and no estimate
 
     @property
     def usd(self) -> Decimal | None:
@@ -58,21 +59,24 @@ class Estimate:
             "discount": self.discount,
             "prices_as_of": self.as_of,
             "basis": self.basis,
+            "metered": self.metered,
             "source": self.source,
         }
 
     @property
     def about(self) -> str:
         """It as in "it costs …"."""
-        return str(self) if self.unknown else f"about {self}"
+        return str(self) if self.unknown or self.metered else f"about {self}"
 
     def __str__(self) -> str:
         if self.unknown:
             return f"cost not known: {self.unknown}"
         off = f", less {100 * self.discount:g}%" if self.discount else ""
         derived = ", derived" if self.basis == DERIVED else ""
-        how = f"{self.arch}, {'Spot' if self.capacity == SPOT else 'on demand'}{derived}{off}"
-        return f"{usd_text(self.usd)} on Fargate in {self.region} (prices of {self.as_of}, {how})"
+        spot = "Spot" if self.capacity == SPOT else "on demand"
+        how = f"{self.arch}, {spot}{derived}{off}"
+        prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
+        return f"{usd_text(self.usd)} on Fargate in {self.region} ({prices}, {how})"
 
 
 def fargate_usd(
@@ -176,6 +180,17 @@ def estimate_of(
     return fargate_usd(
         resources, status.slot_seconds / resources.slots, min(workers, useful), tariff, discount=discount
     )
+
+
+def metered_estimate(usd: Decimal, resources: Resources, tariff: Tariff = _LOCAL, discount: float = 0.0) -> Estimate:
+    """What workers of these resources cost by the meter, as the hours of them that it pays for.
+
+    >>> print(metered_estimate(Decimal("0.243040"), Resources.of(2, "8GB")).parts)
+    {'compute': Decimal('0.233040'), 'public addresses': Decimal('0.010')}
+    """
+    each = charge(resources, Decimal(1), tariff, discount=discount)
+    found = charge(resources, usd / each.usd if each.usd else Decimal(0), tariff, discount=discount)
+    return replace(found, metered=True)
 
 
 _WRITTEN_OUT = 15  #: digits of an amount; one that is larger, of a spec that nobody meant, is told by its size

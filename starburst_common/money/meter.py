@@ -66,8 +66,9 @@ def metered(
     since: float = 0.0,
     stop_s: float = 0.0,
     unseen_until: float = math.inf,
+    until: float = math.inf,
 ) -> Meter:
-    """What workers have cost since then.
+    """What workers have cost since then, or from then until then.
 
     They are billed for `stop_s` after they are told to stop. Who has stopped and nobody saw when, did so at
     `unseen_until`, if that is past. Two of 2 vCPU and 8 GB, after an hour and after ten seconds:
@@ -82,16 +83,18 @@ def metered(
     known: dict[Granted | None, Decimal] = {}
     spent, least, burn = Decimal(0), Decimal(0), Decimal(0)
     for worker in workers:
+        if worker.started_at > until:
+            continue
         if (rate := known.get(worker.granted)) is None:
             rate = known[worker.granted] = rates.of(worker.granted)
         minimum = LEAST_BILLED_S if worker.started_at >= since else 0
         if worker.phase is not WorkerPhase.STOPPED:
-            ran_s = max(now - max(worker.started_at, since), 0.0) if worker.started_at else 0.0
+            ran_s = max(min(now, until) - max(worker.started_at, since), 0.0) if worker.started_at else 0.0
             spent += rate * (_billed(ran_s, minimum) if worker.started_at else 0)
             dearest = rate if worker.granted is not None else rates.dearest or rate
             least += dearest * _billed(ran_s + stop_s, minimum)
             burn += rate
-        elif worker.started_at and (ended := worker.stopped_at or min(now, unseen_until)) > since:
+        elif worker.started_at and (ended := min(worker.stopped_at or min(now, unseen_until), until)) > since:
             seconds = _billed(ended - max(worker.started_at, since), minimum)
             spent += rate * seconds
             least += rate * seconds

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
+from decimal import Decimal
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId
 from starburst_common.money.accounts import FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
 from starburst_common.money.estimate import fargate_usd
+from starburst_common.money.meter import Rates, metered
 from starburst_common.names import account
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
@@ -16,6 +19,7 @@ from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import legs_of, read_spec
 
 _log = our_log()
+_CLOSES_S = 60.0  #: whoever ends a run that has a fleet of its own closes that within so long
 
 
 def keep_entry(backend: Backend, run: RunId) -> str:
@@ -52,6 +56,30 @@ def keep_lacking(backend: Backend, run: RunId, leg: int) -> None:
 def read_entry(backend: Backend, key: str) -> AccountEntry:
     """One of them. Raises `NotFound`, `Refused`."""
     return AccountEntry.read(backend.key, key, backend.store.get(key, SMALL_BYTES))
+
+
+def charged_usd(backend: Backend, spec: Spec) -> Decimal | None:
+    """What a run's workers cost, once their fleets are closed; None before, or where nobody knows.
+
+    Of a fleet that was closed long after the run, as that of a `Cluster`, what it cost until the run's end counts.
+    """
+    from starburst_common.aws.accounts import Account
+
+    rates, usd = Rates(tariff=backend.tariff, asked=spec.resources, discount=backend.discount), Decimal(0)
+    if rates.each is None:
+        return None
+    try:
+        for leg in legs_of(backend, spec):
+            if leg.end is None or leg.end.ended_at is None:
+                return None
+            account = Account.read(backend.store, backend.key, leg.fleet)
+            own = account.closed_at - leg.end.ended_at < _CLOSES_S
+            since = 0.0 if leg.number else leg.began_at
+            until = math.inf if own else leg.end.ended_at
+            usd += metered(account.workers, rates, account.closed_at, since=since, until=until).spent
+    except (NotFound, Refused):
+        return None
+    return usd
 
 
 def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:

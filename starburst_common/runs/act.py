@@ -153,6 +153,8 @@ class Hands:
         if not books.finishing(action.state):
             return False
         self.keep_history(curves=True)
+        if self._backend.charged:  # some may have begun since they were looked at
+            books.bounds, books.meter = self._limiter.look(self._fleet.states()), self._limiter.meter
         tally = books.tally
         end = End(
             state=action.state,
@@ -168,6 +170,7 @@ class Hands:
             ended_at=self._clock.time(),
             input_lost=action.input_lost,
             limit=action.limit,
+            spent_usd=None if (spent := books.spent_usd()) is None else round(float(spent), 9),
         )
         if self._results is not None:
             write_manifest(self._backend, self._results, end, [settled.span for settled in tally.spans()])

@@ -209,6 +209,7 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
         breaker=spec.policy.breaker and not leg.forgiven,
         limits=leg.limits,
         began_at=leg.began_at,
+        spent_usd=leg.spent_usd,
     )
     results, ttl_s = results_to(backend, spec), spec.terms.driver_ttl_s
     driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s, calm_s=calm_s)

@@ -67,8 +67,8 @@ class Books:
         self.limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that has ended it
         self.bounds = Bounds()  #: as they were last read
         self.meter: Meter | None = None  #: of its workers, as last read; None where nothing is charged for
-        self.alive = 0
-        self.at_work = 0  #: of these, whose process is there
+        self.spent: Decimal | None = None  #: what those of former legs have cost; in the end, all
+        self.alive = self.at_work = 0  #: workers, and of these, whose process is there
         self.input_lost = ""
         self.input_error: BaseException | None = None
         self.error: BaseException | None = None  #: what its driver failed with
@@ -187,8 +187,7 @@ class Books:
     def inline(self, span: Span) -> bytes | None:
         """An outcome that came with its notice, once."""
         with self.changed:
-            body = self._inline.pop(span, None)
-            if body is not None:
+            if (body := self._inline.pop(span, None)) is not None:
                 self._inline_bytes -= len(body)
             return body
 
@@ -244,9 +243,10 @@ class Books:
         return without(Span(0, self.tally.planned_items), [part for part, _ in self.tally.answers_from(0)])
 
     def spent_usd(self) -> Decimal | None:
-        """What its workers have cost, while it goes on."""
-        meter, since_s = self.meter, self.clock.monotonic() - self.bounds.read_at
-        return None if meter is None or self.state.over else meter.read(meter.at + since_s)
+        """What its workers have cost; None where nothing is charged for."""
+        if self.state.over or self.meter is None:
+            return self.spent
+        return (self.spent or 0) + self.meter.read(self.meter.at + self.clock.monotonic() - self.bounds.read_at)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
@@ -282,6 +282,7 @@ class Books:
         """The run has ended so."""
         with self.changed:
             self.state, self.reason, self.ended_at, self.limit = end.state, end.reason, end.ended_at, end.limit
+            self.spent = None if end.spent_usd is None else Decimal(str(end.spent_usd))
             lost = self.tally.items is None if end.input_lost is None else end.input_lost
             self.input_lost = (self.input_lost or self.reason) if lost else ""
             self.order += [settled.span for settled in self.tally.salvage(self.damaged)]
@@ -290,8 +291,7 @@ class Books:
     def close(self, error: BaseException | None = None) -> None:
         """Nobody keeps it going here any more, since it is over, or for an error."""
         with self.changed:
-            self.error = self.error or error
-            self.closed = True
+            self.error, self.closed = self.error or error, True
             self.changed.notify_all()
 
     def wait(self, ready: Callable[[], bool], timeout: float | None = None) -> bool:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from weakref import WeakSet
 
@@ -75,6 +76,7 @@ class Driver:
         self.books = Books(run, clock, backend.tick_s)
         self.log = Log(self.books)
         self.listener = Listener(backend, self._names, self.books)
+        self.books.spent = None if policy.spent_usd is None else Decimal(str(policy.spent_usd))
         self._limiter = limiter = Limiter(backend, self._names, fleet, clock, policy.limits, policy.began_at)
         self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected, limiter)
         self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results, limiter)
@@ -123,7 +125,8 @@ class Driver:
     def spent(self, workers: Sequence[WorkerState]) -> dict[str, Any]:
         """What these, its workers, cost, and may, for who merely looks: as of a run's status."""
         meter = self._limiter.read(workers, self._clock.time())
-        return {"spent_usd": meter and meter.spent, "budget_usd": self.policy.limits.budget_usd}
+        spent = None if meter is None else meter.spent + (self.books.spent or 0)
+        return {"spent_usd": spent, "budget_usd": self.policy.budget_usd}
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""

@@ -25,10 +25,11 @@ from starburst_common.model import (
     told_spans,
     without,
 )
-from starburst_common.money.estimate import Estimate, estimate_of
+from starburst_common.money.estimate import Estimate, estimate_of, metered_estimate
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs import remains
+from starburst_common.runs.accounts import charged_usd
 from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
@@ -137,7 +138,7 @@ class Hold:
                 ended_at=books.ended_at,
                 limit=books.limit,
                 spent_usd=books.spent_usd(),
-                budget_usd=driver.policy.limits.budget_usd,
+                budget_usd=driver.policy.budget_usd,
                 slot_seconds=tally.slot_seconds,
                 reason="; ".join(filter(None, [books.reason, damage])) or (READING if reading else ""),
             )
@@ -150,9 +151,14 @@ class Hold:
         state = RunState.FAILED if status.state is RunState.SUCCEEDED else status.state
         return replace(status, state=state, failed=status.failed + len(self.unread))
 
-    def estimate(self, status: RunStatus) -> Estimate:
-        """What its work so far costs, or would; with the discount that the settings name."""
+    def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
+        """What it costs so far, by its workers where they are charged for, or would; less the user's discount."""
         spec, backend = self.spec, self.backend
+        spent = status.spent_usd
+        if backend.charged and status.state.over and not listed:
+            spent = charged_usd(backend, spec) or spent
+        if spent is not None:
+            return metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
         return estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
 
     def events(self) -> list[RunEvent]:

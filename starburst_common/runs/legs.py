@@ -29,6 +29,7 @@ class End:
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
     input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
     limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that ended it
+    spent_usd: float | None = None  #: what workers had cost by then, in all legs; None where nothing is charged for
     damage: str = ""  #: which of its answers were found to be damaged since
 
     @property
@@ -61,6 +62,7 @@ class End:
             ended_at=end.moment("ended_at"),
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,
             limit=_kind(end, "limit") if end.given("limit") else None,
+            spent_usd=end.number("spent_usd") if end.given("spent_usd") else None,
             damage=end.text("damage") if end.given("damage") else "",
         )
 

@@ -28,7 +28,14 @@ class Policy:
     priority: float = 1.0  #: its share where runs wait for what starts workers
     limits: Limits = field(default_factory=Limits)
     began_at: float = 0.0  #: from when these count (wall clock)
+    spent_usd: float | None = None  #: before that
     patience_s: float = 10.0  #: workers that end for nothing, one after another, are put up with for so long at least
+
+    @property
+    def budget_usd(self) -> float | None:
+        """What it may cost with what it had cost before."""
+        budget = self.limits.budget_usd
+        return None if budget is None else budget + (self.spent_usd or 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,9 +224,9 @@ class Run:
         family = Family([self._held]) if self._spec.parent is not None else Family.of(self._held)
         return family.failures()
 
-    def estimate(self, status: RunStatus) -> Estimate:
-        """What its work so far costs on Fargate, or would."""
-        return self._held.estimate(status)
+    def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
+        """What it costs on Fargate, or would; `listed` among others, by what its end tells of that."""
+        return self._held.estimate(status, listed=listed)
 
     def tolerated(self, status: RunStatus) -> bool:
         """Whether its failures so far are within what was named as tolerated; False where nothing was."""

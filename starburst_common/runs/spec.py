@@ -92,6 +92,7 @@ class Leg:
     forgiven: int = 0  #: as in `Resumed`
     limits: Limits = NO_LIMITS
     began_at: float = 0.0  #: wall clock; from when these count
+    spent_usd: float | None = None  #: by the legs before
     end: End | None = None
 
 
@@ -123,6 +124,7 @@ def legs_of(backend: Backend, spec: Spec) -> Iterator[Leg]:
             forgiven=begun.forgiven,
             limits=begun.limits,
             began_at=begun.began_at,
+            spent_usd=leg.end.spent_usd,
             end=end,
         )
         yield leg

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 from starburst_common.errors import NotFound, Refused
@@ -38,7 +39,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     if end is not None and end.known:
         fields = {name: getattr(end, name) for name in fields} | _late(backend, spec, end)
     if not reason and end is not None and end.known:
-        fields["limit"] = end.limit
+        fields |= {"limit": end.limit, "spent_usd": None if end.spent_usd is None else Decimal(str(end.spent_usd))}
         state, reason = end.state, "; ".join(filter(None, [end.reason, end.damage]))
         if end.damage and state in WHOLE:
             state = RunState.DAMAGED
