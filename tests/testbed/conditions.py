@@ -47,6 +47,9 @@ class Conditions:
     #: how old a queue's counts are at most; a tenth of AWS's, as here all goes faster. "These metrics may not achieve
     #: consistency until at least 1 minute after the producers stop sending messages" (SQS, GetQueueAttributes)
     counters_lag_s: float = 6.0
+    #: how a launch that is beyond the quota as a whole is refused: "exception" for ClientException, "failures" for one
+    #: of each task, "turns" for both in turn. Both are reported; which comes when is documented nowhere
+    quota_form: str = "turns"
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:

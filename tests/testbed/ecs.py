@@ -32,6 +32,7 @@ class Ecs:
         self._conditions = conditions
         self._throttle = throttle
         self._tokens: dict[str, tuple[str, list[Task], list[Json]]] = {}
+        self._over_quota = 0  #: launches that were beyond the quota as a whole
         self._calls: dict[str, Callable[[Json], Json]] = {
             "RunTask": self._run_task,
             "StopTask": self._stop_task,
@@ -47,6 +48,7 @@ class Ecs:
         """Forget all tasks and tokens."""
         with self._tasks.lock:
             self._tokens.clear()
+            self._over_quota = 0
             self._tasks.clear()
 
     def _run_task(self, body: Json) -> Json:
@@ -98,15 +100,20 @@ class Ecs:
                 )
                 self._tasks.add([task])
                 started.append(task)
-            if not started and NO_QUOTA in reasons:
+            if not started and NO_QUOTA in reasons and self._as_exception():
                 raise Refused("ClientException", NO_QUOTA)
             failures = [{"reason": reason} for reason in reasons]
-            if token:
+            if token and started:
                 self._tokens[token] = (asked, started, failures)
             shown = [task.shown() for task in started]
         for task in started:
             self._agent.start(task)
         return {"tasks": shown, "failures": failures}
+
+    def _as_exception(self) -> bool:
+        """Whether a launch that is beyond the quota as a whole is refused with an exception, this time."""
+        self._over_quota += 1
+        return {"exception": True, "failures": False}.get(self._conditions.quota_form, self._over_quota % 2 == 1)
 
     def _have_room(self, cluster: Any) -> None:
         waiting = sum(task.cluster == cluster.arn and task.last_status == "PROVISIONING" for task in self._tasks.live())

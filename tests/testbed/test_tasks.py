@@ -91,6 +91,20 @@ def test_what_fits_the_quota_starts_and_the_rest_fails(bed: Bed) -> None:
     assert len(run(bed, definition, capacityProviderStrategy=SPOT)) == 1, "Spot has a quota of its own"
 
 
+def test_a_launch_beyond_the_quota_is_refused_in_either_form(bed: Bed) -> None:
+    """In turn: an exception, an answer without tasks (ECS API reference, RunTask, read 2026-11-30; field reports)."""
+    definition = define(bed)
+    bed.quota(on_demand_vcpu=0)
+    for _ in range(2):
+        with pytest.raises(ClientError):
+            run(bed, definition, clientToken="t1")
+        answer = bed.boto("ecs").run_task(**asked(bed, definition, count=2, clientToken="t1"))
+        assert answer["tasks"] == [] and len(answer["failures"]) == 2
+        assert "limit on the number of vCPUs" in answer["failures"][0]["reason"]
+    bed.set(quota_form="failures", on_demand_vcpu=0.25)
+    assert len(run(bed, definition, clientToken="t1")) == 1
+
+
 def test_quotas_can_be_read(bed: Bed) -> None:
     """GetServiceQuota gives what RunTask goes by (Service Quotas; codes: ECS developer guide, "Service quotas")."""
     bed.quota(on_demand_vcpu=8, spot_vcpu=16)
