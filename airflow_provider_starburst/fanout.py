@@ -29,15 +29,8 @@ from starburst_common.spi import (
 )
 
 NEVER = float("inf")
-_WORKERS = (
-    "workers",
-    "cpu",
-    "memory",
-    "slots",
-    "spot",
-    "image",
-    "storage",
-)  #: a retry may have others, as after an OOM
+#: A retry may have others, as after an OOM.
+_WORKERS = ("workers", "cpu", "memory", "slots", "spot", "image", "storage", "keep_warm")
 _BEFORE = "before"  #: runs that this one is to replace, whose results may be there yet
 _TURNS = 20  #: so often others may be faster, before something else must be wrong
 

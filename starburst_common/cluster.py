@@ -14,7 +14,9 @@ from weakref import WeakSet
 from starburst_common.backends import open_backend
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.fleets.warm import open_fleet
 from starburst_common.holding import held, let_go
+from starburst_common.ids import new_holder
 from starburst_common.offered import OPTIONS, MapOptions, RunOptions
 from starburst_common.options import Options, refuse_unknown
 from starburst_common.ports import Backend
@@ -30,6 +32,8 @@ if TYPE_CHECKING:  # the rest is imported with the first call, while workers sta
     from starburst_common.fleets.waves import Plan
     from starburst_common.runs.drive import Driver
     from starburst_common.runs.run import Run
+
+_ALONE = "cluster"  #: holds a fleet that no other cluster finds
 
 
 @telling(MapOptions)
@@ -83,6 +87,7 @@ class Cluster:
         self._backend: Backend | None = None
         self._fleet: Fleet | None = None
         self._opened_in = os.getpid()
+        self._holder = ""  # by that name it has its fleet
         self._executor: StarburstExecutor | None = None
         self._drivers: WeakSet[Driver] = WeakSet()  # of the runs begun on this fleet
 
@@ -158,7 +163,7 @@ class Cluster:
                 if driver.books.ending:
                     driver.join(until - time.monotonic())
         if self._fleet is not None:
-            let_go(self._fleet)
+            let_go(self._fleet, self._holder)
             self._fleet = None
         if self._backend is not None:
             from starburst_common.runs.prune import prune_now_and_then
@@ -186,13 +191,13 @@ class Cluster:
                 from starburst_common.code.place import check_files
 
                 check_files(self._options.files, shared=self._place.shares_files)
+            self._holder = new_holder() if self._options.keep_warm_s else _ALONE
             with steps_shown(self._options.progress):
-                fleet = Fleet.new(self._place, self._options)
-            fleet.hold("cluster")
+                fleet = open_fleet(self._place, self._options, self._holder)
         except BaseException:
             self._leave()
             raise
-        held(fleet)
+        held(fleet, self._holder)
         self._fleet, self._opened_in = fleet, os.getpid()
         return fleet
 

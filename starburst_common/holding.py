@@ -12,20 +12,20 @@ from starburst_common.phrases import our_log
 from starburst_common.runs.patience import CLOSE_S, at_exit, bounded, patiently
 
 _log = our_log()
-_held: dict[FleetId, Fleet] = {}  # by clusters of this process that are not closed
+_held: dict[tuple[FleetId, str], Fleet] = {}  # by clusters of this process that are not closed
 os.register_at_fork(after_in_child=_held.clear)
 
 
-def held(fleet: Fleet) -> None:
-    """A cluster has it from now on."""
-    _held[fleet.id] = fleet
+def held(fleet: Fleet, holder: str) -> None:
+    """A cluster has it from now on, by that name."""
+    _held[fleet.id, holder] = fleet
 
 
-def let_go(fleet: Fleet) -> None:
+def let_go(fleet: Fleet, holder: str) -> None:
     """Its cluster is closed. What the calls gave is not lost because an outage meets the end."""
-    _held.pop(fleet.id, None)
+    _held.pop((fleet.id, holder), None)
     try:
-        patiently(lambda: fleet.release("cluster"), bounded(f"fleet {fleet.id}", CLOSE_S))
+        patiently(lambda: fleet.release(holder), bounded(f"fleet {fleet.id}", CLOSE_S))
     except (Unavailable, Denied) as error:
         _log.warning("fleet %s stays for now: idle workers stop, and pruning removes it: %s", fleet.id, error)
 
@@ -33,6 +33,6 @@ def let_go(fleet: Fleet) -> None:
 @at_exit
 def _let_go() -> None:
     """Clusters that nobody closed let go of their workers, which a run that goes on keeps."""
-    for fleet in _held.values():
+    for (_, holder), fleet in _held.items():
         with suppress(StarburstError):
-            fleet.release("cluster")
+            fleet.release(holder)

@@ -62,5 +62,10 @@ def new_fleet_id() -> FleetId:
     return FleetId(f"fleet-{_stamp()}")
 
 
+def new_holder() -> str:
+    """A name for a cluster, by which it holds a fleet that others may hold too."""
+    return f"cluster-{_stamp()}"
+
+
 def _stamp() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"

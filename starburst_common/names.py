@@ -14,12 +14,12 @@ from hashlib import sha256
 
 from starburst_common.model import FleetId, RunId, Span
 
-RUNS = "runs/"
-FLEETS = "fleets/"
+RUNS, FLEETS = "runs/", "fleets/"
 BUILDS = "builds/"
 SHARED = "shared/"
 ACCOUNTS = "accounts/"  #: of runs that ended and fleets that are closed, a folder a month; they are kept
 CLAIMS = "claims/"
+WARM = "warm/"  #: fleets that stay open to be found, a folder for each kind of workers
 LAUNCHING = "launching/"  #: how fast workers may start, shared by all who start some; not sealed
 GENERATIONS = 10  #: of an outcome, the first included
 PRUNED = "pruned-at"  #: when expired runs were last removed; not sealed

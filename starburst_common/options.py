@@ -25,6 +25,7 @@ class Options:
 
     workers: int | None
     resources: Resources
+    keep_warm_s: float
     chunk_size: int | None
     retries: int
     retry_delay_s: float
@@ -71,6 +72,7 @@ class Options:
         wanted, files, ttl = asked.pop("tolerate"), asked.pop("files"), asked.pop("driver_ttl")
         return cls(
             resources=Resources.of(**size),
+            keep_warm_s=float(asked.pop("keep_warm")),
             retry_delay_s=float(asked.pop("retry_delay")),
             retry_on=retry_on if isinstance(retry_on, tuple) else (retry_on,),
             timeout_s=None if timeout is None else float(timeout),

@@ -4,7 +4,7 @@
 from typing import Annotated, TypedDict
 
 from starburst_common.resources import RULES
-from starburst_common.rows import Row, whole
+from starburst_common.rows import Row, number, whole
 
 MOST_WORKERS = 10_000
 
@@ -82,5 +82,17 @@ class WorkerOptions(TypedDict, total=False):
             None,
             outside='a size, such as "50GB"',
             shell='Disk of a worker, such as "50GB"; else the 20 that are free.',
+        ),
+    ]
+    keep_warm: Annotated[
+        float,
+        Row(
+            "seconds that workers stay, idle, when nothing needs them any more: a later run that asks for such workers "
+            "and for the same `keep_warm`, of whatever process, has them at once, also beside runs that are at work on "
+            "them, and all there are, though they be more than its `workers`. 0 has none stay.",
+            (number(lambda value: 0 <= value <= 43_200, "seconds from 0 to 43200"),),
+            0.0,
+            outside="seconds",
+            shell="Seconds that workers stay for later runs of this size and image; else they end with this one.",
         ),
     ]

@@ -247,6 +247,9 @@ class Place:
     def prepare(self, fleet: FleetId) -> None:
         """Nothing."""
 
+    def alike(self, spec: WorkerSpec) -> str:
+        return repr(spec.resources)
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         fleet = self.workers_of.setdefault(spec.fleet, {})
         for ordinal in ordinals:

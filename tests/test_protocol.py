@@ -87,6 +87,9 @@ class Crew:
     def prepare(self, fleet: FleetId) -> None:
         pass
 
+    def alike(self, spec: WorkerSpec) -> str:
+        raise NotImplementedError
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         for ordinal in ordinals:
             name = WorkerId(f"worker-{spec.fleet}-{ordinal:06d}")

@@ -616,6 +616,7 @@ A_SPEC = {
         "priority": 2.0,
         "driver_ttl_s": 900.0,
         "limits": {"budget_usd": None, "deadline_s": 60.0, "deadline_at": None},
+        "keep_warm_s": 600.0,
     },
     "place": {"folder": "/home/me", "files": "", "argv": ["mine.py"]},
 }

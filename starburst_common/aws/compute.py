@@ -18,7 +18,7 @@ from starburst_common.aws.launch_rate import Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import AGAIN_S, NewRoles, Refusal, explained, refusal, waiting_for
-from starburst_common.aws.requests import RUN_TASK_MOST, log_stream, placed, run_task
+from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, placed, run_task, ways
 from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
@@ -61,6 +61,9 @@ class EcsCompute:
 
     def prepare(self, fleet: FleetId) -> None:
         """Nothing: containers are started by ECS alone."""
+
+    def alike(self, spec: WorkerSpec) -> str:
+        return alike(self._site, spec)
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         try:
@@ -165,7 +168,7 @@ class EcsCompute:
         tasks: list[str] = []
         refused: tuple[Refusal, str, str] | None = None
         full: set[bool] = set()  # capacities whose quota is used up, in whatever zone
-        for way, (on_spot, subnets) in enumerate(self._ways(launch.spot)):
+        for way, (on_spot, subnets) in enumerate(ways(launch.spot, self._site.subnets)):
             if on_spot in full:
                 continue
             asked = launch.count - len(tasks)
@@ -200,14 +203,6 @@ class EcsCompute:
             raise CannotLaunch(explained(code, text))
         vcpu = int(launch.request["overrides"]["cpu"]) / 1024
         return Wait(waiting_for(why, text, vcpu, launch.spot), AGAIN_S[why])
-
-    def _ways(self, spot: bool) -> Iterator[tuple[bool, tuple[str, ...]]]:
-        """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks."""
-        subnets = self._site.subnets
-        for on_spot in (True, False) if spot else (False,):
-            yield on_spot, subnets
-            if len(subnets) > 1:
-                yield from ((on_spot, (subnet,)) for subnet in subnets)
 
     def _run_task(
         self, launch: Launch, way: int, count: int, spot: bool, subnets: tuple[str, ...]

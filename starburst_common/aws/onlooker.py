@@ -28,6 +28,9 @@ class Onlooker:
     def prepare(self, fleet: FleetId) -> NoReturn:
         raise _denied("launches none")
 
+    def alike(self, spec: WorkerSpec) -> NoReturn:
+        raise _denied("launches none")
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> NoReturn:
         raise _denied("launches none")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
-from starburst_common.model import Address
+from starburst_common.model import Address, FleetId
 from starburst_common.ports import WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.sites.site import Site
@@ -118,6 +118,25 @@ def placed(request: dict[str, Any], site: Site, *, spot: bool, subnets: tuple[st
             }
         },
     }
+
+
+def ways(spot: bool, subnets: tuple[str, ...]) -> Iterator[tuple[bool, tuple[str, ...]]]:
+    """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks.
+
+    >>> list(ways(False, ("subnet-1", "subnet-2")))
+    [(False, ('subnet-1', 'subnet-2')), (False, ('subnet-1',)), (False, ('subnet-2',))]
+    """
+    for on_spot in (True, False) if spot else (False,):
+        yield on_spot, subnets
+        if len(subnets) > 1:
+            yield from ((on_spot, (subnet,)) for subnet in subnets)
+
+
+def alike(site: Site, spec: WorkerSpec) -> str:
+    """All that would be asked of ECS for a worker, but for its fleet, as one text."""
+    definition = task_definition(site, spec.resources.image or site.image)
+    request = run_task(site, definition["family"], replace(spec, fleet=FleetId("")), 1)
+    return json.dumps(placed(request, site, spot=spec.resources.spot, subnets=site.subnets), sort_keys=True)
 
 
 def duty(site: Site, spec: WorkerSpec) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from starburst_common.fleets.headroom import Headroom, headroom
-from starburst_common.ids import new_fleet_id
+from starburst_common.ids import held_for, new_fleet_id
 from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, work_queue
 from starburst_common.options import Options
@@ -14,8 +14,14 @@ from starburst_common.ports import Backend, Wait, WorkerSpec, is_there
 from starburst_common.resources import Resources
 from starburst_common.wire.keys import key_id
 
+KEPT_WARM = "warm"  #: holds a fleet that stays open when nobody else does
 _MAX_RECEIVES = 12
 _GRACE_S = 5.0
+
+
+def left(fleet: FleetId) -> str:
+    """Written when all but that have let go of a fleet; empty, not sealed."""
+    return f"{fleet_folder(fleet)}left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +33,31 @@ class Fleet:
     workers: int  #: alive at most
 
     @classmethod
-    def new(cls, backend: Backend, options: Options) -> Fleet:
-        """A fleet as it was asked for; what its containers are made of is there when this returns."""
+    def new(cls, backend: Backend, options: Options, image: str = "") -> Fleet:
+        """A fleet as it was asked for; what its containers are made of is there when this returns.
+
+        That is `image`, where it was made or found before.
+        """
         resources = options.resources
         if backend.images is not None:
-            resources = replace(resources, image=backend.images.ensure(resources.image))
-        fleet = cls.of(backend, resources, options.workers or backend.default_workers)
-        backend.compute.prepare(fleet.id)
-        return fleet
+            resources = replace(resources, image=image or backend.images.ensure(resources.image))
+        return cls.of(backend, resources, options.workers or backend.default_workers, keep_warm_s=options.keep_warm_s)
 
     @classmethod
-    def of(cls, backend: Backend, resources: Resources, workers: int, fleet: FleetId | None = None) -> Fleet:
+    def of(
+        cls,
+        backend: Backend,
+        resources: Resources,
+        workers: int,
+        fleet: FleetId | None = None,
+        *,
+        keep_warm_s: float = 0.0,
+    ) -> Fleet:
         """A fleet, new or known; nothing is launched."""
         spec = WorkerSpec(
             fleet=fleet or new_fleet_id(),
             resources=resources,
-            pace=backend.pace,
+            pace=replace(backend.pace, idle_s=max(backend.pace.idle_s, keep_warm_s)),
             key=key_id(backend.key),
         )
         return cls(backend, spec, workers)
@@ -72,12 +87,15 @@ class Fleet:
         return is_there(self.backend.store, holders(self.id) + holder)
 
     def release(self, holder: str) -> bool:
-        """Let go; the last to do so closes the fleet. Returns whether it is closed."""
-        self.backend.store.delete([holders(self.id) + holder])
-        if not list(self.backend.store.list(holders(self.id))):
+        """Let go; the last to do so closes the fleet, unless it is kept warm. Returns whether it is closed."""
+        store = self.backend.store
+        store.delete([holders(self.id) + holder])
+        by = held_for(store.list(holders(self.id)))
+        if by == [KEPT_WARM]:
+            store.put(left(self.id), b"")
+        elif not by:
             self.close()
-            return True
-        return False
+        return not by
 
     def states(self) -> list[WorkerState]:
         """Every worker launched, by ordinal."""

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet, ref
@@ -15,6 +15,7 @@ from starburst_common.backends import open_backend
 from starburst_common.code.place import check_files
 from starburst_common.errors import BadInput, StarburstError
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.fleets.warm import lent_fleet
 from starburst_common.futures.functions import Functions
 from starburst_common.futures.owed import Call, Owed, WaitingCall
 from starburst_common.futures.resolve import Resolver
@@ -171,10 +172,14 @@ class Submitted:
         backend = open_backend(self._named)
         options = self._options
         check_files(options.files, shared=backend.shares_files)
-        fleet = self._fleet or Fleet.new(backend, options)
         # A failure is its future's and stops nothing, whatever a cluster tolerates in a map.
         own = replace(options, return_exceptions=True, tolerate=Tolerance())
-        new = NewRun.of(fleet, "calls", own)
+        with lent_fleet(backend, options) if self._fleet is None else nullcontext(self._fleet) as fleet:
+            return self._begun_on(fleet, own)
+
+    def _begun_on(self, fleet: Fleet, options: Options) -> Run:
+        backend = fleet.backend
+        new = NewRun.of(fleet, "calls", options)
         with beginning(fleet, new, expected=self._expected) as begun:
             self._driver = driver = begun.driver
             run = Run(backend, new.spec, driver)

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from starburst_common.errors import Refused
-from starburst_common.local.forks import CannotFork, ForkServer
+from starburst_common.local.forks import CannotFork, ForkServer, alike_here
 from starburst_common.local.store import remove_folder
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Wait, WorkerSpec
@@ -42,6 +42,9 @@ class LocalCompute:
         with self._lock:
             self._fleets.add(fleet)
             self._fork_server()
+
+    def alike(self, spec: WorkerSpec) -> str:
+        return json.dumps([self._orders(spec), alike_here()])
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         folder = self._folder(spec.fleet)
@@ -99,6 +102,11 @@ class LocalCompute:
             if not self._fleets:
                 self._let_forks_go()
 
+    def close(self) -> None:
+        """Let go of what workers are forked from; it is made anew where it is wanted again."""
+        with self._lock:
+            self._let_forks_go()
+
     def fleets(self) -> list[FleetId]:
         """Every fleet with records."""
         return [FleetId(path.name) for path in sorted((self._home / "workers").glob("*"))]
@@ -106,15 +114,14 @@ class LocalCompute:
     def _folder(self, fleet: FleetId) -> Path:
         return self._home / "workers" / fleet
 
+    def _orders(self, spec: WorkerSpec) -> dict[str, Any]:
+        """Those of each of a fleet's workers, but for its fleet."""
+        memory_mib = spec.resources.memory_mib if spec.resources.memory_given else None
+        orders = {**spec.orders(), "backend": "local", "home": str(self._home), "memory_mib": memory_mib}
+        return {name: value for name, value in orders.items() if name != "fleet"}
+
     def _start(self, spec: WorkerSpec, ordinal: int, record: Path) -> None:
-        resources = spec.resources
-        duty = {
-            **spec.orders(),
-            "worker": worker_id(spec.fleet, ordinal),
-            "backend": "local",
-            "home": str(self._home),
-            "memory_mib": resources.memory_mib if resources.memory_given else None,
-        }
+        duty = {**self._orders(spec), "fleet": spec.fleet, "worker": worker_id(spec.fleet, ordinal)}
         scratch, log = record.with_suffix(""), record.with_suffix(".log")
         scratch.mkdir(mode=0o700)
         try:

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,18 @@ class ForkServer:
             code = self._process.wait(_ENDED_S)
             self._printed.seek(0)
             raise CannotFork(self._process.pid, code, self._printed.read())
+
+
+#: Variables that tell where a process was started from, and nothing of what its workers would do.
+_OF_SHELLS = {"_", "SHLVL", "PWD", "OLDPWD"}
+
+
+def alike_here() -> list[Any]:
+    """What makes workers of this process what they are: its interpreter, packages and environment."""
+    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    changed = [Path(folder).stat().st_mtime_ns for folder in sorted(filter(None, folders)) if Path(folder).is_dir()]
+    told = sorted((name, value) for name, value in os.environ.items() if name not in _OF_SHELLS)
+    return [sys.executable, sys.version, changed, told, _absolute("PYTHONPATH")]
 
 
 def _let_end(ours: socket.socket, answers: IO[bytes], printed: IO[bytes], process: subprocess.Popen[bytes]) -> None:

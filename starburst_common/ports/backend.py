@@ -64,7 +64,8 @@ class Backend:
         return replace(self, key=own, compute=compute)
 
     def close(self) -> None:
-        """Let go of connections."""
-        close = getattr(self.queue, "close", None)
-        if close is not None:
-            close()
+        """Let go of connections, and of what workers are started from."""
+        for port in (self.queue, self.compute):
+            close = getattr(port, "close", None)
+            if close is not None:
+                close()

@@ -47,6 +47,12 @@ class Compute(Protocol):
     def prepare(self, fleet: FleetId) -> None:
         """Workers of the fleet will be launched soon: what can be done ahead begins, and is not waited for."""
 
+    def alike(self, spec: WorkerSpec) -> str:
+        """What the spec's workers would be if they were launched now, but for their fleet: equal texts, equal workers.
+
+        Who has one worker may use another that is alike in its place.
+        """
+
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         """Start the fleet's workers with these ordinals, each at most once ever,
 

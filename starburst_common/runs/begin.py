@@ -202,7 +202,8 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     """A driver that knows what the store tells of a run, in its last leg; it is not started."""
     backend = under_its_key(backend, spec)
     leg = find_leg(backend, spec)
-    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet)
+    warm_s = 0.0 if leg.number else spec.terms.keep_warm_s
+    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet, keep_warm_s=warm_s)
     policy = replace(
         spec.policy,
         forgiven=leg.forgiven,

@@ -216,6 +216,7 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,
+        "keep_warm": terms.keep_warm_s,
         "priority": terms.priority,
         "budget": terms.limits.budget_usd,
         "deadline": terms.limits.deadline_s,

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
+from starburst_common.fleets.fleet import KEPT_WARM
+from starburst_common.fleets.warm import cool
 from starburst_common.ids import held_for, ids, made_at
 from starburst_common.model import FleetId, RunId, WorkerPhase
 from starburst_common.names import (
@@ -66,7 +68,7 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
             backend.store.delete_folder(RunNames(RunId(name)).folder)
             removed.append(RunId(name))
     for fleet in fleets:
-        if now - _made_at(fleet) > _ABANDONED_S:
+        if now - _made_at(fleet) > _ABANDONED_S or held_for(backend.store.list(holders(fleet))) == [KEPT_WARM]:
             _close_if_abandoned(backend, fleet)
     prune_shared(backend, now)
     _prune_claims(backend, now)
@@ -154,12 +156,14 @@ def _expired(backend: Backend, run: RunId, held_by: dict[str, FleetId] | None, n
 
 
 def _close_if_abandoned(backend: Backend, fleet: FleetId) -> None:
-    """A fleet without a live worker and without a run that goes on was left by a driver that died."""
+    """A fleet without a live worker and a run that goes on is warm no more, or was left by a driver that died."""
     if _alive(backend, fleet):
         return
     held_by = held_for(backend.store.list(holders(fleet)))
     if any(_goes_on(backend, RunId(holder)) for holder in held_by if holder.startswith("run-")):
         return
+    if KEPT_WARM in held_by and {*cool(backend, fleet)} - {*held_by}:
+        return  # somebody has just found it
     backend.queue.drop(work_queue(fleet))
     backend.compute.forget(fleet)
     backend.store.delete_folder(fleet_folder(fleet))

@@ -40,6 +40,7 @@ class Terms:
     priority: float = 1.0  #: its share where runs wait for what starts workers
     driver_ttl_s: float | None = None  #: workers go on so long without a driver; None as long as there is work
     limits: Limits = field(default_factory=Limits)
+    keep_warm_s: float = 0.0  #: its fleet stays open so long after it
 
     @classmethod
     def of(cls, options: Options, *, stop_at_first: bool = False, tick_s: float = 0.0) -> Self:
@@ -61,6 +62,7 @@ class Terms:
             batch=options.batch,
             results_to=options.results_to,
             priority=options.priority,
+            keep_warm_s=options.keep_warm_s,
             driver_ttl_s=None if options.driver_ttl_s is None else kept_s(options.driver_ttl_s, tick_s),
             limits=options.limits,
         )
@@ -91,6 +93,7 @@ class Terms:
             priority=fields.number("priority") if fields.given("priority") else 1.0,
             driver_ttl_s=fields.number("driver_ttl_s") if fields.given("driver_ttl_s") else None,
             limits=limits_in(fields.fields("limits")),
+            keep_warm_s=fields.number("keep_warm_s") if fields.given("keep_warm_s") else 0.0,
         )
 
 

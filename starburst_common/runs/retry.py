@@ -17,6 +17,7 @@ from starburst_common.code.place import Place
 from starburst_common.code.shared import Shared
 from starburst_common.errors import NotFound, Refused
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.fleets.warm import lent_fleet
 from starburst_common.ids import ids
 from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
@@ -65,10 +66,21 @@ def start_retry(
     The items are given `anew`, or copied as they are: then they need not be loaded here. Where the function is given,
     too, they stand where this process does, else where the parent's did.
     """
-    if options.resources.image == parent.resources.image:  # it was made or found for that run
-        fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
-    else:
-        fleet = Fleet.new(backend, options)
+    same = options.resources.image if options.resources.image == parent.resources.image else ""  # made for that run
+    with lent_fleet(backend, options, same) as fleet:
+        return _started(fleet, parent, spans, options, packed, name, anew)
+
+
+def _started(
+    fleet: Fleet,
+    parent: Spec,
+    spans: Sequence[Span],
+    options: Options,
+    packed: PackedFunction | None,
+    name: str,
+    anew: Mapping[int, Any] | None,
+) -> tuple[Spec, Driver]:
+    backend = fleet.backend
     here = bool(options.files) or (packed is not None and anew is not None)
     stands = None if here else _stood(backend, parent)
     new = NewRun.of(fleet, name, options, stands=stands, parent=parent.run)

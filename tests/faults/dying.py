@@ -20,10 +20,12 @@ from tests.places import open_place
 
 N = 12  #: items; a chunk each, so that there are notices enough for the driver to delete some
 IDLE_S = 0.5  #: workers that nobody drives any more are soon gone
+WARM_S = 4.0  #: and those that are kept warm somewhat later
 MONTH_S = 30 * 86400.0
 _DIED = 9
-_ID = re.compile(r"\b(run|fleet)-\d{8}-\d{6}-[0-9a-f]{8}")
+_ID = re.compile(r"\b(run|fleet|cluster)-\d{8}-\d{6}-[0-9a-f]{8}")
 _MONTH = re.compile(r"/\d{4}-\d\d(?=/)")
+_KIND = re.compile("^warm/[0-9a-f]+/")
 _NUMBER = re.compile(r"/[0-9a-f]{12,}$")
 #: One process that has imported all this; each that dies is forked from it, which costs nothing.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -37,9 +39,9 @@ class Died(NamedTuple):
     calls: list[str]  #: the names of the calls it had begun, in their order
 
 
-def mapped(place: str, point: str) -> Died:
-    """Map all items in a process of its own that dies at a point."""
-    return _in_a_process(_map, place, point)
+def mapped(place: str, point: str, *, warm: bool = False) -> Died:
+    """Map all items in a process of its own that dies at a point; on a fleet that is kept warm, if that is wanted."""
+    return _in_a_process(_map_warm if warm else _map, place, point)
 
 
 def pruned(place: str, point: str) -> Died:
@@ -56,11 +58,14 @@ def named(port: str, method: str, args: tuple[Any, ...]) -> str:
     'store.delete fleets/fleet/held-by/cluster'
     >>> named("queue", "send", ("fleet-20261129-044043-4b02bd4b-work", []))
     'queue.send fleet-work'
+    >>> named("store", "create", ("warm/0a1b2c3d0a1b2c3d/fleet-20261129-044043-4b02bd4b", b""))
+    'store.create warm/kind/fleet'
     """
     first = args[0] if args else ""
     if isinstance(first, list):
         first = first[0] if first else ""
-    what = _NUMBER.sub("", _MONTH.sub("", _ID.sub(r"\1", first))) if isinstance(first, str) else ""
+    what = _KIND.sub("warm/kind/", first) if isinstance(first, str) else ""
+    what = _NUMBER.sub("", _MONTH.sub("", _ID.sub(r"\1", what)))
     return f"{port}.{method} {what}".strip()
 
 
@@ -93,9 +98,15 @@ def _live(
     told.send(Died("", way.calls))
 
 
-def _map(backend: Backend, workers: int) -> None:
-    values = starburst_map(add, range(N), workers=workers, chunk_size=1, backend=backend, progress=False)
+def _map(backend: Backend, workers: int, keep_warm: float = 0.0) -> None:
+    values = starburst_map(
+        add, range(N), workers=workers, chunk_size=1, keep_warm=keep_warm, backend=backend, progress=False
+    )
     assert values == [*range(N)]
+
+
+def _map_warm(backend: Backend, workers: int) -> None:
+    _map(backend, workers, WARM_S)
 
 
 def _prune(backend: Backend, workers: int) -> None:

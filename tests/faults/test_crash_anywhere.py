@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from starburst_common import InputLost, NotFound, Run, RunState, attach
+from starburst_common import InputLost, NotFound, Run, RunState, attach, starburst_map
 from starburst_common.model import RunId, WorkerPhase, WorkerState
-from starburst_common.names import ACCOUNTS, RUNS
+from starburst_common.names import ACCOUNTS, FLEETS, RUNS, WARM
 from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
 from starburst_common.runs.sign import unfed
+from tests.calls import add
 from tests.faults.conftest import AwsBed, Bed, LocalBed
-from tests.faults.dying import IDLE_S, MONTH_S, N, mapped, pruned
+from tests.faults.dying import IDLE_S, MONTH_S, WARM_S, N, mapped, pruned
 
 REST = pytest.mark.rest
 #: Points of a driver's way at which it dies, in their order, and what whoever comes then finds. Between two calls that
@@ -64,11 +66,43 @@ POINTS = {
     "before store.put pruned-at": WHOLE,
     "after store.put pruned-at": WHOLE,
 }
+#: The same of one whose fleet is kept warm, where its way is another: nobody closes it, and the next prunes.
+WARM_POINTS = {
+    "before store.put fleets/fleet/held-by/warm": NOTHING,
+    "before store.create warm/kind/fleet": NOTHING,
+    "before store.put runs/run/feeding": NOTHING,
+    "before compute.launch": WHOLE,
+    "halfway compute.launch": WHOLE,
+    "before store.delete fleets/fleet/held-by/run": WHOLE,
+    "before store.delete fleets/fleet/held-by/cluster": WHOLE,
+    "before store.put fleets/fleet/left": WHOLE,
+    "before store.put pruned-at": WHOLE,
+}
+#: And of one who finds it.
+FINDING = {
+    "before store.put fleets/fleet/held-by/cluster": NOTHING,
+    "before store.put runs/run/feeding": NOTHING,
+    "before store.put fleets/fleet/held-by/run": NO_RUN,
+    "before queue.send fleet-work": ALL_ITEMS,
+    "halfway queue.send fleet-work": ALL_ITEMS,
+    "before store.create runs/run/end": WHOLE,
+    "before store.delete fleets/fleet/held-by/run": WHOLE,
+    "before store.delete fleets/fleet/held-by/cluster": WHOLE,
+    "before store.put fleets/fleet/left": WHOLE,
+}
 #: The same of whoever prunes what a dead driver has left.
 PRUNING = [
     "before store.put pruned-at",
     "before queue.drop run-notices",
     "before store.delete_folder runs/run/",
+    "before queue.drop fleet-work",
+    "before compute.forget fleet",
+    "before store.delete_folder fleets/fleet/",
+]
+#: And of whoever prunes a fleet that is warm no more.
+COOLING = [
+    "before store.delete warm/kind/fleet",
+    "before store.delete fleets/fleet/held-by/warm",
     "before queue.drop fleet-work",
     "before compute.forget fleet",
     "before store.delete_folder fleets/fleet/",
@@ -85,7 +119,7 @@ LOOKS = {
         "queue.depth",
         "queue.dead",
     ),
-    *("compute.workers", "compute.tend", "compute.ended", "compute.tail", "compute.fleets"),
+    *("compute.alike", "compute.workers", "compute.tend", "compute.ended", "compute.tail", "compute.fleets"),
 }
 #: A call that may come or not: a deletion of nothing.
 AT_TIMES = {"store.delete"}
@@ -109,15 +143,19 @@ def answered(run: Run) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def died_at(bed: Bed, point: str) -> None:
+def died_at(bed: Bed, point: str, found: str, *, warm: bool = False) -> None:
     """A driver dies there; what comes of it."""
-    died = mapped(bed.text, point)
+    before = bed.backend.store.folders(RUNS)
+    died = mapped(bed.text, point, warm=warm)
     assert died.at == point, f"the driver never came there, but by {died.calls}"
     backend = bed.backend.paced(idle_s=IDLE_S, feeder_lost_s=LOST_S)
-    found = POINTS[point]
-    names = [RunId(name) for name in backend.store.folders(RUNS)]
+    names = [RunId(name) for name in backend.store.folders(RUNS) if name not in before]
     assert len(names) == (found != NOTHING)
     assert unfed(backend, names) == (set() if found == WHOLE else {*names})
+    if warm:  # who comes next has the fleet, or another one
+        assert starburst_map(
+            add, range(N), workers=1, chunk_size=1, keep_warm=WARM_S, backend=backend, progress=False
+        ) == [*range(N)]
     for name in names:
         if found == NO_RUN:
             with pytest.raises(NotFound):
@@ -133,8 +171,9 @@ def died_at(bed: Bed, point: str) -> None:
         assert answered(attach(name, backend=backend)) == [(item, item) for item in range(items)]
     bed.until(lambda: not bed.workers() and not running(backend))  # they stop by themselves when nobody needs them
     prune(backend, now=time.time() + MONTH_S)
-    assert nothing_kept(backend) == []
-    assert in_the_accounts(backend) == (names if found not in (NOTHING, NO_RUN) else [])
+    assert nothing_kept(backend) == [] and fleets_kept(backend) == []
+    told = [name for name in in_the_accounts(backend) if warm is False or name in names]
+    assert told == (names if found not in (NOTHING, NO_RUN) else [])
 
 
 def in_the_accounts(backend: Backend) -> list[str]:
@@ -148,6 +187,11 @@ def running(backend: Backend) -> list[WorkerState]:
     return [state for state in states if state.phase is not WorkerPhase.STOPPED]
 
 
+def fleets_kept(backend: Backend) -> list[str]:
+    """What is kept of fleets, which should be nothing."""
+    return [*backend.store.list(FLEETS), *backend.store.list(WARM), *backend.compute.fleets()]
+
+
 def nothing_kept(backend: Backend) -> list[str]:
     """What is kept of runs, which should be nothing."""
     return [*backend.store.list(RUNS)]
@@ -159,7 +203,7 @@ def test_a_driver_that_dies_loses_and_leaks_nothing(local_bed: LocalBed, point: 
 
     What is left of a driver nobody replaces is idle workers, which stop themselves, and records.
     """
-    died_at(local_bed, point)
+    died_at(local_bed, point, POINTS[point])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +215,7 @@ def test_a_driver_that_dies_loses_and_leaks_nothing(local_bed: LocalBed, point: 
 )
 def test_a_driver_that_dies_on_aws_does_not_either(aws_bed: AwsBed, point: str) -> None:
     """The same of queues, tasks and objects of AWS."""
-    died_at(aws_bed, point)
+    died_at(aws_bed, point, POINTS[point])
 
 
 @pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
@@ -197,3 +241,51 @@ def test_every_step_of_a_run_has_a_point(request: pytest.FixtureRequest, place: 
     ran = mapped(bed.text, "")
     assert ran.at == ""
     assert changes(ran.calls) <= steps(POINTS)
+
+
+def few(points: Iterable[str], *first: str) -> list[Any]:
+    """All points, of which only these are looked at before every commit."""
+    return [point if point in first else pytest.param(point, marks=REST) for point in points]
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+@pytest.mark.parametrize("point", few(WARM_POINTS, "before store.create warm/kind/fleet", "halfway compute.launch"))
+def test_a_driver_whose_fleet_is_kept_warm_may_die(request: pytest.FixtureRequest, place: str, point: str) -> None:
+    """Who comes next has its fleet, if it was found to be one; and when that is warm no more nothing is left of it."""
+    died_at(request.getfixturevalue(f"{place}_bed"), point, WARM_POINTS[point], warm=True)
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+@pytest.mark.parametrize("point", few(FINDING, "halfway queue.send fleet-work"))
+def test_who_finds_a_warm_fleet_may_die(request: pytest.FixtureRequest, place: str, point: str) -> None:
+    """Others go on with it, and its end is as ever."""
+    bed: Bed = request.getfixturevalue(f"{place}_bed")
+    assert mapped(bed.text, "", warm=True).at == ""
+    died_at(bed, point, FINDING[point], warm=True)
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+def test_who_closes_a_fleet_that_is_warm_no_more_may_die(request: pytest.FixtureRequest, place: str) -> None:
+    """One after another dies at the next step; nobody finds it meanwhile, and who looks takes away what is left."""
+    bed: Bed = request.getfixturevalue(f"{place}_bed")
+    assert mapped(bed.text, "", warm=True).at == ""
+    bed.until(lambda: not bed.workers())
+    came_by = set()
+    for point in COOLING:
+        died = pruned(bed.text, point)
+        assert died.at == point, f"it never came there, but by {died.calls}"
+        came_by |= changes(died.calls)
+    assert pruned(bed.text, "").at == ""
+    assert fleets_kept(bed.backend) == []
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+def test_every_step_on_a_warm_fleet_has_a_point(request: pytest.FixtureRequest, place: str) -> None:
+    """The first that opens one, and the next that finds it."""
+    bed: Bed = request.getfixturevalue(f"{place}_bed")
+    for points in (POINTS | WARM_POINTS, POINTS | FINDING):
+        ran = mapped(bed.text, "", warm=True)
+        assert ran.at == ""
+        assert changes(ran.calls) <= steps(points)
+    bed.until(lambda: not bed.workers())
+    prune(bed.backend)
