@@ -161,6 +161,8 @@ def shell_commands() -> Iterator[tuple[str, Any]]:
         if below is None:
             yield f"starburst {name}", command
         else:
+            if command.invoke_without_command:
+                yield f"starburst {name}", command
             yield from ((f"starburst {name} {word}", each) for word, each in below.items())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from starburst_common import Cluster
+from starburst_common import Cluster, RunState, starburst_map
 from tests.places import aws_text, open_place
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
@@ -59,3 +59,29 @@ def test_this_machine_is_told_in_short(tmp_path: Path) -> None:
     assert "kept     0 runs, 0 kB; " in told and " GB free on that disk\n" in told
     done = shell("status", "--label", "x")
     assert done.returncode == 2 and "go with RUN: they say which run `last` means" in done.stderr
+
+
+def test_fleets_are_told_and_stopped(aws: Aws, tmp_path: Path) -> None:
+    """Who has them, until when they are warm and what they cost; a run's is stopped once somebody agrees to its end."""
+    shell, backend = Shell(tmp_path, env=aws.env), open_place(aws_text(aws.site))
+    warm = {"workers": 1, "keep_warm": 300, "backend": backend, "progress": False}
+    assert starburst_map(abs, [-1, 2], **warm) == [1, 2]
+    (told,) = json.loads(shell("fleets", "--json").stdout)
+    assert (told["workers"], told["idle"], told["size"]) == (1, 1, "1 vCPU, 2 GB, 1 slot")
+    assert (told["runs"], told["clusters"], told["keep_warm_s"]) == ([], 0, 300)
+    assert told["warm_until"] is not None and told["usd_per_hour"] == pytest.approx(0.05437)
+    assert "nobody" in shell("fleets").stdout and "1 kept warm: starburst fleets\n" in shell("status").stdout
+    assert shell("gc", "--older-than", "0s").returncode == 0  # which leaves it alone
+    with Cluster(**warm) as cluster:
+        run = cluster.start(time.sleep, [600])
+        aws.until(lambda: json.loads(shell("fleets", "--json").stdout)[0]["idle"] == 0)
+        (used,) = json.loads(shell("fleets", "--json").stdout)
+        assert (used["id"], used["runs"], used["clusters"]) == (told["id"], [run.id], 1)
+        done = shell("fleets", "stop", told["id"])
+        assert done.returncode == 2 and "say --yes" in done.stderr
+        assert shell("fleets", "stop", told["id"], "--yes").stdout == f"{told['id']}: stopped, 1 worker\n"
+        assert run.wait(60).state is RunState.CANCELLED
+    aws.until(lambda: all(task["last_status"] == "STOPPED" for task in aws.tasks()))
+    assert (shell("fleets", "--json").stdout, shell("fleets", "stop", "--all").stderr) == ("[]\n", "no fleets\n")
+    assert shell("fleets", "stop", "fleet-1").returncode == 3 and shell("fleets", "stop").returncode == 2
+    backend.close()

@@ -24,6 +24,7 @@ from starburst_common.cli import (
     doctor,
     env,
     failures,
+    fleets,
     gc,
     image,
     key,
@@ -129,6 +130,11 @@ for group, about, commands in _GROUPS:
     for name, carry_out in commands.items():
         below.command(name, epilog=EXIT_CODES)(carry_out)
     app.add_typer(below)
+below = typer.Typer(
+    name="fleets", epilog=EXIT_CODES, rich_markup_mode=None, callback=fleets.show_fleets, invoke_without_command=True
+)
+below.command("stop", epilog=EXIT_CODES)(fleets.stop)
+app.add_typer(below)
 
 
 @app.callback(invoke_without_command=True)

@@ -73,11 +73,13 @@ def _runs(runs: Sequence[Run]) -> list[str]:
 
 def _fleets(fleets: Sequence[HeldFleet]) -> str:
     busy = sum(bool(fleet.runs) for fleet in fleets)
-    warm = sum(fleet.warm and not fleet.runs for fleet in fleets)
+    idle = [fleet for fleet in fleets if not fleet.runs]
+    held, warm = sum(bool(fleet.clusters) for fleet in idle), sum(not fleet.clusters and fleet.warm for fleet in idle)
     said = [
         f"{busy} with runs" if busy else "",
-        f"{warm} held by a cluster without one" if warm else "",
-        f"{len(fleets) - busy - warm} that nobody needs: starburst gc" if len(fleets) > busy + warm else "",
+        f"{held} held by a cluster without one" if held else "",
+        f"{warm} kept warm: starburst fleets" if warm else "",
+        f"{len(idle) - held - warm} that nobody needs: starburst gc" if len(idle) > held + warm else "",
     ]
     return ", ".join(filter(None, said)) or "none"
 
@@ -89,12 +91,12 @@ def _workers(fleets: Sequence[HeldFleet], backend: Backend) -> str:
     if not alive:
         return "none alive"
     starting = sum(fleet.starting for fleet in fleets)
-    vcpu, usd = _given(fleets, backend)
+    vcpu, usd = given_to(fleets, backend)
     cost = f": {vcpu:g} vCPU, {usd_text(usd)} an hour" if vcpu else ""
     return f"{alive:,} alive{f', {starting:,} of them starting' if starting else ''}{cost}"
 
 
-def _given(fleets: Sequence[HeldFleet], backend: Backend) -> tuple[float, Decimal | None]:
+def given_to(fleets: Sequence[HeldFleet], backend: Backend) -> tuple[float, Decimal | None]:
     """What workers in AWS were given, and what that costs an hour; the price None where it is not known."""
     from starburst_common.money.estimate import hourly
 
@@ -164,7 +166,7 @@ def _size(size: int) -> str:
 def _fields(
     fleets: Sequence[HeldFleet], limits: Sequence[Limit], kept: Sequence[Kept], backend: Backend
 ) -> dict[str, Any]:
-    vcpu, usd = _given(fleets, backend)
+    vcpu, usd = given_to(fleets, backend)
     return {
         "backend": backend.name,
         "site": backend.tariff.site,

@@ -30,7 +30,7 @@ class WarmEntry:
 
     fleet: FleetId
     key: str  #: where it lies
-    keep_warm_s: float
+    keep_warm_s: float  #: its workers stay so long, idle
     size: str  #: of a worker, in words
     image: str
     spot: bool
@@ -65,7 +65,7 @@ def open_fleet(backend: Backend, options: Options, holder: str, image: str = "")
         if _taken(there, holder):
             return there
     backend.compute.prepare(fleet.id)
-    _keep(fleet, holder, f"{folder}{fleet.id}", options.keep_warm_s)
+    _keep(fleet, holder, f"{folder}{fleet.id}")
     return fleet
 
 
@@ -106,14 +106,14 @@ def cool(backend: Backend, fleet: FleetId, entry: str = "") -> list[str]:
     return held_for(backend.store.list(holders(fleet)))
 
 
-def _keep(fleet: Fleet, holder: str, entry: str, keep_warm_s: float) -> None:
+def _keep(fleet: Fleet, holder: str, entry: str) -> None:
     """Open a new fleet, held by that name, and have it found by others."""
     store, marker = fleet.backend.store, holders(fleet.id) + KEPT_WARM
     fleet.hold(holder)
     try:
         store.put(marker, fleet.spec.resources.image.encode())
-        size = fleet.spec.resources
-        told = {"keep_warm_s": keep_warm_s, "size": size.size, "image": size.image, "spot": size.spot}
+        size, idle_s = fleet.spec.resources, fleet.spec.pace.idle_s
+        told = {"keep_warm_s": idle_s, "size": size.size, "image": size.image, "spot": size.spot}
         store.create(entry, seal_document(fleet.backend.key, entry, told))
     except BaseException:
         store.delete([entry, marker])

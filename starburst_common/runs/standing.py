@@ -7,10 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from starburst_common.errors import NotFound
+from starburst_common.fleets.fleet import KEPT_WARM, Fleet, left
+from starburst_common.fleets.warm import WarmEntry, cool, warm_entries
 from starburst_common.ids import held_for, ids
 from starburst_common.model import FleetId, RunId, WorkerPhase, WorkerState
-from starburst_common.names import FLEETS, holders
+from starburst_common.names import FLEETS, holders, work_queue
 from starburst_common.ports import Backend
+from starburst_common.resources import Resources
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.run import Run
 from starburst_common.runs.spec import find_spec
@@ -22,8 +25,28 @@ class HeldFleet:
 
     id: FleetId
     runs: tuple[Run, ...]  #: that go on, oldest first
-    warm: bool  #: a cluster holds it, whether or not a run goes on
+    clusters: int  #: that hold it, whether or not a run goes on
     workers: tuple[WorkerState, ...]  #: alive
+    at_work: int = 0  #: of these at most, by the messages that are leased
+    entry: WarmEntry | None = None  #: it stays open without anybody
+    left_at: float | None = None  #: when the last one let go of it, on the store's clock
+
+    @property
+    def warm(self) -> bool:
+        """Whether it stays open though no run goes on."""
+        return bool(self.clusters) or self.entry is not None
+
+    @property
+    def warm_until(self) -> float | None:
+        """When its workers stop, where nobody comes; None where somebody has it, or that is not known."""
+        if self.runs or self.clusters or self.entry is None or self.left_at is None:
+            return None
+        return self.left_at + self.entry.keep_warm_s
+
+    @property
+    def size(self) -> str:
+        """Of a worker, in words; empty where nobody knows."""
+        return self.entry.size if self.entry is not None else self.runs[0].resources.size if self.runs else ""
 
     @property
     def starting(self) -> int:
@@ -36,15 +59,45 @@ def held_fleets(backend: Backend) -> list[HeldFleet]:
     return [*_held(backend)]
 
 
+def stop_fleet(backend: Backend, held: HeldFleet) -> bool:
+    """Cancel its runs, keeping what is answered, and stop its workers; not where another run has come meanwhile.
+
+    Nobody finds it any more: then it ends with that run. A cluster that has it launches others if need be.
+    """
+    for run in held.runs:
+        run.cancel()
+    by = cool(backend, held.id)
+    if [*_going_on(backend, [each for each in by if each.startswith("run-")])]:
+        return False
+    size = held.runs[0].resources if held.runs else Resources.of()
+    Fleet.of(backend, size, 1, held.id).close()
+    return True
+
+
 def _held(backend: Backend) -> Iterator[HeldFleet]:
+    entries = warm_entries(backend)
     for name in sorted(ids(backend.store.folders(FLEETS))):
         fleet = FleetId(name)
         by = held_for(backend.store.list(holders(fleet)))
         runs = [*_going_on(backend, sorted(each for each in by if each.startswith("run-")))]
-        warm = any(not each.startswith("run-") for each in by)
         alive = [worker for worker in backend.compute.workers(fleet) if worker.phase is not WorkerPhase.STOPPED]
         if by or alive:
-            yield HeldFleet(id=fleet, runs=tuple(runs), warm=warm, workers=tuple(alive))
+            leased = backend.queue.depth(work_queue(fleet)).leased if runs else 0
+            yield HeldFleet(
+                id=fleet,
+                runs=tuple(runs),
+                clusters=sum(not each.startswith("run-") and each != KEPT_WARM for each in by),
+                workers=tuple(alive),
+                at_work=min(leased, len(alive)),
+                entry=entries.get(fleet) if KEPT_WARM in by else None,
+                left_at=_left_at(backend, fleet) if KEPT_WARM in by else None,
+            )
+
+
+def _left_at(backend: Backend, fleet: FleetId) -> float | None:
+    with suppress(NotFound):
+        return backend.store.written_at(left(fleet))
+    return None
 
 
 def _going_on(backend: Backend, names: list[str]) -> Iterator[Run]:
