@@ -187,3 +187,18 @@ def test_the_command_is_for_machines_too(shell: Shell) -> None:
     assert [(row["function"], row["runs"], row["failed"], row["usd"]) for row in rows] == [
         ("simulate", "3", "2", "0.84")
     ]
+
+
+def test_a_warm_fleet_is_idle_while_no_run_has_it(backend: Backend) -> None:
+    """A worker of three hours, of which two runs had the first and half of the last one: the rest is told as idle."""
+    fleet, began = new_fleet_id(), 1_800_000_000.0
+    for lo, hi in ((0.0, 1.0), (2.5, 3.0)):
+        times = {"created_at": began + lo * HOUR_S, "ended_at": began + hi * HOUR_S}
+        kept(backend, fleet=fleet, slot_seconds=(hi - lo) * HOUR_S, keep_warm_s=7200.0, **times)
+    close_account(backend.store, backend.key, fleet, [worker(0, 3.0)], began + 3 * HOUR_S)
+    aws = replace(backend, name="aws")
+    first, second = sorted(run_costs(aws, 0.0), key=lambda each: each.entry.created_at)
+    assert [float(each.worker_hours) for each in (first, second)] == [pytest.approx(1.0), pytest.approx(0.5)]
+    runs, idle = costs(since=0.0, backend=aws)
+    assert (runs.runs, idle.name, idle.runs, idle.worker_hours) == (2, "(idle)", 0, pytest.approx(1.5))
+    assert idle.usd == runs.usd > 0

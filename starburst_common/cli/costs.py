@@ -99,7 +99,7 @@ def _how(backend: Backend) -> str:
 def _figures(row: Cost) -> list[str]:
     from starburst_common.money.estimate import usd_text
 
-    usd = "?" if row.unknown == row.runs else usd_text(row.usd) + "+?" * bool(row.unknown)
+    usd = "?" if row.unknown >= max(row.runs, 1) else usd_text(row.usd) + "+?" * bool(row.unknown)
     return [f"{row.runs:,}", f"{row.items:,}", f"{row.failed:,}" if row.failed else "", _hours(row.worker_hours), usd]
 
 
@@ -120,7 +120,7 @@ def fields_of(row: Cost) -> dict[str, Any]:
         "items": row.items,
         "failed": row.failed,
         "worker_hours": round(row.worker_hours, 6),
-        "usd": None if row.unknown == row.runs else round(float(row.usd), 6),
+        "usd": None if row.unknown >= max(row.runs, 1) else round(float(row.usd), 6),
         "unknown_runs": row.unknown,
     }
 

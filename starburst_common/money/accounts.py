@@ -53,6 +53,7 @@ class AccountEntry:
     unknown: str = ""  #: which price is not known
     prices: str = ""  #: where these are from
     prices_as_of: str = ""
+    keep_warm_s: float = 0.0  #: its fleet stayed open so long after it
 
     @property
     def slot_seconds(self) -> float:
@@ -106,6 +107,7 @@ class AccountEntry:
             unknown=fields.text("unknown"),
             prices=fields.text("prices"),
             prices_as_of=fields.text("prices_as_of"),
+            keep_warm_s=fields.number("keep_warm_s") if fields.given("keep_warm_s") else 0.0,
         )
 
 

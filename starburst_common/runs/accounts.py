@@ -120,4 +120,5 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         unknown=price.unknown,
         prices=price.source,
         prices_as_of=price.as_of,
+        keep_warm_s=spec.terms.keep_warm_s,
     )

@@ -18,14 +18,14 @@ from typing import TypeVar
 from starburst_common.errors import BadInput, Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import ids, made_at
 from starburst_common.model import FleetId, RunId
-from starburst_common.money.accounts import FARGATE_SPOT, AccountEntry
+from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.estimate import billed_hours, charge
 from starburst_common.names import ACCOUNTS, RUNS
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
-from starburst_common.resources import Resources
 from starburst_common.rows import is_number
 from starburst_common.runs.accounts import keep_entry, read_entry
+from starburst_common.runs.bills import Bill, bill_of, warm_runs
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ _AT_ONCE = 32  #: entries are read so, where each is a request
 _DAY_S = 86_400.0
 _DAYS = 30.0
 _LOOKS = 200  #: of runs, the newest first
+IDLE = "(idle)"  #: what warm fleets cost while no run had them
 BY = ("flow", "dag", "function", "day", "site", "tag:NAME")  #: what runs may be told apart by
 
 
@@ -50,7 +51,10 @@ class RunCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What several runs cost, or would have on AWS: those of `name`, by what was asked for."""
+    """What several runs cost, or would have on AWS: those of `name`, by what was asked for.
+
+    One without a run, of the name `IDLE`, is what warm fleets cost while no run had them.
+    """
 
     name: str
     runs: int
@@ -78,8 +82,9 @@ def costs(*, since: float | None = None, by: str = "function", backend: str | Ba
     if since is not None and not is_number(since):
         raise BadInput(f"since={told(since)}: give seconds, as of time.time(), or None")
     opened = open_backend(backend)
-    found = run_costs(opened, time.time() - _DAYS * _DAY_S if since is None else since)
-    return sums(found, key, opened.discount, in_order=by == "day")
+    began = time.time() - _DAYS * _DAY_S if since is None else since
+    rows = sums(run_costs(opened, began), key, opened.discount, in_order=by == "day")
+    return [*rows, *idle_costs(opened, began)]
 
 
 def key_of(by: str) -> Callable[[AccountEntry], str]:
@@ -137,7 +142,11 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
             usage[stint.fleet] += stint.slot_seconds
             stints[stint.fleet] += 1
     wanted = [fleet for fleet in usage if fleet in fleets]
-    bills = {bill.fleet: bill for bill in _abreast(backend, lambda fleet: _bill(backend, FleetId(fleet)), wanted)}
+    spans = {fleet: [(each.created_at, each.ended_at) for each in of] for fleet, of in warm_runs(read).items()}
+    bills = {
+        bill.fleet: bill
+        for bill in _abreast(backend, lambda fleet: bill_of(backend, FleetId(fleet), spans.get(FleetId(fleet))), wanted)
+    }
     found = []
     for entry in read:
         if entry.created_at >= since:
@@ -148,6 +157,31 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
             ]
             found.append(_cost(entry, shares))
     return found
+
+
+def idle_costs(backend: Backend, since: float) -> list[Cost]:
+    """What workers of warm fleets cost since then while no run had them, in one row; none where that is nothing."""
+    if backend.name != "aws":
+        return []
+    _, runs = _kept(backend, since - _DAY_S)
+    read = _abreast(backend, lambda key: read_entry(backend, key), runs.values())
+    hours, usd, unknown = Decimal(0), defaultdict[str, Decimal](Decimal), 0
+    off = 1 - Decimal(str(backend.discount))
+    for fleet, entries in warm_runs(read).items():
+        spans, tariff = [(each.created_at, each.ended_at) for each in entries], entries[0].tariff
+        for bill in _abreast(backend, lambda name: bill_of(backend, FleetId(name), spans, since), [fleet]):  # noqa: B023
+            for (size, arch), idle in bill.idle.items():
+                price = charge(size, idle, replace(tariff, arch=arch))
+                hours += idle
+                unknown += bool(price.unknown)
+                for part, each in price.parts.items():
+                    usd[part] += each * off
+    if not hours:
+        return []
+    total = sum(usd.values(), Decimal(0))
+    return [
+        Cost(name=IDLE, runs=0, items=0, failed=0, worker_hours=float(hours), usd=total, unknown=unknown, parts=usd)
+    ]
 
 
 def item_seconds(backend: Backend, function: str, since: float) -> float | None:
@@ -216,31 +250,7 @@ def _abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) ->
     return [each for each in found if each is not None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bill:
-    """What a closed fleet's workers are billed for: hours by what each was given."""
-
-    fleet: FleetId
-    hours: Mapping[tuple[Resources, str], Decimal]
-
-
-def _bill(backend: Backend, fleet: FleetId) -> _Bill:
-    from starburst_common.aws.accounts import Account
-
-    account, hours = Account.read(backend.store, backend.key, fleet), dict[tuple[Resources, str], Decimal]()
-    for worker in account.workers:
-        if (given := worker.granted) is not None and worker.started_at:
-            spot = given.capacity == FARGATE_SPOT
-            size = Resources(
-                cpu=given.vcpu, memory_mib=given.memory_mib, slots=1, spot=spot, storage_gb=given.storage_gb
-            )
-            what = size, "arm" if given.architecture.lower() in ("arm64", "aarch64") else "x86"
-            seconds = max((worker.stopped_at or account.closed_at) - worker.started_at, 0.0)
-            hours[what] = hours.get(what, Decimal(0)) + billed_hours(seconds, 1)
-    return _Bill(fleet=fleet, hours=hours)
-
-
-def _cost(entry: AccountEntry, shares: Sequence[tuple[_Bill, Decimal]]) -> RunCost:
+def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCost:
     if len(shares) < len(entry.stints):
         workers = sum(entry.workers.values())
         hours = billed_hours(entry.slot_seconds / entry.slots, workers)
