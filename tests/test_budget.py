@@ -176,3 +176,24 @@ def test_a_meter_comes_to_what_work_costs_by_hand(
     there = [replace(each, phase=WorkerPhase.RUNNING, stopped_at=0.0) for each in ended]
     now = metered(there, rates, began + seconds, stop_s=30)
     assert abs(now.spent - by_hand) < Decimal("2e-8") * workers and now.least >= now.spent
+
+
+def test_a_site_s_workers_cost_no_more_an_hour_than_it_allows(tmp_path: Path) -> None:
+    """All runs of the site together, whose drivers are several; what ends makes room, and each run comes to its end."""
+    sim = Simulation(tmp_path, item_s=40.0, start_s=20.0)
+    each = charge(Resources.of(1), Decimal(1), _TARIFF).usd
+    assert each is not None
+    most = float(5 * each) + 0.001
+    sim.backend = sim.place.backend = replace(sim.backend, charged=True, tariff=_TARIFF, max_hourly_usd=most)
+    specs = [sim.begin(40, chunk=1, workers=4, slots=1) for _ in range(2)]
+    going, said, at_once = [sim.driver(spec) for spec in specs], set[str](), 0
+    while going:
+        going = [driver for driver in going if not driver.step()]
+        said |= {driver.books.reason for driver in going}
+        alive = [each for of in sim.place.workers_of.values() for each in of.values() if not each.stopped_at]
+        at_once = max(at_once, len(alive))
+        sim.clock.sleep(TICK_S)
+    assert at_once == 5
+    assert "waiting for the site's max_hourly_cost of $0.27: $0.27 now" in said
+    ends = [read_end(sim.backend, spec.run) for spec in specs]
+    assert [end and end.state for end in ends] == [RunState.SUCCEEDED, RunState.SUCCEEDED]

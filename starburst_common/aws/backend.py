@@ -67,6 +67,7 @@ def aws_backend(
         images=EcsImages(site, image or ImageSettings(), clients, store),
         quotas=AccountQuotas(clients, site.subnets),
         tariff=site.tariff,
+        max_hourly_usd=site.max_hourly_cost,
         compute_by=lambda other: EcsCompute(site, clients, store, other),
     )
 

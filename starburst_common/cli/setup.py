@@ -49,6 +49,9 @@ def setup(
     image: Annotated[str, typer.Option(metavar="URI", help="For every run that names no other.")] = "",
     arm: Annotated[bool, typer.Option("--arm", help="Workers are ARM64.")] = False,
     log_days: Annotated[int, typer.Option(metavar="N", help="How long workers' lines are kept.")] = 14,
+    max_hourly_cost: Annotated[
+        float, typer.Option(metavar="USD", help="What all its workers may cost an hour; 0 for no limit.")
+    ] = 0.0,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For all that is made.")] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -85,6 +88,7 @@ def setup(
         image=image,
         architecture="ARM64" if arm else "X86_64",
         log_days=log_days,
+        max_hourly_cost=max_hourly_cost,
         tags=tuple(tag or ()),
     )
     account = AwsAccount.of(AdminClients(wanted.region), site, wanted.tags)

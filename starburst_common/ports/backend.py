@@ -46,6 +46,7 @@ class Backend:
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be
     compute_by: Callable[[bytes], Compute] | None = None  #: `compute` with another key; None where it signs nothing
     charged: bool = False  #: for its workers, by that tariff
+    max_hourly_usd: float = 0.0  #: that all its workers may cost; 0 for no limit
     stop_s: float = 5.0  #: a worker that is told to stop is charged for so long, or is stopped within it
     worth_s: float = 30.0  #: a further worker is not begun where a budget pays for less than so long of it
     discount: float = 0.0  #: a share that the user's contract takes off list prices

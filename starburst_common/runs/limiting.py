@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
+from typing import Any
 
 from starburst_common.errors import BadInput, Refused
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.fleets.headroom import Headroom
 from starburst_common.limits import Limits
 from starburst_common.model import WorkerState
 from starburst_common.money.budget import Purse, least_budget
@@ -55,7 +57,12 @@ class Limiter:
     ) -> None:
         self._backend, self._names, self._clock = backend, names, clock
         self._limits, self._began_at = limits, began_at
-        self._rates = rates_of(backend, fleet.spec.resources)
+        self._rates, self._resources, self._fleet = (
+            rates_of(backend, fleet.spec.resources),
+            fleet.spec.resources,
+            fleet.id,
+        )
+        self._others_usd, self._others_at = Decimal(0), -math.inf
         self._skew_s: float | None = None  # by how much our clock is behind the store's, once that is known
         self._told: Until | None = None  # what workers were told last
         self.meter: Meter | None = None  #: of its workers, as they were last seen; None where nothing is charged for
@@ -89,6 +96,29 @@ class Limiter:
             stop_s=self._backend.stop_s,
             unseen_until=math.inf if self._told is None else self._told.at + self._backend.stop_s,
         )
+
+    def room(self, room: Headroom, workers: Sequence[WorkerState]) -> dict[str, Any]:
+        """For how many more workers there is, by what the account allows and what the site may cost an hour; and why.
+
+        What others cost is seen now and then: two who start workers at once may go beyond it by what one of them does.
+        """
+        free, bound, most = room.free, room.why(self._resources), self._backend.max_hourly_usd
+        if not most or free < 1 or (each := self._rates.dearest) is None:
+            return {"free": free, "bound": bound}
+        cost = 3600 * (metered(workers, self._rates, self._clock.time()).burn + self._others())
+        paid = max(int((Decimal(str(most)) - cost) / (3600 * each)), 0)
+        if paid < free:
+            free, bound = paid, f"the site's max_hourly_cost of {usd_text(Decimal(str(most)))}: {usd_text(cost)} now"
+        return {"free": free, "bound": bound}
+
+    def _others(self) -> Decimal:
+        """What workers of other fleets of the site cost a second."""
+        now = self._clock.monotonic()
+        if now - self._others_at > self._backend.look_s / 2:
+            fleets = [fleet for fleet in self._backend.compute.fleets() if fleet != self._fleet]
+            workers = [worker for fleet in fleets for worker in self._backend.compute.workers(fleet)]
+            self._others_usd, self._others_at = metered(workers, self._rates, self._clock.time()).burn, now
+        return self._others_usd
 
     def tell(self, bounds: Bounds, more: int = 0) -> None:
         """Have workers know when they end, with so many more of them, who are about to be launched."""

@@ -116,8 +116,7 @@ class Observer:
             barren=row,
             dead=self._dead_letters(known.now, policy, quiet=quiet) if known.run.owed else 0,
             resent=books.resent,
-            free=room.free,
-            bound=room.why(self._fleet.spec.resources),
+            **self._limiter.room(room, workers),
         )
 
     def _depth(self, known: View) -> Depth:

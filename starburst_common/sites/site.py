@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from starburst_common.errors import BadInput
 from starburst_common.model import Tariff
 from starburst_common.phrases import told
-from starburst_common.rows import TEXT, Row, Rule, of_type, rows, shaped, texts
+from starburst_common.rows import TEXT, Row, Rule, number, of_type, rows, shaped, texts
 
 _ROLE = shaped(r"(arn:aws[a-z-]*:iam::\d{12}:role/.+)?", "the ARN of a role")
 #: Source: Amazon ECS API reference, Tag, read 2026-11-30. Of the 50 that a task may have, some are AWS's and ours.
@@ -120,6 +120,13 @@ class Site:
             ),
         ),
     ] = ()
+    max_hourly_cost: Annotated[
+        float,
+        Row(
+            "USD that all workers of the site together may cost an hour; no more are started beyond that; 0: no limit",
+            (number(lambda value: value >= 0, "US dollars, or 0 for no limit"),),
+        ),
+    ] = 0.0
     architecture: Annotated[
         str, Row("of the workers: X86_64 or ARM64", (TEXT, shaped(r"X86_64|ARM64", "X86_64 or ARM64")))
     ] = "X86_64"

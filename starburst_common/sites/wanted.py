@@ -41,6 +41,7 @@ class WantedSite:
     image: str = ""  #: for every run that names no other
     architecture: str = "X86_64"
     log_days: int = 14
+    max_hourly_cost: float = 0.0  #: USD of all its workers; 0 for no limit
     tags: tuple[str, ...] = ()  #: KEY=VALUE each, of all that is made there
 
     @classmethod
@@ -116,6 +117,7 @@ class WantedSite:
                 "tags": self.tags,
                 "architecture": self.architecture,
                 "log_days": self.log_days,
+                "max_hourly_cost": self.max_hourly_cost,
                 **roles,
             },
             "setup",
