@@ -52,10 +52,11 @@ class Meter:
     spent: Decimal = Decimal(0)  #: so far
     least: Decimal = Decimal(0)  #: by the time that all have stopped, if they were told to at once
     burn: Decimal = Decimal(0)  #: a second, of those that are there
+    grows: Decimal = Decimal(0)  #: the same of those whose first minute is over, which is in what was spent
 
     def read(self, now: float) -> Decimal:
         """What was spent until a later moment, if nothing has changed since."""
-        return self.spent + self.burn * Decimal(str(max(round(now - self.at, 3), 0.0)))
+        return self.spent + self.grows * Decimal(str(max(round(now - self.at, 3), 0.0)))
 
 
 def metered(
@@ -81,7 +82,7 @@ def metered(
     [Decimal('0.123545'), Decimal('0.124558'), Decimal('0.243040')]
     """
     known: dict[Granted | None, Decimal] = {}
-    spent, least, burn = Decimal(0), Decimal(0), Decimal(0)
+    spent, least, burn, grows = Decimal(0), Decimal(0), Decimal(0), Decimal(0)
     for worker in workers:
         if worker.started_at > until:
             continue
@@ -94,11 +95,12 @@ def metered(
             dearest = rate if worker.granted is not None else rates.dearest or rate
             least += dearest * _billed(ran_s + stop_s, minimum)
             burn += rate
+            grows += rate if worker.started_at and ran_s >= minimum else 0
         elif worker.started_at and (ended := min(worker.stopped_at or min(now, unseen_until), until)) > since:
             seconds = _billed(ended - max(worker.started_at, since), minimum)
             spent += rate * seconds
             least += rate * seconds
-    return Meter(at=now, spent=spent, least=least, burn=burn)
+    return Meter(at=now, spent=spent, least=least, burn=burn, grows=grows)
 
 
 def _billed(seconds: float, minimum: float) -> Decimal:
