@@ -39,7 +39,10 @@ class Resolver:
         """Take every answer; why no more come."""
         try:
             for index, value in self._run.answers():
-                future = self._owed.sent.pop(index)
+                future = self._owed.sent.pop(index, None)
+                if future is None:  # no reason why the others should have no answer
+                    _log.error("run %s: call %d was answered twice", self._run.id, index)
+                    continue
                 try:
                     self._set(future, value)
                 except BaseException as error:  # it was set before, or a callback raised SystemExit: the others go on
