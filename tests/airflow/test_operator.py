@@ -36,6 +36,7 @@ from airflow_provider_starburst.triggers import starburst as triggers
 from airflow_provider_starburst.triggers.starburst import StarburstRunTrigger
 from starburst_common import NotFound, Rows, RunState, attach, list_runs
 from starburst_common.ports import Backend
+from starburst_common.runs.spec import read_spec
 from tests.airflow.stage import again, context, deferred, event_of, operator
 from tests.airflow.work import sleeps, works_when_told
 
@@ -157,14 +158,13 @@ def test_rows_are_read_by_workers(place: Backend, tmp_path: Path) -> None:
     assert [*task.execute(context())] == [1, 2, 3]
 
 
-def test_limits_that_nothing_keeps_yet_are_kept_with_the_run_and_told(
-    place: Backend, mended: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They are no promise before the core keeps them."""
-    operator(mended, budget=2.5, max_hourly_cost=10).execute(context())
+def test_a_run_has_its_task_s_limits(place: Backend, mended: Path) -> None:
+    """So that workers keep them, whoever else is dead; what nothing keeps is told with the run."""
+    operator(mended, budget=2.5, max_hourly_cost=10, deadline=timedelta(hours=1)).execute(context())
     (run,) = list_runs(backend=place)
     assert run.tags["max-hourly-cost"] == "10"
-    assert "max_hourly_cost=10 is kept with the run; nothing stops there yet" in caplog.text
+    limits = read_spec(place, run.id).terms.limits
+    assert (limits.budget_usd, limits.deadline_s) == (2.5, 3600.0)
 
 
 def test_a_trigger_waits_and_another_process_has_the_results(place: Backend, mended: Path) -> None:
