@@ -108,7 +108,10 @@ TELLS = hasattr(
 _TTL_S = 900.0  #: where it does not, workers go on so long without one
 _LOOKS = 4  #: of a trigger at least, in the time in which its run's workers stop without any
 #: Options of the core that are arguments of the operator.
-OWN = ("workers", "cpu", "memory", "slots", "spot", "image", "storage", "budget", "deadline", "tolerate")
+OWN = (
+    *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role"),
+    *("budget", "deadline", "tolerate"),
+)
 _AIRFLOWS = ("retries", "retry_delay")  #: of the task, where they are given as its arguments
 _ELSEWHERE = {
     **{name: f"give {name}= to the operator itself" for name in (*OWN, "driver_ttl", "results_to", "failures_to")},

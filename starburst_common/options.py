@@ -16,6 +16,7 @@ from starburst_common.phrases import told
 from starburst_common.resources import Resources
 from starburst_common.tolerance import Tolerance
 
+_WORKER = ("cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role")  #: what one worker has
 _TEXTS = 100_000  #: characters; whoever looks at a run reads them
 
 
@@ -67,7 +68,7 @@ class Options:
             if wrong := OPTIONS[name].wrong(value):
                 raise BadInput(f"{name}={told(value)}{wrong}")
         _go_together(asked)
-        size = {name: asked.pop(name) for name in ("cpu", "memory", "slots", "spot", "image", "storage")}
+        size = {name: asked.pop(name) for name in _WORKER}
         retry_on, timeout = asked.pop("retry_on"), asked.pop("timeout")
         wanted, files, ttl = asked.pop("tolerate"), asked.pop("files"), asked.pop("driver_ttl")
         return cls(

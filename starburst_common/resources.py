@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
 from starburst_common.rows import YES_NO, Rule, is_number, whole
+from starburst_common.shapes import is_tags
 
 #: Fargate sizes: vCPU to (least, most, step) of memory in MiB.
 #: Source: Amazon ECS Developer Guide, "Task size" for Fargate, read 2026-11-22.
@@ -23,6 +26,15 @@ FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
 }
 _NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
 STORAGE_GB = (21, 200)  #: least and most. Source: Amazon ECS API reference, EphemeralStorage, read 2026-11-30
+#: Of what a launch overrides, 8,192 characters, JSON's own included; the rest is for a worker's orders and its role.
+#: Source: Amazon ECS API reference, RunTask, read 2026-11-30
+ENV_CHARACTERS = 6000
+_OURS = re.compile(
+    r"STARBURST_|ECS_|AWS_(ACCESS_KEY|SECRET_|SESSION_TOKEN|SECURITY_TOKEN|CREDENTIAL|PROFILE|DEFAULT_PROFILE|CONFIG_FILE"
+    r"|SHARED_CREDENTIALS|CONTAINER_|WEB_IDENTITY|ROLE_|EXECUTION_ENV|EC2_|ENDPOINT_URL|IGNORE_CONFIGURED)"
+)
+#: Source: IAM User Guide, "IAM and AWS STS quotas": a path of 512 characters and a name of 64. Read 2026-11-30
+ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/[!-~]{1,576}"
 _NO_SIZE = ' is not a size: write "8GB", "512MB" or a number of GB'
 
 
@@ -76,6 +88,8 @@ class Resources:
     spot: bool = False  #: on capacity that is cheaper and may be taken back; on a laptop it changes nothing
     image: str = ""  #: what its containers are made of; empty for the site's. On a laptop it changes nothing
     storage_gb: int = 0  #: of its own disk, in GiB; 0 for the 20 that all have. On a laptop it changes nothing
+    env: dict[str, str] = field(default_factory=dict, hash=False)  #: variables of its environment
+    task_role: str = ""  #: ARN, whose permissions it has; empty for the site's. On a laptop it changes nothing
 
     @property
     def size(self) -> str:
@@ -96,11 +110,14 @@ class Resources:
         spot: bool = False,
         image: str | None = None,
         storage: str | float | None = None,
+        env: Mapping[str, str] | None = None,
+        task_role: str | None = None,
     ) -> Resources:
         """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
 
-        >>> Resources.of(4)
-        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='', storage_gb=0)
+        >>> Resources.of(4)  # doctest: +NORMALIZE_WHITESPACE
+        Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='', storage_gb=0, env={},
+        task_role='')
         >>> Resources.of(3)
         Traceback (most recent call last):
         starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
@@ -109,10 +126,20 @@ class Resources:
         starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of
         1024, or cpu=2
         """
-        given = {"cpu": cpu, "memory": memory, "slots": slots, "spot": spot, "image": image, "storage": storage}
+        given = {
+            "cpu": cpu,
+            "memory": memory,
+            "slots": slots,
+            "spot": spot,
+            "image": image,
+            "storage": storage,
+            "env": env,
+            "task_role": task_role,
+        }
         for name, value in given.items():
             if (value is not None or name in ("cpu", "spot")) and not RULES[name].fits(value):
                 raise BadInput(f"{name}={told(value)}{RULES[name].wrong}")
+        _refuse_env(env or {})
         mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
         if not _fits(cpu, mib):
             better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if _fits(other, mib)), "")
@@ -126,6 +153,38 @@ class Resources:
             spot=spot,
             image=image or "",
             storage_gb=0 if storage is None else (_mib(storage) or 0) // 1024,
+            env=dict(sorted((env or {}).items())),
+            task_role=task_role or "",
+        )
+
+
+def _refuse_env(env: Mapping[str, str]) -> None:
+    """Raise `BadInput` for variables that ECS or we could not set.
+
+    >>> _refuse_env({"AWS_PROFILE": "me"})  # doctest: +NORMALIZE_WHITESPACE
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: env='AWS_PROFILE': STARBURST_*, ECS_* and what says AWS's credentials and
+    endpoints are the worker's own: leave it out
+    >>> _refuse_env({"TABLE": "x" * 7000})  # doctest: +NORMALIZE_WHITESPACE
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: env= has 7,032 characters as JSON, and 6,000 fit beside a worker's orders: send
+    what is long with files=, or as an argument
+    """
+    for name, value in env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise BadInput(f"env={told(name)}: a variable's name has letters, digits and _, and begins with no digit")
+        if _OURS.match(name):
+            raise BadInput(
+                f"env={told(name)}: STARBURST_*, ECS_* and what says AWS's credentials and endpoints are the worker's "
+                "own: leave it out"
+            )
+        if "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
+            raise BadInput(f"env={told(name)}: its value has a character that no variable can hold: leave that out")
+    size = len(json.dumps([{"name": name, "value": value} for name, value in env.items()]))
+    if size > ENV_CHARACTERS:
+        raise BadInput(
+            f"env= has {size:,} characters as JSON, and {ENV_CHARACTERS:,} fit beside a worker's orders: send what is "
+            "long with files=, or as an argument"
         )
 
 
@@ -145,5 +204,10 @@ RULES = {
     "image": Rule(
         lambda value: isinstance(value, str) and bool(value.strip()),
         ': give an image such as "REGISTRY/REPOSITORY:TAG", or None',
+    ),
+    "env": Rule(is_tags, ": give a dictionary whose names and values are text"),
+    "task_role": Rule(
+        lambda value: isinstance(value, str) and re.fullmatch(ROLE, value) is not None,
+        ": give the ARN of a role, or None for the site's",
     ),
 }

@@ -84,6 +84,28 @@ class WorkerOptions(TypedDict, total=False):
             shell='Disk of a worker, such as "50GB"; else the 20 that are free.',
         ),
     ]
+    env: Annotated[
+        dict[str, str] | None,
+        Row(
+            "variables of the workers' environment, names and values as text, which functions read in `os.environ`. No "
+            "place for secrets: on AWS whoever may describe tasks reads them. In a variable, a JSON object.",
+            (RULES["env"],),
+            None,
+            outside='a JSON object of texts, such as {"REGION": "north"}',
+            shell="A variable of the workers' environment, no secret; may be given several times.",
+        ),
+    ]
+    task_role: Annotated[
+        str | None,
+        Row(
+            "ARN of the role whose permissions functions have on AWS, in place of the site's. It needs what that one "
+            "may, and you `iam:PassRole` on it. Changes nothing on this machine.",
+            (RULES["task_role"],),
+            None,
+            outside="the ARN of a role",
+            shell="ARN of the role that functions have on AWS; else the site's.",
+        ),
+    ]
     keep_warm: Annotated[
         float,
         Row(

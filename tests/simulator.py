@@ -244,7 +244,7 @@ class Place:
     workers_of: dict[FleetId, dict[int, Worker]] = field(default_factory=dict)
     backend: Backend = field(init=False)
 
-    def prepare(self, fleet: FleetId) -> None:
+    def prepare(self, spec: WorkerSpec) -> None:
         """Nothing."""
 
     def alike(self, spec: WorkerSpec) -> str:

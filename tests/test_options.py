@@ -233,6 +233,9 @@ def test_tolerating_failures_returns_them() -> None:
         ("tags", {1: "a"}),
         ("tags", ["a"]),
         ("tags", "a"),
+        ("env", {"A": 1}),
+        ("env", "A=1"),
+        ("task_role", "workers"),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(option: str, wrong: Any) -> None:
@@ -272,6 +275,30 @@ def test_a_wrong_option_is_refused_by_name(option: str, wrong: Any) -> None:
 def test_a_right_option_is_kept(given_options: dict[str, Any], field: str, value: Any) -> None:
     """At the ends of its range too."""
     assert getattr(Options.of(**given_options), field) == value
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"A-B": "1"}, "env='A-B': a variable's name has letters, digits and _"),
+        ({"": "1"}, "env='': a variable's name"),
+        ({"STARBURST_KEY": "1"}, "env='STARBURST_KEY': .* are the worker's own: leave it out"),
+        ({"A": "1", "ECS_CONTAINER_METADATA_URI_V4": "1"}, "env='ECS_CONTAINER_METADATA_URI_V4': .* own"),
+        ({"AWS_ACCESS_KEY_ID": "1"}, "env='AWS_ACCESS_KEY_ID': .* own"),
+        ({"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/"}, "own"),
+        ({"AWS_ENDPOINT_URL_S3": "http://here"}, "own"),
+        ({"A": "a\0b"}, "env='A': its value has a character that no variable can hold"),
+        ({"A": "é" * 1000}, "env= has 6,028 characters as JSON, and 6,000 fit"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name(env: dict[str, str], said: str) -> None:
+    """What ECS could not set, what is the worker's own, and more than a launch can say."""
+    with pytest.raises(BadInput, match=said):
+        Options.of(env=env)
+    assert Options.of(env={"AWS_REGION": "eu-west-1", "_A1": ""}).resources.env == {
+        "AWS_REGION": "eu-west-1",
+        "_A1": "",
+    }
 
 
 @pytest.mark.parametrize("taker", [Options.of, Cluster, StarburstExecutor, partial(starburst_map, abs, [1])])

@@ -84,7 +84,7 @@ class Crew:
         self._launched: dict[WorkerId, Any] = {}
         self._told: set[WorkerId] = set()
 
-    def prepare(self, fleet: FleetId) -> None:
+    def prepare(self, spec: WorkerSpec) -> None:
         pass
 
     def alike(self, spec: WorkerSpec) -> str:

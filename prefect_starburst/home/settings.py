@@ -24,7 +24,10 @@ RUNNER: dict[str, Row] = {
         default="auto",
     ),
     "label": replace(OPTIONS["label"], meaning="shown in `starburst runs`; None is the flow run's name"),
-    **{name: OPTIONS[name] for name in ("tags", "budget", "deadline", "spot", "image", "storage", "keep_warm")},
+    **{
+        name: OPTIONS[name]
+        for name in ("tags", "budget", "deadline", "spot", "image", "storage", "env", "task_role", "keep_warm")
+    },
     "site": Row("a `StarburstSite` block, or the name of a saved one, in place of `backend`", default=None, kind=str),
     "max_in_flight": Row(
         "task runs under way at once; None is 1,024, or twice all slots if that is more",

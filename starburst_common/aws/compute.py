@@ -59,7 +59,7 @@ class EcsCompute:
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
         self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
 
-    def prepare(self, fleet: FleetId) -> None:
+    def prepare(self, spec: WorkerSpec) -> None:
         """Nothing: containers are started by ECS alone."""
 
     def alike(self, spec: WorkerSpec) -> str:

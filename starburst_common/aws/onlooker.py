@@ -25,7 +25,7 @@ class Onlooker:
     def fleets(self) -> list[FleetId]:
         return self._launches.fleets()
 
-    def prepare(self, fleet: FleetId) -> NoReturn:
+    def prepare(self, spec: WorkerSpec) -> NoReturn:
         raise _denied("launches none")
 
     def alike(self, spec: WorkerSpec) -> NoReturn:

@@ -93,6 +93,7 @@ _TABLE = (
     ),
 )
 _ELSE = _Said("", Refusal.FATAL)
+_PASSED = " (a driver's printed policy has the site's roles only, none of a task_role=)"
 #: How AWS names what is not allowed. Source: IAM User Guide, "Troubleshoot access denied error messages"
 _NAMED = re.compile(r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>\S+))?")
 
@@ -126,12 +127,16 @@ def explained(code: str, text: str) -> str:
 def allow(text: str, otherwise: str = "") -> str:
     """What to do about a denial, by the action that AWS named in it; where it names none, by another, if any.
 
-    >>> allow("User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/t because no")
-    'let these credentials do iam:PassRole on arn:aws:iam::1:role/t, or use others'
+    >>> print(  # doctest: +NORMALIZE_WHITESPACE
+    ...     allow("User: u is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/t because no")
+    ... )
+    let these credentials do iam:PassRole on arn:aws:iam::1:role/t (a driver's printed policy has the site's roles
+    only, none of a task_role=), or use others
     """
     if found := _NAMED.search(text):
         on = f" on {found['resource']}" if found["resource"] else ""
-        return f"let these credentials do {found['action']}{on}, or use others"
+        but = _PASSED if found["action"] == "iam:PassRole" else ""
+        return f"let these credentials do {found['action']}{on}{but}, or use others"
     return f"let these credentials do {otherwise}, or use others" if otherwise else ""
 
 

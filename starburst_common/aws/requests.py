@@ -89,9 +89,17 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
         "cpu": str(cpu),
         "memory": str(memory_mib),
         "containerOverrides": [
-            {"name": CONTAINER, "environment": [{"name": "STARBURST_WORKER", "value": json.dumps(duty(site, spec))}]}
+            {
+                "name": CONTAINER,
+                "environment": [
+                    {"name": name, "value": value}
+                    for name, value in {**spec.resources.env, "STARBURST_WORKER": json.dumps(duty(site, spec))}.items()
+                ],
+            }
         ],
     }
+    if spec.resources.task_role:
+        overrides["taskRoleArn"] = spec.resources.task_role
     if spec.resources.storage_gb:
         overrides["ephemeralStorage"] = {"sizeInGiB": spec.resources.storage_gb}
     return {

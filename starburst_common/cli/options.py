@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
+from starburst_common.cli.words import tags_of
 from starburst_common.offered import OPTIONS
 from starburst_common.rows import Row
 
@@ -22,7 +23,7 @@ def with_map_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_flags(**given: Any) -> None:
-        said = {name: _exact(given.pop(name)) for name in rows}
+        said = {name: _said(row, given.pop(name)) for name, row in rows.items()}
         command(**given, options={name: value for name, value in said.items() if value is not None})
 
     hints = get_type_hints(command, include_extras=True)
@@ -48,12 +49,16 @@ def _flag(row: Row) -> Any:
     ('--spot/--no-spot', int | None)
     """
     word = f"--{row.name.replace('_', '-')}"
+    if any(get_origin(kind) is dict for kind in row.kinds):
+        return Annotated[list[str] | None, typer.Option(word, metavar="NAME=VALUE", help=row.shell)]
     kind = next(kind for kind in (str, bool, float, int) if kind in row.kinds)
     if kind is bool and row.outside:
         word = f"{word}/{word.replace('--', '--no-', 1)}"
     return Annotated[kind | None, typer.Option(word, help=row.shell)]
 
 
-def _exact(value: Any) -> Any:
-    """A whole number as one, so that messages show it as it was typed."""
+def _said(row: Row, value: Any) -> Any:
+    """A whole number as one, so that messages show it as it was typed; what was given several times as one."""
+    if isinstance(value, list):
+        return tags_of(value, f"--{row.name}") or None
     return int(value) if isinstance(value, float) and value.is_integer() else value

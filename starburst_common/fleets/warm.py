@@ -56,7 +56,7 @@ def open_fleet(backend: Backend, options: Options, holder: str, image: str = "")
     """
     fleet = Fleet.new(backend, options, image)
     if not options.keep_warm_s:
-        backend.compute.prepare(fleet.id)
+        backend.compute.prepare(fleet.spec)
         fleet.hold(holder)
         return fleet
     folder = f"{WARM}{_likeness(fleet)}/"
@@ -64,7 +64,7 @@ def open_fleet(backend: Backend, options: Options, holder: str, image: str = "")
         there = replace(fleet, spec=replace(fleet.spec, fleet=FleetId(name)))
         if _taken(there, holder):
             return there
-    backend.compute.prepare(fleet.id)
+    backend.compute.prepare(fleet.spec)
     _keep(fleet, holder, f"{folder}{fleet.id}")
     return fleet
 
@@ -74,7 +74,7 @@ def lent_fleet(backend: Backend, options: Options, image: str = "") -> Iterator[
     """A fleet for a run that holds it itself within the block; until then a warm one is held for it."""
     if not options.keep_warm_s:
         fleet = Fleet.new(backend, options, image)
-        backend.compute.prepare(fleet.id)
+        backend.compute.prepare(fleet.spec)
         yield fleet
         return
     holder = new_holder()

@@ -22,6 +22,7 @@ from starburst_common.trust import owner_only
 from starburst_common.wire.fields import Fields
 from starburst_common.wire.seals import misfit
 
+_Env = frozenset[tuple[str, str]]
 _TAIL_BYTES = 4000
 _MOST_PID = 2**31 - 1
 _GOOD_ENDS = (0, 143, -15)  # idle or told to go, the last before it could say so
@@ -34,17 +35,16 @@ class LocalCompute:
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()  # workers are started elsewhere
-        self._forks: ForkServer | None = None
-        self._fleets: set[FleetId] = set()  # whose workers are forked from there
+        self._forks: dict[_Env, ForkServer] = {}  # by what its workers' environment has besides
+        self._fleets: dict[FleetId, _Env] = {}  # whose workers are forked there
         self._lock = Lock()
 
-    def prepare(self, fleet: FleetId) -> None:
+    def prepare(self, spec: WorkerSpec) -> None:
         with self._lock:
-            self._fleets.add(fleet)
-            self._fork_server()
+            self._fork_server(spec)
 
     def alike(self, spec: WorkerSpec) -> str:
-        return json.dumps([self._orders(spec), alike_here()])
+        return json.dumps([self._orders(spec), spec.resources.env, alike_here()])
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
         folder = self._folder(spec.fleet)
@@ -98,14 +98,15 @@ class LocalCompute:
     def forget(self, fleet: FleetId) -> None:
         remove_folder(self._folder(fleet))
         with self._lock:
-            self._fleets.discard(fleet)
-            if not self._fleets:
-                self._let_forks_go()
+            env = self._fleets.pop(fleet, None)
+            if env is not None and env not in self._fleets.values():
+                self._let_forks_go(env)
 
     def close(self) -> None:
         """Let go of what workers are forked from; it is made anew where it is wanted again."""
         with self._lock:
-            self._let_forks_go()
+            for env in list(self._forks):
+                self._let_forks_go(env)
 
     def fleets(self) -> list[FleetId]:
         """Every fleet with records."""
@@ -125,7 +126,7 @@ class LocalCompute:
         scratch, log = record.with_suffix(""), record.with_suffix(".log")
         scratch.mkdir(mode=0o700)
         try:
-            pid = self._forked(spec.fleet, duty, scratch, log)
+            pid = self._forked(spec, duty, scratch, log)
         except CannotFork as error:
             with open(log, "wb", opener=owner_only) as file:
                 file.write(error.printed)
@@ -136,30 +137,29 @@ class LocalCompute:
             json.dump({"pid": pid, "born": _born(pid), "started_at": time.time()}, file)
         born.replace(record)
 
-    def _forked(self, fleet: FleetId, orders: dict[str, Any], scratch: Path, log: Path) -> int:
+    def _forked(self, spec: WorkerSpec, orders: dict[str, Any], scratch: Path, log: Path) -> int:
         """The process id of a new worker. Raises `CannotFork`, or `OSError`."""
         with self._lock:
-            self._fleets.add(fleet)
-            server = self._fork_server()
+            server = self._fork_server(spec)
             try:
                 return server.fork(orders, scratch, log)
             except CannotFork as error:
-                self._let_forks_go()
+                self._let_forks_go(self._fleets[spec.fleet])
                 if error.code and not server.worked:
                     raise
-            return self._fork_server().fork(orders, scratch, log)  # the other was killed, or idle for too long
+            return self._fork_server(spec).fork(orders, scratch, log)  # the other was killed, or idle for too long
 
-    def _let_forks_go(self) -> None:
-        if self._forks is not None:
-            self._forks.close()
-            self._forks = None
+    def _let_forks_go(self, env: _Env) -> None:
+        if (server := self._forks.pop(env, None)) is not None:
+            server.close()
 
-    def _fork_server(self) -> ForkServer:
-        if self._forks is not None and not self._forks.fits:
-            self._let_forks_go()
-        if self._forks is None:
-            self._forks = ForkServer(self._home / "workers")
-        return self._forks
+    def _fork_server(self, spec: WorkerSpec) -> ForkServer:
+        env = self._fleets[spec.fleet] = frozenset(spec.resources.env.items())
+        if env in self._forks and not self._forks[env].fits:
+            self._let_forks_go(env)
+        if env not in self._forks:
+            self._forks[env] = ForkServer(self._home / "workers", spec.resources.env)
+        return self._forks[env]
 
     def _state(self, fleet: FleetId, record: Path) -> WorkerState:
         ordinal = int(record.stem)

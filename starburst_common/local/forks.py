@@ -1,4 +1,4 @@
-"""The process from which a fleet's workers are forked, as whoever launches them has it.
+"""The process from which workers are forked, one for each environment: that of whoever launches them, and a fleet's.
 
 It has imported what workers need, once for all of them and while its starter does other things. It runs nothing else.
 """
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -33,17 +34,18 @@ class CannotFork(Exception):
 class ForkServer:
     """One such process; it ends when this end is closed and its workers have ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Mapping[str, str]) -> None:
         _bury()
         self._for = (os.getpid(), dict(os.environ))
         self._lock = Lock()
         self.worked = False  #: it has forked somebody
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  kept as long as the process may print
+        env = {"PYTHONHASHSEED": "0", **os.environ, **_absolute("PYTHONPATH"), **more}  # the first, or sets differ
         self._ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "starburst_worker", "forks"],
-                env={"PYTHONHASHSEED": "0", **os.environ, **_absolute("PYTHONPATH")},  # or sets differ by worker
+                env=env,
                 cwd=folder,
                 stdin=theirs.fileno(),
                 stdout=self._printed,

@@ -44,7 +44,7 @@ class Wait(NamedTuple):
 class Compute(Protocol):
     """Where workers run."""
 
-    def prepare(self, fleet: FleetId) -> None:
+    def prepare(self, spec: WorkerSpec) -> None:
         """Workers of the fleet will be launched soon: what can be done ahead begins, and is not waited for."""
 
     def alike(self, spec: WorkerSpec) -> str:

@@ -213,6 +213,8 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "spot": resources.spot,
         "image": resources.image or None,
         "storage": resources.storage_gb or None,
+        "env": resources.env or None,
+        "task_role": resources.task_role or None,
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,

@@ -201,6 +201,8 @@ class Spec:
                 spot=fields.flag("spot"),
                 image=fields.text("image"),
                 storage_gb=fields.whole("storage_gb") if fields.given("storage_gb") else 0,
+                env=fields.texts("env") if fields.given("env") else {},
+                task_role=fields.text("task_role") if fields.given("task_role") else "",
             ),
             terms=Terms.read(fields.fields("options")),
             place=Place.read(fields.fields("place")),

@@ -61,7 +61,13 @@ def test_the_next_run_has_the_workers_of_the_last(bed: Bed) -> None:
     with StarburstExecutor(**{name: value for name, value in warm.items() if name != "progress"}) as executor:
         assert executor.submit(who, 1).result(60) in first
     assert [worker.id for worker in bed.backend.compute.workers(FleetId(fleet))] == before
-    for other in ({"cpu": 2}, {"slots": 3}, {"keep_warm": 2.0}, {"spot": True} if bed.backend.name == "aws" else {}):
+    for other in (
+        {"cpu": 2},
+        {"slots": 3},
+        {"env": {"A": "b"}},
+        {"keep_warm": 2.0},
+        {"spot": True} if bed.backend.name == "aws" else {},
+    ):
         if other:
             held = open_fleet(warm["backend"], Options.of(workers=1, **{"keep_warm": WARM_S, **other}), "other")
             assert held.id != fleet
@@ -95,7 +101,7 @@ class Standing:
     def __init__(self) -> None:
         self.alive: set[FleetId] = set()
 
-    def prepare(self, fleet: FleetId) -> None:
+    def prepare(self, spec: WorkerSpec) -> None:
         pass
 
     def alike(self, spec: WorkerSpec) -> str:

@@ -44,9 +44,12 @@ def definition(name: str, region: str = REGION) -> Any:
     return found
 
 
-def roles_of(definition: Any) -> list[str]:
-    """The roles that a task definition names."""
-    found = [getattr(definition, f"{kind}_role_arn", None) for kind in ("execution", "task")]
+def roles_of(definition: Any, overrides: Mapping[str, Any]) -> list[str]:
+    """The roles of a task: those that it is launched with, else those that its definition names."""
+    found = [
+        overrides.get(f"{kind}RoleArn") or getattr(definition, f"{kind}_role_arn", None)
+        for kind in ("execution", "task")
+    ]
     return [arn for arn in found if arn]
 
 

@@ -62,7 +62,7 @@ class Ecs:
         )
         subnets = [(subnet, cloud.zone_of(subnet)) for subnet in _subnets(body)]
         providers = _providers(body, cluster, count)
-        _check_roles(definition)
+        _check_roles(definition, overrides)
         token = body.get("clientToken")
         asked = json.dumps({name: value for name, value in body.items() if name != "clientToken"}, sort_keys=True)
         with self._tasks.lock:
@@ -229,13 +229,13 @@ def _propagated(body: Json, definition: Any) -> list[dict[str, str]]:
     return list(definition.tags or ()) if body.get("propagateTags") == "TASK_DEFINITION" else []
 
 
-def _check_roles(definition: Any) -> None:
+def _check_roles(definition: Any, overrides: Json) -> None:
     """Raises `Refused` for a role that is not there, or does not trust ECS.
 
     Source: Amazon ECS Developer Guide, "Amazon ECS task execution IAM role"; the text as in AWS re:Post, "ECS was
     unable to assume the role", read 2026-11-30.
     """
-    for role in cloud.roles_of(definition):
+    for role in cloud.roles_of(definition, overrides):
         if role and not assumable(role, ECS_TASKS):
             raise Refused(
                 "ClientException",

@@ -135,7 +135,7 @@ def _ecs(action: str, asked: Json, call: Call) -> Iterator[Need]:
         yield Need(action, definition.arn, on)
         if asked.get("tags") or asked.get("propagateTags") or asked.get("enableECSManagedTags"):
             made = f"task/{cluster}/new"
-        yield from passed(cloud.roles_of(definition), ECS_TASKS)
+        yield from passed(cloud.roles_of(definition, asked.get("overrides") or {}), ECS_TASKS)
     elif operation == "RegisterTaskDefinition":
         yield Need(action)
         made = f"task-definition/{asked['family']}:1" if asked.get("tags") else ""

@@ -51,7 +51,7 @@ class TaskSide:
             self._issued.clear()
 
     def _credentials(self, task: Task) -> dict[str, str]:
-        role = getattr(task.definition, "task_role_arn", "")
+        role = str(task.overrides.get("taskRoleArn") or getattr(task.definition, "task_role_arn", ""))
         key, until = self._iam.lend(role, task.id), CLOCK.time() + _CREDENTIALS_S
         with self._lock:
             self._issued.setdefault(task.id, {})[key] = until
