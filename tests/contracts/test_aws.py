@@ -848,7 +848,7 @@ def test_a_cluster_without_spot_gives_on_demand(aws: Aws, clients: Clients, back
         (
             {},
             {"code": "AccessDeniedException", "message": NO_PASS},
-            "credentials do iam:PassRole on arn:.*/t .a driver.s printed policy has the site.s roles only.*, or use others",
+            "credentials do iam:PassRole on arn:.*/t .a driver.s printed policy has the site.s roles only.*, or use",
         ),
         ({}, {"code": "AccessDeniedException", "message": "no"}, "let these credentials do ecs:RunTask, or use"),
         ({}, {"code": "BlockedException"}, "BlockedException.*ask AWS support"),
