@@ -4,8 +4,8 @@
     python examples/prefect_deployment.py          # serve it: wait for six o'clock, or for `prefect deployment run`
 
 A served flow needs a Prefect server (`prefect server start`, and PREFECT_API_URL) or Prefect Cloud. It runs where it is
-served, so that process stays up; the shops are forecast on starburst workers, which end with each run. Where runs follow
-each other soon, `StarburstTaskRunner(keep_warm=600)` leaves them ten minutes for the next one.
+served, so that process stays up; the shops are forecast on starburst workers, which end with each run. Where runs
+follow each other soon, `StarburstTaskRunner(keep_warm=600)` leaves them ten minutes for the next one.
 
 To have runs picked up by the workers of a work pool instead, deploy the flow to it, from Python:
 
