@@ -52,6 +52,8 @@ class Forks:
                 self._fork(**json.loads(asked))
 
     def _fork(self, orders: str, scratch: str, log: str) -> None:
+        """Answers once the worker is there, with its own session, folder and log."""
+        pid, (stands, standing) = -1, os.pipe()
         open_to = signal.pthread_sigmask(signal.SIG_BLOCK, QUIET)  # a worker may be told to go before it can hear
         try:
             pid = os.fork()
@@ -60,22 +62,26 @@ class Forks:
                 for number, handler in zip(QUIET, self._before, strict=True):
                     signal.signal(number, handler)
         except OSError as error:
+            os.close(stands)
             _answer({"errno": error.errno})
             return
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, open_to)
+            os.close(stands if pid == 0 else standing)
         if pid == 0:
-            self._be_a_worker(orders, scratch, log)
+            self._be_a_worker(orders, scratch, log, standing)
         self._workers[pid] = Path(scratch)
+        os.read(stands, 1)  # ends as the worker closes the other end, or ends
+        os.close(stands)
         _answer({"pid": pid})
 
-    def _be_a_worker(self, orders: str, scratch: str, log: str) -> NoReturn:
+    def _be_a_worker(self, orders: str, scratch: str, log: str, standing: int) -> NoReturn:
         os.setsid()
         os.chdir(scratch)
         nothing, prints = os.open(os.devnull, os.O_RDONLY), owner_only(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         for handle, place in (nothing, 0), (prints, 1), (prints, 2):
             os.dup2(handle, place)
-        for handle in nothing, prints, self._woken, self._waker:
+        for handle in nothing, prints, self._woken, self._waker, standing:
             os.close(handle)
         work(orders, slot)
 
