@@ -37,6 +37,7 @@ NOT_RUN = {
     'pip install ".[prefect]"': "the demo has installed it; a test installs the wheel into empty environments",
     "from airflow.providers.common.compat.sdk import DAG, task": "Airflow goes with no Prefect; its tests run it",
     "starburst replay last 4321 --debug": "asks",
+    "starburst rotate-key --revoke": "asks",
     "starburst image build": "needs an account",
     "starburst image ls": "needs an account",
     "starburst image gc": "needs an account",
