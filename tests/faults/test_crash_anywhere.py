@@ -29,7 +29,7 @@ NOTHING, NO_RUN, NO_ITEM, ALL_ITEMS, WHOLE = (
 )
 LOST_S = 1.0  #: a driver that is dead is known to be after so long
 POINTS = {
-    "before compute.prepare fleet": NOTHING,
+    "before compute.prepare": NOTHING,
     "before store.put fleets/fleet/held-by/cluster": NOTHING,
     "before queue.ensure fleet-work": NOTHING,
     "before store.put runs/run/feeding": NOTHING,

@@ -499,8 +499,9 @@ def test_a_task_pulls_what_ecr_holds(engine: Engine, container_aws: Bed) -> None
     engine.client.images.get(engine.base_image()).tag(name, "env-1")
     engine.client.images.push(name, "env-1", auth_config={"username": user, "password": password})
     (digest,) = described(bed)
-    log = {"logDriver": "awslogs", "options": {
-        "awslogs-group": "/lab", "awslogs-create-group": "true", "awslogs-stream-prefix": "w"}}  # fmt: skip
+    bed.grant({**bed.site, "image": f"{uri}:env-1", "log_group": "/lab"})
+    bed.boto("logs").create_log_group(logGroupName="/lab")
+    log = {"logDriver": "awslogs", "options": {"awslogs-group": "/lab", "awslogs-stream-prefix": "w"}}
     command = ["python3", "-c", "print('from ECR')"]
     run(bed, define(bed, image=f"{uri}:env-1", command=command, logConfiguration=log))
     run(bed, define(bed, image=f"{uri}:env-2", command=command))
@@ -517,6 +518,7 @@ def test_a_task_that_is_a_process_needs_its_image_too(bed: Bed, registry: Client
     """Where tasks are processes, what ECR holds can be pulled, and what its repository lacks cannot."""
     digest = registry.push("lab", "env-1")
     uri = bed.site["image"].replace("starburst-bed:worker", "lab")
+    bed.grant({**bed.site, "image": f"{uri}:env-1"})
     run(bed, define(bed, "pass", image=f"{uri}:env-1"))
     run(bed, define(bed, "pass", image=f"{uri}:env-2"))
     bed.until(lambda: all(task["last_status"] == "STOPPED" for task in bed.tasks()))
