@@ -96,6 +96,17 @@ def test_costs_are_what_the_workers_were_billed_for(both: tuple[Shell, Shell]) -
     }
 
 
+def test_what_a_run_cost_is_what_its_workers_were_charged_for(both: tuple[Shell, Shell]) -> None:
+    """Once they have stopped: the account of its fleet tells, and not the time of its slots; here it is an estimate."""
+    here, there = (json.loads(shell("status", "last", "--json").stdout) for shell in both)
+    assert not here["aws_estimate"]["metered"] and here["spent_usd"] is None
+    assert there["aws_estimate"]["metered"] and there["spent_usd"] > 0
+    (row,) = json.loads(both[1]("costs", "--json").stdout)["rows"]
+    assert there["aws_estimate"]["usd"] == pytest.approx(row["usd"], abs=2e-6) and row["runs"] == 1
+    (listed,) = json.loads(both[1]("runs", "--json").stdout)
+    assert listed["aws_estimate"]["usd"] == pytest.approx(listed["spent_usd"], abs=2e-6)
+
+
 def test_a_detached_map_is_attached_to_and_leaves_nothing(shell: Shell, aws: Aws) -> None:
     """Its id comes at once; `attach` stays to the end and sums up; then no task and no queue is left."""
     name = shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "2").stdout.strip()
@@ -302,14 +313,3 @@ def test_a_request_for_more_may_be_denied(shell: Shell, aws: Aws) -> None:
     aws.fault(service="servicequotas", code="AccessDeniedException", status=400, times=100)
     assert "RequestServiceQuotaIncrease" in one_error(shell("quota", "request", "9000", "--yes"))
     assert "assumed to be 6" in shell("quota", "status").stderr
-
-
-def test_what_a_run_cost_is_what_its_workers_were_charged_for(both: tuple[Shell, Shell]) -> None:
-    """Once they have stopped: the account of its fleet tells, and not the time of its slots; here it is an estimate."""
-    here, there = (json.loads(shell("status", "last", "--json").stdout) for shell in both)
-    assert not here["aws_estimate"]["metered"] and here["spent_usd"] is None
-    assert there["aws_estimate"]["metered"] and there["spent_usd"] > 0
-    (row,) = json.loads(both[1]("costs", "--json").stdout)["rows"]
-    assert there["aws_estimate"]["usd"] == pytest.approx(row["usd"], abs=2e-6) and row["runs"] == 1
-    (listed,) = json.loads(both[1]("runs", "--json").stdout)
-    assert listed["aws_estimate"]["usd"] == pytest.approx(listed["spent_usd"], abs=2e-6)
