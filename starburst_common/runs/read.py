@@ -83,8 +83,9 @@ class Reader:
         size = self._chunk_size or chunk_items(length, self._slots, self._batch)
         feed, function = self._feed, self._function
         numbers: list[Any] = []  # nobody can alter these, and several are pickled sooner than each alone
+        most = min(_NUMBERS, size - 1)
         for item in self._items:
-            if type(item) in NUMBERS and len(numbers) < min(_NUMBERS, size - feed.open_items - 1):
+            if type(item) in NUMBERS and len(numbers) < most:
                 numbers.append(item)
                 continue
             if numbers:
@@ -93,6 +94,7 @@ class Reader:
             feed.add(function, item)
             if feed.open_items >= size:
                 feed.close_chunk()
+            most = min(_NUMBERS, size - feed.open_items - 1)
         if numbers:
             feed.add_numbers(function, numbers)
         self._ended()
