@@ -59,11 +59,11 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def workers_of(home: Path) -> dict[str, int]:
-    """The process ids of the workers in a home, by the ends of their names, as their records tell them."""
+    """The process ids of the workers in a home, by their names, as their records tell them."""
     found = {}
     for record in (home / "workers").glob("*/[0-9]*.json"):
         with suppress(OSError, ValueError):  # its launch is under way
-            found[record.stem] = int(json.loads(record.read_text())["pid"])
+            found[f"{record.parent.name}-{record.stem}"] = int(json.loads(record.read_text())["pid"])
     return found
 
 

@@ -213,7 +213,7 @@ def _processes(home: Path) -> Iterator[ComputeBed]:
     backend = opener()
 
     def pid_of(worker: WorkerId) -> int:
-        pid = workers_of(home).get(worker[-6:], 0)
+        pid = workers_of(home).get(worker, 0)
         return pid if pid and alive(pid) else 0
 
     yield ComputeBed(

@@ -255,7 +255,7 @@ def test_how_a_worker_ended_is_known_to_any_process(local_computes: ComputeBed, 
     assert (ended.id, ended.end, ended.exit_code) == (worker.id, WorkerEnd.DONE, 0)
     assert elsewhere.workers(spec.fleet) == [ended]
     other = open_fleet(backend)
-    launched(local_computes, other, 1)
+    launched(local_computes, other, 0)
     (pid,) = supervisors_in(tmp_path / "home")
     os.kill(pid, signal.SIGKILL)
     (killed,) = until(local_computes, other.fleet, lambda states: states[0].phase is STOPPED)
