@@ -1,4 +1,4 @@
-"""A policy in; the actions that it allows out; and what an operation of AWS needs."""
+"""A policy in; the actions that it allows out."""
 
 from __future__ import annotations
 
@@ -25,25 +25,6 @@ SITE = Site.of(
     },
     "tests",
 )
-#: Actions that are not called as the operation is. Source: AWS Service Authorization Reference.
-_ACTIONS = {
-    "sqs:SendMessageBatch": "sqs:SendMessage",
-    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
-    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
-    "s3:CreateMultipartUpload": "s3:PutObject",
-    "s3:UploadPart": "s3:PutObject",
-    "s3:CompleteMultipartUpload": "s3:PutObject",
-    "s3:HeadObject": "s3:GetObject",
-    "s3:HeadBucket": "s3:ListBucket",
-    "s3:ListObjectsV2": "s3:ListBucket",
-    "s3:DeleteObjects": "s3:DeleteObject",
-    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
-}
-
-
-def needed_for(operation: str) -> str:
-    """The action that allows an operation, both as `service:Name`."""
-    return _ACTIONS.get(operation, operation)
 
 
 def policies() -> dict[str, set[str]]:

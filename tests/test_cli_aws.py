@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.policies import needed_for, policies
+from tests.policies import policies
 from tests.test_cli import Shell, one_error, shell_in, values
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.needs import action_of
 
 rest = partial(pytest.param, marks=pytest.mark.rest)
 
@@ -132,7 +133,7 @@ def test_what_is_asked_of_aws_is_in_the_documented_policy(shell: Shell, aws: Aws
     assert shell("report", "last").returncode == 0
     assert shell("prune", STARBURST_KEEP_DAYS="0").returncode == 0
     assert shell("remove", "last").returncode == 0
-    asked = {needed_for(f"{service}:{operation}") for service, operation in aws.requests()}
+    asked = {action_of(f"{service}:{operation}") for service, operation in aws.requests()}
     assert asked >= {"s3:DeleteObject", "sqs:CreateQueue", "ecs:RunTask"}
     assert asked - policies()["driver"] == set()
 

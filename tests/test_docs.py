@@ -32,7 +32,8 @@ from starburst_common.sites.site import Site
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
-from tests.policies import SITE, needed_for, policies
+from tests.policies import SITE, policies
+from tests.testbed.needs import action_of
 
 ALL = [*sorted(ROOT.glob("*.md")), *PAGES]
 PACKAGES = ("starburst_common", "prefect_starburst", "airflow_provider_starburst", "worker/starburst_worker")
@@ -374,9 +375,7 @@ def test_the_policies_allow_what_the_sources_call() -> None:
     """Who starts runs and looks after the site may do all of it, and nothing more is asked for."""
     mine = policies()["operator"]
     assert policies()["driver"] < mine
-    needed = ({needed_for(operation) for operation in called()} | IMPLIED) - {
-        "sts:GetCallerIdentity"
-    }  # all may do that
+    needed = ({action_of(operation) for operation in called()} | IMPLIED) - {"sts:GetCallerIdentity"}  # all may do that
     assert len(called()) > 35
     told = {"ssm:GetParameter", "sts:AssumeRole"}  # in the text, and in docs/prefect.md
     assert needed - mine == told | {"sqs:ChangeMessageVisibility"}  # which is for workers

@@ -135,6 +135,17 @@ def steps(points: Iterable[str]) -> set[str]:
     return {point.partition(" ")[2] for point in points}
 
 
+def pruned_at_each(bed: Bed, points: Iterable[str]) -> set[str]:
+    """One after another prunes and dies at the next of these, and the last dies nowhere; what those before changed."""
+    came_by = set()
+    for point in points:
+        died = pruned(bed.text, point)
+        assert died.at == point, f"it never came there, but by {died.calls}"
+        came_by |= changes(died.calls)
+    assert pruned(bed.text, "").at == ""
+    return came_by
+
+
 def answered(run: Run) -> list[tuple[int, int]]:
     """Every answer there is, though the rest of the input is lost."""
     found = []
@@ -224,12 +235,7 @@ def test_whoever_prunes_may_die_too(request: pytest.FixtureRequest, place: str) 
     bed: Bed = request.getfixturevalue(f"{place}_bed")
     assert mapped(bed.text, "before queue.drop run-notices").at  # leaves a run, its code, its queues and its fleet
     bed.until(lambda: not bed.workers())
-    came_by = set()
-    for point in PRUNING:
-        died = pruned(bed.text, point)
-        assert died.at == point, f"it never came there, but by {died.calls}"
-        came_by |= changes(died.calls)
-    assert pruned(bed.text, "").at == ""
+    came_by = pruned_at_each(bed, PRUNING)
     assert nothing_kept(bed.backend) == []
     assert came_by == steps(PRUNING), "every step has a point"
 
@@ -270,12 +276,7 @@ def test_who_closes_a_fleet_that_is_warm_no_more_may_die(request: pytest.Fixture
     bed: Bed = request.getfixturevalue(f"{place}_bed")
     assert mapped(bed.text, "", warm=True).at == ""
     bed.until(lambda: not bed.workers())
-    came_by = set()
-    for point in COOLING:
-        died = pruned(bed.text, point)
-        assert died.at == point, f"it never came there, but by {died.calls}"
-        came_by |= changes(died.calls)
-    assert pruned(bed.text, "").at == ""
+    pruned_at_each(bed, COOLING)
     assert fleets_kept(bed.backend) == []
 
 

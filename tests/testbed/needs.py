@@ -20,7 +20,7 @@ from tests.testbed.conditions import ACCOUNT, REGION
 Json = dict[str, Any]
 ECS_TASKS, CODEBUILD = "ecs-tasks.amazonaws.com", "codebuild.amazonaws.com"
 _FREE = {"sts:GetCallerIdentity", "sts:GetSessionToken"}
-#: Actions that are not called as the operation is.
+#: Actions that are not called as the operation is. Source: AWS Service Authorization Reference.
 _ACTIONS = {
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
@@ -71,10 +71,14 @@ class Need(NamedTuple):
     context: Mapping[str, str] = {}
 
 
+def action_of(operation: str) -> str:
+    """The action that allows an operation, both as `service:Name`."""
+    return _ACTIONS.get(operation, operation)
+
+
 def needs(call: Call) -> Iterator[Need]:
     """All that a call must be allowed."""
-    named = f"{call.service}:{call.operation}"
-    action = _ACTIONS.get(named, named)
+    action = action_of(f"{call.service}:{call.operation}")
     if action not in _FREE:
         asked = json.loads(call.body or b"{}") if call.service in _IN_JSON else {}
         yield from _OF.get(call.service, _plain)(action, asked, call)
