@@ -107,11 +107,12 @@ class AccountQuotas:
             return limit
         if not metric.get("MetricName"):
             return replace(limit, unknown="nobody tells what of it is in use: others are taken to use nothing")
+        now = self._clock()  # before it is asked: no worker launched after that is in what is told
         try:
             used, begin = self._used(metric)
         except StarburstError as error:
             return replace(limit, unknown=f"others are taken to use nothing of it: {error}")
-        return replace(limit, used=used, seen=(begin, begin + _PERIOD_S))
+        return replace(limit, used=used, seen=(begin, min(begin + _PERIOD_S, now)))
 
     def _used(self, metric: dict[str, Any]) -> tuple[float, float]:
         """The newest that is told, and of when; nothing, now, where nothing has been told for long."""
