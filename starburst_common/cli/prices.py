@@ -21,7 +21,7 @@ def show_prices(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="fargate, public-ipv4, ecr-storage, s3-storage, log-storage or a type of instance."
+            metavar="WHAT", help="fargate, a type of EC2 instance, or what else is charged for, such as nat-gateway."
         ),
     ] = "fargate",
     region: Region = None,
@@ -54,19 +54,35 @@ def _found(what: str, region: str) -> Sequence[tuple[dict[str, Any], str]]:
 
     from starburst_common.errors import BadInput
     from starburst_common.money import book
+    from starburst_common.money.instances import InstancePrice, instance_prices
 
-    prices: Sequence[book.FargatePrice | book.ItemPrice | book.InstancePrice]
+    prices: Sequence[book.FargatePrice | book.ItemPrice | InstancePrice]
     if what == "fargate":
         prices = book.fargate_prices(region)
     elif what in book.ITEMS:
         prices = book.item_prices(what, region)
     else:
-        prices = book.instance_prices(what, region)
+        prices = instance_prices(what, region)
     if not prices:
-        where = f" in {region}" if region else ""
-        raise BadInput(f"{what}: no price{where}: give fargate, {', '.join(book.ITEMS)} or a type such as c7g.xlarge")
+        raise BadInput(_no_price(what, region))
     rows = [asdict(price) for price in prices]
     return [({name: _plain(value) for name, value in row.items() if name != "source"}, row["source"]) for row in rows]
+
+
+def _no_price(what: str, region: str) -> str:
+    from difflib import get_close_matches
+
+    from starburst_common.money import book
+    from starburst_common.money.instances import instance_prices, shapes
+
+    known = ["fargate", *book.ITEMS, *shapes()]
+    if what not in known:
+        near = get_close_matches(what, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"give fargate, {', '.join(book.ITEMS)} or a type of instance"
+        return f"{what}: no price: {hint}"
+    priced = book.item_prices(what) if what in book.ITEMS else instance_prices(what)
+    where = sorted({price.region for price in priced})
+    return f"{what}: no price in {region}, and none is guessed; there are prices in {', '.join(where)}"
 
 
 def _plain(value: Any) -> str | None:

@@ -5,17 +5,31 @@ What was not observed says so (`basis`), and what is not in it has no price: not
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.resources import files
 
 from starburst_common.errors import BadInput
+from starburst_common.money.tables import FARGATE, OTHER, rows, sources
 
-ITEMS = ("public-ipv4", "ecr-storage", "s3-storage", "log-storage")  #: what else has a price
+#: What else has a price.
+ITEMS = (
+    "public-ipv4",
+    "nat-gateway",
+    "nat-data",
+    "endpoint",
+    "endpoint-data",
+    "ecr-storage",
+    "s3-storage",
+    "s3-put",
+    "s3-get",
+    "sqs-request",
+    "log-ingest",
+    "log-storage",
+    "ebs-storage",
+    "managed-instances-fee",
+)
 ON_DEMAND, SPOT = "on-demand", "spot"
 OBSERVED, DERIVED = "observed", "derived"
 _GB = 1 << 30
@@ -44,27 +58,13 @@ class ItemPrice:
     region: str
     usd: Decimal
     unit: str  #: what one unit is
-    basis: str  #: "observed", or "stated" on a page of AWS's
-    source: str
-    as_of: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstancePrice:
-    """What an hour of an EC2 instance costs in one region, for Linux on shared hardware."""
-
-    type: str
-    region: str
-    capacity: str  #: "on-demand" or "spot"
-    usd_per_hour: Decimal
-    basis: str
+    basis: str  #: "observed", "stated" on a page of AWS's, or "derived" from other prices
     source: str
     as_of: str
 
 
 def fargate_prices(region: str = "") -> list[FargatePrice]:
     """Every price of Fargate that there is, or those of one region."""
-    sources = _sources()
     return [
         FargatePrice(
             region=where,
@@ -74,10 +74,10 @@ def fargate_prices(region: str = "") -> list[FargatePrice]:
             usd_per_gb_hour=Decimal(gb),
             usd_per_storage_gb_hour=Decimal(storage) if storage else None,
             basis=basis,
-            source=sources[source][0],
+            source=sources()[source][0],
             as_of=as_of,
         )
-        for where, arch, capacity, vcpu, gb, storage, basis, source, as_of in _rows("fargate.csv", region)
+        for where, arch, capacity, vcpu, gb, storage, basis, source, as_of in rows(FARGATE, region)
     ]
 
 
@@ -105,7 +105,6 @@ def item_price(item: str, region: str) -> ItemPrice | None:
 
 def item_prices(item: str, region: str = "") -> list[ItemPrice]:
     """The same in every region that has a price, or in one."""
-    sources = _sources()
     return [
         ItemPrice(
             item=name,
@@ -113,48 +112,12 @@ def item_prices(item: str, region: str = "") -> list[ItemPrice]:
             usd=Decimal(usd),
             unit=unit,
             basis=basis,
-            source=sources[source][0],
+            source=sources()[source][0],
             as_of=as_of,
         )
-        for name, where, usd, unit, basis, source, as_of in _rows("other.csv", item)
+        for name, where, usd, unit, basis, source, as_of in rows(OTHER, item)
         if region in ("", where) or where == "*"
     ]
-
-
-def instance_prices(type: str, region: str = "") -> list[InstancePrice]:
-    """What an instance of a type costs, on demand and on Spot, in every region that has a price, or in one.
-
-    >>> [(str(price.usd_per_hour), price.capacity, price.basis) for price in instance_prices("m5.large", "eu-west-1")]
-    [('0.107', 'on-demand', 'observed'), ('0.04601', 'spot', 'derived')]
-    """
-    head = {name: cells for name, *cells in _rows("ec2.csv", ("type", "source", "as_of"))}
-    found: list[InstancePrice] = []
-    for _, *cells in _rows("ec2.csv", type):
-        told = zip(head["type"], cells, head["source"], head["as_of"], strict=True)
-        for where, cell, source, as_of in told:
-            if cell and region in ("", where):
-                found += _instance(type, where, cell, source, as_of)
-    return found
-
-
-def _instance(type: str, region: str, cell: str, source: str, as_of: str) -> Iterator[InstancePrice]:
-    on_demand, _, spot = cell.partition("/")
-    sources = _sources()
-    told = [(ON_DEMAND, on_demand, OBSERVED, source, as_of)]
-    if spot:
-        seen = spot.endswith("!")
-        spot_source = "spot-observed" if seen else "spot-advisor"
-        told.append((SPOT, spot.rstrip("!"), OBSERVED if seen else DERIVED, spot_source, sources[spot_source][1]))
-    for capacity, usd, basis, name, date in told:
-        yield InstancePrice(
-            type=type,
-            region=region,
-            capacity=capacity,
-            usd_per_hour=Decimal(usd),
-            basis=basis,
-            source=sources[name][0],
-            as_of=date,
-        )
 
 
 def regions() -> list[str]:
@@ -195,16 +158,3 @@ def storage_usd_per_month(item: str, region: str, size_bytes: int) -> Decimal | 
     """
     price = item_price(item, region)
     return None if price is None else size_bytes * price.usd / _GB
-
-
-def _rows(table: str, first: str | tuple[str, ...] = "") -> Iterator[list[str]]:
-    """The rows of a table below its head, or those that begin with this; others are not parsed."""
-    text = files("starburst_common.money").joinpath("book", table).read_text(encoding="utf-8")
-    lines = text.splitlines()
-    wanted = (first,) if isinstance(first, str) else first
-    begins = tuple(f"{each}," for each in wanted if each)
-    return csv.reader(line for line in lines[0 if begins else 1 :] if not begins or line.startswith(begins))
-
-
-def _sources() -> dict[str, tuple[str, str]]:
-    return {name: (what, as_of) for name, what, as_of in _rows("sources.csv")}

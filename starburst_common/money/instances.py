@@ -1,0 +1,119 @@
+"""EC2 in the price book: what instances cost, what they have, and how often Spot takes them back; rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT
+from starburst_common.money.tables import EC2, INTERRUPTIONS, TYPES, rows, sources
+
+#: How many instances of a type Spot takes back in a month, by band. Source: https://aws.amazon.com/ec2/spot/instance-advisor/
+BANDS = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancePrice:
+    """What an hour of an EC2 instance costs in one region, for Linux on shared hardware."""
+
+    type: str
+    region: str
+    capacity: str  #: "on-demand" or "spot"
+    usd_per_hour: Decimal
+    basis: str  #: "observed", or "derived" from other prices
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What an instance of a type has."""
+
+    type: str
+    vcpu: int
+    memory_mib: int
+    arch: str  #: "x86" or "arm"
+    gpus: int
+    gpu: str  #: its model; one with gpus=0 has a share of one
+    gpu_memory_mib: int  #: of each
+    burstable: bool  #: its vCPU are less than whole, in the long run
+    quota_family: str  #: of EC2's quotas on vCPU
+
+
+def instance_prices(type: str, region: str = "") -> list[InstancePrice]:
+    """What an instance of a type costs, on demand and on Spot, in every region that has a price, or in one.
+
+    >>> [(str(price.usd_per_hour), price.capacity, price.basis) for price in instance_prices("m5.large", "eu-west-1")]
+    [('0.107', 'on-demand', 'observed'), ('0.04601', 'spot', 'derived')]
+    """
+    return [*_of(rows(EC2, type), region)] if type else []
+
+
+def prices_in(region: str) -> dict[tuple[str, str], InstancePrice]:
+    """All that have a price in a region, by type and capacity."""
+    return {(price.type, price.capacity): price for price in _of(rows(EC2), region)}
+
+
+@lru_cache(maxsize=1)
+def shapes() -> dict[str, Shape]:
+    """All types that have a price somewhere, by name.
+
+    >>> shapes()["g5.xlarge"].gpu, shapes()["c7g.xlarge"].memory_mib
+    ('NVIDIA A10G', 8192)
+    """
+    return {
+        name: Shape(
+            type=name,
+            vcpu=int(vcpu),
+            memory_mib=int(memory),
+            arch=arch,
+            gpus=int(gpus),
+            gpu=gpu,
+            gpu_memory_mib=int(float(each or 0)),
+            burstable=burstable == "yes",
+            quota_family=family,
+        )
+        for name, vcpu, memory, arch, gpus, gpu, each, burstable, family in rows(TYPES)
+    }
+
+
+def interruptions(region: str) -> dict[str, int]:
+    """How often Spot takes instances back there, as an index of `BANDS`, by type; as of the Spot advisor's date."""
+    (head,) = rows(INTERRUPTIONS, "type")
+    if region not in head:
+        return {}
+    column = head.index(region)
+    return {row[0]: int(row[column]) for row in rows(INTERRUPTIONS) if row[column]}
+
+
+def _of(found: Iterator[list[str]], region: str) -> Iterator[InstancePrice]:
+    head = {name: cells for name, *cells in rows(EC2, ("type", "source", "as_of"))}
+    wanted = [column for column, where in enumerate(head["type"]) if region in ("", where)]
+    for type, *cells in found:
+        if type in head:
+            continue
+        for column in wanted:
+            if cells[column]:
+                about = (head[name][column] for name in ("type", "source", "as_of"))
+                yield from _priced(type, cells[column], *about)
+
+
+def _priced(type: str, cell: str, region: str, source: str, as_of: str) -> Iterator[InstancePrice]:
+    on_demand, _, spot = cell.partition("/")
+    told = [(ON_DEMAND, on_demand, OBSERVED, source, as_of)]
+    if spot:
+        seen = spot.endswith("!")
+        spot_source = "spot-observed" if seen else "spot-advisor"
+        told.append((SPOT, spot.rstrip("!"), OBSERVED if seen else DERIVED, spot_source, sources()[spot_source][1]))
+    for capacity, usd, basis, name, date in told:
+        yield InstancePrice(
+            type=type,
+            region=region,
+            capacity=capacity,
+            usd_per_hour=Decimal(usd),
+            basis=basis,
+            source=sources()[name][0],
+            as_of=date,
+        )

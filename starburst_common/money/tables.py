@@ -1,0 +1,26 @@
+"""A table of the price book by name in; its rows out: those that come with the package, with their sources."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+
+FARGATE, EC2, OTHER = "fargate.csv", "ec2.csv", "other.csv"
+TYPES, INTERRUPTIONS = "types.csv", "interruptions.csv"
+
+
+def rows(table: str, first: str | tuple[str, ...] = "") -> Iterator[list[str]]:
+    """The rows of a table below its head, or those that begin with this; others are not parsed."""
+    text = files("starburst_common.money").joinpath("book", table).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    wanted = (first,) if isinstance(first, str) else first
+    begins = tuple(f"{each}," for each in wanted if each)
+    return csv.reader(line for line in lines[0 if begins else 1 :] if not begins or line.startswith(begins))
+
+
+@lru_cache(maxsize=1)
+def sources() -> dict[str, tuple[str, str]]:
+    """Where prices are from, and for some the date of all of them, by the word that rows have for it."""
+    return {name: (what, as_of) for name, what, as_of in rows("sources.csv")}
