@@ -239,6 +239,21 @@ def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
     gone("a-b")
 
 
+@pytest.mark.rest
+def test_more_goes_than_aws_takes_at_once(account: Aws) -> None:
+    """Of task definitions ECS lets 20 go at once and deletes 5, then one a second: teardown waits, and ends."""
+    made()
+    account.set(throttling=False)
+    for number in range(40):
+        container = {"name": "worker", "image": "i", "memory": 128, "essential": True}
+        family = f"starburst-main-{number:012x}"
+        account.boto("ecs").register_task_definition(family=family, containerDefinitions=[container])
+    account.set(throttling=True)
+    account.requests(reset=True)
+    gone()
+    assert account.requests()["ecs", "DeleteTaskDefinitions"] > 40
+
+
 def test_what_is_given_is_used_and_stays(account: Aws) -> None:
     """A private network, roles, a bucket and a cluster of the user's: teardown takes what setup made, and not those."""
     bed = account.site

@@ -55,7 +55,8 @@ class EcsCompute:
         self._roles = NewRoles()
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
-        self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate; StopTask has more
+        self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate
+        self._stops = Bucket(burst=80, each_s=40, clock=pace)  # of what StopTask and RunTask have together
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
         self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
 
@@ -286,6 +287,7 @@ class EcsCompute:
         return []
 
     def _stop(self, arn: str) -> None:
+        self._stops.wait()
         unknown = self._clients.ecs.exceptions.InvalidParameterException
         with suppress(NotFound), speaking("ecs:StopTask"), suppress(unknown):
             self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")

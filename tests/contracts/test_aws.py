@@ -783,15 +783,15 @@ def test_spot_falls_back_to_on_demand(aws: Aws, backend: Backend) -> None:
 
 @pytest.mark.usefixtures("unborn")
 def test_launches_keep_to_fargates_rate(aws: Aws, clients: Clients, backend: Backend) -> None:
-    """A hundred at once, then 20 a second (ECS Developer Guide, "AWS Fargate throttling quotas")."""
-    clock = Clock()
-    compute, spec = another(aws, clients, backend, pace=clock), fleet_of(backend)
+    """A hundred at once, then 20 a second, so AWS refuses none (ECS guide, "AWS Fargate throttling quotas")."""
+    aws.stop_clock()
+    compute, spec = another(aws, clients, backend, pace=aws.clock.monotonic), fleet_of(backend)
     launched = []
     while (wait := compute.launch(spec, range(150))) is not None:
         assert "20 workers a second" in wait.reason
         assert wait.seconds == pytest.approx(1.0)
         launched.append(len(aws.tasks()))
-        clock.at += wait.seconds
+        aws.elapse(wait.seconds)
     assert launched == [100, 120, 140]
     assert ordinals(compute.workers(spec.fleet)) == [*range(150)]
 

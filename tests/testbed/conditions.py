@@ -30,7 +30,7 @@ class Conditions:
     quota_answer_s: float = 1.0  #: after so long
     quota_requests: list[dict[str, Any]] = field(default_factory=list)  #: all so far, as they are told
     provisioning_max: int = 500  #: tasks in PROVISIONING per cluster
-    throttling: bool = False  #: AWS's published rates per API hold
+    throttling: bool = True  #: AWS's published rates per API hold
     launch_burst: float = 100.0  #: Fargate launches, on-demand and Spot apart, while throttling
     launch_rate: float = 20.0  #: per second
     zone_room: dict[str, int] = field(default_factory=dict)  #: tasks a zone has room for; without limit if not named

@@ -187,12 +187,13 @@ def test_a_tasks_credentials_expire_by_its_id(bed: Bed) -> None:
     assert task["containers"][0]["exitCode"] == 0
 
 
-def test_calls_come_at_awss_rates_when_asked(bed: Bed) -> None:
+def test_calls_come_at_awss_rates(bed: Bed) -> None:
     """20 changes of definitions, then 1 a second; 100 Fargate launches, then 20 a second (ECS request throttling)."""
     definition, other = define(bed), define(bed, family="other")
     ecs = bed.boto("ecs", config=ONCE)
-    bed.set(throttling=True, provisioning_s=30)
+    bed.set(provisioning_s=30)
     bed.stop_clock()
+    bed.elapse(60)
     started = partial(ecs.run_task, **asked(bed, definition, count=10))
     deregistered = partial(ecs.deregister_task_definition, taskDefinition=other)
     assert granted(started, 11) == 10
@@ -202,18 +203,31 @@ def test_calls_come_at_awss_rates_when_asked(bed: Bed) -> None:
     assert granted(deregistered, 5) == 2
 
 
-def granted(call: Callable[[], object], times: int) -> int:
-    """How many of so many calls are not throttled; all others are."""
-    refused = []
+def test_what_shares_a_rate_shares_its_tokens(bed: Bed) -> None:
+    """50 reads of definitions or clusters each; 40 of parameters a second (ECS request throttling; SSM quotas)."""
+    ecs, ssm = bed.boto("ecs", config=ONCE), bed.boto("ssm", config=ONCE)
+    bed.boto("ssm").put_parameter(Name="p", Value="x", Type="String")
+    bed.stop_clock()
+    bed.elapse(60)
+    assert granted(ecs.list_task_definitions, 30, refused=False) == 30
+    assert granted(ecs.list_task_definition_families, 30) == 20
+    assert granted(ecs.list_clusters, 60) == 50
+    assert granted(partial(ssm.get_parameter, Name="p"), 30, refused=False) == 30
+    assert granted(partial(ssm.get_parameters, Names=["p"]), 30) == 10
+
+
+def granted(call: Callable[[], object], times: int, *, refused: bool = True) -> int:
+    """How many of so many calls are not throttled; all others are, and there are some."""
+    answers = []
     for _ in range(times):
         try:
             call()
         except ClientError as why:
-            refused.append(why.response)
-    told = {(each["Error"]["Code"], each["ResponseMetadata"]["HTTPStatusCode"]) for each in refused}
-    assert told == {("ThrottlingException", 400)}
-    assert all("Rate exceeded" in each["Error"]["Message"] for each in refused)
-    return times - len(refused)
+            answers.append(why.response)
+    told = {(each["Error"]["Code"], each["ResponseMetadata"]["HTTPStatusCode"]) for each in answers}
+    assert told == ({("ThrottlingException", 400)} if refused else set())
+    assert all("Rate exceeded" in each["Error"]["Message"] for each in answers)
+    return times - len(answers)
 
 
 def test_a_key_is_created_once(bed: Bed) -> None:
