@@ -27,12 +27,12 @@ from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
 from starburst_common.offered import OPTIONS as OPTIONS_OF_A_MAP
 from starburst_common.runs.stored import create_outcome, find_outcome
-from starburst_common.sites.policies import POLICIES
+from starburst_common.sites.policies import POLICIES, prices
 from starburst_common.sites.site import Site
 from tests import docs_tables
 from tests.blocks import Block, blocks_of
 from tests.docs_tables import PAGES, ROOT, TABLES, filled, places
-from tests.policies import SITE, policies
+from tests.policies import SITE, actions_of, policies
 from tests.testbed.needs import action_of
 
 ALL = [*sorted(ROOT.glob("*.md")), *PAGES]
@@ -318,6 +318,7 @@ SERVICES = (
     "ecr",
     "ecs",
     "logs",
+    "pricing",
     "s3",
     "secretsmanager",
     "sqs",
@@ -378,7 +379,8 @@ def test_the_policies_allow_what_the_sources_call() -> None:
     needed = ({action_of(operation) for operation in called()} | IMPLIED) - {"sts:GetCallerIdentity"}  # all may do that
     assert len(called()) > 35
     told = {"ssm:GetParameter", "sts:AssumeRole"}  # in the text, and in docs/prefect.md
-    assert needed - mine == told | {"sqs:ChangeMessageVisibility"}  # which is for workers
+    apart = {"sqs:ChangeMessageVisibility", *actions_of(prices())}  # for workers, and for who looks prices up
+    assert needed - mine == told | apart
     assert mine - needed == {"iam:SimulatePrincipalPolicy", "iam:GetRole"}  # the doctor's
 
 

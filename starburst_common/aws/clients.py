@@ -114,6 +114,11 @@ class Clients:
         return self._client("ec2", attempts=_SOON)
 
     @cached_property
+    def pricing(self) -> Any:
+        """The Price List API, in the few regions that have it; as with quotas."""
+        return self._client("pricing", attempts=_SOON)
+
+    @cached_property
     def ec2(self) -> Any:
         """Amazon EC2, for networks."""
         return self._client("ec2")

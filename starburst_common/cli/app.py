@@ -33,6 +33,7 @@ from starburst_common.cli import (
     plan,
     policy,
     prices,
+    prices_update,
     quota,
     replay,
     report,
@@ -111,7 +112,11 @@ for name, command in (
 ):
     app.command(name, epilog=EXIT_CODES)(words.narrowed(command))
 _GROUPS: tuple[tuple[str, str, dict[str, Callable[..., None]]], ...] = (
-    ("prices", "What AWS charges, as the price book has it.", {"show": prices.show_prices}),
+    (
+        "prices",
+        "What AWS charges, as the price book has it, or as AWS tells it now.",
+        {"show": prices.show_prices, "update": prices_update.update_prices},
+    ),
     (
         "quota",
         "What the account allows to run at once.",

@@ -13,7 +13,8 @@ def iam_policy(
         typer.Argument(
             metavar="WHOSE",
             help="driver: who starts runs and makes images; operator: who looks after the site, too; task: workers; "
-            "execution: ECS, which starts them; build: CodeBuild; setup: who sets sites up.",
+            "execution: ECS, which starts them; build: CodeBuild; setup: who sets sites up; prices: who looks them "
+            "up.",
         ),
     ],
 ) -> None:
@@ -26,13 +27,14 @@ def iam_policy(
     from starburst_common.errors import BadInput
     from starburst_common.phrases import told
     from starburst_common.sites.administrator import administrator
-    from starburst_common.sites.policies import POLICIES
+    from starburst_common.sites.policies import POLICIES, prices
 
-    if whose == "setup":
-        print_json(administrator())
+    of_no_site = {"setup": administrator, "prices": prices}
+    if whose in of_no_site:
+        print_json(of_no_site[whose]())
         return
     if whose not in POLICIES:
-        raise BadInput(f"{told(whose)}: give one of {', '.join(POLICIES)}, setup")
+        raise BadInput(f"{told(whose)}: give one of {', '.join([*POLICIES, *of_no_site])}")
     site = settings(backend="aws").site
     assert site is not None  # else it has raised
     print_json(POLICIES[whose](site))

@@ -5,12 +5,14 @@ What was not observed says so (`basis`), and what is not in it has no price: not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache
 
 from starburst_common.errors import BadInput
+from starburst_common.money import kept
+from starburst_common.money.kept import sheets
 from starburst_common.money.tables import FARGATE, OTHER, rows, sources
 
 #: What else has a price.
@@ -32,6 +34,7 @@ ITEMS = (
 )
 ON_DEMAND, SPOT = "on-demand", "spot"
 OBSERVED, DERIVED = "observed", "derived"
+STORAGE = "storage"
 _GB = 1 << 30
 
 
@@ -64,8 +67,8 @@ class ItemPrice:
 
 
 def fargate_prices(region: str = "") -> list[FargatePrice]:
-    """Every price of Fargate that there is, or those of one region."""
-    return [
+    """Every price of Fargate that there is, or those of one region; those that were looked up before the book's."""
+    found = [
         FargatePrice(
             region=where,
             arch=arch,
@@ -79,6 +82,22 @@ def fargate_prices(region: str = "") -> list[FargatePrice]:
         )
         for where, arch, capacity, vcpu, gb, storage, basis, source, as_of in rows(FARGATE, region)
     ]
+    return [price if price.capacity == SPOT else _looked_up(price) for price in found]
+
+
+def _looked_up(price: FargatePrice) -> FargatePrice:
+    sheet = sheets(price.region).get(kept.FARGATE)
+    names = f"{price.arch} vCPU", f"{price.arch} GB"
+    if sheet is None or not {*names} <= {*sheet.prices}:
+        return price
+    return replace(
+        price,
+        usd_per_vcpu_hour=sheet.prices[names[0]],
+        usd_per_gb_hour=sheet.prices[names[1]],
+        usd_per_storage_gb_hour=sheet.prices.get(STORAGE, price.usd_per_storage_gb_hour),
+        source=sheet.source,
+        as_of=sheet.as_of,
+    )
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
+from starburst_common.money import kept
 from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT
+from starburst_common.money.kept import sheets
 from starburst_common.money.tables import EC2, INTERRUPTIONS, TYPES, rows, sources
 
 #: How many instances of a type Spot takes back in a month, by band. Source: https://aws.amazon.com/ec2/spot/instance-advisor/
@@ -48,12 +50,12 @@ def instance_prices(type: str, region: str = "") -> list[InstancePrice]:
     >>> [(str(price.usd_per_hour), price.capacity, price.basis) for price in instance_prices("m5.large", "eu-west-1")]
     [('0.107', 'on-demand', 'observed'), ('0.04601', 'spot', 'derived')]
     """
-    return [*_of(rows(EC2, type), region)] if type else []
+    return [*_known(region, type).values()] if type else []
 
 
 def prices_in(region: str) -> dict[tuple[str, str], InstancePrice]:
     """All that have a price in a region, by type and capacity."""
-    return {(price.type, price.capacity): price for price in _of(rows(EC2), region)}
+    return {(type, capacity): price for (type, _, capacity), price in _known(region).items()}
 
 
 @lru_cache(maxsize=1)
@@ -88,16 +90,36 @@ def interruptions(region: str) -> dict[str, int]:
     return {row[0]: int(row[column]) for row in rows(INTERRUPTIONS) if row[column]}
 
 
-def _of(found: Iterator[list[str]], region: str) -> Iterator[InstancePrice]:
+def _known(region: str, type: str = "") -> dict[tuple[str, str, str], InstancePrice]:
+    """By type, region and capacity: those of the book, and before them those that were looked up."""
     head = {name: cells for name, *cells in rows(EC2, ("type", "source", "as_of"))}
-    wanted = [column for column, where in enumerate(head["type"]) if region in ("", where)]
-    for type, *cells in found:
-        if type in head:
-            continue
-        for column in wanted:
+    columns = [column for column, where in enumerate(head["type"]) if region in ("", where)]
+    found: dict[tuple[str, str, str], InstancePrice] = {}
+    for name, *cells in rows(EC2, type):
+        for column in columns if name not in head else ():
             if cells[column]:
-                about = (head[name][column] for name in ("type", "source", "as_of"))
-                yield from _priced(type, cells[column], *about)
+                about = (head[each][column] for each in ("type", "source", "as_of"))
+                found |= {(name, each.region, each.capacity): each for each in _priced(name, cells[column], *about)}
+    for where in (head["type"][column] for column in columns):
+        found |= {(each.type, where, each.capacity): each for each in _looked_up(where, type)}
+    return found
+
+
+def _looked_up(region: str, type: str) -> Iterator[InstancePrice]:
+    for kind, capacity in ((kept.INSTANCES, ON_DEMAND), (kept.SPOT, SPOT)):
+        if (sheet := sheets(region).get(kind)) is None:
+            continue
+        for name in [type] if type else sheet.prices:
+            if name in sheet.prices:
+                yield InstancePrice(
+                    type=name,
+                    region=region,
+                    capacity=capacity,
+                    usd_per_hour=sheet.prices[name],
+                    basis=OBSERVED,
+                    source=sheet.source,
+                    as_of=sheet.as_of,
+                )
 
 
 def _priced(type: str, cell: str, region: str, source: str, as_of: str) -> Iterator[InstancePrice]:

@@ -177,7 +177,12 @@ def operator(site: Site) -> Document:
     )
 
 
-#: What `starburst iam-policy` prints.
+def prices() -> Document:
+    """Whoever looks prices up; no run needs it. Neither action can be narrowed to anything."""
+    return _document([_allow(["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"], ["*"])])
+
+
+#: What `starburst iam-policy` prints of a site.
 POLICIES: Mapping[str, Callable[[Site], Document]] = {
     "driver": driver,
     "operator": operator,

@@ -25,6 +25,7 @@ from tests.testbed.faults import Faults
 from tests.testbed.front import Front, Handler
 from tests.testbed.iam import Iam
 from tests.testbed.images import Images
+from tests.testbed.pricing import Pricing
 from tests.testbed.processes import ProcessRunner
 from tests.testbed.pulls import Pulls
 from tests.testbed.quotas import Quotas
@@ -149,6 +150,7 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, iam
         throttle=throttle,
         tasks=tasks,
         quotas=Quotas(conditions, tasks),
+        pricing=Pricing(conditions),
     )
 
 

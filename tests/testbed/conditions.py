@@ -50,6 +50,11 @@ class Conditions:
     #: how a launch that is beyond the quota as a whole is refused: "exception" for ClientException, "failures" for one
     #: of each task, "turns" for both in turn. Both are reported; which comes when is documented nowhere
     quota_form: str = "turns"
+    #: dollars in place of the book's, as text, whatever it is: by type of instance, "spot:" and that, or how a usage
+    #: type of Fargate ends
+    prices: dict[str, str] = field(default_factory=dict)
+    prices_lack: list[str] = field(default_factory=list)  #: what is not in the price lists, by the same names
+    prices_published: str = ""  #: the day that price lists are of; today where it is empty
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:

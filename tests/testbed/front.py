@@ -22,6 +22,7 @@ from tests.testbed.distribution import Distribution, is_registry, registry_call
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Faults
+from tests.testbed.pricing import Pricing
 from tests.testbed.quotas import Quotas
 from tests.testbed.refusals import Answer, Dropped, Refused, as_json, refusal
 from tests.testbed.sqs import Sqs
@@ -50,10 +51,12 @@ class Front:
         throttle: Throttle,
         tasks: TaskStore,
         quotas: Quotas,
+        pricing: Pricing,
     ) -> None:
         self.control = control
         self.tasks = tasks
         self._quotas = quotas
+        self._pricing = pricing
         self._sqs = sqs
         self._ecs = ecs
         self._ecr = ecr
@@ -129,6 +132,10 @@ class Front:
                 fargate.check_definition(_json(call))
         if call.service == "servicequotas" and self._quotas.serves(call.operation, _json(call)):
             return as_json(self._quotas.call(call.operation, _json(call)))
+        if call.service == "pricing":
+            return as_json(self._pricing.call(call))
+        if (call.service, call.operation) == ("ec2", "DescribeSpotPriceHistory"):
+            return self._pricing.spot_history(call)
         if (call.service, call.operation) == ("cloudwatch", "GetMetricStatistics"):
             self._quotas.publish_use()
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 
 from starburst_common.sites.administrator import administrator
-from starburst_common.sites.policies import POLICIES, trust
+from starburst_common.sites.policies import POLICIES, prices, trust
 from starburst_common.sites.site import Site as Settings
 from tests.testbed import cloud
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION
@@ -21,9 +21,9 @@ from tests.testbed.settings import settings_text
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 ROLES = ("execution", "task", "build")
-#: who starts runs, who looks after the site, who sets sites up, and who starts runs and works on them in one process,
-#: as tests of a port do
-USERS = ("driver", "operator", "setup", "both")
+#: who starts runs, who looks after the site, who sets sites up, who starts runs and works on them in one process, as
+#: tests of a port do, and who looks prices up
+USERS = ("driver", "operator", "setup", "both", "prices")
 _NOT_SETTINGS = ("endpoint", "build_role", "repository", "keys")
 
 
@@ -60,6 +60,7 @@ class Site:
         cloud.only([self.execution_role, self.task_role, self.build_role], [key for key, _ in self.keys.values()])
         grant({**self.settings(), "build_role": self.build_role}, build=False, alone=True)
         cloud.give("starburst", {_user("setup"): administrator()}, alone=True)
+        cloud.give("starburst-prices", {_user("prices"): prices()})
         cloud.give("starburst-worker", {_user("both"): POLICIES["task"](Settings.of(self.settings(), "the bed"))})
         client("s3", self.endpoint).create_bucket(Bucket=self.bucket)
         client("ecs", self.endpoint).create_cluster(
