@@ -176,6 +176,8 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
     rest: tuple[Chunk, ...] = ()
     logs: dict[int, str] = field(default_factory=dict)  #: what each item printed or logged, bounded
+    attempts: int = 1  #: at its chunk, this one included
+    memory_mib: float = 0.0  #: the most that its slot had taken by then; 0 where nobody knows
 
     @property
     def answered(self) -> tuple[Span, ...]:
@@ -262,9 +264,7 @@ class RunState(StrEnum):
     RUNNING = "running"  #: items are unanswered
     SUCCEEDED = "succeeded"  #: every item has a value
     FAILED = "failed"  #: every item is answered, some with failures
-    STOPPED = (
-        "stopped"  #: ended by starburst: too many failures, the first all alike, budget or deadline, or no way to go on
-    )
+    STOPPED = "stopped"  #: ended by starburst: too many failures, all alike, budget or deadline, or no way to go on
     CANCELLED = "cancelled"  #: ended because somebody said so
     DAMAGED = (
         "damaged"  #: what says what it is, or how it ended or what it answered, cannot be read; the reason says why
@@ -290,6 +290,8 @@ class RunStatus:
     created_at: float
     ended_at: float | None
     slot_seconds: float  #: slot time: what slots spent on settled chunks
+    attempts: int = 0  #: at chunks that are settled
+    memory_mib: float = 0.0  #: the most that a slot has taken; 0 where nobody knows
     reason: str = ""  #: why it ended early, or what it waits for
     withdrawn: int = 0  #: of those that are answered: an executor's calls that nobody wanted any more, and none ran
     limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that has ended it

@@ -61,7 +61,8 @@ def _mib(size: Any) -> int | None:
     return round(float(match[1]) * (1 if (match[2] or "G")[0] in "mM" else 1024))
 
 
-def _fits(cpu: float, mib: int) -> bool:
+def fits(cpu: float, mib: int) -> bool:
+    """Whether Fargate has workers of so many vCPU with so much memory."""
     least, most, step = FARGATE_MEMORY_MIB[cpu]
     return least <= mib <= most and mib % step == 0 and (cpu, mib) != _NOT_SOLD
 
@@ -141,8 +142,8 @@ class Resources:
                 raise BadInput(f"{name}={told(value)}{RULES[name].wrong}")
         _refuse_env(env or {})
         mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
-        if not _fits(cpu, mib):
-            better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if _fits(other, mib)), "")
+        if not fits(cpu, mib):
+            better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if fits(other, mib)), "")
             raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
         count = max(1, int(cpu)) if slots is None else slots
         return cls(

@@ -34,10 +34,20 @@ def odd_fails(number: int) -> int:
     return number
 
 
+def takes_mib(number: int) -> int:
+    """So much, for as long as it is called."""
+    return len(bytearray(number << 20)) >> 20
+
+
+def entries(backend: Backend) -> list[AccountEntry]:
+    """All of them."""
+    return [read_entry(backend, key) for key in backend.store.list(ACCOUNTS)]
+
+
 def the_entry(backend: Backend) -> AccountEntry:
     """The only one."""
-    (key,) = backend.store.list(ACCOUNTS)
-    return read_entry(backend, key)
+    (entry,) = entries(backend)
+    return entry
 
 
 def test_a_run_leaves_one_entry_which_outlives_it(backend: Backend) -> None:
@@ -58,6 +68,17 @@ def test_a_run_leaves_one_entry_which_outlives_it(backend: Backend) -> None:
         "public addresses": round(Decimal("0.005") / 60, 9),
     }
     assert entry.prices and entry.prices_as_of
+    assert entry.attempts >= 1
+
+
+def test_an_entry_tells_the_most_that_a_slot_took(backend: Backend) -> None:
+    """The item that took most is over by then, and its memory given back."""
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        cluster.map(takes_mib, [1, 100, 1], chunk_size=1)
+        run = cluster.start(takes_mib, [100])
+        run.wait()
+        assert 100 < run.status().memory_mib < 250
+    assert {100 < entry.memory_peak_mib < 250 for entry in entries(backend)} == {True}
 
 
 def test_a_run_that_was_resumed_has_one_entry_of_all_its_legs(backend: Backend) -> None:

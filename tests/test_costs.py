@@ -44,6 +44,8 @@ ENTRY = AccountEntry(
     succeeded=100,
     failed={},
     withdrawn=0,
+    attempts=4,
+    memory_peak_mib=300.0,
     workers={"FARGATE": 2},
     cpu=2,
     memory_mib=8192,
@@ -135,6 +137,7 @@ def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> 
     assert round(first.parts["compute"], 9) == round(compute * 3 / 4, 9)
     assert round(second.parts["compute"], 9) == round(compute / 4, 9)
     assert round(first.parts["public addresses"], 9) == Decimal("0.015")
+    assert round(first.spot_saved, 9) == round((Decimal("0.11652") - Decimal("0.03709066")) * 3 / 4, 9)
 
 
 def test_a_discount_comes_off_what_is_told_and_not_off_what_is_kept(backend: Backend) -> None:

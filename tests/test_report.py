@@ -16,7 +16,7 @@ from starburst_common import Cluster, Resources, attach
 from starburst_common.local import local_backend
 from starburst_common.model import Failure, FailureKind, RunId, RunState, RunStatus, Span
 from starburst_common.money.estimate import estimate_of
-from starburst_common.runs.events import RunEvent
+from starburst_common.runs.events import EventKind, RunEvent
 from starburst_common.runs.report import report_page
 from starburst_common.runs.tally import Settled
 from tests.calls import add
@@ -97,6 +97,21 @@ def test_the_page_tells_how_a_run_stands() -> None:
         "failures": [],
         "to": None,
     }
+
+
+def test_workers_durations_and_the_first_of_each_failure_are_shown() -> None:
+    """Waves of workers as steps, how long items took as bars, and what was printed first of what failed alike."""
+    events = [
+        RunEvent(kind=EventKind.WORKERS, at=at, workers=alive, count=alive // 2)
+        for at, alive in ((9.0, 2), (45.0, 4), (81.0, 2))
+    ]
+    page = page_of(chunks=5, failures=3, events=events)
+    assert "workers alive, of these at work; at most 4" in page
+    steps = "0.0,100.0 100.0,100.0 100.0,50.0 500.0,50.0 500.0,0.0 900.0,0.0 900.0,50.0 1000.0,50.0 1000.0,50.0"
+    assert f'class="alive" points="{steps} ' in page
+    heights = [float(height) for height in re.findall(r'<div style="height: ([0-9.]+)%" title="', page)]
+    assert heights == [50.0, 0.0, 0.0, 50.0, 50.0, 0.0, 100.0]  # 1 to 5 s
+    assert page.count('<div class="dim">the first, item 0</div>') == 1
 
 
 def test_a_run_that_nothing_is_known_of_has_a_page() -> None:

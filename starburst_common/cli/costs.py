@@ -78,7 +78,9 @@ def _print_table(rows: Sequence[Cost], since: str, by: str, backend: Backend) ->
     print(simple_table(head, cells, right=head[1:6], flexible=name, width=width, paint=paint))
     total = usd_text(sum((row.usd for row in rows), Decimal(0)))
     runs = sum(row.runs for row in rows)
-    say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}; {_how(backend)}")
+    saved = sum((row.spot_saved for row in rows), Decimal(0))
+    spot = f", Spot saved {usd_text(saved)}" if saved else ""
+    say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}{spot}; {_how(backend)}")
 
 
 def _head(backend: Backend) -> str:
@@ -122,6 +124,7 @@ def fields_of(row: Cost) -> dict[str, Any]:
         "worker_hours": round(row.worker_hours, 6),
         "usd": None if row.unknown >= max(row.runs, 1) else round(float(row.usd), 6),
         "unknown_runs": row.unknown,
+        "spot_saved_usd": round(float(row.spot_saved), 6),
     }
 
 
@@ -152,6 +155,6 @@ def _print_csv(rows: Sequence[Cost], by: str) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs"]
+    head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd"]
     writer.writerow([by, *head[1:]])
     writer.writerows([fields_of(row)[name] for name in head] for row in rows)

@@ -244,6 +244,8 @@ def run_fields(run: Run, status: RunStatus, *, listed: bool = False) -> dict[str
         "elapsed_s": round(elapsed, 3),
         "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
         "slot_seconds": round(status.slot_seconds, 3),
+        "attempts": status.attempts,
+        "memory_peak_mib": status.memory_mib or None,
         "limit": status.limit,
         "spent_usd": None if status.spent_usd is None else round(float(status.spent_usd), 6),
         "budget_usd": status.budget_usd,

@@ -141,11 +141,12 @@ def _show(run: Run, now: RunStatus) -> None:
 
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
     from starburst_common.money.estimate import spent_text
+    from starburst_common.money.sizing import memory_told
     from starburst_common.phrases import one_line
     from starburst_common.progress import per_s
     from starburst_common.runs.report import counts, duration, elapsed_s
 
-    elapsed = elapsed_s(now)
+    elapsed, cost = elapsed_s(now), run.estimate(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | list[str] | Text] = {
         "run": Text(run.id, style="bold"),
@@ -161,7 +162,8 @@ def _show(run: Run, now: RunStatus) -> None:
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
         "spent": spent_text(now) if not now.state.over or now.budget_usd else "",
-        "on AWS": run.estimate(now).about,
+        "memory": memory_told(run.resources, now.memory_mib, cost),
+        "on AWS": cost.about,
         "happened": _happened(run, now),
         "kept": _kept(run),
         "next": next_steps(now, "status"),

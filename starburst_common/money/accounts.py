@@ -42,6 +42,8 @@ class AccountEntry:
     succeeded: int
     failed: dict[str, int]  #: by kind
     withdrawn: int
+    attempts: int  #: at settled chunks
+    memory_peak_mib: float  #: the most that a slot has taken; 0 where nobody knows
     workers: dict[str, int]  #: that settled something, by the capacity that was asked for
     cpu: float  #: of each, as its memory and slots
     memory_mib: int
@@ -96,6 +98,8 @@ class AccountEntry:
             succeeded=fields.whole("succeeded"),
             failed=fields.counts("failed", [*FailureKind]),
             withdrawn=fields.whole("withdrawn"),
+            attempts=fields.whole("attempts") if fields.given("attempts") else 0,
+            memory_peak_mib=fields.number("memory_peak_mib") if fields.given("memory_peak_mib") else 0.0,
             workers=fields.counts("workers", (LOCAL, FARGATE, FARGATE_SPOT)),
             cpu=fields.number("cpu"),
             memory_mib=fields.whole("memory_mib", least=1),

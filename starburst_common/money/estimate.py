@@ -38,6 +38,7 @@ class Estimate:
     basis: str = OBSERVED  #: of the price of vCPU and memory; or "derived" from others
     discount: float = 0.0  #: that is taken off, as a share
     metered: bool = False  #: by the time of its workers, and no estimate
+    spot_saved: Decimal = Decimal(0)  #: US dollars that those on Spot would have cost more on demand
 
     @property
     def usd(self) -> Decimal | None:
@@ -60,6 +61,7 @@ class Estimate:
             "prices_as_of": self.as_of,
             "basis": self.basis,
             "metered": self.metered,
+            "spot_saved_usd": round(float(self.spot_saved), 6),
             "source": self.source,
         }
 
@@ -76,7 +78,8 @@ class Estimate:
         spot = "Spot" if self.capacity == SPOT else "on demand"
         how = f"{self.arch}, {spot}{derived}{off}"
         prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
-        return f"{usd_text(self.usd)} on Fargate in {self.region} ({prices}, {how})"
+        saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
+        return f"{usd_text(self.usd)} on Fargate in {self.region} ({prices}, {how}){saved}"
 
 
 def fargate_usd(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
+from typing import NamedTuple
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused
-from starburst_common.model import RunId
+from starburst_common.model import RunId, WorkerState
 from starburst_common.money.accounts import FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
 from starburst_common.money.estimate import fargate_usd
 from starburst_common.money.meter import Rates, metered
@@ -19,6 +21,7 @@ from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import legs_of, read_spec
 
 _log = our_log()
+_OF_SPEC = ("run", "parent", "who", "function", "label", "tags", "created_at")
 _CLOSES_S = 60.0  #: whoever ends a run that has a fleet of its own closes that within so long
 
 
@@ -58,14 +61,22 @@ def read_entry(backend: Backend, key: str) -> AccountEntry:
     return AccountEntry.read(backend.key, key, backend.store.get(key, SMALL_BYTES))
 
 
-def charged_usd(backend: Backend, spec: Spec) -> Decimal | None:
+class Charged(NamedTuple):
+    """What a run's workers cost."""
+
+    usd: Decimal
+    on_demand_usd: Decimal  #: what they would have without Spot
+
+
+def charged(backend: Backend, spec: Spec) -> Charged | None:
     """What a run's workers cost, once their fleets are closed; None before, or where nobody knows.
 
     Of a fleet that was closed long after the run, as that of a `Cluster`, what it cost until the run's end counts.
     """
     from starburst_common.aws.accounts import Account
 
-    rates, usd = Rates(tariff=backend.tariff, asked=spec.resources, discount=backend.discount), Decimal(0)
+    rates = Rates(tariff=backend.tariff, asked=spec.resources, discount=backend.discount)
+    usd, dearer = Decimal(0), Decimal(0)
     if rates.each is None:
         return None
     try:
@@ -77,9 +88,16 @@ def charged_usd(backend: Backend, spec: Spec) -> Decimal | None:
             since = 0.0 if leg.number else leg.began_at
             until = math.inf if own else leg.end.ended_at
             usd += metered(account.workers, rates, account.closed_at, since=since, until=until).spent
+            workers = [_on_demand(worker) for worker in account.workers]
+            dearer += metered(workers, rates, account.closed_at, since=since, until=until).spent
     except (NotFound, Refused):
         return None
-    return usd
+    return Charged(usd, dearer)
+
+
+def _on_demand(worker: WorkerState) -> WorkerState:
+    granted = worker.granted
+    return worker if granted is None else replace(worker, granted=replace(granted, capacity=FARGATE))
 
 
 def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
@@ -96,25 +114,21 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
     price = fargate_usd(resources, end.slot_seconds / resources.slots, end.workers, backend.tariff)
     asked = LOCAL if backend.name == "local" else FARGATE_SPOT if resources.spot else FARGATE
     return AccountEntry(
-        run=spec.run,
-        parent=spec.parent,
+        **{name: getattr(spec, name) for name in _OF_SPEC},
         backend=backend.name,
         tariff=backend.tariff,
-        who=spec.who,
-        function=spec.function,
-        label=spec.label,
-        tags=spec.tags,
         state=end.state,
         items=end.items,
         succeeded=end.answered - end.failed - end.withdrawn,
         failed=end.kinds,
         withdrawn=end.withdrawn,
+        attempts=end.attempts,
+        memory_peak_mib=end.memory_mib,
         workers={asked: end.workers},
         cpu=resources.cpu,
         memory_mib=resources.memory_mib,
         slots=resources.slots,
         stints=tuple(stints),
-        created_at=spec.created_at,
         ended_at=end.ended_at,
         usd=price.parts,
         unknown=price.unknown,

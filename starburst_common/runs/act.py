@@ -166,6 +166,8 @@ class Hands:
             workers=len(tally.workers - {""}),
             withdrawn=tally.withdrawn,
             slot_seconds=round(tally.slot_seconds, 3),
+            attempts=tally.attempts,
+            memory_mib=tally.memory_mib,
             outcomes=len(tally.spans()),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,

@@ -47,6 +47,7 @@ class RunCost:
     unknown: str  #: which price is not known
     worker_hours: Decimal
     billed: bool  #: by the time of its workers; else estimated from slot time
+    spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Cost:
     usd: Decimal  #: of the runs whose price is known
     unknown: int  #: of these runs, those whose price is not known
     parts: Mapping[str, Decimal]  #: by component
+    spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
 
 
 def costs(*, since: float | None = None, by: str = "function", backend: str | Backend = "auto") -> list[Cost]:
@@ -126,6 +128,7 @@ def sums(
                 usd=sum(parts.values(), Decimal(0)),
                 unknown=sum(bool(each.unknown) for each in group),
                 parts=dict(parts),
+                spot_saved=sum((each.spot_saved for each in group), Decimal(0)) * off,
             )
         )
     return sorted(rows, key=(lambda row: (0, row.name)) if in_order else lambda row: (-row.usd, row.name))
@@ -256,12 +259,22 @@ def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCos
         hours = billed_hours(entry.slot_seconds / entry.slots, workers)
         return RunCost(entry=entry, parts=entry.usd, unknown=entry.unknown, worker_hours=hours, billed=False)
     parts: dict[str, Decimal] = defaultdict(Decimal)
-    total, unknown = Decimal(0), ""
+    total, unknown, saved = Decimal(0), "", Decimal(0)
     for bill, share in shares:
         for (size, arch), hours in bill.hours.items():
-            price = charge(size, hours * share, replace(entry.tariff, arch=arch))
+            tariff = replace(entry.tariff, arch=arch)
+            price = charge(size, hours * share, tariff)
+            if size.spot and price.usd is not None:
+                saved += (charge(replace(size, spot=False), hours * share, tariff).usd or price.usd) - price.usd
             total += hours * share
             unknown = unknown or price.unknown
             for part, usd in price.parts.items():
                 parts[part] += usd
-    return RunCost(entry=entry, parts={} if unknown else dict(parts), unknown=unknown, worker_hours=total, billed=True)
+    return RunCost(
+        entry=entry,
+        parts={} if unknown else dict(parts),
+        unknown=unknown,
+        worker_hours=total,
+        billed=True,
+        spot_saved=max(saved, Decimal(0)),
+    )

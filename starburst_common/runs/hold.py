@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 from weakref import WeakSet
@@ -26,10 +27,11 @@ from starburst_common.model import (
     without,
 )
 from starburst_common.money.estimate import Estimate, estimate_of, metered_estimate
+from starburst_common.money.sizing import memory_told
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs import remains
-from starburst_common.runs.accounts import charged_usd
+from starburst_common.runs.accounts import charged
 from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
@@ -140,6 +142,8 @@ class Hold:
                 spent_usd=books.spent_usd(),
                 budget_usd=driver.policy.budget_usd,
                 slot_seconds=tally.slot_seconds,
+                attempts=tally.attempts,
+                memory_mib=tally.memory_mib,
                 reason="; ".join(filter(None, [books.reason, damage])) or (READING if reading else ""),
             )
 
@@ -154,11 +158,13 @@ class Hold:
     def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
         """What it costs so far, by its workers where they are charged for, or would; less the user's discount."""
         spec, backend = self.spec, self.backend
-        spent = status.spent_usd
-        if backend.charged and status.state.over and not listed:
-            spent = charged_usd(backend, spec) or spent
+        spent, saved = status.spent_usd, Decimal(0)
+        known = charged(backend, spec) if backend.charged and status.state.over and not listed else None
+        if known is not None and known.usd:
+            spent, saved = known.usd, known.on_demand_usd - known.usd
         if spent is not None:
-            return metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
+            found = metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
+            return replace(found, spot_saved=max(saved, Decimal(0)))
         return estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
 
     def events(self) -> list[RunEvent]:
@@ -216,7 +222,7 @@ class Hold:
 
     def publish(self, status: RunStatus, failures: Sequence[Failure], retries: Sequence[RunId]) -> str:
         """Write its page, in place of an earlier one; the URL at which a person can open it."""
-        spec = self.spec
+        spec, cost = self.spec, self.estimate(status)
         page = report_page(
             status,
             about={
@@ -227,7 +233,8 @@ class Hold:
                 "retry of": spec.parent or "",
                 "run again by": ", ".join(retries),
             },
-            estimate=self.estimate(status),
+            estimate=cost,
+            memory=memory_told(spec.resources, status.memory_mib, cost),
             settled=self.settled(),
             failures=failures,
             events=self.events(),

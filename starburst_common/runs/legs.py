@@ -25,6 +25,8 @@ class End:
     kinds: dict[str, int] = field(default_factory=dict)  #: of failures, with how many of each
     workers: int = 0  #: that settled something
     slot_seconds: float = 0.0  #: slot time that was spent
+    attempts: int = 0  #: at chunks that are settled
+    memory_mib: float = 0.0  #: the most that a slot has taken; 0 where nobody knows
     outcomes: int | None = None  #: that these numbers are of; None where nobody says
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
     input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
@@ -58,6 +60,8 @@ class End:
             **{name: end.whole(name) for name in ("items", "answered", "failed", "withdrawn", "workers")},
             kinds=end.counts("kinds", [*FailureKind]),
             slot_seconds=end.number("slot_seconds"),
+            attempts=end.whole("attempts"),
+            memory_mib=end.number("memory_mib"),
             outcomes=end.whole("outcomes") if end.given("outcomes") else None,
             ended_at=end.moment("ended_at"),
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any, NamedTuple, Self
 
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, Span, spans_of, without
@@ -30,6 +31,8 @@ class Summary:
     alike: tuple[tuple[str, str], ...]  #: what makes failures the same to the circuit breaker, of the first of them
     rest: tuple[Chunk, ...]
     kinds: Mapping[str, int] = field(default_factory=dict)  #: how many failed with which kind
+    attempts: int = 1  #: as of `Outcome`
+    memory_mib: float = 0.0
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
@@ -45,6 +48,8 @@ class Summary:
             alike=tuple(failure.alike for failure in failures[:_TOLD]),
             rest=outcome.rest,
             kinds=Counter(str(failure.kind) for failure in failures),
+            attempts=outcome.attempts,
+            memory_mib=round(outcome.memory_mib, 1),
         )
 
     @property
@@ -55,7 +60,7 @@ class Summary:
     @property
     def fields(self) -> dict[str, Any]:
         """As JSON."""
-        names = ("span", "worker", "seconds", "failed", "withdrawn", "first_failure", "alike", "kinds")
+        names = [each.name for each in dataclass_fields(self) if each.name != "rest"]
         return {name: getattr(self, name) for name in names} | {"rest": [chunk_fields(chunk) for chunk in self.rest]}
 
     @classmethod
@@ -76,6 +81,8 @@ class Summary:
             alike=tuple((kind, error) for kind, error in alike),
             rest=tuple(fields.chunks("rest", span)),
             kinds=fields.counts("kinds", [*FailureKind]),
+            attempts=fields.whole("attempts", least=1),
+            memory_mib=fields.number("memory_mib"),
         )
 
 
@@ -136,6 +143,8 @@ def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
         failures=tuple(failures),
         rest=summary.rest,
         logs=_logs(about, bytes(others[pickled])) if len(others) > pickled else {},
+        attempts=summary.attempts,
+        memory_mib=summary.memory_mib,
     )
 
 

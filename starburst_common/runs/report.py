@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starburst_common.model import Failure, RunStatus
-from starburst_common.money.estimate import Estimate, spent_text
+from starburst_common.money.estimate import Estimate, spent_text, usd_text
 from starburst_common.phrases import one_line, shortened, visible, visible_lines
-from starburst_common.runs.events import CURVES, EventKind, RunEvent, thinned
+from starburst_common.runs.charts import Axis, answered_curve, histogram, worker_steps
+from starburst_common.runs.events import CURVES, RunEvent, thinned
 from starburst_common.runs.tally import Settled
 
 _CHUNKS = 5_000  #: whose items can be looked up on the page
@@ -32,12 +33,13 @@ def report_page(
     *,
     about: Mapping[str, str],
     estimate: Estimate,
+    memory: str = "",
     settled: Sequence[Settled],
     failures: Sequence[Failure],
     events: Sequence[RunEvent],
     now: float,
 ) -> str:
-    """One page of HTML that needs nothing else: figures, what happened, workers, slow chunks, failures, each item.
+    """One page of HTML that needs nothing else: figures and costs, what happened, failures, durations, each item.
 
     It stays small: it holds the first 1,000 failures (their tracebacks as far as a million characters go), the 200
     busiest workers, 200 events, and for the look-up the items of the first 5,000 chunks. What others wrote shows as
@@ -47,6 +49,7 @@ def report_page(
         status: how the run stands.
         about: further rows of its head, by name; those without a text are left out.
         estimate: what its work costs.
+        memory: what its slots took, in words.
         settled: its settled chunks, in the order of the items.
         failures: all of them, in the order of the items.
         events: what happened, by time.
@@ -63,28 +66,23 @@ def report_page(
         finalize=lambda value: visible_lines(value) if type(value) is str else value,
     )
     parts = [part for chunk in settled for part in _stretches(chunk)]
-    whole = "" if status.items is None else f" of {status.items:,}"
-    head = {
-        "items": f"{status.answered - status.withdrawn:,}{whole} answered{counts(status)}",
-        **about,
-        "began": _moment(status.created_at),
-        "took": duration(elapsed_s(status)),
-        "slot time": duration(status.slot_seconds),
-        "spent so far": spent_text(status),
-        "estimated cost": str(estimate),
-        "prices from": estimate.source,
-    }
-    kinds = Counter((str(failure.kind), one_line(failure.error, _NAME)) for failure in failures)
+    axis, rows = Axis.of(status, now), _rows(failures[:_FAILURES])
+    bars = histogram((part.each_s, part.hi - part.lo) for part in parts)
     return templates.get_template("report.html.j2").render(
         status=status,
-        head={name: text for name, text in head.items() if text},
+        head=_head(status, about, estimate, memory, len(settled)),
         share=lambda part: round(100 * part / max(status.items or status.answered, 1), 2),
         at=_moment(now),
-        kinds=kinds.most_common(_KINDS),
-        failures=_rows(failures[:_FAILURES]),
+        costs=[(name, usd_text(usd)) for name, usd in estimate.parts.items()] if len(estimate.parts) > 1 else [],
+        kinds=_kinds(failures, rows),
+        failures=rows,
         failed=len(failures),
         happened=[(duration(max(each.at - status.created_at, 0.0)), each.text) for each in told_events(events)],
-        curve=_curve(status, events, now),
+        curve=answered_curve(status, events, axis),
+        steps=worker_steps(events, axis),
+        took=duration(axis.took),
+        bars=bars,
+        most=max((bar.items for bar in bars), default=0),
         workers=_workers(settled)[:_WORKERS],
         slowest=sorted(parts, key=lambda part: -part.each_s)[:_SLOWEST],
         chunks=[[part.lo, part.hi, visible(part.worker), each_text(part.each_s)] for part in parts[:_CHUNKS]],
@@ -94,24 +92,27 @@ def report_page(
     )
 
 
+def _head(status: RunStatus, about: Mapping[str, str], estimate: Estimate, memory: str, chunks: int) -> dict[str, str]:
+    """Its figures, by name."""
+    whole = "" if status.items is None else f" of {status.items:,}"
+    rows = {
+        "items": f"{status.answered - status.withdrawn:,}{whole} answered{counts(status)}",
+        **about,
+        "began": _moment(status.created_at),
+        "took": duration(elapsed_s(status)),
+        "slot time": duration(status.slot_seconds),
+        "attempts": f"{status.attempts:,}, at {chunks:,} chunks" if status.attempts else "",
+        "memory": memory,
+        "spent so far": spent_text(status),
+        "cost" if estimate.metered else "estimated cost": str(estimate),
+        "prices from": estimate.source,
+    }
+    return {name: text for name, text in rows.items() if text}
+
+
 def told_events(events: Sequence[RunEvent], most: int = _EVENTS) -> list[RunEvent]:
     """Those that are told one by one, the first ones and the last."""
     return thinned([event for event in events if event.kind not in CURVES], 2 * most)
-
-
-def _curve(status: RunStatus, events: Sequence[RunEvent], now: float) -> str:
-    """How many items were answered when, as the points of a line in a field of 1000 by 100; nothing where that is not
-    known."""
-    began, whole = status.created_at, max(status.items or status.answered, 1)
-    took = max((status.ended_at or now) - began, 1e-3)
-    points = [(event.at, event.answered) for event in events if event.kind is EventKind.SETTLED]
-    if not points:
-        return ""
-    ends = [(began, 0), *points, (began + took, status.answered)]
-    return " ".join(
-        f"{1000 * min(max(at - began, 0) / took, 1):.1f},{100 - 100 * min(answered / whole, 1):.1f}"
-        for at, answered in ends
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,15 @@ def _workers(settled: Sequence[Settled]) -> list[tuple[str, int, int, int, float
         for at, more in enumerate((1, items, chunk.failed, chunk.seconds)):
             each[at] += more
     return sorted(((name, *each) for name, each in sums.items()), key=lambda row: -row[4])
+
+
+def _kinds(failures: Sequence[Failure], rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, int, dict[str, Any]]]:
+    """Each class of failure, the most frequent first: its kind, error and number, and the first of it that is told."""
+    counted = Counter((str(failure.kind), one_line(failure.error, _NAME)) for failure in failures)
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        first.setdefault((row["kind"], row["error"]), row)
+    return [(*each, count, first.get(each, {})) for each, count in counted.most_common(_KINDS)]
 
 
 def _rows(failures: Sequence[Failure]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
 from starburst_common.runs.stored import read_until
 
-_ANSWERED = ("answered", "failed", "withdrawn", "slot_seconds")
+_ANSWERED = ("answered", "failed", "withdrawn", "slot_seconds", "attempts", "memory_mib")
 _COUNTED = ("items", *_ANSWERED)
 READING = "its input is still being read"
 

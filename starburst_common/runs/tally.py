@@ -27,6 +27,7 @@ class Settled:
     worker: str
     seconds: float  #: slot time spent
     kinds: Mapping[str, int] = field(default_factory=dict)  #: of its failures, with how many of each
+    attempts: int = 1  #: as of `Outcome`
 
 
 class Tally:
@@ -40,6 +41,8 @@ class Tally:
         self.kinds: Counter[str] = Counter()  #: of failures
         self.withdrawn = 0
         self.slot_seconds = 0.0
+        self.attempts = 0  #: at settled chunks
+        self.memory_mib = 0.0  #: the most that a slot has taken
         self.first_failure: int | None = None
         self.alike: Counter[tuple[str, str]] = Counter()
         self.owed: dict[Span, Chunk] = {}  #: planned and not settled
@@ -96,6 +99,7 @@ class Tally:
             worker=summary.worker,
             seconds=summary.seconds,
             kinds=summary.kinds,
+            attempts=summary.attempts,
         )
         self._settled[span] = settled
         self.owed.pop(span, None)
@@ -106,6 +110,8 @@ class Tally:
         self.kinds.update(settled.kinds)
         self.withdrawn += settled.withdrawn
         self.slot_seconds += settled.seconds
+        self.attempts += settled.attempts
+        self.memory_mib = max(self.memory_mib, summary.memory_mib)
         self.workers.add(settled.worker)
         if settled.first_failure is not None:
             known = self.first_failure
@@ -127,6 +133,7 @@ class Tally:
                 self.kinds -= Counter(settled.kinds)
                 self.withdrawn -= settled.withdrawn
                 self.slot_seconds -= settled.seconds
+                self.attempts -= settled.attempts
                 for part in settled.answered:
                     del self._by_first[part.lo]
         first = (settled.first_failure for settled in self._settled.values() if settled.first_failure is not None)

@@ -44,6 +44,8 @@ def test_a_killed_worker_costs_its_chunk_another_run_and_no_answer(bed: Bed) -> 
         bed.signal_workers(signal.SIGKILL, 1)
         assert run.results(timeout=300) == DOUBLED
         run.wait()
+        settled = sum(1 for _ in bed.backend.store.list(RunNames(run.id).outcomes))
+        assert run.status().attempts > settled
     assert set(bed.calls()) == set(range(N))
     assert sum(bed.calls().values()) < 2 * N
 

@@ -220,6 +220,7 @@ class Attempt:
 
     def _done(self) -> Ended:
         seat, serving = self._seat, self._serving
+        serving.memory_mib = seat.peak_mib
         if self._asked == DRAIN:
             return Ended.DRAINED
         if seat.crowded:

@@ -15,6 +15,15 @@ def resident_mib(pid: int) -> float:
     return 0.0
 
 
+def peak_mib(pid: int) -> float:
+    """The most that a process ever had, but for the files that it maps now; 0 where /proc does not tell."""
+    with suppress(OSError):
+        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+        told = {line[0]: int(line[1]) for line in lines if line[0] in ("VmHWM:", "RssFile:")}
+        return max(told.get("VmHWM:", 0) - told.get("RssFile:", 0), 0) / 1024
+    return 0.0
+
+
 def too_big(mine_mib: float, slots_mib: Sequence[float], limit_mib: int) -> str:
     """Why a slot must be killed for memory, if so: all slots together exceed the limit, and it is the largest.
 

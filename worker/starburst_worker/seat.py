@@ -15,7 +15,7 @@ from pathlib import Path
 from starburst_common.model import Buffer
 from starburst_worker.board import Board
 from starburst_worker.guard import Guard, Guards
-from starburst_worker.memory import oom_kills, resident_mib
+from starburst_worker.memory import oom_kills, peak_mib, resident_mib
 from starburst_worker.order import Order
 from starburst_worker.said import Ear
 
@@ -72,6 +72,11 @@ class Seat:
     def rss_mib(self) -> float:
         """Its memory now."""
         return resident_mib(self.pid)
+
+    @property
+    def peak_mib(self) -> float:
+        """The most that it ever was."""
+        return peak_mib(self.pid)
 
     def dismiss(self) -> None:
         """Let it end by itself: what it has opened is closed, and its functions at exit are called."""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from starburst_common.model import Span, spans_of, without
+from starburst_common.model import Chunk, Span, spans_of, without
 from starburst_common.runs.failures import WITHDRAWN, Reason
 from starburst_worker.deaths import CRASHES, Death
 from starburst_worker.parts import Part, pieces
@@ -31,6 +31,7 @@ class Serving:
     crashes: Counter[int] = field(default_factory=Counter)  #: of slots, by the item that was run
     timeouts: Counter[int] = field(default_factory=Counter)
     false_starts: int = 0  #: of slots that ended before they were ready
+    memory_mib: float = 0.0  #: the most that the slot had taken when it last ended a chunk; 0 where nobody knows
     _settled: int = 0  # items in front of the part that were settled before it, since they were large
 
     def part_of(self, index: int) -> Part | None:
@@ -88,7 +89,7 @@ class Serving:
         for part in self.parts:
             rest = [chunk.narrowed(span, deaths=chunk.deaths) for span in part.open()]
             part.seconds += time.monotonic() - self.began if part is self.parts[0] else 0.0
-            self.settle(part, rest, [])
+            self._settle(part, rest, [])
 
     def settle_large(self) -> None:
         """Settle what is answered where that is much."""
@@ -133,7 +134,7 @@ class Serving:
         ]
         part.seconds = now - self.began
         kept = [part.chunk.narrowed(left, deaths=part.chunk.deaths) for left in mine]
-        self.settle(part, given, kept)
+        self._settle(part, given, kept)
         self.parts = [Part(chunk=chunk) for chunk in kept]
         self.began, self.splittable = time.monotonic(), False
 
@@ -147,6 +148,10 @@ class Serving:
             part.seconds, self.began = now - self.began, now
             self._settled += left[0].lo - part.chunk.span.lo
             kept = [part.chunk.narrowed(span, deaths=part.chunk.deaths) for span in left]
-            self.settle(part, [], kept)
+            self._settle(part, [], kept)
             self.parts = [other for other in self.parts if other is not part] + [Part(chunk=chunk) for chunk in kept]
             self.splittable = self.splittable and len(self.parts) == 1
+
+    def _settle(self, part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
+        part.memory_mib = self.memory_mib
+        self.settle(part, rest, kept)

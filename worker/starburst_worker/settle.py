@@ -41,6 +41,8 @@ class Settler:
             failures=tuple(sorted(part.failures, key=lambda failure: failure.index)),
             rest=(*rest, *kept),
             logs=part.logs,
+            attempts=part.chunk.deaths + 1,
+            memory_mib=part.memory_mib,
         )
         body = outcome_parts(self._backend.key, RunNames(run).outcome(part.chunk.span), outcome)
         if not self._create(run, outcome.span, body):

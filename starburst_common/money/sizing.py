@@ -1,0 +1,57 @@
+"""What a slot took at most, and what a worker has, in; the memory that would have done, and what it would save, out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from starburst_common.model import Tariff
+from starburst_common.money.estimate import ADDRESSES, Estimate, charge, usd_text
+from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, fits
+
+_WORKER_MIB = 256  #: for a worker beside its slots: measured 80 to 110, and its system's
+_SPARE = 1.25  #: as much more as slots took, since the next inputs may need more
+_WORTH_USD = Decimal("0.01")
+
+
+def enough_mib(resources: Resources, peak_mib: float) -> int | None:
+    """The least memory of a worker of as many vCPU whose slots may each take a quarter more than that.
+
+    None where it is not known, or more than such a worker can have.
+
+    >>> enough_mib(Resources.of(1, "8GB"), 1126), enough_mib(Resources.of(1), 9000), enough_mib(Resources.of(1), 0)
+    (2048, None, None)
+    """
+    if not peak_mib:
+        return None
+    needed = resources.slots * peak_mib * _SPARE + _WORKER_MIB
+    least, most, step = FARGATE_MEMORY_MIB[resources.cpu]
+    return next((mib for mib in range(least, most + 1, step) if mib >= needed and fits(resources.cpu, mib)), None)
+
+
+def memory_told(resources: Resources, peak_mib: float, cost: Estimate) -> str:
+    """What a run's slots took, for a person; and what less memory would have saved of its cost, where that is worth it.
+
+    >>> hours = charge(Resources.of(1, "8GB"), Decimal(130))
+    >>> memory_told(Resources.of(1, "8GB"), 1126, hours)
+    'at most 1.1 GB a slot, of 8 GB for 1 slot: memory="2GB" would have saved $3.47'
+    >>> memory_told(Resources.of(4), 512, hours), memory_told(Resources.of(1), 0, hours)
+    ('at most 512 MB a slot, of 8 GB for 4 slots', '')
+    """
+    if not peak_mib:
+        return ""
+    slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
+    told = f"at most {_size(peak_mib)} a slot, of {_size(resources.memory_mib)} for {slots}"
+    enough = enough_mib(resources, peak_mib)
+    if not cost.usd or enough is None or enough >= resources.memory_mib:
+        return told
+    tariff = Tariff(region=cost.region, arch=cost.arch, public_ipv4=ADDRESSES in cost.parts)
+    now = charge(resources, Decimal(1), tariff).usd
+    then = charge(replace(resources, memory_mib=enough), Decimal(1), tariff).usd
+    if not now or then is None or (saved := cost.usd * (1 - then / now)) < _WORTH_USD:
+        return told
+    return f'{told}: memory="{enough / 1024:g}GB" would have saved {usd_text(saved)}'
+
+
+def _size(mib: float) -> str:
+    return f"{mib:.0f} MB" if mib < 1000 else f"{mib / 1024:.2g} GB"
