@@ -245,7 +245,8 @@ def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell)
     fine = shell("doctor", "--from-worker", "--json")
     assert fine.returncode == 0, fine.stdout + fine.stderr
     parts = {part["part"]: part for part in json.loads(fine.stdout)}
-    known = ["credentials", "clock", "region", "bucket", "cluster", "queues", "signing key", "log", "images", "quota"]
+    known = ["credentials", "clock", "region", "bucket", "cluster", "queues", "signing key", "log", "images"]
+    known += ["network", "quota"]
     roles = ["execution role", "task role"]
     assert [*parts] == ["site", "python", *known, "permissions", *MAY, *roles, "worker"]
     assert [name for name, part in parts.items() if not part["fine"]] == ["python"]  # the image is the user's

@@ -30,6 +30,7 @@ from tests.policies import actions_of
 from tests.test_cli import COMMAND, Shell
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.conditions import ACCOUNT
+from tests.testbed.private import private_network
 
 REGION = "us-east-1"
 
@@ -257,24 +258,40 @@ def test_more_goes_than_aws_takes_at_once(account: Aws) -> None:
 def test_what_is_given_is_used_and_stays(account: Aws) -> None:
     """A private network, roles, a bucket and a cluster of the user's: teardown takes what setup made, and not those."""
     bed = account.site
-    given = {
-        "bucket": bed["bucket"],
-        "cluster": bed["cluster"],
-        "subnets": tuple(bed["subnets"]),
-        "image": bed["image"],
-    }
-    roles = {"execution_role": bed["execution_role"], "task_role": bed["task_role"], "build_role": account.build_role}
-    site = made(**given, **roles, private=True, tags=("team=x",))
-    assert not site.assign_public_ip and site.subnets == given["subnets"] and site.task_role == bed["task_role"]
-    account.grant(site.table(), setup=True)
-    with Cluster(backend=aws_backend(site), workers=1, progress=False) as cluster:
-        assert cluster.map(abs, [-1]) == [1]
-    (group,) = account.boto("ec2").describe_security_groups(GroupIds=[*site.security_groups])["SecurityGroups"]
-    assert not group["IpPermissions"]
-    wanted = account_of()
-    parts = inventoried(wanted, site.bucket)
-    assert {part.kind for part in parts} == {"security group", "signing key", "log group", "repository"}
-    assert tear_down(wanted, site.bucket, site.cluster, with_data=True, tell=quiet) == []
+    with private_network(account) as network:
+        given = {
+            "bucket": bed["bucket"],
+            "cluster": bed["cluster"],
+            "subnets": tuple(network.subnets),
+            "image": bed["image"],
+        }
+        roles = {f"{kind}_role": bed[f"{kind}_role"] for kind in ("execution", "task")}
+        site = made(**given, **roles, build_role=account.build_role, private=True, tags=("team=x",))
+        assert not site.assign_public_ip and site.subnets == given["subnets"] and site.task_role == bed["task_role"]
+        account.grant(site.table(), setup=True)
+        with Cluster(backend=aws_backend(site), workers=1, progress=False) as cluster:
+            assert cluster.map(abs, [-1]) == [1]
+        (group,) = account.boto("ec2").describe_security_groups(GroupIds=[*site.security_groups])["SecurityGroups"]
+        assert not group["IpPermissions"]
+        wanted = account_of()
+        parts = inventoried(wanted, site.bucket)
+        assert {part.kind for part in parts} == {"security group", "signing key", "log group", "repository"}
+        assert tear_down(wanted, site.bucket, site.cluster, with_data=True, tell=quiet) == []
+
+
+def test_who_sets_up_in_a_network_of_their_own_is_told_what_it_does_not_lead_to(account: Aws) -> None:
+    """It is said, and not refused: roads may lead there that nobody here knows of."""
+    told: list[str] = []
+    with private_network(account, ["s3", "ecr.api", "ecr.dkr", "logs"]) as network:
+        wanted = WantedSite.of(name="main", region=REGION, subnets=tuple(network.subnets), private=True)
+        set_up(account_of(), wanted, told.append)
+        gone()
+    (said,) = [each for each in told if each.startswith("network: ")]
+    assert f"{network.subnets[0]}, {network.subnets[1]} do not lead to Systems Manager and SQS: give " in said
+    assert (
+        "an interface endpoint com.amazonaws.us-east-1.ssm and an interface endpoint com.amazonaws.us-east-1.sqs"
+        in said
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,10 @@ class S3Access:
         domain = next((domain for start, domain in _DOMAINS.items() if region.startswith(start)), None)
         return f"https://s3.{region}.{domain}" if domain else None
 
+    def base(self, region: str) -> str:
+        """Where S3 is, in any case."""
+        return self.endpoint(region) or f"https://s3.{region}.amazonaws.com"
+
     def credentials(self, region: str) -> Callable[[], S3Credential] | None:
         """What gives them, for requests in a region; None has obstore look for them."""
         return _of_task if is_task() else None
@@ -101,7 +105,7 @@ class S3Access:
 
         Source: Amazon S3 API reference, HeadBucket; its header comes with refusals and redirections, too.
         """
-        base = self.endpoint(self.region) or f"https://s3.{self.region}.amazonaws.com"
+        base = self.base(self.region)
         asked = urllib.request.Request(f"{base}/{bucket}", method="HEAD")
         handlers: list[Any] = [urllib.request.HTTPSHandler(context=self._tls())] if base.startswith("https") else []
         opener = urllib.request.build_opener(_Stays, *handlers)

@@ -72,9 +72,9 @@ def aws_backend(
     )
 
 
-def aws_backend_at(address: Address, key: bytes) -> Backend:
+def aws_backend_at(address: Address, key: bytes, clients: Clients | None = None) -> Backend:
     """The same as its workers have it, who know no more of a site: they launch nobody and make no images."""
-    clients = Clients(address.region, owner=address.account)
+    clients = clients or Clients(address.region, owner=address.account)
     store = S3Objects(address.bucket, clients)
     return replace(
         _backend(address, clients, store, Onlooker(store, key), key), compute_by=lambda other: Onlooker(store, other)

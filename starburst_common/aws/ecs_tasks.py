@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from starburst_common.aws.ways import unanswered, way_out
 from starburst_common.model import Granted, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.wire.seals import misfit
 
@@ -25,10 +26,6 @@ _NEVER = re.compile(
 _SPOT = re.compile(r"SpotInterruption|TerminationNotice|Spot Task was interrupted|InfrastructureHealth")
 _OOM = re.compile(r"OutOfMemory")
 _KILLED = 137
-_WAY_OUT = (
-    "give the site's subnets a way out: in public ones `assign_public_ip = true`, in private ones a NAT gateway or VPC "
-    "endpoints (ECR, S3, SQS, logs, the secret); its security groups must let HTTPS out"
-)
 
 
 def task_id(arn: str) -> WorkerId:
@@ -106,6 +103,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     'unstartable'
     >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "ResourceInitializationError: i/o timeout"})[0].value
     'cut off'
+    >>> _end(stopped | {"containers": [{"exitCode": 197}]})[1].partition(":")[0]
+    'SQS takes no connection'
     >>> _end(stopped | {"stoppedReason": "OutOfMemoryError: Container killed due to memory usage"})[0].value
     'oom'
     >>> _end({"stopCode": "InfrastructureHealth", "containers": [{"exitCode": 137}]})[0].value
@@ -118,12 +117,15 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
         return WorkerEnd.OOM, f"{killed}: give each worker more memory"
     if why := misfit(code):
         return WorkerEnd.UNSTARTABLE, why
+    if code is not None and (way := unanswered("", code)) is not None:
+        return WorkerEnd.CUT_OFF, f"{way.name} takes no connection: {way_out([way], _region(task))}"
     if _SPOT.search(f"{stop_code} {reason}"):
         return WorkerEnd.SPOT, reason or stop_code
     if stop_code == "TaskFailedToStart" or (code is None and stop_code == "EssentialContainerExited"):
         why = reason if said in reason else f"{reason} {said}".strip()
         if _CUT_OFF.search(why):
-            return WorkerEnd.CUT_OFF, f"{why}: {_WAY_OUT}"
+            way = unanswered(why)
+            return WorkerEnd.CUT_OFF, f"{why}: {way_out([way] if way else [], _region(task))}"
         if _FULL.search(why):
             return WorkerEnd.UNSTARTED, f"{why}: give the site more or larger subnets, or ask for fewer workers"
         if _NEVER.search(why):
@@ -134,6 +136,10 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     if code == _KILLED:
         return WorkerEnd.CRASHED, f"killed (exit code {_KILLED})"
     return WorkerEnd.CRASHED, f"exit code {code}" if code is not None else reason
+
+
+def _region(task: dict[str, Any]) -> str:
+    return str(task.get("taskArn", ":::")).split(":")[3]
 
 
 def _advice(why: str) -> str:

@@ -13,6 +13,8 @@ from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.keys import signing_key
+from starburst_common.aws.roads import lost_ways
+from starburst_common.aws.ways import lost_told
 from starburst_common.aws.whose import see_whose
 from starburst_common.errors import BadInput, Denied, NotFound, StarburstError
 from starburst_common.sites.site import Site
@@ -36,11 +38,12 @@ class Reached(NamedTuple):
 
 
 def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) -> list[Reached]:
-    """Credentials, clock, region, bucket, cluster, queues, signing key, log and images, in this order.
+    """Credentials, clock, region, bucket, cluster, queues, signing key, log, images and network, in this order.
 
     Nothing is made, and nothing is raised.
 
-    It asks for no more rights than runs do. `new_session` is as for `aws_backend`.
+    It asks for no more rights than runs do, but for the network: who may not look there cannot tell. `new_session` is
+    as for `aws_backend`.
     """
     clients = Clients(site.region, new_session, owner=site.account)
     identity = cache(partial(_identity, clients))
@@ -54,6 +57,7 @@ def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) 
         ("signing key", lambda: _key(clients, site)),
         ("log", lambda: _log(clients, site)),
         ("images", lambda: _images(clients, site)),
+        ("network", lambda: _network(clients, site)),
     )
     try:
         return [*_told(parts)]
@@ -66,7 +70,7 @@ def _told(parts: tuple[tuple[str, Callable[[], str]], ...]) -> Iterator[Reached]
         try:
             yield Reached(part, True, look())
         except StarburstError as error:
-            yield Reached(part, False, str(error))
+            yield Reached(part, None if part == "network" and isinstance(error, Denied) else False, str(error))
 
 
 def _identity(clients: Clients) -> dict[str, Any]:
@@ -138,3 +142,10 @@ def _images(clients: Clients, site: Site) -> str:
         return EcrRepository(clients, site.repository, tags={}).uri
     except NotFound:
         return f"{site.repository}, made with the first image"
+
+
+def _network(clients: Clients, site: Site) -> str:
+    """By its routes and endpoints; what security groups let through is not looked at."""
+    if lost := lost_ways(clients.networks, site):
+        raise BadInput(lost_told(lost, site.region))
+    return f"{len(site.subnets)} subnets, which lead to all that workers need"

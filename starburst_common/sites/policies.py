@@ -173,6 +173,7 @@ def operator(site: Site) -> Document:
             _allow(["sqs:ListQueueTags"], arns.queues),
             _allow(["s3:ListBucketMultipartUploads"], arns.bucket()),
             _allow(asks, ["*"]),
+            _allow(["ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"], ["*"]),
         ]
     )
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -46,6 +47,7 @@ from tests.contracts.slow import slow_link
 from tests.places import aws_text, environment, open_place
 from tests.secure import secure_store
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.private import private_network
 
 HOUR_S = 3600.0
 MIB = 1 << 20
@@ -909,20 +911,22 @@ def test_an_image_that_cannot_be_pulled_starts_no_worker(aws: Aws, backend: Back
 
 
 @pytest.mark.parametrize(
-    ("where", "end", "said"),
+    ("room", "end", "said"),
     [
-        ("cut_off", WorkerEnd.CUT_OFF, "i/o timeout: give the site's subnets a way out"),
-        ("full", WorkerEnd.UNSTARTED, "InsufficientFreeAddressesInSubnet: give the site more or larger subnets"),
+        (1, WorkerEnd.CUT_OFF, "i/o timeout: give the site's subnets a way out to ECR's API: in public ones"),
+        (0, WorkerEnd.UNSTARTED, "InsufficientFreeAddressesInSubnet: give the site more or larger subnets"),
     ],
 )
-def test_a_network_that_lets_nobody_start_is_named(
-    aws: Aws, backend: Backend, where: str, end: WorkerEnd, said: str
-) -> None:
+def test_a_network_that_lets_nobody_start_is_named(aws: Aws, room: int, end: WorkerEnd, said: str) -> None:
     """With ECS's words, and what to do."""
-    aws.set(**{where: aws.site["subnets"]})
-    spec = fleet_of(backend)
-    backend.compute.launch(spec, [0])
-    (state,) = until(backend, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
+    with private_network(aws, [], blocks=["10.7.0.0/28"]) as network:
+        for _ in range(11 - room):
+            aws.boto("ec2").create_network_interface(SubnetId=network.subnets[0])
+        private = {"subnets": network.subnets, "security_groups": [], "assign_public_ip": False}
+        with closing(open_place(aws_text({**aws.site, **private}))) as inside:
+            spec = fleet_of(inside)
+            inside.compute.launch(spec, [0])
+            (state,) = until(inside, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
     assert state.end is end and said in state.reason
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from starburst_common import Cluster, RunState, RunStopped, starburst_map
 from tests.faults.conftest import AwsBed, noting
+from tests.places import aws_text, open_place
+from tests.testbed.private import private_network
 
 N = 10_000
 rest = partial(pytest.param, marks=pytest.mark.rest)
@@ -127,26 +129,39 @@ def test_spot_falls_back_to_on_demand(aws_bed: AwsBed) -> None:
 
 def test_a_network_without_a_way_out_ends_the_run(aws_bed: AwsBed) -> None:
     """After three workers or little more, however many were asked for; the sentence says what to mend."""
-    aws_bed.aws.set(cut_off=aws_bed.aws.site["subnets"])
-    with Cluster(workers=30, backend=aws_bed.backend, progress=False) as cluster:
+    inside = open_place(aws_text({**aws_bed.aws.site, "assign_public_ip": False}))
+    with Cluster(workers=30, backend=inside, progress=False) as cluster:
         run = cluster.start(abs, range(300), chunk_size=1)
         with pytest.raises(RunStopped, match=r"\d+ workers could not start.*i/o timeout: give the site's subnets"):
             run.results(timeout=120)
         run.wait()
         assert len(aws_bed.aws.tasks()) <= 30
+    inside.close()
 
 
 def test_subnets_that_are_full_are_waited_for(aws_bed: AwsBed) -> None:
-    """Workers are tried one by one then, ever later, and the run says what it waits for."""
-    aws_bed.aws.set(full=aws_bed.aws.site["subnets"])
-    with Cluster(workers=8, backend=aws_bed.backend, progress=False) as cluster:
-        run = cluster.start(abs, range(-300, 0))
-        said = "waiting for workers: the last .* could not start: .*InsufficientFree.*more or larger subnets"
-        aws_bed.until(lambda: re.search(said, run.status().reason) is not None)
-        assert len(aws_bed.aws.tasks()) <= 12
-        aws_bed.aws.set(full=[])
-        assert run.results(timeout=120) == [*range(300, 0, -1)]
-        run.wait()
+    """Workers are tried one by one then, ever later, and the run says what it waits for.
+
+    So it is where nobody may ask how many addresses are free, or others are faster.
+    """
+    aws, ec2 = aws_bed.aws, aws_bed.aws.boto("ec2")
+    aws.set(denied=["ec2:DescribeSubnets"])
+    with private_network(aws, blocks=["10.7.0.0/28"]) as network:
+        (subnet,) = network.subnets
+        others = [ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"] for _ in range(5)]
+        private = {"subnets": [subnet], "security_groups": [], "assign_public_ip": False}
+        inside = open_place(aws_text({**aws.site, **private}))
+        with Cluster(workers=8, backend=inside, progress=False) as cluster:
+            run = cluster.start(abs, range(-300, 0))
+            said = "waiting for workers: the last .* could not start: .*InsufficientFree.*more or larger subnets"
+            aws_bed.until(lambda: re.search(said, run.status().reason) is not None)
+            assert len(aws.tasks()) <= 12
+            for each in others:
+                ec2.delete_network_interface(NetworkInterfaceId=each["NetworkInterfaceId"])
+            assert run.results(timeout=120) == [*range(300, 0, -1)]
+            run.wait()
+        inside.close()
+        aws_bed.until(lambda: not aws_bed.workers())
 
 
 def test_an_image_that_cannot_be_pulled_is_one_clear_error(aws_bed: AwsBed) -> None:

@@ -9,6 +9,7 @@ import time
 from tests.testbed import cloud
 from tests.testbed.conditions import REGION, Conditions
 from tests.testbed.iam import Iam
+from tests.testbed.networks import Full, attach, detach, nowhere, reaches
 from tests.testbed.runners import Exit, Order, Runner
 from tests.testbed.starts import Lines, NeverStarted, Starts
 from tests.testbed.tasks import Task
@@ -16,9 +17,16 @@ from tests.testbed.tasks import Task
 FLUSH_S = 0.2
 #: Source: AWS re:Post, "Fargate tasks stop with InsufficientFreeAddressesInSubnet"
 _FULL = (
-    "Unexpected EC2 error while attempting to Create Network Interface with public IP assignment enabled in subnet: "
+    "Unexpected EC2 error while attempting to Create Network Interface with public IP assignment {} in subnet '{}': "
     "InsufficientFreeAddressesInSubnet"
 )
+#: What services are called in variables that name their endpoints, and as endpoints of networks. Sources: AWS SDKs and
+#: Tools Reference Guide, "Service-specific endpoints"; AWS PrivateLink Guide, "AWS services that integrate", read
+#: 2026-11-30
+_VARIABLES = {
+    "S3": "s3", "SQS": "sqs", "ECS": "ecs", "ECR": "ecr.api", "CLOUDWATCH_LOGS": "logs", "SSM": "ssm",
+    "SECRETS_MANAGER": "secretsmanager", "STS": "sts", "KMS": "kms",
+}  # fmt: skip
 
 
 class Agent:
@@ -27,7 +35,7 @@ class Agent:
     def __init__(self, runner: Runner, conditions: Conditions, iam: Iam, endpoint: str) -> None:
         self._runner = runner
         self._conditions = conditions
-        self._starts = Starts(iam, conditions, runner)
+        self._starts = Starts(iam, runner)
         self._endpoint = endpoint
         self._lock = threading.Lock()
         self._threads: dict[Task, threading.Thread] = {}
@@ -104,6 +112,8 @@ class Agent:
                 task.container_reason = str(why)
                 task.stopping_at = task.stopping_at or cloud.now()
         task.move("DEPROVISIONING")
+        if task.interface is not None:
+            detach(task.place, task.interface)
         self._closed.wait(self._conditions.deprovisioning_s)
         task.stopped_at = cloud.now()
         task.move("STOPPED")
@@ -114,8 +124,11 @@ class Agent:
     def _begin(self, task: Task) -> None:
         """From PROVISIONING to RUNNING. Raises `NeverStarted`."""
         self._pause(task, self._conditions.provisioning_s)
-        if task.subnet in self._conditions.full:
-            raise NeverStarted(_FULL)
+        try:
+            task.interface = attach(task.place)
+        except Full:
+            public = "enabled" if task.place.public else "disabled"
+            raise NeverStarted(_FULL.format(public, task.place.subnet)) from None
         task.move("PENDING")
         task.pull_started_at = cloud.now()
         self._pause(task, self._conditions.pull_s)
@@ -188,9 +201,17 @@ class Agent:
             "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": self._endpoint,
+            **self._endpoints(task),
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def _endpoints(self, task: Task) -> dict[str, str]:
+        """Where services are for a container: at an address that does not answer, where its network leads nowhere."""
+        if reaches(task.place, task.interface, ""):
+            return {"AWS_ENDPOINT_URL": self._endpoint}
+        found = {f"AWS_ENDPOINT_URL_{name}": service for name, service in _VARIABLES.items()}
+        near = {name: self._endpoint for name, service in found.items() if reaches(task.place, task.interface, service)}
+        return {"AWS_ENDPOINT_URL": f"http://{nowhere()}"} | near
 
     def _flush(self) -> None:
         while not self._closed.wait(FLUSH_S):

@@ -37,8 +37,6 @@ class Conditions:
     spot_zone_room: dict[str, int] = field(default_factory=dict)  #: the same for Spot tasks alone
     denied: list[str] = field(default_factory=list)  #: actions that nobody may do, whatever a policy says
     taken: list[str] = field(default_factory=list)  #: buckets that another account has, which lets everybody in
-    cut_off: list[str] = field(default_factory=list)  #: subnets from which tasks reach nobody
-    full: list[str] = field(default_factory=list)  #: subnets without a free address
     images: list[str] = field(default_factory=lambda: ["*"])  #: patterns of the images there are to pull
     command: list[str] = field(default_factory=list)  #: what every container runs, in place of what its image does
     #: whether an immutable tag may be put again with the image that it names. The API reference does not say;

@@ -29,12 +29,12 @@ def define(bed: Bed, script: str = "import time; time.sleep(60)", *, family: str
 
 def asked(bed: Bed, definition: str, **more: Any) -> dict[str, Any]:
     """Parameters of a RunTask call."""
-    network = {"awsvpcConfiguration": {"subnets": bed.site["subnets"], "securityGroups": bed.site["security_groups"]}}
+    where = {"subnets": bed.site["subnets"], "securityGroups": bed.site["security_groups"], "assignPublicIp": "ENABLED"}
     launch = {} if "capacityProviderStrategy" in more else {"launchType": "FARGATE"}
     return {
         "cluster": bed.site["cluster"],
         "taskDefinition": definition,
-        "networkConfiguration": network,
+        "networkConfiguration": {"awsvpcConfiguration": where},
         **launch,
         **more,
     }

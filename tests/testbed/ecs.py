@@ -12,6 +12,7 @@ from tests.testbed.agent import Agent
 from tests.testbed.conditions import ACCOUNT, REGION, Conditions
 from tests.testbed.iam import assumable
 from tests.testbed.needs import ECS_TASKS
+from tests.testbed.networks import Place, unknown_group
 from tests.testbed.refusals import Refused
 from tests.testbed.tasks import SPOT, Task, TaskStore
 from tests.testbed.throttle import Throttle
@@ -60,7 +61,9 @@ class Ecs:
         cpu, memory = fargate.shape(
             overrides.get("cpu") or definition.cpu, overrides.get("memory") or definition.memory
         )
-        subnets = [(subnet, cloud.zone_of(subnet)) for subnet in _subnets(body)]
+        network = _network(body)
+        subnets = [(subnet, cloud.zone_of(subnet)) for subnet in network["subnets"]]
+        groups, public = tuple(network.get("securityGroups") or ()), network.get("assignPublicIp") == "ENABLED"
         providers = _providers(body, cluster, count)
         _check_roles(definition, overrides)
         token = body.get("clientToken")
@@ -91,7 +94,7 @@ class Ecs:
                     provider=provider,
                     by_strategy=not body.get("launchType"),
                     zone=placed[1],
-                    subnet=placed[0],
+                    place=Place(REGION, placed[0], groups, public),
                     started_by=body.get("startedBy") or "",
                     group=body.get("group") or f"family:{definition.family}",
                     overrides=overrides,
@@ -245,8 +248,9 @@ def _check_roles(definition: Any, overrides: Json) -> None:
             )
 
 
-def _subnets(body: Json) -> list[str]:
-    network = (body.get("networkConfiguration") or {}).get("awsvpcConfiguration")
+def _network(body: Json) -> Json:
+    """Where a call wants its tasks. Raises `Refused`."""
+    network: Json = (body.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
     if not network:
         raise Refused(
             "InvalidParameterException",
@@ -257,7 +261,9 @@ def _subnets(body: Json) -> list[str]:
         raise Refused("InvalidParameterException", "subnets can not be empty.")
     if len(subnets) > 16:
         raise Refused("InvalidParameterException", "subnets can have at most 16 items.")
-    return subnets
+    if unknown := unknown_group(REGION, network.get("securityGroups") or ()):
+        raise Refused("InvalidParameterException", f"The security group '{unknown}' does not exist")
+    return network
 
 
 def _providers(body: Json, cluster: Any, count: int) -> list[str]:

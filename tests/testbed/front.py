@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
-from tests.testbed import cloud, fargate
+from tests.testbed import cloud, fargate, networks
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
 from tests.testbed.control import Control
@@ -138,6 +138,8 @@ class Front:
             return self._pricing.spot_history(call)
         if (call.service, call.operation) == ("cloudwatch", "GetMetricStatistics"):
             self._quotas.publish_use()
+        if (call.service, call.operation) in (("ec2", "DeleteSubnet"), ("ec2", "DeleteSecurityGroup")):
+            networks.refuse_in_use(call)
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):
             _set_body(environ, _as_by_tls(call.body))
         if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):

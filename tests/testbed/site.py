@@ -17,6 +17,7 @@ from starburst_common.sites.policies import POLICIES, prices, trust
 from starburst_common.sites.site import Site as Settings
 from tests.testbed import cloud
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION
+from tests.testbed.networks import open_default
 from tests.testbed.settings import settings_text
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
@@ -78,6 +79,11 @@ def make_site(endpoint: str) -> Site:
         ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{16 * number}.0/20", AvailabilityZone=zone)["Subnet"]["SubnetId"]
         for number, zone in enumerate(ZONES)
     ]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    (table,) = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+    ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    open_default(REGION)
     group = ec2.create_security_group(GroupName="starburst-bed", Description="Workers: out only", VpcId=vpc)["GroupId"]
     roles = {
         kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=_trust(kind))["Role"]["Arn"]

@@ -1,7 +1,8 @@
 """A task in; what its execution role gets for it out, or why it does not: registry, secrets, log stream, image.
 
 Sources: Amazon ECS Developer Guide, "Troubleshooting Amazon ECS ResourceInitializationError errors",
-"CannotPullContainer task errors in Amazon ECS" and "Amazon ECS task execution IAM role", read 2026-11-30.
+"CannotPullContainer task errors in Amazon ECS" and "Amazon ECS task execution IAM role"; Amazon ECR User Guide, "Amazon
+ECR interface VPC endpoints (AWS PrivateLink)", which of them a pull takes; read 2026-11-30.
 """
 
 from __future__ import annotations
@@ -10,21 +11,17 @@ import threading
 import time
 
 from tests.testbed import cloud
-from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.conditions import ACCOUNT, REGION
 from tests.testbed.iam import Iam
 from tests.testbed.needs import Need
+from tests.testbed.networks import reaches
 from tests.testbed.runners import CannotPull, Runner
 from tests.testbed.tasks import Task
+from tests.testbed.unreached import unreached
 
 _INIT = "ResourceInitializationError: "
 _AUTH = f"{_INIT}unable to pull secrets or registry auth: "
 _FAILED = f"{_AUTH}execution resource retrieval failed: "
-_CUT_OFF = (
-    f"{_AUTH}The task cannot pull registry auth from "
-    "Amazon ECR: There is a connection issue between the task and Amazon ECR. Check your task network configuration. "
-    f'RequestError: send request failed caused by: Post "https://api.ecr.{REGION}.amazonaws.com/": dial tcp '
-    "52.46.145.233:443: i/o timeout"
-)
 _STATUS = " status code: 400, request id: BED00000-0000-0000-0000-000000000000"
 _REGISTRY = f"{ACCOUNT}.dkr.ecr."
 #: Source: AWS Managed Policy Reference, "AmazonECSTaskExecutionRolePolicy", read 2026-11-30.
@@ -59,14 +56,14 @@ class Lines:
 class Starts:
     """What ECS does for a task before its container runs. Each raises `NeverStarted` where it cannot."""
 
-    def __init__(self, iam: Iam, conditions: Conditions, runner: Runner) -> None:
-        self._iam, self._conditions, self._runner = iam, conditions, runner
+    def __init__(self, iam: Iam, runner: Runner) -> None:
+        self._iam, self._runner = iam, runner
 
     def reach(self, task: Task) -> None:
         """Get a password of the registry."""
-        if task.subnet in self._conditions.cut_off:
-            raise NeverStarted(_CUT_OFF)
         ours = task.container["image"].startswith(_REGISTRY)
+        if ours:
+            _need(task, "ecr.api")
         if ours and (no := self._may_not(task, "ecr:GetAuthorizationToken", "*")):
             why = "unable to retrieve ecr registry auth: service call has been retried 1 time(s): "
             raise NeverStarted(f"{_FAILED}{why}AccessDeniedException: {no}{_STATUS}")
@@ -83,6 +80,7 @@ class Starts:
         options = asked.get("options") or {}
         group = options.get("awslogs-group", "")
         stream = f"{options.get('awslogs-stream-prefix', 'ecs')}/{task.container['name']}/{task.id}"
+        _need(task, "logs")
         arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:{stream}"
         if no := self._may_not(task, "logs:CreateLogStream", arn):
             raise NeverStarted(_no_stream(f"AccessDeniedException: {no}{_STATUS}"))
@@ -96,6 +94,7 @@ class Starts:
     def image(self, task: Task) -> None:
         """Pull it."""
         image = task.container["image"]
+        _need(task, "ecr.dkr" if image.startswith(_REGISTRY) else "", image)
         if image.startswith(_REGISTRY):
             name = image.partition("/")[2].partition("@")[0].partition(":")[0]
             for action in _PULLS:
@@ -110,11 +109,13 @@ class Starts:
         except CannotPull as why:
             text = str(why).removeprefix("CannotPullContainerError: ")
             raise NeverStarted(f"CannotPullContainerError: {text}") from None
+        _need(task, "s3" if image.startswith(_REGISTRY) else "", image)
 
     def _secret(self, task: Task, source: str) -> str:
         kept, action = "secrets manager", "secretsmanager:GetSecretValue"
         if ":ssm:" in source:
             kept, action = "ssm", "ssm:GetParameters"
+        _need(task, "ssm" if kept == "ssm" else "secretsmanager", source)
         of_key = cloud.key_of_secret(source)
         arn = ":".join(source.split(":")[:7])
         no = self._may_not(task, action, arn) or (of_key and self._may_not(task, "kms:Decrypt", of_key))
@@ -132,6 +133,12 @@ class Starts:
     def _may_not(self, task: Task, action: str, resource: str) -> str:
         role = getattr(task.definition, "execution_role_arn", None) or ""
         return self._iam.may(role, task.id, Need(action, resource))
+
+
+def _need(task: Task, service: str, what: str = "") -> None:
+    """Raises `NeverStarted` if a task's network does not lead to what it needs now."""
+    if not reaches(task.place, task.interface, service):
+        raise NeverStarted(unreached(service, task.place.region, what))
 
 
 def _no_stream(said: str) -> str:

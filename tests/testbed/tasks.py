@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.testbed.cloud import now
 from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.networks import Place
 from tests.testbed.runners import Running
 
 SPOT = "FARGATE_SPOT"
@@ -27,7 +28,7 @@ class Task:
     provider: str  #: "FARGATE" or "FARGATE_SPOT"
     by_strategy: bool  #: asked for with a capacity provider strategy, not with a launch type
     zone: str
-    subnet: str
+    place: Place
     started_by: str
     group: str
     overrides: dict[str, Any]
@@ -53,6 +54,7 @@ class Task:
     stopping: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)  #: its container has ended, or never began
     running: Running | None = None
+    interface: Any = None  #: by which it is in its subnet: moto's record
 
     @property
     def arn(self) -> str:
@@ -130,11 +132,12 @@ class Task:
 
     def _interface(self) -> dict[str, Any]:
         status = {"PROVISIONING": "PRECREATED", "STOPPED": "DELETED"}.get(self.last_status, "ATTACHED")
-        details = [
-            {"name": "subnetId", "value": self.subnet},
-            {"name": "networkInterfaceId", "value": f"eni-{self.id[:17]}"},
-            {"name": "privateIPv4Address", "value": f"10.0.{self.order // 250 % 250}.{4 + self.order % 250}"},
-        ]
+        details = [{"name": "subnetId", "value": self.place.subnet}]
+        if (has := self.interface) is not None:
+            details += [
+                {"name": "networkInterfaceId", "value": has.id},
+                {"name": "privateIPv4Address", "value": str(has.private_ip_address)},
+            ]
         return {"id": self.id[:8], "type": "ElasticNetworkInterface", "status": status, "details": details}
 
     def _container(self) -> dict[str, Any]:

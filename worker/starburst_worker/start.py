@@ -41,6 +41,8 @@ def _opened(duty: Duty) -> Backend:
     if duty.backend == "local":
         return local_at(Path(duty.home))
     from starburst_common.aws import aws_backend_at
+    from starburst_common.aws.clients import Clients
+    from starburst_common.aws.contact import unconnected
 
     assert duty.address is not None, "`Duty.read` sees to it"
     for process in others_with(_KEY):
@@ -49,7 +51,12 @@ def _opened(duty: Duty) -> Backend:
             "the worker, so that nobody stands above it",
             process,
         )
-    return aws_backend_at(duty.address, KeyRing.of(take(_KEY).encode()))
+    key = KeyRing.of(take(_KEY).encode())
+    clients = Clients(duty.address.region, owner=duty.address.account)
+    if (way := unconnected(clients, duty.pace.lease_s)) is not None:
+        _log.error("stopped: %s takes no connection: the worker's network does not lead there", way.name)
+        sys.exit(way.exit_code)
+    return aws_backend_at(duty.address, key, clients)
 
 
 def main() -> NoReturn:

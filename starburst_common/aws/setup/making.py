@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from starburst_common.aws.roads import lost_ways
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.network import Network, NetworkPlace, SecurityGroup, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
+from starburst_common.aws.ways import lost_told
 from starburst_common.errors import BadInput
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import SitePart, WantedSite
@@ -84,6 +86,8 @@ class _Setup:
         place = self._place()
         groups = wanted.security_groups or (self._group(place.vpc),)
         site = wanted.site(account.id, place.subnets, groups)
+        if wanted.subnets and (lost := lost_ways(account.clients.ec2, site)):
+            self._tell(f"network: {lost_told(lost, site.region)}")
         for part in self._ours:
             match part.kind:
                 case "signing key":

@@ -1,0 +1,150 @@
+"""What ECS says of a worker, or EC2 of a network, in; the services that it does not lead to, and what to do, out. Pure.
+
+Sources, read 2026-11-30: Amazon ECR User Guide, "Amazon ECR interface VPC endpoints (AWS PrivateLink)"; Amazon ECS
+Developer Guide, "Stopped tasks error messages"; Amazon VPC User Guide, "Configure route tables".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from starburst_common.sites.site import Site
+
+
+class Way(NamedTuple):
+    """To one service that a worker, or ECS for it, must reach."""
+
+    service: str  #: as endpoints in networks are called
+    name: str  #: for a person
+    told: str  #: how ECS says that nobody answered there
+    exit_code: int = 0  #: with which a worker says so that has begun; beyond those of processes that a signal ended
+
+
+#: In the order in which they are needed, and sought in what ECS says.
+WAYS = (
+    Way("ecr.api", "ECR's API", r"registry auth from Amazon ECR|api\.ecr"),
+    Way("secretsmanager", "Secrets Manager", r"Secrets Manager|secrets? from asm"),
+    Way("ssm", "Systems Manager", r"Systems Manager|secrets? from ssm"),
+    Way("logs", "CloudWatch Logs", r"Amazon CloudWatch|Cloudwatch log stream"),
+    Way("s3", "S3", r"starport-layer-bucket|\bs3[.-]", 196),
+    Way("ecr.dkr", "ECR's registry", r"Amazon ECR repository|\.dkr[.-]ecr"),
+    Way("sqs", "SQS", r"\bsqs\b", 197),
+)
+_ANYWHERE = "0.0.0.0/0"
+
+
+def way_to(service: str) -> Way:
+    """The one to a service."""
+    return next(way for way in WAYS if way.service == service)
+
+
+def unanswered(said: str, exit_code: int | None = None) -> Way | None:
+    """Which service did not answer, as far as ECS's words or a worker's exit code tell.
+
+    >>> unanswered('Post "https://api.ecr.eu-west-1.amazonaws.com/": dial tcp 1.2.3.4:443: i/o timeout').service
+    'ecr.api'
+    >>> unanswered("", 197).service
+    'sqs'
+    >>> unanswered("", 0)
+    """
+    if exit_code is not None:
+        return next((way for way in WAYS if way.exit_code and way.exit_code == exit_code), None)
+    return next((way for way in WAYS if re.search(way.told, said)), None)
+
+
+def way_out(ways: Sequence[Way], region: str) -> str:
+    """What to do where a network does not lead to these; to any, where it is not known to which.
+
+    >>> print(way_out([way_to("s3")], "eu-west-1"))  # doctest: +NORMALIZE_WHITESPACE
+    give the site's subnets a way out to S3: in public ones `assign_public_ip = true`; in private ones a gateway
+    endpoint com.amazonaws.eu-west-1.s3 in their route table, or a NAT gateway; the workers' security groups must let
+    HTTPS out
+    """
+    if not ways:
+        to, ends = "", "endpoints (S3's gateway; ECR's two, SQS, logs and the secret's)"
+    else:
+        to, ends = f" to {_listed(way.name for way in ways)}", _listed(_end(way.service, region) for way in ways)
+        if any(way.service != "s3" for way in ways):
+            ends += ", with a group that lets HTTPS in from them"
+    return (
+        f"give the site's subnets a way out{to}: in public ones `assign_public_ip = true`; in private ones {ends}, or "
+        "a NAT gateway; the workers' security groups must let HTTPS out"
+    )
+
+
+def _end(service: str, region: str) -> str:
+    if service == "s3":
+        return f"a gateway endpoint com.amazonaws.{region}.s3 in their route table"
+    return f"an interface endpoint com.amazonaws.{region}.{service}"
+
+
+def needed(site: Site) -> list[Way]:
+    """What a site's workers must reach.
+
+    >>> from starburst_common.sites.wanted import WantedSite
+    >>> [way.service for way in needed(WantedSite(name="main", region="eu-west-1").site("123456789012", ("s",), ()))]
+    ['ecr.api', 'ssm', 'logs', 's3', 'ecr.dkr', 'sqs']
+    """
+    other = "secretsmanager" if ":ssm:" in site.signing_secret else "ssm"
+    return [way for way in WAYS if way.service != other]
+
+
+def lacking(
+    site: Site, subnet: Mapping[str, Any], tables: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any]]
+) -> list[Way]:
+    """What the site's workers do not reach from a subnet, by the route tables and endpoints of its network.
+
+    All as EC2 describes them. What else than an internet gateway takes everything is taken to lead out.
+
+    >>> from starburst_common.sites.wanted import WantedSite
+    >>> wanted = WantedSite(name="main", region="eu-west-1", private=True, subnets=("subnet-1",))
+    >>> site = wanted.site("123456789012", ("subnet-1",), ())
+    >>> table = {"RouteTableId": "rtb-1", "Associations": [{"Main": True}], "Routes": []}
+    >>> end = {"ServiceName": "com.amazonaws.eu-west-1.s3", "VpcEndpointType": "Gateway", "State": "available",
+    ...        "RouteTableIds": ["rtb-1"]}
+    >>> [way.service for way in lacking(site, {"SubnetId": "subnet-1"}, [table], [end])]
+    ['ecr.api', 'ssm', 'logs', 'ecr.dkr', 'sqs']
+    >>> nat = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "active"}
+    >>> lacking(site, {"SubnetId": "subnet-1"}, [table | {"Routes": [nat]}], [])
+    []
+    """
+    table = _table(subnet["SubnetId"], tables)
+    if table is None or _leads_out(table, public=site.assign_public_ip):
+        return []
+    there = {each["ServiceName"] for each in ends if _leads(each, table)}
+    return [way for way in needed(site) if not any(name.endswith(f".{site.region}.{way.service}") for name in there)]
+
+
+def lost_told(lost: Mapping[str, Sequence[Way]], region: str) -> str:
+    """That for a person: all subnets, and what any of them lacks."""
+    ways = [way for way in WAYS if any(way in each for each in lost.values())]
+    return f"{', '.join(lost)} do not lead to {_listed(way.name for way in ways)}: {way_out(ways, region)}"
+
+
+def _table(subnet: str, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    joined = [(each, joint) for each in tables for joint in each.get("Associations", [])]
+    own = next((each for each, joint in joined if joint.get("SubnetId") == subnet), None)
+    return own or next((each for each, joint in joined if joint.get("Main")), None)
+
+
+def _leads_out(table: Mapping[str, Any], *, public: bool) -> bool:
+    ways = [route for route in table.get("Routes", []) if route.get("DestinationCidrBlock") == _ANYWHERE]
+    return any(
+        route.get("State") != "blackhole" and (public or not str(route.get("GatewayId", "")).startswith("igw-"))
+        for route in ways
+    )
+
+
+def _leads(end: Mapping[str, Any], table: Mapping[str, Any]) -> bool:
+    if str(end.get("State", "")).lower() != "available":
+        return False
+    if end.get("VpcEndpointType") == "Gateway":
+        return table["RouteTableId"] in end.get("RouteTableIds", [])
+    return bool(end.get("PrivateDnsEnabled"))
+
+
+def _listed(texts: Any) -> str:
+    found = [*texts]
+    return " and ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
