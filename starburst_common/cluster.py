@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # the rest is imported with the first call, while workers sta
     from starburst_common.calls import Calls
     from starburst_common.data.given import Rows
     from starburst_common.executor import StarburstExecutor
+    from starburst_common.fleets.frontier import Frontier
     from starburst_common.fleets.waves import Plan
+    from starburst_common.measured import Sample
     from starburst_common.runs.drive import Driver
     from starburst_common.runs.run import Run
 
@@ -133,22 +135,53 @@ class Cluster:
         """
         return self._calls().start(fn, items, more, self._merged({**options}))
 
+    def measure(
+        self, fn: Callable[..., Any], items: Iterable[Any], *, count: int = 5, within_s: float = 60.0
+    ) -> Sample:
+        """Run a few of the items on this machine, one after another, and keep nothing but how they did.
+
+        Wherever the cluster runs: for `plan` and `estimate` of what has never run.
+        """
+        from starburst_common.measured import measured
+
+        return measured(starburst_map, fn, items, count=count, within_s=within_s)
+
     def plan(
         self,
         fn: Callable[..., Any],
         items: Iterable[Any] | Rows,
         *,
         seconds: float | None = None,
+        sample: Sample | None = None,
         **options: Unpack[RunOptions],
     ) -> Plan:
         """What `map` would come to: how many workers, until when, for how much. Nothing is launched or stored.
 
-        `seconds` an item takes, else as in former runs of a function of that name.
+        `seconds` an item takes, else as `measure` found, else as in former runs of a function of that name.
         """
         from starburst_common.planned import name_of, planned
 
         wanted = self._merged({**options})
-        return planned(self._place, name_of(fn), items, wanted, seconds=seconds)
+        return planned(self._place, name_of(fn), items, wanted, seconds=seconds, sample=sample)
+
+    def estimate(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any] | Rows,
+        *,
+        seconds: float | None = None,
+        sample: Sample | None = None,
+        instances: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Frontier:
+        """What ever more workers would come to on AWS, on each kind of Fargate, and here. Nothing is launched.
+
+        Durations as of `plan`; `instances` has EC2's cheapest types that hold such workers too, by the price book.
+        """
+        from starburst_common.planned import estimated, name_of
+
+        wanted = self._merged({**options})
+        return estimated(self._place, name_of(fn), items, wanted, seconds=seconds, sample=sample, instances=instances)
 
     def close(self, *, cancel_futures: bool = False) -> None:
         """Wait for submitted calls, and let go of the workers; in a fork of the process that has them, do neither."""

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sized
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from starburst_common.errors import Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
+from starburst_common.fleets.frontier import Frontier, Offer, frontier
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.fleets.waves import Plan, Wish, plan
+from starburst_common.measured import Sample
+from starburst_common.money.book import SPOT
 from starburst_common.money.estimate import charge
+from starburst_common.money.offers import FargateOffer, InstanceOffer, derived, fargate_offers, instance_offers
 from starburst_common.options import Options
 from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
-from starburst_common.runs.costs import item_seconds
+from starburst_common.runs.costs import item_times
 
 _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine nobody counts
+#: An instance boots, joins its cluster and pulls the image: 75 to 105 s from nothing to the first item, as the R
+#: package measured on c7i.xlarge in us-east-1, 2026-07-21.
+_EC2 = LaunchSpeed(start_s=90.0)
+_MOST_EACH = 4  #: workers of an instance: larger ones stand half empty where workers are few
 _SINCE_S = 30 * 86_400.0
+_MOST = 10_000  #: workers, where nobody says how many
 
 
 def name_of(fn: Callable[..., Any]) -> str:
@@ -30,26 +41,86 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def planned(
+    backend: Backend, name: str, items: object, options: Options, *, seconds: float | None, sample: Sample | None
+) -> Plan:
+    """As `Cluster.plan` tells it, of a function of this name."""
+    fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
+    wish = replace(_wish(backend, name, items, options, seconds, sample), workers=fleet.workers)
+    return _plan(fleet, wish, fleet.headroom([]))
+
+
+def estimated(
     backend: Backend,
     name: str,
     items: object,
     options: Options,
     *,
-    seconds: float | None = None,
-) -> Plan:
-    """As `Cluster.plan` tells it, of a function of this name."""
-    fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
-    known = seconds if seconds is not None else item_seconds(backend, name, time.time() - _SINCE_S)
+    seconds: float | None,
+    sample: Sample | None,
+    instances: bool,
+) -> Frontier:
+    """As `Cluster.estimate` tells it: each way that has a price, up to as many workers as are wanted."""
+    wish, tariff = _wish(backend, name, items, options, seconds, sample), backend.tariff
+    offers = [
+        _of_fargate(backend, wish.resources, each)
+        for each in fargate_offers(wish.resources, tariff, backend.discount)
+        if each.usd_an_hour is not None
+    ]
+    if instances:
+        found = instance_offers(wish.resources, tariff, backend.discount, arch=tariff.arch)
+        for spot in (False, True):
+            few = (each for each in found if each.workers <= _MOST_EACH and (each.price.capacity == SPOT) is spot)
+            cheapest = next(few, None)
+            offers += [_of_instance(cheapest)] if cheapest is not None else []
+    return frontier(wish, offers, cores=_cores())
+
+
+def _wish(
+    backend: Backend, name: str, items: object, options: Options, seconds: float | None, sample: Sample | None
+) -> Wish:
+    """With how long an item takes: as somebody says, as it was measured, or as in former runs."""
     left_s = options.limits.ends_at(now := time.time()) - now
     wish = Wish(
-        workers=fleet.workers,
+        workers=options.workers or _MOST,
         resources=options.resources,
         items=len(items) if isinstance(items, Sized) else None,
-        item_s=known,
+        item_s=seconds,
         budget_usd=options.limits.budget_usd,
         deadline_s=None if left_s == math.inf else left_s,
     )
-    return _plan(fleet, wish, fleet.headroom([]))
+    if seconds is None and sample is not None:
+        return replace(wish, item_s=sample.mean_s, spread=sample.spread, longest_s=sample.longest_s)
+    if seconds is None and (known := item_times(backend, name, now - _SINCE_S)):
+        return replace(wish, item_s=known[0], spread=(min(known), max(known)))
+    return wish
+
+
+def _of_fargate(backend: Backend, resources: Resources, each: FargateOffer) -> Offer:
+    spot = each.capacity == SPOT
+    asks = replace(resources, spot=spot)
+    room = Headroom() if backend.quotas is None else Fleet.of(backend, asks, 1).headroom([])
+    return Offer(
+        name=each.name,
+        usd_an_hour=each.usd_an_hour,
+        room=room,
+        speed=LaunchSpeed() if backend.quotas is None else backend.quotas.speed,
+        note="derived price" if derived(each) else "",
+    )
+
+
+def _of_instance(each: InstanceOffer) -> Offer:
+    workers = f"{each.workers} worker{'s' * (each.workers != 1)} each"
+    return Offer(
+        name=each.name,
+        usd_an_hour=each.usd_an_hour,
+        each=each.workers,
+        speed=_EC2,
+        note=f"{workers}{', derived price' * derived(each)}; quota not looked at",
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def say_plan(fleet: Fleet, items: object, wanted: bool | None) -> None:

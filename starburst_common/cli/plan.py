@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from starburst_common.cli.estimate import Measure, Plot, Within, measured_here, say_memory
 from starburst_common.cli.map import Format
 from starburst_common.cli.options import with_map_options
 from starburst_common.cli.words import BackendWord, Json
@@ -28,13 +29,17 @@ def plan(
     seconds: Annotated[
         float | None, typer.Option("--seconds", min=0.0, help="An item takes; else as in former runs of the function.")
     ] = None,
+    measure: Measure = None,
+    within: Within = 60.0,
+    plot: Plot = None,
     backend: BackendWord = "auto",
     json: Json = False,
 ) -> None:
     """Tell how many workers a map would get now, when its items would be answered, and for how much.
 
-    Nothing is launched, stored or built. How long an item takes is known from --seconds, or from runs of the same
-    function in the last 30 days; without either only workers are told. On a terminal a curve of them is drawn.
+    Nothing is launched, stored or built. How long an item takes is known from --seconds, from items that --measure has
+    run here, or from runs of the same function in the last 30 days; without any only workers are told. On a terminal a
+    curve of them is drawn.
     """
     from starburst_common.cli.function import find_function
     from starburst_common.cli.items import open_items
@@ -42,7 +47,14 @@ def plan(
     from starburst_common.cluster import Cluster
 
     called, given = find_function(function), open_items(items, kind, whole=True)
-    found = Cluster(backend=backend, **options).plan(called, given, seconds=seconds)
+    cluster = Cluster(backend=backend, **options)
+    sample = measured_here(cluster, called, given, measure, within) if measure else None
+    found = cluster.plan(called, given, seconds=seconds, sample=sample)
+    say_memory(sample, found.wish.resources)
+    if plot is not None:
+        from starburst_common.plots import timeline_plot
+
+        timeline_plot(found, plot, name=function)
     if json:
         print_json(found.fields)
         return

@@ -2,14 +2,14 @@
 
 No worker waits for another: each starts as soon as there is a token of the launch rate and room for it, and works until
 nothing is left. So what a plan tells is a curve, which rises at the launch rate to what there is room for, and its area
-is the work. What is free now is taken to stay so.
+is the work. What is free now is taken to stay so. Workers are charged for from their launch until all is answered.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from starburst_common.ports import LaunchSpeed
 from starburst_common.resources import Resources
 
 _LEAST_BILLED_S = 60.0  #: of each worker; see `money.estimate`
+_IDLE_S = 60.0  #: a worker that finds nothing to do ends after so long
+_START_VARIES = 1 / 3  #: by so much workers may come sooner or later than `LaunchSpeed` has it: from 30 to 60 s, of 45
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,9 @@ class Wish:
     workers: int
     resources: Resources
     items: int | None = None  #: None where nobody knows yet
-    item_s: float | None = None  #: how long one takes; None where nobody knows
+    item_s: float | None = None  #: how long one takes on average; None where nobody knows
+    spread: tuple[float, float] | None = None  #: between which that average lies; None where nobody knows
+    longest_s: float = 0.0  #: how long the longest takes, as far as it is known
     budget_usd: float | None = None
     deadline_s: float | None = None  #: from now
 
@@ -40,6 +44,13 @@ class Point(NamedTuple):
     answered: int  #: items
 
 
+class Reckoned(NamedTuple):
+    """What a plan comes to."""
+
+    ends_s: float
+    usd: Decimal | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What would come of it. Nothing exists, and nothing was asked of anybody."""
@@ -50,6 +61,8 @@ class Plan:
     launched_s: float  #: when the last of them is launched
     ends_s: float | None  #: when all is answered; None where that is not known
     usd: Decimal | None  #: list price of it all; None where that is not known
+    low: Reckoned | None = None  #: where items are quick and workers come soon
+    high: Reckoned | None = None  #: where they are not, and the longest item comes last
     bound: str = ""  #: why there are no more
     needs: int = 0  #: the quota that would be worth asking for; 0 where none is
     needed: float = 0.0  #: what of it would be used, by others too
@@ -114,7 +127,11 @@ class Plan:
             "bound": self.bound,
             "launched_s": round(self.launched_s, 1),
             "ends_s": None if self.ends_s is None else round(self.ends_s, 1),
+            "ends_s_between": None
+            if self.low is None or self.high is None
+            else [round(self.low.ends_s, 1), round(self.high.ends_s, 1)],
             "usd": None if self.usd is None else round(float(self.usd), 6),
+            "usd_between": self._usd_between(),
             "items": self.wish.items,
             "item_s": self.wish.item_s,
             "late": self.late,
@@ -133,7 +150,7 @@ class Plan:
         >>> wish = Wish(workers=100, resources=Resources.of(4), items=4000, item_s=55)
         >>> print(plan(wish, Headroom(free=25, bound=quota), LaunchSpeed(), usd_an_hour=Decimal("0.2")))
         25 of 100 workers now: Fargate vCPU quota (4 for each worker, 100 in all); all 4,000 items in about 37 min, \
-$3.12; with 400 vCPU about 10 min: `starburst quota request 500`
+$3.12 ($3.10 to $3.22); with 400 vCPU about 10 min: `starburst quota request 500`
         >>> print(plan(wish, Headroom(), LaunchSpeed()))
         100 workers now; all 4,000 items in about 10 min
         >>> print(plan(Wish(workers=500, resources=Resources.of(1), items=12), Headroom(), LaunchSpeed()))
@@ -158,8 +175,17 @@ $3.12; with 400 vCPU about 10 min: `starburst quota request 500`
     def _whole(self) -> str:
         if self.ends_s is None:
             return ""
-        usd = "" if self.usd is None else f", ${self.usd:,.2f}"
+        between = self._usd_between()
+        usd = (
+            ""
+            if between is None or self.usd is None
+            else f", ${self.usd:,.2f} (${between[0]:,.2f} to ${between[1]:,.2f})"
+        )
         return f"all {self.wish.items:,} items in about {about(self.ends_s)}{usd}"
+
+    def _usd_between(self) -> list[float] | None:
+        ends = [each.usd for each in (self.low, self.high) if each is not None and each.usd is not None]
+        return [round(float(usd), 6) for usd in ends] or None
 
     def _more(self) -> str:
         if not self.needs:
@@ -173,7 +199,7 @@ def plan(wish: Wish, room: Headroom, speed: LaunchSpeed, *, usd_an_hour: Decimal
     slots = wish.resources.slots
     useful = wish.workers if wish.items is None else min(wish.workers, max(-(-wish.items // slots), 1))
     workers = int(min(useful, room.free))
-    ends_s, limit = _ends_s(workers, wish, speed), room.bound
+    found, limit = _reckoned(workers, wish, speed, usd_an_hour), room.bound
     needs, needed = 0, 0.0
     if workers < useful and limit is not None and limit.code:
         needed = useful * each_of(limit, wish.resources) + room.others
@@ -183,8 +209,10 @@ def plan(wish: Wish, room: Headroom, speed: LaunchSpeed, *, usd_an_hour: Decimal
         useful=useful,
         workers=workers,
         launched_s=_ramp_s(workers, speed),
-        ends_s=ends_s,
-        usd=_usd(workers, wish, speed, usd_an_hour),
+        ends_s=None if found is None else found.ends_s,
+        usd=None if found is None else found.usd,
+        low=_bound(workers, wish, speed, usd_an_hour, high=False),
+        high=_bound(workers, wish, speed, usd_an_hour, high=True),
         bound=room.said(wish.resources) if workers < useful else "",
         needs=needs,
         needed=needed,
@@ -234,12 +262,33 @@ def _ends_s(workers: int, wish: Wish, speed: LaunchSpeed) -> float | None:
         since = (math.sqrt(first**2 + 2 * rate * left) - first) / rate
     else:
         since = ramp_s + (left - risen) / workers
-    return speed.start_s + max(since, wish.item_s if wish.items else 0.0)
+    return speed.start_s + max(since, wish.item_s, wish.longest_s) if wish.items else speed.start_s
 
 
-def _usd(workers: int, wish: Wish, speed: LaunchSpeed, usd_an_hour: Decimal | None) -> Decimal | None:
-    """The work, and each worker's start; a minute of each at least."""
-    if usd_an_hour is None or wish.items is None or wish.item_s is None or workers <= 0:
+def _reckoned(workers: int, wish: Wish, speed: LaunchSpeed, usd_an_hour: Decimal | None) -> Reckoned | None:
+    """Each worker costs from its launch to the end, a minute at least; who is not launched by then, nothing."""
+    ends_s = _ends_s(workers, wish, speed)
+    if ends_s is None:
         return None
-    seconds = wish.items * wish.item_s / wish.resources.slots + workers * speed.start_s
-    return Decimal(str(max(seconds, workers * _LEAST_BILLED_S))) / 3600 * usd_an_hour
+    launched = min(workers, speed.burst + int(speed.each_s * ends_s))
+    alive_s = launched * ends_s - max(launched - speed.burst, 0) * _ramp_s(launched, speed) / 2
+    hours = Decimal(str(max(alive_s, launched * _LEAST_BILLED_S))) / 3600
+    return Reckoned(ends_s, None if usd_an_hour is None else hours * usd_an_hour)
+
+
+def _bound(workers: int, wish: Wish, speed: LaunchSpeed, usd_an_hour: Decimal | None, *, high: bool) -> Reckoned | None:
+    """The best of it, or the worst: when the average item, and workers' start, are as good or bad as they may be.
+
+    At worst the longest item begins when all else is answered, and all workers but one wait for it.
+    """
+    if wish.item_s is None:
+        return None
+    lowest, highest = wish.spread or (wish.item_s, wish.item_s)
+    varied = replace(speed, start_s=speed.start_s * (1 + (_START_VARIES if high else -_START_VARIES)))
+    tail_s = max(wish.longest_s, highest) if high else 0.0
+    found = _reckoned(workers, replace(wish, item_s=highest if high else lowest), varied, usd_an_hour)
+    if found is None or not high:
+        return found
+    waits = Decimal(str(workers * min(tail_s, _IDLE_S))) / 3600
+    usd = None if found.usd is None or usd_an_hour is None else found.usd + waits * usd_an_hour
+    return Reckoned(found.ends_s + tail_s, usd)

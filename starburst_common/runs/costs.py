@@ -187,21 +187,24 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
     ]
 
 
-def item_seconds(backend: Backend, function: str, since: float) -> float | None:
-    """How long an item of a function has taken, by its newest run that was begun since then; None where there is none.
+def item_times(backend: Backend, function: str, since: float, most: int = 5) -> list[float]:
+    """How long an item of a function has taken on average, by its newest runs that were begun since then.
 
     Where nobody may or can look, nobody knows.
     """
+    found: list[float] = []
     try:
         _, runs = _kept(backend, since)
         for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
             with suppress(NotFound, Refused):
                 entry = read_entry(backend, key)
                 if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
-                    return entry.slot_seconds / items
+                    found.append(entry.slot_seconds / items)
+            if len(found) == most:
+                break
     except (Denied, Unavailable):
         pass
-    return None
+    return found
 
 
 def _share(mine_s: float, all_s: float, of: int) -> Decimal:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.pythons import HERE, SUPPORTED, interpreter, not_tested, uv
 
-EXTRAS = ("none", "docker", "parquet", "prefect", "airflow")
+EXTRAS = ("none", "docker", "parquet", "plot", "prefect", "airflow")
 _PATIENCE_S = 1800  #: for one step of a cell
 _OURS = Path(__file__).parent
 

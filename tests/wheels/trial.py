@@ -117,6 +117,13 @@ def parquet() -> None:
     assert [json.loads(line) for line in said.splitlines()] == [3, 7], said
 
 
+def plot() -> None:
+    """An estimate is drawn."""
+    Path("items.jsonl").write_text('{"a": 1, "b": 2}\n')
+    shell("estimate", "work:total", "--items", "items.jsonl", "--seconds", "60", "--plot", "told.svg")
+    assert "<svg" in Path("told.svg").read_text()
+
+
 def prefect() -> None:
     """A flow's tasks run on workers."""
     from prefect import flow, task
@@ -153,8 +160,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
 
 
-BY_EXTRA = {"none": without, "docker": docker, "parquet": parquet, "prefect": prefect, "airflow": airflow}
-SHOWN = {"docker": ["docker"], "parquet": ["pyarrow"], "prefect": ["prefect"], "airflow": ["apache-airflow"]}
+BY_EXTRA = {"none": without, "docker": docker, "parquet": parquet, "plot": plot, "prefect": prefect, "airflow": airflow}
+SHOWN = {
+    "docker": ["docker"],
+    "parquet": ["pyarrow"],
+    "plot": ["matplotlib"],
+    "prefect": ["prefect"],
+    "airflow": ["apache-airflow"],
+}
 
 if __name__ == "__main__":
     main(sys.argv[1])
