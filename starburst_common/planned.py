@@ -114,6 +114,7 @@ def _of_instance(each: InstanceOffer) -> Offer:
         name=each.name,
         usd_an_hour=each.usd_an_hour,
         each=each.workers,
+        advised=False,
         speed=_EC2,
         note=f"{workers}{', derived price' * derived(each)}; quota not looked at",
     )

@@ -25,6 +25,7 @@ class Offer:
     usd_an_hour: Decimal | None  #: of each; None where no price is known
     each: int = 1  #: so many come together, and are charged for together
     room: Headroom = field(default_factory=Headroom)
+    advised: bool = True  #: it may be named as the soonest or cheapest; not where nobody looked whether there is room
     speed: LaunchSpeed = field(default_factory=LaunchSpeed)
     note: str = ""  #: what of its price or room a reader should know
 
@@ -132,9 +133,9 @@ class Frontier:
         }
 
     def _points(self) -> list[tuple[Offer, Plan]]:
-        """Of all for which there is room."""
+        """Of all for which there is room, as far as it is known."""
         found = [(offer, each) for plans in self.rows for offer, each in zip(self.offers, plans, strict=True)]
-        return [(offer, each) for offer, each in found if each.workers <= offer.room.free]
+        return [(offer, each) for offer, each in found if offer.advised and each.workers <= offer.room.free]
 
 
 def frontier(wish: Wish, offers: Sequence[Offer], *, cores: int = 1) -> Frontier:
