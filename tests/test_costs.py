@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import time
 from dataclasses import replace
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -16,14 +19,16 @@ from starburst_common.aws.accounts import close_account
 from starburst_common.errors import BadInput
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_fleet_id, new_run_id
-from starburst_common.model import FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
+from starburst_common.model import Buffer, FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.accounts import AccountEntry, Stint
 from starburst_common.names import ACCOUNTS, account
 from starburst_common.options import Options
-from starburst_common.ports import Backend
+from starburst_common.ports import Backend, ObjectStore
 from starburst_common.resources import Resources
+from starburst_common.runs.accounts import read_entry
 from starburst_common.runs.costs import run_costs
 from starburst_common.runs.records import Spec
+from starburst_common.runs.remembered import remembered
 from starburst_common.runs.spec import write_spec
 from tests.leftovers import home_of
 from tests.test_cli import Shell, shell_in
@@ -62,6 +67,27 @@ def kept(backend: Backend, *, slot_seconds: float = 7200.0, fleet: FleetId | Non
     run = new_run_id()
     entry = replace(ENTRY, run=run, stints=(Stint(fleet or new_fleet_id(), slot_seconds),), **fields)  # type: ignore[arg-type]
     backend.store.create(account(run), entry.sealed(backend.key, account(run)))
+
+
+class Counting:
+    """A store that notes what is read of it."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store, self.read = store, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, key: str, *most: int) -> Buffer:
+        """As of the store."""
+        self.read.append(key)
+        return self._store.get(key, *most)
+
+
+def aged(backend: Backend, key: str) -> None:
+    """It was written an hour ago."""
+    file = Path(backend.store.place) / key
+    os.utime(file, (time.time() - HOUR_S,) * 2)
 
 
 def worker(ordinal: int, hours: float, *, capacity: str = "FARGATE", architecture: str = "x86_64") -> WorkerState:
@@ -138,6 +164,31 @@ def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> 
     assert round(second.parts["compute"], 9) == round(compute / 4, 9)
     assert round(first.parts["public addresses"], 9) == Decimal("0.015")
     assert round(first.spot_saved, 9) == round((Decimal("0.11652") - Decimal("0.03709066")) * 3 / 4, 9)
+
+
+def test_what_was_read_of_the_accounts_is_not_read_again(
+    backend: Backend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An index on this machine has it; what was written anew is read anew, and an index that is damaged is none."""
+    kept(backend, function="a")
+    kept(backend, function="b")
+    old, new = sorted(backend.store.list(ACCOUNTS))
+    store = Counting(backend.store)
+    aws, index = replace(backend, name="aws", store=cast(ObjectStore, store)), tmp_path / "index"
+    for _ in range(2):
+        assert len(run_costs(remembered(aws, index), 0.0)) == 2
+    assert sorted(store.read) == [old, old, new, new]  # written so lately that it may be written anew
+    for key in (old, new):
+        aged(backend, key)
+    for _ in range(2):
+        assert len(run_costs(remembered(aws, index), 0.0)) == 2
+    assert len(store.read) == 6
+    entry = read_entry(backend, old)
+    backend.store.put(old, replace(entry, items=7).sealed(backend.key, old))
+    assert sorted(each.entry.items for each in run_costs(remembered(aws, index), 0.0)) == [7, 100]
+    index.write_bytes(b"no database" * 1000)
+    assert len(run_costs(remembered(aws, index), 0.0)) == 2
+    assert not caplog.messages
 
 
 def test_a_discount_comes_off_what_is_told_and_not_off_what_is_kept(backend: Backend) -> None:

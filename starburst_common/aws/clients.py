@@ -119,6 +119,11 @@ class Clients:
         return self._client("pricing", attempts=_SOON)
 
     @cached_property
+    def bill(self) -> Any:
+        """Cost Explorer; as with quotas."""
+        return self._client("ce", attempts=_SOON)
+
+    @cached_property
     def ec2(self) -> Any:
         """Amazon EC2, for networks."""
         return self._client("ec2")

@@ -31,6 +31,13 @@ def show_costs(
     ] = "function",
     backend: BackendWord = "auto",
     json: Json = False,
+    reconcile: Annotated[
+        bool,
+        typer.Option(
+            "--reconcile",
+            help="By day, beside what AWS has put on the bill by the site's tag. Cost Explorer takes $0.01 a request.",
+        ),
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets: a line of names, then a line each.")] = False,
 ) -> None:
     """Tell what runs cost, or on this machine would have cost on AWS, the dearest first; also of runs long removed.
@@ -44,6 +51,13 @@ def show_costs(
 
     if json and csv:
         raise BadInput("--json and --csv: give one of them")
+    if reconcile:
+        if csv or by not in ("function", "day") or backend == "local":
+            raise BadInput("--reconcile tells days on AWS, as a table or with --json: leave out --by, --csv and local")
+        from starburst_common.cli.reconcile import reconcile as compare
+
+        compare(moment_of(since), json=json)
+        return
     began, opened = moment_of(since), open_backend(backend)
     rows = costs(since=began, by=by, backend=opened)
     if json:

@@ -14,7 +14,7 @@ def iam_policy(
             metavar="WHOSE",
             help="driver: who starts runs and makes images; operator: who looks after the site, too; task: workers; "
             "execution: ECS, which starts them; build: CodeBuild; setup: who sets sites up; prices: who looks them "
-            "up.",
+            "up; bill: who compares costs with AWS's bill.",
         ),
     ],
 ) -> None:
@@ -27,9 +27,9 @@ def iam_policy(
     from starburst_common.errors import BadInput
     from starburst_common.phrases import told
     from starburst_common.sites.administrator import administrator
-    from starburst_common.sites.policies import POLICIES, prices
+    from starburst_common.sites.policies import POLICIES, bill, prices
 
-    of_no_site = {"setup": administrator, "prices": prices}
+    of_no_site = {"setup": administrator, "prices": prices, "bill": bill}
     if whose in of_no_site:
         print_json(of_no_site[whose]())
         return

@@ -26,6 +26,7 @@ from starburst_common.ports import Backend
 from starburst_common.rows import is_number
 from starburst_common.runs.accounts import keep_entry, read_entry
 from starburst_common.runs.bills import Bill, bill_of, warm_runs
+from starburst_common.runs.remembered import remembered
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ def costs(*, since: float | None = None, by: str = "function", backend: str | Ba
     key = key_of(by)
     if since is not None and not is_number(since):
         raise BadInput(f"since={told(since)}: give seconds, as of time.time(), or None")
-    opened = open_backend(backend)
+    opened = remembered(open_backend(backend))
     began = time.time() - _DAYS * _DAY_S if since is None else since
     rows = sums(run_costs(opened, began), key, opened.discount, in_order=by == "day")
     return [*rows, *idle_costs(opened, began)]
@@ -194,6 +195,7 @@ def item_times(backend: Backend, function: str, since: float, most: int = 5) -> 
     """
     found: list[float] = []
     try:
+        backend = remembered(backend)
         _, runs = _kept(backend, since)
         for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
             with suppress(NotFound, Refused):

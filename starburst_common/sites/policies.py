@@ -183,6 +183,11 @@ def prices() -> Document:
     return _document([_allow(["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"], ["*"])])
 
 
+def bill() -> Document:
+    """Whoever compares costs with AWS's bill, which has everybody's in the account; no run needs it."""
+    return _document([_allow(["ce:GetCostAndUsage", "ce:ListCostAllocationTags"], ["*"])])
+
+
 #: What `starburst iam-policy` prints of a site.
 POLICIES: Mapping[str, Callable[[Site], Document]] = {
     "driver": driver,

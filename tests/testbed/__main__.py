@@ -15,6 +15,7 @@ from pathlib import Path
 from werkzeug.serving import ThreadedWSGIServer, make_server
 
 from tests.testbed.agent import Agent
+from tests.testbed.bill import Bill
 from tests.testbed.codebuild import CodeBuild
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions
 from tests.testbed.control import Control
@@ -151,6 +152,7 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, iam
         tasks=tasks,
         quotas=Quotas(conditions, tasks),
         pricing=Pricing(conditions),
+        bill=Bill(conditions),
     )
 
 

@@ -53,6 +53,9 @@ class Conditions:
     prices: dict[str, str] = field(default_factory=dict)
     prices_lack: list[str] = field(default_factory=list)  #: what is not in the price lists, by the same names
     prices_published: str = ""  #: the day that price lists are of; today where it is empty
+    #: by day and "TAG=VALUE|SERVICE": dollars as text, as AWS tells them
+    bill: dict[str, dict[str, str]] = field(default_factory=dict)
+    bill_active: bool = True  #: whether tags were activated as cost allocation tags
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:

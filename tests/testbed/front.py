@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
 from tests.testbed import cloud, fargate, networks
+from tests.testbed.bill import Bill
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
 from tests.testbed.control import Control
@@ -52,11 +53,13 @@ class Front:
         tasks: TaskStore,
         quotas: Quotas,
         pricing: Pricing,
+        bill: Bill,
     ) -> None:
         self.control = control
         self.tasks = tasks
         self._quotas = quotas
         self._pricing = pricing
+        self._bill = bill
         self._sqs = sqs
         self._ecs = ecs
         self._ecr = ecr
@@ -134,6 +137,8 @@ class Front:
             return as_json(self._quotas.call(call.operation, _json(call)))
         if call.service == "pricing":
             return as_json(self._pricing.call(call))
+        if call.service == "ce":
+            return as_json(self._bill.call(call))
         if (call.service, call.operation) == ("ec2", "DescribeSpotPriceHistory"):
             return self._pricing.spot_history(call)
         if (call.service, call.operation) == ("cloudwatch", "GetMetricStatistics"):

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 
 from starburst_common.sites.administrator import administrator
-from starburst_common.sites.policies import POLICIES, prices, trust
+from starburst_common.sites.policies import POLICIES, bill, prices, trust
 from starburst_common.sites.site import Site as Settings
 from tests.testbed import cloud
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION
@@ -24,7 +24,7 @@ ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 ROLES = ("execution", "task", "build")
 #: who starts runs, who looks after the site, who sets sites up, who starts runs and works on them in one process, as
 #: tests of a port do, and who looks prices up
-USERS = ("driver", "operator", "setup", "both", "prices")
+USERS = ("driver", "operator", "setup", "both", "prices", "bill")
 _NOT_SETTINGS = ("endpoint", "build_role", "repository", "keys")
 
 
@@ -62,6 +62,7 @@ class Site:
         grant({**self.settings(), "build_role": self.build_role}, build=False, alone=True)
         cloud.give("starburst", {_user("setup"): administrator()}, alone=True)
         cloud.give("starburst-prices", {_user("prices"): prices()})
+        cloud.give("starburst-bill", {_user("bill"): bill()})
         cloud.give("starburst-worker", {_user("both"): POLICIES["task"](Settings.of(self.settings(), "the bed"))})
         client("s3", self.endpoint).create_bucket(Bucket=self.bucket)
         client("ecs", self.endpoint).create_cluster(
@@ -127,7 +128,9 @@ def grant(settings: Mapping[str, Any], *, setup: bool = False, build: bool = Tru
     """
     site = Settings.of(settings, "a test")
     asks = site if build else dataclasses.replace(site, build_role="")
-    users = {"driver": "driver", "both": "driver", "operator": "operator"} | ({"setup": "driver"} if setup else {})
+    users = {"driver": "driver", "both": "driver", "bill": "driver", "operator": "operator"} | (
+        {"setup": "driver"} if setup else {}
+    )
     policies = {_user(name): POLICIES[kind](asks) for name, kind in users.items()}
     roles = {kind: getattr(site, f"{kind}_role") for kind in ROLES}
     policies |= {arn: POLICIES[kind](site) for kind, arn in roles.items() if arn}
