@@ -45,6 +45,8 @@ def frontier_plot(found: Frontier, file: Path, name: str = "") -> None:
         axes.plot(times, usd, color=colour, lw=1.8, label=offer.name)
         for at_s, cost, there in zip(times, usd, inside, strict=True):
             axes.plot(at_s, cost, "o", ms=5, color=colour, mfc=colour if there else "white")
+    if any(each.workers > offer.room.free for row in found.rows for offer, each in zip(found.offers, row, strict=True)):
+        axes.plot([], [], "o", ms=5, color=_GREY, mfc="white", label="more than there is room for now")
     _number_workers(axes, found)
     if found.here.ends_s:
         axes.axvline(
@@ -54,7 +56,7 @@ def frontier_plot(found: Frontier, file: Path, name: str = "") -> None:
     axes.set_yscale("log")
     _time_ticks(axes)
     _money_ticks(axes)
-    axes.set_xlabel("until all items are answered")
+    axes.set_xlabel("until all items are answered; numbers are workers")
     axes.set_ylabel("cost, US dollars at list prices")
     items = f"{found.wish.items:,} items" if found.wish.items is not None else "items"
     axes.set_title(

@@ -17,6 +17,7 @@ import typer
 
 from starburst_common import __version__
 from starburst_common.cli import (
+    calc,
     cancel,
     config,
     costs,
@@ -36,6 +37,7 @@ from starburst_common.cli import (
     prices,
     prices_update,
     quota,
+    recommend,
     replay,
     report,
     results,
@@ -104,7 +106,8 @@ for name, command in (
     ("remove", runs.remove),
     ("prune", runs.prune_expired),
     ("gc", gc.gc),
-    ("calc", prices.calc),
+    ("calc", calc.calc),
+    ("recommend", recommend.recommend),
     ("doctor", doctor.doctor),
     ("setup", setup.setup),
     ("sites", setup.sites),
