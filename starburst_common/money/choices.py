@@ -122,7 +122,7 @@ def instance_charge(
     https://aws.amazon.com/ec2/pricing/on-demand/. Its disk is not counted.
 
     >>> charged = instance_charge("m7i.2xlarge", Resources.of(4), 3, 2, Tariff())
-    >>> charged.instances, charged.each, charged.parts["compute"]
+    >>> charged.instances, charged.each, round(charged.parts["compute"], 4)
     (2, 2, Decimal('1.6128'))
     """
     capacity = SPOT if resources.spot else ON_DEMAND
