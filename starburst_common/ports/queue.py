@@ -64,7 +64,10 @@ class WorkQueue(Protocol):
         """
 
     def drop(self, queue: str) -> None:
-        """Remove the queue, its dead letters and all messages; none there is no error."""
+        """Remove the queue, its dead letters and all messages; none there is no error.
+
+        On AWS it may take requests for a minute yet, and what is sent then goes with it.
+        """
 
     def drop_group(self, queue: str, group: str) -> None:
         """Remove one group's messages, leased ones too, where the queue can find them.

@@ -45,6 +45,7 @@ class QueueBed:
     text: str = "\0"  #: what a body can have beyond what the port promises
     by_group: bool = True  #: it counts and drops groups apart
     reusable: bool = True  #: a dropped queue can be made again at once
+    going_s: float = 0.0  #: how long it may take requests yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,7 @@ def _sqs(aws: Aws) -> QueueBed:
         text="",
         by_group=False,
         reusable=False,
+        going_s=6.0,
     )
 
 

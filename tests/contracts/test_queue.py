@@ -93,6 +93,7 @@ def test_a_dropped_queue_takes_everything_along(bed: QueueBed) -> None:
     bed.queue.send("work", ["a", "b"], group="g")
     hold(bed, limit=1)
     bed.queue.drop("work")
+    bed.elapse(bed.going_s)
     with pytest.raises(NotFound):
         hold(bed)
     with pytest.raises(NotFound):

@@ -45,6 +45,9 @@ class Conditions:
     #: how old a queue's counts are at most; a tenth of AWS's, as here all goes faster. "These metrics may not achieve
     #: consistency until at least 1 minute after the producers stop sending messages" (SQS, GetQueueAttributes)
     counters_lag_s: float = 6.0
+    #: how long a deleted queue still takes requests; scaled so, too. "The deletion process takes up to 60 seconds.
+    #: Requests you send involving that queue during the 60 seconds might succeed" (SQS API reference, DeleteQueue)
+    queue_deletion_s: float = 6.0
     #: how a launch that is beyond the quota as a whole is refused: "exception" for ClientException, "failures" for one
     #: of each task, "turns" for both in turn. Both are reported; which comes when is documented nowhere
     quota_form: str = "turns"
@@ -56,6 +59,10 @@ class Conditions:
     #: by day and "TAG=VALUE|SERVICE": dollars as text, as AWS tells them
     bill: dict[str, dict[str, str]] = field(default_factory=dict)
     bill_active: bool = True  #: whether tags were activated as cost allocation tags
+    #: how long a new role is unknown to other services, and how long a changed one is to them as it was before; what
+    #: tests' own preparations change is known at once. Of AWS, users report up to some ten seconds
+    new_role_s: float = 2.0
+    changed_role_s: float = 4.0
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 import threading
 import uuid
 from collections import deque
@@ -55,7 +56,7 @@ class Queue:
         self.attributes = attributes
         self.tags = tags
         self.created_at = CLOCK.time()
-        self.deleted = False
+        self._ends_at = math.inf
         self.waiting = 0  #: receives that wait for a message
         self.changed = threading.Condition(threading.Lock())
         self.messages: dict[int, Message] = {}
@@ -100,11 +101,11 @@ class Queue:
             while True:
                 taken, dead = self._take(most, visibility_s)
                 now = CLOCK.monotonic()
-                if taken or dead or self.deleted or now >= until:
+                if taken or dead or now >= min(until, self._ends_at):
                     self.changed.notify()  # another may have waited for what this one would have taken
                     return taken, dead
                 self.waiting += 1
-                self.changed.wait(min(until, self._later[0][0] if self._later else until) - now)
+                self.changed.wait(min(until, self._ends_at, self._later[0][0] if self._later else until) - now)
                 self.waiting -= 1
 
     def held(self, number: int) -> Message | None:
@@ -139,11 +140,16 @@ class Queue:
                 self._remove(message)
             self.changed.notify_all()
 
-    def end(self) -> None:
-        """The queue is deleted: those who wait for messages stop."""
+    def end(self, after_s: float = 0.0) -> None:
+        """The queue is deleted: those who wait for messages stop, after so long."""
         with self.changed:
-            self.deleted = True
+            self._ends_at = CLOCK.monotonic() + after_s
             self.changed.notify_all()
+
+    @property
+    def ended(self) -> bool:
+        """It is deleted, and takes no requests any more."""
+        return CLOCK.monotonic() >= self._ends_at
 
     def counts(self, lag_s: float = 0.0) -> dict[Where, int]:
         """How many messages were where, so long ago at most; at the queue's beginning there was none."""

@@ -41,6 +41,7 @@ class Sqs:
         self._lock = threading.Lock()
         self._queues: dict[str, Queue] = {}
         self._deleted: dict[str, float] = {}
+        self._ending: dict[str, Queue] = {}  # deleted, and still there
         self._calls: dict[str, Callable[[Json], Json]] = {
             "CreateQueue": self._create_queue,
             "GetQueueUrl": self._get_queue_url,
@@ -69,19 +70,20 @@ class Sqs:
 
     def waiting(self) -> int:
         """How many receives wait for a message."""
-        return sum(queue.waiting for queue in list(self._queues.values()))
+        return sum(queue.waiting for queue in [*self._queues.values(), *self._ending.values()])
 
     def look_again(self) -> None:
         """The clock was moved: so are all queues."""
-        for queue in list(self._queues.values()):
+        for queue in [*self._queues.values(), *self._ending.values()]:
             queue.look_again()
 
     def reset(self) -> None:
         """Drop every queue, and forget which names were used."""
         with self._lock:
-            ended = list(self._queues.values())
+            ended = [*self._queues.values(), *self._ending.values()]
             self._queues.clear()
             self._deleted.clear()
+            self._ending.clear()
         for queue in ended:
             queue.end()
 
@@ -91,13 +93,18 @@ class Sqs:
         return self._named(str(url).rpartition("/")[2])
 
     def _named(self, name: str) -> Queue:
-        if not (queue := self._queues.get(name)):
+        if not (queue := self._queues.get(name) or self._still(name)):
             raise Refused(
                 "QueueDoesNotExist",
                 "The specified queue does not exist.",
                 query_code="AWS.SimpleQueueService.NonExistentQueue",
             )
         return queue
+
+    def _still(self, name: str) -> Queue | None:
+        """A deleted queue that still takes requests."""
+        queue = self._ending.get(name)
+        return None if queue is None or queue.ended else queue
 
     def _create_queue(self, body: Json) -> Json:
         name, asked = body["QueueName"], self._settings(body.get("Attributes") or {})
@@ -139,9 +146,10 @@ class Sqs:
     def _delete_queue(self, body: Json) -> Json:
         with self._lock:
             queue = self._queue(body)
-            del self._queues[queue.name]
-            self._deleted[queue.name] = CLOCK.monotonic()
-        queue.end()
+            if self._queues.pop(queue.name, None):
+                self._deleted[queue.name] = CLOCK.monotonic()
+                self._ending[queue.name] = queue
+                queue.end(self._conditions.queue_deletion_s)
         return {}
 
     def _list_queues(self, body: Json) -> Json:

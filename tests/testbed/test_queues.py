@@ -44,17 +44,33 @@ def received(sqs: Any, queue: str, **more: Any) -> list[dict[str, Any]]:
     return list(sqs.receive_message(QueueUrl=queue, **asked).get("Messages", []))
 
 
-def test_a_queue_is_made_once_and_a_deleted_name_rests(sqs: Any, queue: str) -> None:
+def test_a_queue_is_made_once_and_a_deleted_name_rests(bed: Bed, sqs: Any, queue: str) -> None:
     """Same attributes: the same URL; others: an error; 60 s after a delete: too (SQS API reference, CreateQueue)."""
     assert sqs.create_queue(QueueName="tried", Attributes={"VisibilityTimeout": "30"})["QueueUrl"] == queue
     assert code_of(sqs.create_queue, QueueName="tried", Attributes={"VisibilityTimeout": "31"}) == "QueueAlreadyExists"
     assert sqs.get_queue_url(QueueName="tried")["QueueUrl"] == queue
     sqs.delete_queue(QueueUrl=queue)
+    assert code_of(sqs.create_queue, QueueName="tried") == "AWS.SimpleQueueService.QueueDeletedRecently"
+    bed.elapse(6)
     gone = "AWS.SimpleQueueService.NonExistentQueue"
     assert code_of(sqs.send_message, QueueUrl=queue, MessageBody="x") == gone
     with pytest.raises(sqs.exceptions.QueueDoesNotExist):
         sqs.get_queue_url(QueueName="tried")
     assert code_of(sqs.create_queue, QueueName="tried") == "AWS.SimpleQueueService.QueueDeletedRecently"
+
+
+def test_a_deleted_queue_still_takes_requests_for_a_while(bed: Bed, sqs: Any, queue: str) -> None:
+    """Up to 60 s, here a tenth: what is sent then goes with it (SQS API reference, DeleteQueue)."""
+    sqs.send_message(QueueUrl=queue, MessageBody="before")
+    sqs.delete_queue(QueueUrl=queue)
+    sqs.delete_queue(QueueUrl=queue)
+    assert [message["Body"] for message in received(sqs, queue)] == ["before"]
+    sqs.send_message(QueueUrl=queue, MessageBody="after")
+    assert [message["Body"] for message in received(sqs, queue)] == ["after"]
+    assert "QueueUrls" not in sqs.list_queues()
+    bed.elapse(60)
+    sqs.create_queue(QueueName="tried")
+    assert received(sqs, queue) == []
 
 
 def test_queues_are_listed_by_prefix_and_tagged(sqs: Any) -> None:
@@ -195,7 +211,7 @@ def test_a_long_poll_wakes_on_arrival_and_when_its_time_is_up_or_the_queue_goes(
     assert polled(lambda: sqs.send_message(QueueUrl=queue, MessageBody="x")) == ["x"]
     assert polled(lambda: bed.elapse(10), lambda: bed.elapse(10)) == []
     assert polled(lambda: bed.elapse(10)) == ["x"]
-    assert polled(lambda: sqs.delete_queue(QueueUrl=queue)) == []
+    assert polled(lambda: sqs.delete_queue(QueueUrl=queue), lambda: bed.elapse(6)) == []
 
 
 def test_time_ends_what_it_ends(bed: Bed, sqs: Any, queue: str) -> None:
