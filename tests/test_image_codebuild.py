@@ -362,6 +362,19 @@ def test_two_who_make_the_project_both_go_on(engine: Engine, lab: Lab) -> None:
     assert client.batch_get_projects(names=["starburst-bed"])["projects"][0]["serviceRole"] == role
 
 
+def test_a_role_that_codebuild_does_not_know_yet_is_waited_for(engine: Engine, lab: Lab) -> None:
+    """And said (IAM User Guide, "Changes that I make are not always immediately visible")."""
+    text = f"CodeBuild is not authorized to perform: sts:AssumeRole on {lab.aws.build_role}"
+    fault = {"service": "codebuild", "operation": "CreateProject", "code": "InvalidInputException", "message": text}
+    lab.aws.fault(**fault, times=2)
+    recipe = engine.recipe(platforms=BOTH, build_steps=("echo new",))
+    for platform, tag in part_tags(recipe):  # so there is nothing left to do but to join them
+        lab.push(tag, platform)
+    lab.build(recipe)
+    assert recipe.tag in lab.tags() and lab.asked("CreateProject") == 3
+    assert [line for line in lab.told if line.endswith("yet: waiting, as a new one takes a minute")] == lab.told[:1]
+
+
 def test_requests_are_what_codebuild_takes() -> None:
     """Docker needs privileged mode; each platform has a machine of its own kind, and each try a token of its own."""
     asked = {platform: request("starburst-lab", platform, "{}") for platform in BOTH}

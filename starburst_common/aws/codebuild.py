@@ -5,9 +5,10 @@ Each platform is built on its own kind of machine.
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from threading import Event
@@ -46,9 +47,10 @@ _LAST_LINES = 20
 #: What to do about what CodeBuild refuses. Source: its API reference, StartBuild and CreateProject
 _REFUSED = {
     "AccountLimitExceededException": "wait for other builds to end, or ask AWS's Service Quotas for more at once",
-    "InvalidInputException": "look whether CodeBuild may assume the `build_role` of the settings' [site]; a new role "
-    "takes a minute to be known",
+    "InvalidInputException": "look whether CodeBuild may assume the `build_role` of the settings' [site]",
 }
+_ROLE_LOOKS = 40  #: three seconds each: a new role may be unknown for less
+_POLICY_LOOKS = 4  #: its policies come after it
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  #: docker's, round what a step prints to standard error
 
 
@@ -80,7 +82,7 @@ class CodeBuildBuilder:
             return there
         if why := self.lacking(recipe):
             raise CannotBuild(why)
-        self._ensure_project()
+        self._ensure_project(tell)
         parts = part_tags(recipe)
         over = Event()
         with ThreadPoolExecutor(len(parts)) as pool:
@@ -166,19 +168,38 @@ class CodeBuildBuilder:
 
     # --- the rest -----------------------------------------------------------------------------------------------------
 
-    def _ensure_project(self) -> None:
+    def _ensure_project(self, tell: Tell) -> None:
         client, wanted = self._clients.codebuild, project(self._project, self._role, self._tags)
         with speaking(f"codebuild:BatchGetProjects {self._project}"):
             found = client.batch_get_projects(names=[self._project])["projects"]
         if not found:
-            with _asking(f"codebuild:CreateProject {self._project}"):
-                try:
-                    client.create_project(**wanted)
-                except client.exceptions.ResourceAlreadyExistsException:
-                    return  # somebody else was first
+            self._once_known(f"codebuild:CreateProject {self._project}", lambda: self._create(wanted), tell)
         elif found[0].get("serviceRole") != self._role:
-            with _asking(f"codebuild:UpdateProject {self._project}"):
-                client.update_project(**wanted)
+            self._once_known(f"codebuild:UpdateProject {self._project}", lambda: client.update_project(**wanted), tell)
+
+    def _create(self, wanted: dict[str, Any]) -> None:
+        client = self._clients.codebuild
+        with suppress(client.exceptions.ResourceAlreadyExistsException):  # somebody else was first
+            client.create_project(**wanted)
+
+    def _once_known(self, doing: str, ask: Callable[[], object], tell: Tell) -> None:
+        """Ask for what names the role, as soon as CodeBuild knows that.
+
+        Source: IAM User Guide, "Changes that I make are not always immediately visible", read 2026-11-30.
+        """
+        for look in itertools.count():
+            try:
+                with _asking(doing):
+                    ask()
+            except CannotBuild as error:
+                if "sts:AssumeRole" not in str(error) or look == _ROLE_LOOKS:
+                    raise
+            else:
+                time.sleep(_POLICY_LOOKS * self._look_s if look else 0.0)
+                return
+            if not look:
+                tell(f"CodeBuild does not know the role {self._role} yet: waiting, as a new one takes a minute")
+            time.sleep(self._look_s)
 
     def _join(self, registry: Registry, repository: str, tag: str, parts: dict[str, str]) -> None:
         """One index of what was built for each platform. The parts' tags go with them, a day after the index."""

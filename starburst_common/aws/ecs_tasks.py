@@ -25,6 +25,7 @@ _NEVER = re.compile(
 )
 _SPOT = re.compile(r"SpotInterruption|TerminationNotice|Spot Task was interrupted|InfrastructureHealth")
 _OOM = re.compile(r"OutOfMemory")
+_DENIED = re.compile(r"not authorized to perform: (?P<action>[\w-]+:\w+)")
 _KILLED = 137
 
 
@@ -150,6 +151,9 @@ def _advice(why: str) -> str:
             "correct the site's image, or push it, or the `image` of the run; its architecture must be the site's; "
             "without either, one is made"
         )
+    if denied := _DENIED.search(why):
+        what = f"do {denied['action']}, as `starburst iam-policy execution` says"
+        return f"let the site's execution role {what}; a role that was just made or changed takes a minute"
     if "ResourceInitialization" in why:
         return "let the site's execution role read its secret and write its log group"
     return "correct the image"

@@ -131,9 +131,14 @@ def _iam() -> Any:
     return _backend("iam", "aws")
 
 
+def roles() -> list[Any]:
+    """All of IAM's."""
+    return [*_iam().roles.values()]
+
+
 def role(arn: str) -> Any:
     """A role of IAM's; None if it is not there."""
-    return next((each for each in list(_iam().roles.values()) if each.arn == arn), None)
+    return next((each for each in roles() if each.arn == arn), None)
 
 
 def user(access_key: str) -> Any:
@@ -154,7 +159,8 @@ def assumed(access_key: str) -> tuple[str, str] | None:
 
 def policies_of(holder: Any) -> list[str]:
     """The documents of a role or a user."""
-    return [*holder.policies.values(), *(each.document for each in holder.managed_policies.values())]
+    versions = (version for each in holder.managed_policies.values() for version in each.versions)
+    return [*holder.policies.values(), *(version.document for version in versions if version.is_default)]
 
 
 def give(name: str, policies: Mapping[str, Mapping[str, Any]], *, alone: bool = False) -> None:

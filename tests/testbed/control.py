@@ -17,12 +17,13 @@ from tests.testbed.agent import Agent
 from tests.testbed.calls import Call
 from tests.testbed.clock import CLOCK
 from tests.testbed.codebuild import CodeBuild
-from tests.testbed.conditions import ACCOUNT, STRANGER, Conditions
+from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, STRANGER, Conditions
 from tests.testbed.distribution import Distribution
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Fault, Faults
 from tests.testbed.iam import Iam
+from tests.testbed.late import LATE, Seen
 from tests.testbed.refusals import Answer, Refused, as_json
 from tests.testbed.simulation import simulated
 from tests.testbed.site import Site, grant
@@ -111,6 +112,12 @@ class Control:
     def check_missing(self, call: Call) -> None:
         """Raise `Refused` if who asks for an object that is not there may not know that."""
         self._iam.check_missing(call)
+
+    def changed_roles(self, call: Call, before: dict[str, Seen]) -> None:
+        """Who is no preparation of a test has changed some, since they were so."""
+        if call.access_key != ADMINISTRATOR:
+            times = self._conditions.new_role_s, self._conditions.changed_role_s
+            LATE.changed(before, known_s=times[0], changed_s=times[1])
 
     def simulated(self, call: Call) -> Answer:
         """What IAM reckons that somebody may do. Raises `Refused`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
-from tests.testbed import cloud, fargate, networks
+from tests.testbed import cloud, fargate, late, networks
 from tests.testbed.bill import Bill
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
@@ -151,6 +151,8 @@ class Front:
             return self.control.simulated(call)
         if (call.service, call.operation) == ("iam", "CreateServiceLinkedRole"):
             cloud.refuse_second_role_of_ecs()
+        if call.service == "iam" and not call.operation.startswith(("Get", "List")):
+            return self._changing_roles(environ, call)
         if call.operation in ("GetObject", "HeadObject"):
             answer = self._from_moto(environ)
             if answer.status == 404:
@@ -160,6 +162,13 @@ class Front:
             with self._creating:  # moto looks whether the key is there, and writes it later: others may do both between
                 return self._from_moto(environ)
         return self._from_moto(environ)
+
+    def _changing_roles(self, environ: WSGIEnvironment, call: Call) -> Answer:
+        with self._creating:
+            before = late.roles()
+            answer = self._from_moto(environ)
+            self.control.changed_roles(call, before)
+        return answer
 
     def _from_moto(self, environ: WSGIEnvironment) -> Answer:
         begun: list[Any] = []

@@ -15,6 +15,7 @@ from tests.testbed import cloud
 from tests.testbed.calls import Call
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions
 from tests.testbed.documents import allowed, trusts
+from tests.testbed.late import LATE, Seen, seen
 from tests.testbed.needs import CODEBUILD, ECS_TASKS, Need, needs
 from tests.testbed.refusals import Refused
 
@@ -42,6 +43,7 @@ class Iam:
         with self._lock:
             self._sessions: dict[str, tuple[str, str]] = {}  # by access key: role and session
             self.used: set[tuple[str, str]] = set()  #: whose policy allowed which actions that were called
+        LATE.reset()
 
     def lend(self, role: str, session: str) -> str:
         """The access key of a new session of a role."""
@@ -66,13 +68,13 @@ class Iam:
 
     def may(self, role: str, session: str, need: Need) -> str:
         """Empty if a role may do something, on its own service's behalf; else how AWS says that it may not."""
-        who = _of_role(role, session)
+        who = _of_role(role, session, LATE.role(role))
         return "" if self._allows(who, need) else said(who.arn, need)
 
     def who(self, access_key: str) -> Who | None:
         """Whom an access key belongs to; nobody if AWS does not know it."""
         if found := self._sessions.get(access_key) or cloud.assumed(access_key):
-            return _of_role(*found)
+            return _of_role(*found, LATE.role(found[0]))
         if user := cloud.user(access_key):
             return Who(user.name, user.arn, cloud.policies_of(user))
         return None
@@ -100,32 +102,31 @@ class Iam:
 
 def principal(arn: str) -> Who | None:
     """A user or a role by its ARN; nobody if it is not there."""
-    if found := cloud.role(arn):
-        return _of_role(found.arn, "simulated")
+    if found := seen(arn):
+        return _of_role(arn, "simulated", found)
     user = cloud.user_named(arn.rpartition("/")[2])
     return Who(user.name, user.arn, cloud.policies_of(user)) if user and user.arn == arn else None
 
 
 def assumable(role: str, service: str, region: str = REGION) -> bool:
     """Whether a role is there that a service may take for this account's sake."""
-    found = cloud.role(role)
+    found = LATE.role(role)
     source = f"arn:{partition_of(region)}:{_SOURCES[service]}:{region}:{ACCOUNT}:bed"
     context = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": source}
-    return found is not None and trusts(found.assume_role_policy_document, service, context)
+    return found is not None and trusts(found.trust, service, context)
 
 
 def _takes(who: Who, role: str) -> bool:
     """Whether a role trusts somebody, or the account, which leaves it to his own policies."""
-    found = cloud.role(role)
+    found = LATE.role(role)
     partition, account = who.arn.split(":")[1], who.arn.split(":")[4]
     root = f"arn:{partition}:iam::{account}:root"
-    return found is not None and any(trusts(found.assume_role_policy_document, each, {}) for each in (who.arn, root))
+    return found is not None and any(trusts(found.trust, each, {}) for each in (who.arn, root))
 
 
-def _of_role(arn: str, session: str) -> Who:
+def _of_role(arn: str, session: str, role: Seen | None) -> Who:
     name, parts = arn.rpartition("/")[2], arn.split(":")
-    role = cloud.role(arn)
-    documents = cloud.policies_of(role) if role else []
+    documents = [*role.documents] if role else []
     called = f"arn:{parts[1]}:sts::{parts[4]}:assumed-role/{name}/{session}"
     return Who(name.rpartition("-")[2], called, documents)
 

@@ -128,6 +128,41 @@ def test_what_a_key_of_the_users_encrypts_needs_that_key(bed: Bed) -> None:
     assert "kms:Decrypt" in refused(partial(driver(bed, "s3").get_object, **where))[1]
 
 
+def test_other_services_know_late_of_what_iam_was_told(bed: Bed) -> None:
+    """Of a role, its trust, and its policies (IAM User Guide, "Changes that I make are not always … visible")."""
+    bed.stop_clock()
+    actions = ["iam:CreateRole", "iam:PutRolePolicy", "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:GetRole"]
+    allow(bed, [*actions, "sts:AssumeRole", "s3:ListBucket"], "*", user="setup")
+    iam, statement = driver(bed, "iam", **bed.as_user("setup")), {"Effect": "Allow", "Action": "sts:AssumeRole"}
+    trust = [{**statement, "Principal": {"Service": "ecs-tasks.amazonaws.com"}}]
+    trust += [{**statement, "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}]
+    document = json.dumps({"Version": "2012-10-17", "Statement": trust})
+    role = iam.create_role(RoleName="new", AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    may = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [may]})
+    iam.put_role_policy(RoleName="new", PolicyName="p", PolicyDocument=policy)
+    assert iam.get_role(RoleName="new")["Role"]["Arn"] == role
+    overrides = {"taskRoleArn": role}
+    started = partial(bed.boto("ecs").run_task, **asked(bed, define(bed), overrides=overrides))
+    assumed = partial(driver(bed, "sts", **bed.as_user("setup")).assume_role, RoleArn=role, RoleSessionName="me")
+    assert refused(started)[0] == "ClientException" and refused(assumed)[0] == "AccessDenied"
+    bed.elapse(2)
+    assert started()["failures"] == []
+    keys = assumed()["Credentials"]
+    session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], region_name="us-east-1")
+    s3 = session.client("s3", endpoint_url=bed.endpoint, config=ONCE)
+    listed = partial(s3.list_objects_v2, Bucket=bed.site["bucket"])
+    assert refused(listed)[0] == "AccessDenied"
+    bed.elapse(2)
+    listed()
+    iam.delete_role_policy(RoleName="new", PolicyName="p")
+    listed()
+    bed.elapse(4)
+    assert refused(listed)[0] == "AccessDenied"
+    bed.boto("iam").delete_role(RoleName="new")  # as tests prepare: at once
+    assert refused(assumed)[0] == "AccessDenied"
+
+
 def test_who_may_not_list_a_bucket_is_not_told_what_is_missing(bed: Bed) -> None:
     """(Amazon S3 API reference, GetObject, "Permissions".)"""
     bed.boto("s3").create_bucket(Bucket="mine")
