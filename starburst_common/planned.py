@@ -24,7 +24,7 @@ from starburst_common.options import Options
 from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
-from starburst_common.runs.costs import item_times
+from starburst_common.runs.ledger import item_times
 
 _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine nobody counts
 #: An instance boots, joins its cluster and pulls the image: 75 to 105 s from nothing to the first item, as the R

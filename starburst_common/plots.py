@@ -1,16 +1,21 @@
-"""An estimate, or a plan, in; a picture of it in a file, out: matplotlib's, which the extra `plot` brings."""
+"""An estimate, a plan, or costs, in; a picture of it in a file, out: matplotlib's, which the extra `plot` brings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starburst_common.errors import BadInput
 from starburst_common.fleets.frontier import Frontier
 from starburst_common.fleets.waves import Plan, about
+from starburst_common.money.estimate import usd_text
+from starburst_common.phrases import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from starburst_common.runs.costs import Cost
 
 _KINDS = (".png", ".svg")
 _COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#8fd4b8")  # told apart by the colour-blind, too
@@ -24,6 +29,8 @@ _ROUND_S = [
     *(_DAY * 2**power for power in range(9)),
 ]
 _MOST_TICKS = 6
+_MOST_BARS = 30
+_NAME = 30  #: characters of one
 
 
 def frontier_plot(found: Frontier, file: Path, name: str = "") -> None:
@@ -93,6 +100,37 @@ def timeline_plot(found: Plan, file: Path, name: str = "") -> None:
     if found.bound:
         axes.annotate(found.bound, (0.01, 0.98), xycoords="axes fraction", va="top", fontsize=8.5, color=_GREY)
     _save(figure, file)
+
+
+def costs_plot(rows: Sequence[Cost], file: Path, title: str = "Costs") -> None:
+    """A bar for each row, of its components; of more than thirty rows the first. Raises as above."""
+    figure, axes = _drawing(file)
+    shown = rows[:_MOST_BARS][::-1]  # the first on top
+    names = [one_line(row.name or "-", _NAME) for row in shown]
+    parts = sorted(
+        {part for row in shown for part in row.parts}, key=lambda part: -sum(_usd(row, part) for row in shown)
+    )
+    begun = [0.0] * len(shown)
+    for number, part in enumerate(parts):
+        widths = [_usd(row, part) for row in shown]
+        axes.barh(range(len(shown)), widths, 0.6, left=begun, color=_COLOURS[number % len(_COLOURS)], label=part)
+        begun = [begin + width for begin, width in zip(begun, widths, strict=True)]
+    for at, (row, end) in enumerate(zip(shown, begun, strict=True)):
+        axes.annotate(
+            usd_text(row.usd), (end, at), textcoords="offset points", xytext=(4, 0), va="center", fontsize=8.5
+        )
+    axes.set_yticks(range(len(shown)), names, fontsize=9)
+    axes.set_xlim(0, max(begun, default=0.0) * 1.15 or 1.0)
+    axes.set_xlabel("US dollars")
+    axes.grid(visible=False, axis="y")
+    axes.set_title(title, fontsize=11)
+    if len(parts) > 1:
+        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    _save(figure, file)
+
+
+def _usd(row: Cost, part: str) -> float:
+    return float(row.parts.get(part, 0))
 
 
 def _drawing(file: Path) -> tuple[Any, Axes]:

@@ -23,6 +23,7 @@ from starburst_common.model import Buffer, FleetId, Granted, RunState, Tariff, W
 from starburst_common.money.accounts import AccountEntry, Stint
 from starburst_common.names import ACCOUNTS, account
 from starburst_common.options import Options
+from starburst_common.plots import costs_plot
 from starburst_common.ports import Backend, ObjectStore
 from starburst_common.resources import Resources
 from starburst_common.runs.accounts import read_entry
@@ -191,6 +192,18 @@ def test_what_was_read_of_the_accounts_is_not_read_again(
     assert not caplog.messages
 
 
+def test_a_run_is_held_against_the_one_before_it(backend: Backend) -> None:
+    """Item for item: twice as many items at the same cost were to be expected to cost twice as much."""
+    price = {"compute": Decimal("0.40")}
+    for at, items in ((3, 100), (2, 200), (1, 0)):
+        began = time.time() - at * HOUR_S
+        kept(backend, created_at=began, ended_at=began + 60, items=items, succeeded=items, usd=price)
+    found = run_costs(backend, 0.0)
+    assert [each.expected for each in found] == [None, Decimal("0.80"), Decimal(0)]
+    (row,) = costs(since=0.0, backend=backend)
+    assert row.off == 0.0  # 0.80 of what 0.80 was expected of
+
+
 def test_a_discount_comes_off_what_is_told_and_not_off_what_is_kept(backend: Backend) -> None:
     """So it holds for runs before it, too."""
     kept(backend)
@@ -221,6 +234,19 @@ def test_the_command_prints_a_table_with_bars(shell: Shell) -> None:
     assert rows[0].startswith("an ice team with a") and rows[0].endswith("  $0.42  " + "█" * 11)
     assert "$0.42+?" in rows[1]
     assert "would cost: $0.84 for 3 runs since 30d; Fargate in us-east-1, x86, prices of 2026-" in done.stderr
+
+
+def test_costs_are_drawn(backend: Backend, tmp_path: Path) -> None:
+    """A bar each, the dearest on top; a file of another kind is refused."""
+    kept(backend, function="simulate_the_currents_of_the_whole_ocean")
+    kept(backend, function="score", usd={"compute": Decimal("0.1")})
+    rows = costs(since=0.0, backend=backend)
+    costs_plot(rows, tmp_path / "costs.svg")
+    drawn = (tmp_path / "costs.svg").read_text()
+    for text in ("score", "$0.42", "$0.10", "public addresses"):
+        assert f"<!-- {text} -->" in drawn
+    with pytest.raises(BadInput, match=r"\.png or \.svg"):
+        costs_plot(rows, tmp_path / "costs.pdf")
 
 
 def test_the_command_is_for_machines_too(shell: Shell) -> None:

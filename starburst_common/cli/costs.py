@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starburst_common.cli.words import BackendWord, Json, moment_of
+from starburst_common.cli.words import BackendWord, Json, Plot, moment_of
 
 if TYPE_CHECKING:
     from starburst_common.ports import Backend
@@ -38,6 +38,7 @@ def show_costs(
             help="By day, beside what AWS has put on the bill by the site's tag. Cost Explorer takes $0.01 a request.",
         ),
     ] = False,
+    plot: Plot = None,
     csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets: a line of names, then a line each.")] = False,
 ) -> None:
     """Tell what runs cost, or on this machine would have cost on AWS, the dearest first; also of runs long removed.
@@ -52,14 +53,18 @@ def show_costs(
     if json and csv:
         raise BadInput("--json and --csv: give one of them")
     if reconcile:
-        if csv or by not in ("function", "day") or backend == "local":
-            raise BadInput("--reconcile tells days on AWS, as a table or with --json: leave out --by, --csv and local")
+        if csv or plot is not None or by not in ("function", "day") or backend == "local":
+            raise BadInput("--reconcile tells days on AWS, in a table or with --json: leave out all else but --since")
         from starburst_common.cli.reconcile import reconcile as compare
 
         compare(moment_of(since), json=json)
         return
     began, opened = moment_of(since), open_backend(backend)
     rows = costs(since=began, by=by, backend=opened)
+    if plot is not None:
+        from starburst_common.plots import costs_plot
+
+        costs_plot(rows, plot, f"{_head(opened)} by {by.removeprefix('tag:')} since {since}: {_how(opened)}")
     if json:
         _print_json(rows, began, by, opened)
     elif csv:
@@ -139,6 +144,7 @@ def fields_of(row: Cost) -> dict[str, Any]:
         "usd": None if row.unknown >= max(row.runs, 1) else round(float(row.usd), 6),
         "unknown_runs": row.unknown,
         "spot_saved_usd": round(float(row.spot_saved), 6),
+        "off_expected": None if row.off is None else round(row.off, 4),
     }
 
 
@@ -169,6 +175,6 @@ def _print_csv(rows: Sequence[Cost], by: str) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd"]
+    head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd", "off_expected"]
     writer.writerow([by, *head[1:]])
     writer.writerows([fields_of(row)[name] for name in head] for row in rows)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from starburst_common.cli.map import Format
 from starburst_common.cli.options import with_map_options
-from starburst_common.cli.words import BackendWord, Json
+from starburst_common.cli.words import BackendWord, Json, Plot
 
 if TYPE_CHECKING:
     from starburst_common.cluster import Cluster
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from starburst_common.measured import Sample
     from starburst_common.resources import Resources
 
-Plot = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png or .svg; needs the extra `plot`.")
-]
 Measure = Annotated[
     int | None, typer.Option("--measure", min=1, max=1000, help="So many items are run here first, one after another.")
 ]

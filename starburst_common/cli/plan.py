@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starburst_common.cli.estimate import Measure, Plot, Within, measured_here, say_memory
+from starburst_common.cli.estimate import Measure, Within, measured_here, say_memory
 from starburst_common.cli.map import Format
 from starburst_common.cli.options import with_map_options
-from starburst_common.cli.words import BackendWord, Json
+from starburst_common.cli.words import BackendWord, Json, Plot
 
 if TYPE_CHECKING:
     from starburst_common.fleets.waves import Plan

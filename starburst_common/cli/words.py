@@ -171,6 +171,9 @@ BackendWord = Annotated[
     str,
     typer.Option("--backend", metavar="NAME", help='Where to run: "local", "aws", or "auto" to go by the settings.'),
 ]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png or .svg; needs the extra `plot`.")
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document, or a JSON object a line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary; of a bad end one line.")]
 Output = Annotated[

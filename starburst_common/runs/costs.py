@@ -9,32 +9,27 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
-from starburst_common.errors import BadInput, Denied, NotFound, Refused, Unavailable
-from starburst_common.ids import ids, made_at
-from starburst_common.model import FleetId, RunId
+from starburst_common.errors import BadInput
+from starburst_common.model import FleetId
 from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.estimate import billed_hours, charge
-from starburst_common.names import ACCOUNTS, RUNS
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
 from starburst_common.rows import is_number
-from starburst_common.runs.accounts import keep_entry, read_entry
+from starburst_common.runs.accounts import read_entry
 from starburst_common.runs.bills import Bill, bill_of, warm_runs
+from starburst_common.runs.ledger import abreast, kept
 from starburst_common.runs.remembered import remembered
 
 T = TypeVar("T")
 
 _log = our_log()
-_AT_ONCE = 32  #: entries are read so, where each is a request
 _DAY_S = 86_400.0
 _DAYS = 30.0
-_LOOKS = 200  #: of runs, the newest first
 IDLE = "(idle)"  #: what warm fleets cost while no run had them
 BY = ("flow", "dag", "function", "day", "site", "tag:NAME")  #: what runs may be told apart by
 
@@ -49,6 +44,12 @@ class RunCost:
     worker_hours: Decimal
     billed: bool  #: by the time of its workers; else estimated from slot time
     spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
+    expected: Decimal | None = None  #: what as many items would cost as in the run of its function before it
+
+    @property
+    def usd(self) -> Decimal:
+        """US dollars, as far as prices are known."""
+        return sum(self.parts.values(), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Cost:
     unknown: int  #: of these runs, those whose price is not known
     parts: Mapping[str, Decimal]  #: by component
     spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
+    off: float | None = None  #: by what share its runs cost more than runs of their functions before them let expect
 
 
 def costs(*, since: float | None = None, by: str = "function", backend: str | Backend = "auto") -> list[Cost]:
@@ -130,6 +132,7 @@ def sums(
                 unknown=sum(bool(each.unknown) for each in group),
                 parts=dict(parts),
                 spot_saved=sum((each.spot_saved for each in group), Decimal(0)) * off,
+                off=_off(group),
             )
         )
     return sorted(rows, key=(lambda row: (0, row.name)) if in_order else lambda row: (-row.usd, row.name))
@@ -137,8 +140,8 @@ def sums(
 
 def run_costs(backend: Backend, since: float) -> list[RunCost]:
     """What each run that has ended, begun since then, cost. Entries that lack are written."""
-    fleets, runs = _kept(backend, since - _DAY_S)  # who shared a fleet may have begun earlier
-    read = _abreast(backend, lambda key: read_entry(backend, key), runs.values())
+    fleets, runs = kept(backend, since - _DAY_S)  # who shared a fleet may have begun earlier
+    read = abreast(backend, lambda key: read_entry(backend, key), runs.values())
     usage: dict[FleetId, float] = defaultdict(float)
     stints: dict[FleetId, int] = defaultdict(int)
     for entry in read:
@@ -149,7 +152,7 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
     spans = {fleet: [(each.created_at, each.ended_at) for each in of] for fleet, of in warm_runs(read).items()}
     bills = {
         bill.fleet: bill
-        for bill in _abreast(backend, lambda fleet: bill_of(backend, FleetId(fleet), spans.get(FleetId(fleet))), wanted)
+        for bill in abreast(backend, lambda fleet: bill_of(backend, FleetId(fleet), spans.get(FleetId(fleet))), wanted)
     }
     found = []
     for entry in read:
@@ -160,20 +163,40 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
                 if stint.fleet in bills
             ]
             found.append(_cost(entry, shares))
-    return found
+    return _expecting(sorted(found, key=lambda each: each.entry.created_at))
+
+
+def _expecting(found: Iterable[RunCost]) -> list[RunCost]:
+    """The same, in the order of their beginning, with what was to be expected of each."""
+    last: dict[str, Decimal] = {}  # by function: an item's cost
+    told = []
+    for each in found:
+        entry = each.entry
+        answered = entry.succeeded + sum(entry.failed.values())
+        before = last.get(entry.function)
+        told.append(each if before is None or each.unknown else replace(each, expected=before * answered))
+        if answered and not each.unknown:
+            last[entry.function] = each.usd / answered
+    return told
+
+
+def _off(group: Iterable[RunCost]) -> float | None:
+    known = [each for each in group if each.expected is not None]
+    expected = sum((each.expected or Decimal(0) for each in known), Decimal(0))
+    return float(sum((each.usd for each in known), Decimal(0)) / expected) - 1 if expected else None
 
 
 def idle_costs(backend: Backend, since: float) -> list[Cost]:
     """What workers of warm fleets cost since then while no run had them, in one row; none where that is nothing."""
     if backend.name != "aws":
         return []
-    _, runs = _kept(backend, since - _DAY_S)
-    read = _abreast(backend, lambda key: read_entry(backend, key), runs.values())
+    _, runs = kept(backend, since - _DAY_S)
+    read = abreast(backend, lambda key: read_entry(backend, key), runs.values())
     hours, usd, unknown = Decimal(0), defaultdict[str, Decimal](Decimal), 0
     off = 1 - Decimal(str(backend.discount))
     for fleet, entries in warm_runs(read).items():
         spans, tariff = [(each.created_at, each.ended_at) for each in entries], entries[0].tariff
-        for bill in _abreast(backend, lambda name: bill_of(backend, FleetId(name), spans, since), [fleet]):  # noqa: B023
+        for bill in abreast(backend, lambda name: bill_of(backend, FleetId(name), spans, since), [fleet]):  # noqa: B023
             for (size, arch), idle in bill.idle.items():
                 price = charge(size, idle, replace(tariff, arch=arch))
                 hours += idle
@@ -188,74 +211,8 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
     ]
 
 
-def item_times(backend: Backend, function: str, since: float, most: int = 5) -> list[float]:
-    """How long an item of a function has taken on average, by its newest runs that were begun since then.
-
-    Where nobody may or can look, nobody knows.
-    """
-    found: list[float] = []
-    try:
-        backend = remembered(backend)
-        _, runs = _kept(backend, since)
-        for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
-            with suppress(NotFound, Refused):
-                entry = read_entry(backend, key)
-                if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
-                    found.append(entry.slot_seconds / items)
-            if len(found) == most:
-                break
-    except (Denied, Unavailable):
-        pass
-    return found
-
-
 def _share(mine_s: float, all_s: float, of: int) -> Decimal:
     return Decimal(str(mine_s)) / Decimal(str(all_s)) if all_s else Decimal(1) / of
-
-
-def _kept(backend: Backend, since: float) -> tuple[set[str], dict[str, str]]:
-    """The closed fleets and the runs since then that are in the accounts; entries that lack are written."""
-    first = time.strftime("%Y-%m", time.gmtime(max(since, 0.0)))
-    store, runs, fleets = backend.store, dict[str, str](), set[str]()
-    for month in store.folders(ACCOUNTS):
-        if month >= first:
-            for key in store.list(f"{ACCOUNTS}{month}/"):
-                name = key.rpartition("/")[2]
-                if name.startswith("fleet-"):
-                    fleets.add(name)
-                else:
-                    runs[name] = key
-    for name in ids(store.folders(RUNS)):
-        if name not in runs and _made(name) >= since and (key := keep_entry(backend, RunId(name))):
-            runs[name] = key
-    return fleets, {name: key for name, key in runs.items() if _made(name) >= since}
-
-
-def _made(name: str) -> float:
-    try:
-        return made_at(name)
-    except ValueError:
-        return 0.0
-
-
-def _abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> list[T]:
-    """What is read of each; what is gone or cannot be read is left out, and told."""
-
-    def one(key: str) -> T | None:
-        with suppress(NotFound):
-            try:
-                return read(key)
-            except Refused as error:
-                _log.warning("left out of the costs: %s", error)
-        return None
-
-    wanted = [*keys]
-    if backend.name == "local" or len(wanted) < 2:
-        found = [*map(one, wanted)]
-    else:
-        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
-            found = [*pool.map(one, wanted)]
-    return [each for each in found if each is not None]
 
 
 def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCost:

@@ -1,0 +1,90 @@
+"""A backend in; the entries of its accounts out, also those that lack, which are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from starburst_common.errors import Denied, NotFound, Refused, Unavailable
+from starburst_common.ids import ids, made_at
+from starburst_common.model import RunId
+from starburst_common.names import ACCOUNTS, RUNS
+from starburst_common.phrases import our_log
+from starburst_common.ports import Backend
+from starburst_common.runs.accounts import keep_entry, read_entry
+from starburst_common.runs.remembered import remembered
+
+T = TypeVar("T")
+
+_log = our_log()
+_AT_ONCE = 32  #: entries are read so, where each is a request
+_LOOKS = 200  #: of runs, the newest first
+
+
+def kept(backend: Backend, since: float) -> tuple[set[str], dict[str, str]]:
+    """The closed fleets and the runs since then that are in the accounts; entries that lack are written."""
+    first = time.strftime("%Y-%m", time.gmtime(max(since, 0.0)))
+    store, runs, fleets = backend.store, dict[str, str](), set[str]()
+    for month in store.folders(ACCOUNTS):
+        if month >= first:
+            for key in store.list(f"{ACCOUNTS}{month}/"):
+                name = key.rpartition("/")[2]
+                if name.startswith("fleet-"):
+                    fleets.add(name)
+                else:
+                    runs[name] = key
+    for name in ids(store.folders(RUNS)):
+        if name not in runs and _made(name) >= since and (key := keep_entry(backend, RunId(name))):
+            runs[name] = key
+    return fleets, {name: key for name, key in runs.items() if _made(name) >= since}
+
+
+def _made(name: str) -> float:
+    try:
+        return made_at(name)
+    except ValueError:
+        return 0.0
+
+
+def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> list[T]:
+    """What is read of each; what is gone or cannot be read is left out, and told."""
+
+    def one(key: str) -> T | None:
+        with suppress(NotFound):
+            try:
+                return read(key)
+            except Refused as error:
+                _log.warning("left out of the costs: %s", error)
+        return None
+
+    wanted = [*keys]
+    if backend.name == "local" or len(wanted) < 2:
+        found = [*map(one, wanted)]
+    else:
+        with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
+            found = [*pool.map(one, wanted)]
+    return [each for each in found if each is not None]
+
+
+def item_times(backend: Backend, function: str, since: float, most: int = 5) -> list[float]:
+    """How long an item of a function has taken on average, by its newest runs that were begun since then.
+
+    Where nobody may or can look, nobody knows.
+    """
+    found: list[float] = []
+    try:
+        backend = remembered(backend)
+        _, runs = kept(backend, since)
+        for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
+            with suppress(NotFound, Refused):
+                entry = read_entry(backend, key)
+                if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
+                    found.append(entry.slot_seconds / items)
+            if len(found) == most:
+                break
+    except (Denied, Unavailable):
+        pass
+    return found
