@@ -30,7 +30,10 @@ from starburst_common.spi import (
 
 NEVER = float("inf")
 #: A retry may have others, as after an OOM.
-_WORKERS = ("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "keep_warm")
+_WORKERS = (
+    *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags"),
+    "keep_warm",
+)
 _BEFORE = "before"  #: runs that this one is to replace, whose results may be there yet
 _TURNS = 20  #: so often others may be faster, before something else must be wrong
 

@@ -109,7 +109,7 @@ _TTL_S = 900.0  #: where it does not, workers go on so long without one
 _LOOKS = 4  #: of a trigger at least, in the time in which its run's workers stop without any
 #: Options of the core that are arguments of the operator.
 OWN = (
-    *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role"),
+    *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags"),
     *("budget", "deadline", "tolerate"),
 )
 _AIRFLOWS = ("retries", "retry_delay")  #: of the task, where they are given as its arguments

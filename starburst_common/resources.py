@@ -12,6 +12,7 @@ from starburst_common.errors import BadInput
 from starburst_common.phrases import told
 from starburst_common.rows import YES_NO, Rule, is_number, whole
 from starburst_common.shapes import is_tags
+from starburst_common.sites.tagging import refuse_tags
 
 #: Fargate sizes: vCPU to (least, most, step) of memory in MiB.
 #: Source: Amazon ECS Developer Guide, "Task size" for Fargate, read 2026-11-22.
@@ -91,6 +92,7 @@ class Resources:
     storage_gb: int = 0  #: of its own disk, in GiB; 0 for the 20 that all have. On a laptop it changes nothing
     env: dict[str, str] = field(default_factory=dict, hash=False)  #: variables of its environment
     task_role: str = ""  #: ARN, whose permissions it has; empty for the site's. On a laptop it changes nothing
+    aws_tags: dict[str, str] = field(default_factory=dict, hash=False)  #: of what it is made of in AWS
 
     @property
     def size(self) -> str:
@@ -113,12 +115,13 @@ class Resources:
         storage: str | float | None = None,
         env: Mapping[str, str] | None = None,
         task_role: str | None = None,
+        aws_tags: Mapping[str, str] | None = None,
     ) -> Resources:
         """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
 
         >>> Resources.of(4)  # doctest: +NORMALIZE_WHITESPACE
         Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='', storage_gb=0, env={},
-        task_role='')
+        task_role='', aws_tags={})
         >>> Resources.of(3)
         Traceback (most recent call last):
         starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
@@ -136,11 +139,13 @@ class Resources:
             "storage": storage,
             "env": env,
             "task_role": task_role,
+            "aws_tags": aws_tags,
         }
         for name, value in given.items():
             if (value is not None or name in ("cpu", "spot")) and not RULES[name].fits(value):
                 raise BadInput(f"{name}={told(value)}{RULES[name].wrong}")
         _refuse_env(env or {})
+        refuse_tags(aws_tags or {})
         mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
         if not fits(cpu, mib):
             better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if fits(other, mib)), "")
@@ -156,6 +161,7 @@ class Resources:
             storage_gb=0 if storage is None else (_mib(storage) or 0) // 1024,
             env=dict(sorted((env or {}).items())),
             task_role=task_role or "",
+            aws_tags=dict(sorted((aws_tags or {}).items())),
         )
 
 
@@ -211,4 +217,5 @@ RULES = {
         lambda value: isinstance(value, str) and re.fullmatch(ROLE, value) is not None,
         ": give the ARN of a role, or None for the site's",
     ),
+    "aws_tags": Rule(is_tags, ": give a dictionary whose names and values are text"),
 }

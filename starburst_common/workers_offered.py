@@ -106,6 +106,17 @@ class WorkerOptions(TypedDict, total=False):
             shell="ARN of the role that functions have on AWS; else the site's.",
         ),
     ]
+    aws_tags: Annotated[
+        dict[str, str] | None,
+        Row(
+            "tags, names and values as text, that a run's tasks and queues have in AWS beside the site's: for accounts "
+            "that demand some, and for bills. 49 at most, less the site's. Changes nothing on this machine.",
+            (RULES["aws_tags"],),
+            None,
+            outside='a JSON object of texts, such as {"cost-centre": "4711"}',
+            shell="A tag that tasks and queues have in AWS; may be given several times.",
+        ),
+    ]
     keep_warm: Annotated[
         float,
         Row(

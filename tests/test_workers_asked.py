@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common import Cluster, attach, starburst_map
 from starburst_common.aws.requests import run_task
-from starburst_common.errors import RunStopped
+from starburst_common.errors import BadInput, RunStopped
 from starburst_common.ports import Backend, WorkerSpec
 from starburst_common.resources import ENV_CHARACTERS, Resources
 from starburst_common.sites.policies import POLICIES
@@ -134,6 +134,71 @@ def test_functions_have_the_role_that_was_asked_for(aws: Aws) -> None:
     assert {"name": "A", "value": "b"} in task["overrides"]["containerOverrides"][0]["environment"]
     with pytest.raises(ClientError, match="AccessDenied"):
         starburst_map(fished, ["a"], **asked)
+    backend.close()
+
+
+def test_tasks_and_queues_have_the_tags_that_were_asked_for(aws: Aws, tmp_path: Path) -> None:
+    """Beside the site's, of which one of the same name gives way; those of a retry, too.
+
+    Fleets whose tags differ are not alike, so nobody's warm workers are billed to another.
+    """
+    site = {**aws.site, "tags": ["team=all", "group=lab"]}
+    aws.grant(site)
+    backend, there = open_place(aws_text(site)), tmp_path / "there"
+    made = {"starburst:site": "bed", "team": "mine", "group": "lab", "cost-centre": "a b"}
+    asked = {"workers": 1, "backend": backend, "progress": False}
+    with Cluster(
+        **asked, aws_tags={"team": "mine", "cost-centre": "a b"}, keep_warm=600, env={"TABLE": "a"}
+    ) as cluster:
+        run = cluster.start(read_once_there, [str(there)])
+        tagged = {name.rpartition("/")[2]: marks(aws, name) for name in aws.boto("sqs").list_queues()["QueueUrls"]}
+        assert len(tagged) == 3 and [*tagged.values()] == [made] * 3, tagged
+        assert run.wait(60).failed == 1
+        there.touch()
+        assert attach(run.id, backend=backend).retry_failed().results() == ["a"]
+    with Cluster(**asked, aws_tags={"team": "other"}, keep_warm=600, env={"TABLE": "a"}) as cluster:
+        assert cluster.map(read, ["TABLE"]) == ["a"]
+    tasks = [{each["key"]: each["value"] for each in task["tags"]} for task in launched(aws)]
+    ours = {tuple(sorted(pair for pair in each.items() if not pair[0].startswith("aws:"))) for each in tasks}
+    other = {"starburst:site": "bed", "team": "other", "group": "lab"}
+    assert ours == {tuple(sorted(each.items())) for each in (made, other)}
+    backend.close()
+
+
+def marks(aws: Aws, queue: str) -> dict[str, str]:
+    """A queue's tags."""
+    return dict(aws.boto("sqs").list_queue_tags(QueueUrl=queue)["Tags"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"AWS:x": "1"}, "aws_tags='AWS:x': names that begin with aws: or starburst: are taken"),
+        ({"": "1"}, "aws_tags='': a tag has a name"),
+        ({"n" * 130: "1"}, "its name has 130 characters, and AWS takes 128: shorten it"),
+        ({"n": "v" * 300}, "aws_tags='n': its value has 300 characters, and AWS takes 256"),
+        ({"n": "a*"}, r"aws_tags='n': its value has '\*', and AWS takes letters, digits, spaces"),
+        ({f"n{number}": "" for number in range(60)}, "has 60 tags, 11 more than there is room for: .*50 at most"),
+    ],
+)
+def test_tags_that_aws_does_not_take_are_refused_before_launch(asked: dict[str, str], said: str) -> None:
+    """(AWS General Reference, "Tag naming limits and requirements".) What it takes, it takes."""
+    with pytest.raises(BadInput, match=said):
+        Resources.of(aws_tags=asked)
+    Resources.of(aws_tags={"ünit/a:b=c+d-e@f_g.h i": "", **{f"n{number}": "x" * 256 for number in range(48)}})
+
+
+def test_tags_have_room_beside_the_sites(aws: Aws) -> None:
+    """50 of a task or queue in all: more is refused before anything is made."""
+    site = {**aws.site, "tags": [f"s{number}=x" for number in range(10)]}
+    aws.grant(site)
+    backend, asked = open_place(aws_text(site)), {f"n{number}": "x" for number in range(39)}
+    with pytest.raises(
+        BadInput, match=r"has 40 tags, 1 more .* 1 is starburst's and 10 are the site's: leave some out"
+    ):
+        starburst_map(abs, [-1], workers=1, backend=backend, progress=False, aws_tags={**asked, "more": "x"})
+    assert aws.tasks() == [] and "QueueUrls" not in aws.boto("sqs").list_queues()
+    assert starburst_map(abs, [-1], workers=1, backend=backend, progress=False, aws_tags=asked) == [1]
     backend.close()
 
 

@@ -63,7 +63,8 @@ class StarburstMapOperator(RunWaiter):
         op_args, op_kwargs: further arguments of the callable, the same for all items; rendered.
         starburst_conn_id: where to run; without such a connection, as settings files and variables say.
         aws_conn_id: a connection of the Amazon provider, for credentials.
-        workers, cpu, memory, slots, spot, image, storage, env, task_role: as of `starburst_common.starburst_map`.
+        workers, cpu, memory, slots, spot, image, storage, env, task_role, aws_tags: as of
+            `starburst_common.starburst_map`.
         requirements: what workers in AWS are to have installed: a list of requirements, or a file's path, relative to
             the DAG's. By default what lies beside the DAG's file, or above it in its bundle, says so.
         results_to: has workers write values to files, as "s3://BUCKET/{{ ds }}/*.jsonl", and a manifest beside them.
@@ -122,6 +123,7 @@ class StarburstMapOperator(RunWaiter):
         storage: str | float | None = None,
         env: dict[str, str] | None = None,
         task_role: str | None = None,
+        aws_tags: dict[str, str] | None = None,
         requirements: str | Sequence[str] | None = None,
         results_to: str | Path | None = None,
         failures_to: str | Path | None = None,
@@ -152,7 +154,7 @@ class StarburstMapOperator(RunWaiter):
         self.aws_conn_id = aws_conn_id
         self.workers, self.cpu, self.memory, self.slots = workers, cpu, memory, slots
         self.spot, self.image, self.storage = spot, image, storage
-        self.env, self.task_role = env, task_role
+        self.env, self.task_role, self.aws_tags = env, task_role, aws_tags
         self.requirements = requirements
         self.results_to = results_to
         self.failures_to = failures_to

@@ -26,7 +26,10 @@ RUNNER: dict[str, Row] = {
     "label": replace(OPTIONS["label"], meaning="shown in `starburst runs`; None is the flow run's name"),
     **{
         name: OPTIONS[name]
-        for name in ("tags", "budget", "deadline", "spot", "image", "storage", "env", "task_role", "keep_warm")
+        for name in (
+            *("tags", "budget", "deadline", "spot", "image", "storage", "env", "task_role", "aws_tags"),
+            "keep_warm",
+        )
     },
     "site": Row("a `StarburstSite` block, or the name of a saved one, in place of `backend`", default=None, kind=str),
     "max_in_flight": Row(

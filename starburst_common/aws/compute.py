@@ -24,6 +24,7 @@ from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, Wo
 from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
 from starburst_common.sites.site import Site
+from starburst_common.sites.tagging import refuse_many
 
 _log = our_log("starburst.aws")
 
@@ -61,7 +62,8 @@ class EcsCompute:
         self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
 
     def prepare(self, spec: WorkerSpec) -> None:
-        """Nothing: containers are started by ECS alone."""
+        """Containers are started by ECS alone. Raises `BadInput` for more tags than a task may have with the site's."""
+        refuse_many(spec.resources.aws_tags, dict(each.split("=", 1) for each in self._site.tags))
 
     def alike(self, spec: WorkerSpec) -> str:
         return alike(self._site, spec)

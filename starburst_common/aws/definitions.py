@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.refusals import Refusal
-from starburst_common.aws.requests import task_definition
+from starburst_common.aws.requests import tags, task_definition
 from starburst_common.errors import Denied
 from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, is_there
@@ -99,7 +99,7 @@ class Definitions:
         try:
             with speaking("logs:CreateLogGroup"):
                 try:
-                    logs.create_log_group(logGroupName=group)
+                    logs.create_log_group(logGroupName=group, tags=tags(self._site.name, self._site.tags))
                 except logs.exceptions.ResourceAlreadyExistsException:
                     return  # its owner may have chosen another retention
             with speaking("logs:PutRetentionPolicy"):

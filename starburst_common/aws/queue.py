@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from threading import Lock
@@ -55,17 +55,17 @@ class SqsQueue:
         self._made: dict[str, float] = {}  # queues, and when we made them
         self._leased_at: dict[str, float] = {}  # receipts, and since when they are ours
 
-    def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
+    def ensure(self, queue: str, *, max_receives: int | None = None, tags: Mapping[str, str] | None = None) -> None:
         attributes: dict[Any, str] = {"MessageRetentionPeriod": str(_RETENTION_S)}
         if max_receives is not None:
-            self.ensure(self.dead(queue))
+            self.ensure(self.dead(queue), tags=tags)
             attributes["RedrivePolicy"] = (
                 f'{{"deadLetterTargetArn":"{self._arn(self.dead(queue))}","maxReceiveCount":"{max_receives}"}}'
             )
         with speaking(f"sqs:CreateQueue {queue}"):
             try:
                 made = self._clients.sqs.create_queue(
-                    QueueName=self._prefix + queue, Attributes=attributes, tags=self._tags
+                    QueueName=self._prefix + queue, Attributes=attributes, tags={**self._tags, **(tags or {})}
                 )
             except self._clients.sqs.exceptions.QueueNameExists:
                 return  # it is there, made with other attributes, and is left as it is

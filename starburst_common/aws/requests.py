@@ -102,6 +102,9 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
         overrides["taskRoleArn"] = spec.resources.task_role
     if spec.resources.storage_gb:
         overrides["ephemeralStorage"] = {"sizeInGiB": spec.resources.storage_gb}
+    marked: dict[str, Any] = {"propagateTags": "TASK_DEFINITION"}
+    if spec.resources.aws_tags:  # all are said, as it is not documented which of two of one name would count
+        marked = {"tags": _pairs({**tags(site.name, site.tags), **spec.resources.aws_tags})}
     return {
         "cluster": site.cluster,
         "taskDefinition": definition,
@@ -109,7 +112,7 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
         "startedBy": spec.fleet,
         "overrides": overrides,
         "enableECSManagedTags": True,
-        "propagateTags": "TASK_DEFINITION",
+        **marked,
     }
 
 

@@ -50,15 +50,24 @@ def _flag(row: Row) -> Any:
     """
     word = f"--{row.name.replace('_', '-')}"
     if any(get_origin(kind) is dict for kind in row.kinds):
-        return Annotated[list[str] | None, typer.Option(word, metavar="NAME=VALUE", help=row.shell)]
+        return Annotated[list[str] | None, typer.Option(_one_of(row), metavar="NAME=VALUE", help=row.shell)]
     kind = next(kind for kind in (str, bool, float, int) if kind in row.kinds)
     if kind is bool and row.outside:
         word = f"{word}/{word.replace('--', '--no-', 1)}"
     return Annotated[kind | None, typer.Option(word, help=row.shell)]
 
 
+def _one_of(row: Row) -> str:
+    """The flag of what is given one at a time.
+
+    >>> _one_of(OPTIONS["aws_tags"])
+    '--aws-tag'
+    """
+    return f"--{row.name.replace('_', '-').removesuffix('s')}"
+
+
 def _said(row: Row, value: Any) -> Any:
     """A whole number as one, so that messages show it as it was typed; what was given several times as one."""
     if isinstance(value, list):
-        return tags_of(value, f"--{row.name}") or None
+        return tags_of(value, _one_of(row)) or None
     return int(value) if isinstance(value, float) and value.is_integer() else value

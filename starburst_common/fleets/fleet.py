@@ -77,7 +77,8 @@ class Fleet:
         image = self.spec.resources.image.encode()
         self.backend.store.put(holders(self.id) + holder, image)  # first: what has no holder is never cleaned up
         try:
-            self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES)
+            tags = self.spec.resources.aws_tags
+            self.backend.queue.ensure(work_queue(self.id), max_receives=_MAX_RECEIVES, tags=tags)
         except BaseException:
             self.backend.store.delete([holders(self.id) + holder])
             raise

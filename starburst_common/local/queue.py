@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from starburst_common.errors import NotFound
@@ -52,7 +52,7 @@ class LocalQueue:
         self._met: dict[str, float] = {}  # when each queue had a message for us, or was first asked for one
         self._forget_leases_of_last_boot()
 
-    def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
+    def ensure(self, queue: str, *, max_receives: int | None = None, tags: Mapping[str, str] | None = None) -> None:
         with self._database.writing() as db:
             db.execute("INSERT OR IGNORE INTO queues VALUES (?, ?)", (queue, max_receives))
             if max_receives is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -28,11 +28,12 @@ class WorkQueue(Protocol):
     whole seconds. A lease lasts up to 12 hours, renewals included: after that it is no longer ours.
     """
 
-    def ensure(self, queue: str, *, max_receives: int | None = None) -> None:
+    def ensure(self, queue: str, *, max_receives: int | None = None, tags: Mapping[str, str] | None = None) -> None:
         """Make the queue if it is not there; one that is there is left as it is.
 
         A name that was dropped in the last minute may be refused with `Unavailable`: fresh queues have fresh names.
         With `max_receives`, a message leased that often and given back or left to expire again moves to `dead(queue)`.
+        `tags` are what it is to be billed by, where there are bills.
         """
 
     def dead(self, queue: str) -> str:

@@ -170,7 +170,8 @@ def begin(
     try:
         sign.start(waits)
         patiently(lambda: fleet.hold(run), waits)
-        patiently(lambda: backend.queue.ensure(RunNames(run).notices), waits)
+        tags = fleet.spec.resources.aws_tags
+        patiently(lambda: backend.queue.ensure(RunNames(run).notices, tags=tags), waits)
         if files is not None:
             store_bundle(backend, RunNames(run).files(files.digest), files, waits)
         patiently(note, waits)
@@ -248,7 +249,7 @@ def end_or_hold(backend: Backend, driver: Driver) -> End | None:
     if end is None:
         try:
             fleet.hold(run)
-            backend.queue.ensure(RunNames(run, driver.leg).notices)
+            backend.queue.ensure(RunNames(run, driver.leg).notices, tags=fleet.spec.resources.aws_tags)
         except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it
             end = read_end(backend, run, driver.leg)
             if end is None:

@@ -215,6 +215,7 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "storage": resources.storage_gb or None,
         "env": resources.env or None,
         "task_role": resources.task_role or None,
+        "aws_tags": resources.aws_tags or None,
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,

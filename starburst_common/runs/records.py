@@ -203,6 +203,7 @@ class Spec:
                 storage_gb=fields.whole("storage_gb") if fields.given("storage_gb") else 0,
                 env=fields.texts("env") if fields.given("env") else {},
                 task_role=fields.text("task_role") if fields.given("task_role") else "",
+                aws_tags=fields.texts("aws_tags") if fields.given("aws_tags") else {},
             ),
             terms=Terms.read(fields.fields("options")),
             place=Place.read(fields.fields("place")),

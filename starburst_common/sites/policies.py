@@ -214,7 +214,7 @@ def _runs(site: Site) -> list[Document]:
         _allow(["ecs:ListTasks"], ["*"], cluster),
         _allow(["iam:PassRole"], [site.execution_role, site.task_role], passed),
         _allow(
-            ["logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:GetLogEvents"],
+            ["logs:CreateLogGroup", "logs:TagResource", "logs:PutRetentionPolicy", "logs:GetLogEvents"],
             arns.of("logs", f"log-group:{site.log_group}*"),
         ),
         _reads_secret(site, many=False),
