@@ -51,12 +51,12 @@ def clients(endpoint: str) -> AdminClients:
     return AdminClients(REGION)
 
 
-def account_of(site: str = "main") -> AwsAccount:
-    return AwsAccount.of(clients(os.environ["AWS_ENDPOINT_URL"]), site)
+def account_of(site: str = "main", tags: tuple[str, ...] = ()) -> AwsAccount:
+    return AwsAccount.of(clients(os.environ["AWS_ENDPOINT_URL"]), site, tags)
 
 
 def made(site: str = "main", **asked: Any) -> Site:
-    return set_up(account_of(site), WantedSite.of(name=site, region=REGION, **asked), quiet)
+    return set_up(account_of(site, asked.get("tags", ())), WantedSite.of(name=site, region=REGION, **asked), quiet)
 
 
 def gone(site: str = "main", *, with_data: bool = True) -> list[Any]:
@@ -133,15 +133,16 @@ def test_from_an_account_to_a_map_and_back_to_nothing(account: Aws, tmp_path: Pa
 
 
 def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) -> None:
-    """With a network of its own: no part of it is made again; roles and capacity are as they should be."""
-    first = made(network="made")
+    """With a network of its own: no part of it is made again; roles and capacity are as they should be, and tags."""
+    first = made(network="made", tags=("team=x",))
     before = counted(account)
+    assert untagged(account, first, {"team": "x", "starburst:site": "main"}) == []
     iam, role = account.boto("iam"), first.task_role.rpartition("/")[2]
     iam.delete_role_policy(RoleName=role, PolicyName="starburst")
     account.boto("ecs").put_cluster_capacity_providers(
         cluster=first.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
-    assert made(network="made") == first
+    assert made(network="made", tags=("team=x",)) == first
     assert counted(account) == before
     assert iam.get_role_policy(RoleName=role, PolicyName="starburst")["PolicyDocument"] == POLICIES["task"](first)
     (cluster,) = account.boto("ecs").describe_clusters(clusters=[first.cluster])["clusters"]
@@ -152,6 +153,34 @@ def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) ->
     gone()
     made()  # and again from nothing
     gone()
+
+
+def untagged(aws: Aws, site: Site, tags: dict[str, str]) -> list[str]:
+    """What of all that setup has made lacks some of these tags."""
+    pairs: dict[str, Any] = {"bucket": aws.boto("s3").get_bucket_tagging(Bucket=site.bucket)["TagSet"]}
+    for role in (site.execution_role, site.task_role, site.build_role):
+        pairs[role] = aws.boto("iam").get_role(RoleName=role.rpartition("/")[2])["Role"]["Tags"]
+    named = {"ResourceType": "Parameter", "ResourceId": site.signing_secret.partition(":parameter")[2]}
+    pairs["signing key"] = aws.boto("ssm").list_tags_for_resource(**named)["TagList"]
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{site.log_group}"
+    pairs["log group"] = aws.boto("logs").list_tags_for_resource(resourceArn=group)["tags"]
+    repository = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{site.repository}"
+    pairs["repository"] = aws.boto("ecr").list_tags_for_resource(resourceArn=repository)["tags"]
+    (cluster,) = aws.boto("ecs").describe_clusters(clusters=[site.cluster], include=["TAGS"])["clusters"]
+    pairs["cluster"] = cluster["tags"]
+    ec2, ours = aws.boto("ec2"), [{"Name": "tag:starburst:site", "Values": ["main"]}]
+    for kind in ("vpcs", "subnets", "internet_gateways", "route_tables", "security_groups", "vpc_endpoints"):
+        told = getattr(ec2, f"describe_{kind}")(Filters=ours)
+        (found,) = [value for name, value in told.items() if name not in ("ResponseMetadata", "NextToken")]
+        assert found, kind
+        pairs |= {f"{kind} {number}": each["Tags"] for number, each in enumerate(found)}
+    lowered = {
+        name: each
+        if isinstance(each, dict)
+        else {(p.get("Key") or p["key"]): p.get("Value", p.get("value")) for p in each}
+        for name, each in pairs.items()
+    }
+    return [name for name, each in lowered.items() if not tags.items() <= each.items()]
 
 
 def calls(aws: Aws, do: Callable[[], Any]) -> int:
@@ -220,6 +249,18 @@ def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> Non
     one, other = users
     assert one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n").stdout == "2.0\n"
     assert other("results", "last").stdout == "2.0\n"
+    long = [*COMMAND, "map", "time:sleep", "-i", "-", "--workers", "1", "--label", "one-s"]
+    with subprocess.Popen(long, cwd=tmp_path, env=one.environment(), stdin=subprocess.PIPE, text=True) as first_s:
+        assert first_s.stdin is not None
+        first_s.stdin.write("600\n")
+        first_s.stdin.close()
+        account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
+        assert other("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="9\n").stdout == "3.0\n"
+        assert other("gc", "--older-than", "0s").returncode == 0  # what the other's goes on with stays
+        told = json.loads(other("runs", "--json").stdout)
+        (run,) = [each["run"] for each in told if each.get("label") == "one-s"]
+        assert one("cancel", run).returncode == 0
+        assert first_s.wait(120) != 0
     assert other("teardown", "--yes", "--with-data").returncode == 0
     gone = one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1), gone.stderr
@@ -253,6 +294,24 @@ def test_more_goes_than_aws_takes_at_once(account: Aws) -> None:
     account.requests(reset=True)
     gone()
     assert account.requests()["ecs", "DeleteTaskDefinitions"] > 40
+
+
+def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:
+    """Keys do not say whose they are: the second is refused, by the command's dry run too, and makes nothing."""
+    bucket = account.site["bucket"]
+    made("a", bucket=bucket)
+    before = things(account)
+    said = rf"--bucket {bucket}: site a has its runs there, .*: give another --bucket, or leave it out"
+    with pytest.raises(BadInput, match=said):
+        made("b", bucket=bucket)
+    assert things(account) == before
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    shown = shell("setup", "--site", "b", "--bucket", bucket, "--dry-run")
+    assert (shown.returncode, f"--bucket {bucket}: site a has its runs there" in shown.stderr) == (2, True)
+    assert made("a", bucket=bucket).bucket == bucket
+    tear_down(account_of("a"), bucket, "starburst-a", with_data=True, tell=quiet)
+    made("b", bucket=bucket)  # it is free again
+    tear_down(account_of("b"), bucket, "starburst-b", with_data=True, tell=quiet)
 
 
 def test_what_is_given_is_used_and_stays(account: Aws) -> None:

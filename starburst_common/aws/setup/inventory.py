@@ -16,7 +16,7 @@ from typing import NamedTuple
 from starburst_common.aws.definitions import SITES, torn_down
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.store import S3Objects
-from starburst_common.errors import Exists, NotFound, Refused, StarburstError
+from starburst_common.errors import BadInput, Exists, NotFound, Refused, StarburstError
 from starburst_common.phrases import one_line
 from starburst_common.ports import SMALL_BYTES
 from starburst_common.sites.wanted import SitePart
@@ -71,6 +71,20 @@ class Inventory:
         """Drivers that live on start no more workers from now on; or they may again."""
         key = torn_down(self._account.site)
         self._store.put(key, b"") if torn else self._store.delete([key])
+
+    def refuse_others(self) -> None:
+        """Raise `BadInput` where another site's things are written down here, whose runs lie in this bucket.
+
+        Keys do not say of which site they are. Who sets up looks once it has written down itself: of two at once, one
+        at least is refused.
+        """
+        keys = (entry.key.removeprefix(SITES) for entry in self._store.entries(SITES))
+        found = {key.partition("/")[0] for key in keys if not key.endswith("/torn-down")} - {self._account.site}
+        if found:
+            raise BadInput(
+                f"--bucket {self._store.bucket}: site {min(found)} has its runs there, and each site's would be taken "
+                "for the other's: give another --bucket, or leave it out, and one is made"
+            )
 
     def parts(self) -> list[SitePart]:
         """All there are. What is no part is left out."""

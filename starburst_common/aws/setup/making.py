@@ -51,6 +51,8 @@ KINDS: dict[str, Callable[[AwsAccount, str], Made]] = {
 
 def planned(account: AwsAccount, wanted: WantedSite) -> list[tuple[SitePart, bool]]:
     """What setup would have, and whether it is there. Raises `BadInput` where one is not this site's, as setup does."""
+    if wanted.bucket and SiteBucket(account, wanted.bucket).there():
+        Inventory(account, wanted.bucket).refuse_others()
     return [(part, _looked_at(account, part)) for part in wanted.parts(account.id)]
 
 
@@ -69,6 +71,7 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
         raise BadInput(f"--bucket {bucket}: there is no such bucket in this account: make it, or leave --bucket out")
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
+        inventory.refuse_others()
         inventory.mark_torn_down(False)
         return _Setup(account, wanted, inventory, tell).rest()
 
