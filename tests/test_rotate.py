@@ -193,6 +193,94 @@ def test_eight_keys_are_known_and_two_who_change_at_once_lose_none(tmp_path: Pat
     first.close(), last.close()
 
 
+def test_processes_that_change_it_at_once_lose_none_here(tmp_path: Path) -> None:
+    """Each of their keys is known afterwards, and the one that was there."""
+    shell = Shell(tmp_path)
+    before = keys_in(_local_key(shell))
+    every = [shell.start("rotate-key") for _ in range(4)]
+    assert [each.wait(60) for each in every] == [0] * 4
+    for each in every:
+        each.communicate()
+    keys = keys_in(_local_key(shell))
+    assert len({*keys}) == 5 and keys[-1:] == before
+
+
+def _local_key(shell: Shell) -> bytes:
+    local_backend(shell.home).close()
+    return (shell.home / "signing.key").read_bytes()
+
+
+class Rotating:
+    """A site whose key is changed by processes of its own, while a run goes on."""
+
+    def __init__(self, aws: Aws, folder: Path) -> None:
+        aws.boto("ssm").put_parameter(Name="/mine", Value="k" * 40, Type="SecureString")
+        arn = "arn:aws:ssm:us-east-1:123456789012:parameter/mine"
+        self.aws, self.text = aws, aws_text({**aws.site, "signing_secret": arn})
+        (folder / "config.toml").write_text(aws.settings(signing_secret=arn))
+        allow(aws, CHANGES, arn, user="driver")
+        self.shell = Shell(folder, env={**aws.env, "STARBURST_CONFIG": str(folder / "config.toml")})
+
+    def keys(self) -> list[bytes]:
+        """All that are known, the newest first."""
+        found = self.aws.boto("ssm").get_parameter(Name="/mine", WithDecryption=True)
+        return keys_in(found["Parameter"]["Value"].encode())
+
+    def calls(self) -> int:
+        """So many does one change make."""
+        self.aws.requests(reset=True)
+        assert self.shell("rotate-key").returncode == 0
+        return sum(self.aws.requests(reset=True).values())
+
+    def at(self, call: int, *, killed: bool) -> None:
+        """Two change it, of which the first comes to a call, and waits there or dies: no known key is lost."""
+        before = self.keys()
+        self.aws.fault(skip=call, delay_s=30.0 if killed else 2.0)
+        first = self.shell.start("rotate-key")
+        self.aws.until(lambda: self.aws.faults()[0]["hits"] or first.poll() is not None)
+        if killed:
+            first.kill()
+            first.communicate()
+        second = self.shell("rotate-key")
+        self.aws.clear_faults()
+        first.communicate()
+        after = self.keys()
+        assert second.returncode == 0, second.stderr
+        new = len(after) - len(before)
+        assert after[new:] == before[: len(after) - new]
+        assert new == 2 or (killed and new == 1) or len(after) == MOST_KEYS
+
+
+def test_two_commands_at_once_lose_no_key_in_use(aws: Aws, tmp_path: Path) -> None:
+    """One comes after the other, while a run goes on, which ends by its own key and is read by all."""
+    rotating, gate = Rotating(aws, tmp_path), str(tmp_path / "gate")
+    first = open_place(rotating.text)
+    with Cluster(backend=first, workers=1, progress=False) as cluster:
+        run = cluster.start(waits, [gate])
+        working(first)
+        both = [rotating.shell.start("rotate-key") for _ in range(2)]
+        told = [each.communicate()[0] for each in both]
+        assert [each.returncode for each in both] == [0, 0], told
+        assert len(rotating.keys()) == 3 and rotating.keys()[-1] == first.key
+        Path(gate).touch()
+        assert run.results() == [gate]
+    second = open_place(rotating.text)
+    assert attach(run.id, backend=second).results() == [gate]
+    first.close(), second.close()
+
+
+@pytest.mark.rest
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_commands_at_once_at_every_step(aws: Aws, tmp_path: Path, killed: bool) -> None:
+    """Whichever call the first is at, waits or dies there; the second of two may wait for the first."""
+    rotating = Rotating(aws, tmp_path)
+    calls = rotating.calls()
+    assert calls > 5
+    for call in range(calls):
+        aws.boto("ssm").put_parameter(Name="/mine", Value="k" * 40, Type="SecureString", Overwrite=True)
+        rotating.at(call, killed=killed)
+
+
 def test_what_is_signed_by_any_known_key_is_taken_and_nothing_else() -> None:
     """Sealed objects and messages; a list of keys that is cut is refused, not taken for a key."""
     ring = KeyRing.of(secret_of([NEW, OLD]).encode())

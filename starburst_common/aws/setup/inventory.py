@@ -96,14 +96,16 @@ class Inventory:
         return found
 
     @contextmanager
-    def held(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Nobody else sets this site up, or takes it away, while the block runs."""
-        key, me = f"{self._folder}held", Holder(self._account.caller, socket.gethostname(), os.getpid(), time.time())
+    def held(self, tell: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+        """Nobody else sets this site up, or takes it away, while the block runs; what tells whether that is so still.
+
+        It is not where who holds it was stopped for so long that somebody else took him for killed.
+        """
+        caller = one_line(self._account.caller, 100)
+        key, me = f"{self._folder}held", Holder(caller, socket.gethostname(), os.getpid(), time.time())
         told = False
-        while not self._took(key, me):
-            holder = self._holder(key)
-            if holder is None or holder.gone():
-                self._store.delete([key])
+        while (holder := self._take(key, me)) != me:
+            if holder is None:  # it was changed meanwhile
                 continue
             if not told:
                 told = True
@@ -111,25 +113,40 @@ class Inventory:
             time.sleep(_LOOK_S)
         _HELD.add(key)
         try:
-            yield
+            yield lambda: self._holder(key) == me
         finally:
             _HELD.discard(key)
             with suppress(StarburstError):  # the bucket may be what was taken away
-                self._store.delete([key])
+                if self._holder(key) == me:
+                    self._store.delete([key])
 
-    def _took(self, key: str, me: Holder) -> bool:
-        try:
-            self._store.create(key, json.dumps(me).encode())
-        except Exists:
-            return False
-        return True
+    def _take(self, key: str, me: Holder) -> Holder | None:
+        """Who holds it now; of those who find that its holder is gone, one has it then. None where nobody can tell."""
+        body = json.dumps(me).encode()
+        with suppress(Exists):
+            self._store.create(key, body)
+            return me
+        with suppress(NotFound, Refused):
+            found, tag = self._store.tagged(key)
+            holder = _holder_in(found)
+            if holder is not None and not holder.gone():
+                return holder
+            if self._store.swap(key, body, tag) is not None:
+                return me
+        return None
 
     def _holder(self, key: str) -> Holder | None:
         """Who holds it; None for nobody, or where it cannot be read."""
-        with suppress(NotFound, Refused, ValueError, TypeError):
-            by, host, pid, at = json.loads(bytes(self._store.get(key, SMALL_BYTES)))
-            return Holder(one_line(str(by), 100), str(host), int(pid), float(at))
+        with suppress(NotFound, Refused):
+            return _holder_in(bytes(self._store.get(key, SMALL_BYTES)))
         return None
 
     def _key(self, part: SitePart) -> str:
         return f"{self._folder}parts/{part.kind.replace(' ', '-')}--{part.name.strip('/').replace('/', '--')}"
+
+
+def _holder_in(body: bytes) -> Holder | None:
+    with suppress(ValueError, TypeError):
+        by, host, pid, at = json.loads(body)
+        return Holder(one_line(str(by), 100), str(host), int(pid), float(at))
+    return None

@@ -11,7 +11,7 @@ from starburst_common.aws.answers import speaking
 from starburst_common.aws.keys import parameter_of, read_secret
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.inventory import Inventory
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, Unavailable
 from starburst_common.ports import KEY_BYTES
 from starburst_common.sites.site import Site
 from starburst_common.wire.keys import MOST_KEYS, keys_in, secret_of
@@ -28,9 +28,13 @@ def change_key(site: Site, *, revoke: bool, tell: Callable[[str], None]) -> int:
     clients = AdminClients(site.region)
     try:
         account = AwsAccount.of(clients, site.name)
-        with Inventory(account, site.bucket).held(tell):
+        with Inventory(account, site.bucket).held(tell) as still:
             old = [] if revoke else keys_in(read_secret(clients, site.signing_secret))
             keys = [secrets.token_hex(KEY_BYTES).encode(), *old][:MOST_KEYS]
+            if not still():
+                raise Unavailable(
+                    "somebody else works on this site since: no key was changed: run `starburst rotate-key` again"
+                )
             _write(clients, site, secret_of(keys))
     finally:
         clients.close()
