@@ -330,7 +330,7 @@ IMPLIED = {
     *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"),
     *("ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload"),
     *("ecr:PutImage", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"),
-    *("sqs:TagQueue", "ecs:TagResource", "ecr:TagResource", "iam:PassRole"),
+    *("sqs:TagQueue", "ecs:TagResource", "ecr:TagResource", "logs:TagResource", "iam:PassRole"),
 }
 #: What each method of the ports needs on AWS.
 PORTS = {
