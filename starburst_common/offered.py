@@ -77,6 +77,17 @@ class CallOptions(LimitOptions, total=False):
             shell="Its share where several runs wait to start workers; else 1.",
         ),
     ]
+    speculate: Annotated[
+        bool,
+        Row(
+            "near the end, what takes far longer than items do is given to an idle worker, too, once; the first answer "
+            "counts. For functions that may run twice.",
+            (YES_NO,),
+            False,
+            outside="true or false",
+            shell="Near the end, give what takes far longer than items do to an idle worker, too.",
+        ),
+    ]
     driver_ttl: Annotated[
         float | None,
         Row(

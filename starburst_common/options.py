@@ -36,6 +36,7 @@ class Options:
     ordered: bool
     tolerate: Tolerance
     priority: float
+    speculate: bool
     limits: Limits
     driver_ttl_s: float | None
     seed: int | None

@@ -23,7 +23,7 @@ from starburst_common.runs.manifest import write_manifest
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
-from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers
+from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers, Speculate
 from starburst_common.runs.spec import write_end
 from starburst_common.runs.stored import create_outcome
 
@@ -63,6 +63,8 @@ class Hands:
             return self._finish(action)
         if isinstance(action, LaunchWorkers):
             self._launch(action)
+        elif isinstance(action, Speculate):
+            self._speculate()
         else:
             self._resend()
         return False
@@ -100,6 +102,14 @@ class Hands:
             self._books.resent += 1
             self._books.happened(EventKind.RESENT, count=len(self._books.tally.owed))
         self.send_owed()
+
+    def _speculate(self) -> None:
+        books = self._books
+        with books.changed:
+            chunks = [chunk for span, chunk in books.tally.owed.items() if span not in books.speculated]
+            books.speculated.update(chunk.span for chunk in chunks)
+            books.happened(EventKind.SPECULATED, count=len(chunks))
+        self.send(chunks, again=True)
 
     def send_owed(self) -> None:
         """Send a message for every chunk that is owed; those that are there already do no harm."""

@@ -73,14 +73,14 @@ class Books:
         self.input_error: BaseException | None = None
         self.error: BaseException | None = None  #: what its driver failed with
         self.cancelled = False  #: here
-        self.closed = False  #: cleaned up as well
-        self.gone = False  #: somebody removed what says that there is such a run
+        self.closed = self.gone = False  #: cleaned up as well; somebody removed what says that there is such a run
         self.silent = False  #: another driver has ended the run, as far as can be told
         self.refused = ""  #: an outcome that was damaged so often that it is given up, if there is one
         self.damaged: dict[Span, str] = {}  #: outcomes none of whose generations is whole, and why
         self.impossible = ""  #: why no worker can ever start
         self.launch_at = 0.0  #: no launch before that
         self.quiet_since = clock.monotonic()  #: when it last moved: a chunk planned, settled or sent again
+        self.speculated = set[Span]()  #: chunks that a second worker was given, as they take long
         self.resent = 0  #: times that all was sent again, since something was settled
         self._finishing = False  # its end is being written
         self._inline: dict[Span, bytes] = {}

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     TAKEN = "taken"  #: a worker's capacity was taken back, as Spot's is
     SETTLED = "settled"  #: chunks were settled; those within one tick of the driver are one event
     RESENT = "resent"  #: so many chunks were owed and had no message left; they were sent again
+    SPECULATED = "speculated"  #: so many chunks that take long were given to idle workers, too
     DAMAGED = "damaged"  #: something that was stored, or sent, is not whole or not ours
     WAITS = "waits"  #: it waits for something, in words; without words it goes on
     ENDED = "ended"  #: it is over: how, and why
@@ -70,6 +71,7 @@ _TEXTS: dict[EventKind, Callable[[RunEvent], str]] = {
     EventKind.TAKEN: lambda event: event.words,
     EventKind.SETTLED: lambda event: f"{_counted(event.answered, 'item')} answered, {event.failed:,} failed",
     EventKind.RESENT: lambda event: f"{_counted(event.count, 'chunk')} owed and no message left: sent again",
+    EventKind.SPECULATED: lambda event: f"{_counted(event.count, 'chunk')} far behind: given to idle workers, too",
     EventKind.DAMAGED: lambda event: event.words,
     EventKind.WAITS: lambda event: f"waiting for {event.words}" if event.words else "goes on",
     EventKind.ENDED: lambda event: f"ended: {event.words}",

@@ -140,6 +140,7 @@ class Observer:
                 answered=tally.answered,
                 failed=tally.failed,
                 owed=len(tally.owed),
+                single=len(tally.owed.keys() - books.speculated) if policy.speculate else 0,
                 depth=Depth(len(tally.owed), 0),
                 quiet_since=books.quiet_since,
                 cancelled=books.cancelled,

@@ -26,6 +26,7 @@ class Policy:
     breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
     forgiven: int = 0  #: of the failures: they were known when the run was resumed
     priority: float = 1.0  #: its share where runs wait for what starts workers
+    speculate: bool = False  #: what takes long near the end is given to an idle worker, too
     limits: Limits = field(default_factory=Limits)
     began_at: float = 0.0  #: from when these count (wall clock)
     spent_usd: float | None = None  #: before that
@@ -51,6 +52,11 @@ class Resend:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculate:
+    """Send a second message for every owed chunk that has had none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Close the books and clean up."""
 
@@ -60,7 +66,7 @@ class Finish:
     limit: FailureKind | None = field(default=None, compare=False, repr=False)  #: BUDGET or DEADLINE, if that ends it
 
 
-Action = LaunchWorkers | Resend | Finish
+Action = LaunchWorkers | Resend | Speculate | Finish
 #: Why no more input comes where nobody has said why.
 DIED = "the driver died while reading its input"
 
@@ -104,6 +110,9 @@ def decide(view: View, policy: Policy) -> list[Action]:
     []
     >>> decide(view.but(alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
     [Resend()]
+    >>> last = view.but(owed=2, single=2, alive=4, at_work=4, launched=4, item_s=3)
+    >>> [decide(last.but(now=now), replace(policy, speculate=True)) for now in (9, 10)]
+    [[], [Speculate()]]
     >>> decide(view.but(depth=Depth(0, 0), now=11, dead=12, resent=3), policy)[0].reason[:63]
     '12 chunks are owed, and their messages end as dead letters (12)'
     >>> decide(view.but(answered=100, owed=0), policy)
@@ -159,7 +168,16 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
         actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
     if _all_lost(view, policy):
         actions.append(Resend())
+    if policy.speculate and _straggles(view, policy):
+        actions.append(Speculate())
     return actions
+
+
+def _straggles(view: View, policy: Policy) -> bool:
+    """What is left is at work, and takes far longer than items did; and there are slots that have nothing to do."""
+    run, idle = view.run, view.fleet.at_work * policy.slots - view.run.owed
+    far_longer_s = max(_FAR_LONGER * run.item_s, _LEAST_LONG_S)
+    return run.items is not None and 0 < run.single <= idle and view.now - run.quiet_since > far_longer_s
 
 
 def _all_lost(view: View, policy: Policy) -> bool:
@@ -253,6 +271,8 @@ _SURE = 3  # so many that could not start are no chance
 _BARREN = 4  # so many more than are wanted at once may end for nothing
 _FAR_TOO_MANY = 4
 _WHILE_ONE_WORKS = 10  # so much longer others can wait
+_FAR_LONGER = 3  # times as long as an item has taken since anything was settled
+_LEAST_LONG_S = 5.0
 _RESENDS = 3  # of messages that then end as dead letters
 
 

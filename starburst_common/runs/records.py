@@ -38,6 +38,7 @@ class Terms:
     batch: int | None = None
     results_to: str = ""  #: pattern of the files that values are written to
     priority: float = 1.0  #: its share where runs wait for what starts workers
+    speculate: bool = False  #: what takes long near the end is given to an idle worker, too
     driver_ttl_s: float | None = None  #: workers go on so long without a driver; None as long as there is work
     limits: Limits = field(default_factory=Limits)
     keep_warm_s: float = 0.0  #: its fleet stays open so long after it
@@ -62,6 +63,7 @@ class Terms:
             batch=options.batch,
             results_to=options.results_to,
             priority=options.priority,
+            speculate=options.speculate,
             keep_warm_s=options.keep_warm_s,
             driver_ttl_s=None if options.driver_ttl_s is None else kept_s(options.driver_ttl_s, tick_s),
             limits=options.limits,
@@ -91,6 +93,7 @@ class Terms:
             batch=fields.whole("batch", least=1) if fields.given("batch") else None,
             results_to=fields.text("results_to"),
             priority=fields.number("priority") if fields.given("priority") else 1.0,
+            speculate=fields.flag("speculate") if fields.given("speculate") else False,
             driver_ttl_s=fields.number("driver_ttl_s") if fields.given("driver_ttl_s") else None,
             limits=limits_in(fields.fields("limits")),
             keep_warm_s=fields.number("keep_warm_s") if fields.given("keep_warm_s") else 0.0,
@@ -223,6 +226,7 @@ class Spec:
             tolerate=self.terms.tolerate,
             breaker=not self.terms.return_exceptions,
             priority=self.terms.priority,
+            speculate=self.terms.speculate,
             limits=self.terms.limits,
             began_at=self.created_at,
         )

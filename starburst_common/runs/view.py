@@ -19,6 +19,7 @@ class RunView:
     answered: int
     failed: int
     owed: int  #: chunks planned and not settled
+    single: int = 0  #: of these, which no second worker was given
     expected: int = 0  #: chunks that will be planned soon
     depth: Depth  #: of the run's messages
     quiet_since: float  #: when the run last moved: a chunk planned, settled or sent again

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
 from starburst_common.errors import EnvironmentMismatch, Unavailable
+from starburst_common.runs.events import EventKind
 from starburst_common.wire.seals import WIRE_VERSION, misfit_exit
 from starburst_worker.duty import own_task
 from tests.calls import its_worker, wait_for
@@ -69,6 +71,27 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
         run.wait()
     assert [item for item, _ in got] == list(range(48))
     assert len({pid for _, pid in got[:8]}) == 2
+
+
+@on_both
+def test_what_takes_far_longer_near_the_end_is_given_to_an_idle_worker_too(bed: Bed) -> None:
+    """Whoever has an item first never ends it; whoever has it second does. Each item has one answer."""
+    notes = bed.notes
+
+    def stuck_once(item: int) -> int:
+        if item == 5:
+            with suppress(FileExistsError):
+                (notes / "stuck").mkdir()
+                time.sleep(3600)
+        return item
+
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(stuck_once, range(12), chunk_size=1, speculate=True)
+        assert run.results(timeout=300) == [*range(12)]
+        run.wait()
+        assert [event.text for event in run.events() if event.kind is EventKind.SPECULATED] == [
+            "1 chunk far behind: given to idle workers, too"
+        ]
 
 
 class Fatal:
