@@ -7,7 +7,7 @@ import threading
 import time
 
 from tests.testbed import cloud
-from tests.testbed.conditions import REGION, Conditions
+from tests.testbed.conditions import AT, Conditions
 from tests.testbed.iam import Iam
 from tests.testbed.networks import Full, attach, detach, nowhere, reaches
 from tests.testbed.runners import Exit, Order, Runner
@@ -99,6 +99,7 @@ class Agent:
         self._runner.close()
 
     def _live(self, task: Task) -> None:
+        AT.set(task.place.region)
         try:
             self._begin(task)
             assert task.running is not None
@@ -199,8 +200,8 @@ class Agent:
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self._endpoint}/creds/{task.id}",
             "ECS_CONTAINER_METADATA_URI_V4": f"{self._endpoint}/v4/{task.id}",
             "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": task.place.region,
+            "AWS_DEFAULT_REGION": task.place.region,
             **self._endpoints(task),
             "AWS_EC2_METADATA_DISABLED": "true",
         }

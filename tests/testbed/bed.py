@@ -30,9 +30,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Bed:
     """Starts the server on entering and ends it, with all its tasks, on leaving."""
 
-    def __init__(self, *, workers: str = "process", port: int = 0) -> None:
+    def __init__(self, *, workers: str = "process", port: int = 0, region: str = "us-east-1") -> None:
         self._workers = workers
         self._port = port
+        self._region = region  #: where its site is
         self._folder = tempfile.TemporaryDirectory(prefix="starburst-bed-")
         self.config = Path(self._folder.name) / "config.toml"
         self.env: dict[str, str] = {}  #: what a program needs to use the bed as its AWS
@@ -45,7 +46,8 @@ class Bed:
         self._process = subprocess.Popen(
             [*command, "--port", str(self._port), "--config", str(self.config)],
             cwd=REPOSITORY,
-            env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STARBURST_"))},
+            env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STARBURST_"))}
+            | {"BED_REGION": self._region},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -18,7 +18,7 @@ from typing import Any
 from tests.testbed import cloud
 from tests.testbed.buildspec import PHASES, BadBuildspec, Buildspec, Phase, read_buildspec
 from tests.testbed.clock import CLOCK
-from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.conditions import ACCOUNT, PARTITION, REGION, Conditions
 from tests.testbed.iam import Iam
 from tests.testbed.needs import Need
 from tests.testbed.processes import MARK
@@ -26,7 +26,7 @@ from tests.testbed.shell import Halted, Shell
 from tests.testbed.starts import Lines
 
 Json = dict[str, Any]
-ARN = f"arn:aws:codebuild:{REGION}:{ACCOUNT}"
+ARN = f"arn:{PARTITION}:codebuild:{REGION}:{ACCOUNT}"
 _FLUSH_S = 0.2
 
 
@@ -72,7 +72,7 @@ class Build:
             if self._logs_on and len(self._phases) > 2:  # "the log stream is created during the PROVISIONING phase"
                 logs |= {"groupName": self._group, "streamName": self._stream}
                 logs["cloudWatchLogsArn"] = (
-                    f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{self._group}:log-stream:{self._stream}"
+                    f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{self._group}:log-stream:{self._stream}"
                 )
             told = {
                 "id": self.id,
@@ -170,8 +170,8 @@ class Build:
         folder.mkdir()
         source = self.project["source"]
         if source["type"] == "S3":
-            bucket, _, key = source["location"].removeprefix("arn:aws:s3:::").partition("/")
-            if no := self._may_not("s3:GetObject", f"arn:aws:s3:::{bucket}/{key}"):
+            bucket, _, key = source["location"].removeprefix(f"arn:{PARTITION}:s3:::").partition("/")
+            if no := self._may_not("s3:GetObject", f"arn:{PARTITION}:s3:::{bucket}/{key}"):
                 raise _Failed("CLIENT_ERROR", f"AccessDenied: {no} status code: 403, request id: BED0000000000000")
             body = cloud.s3_object(bucket, key)
             if body is None:
@@ -199,7 +199,7 @@ class Build:
 
     def _open_log(self) -> None:
         """Raises `_Failed` where its role may not."""
-        arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{self._group}"
+        arn = f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{self._group}"
         stream = f"{arn}:log-stream:{self._stream}"
         for action, on in (("CreateLogGroup", arn), ("CreateLogStream", stream), ("PutLogEvents", stream)):
             if no := self._may_not(f"logs:{action}", on):

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-from starburst_common.sites.policies import partition_of
+from moto.utilities.utils import get_partition
 from tests.testbed.conditions import ACCOUNT, REGION
 
 #: what IAM calls otherwise than signatures do
@@ -40,7 +40,7 @@ class Call:
     @property
     def partition(self) -> str:
         """The part of AWS that the region lies in."""
-        return partition_of(self.region or REGION)
+        return get_partition(self.region or REGION)
 
     def arn(self, service: str, name: str) -> str:
         """Of one of a service's things there."""

@@ -12,15 +12,20 @@ from moto.ecs.exceptions import TaskDefinitionNotFoundException
 
 from tests.testbed.calls import Call
 from tests.testbed.clock import CLOCK
-from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.conditions import ACCOUNT, AT, PARTITION
 from tests.testbed.refusals import Refused
 
 #: reset between tests; networks and roles stay, so that a settings file written once stays right
 _RESET = ("ecs", "logs", "ssm", "ecr", "codebuild", "cloudwatch", "events")
 
 
+def _backend(service: str, region: str = "") -> Any:
+    """Of the region that a call is for, where none is named."""
+    return _of(service, region or AT.get())
+
+
 @functools.cache  # moto looks long for one, and never changes it
-def _backend(service: str, region: str = REGION) -> Any:
+def _of(service: str, region: str) -> Any:
     return get_backend(service)[ACCOUNT][region]  # type: ignore[call-overload]
 
 
@@ -33,7 +38,7 @@ def cluster(name_or_arn: str) -> Any:
     return found
 
 
-def definition(name: str, region: str = REGION) -> Any:
+def definition(name: str, region: str = "") -> Any:
     """A task definition by family, family:revision or ARN. Raises `Refused`."""
     try:
         found = _backend("ecs", region).describe_task_definition(name)
@@ -103,7 +108,7 @@ def secret(source: str) -> str:
 
 def reset(keep_secret: str) -> None:
     """Everything but networks, roles and the site's own secret is gone."""
-    _backend("s3", "aws").reset()
+    _backend("s3", PARTITION).reset()
     for service in _RESET:
         _backend(service).reset()
     secrets = _backend("secretsmanager").secrets
@@ -128,7 +133,7 @@ def delete_repository(name: str) -> Any:
 
 
 def _iam() -> Any:
-    return _backend("iam", "aws")
+    return _backend("iam", PARTITION)
 
 
 def roles() -> list[Any]:
@@ -153,7 +158,7 @@ def user_named(name: str) -> Any:
 
 def assumed(access_key: str) -> tuple[str, str] | None:
     """Role and session that STS has given a key for."""
-    found = _backend("sts", "aws").get_assumed_role_from_access_key(access_key)
+    found = _backend("sts", PARTITION).get_assumed_role_from_access_key(access_key)
     return (found.role_arn, found.session_name) if found else None
 
 
@@ -192,7 +197,7 @@ def only(roles: Collection[str], keys: Collection[str]) -> None:
 
 def key_of_bucket(name: str) -> list[str]:
     """The key of the account's own that a bucket is encrypted with, if any."""
-    found = _backend("s3", "aws").buckets.get(name)
+    found = _backend("s3", PARTITION).buckets.get(name)
     rule = ((found.encryption if found else None) or {}).get("Rule", {}).get("ApplyServerSideEncryptionByDefault", {})
     return [rule["KMSMasterKeyID"]] if str(rule.get("KMSMasterKeyID", "")).startswith("arn:") else []
 
@@ -213,7 +218,7 @@ def require_role_of_ecs() -> None:
 
     Source: Amazon ECS Developer Guide, "Troubleshoot service-linked roles"; the text as users report it.
     """
-    roles = get_backend("iam")[ACCOUNT]["aws"].roles.values()
+    roles = _iam().roles.values()
     if not any(each.name.lower() == "awsserviceroleforecs" for each in roles):
         raise Refused(
             "InvalidParameterException",
@@ -236,7 +241,7 @@ def refuse_second_role_of_ecs() -> None:
 
 def s3_object(bucket: str, key: str) -> bytes | None:
     """An object's bytes; None if it is not there."""
-    found = _backend("s3", "aws").buckets.get(bucket)
+    found = _backend("s3", PARTITION).buckets.get(bucket)
     held = found.keys.get(key) if found else None
     return bytes(held.value) if held is not None else None
 
@@ -246,7 +251,7 @@ def refuse_other_region(call: Call) -> None:
 
     Who looks at a bucket without signing is refused, and told too. Source: Amazon S3 API reference, HeadBucket.
     """
-    found = _backend("s3", "aws").buckets.get(call.path.lstrip("/").partition("?")[0].partition("/")[0])
+    found = _backend("s3", PARTITION).buckets.get(call.path.lstrip("/").partition("?")[0].partition("/")[0])
     if found is None or call.operation == "CreateBucket":
         return
     told = (("x-amz-bucket-region", found.region_name),)
@@ -259,7 +264,7 @@ def refuse_other_region(call: Call) -> None:
 
 def objects(bucket: str) -> list[str]:
     """Keys of a bucket."""
-    found = _backend("s3", "aws").buckets.get(bucket)
+    found = _backend("s3", PARTITION).buckets.get(bucket)
     return sorted(found.keys) if found else []
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from moto.utilities.utils import get_partition
+
 ACCOUNT = "123456789012"
 STRANGER = "210987654321"  #: another's
-REGION = "us-east-1"
+REGION = os.environ.get("BED_REGION", "us-east-1")  #: where the site is
+PARTITION = get_partition(REGION)
+AT: ContextVar[str] = ContextVar("AT", default=REGION)  #: the region of the call that is being answered
+#: What hosts of a partition's services end with. Source: botocore 1.44, data/partitions.json
+_DOMAINS = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
+
+
+def domain_of(region: str) -> str:
+    """What the hosts of a region's services end with."""
+    return _DOMAINS.get(get_partition(region), "amazonaws.com")
+
+
 ADMINISTRATOR = "AKIABEDADMINISTRATOR"  #: the access key of who may do everything: of tests' own preparations
 
 

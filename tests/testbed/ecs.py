@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.testbed import cloud, fargate
 from tests.testbed.agent import Agent
-from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.conditions import AT, Conditions
 from tests.testbed.iam import assumable
 from tests.testbed.needs import ECS_TASKS
 from tests.testbed.networks import Place, unknown_group
@@ -94,7 +94,7 @@ class Ecs:
                     provider=provider,
                     by_strategy=not body.get("launchType"),
                     zone=placed[1],
-                    place=Place(REGION, placed[0], groups, public),
+                    place=Place(AT.get(), placed[0], groups, public),
                     started_by=body.get("startedBy") or "",
                     group=body.get("group") or f"family:{definition.family}",
                     overrides=overrides,
@@ -163,7 +163,7 @@ class Ecs:
                 shown = task.shown()
                 found.append(shown if "TAGS" in (body.get("include") or ()) else shown | {"tags": []})
             else:
-                arn = name if name.startswith("arn:") else f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/{cluster.name}/{name}"
+                arn = name if name.startswith("arn:") else cluster.arn.replace(":cluster/", ":task/") + f"/{name}"
                 missing.append({"arn": arn, "reason": "MISSING"})
         return {"tasks": found, "failures": missing}
 
@@ -261,7 +261,7 @@ def _network(body: Json) -> Json:
         raise Refused("InvalidParameterException", "subnets can not be empty.")
     if len(subnets) > 16:
         raise Refused("InvalidParameterException", "subnets can have at most 16 items.")
-    if unknown := unknown_group(REGION, network.get("securityGroups") or ()):
+    if unknown := unknown_group(AT.get(), network.get("securityGroups") or ()):
         raise Refused("InvalidParameterException", f"The security group '{unknown}' does not exist")
     return network
 

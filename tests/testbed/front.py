@@ -18,6 +18,7 @@ from tests.testbed import cloud, fargate, late, networks
 from tests.testbed.bill import Bill
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
+from tests.testbed.conditions import AT, REGION
 from tests.testbed.control import Control
 from tests.testbed.distribution import Distribution, is_registry, registry_call
 from tests.testbed.ecr import Ecr
@@ -102,6 +103,7 @@ class Front:
 
     def _aws(self, environ: WSGIEnvironment, call: Call) -> Answer:
         self.control.count(call)
+        AT.set(call.region or REGION)
         try:
             self._faults.check(call)
             due = self._faults.due(call)
@@ -127,7 +129,7 @@ class Front:
         if call.service == "codebuild" and call.operation in CodeBuild.operations:
             return as_json(self._codebuild.call(call.operation, _json(call)))
         if call.service == "sqs":
-            return as_json(self._sqs.call(call.operation, _json(call)), version="1.0")
+            return as_json(self._sqs.at(call.region).call(call.operation, _json(call)), version="1.0")
         if call.service == "ecs":
             if call.operation in Ecs.operations:
                 return as_json(self._ecs.call(call.operation, _json(call)))
@@ -143,6 +145,8 @@ class Front:
             return self._pricing.spot_history(call)
         if (call.service, call.operation) == ("cloudwatch", "GetMetricStatistics"):
             self._quotas.publish_use()
+        if call.service == "ec2":
+            networks.open_default(AT.get())
         if (call.service, call.operation) in (("ec2", "DeleteSubnet"), ("ec2", "DeleteSecurityGroup")):
             networks.refuse_in_use(call)
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):

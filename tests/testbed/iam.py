@@ -10,7 +10,7 @@ import threading
 import uuid
 from typing import NamedTuple
 
-from starburst_common.sites.policies import partition_of
+from moto.utilities.utils import get_partition
 from tests.testbed import cloud
 from tests.testbed.calls import Call
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions
@@ -111,7 +111,7 @@ def principal(arn: str) -> Who | None:
 def assumable(role: str, service: str, region: str = REGION) -> bool:
     """Whether a role is there that a service may take for this account's sake."""
     found = LATE.role(role)
-    source = f"arn:{partition_of(region)}:{_SOURCES[service]}:{region}:{ACCOUNT}:bed"
+    source = f"arn:{get_partition(region)}:{_SOURCES[service]}:{region}:{ACCOUNT}:bed"
     context = {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": source}
     return found is not None and trusts(found.trust, service, context)
 

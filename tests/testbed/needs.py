@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.testbed import cloud
 from tests.testbed.calls import Call
-from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.conditions import ACCOUNT
 
 Json = dict[str, Any]
 ECS_TASKS, CODEBUILD = "ecs-tasks.amazonaws.com", "codebuild.amazonaws.com"
@@ -135,7 +135,7 @@ def _ecs(action: str, asked: Json, call: Call) -> Iterator[Need]:
     on = {"ecs:cluster": call.arn("ecs", f"cluster/{cluster}")}
     operation, made = call.operation, ""
     if operation == "RunTask":
-        definition = cloud.definition(asked.get("taskDefinition") or "", call.region or REGION)
+        definition = cloud.definition(asked.get("taskDefinition") or "", call.region)
         yield Need(action, definition.arn, on)
         if asked.get("tags") or asked.get("propagateTags") or asked.get("enableECSManagedTags"):
             made = f"task/{cluster}/new"

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from moto.backends import get_backend
+from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend, Zone
 
 from tests.testbed.calls import Call
 from tests.testbed.conditions import ACCOUNT, REGION
@@ -154,6 +155,7 @@ def _groups(ec2: Any, place: Place) -> Iterator[str]:
         yield ec2.get_security_group_from_name("default", vpc_id=ec2.get_subnet(place.subnet).vpc_id).id
 
 
+@cache
 def open_default(region: str) -> None:
     """Give a region's default network what moto leaves out: the gateway, and the route there.
 
@@ -183,6 +185,14 @@ def nowhere() -> str:
 
 
 _kept: list[socket.socket] = []
+
+
+def zones_of(region: str) -> list[str]:
+    """A region's availability zones; of one that moto does not know yet, three."""
+    known = RegionsAndZonesBackend.zones
+    if region not in known:
+        known[region] = [Zone(f"{region}{each}", region, f"{region}-az{each}") for each in "abc"]
+    return [zone.name for zone in known[region]]
 
 
 def _is_set(attribute: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
 
 from tests.testbed.clock import CLOCK
-from tests.testbed.conditions import ACCOUNT, REGION, Conditions
+from tests.testbed.conditions import ACCOUNT, PARTITION, REGION, Conditions
 from tests.testbed.refusals import Refused
 from tests.testbed.tasks import SPOT, TaskStore
 
@@ -122,7 +122,7 @@ def _quota(code: str, name: str, kind: str, value: float) -> Json:
     return {
         "ServiceCode": "fargate",
         "ServiceName": "AWS Fargate",
-        "QuotaArn": f"arn:aws:servicequotas:{REGION}:{ACCOUNT}:fargate/{code}",
+        "QuotaArn": f"arn:{PARTITION}:servicequotas:{REGION}:{ACCOUNT}:fargate/{code}",
         "QuotaCode": code,
         "QuotaName": name,
         "Value": value,

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from tests.testbed.calls import Call
-from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.conditions import ACCOUNT, REGION, domain_of
 
-REGISTRY = f"https://{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/"
+REGISTRY = f"https://{ACCOUNT}.dkr.ecr.{REGION}.{domain_of(REGION)}/"
 
 
 class Answer(NamedTuple):

@@ -16,15 +16,16 @@ from starburst_common.sites.administrator import administrator
 from starburst_common.sites.policies import POLICIES, bill, prices, trust
 from starburst_common.sites.site import Site as Settings
 from tests.testbed import cloud
-from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION
-from tests.testbed.networks import open_default
+from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, PARTITION, REGION, domain_of
+from tests.testbed.networks import open_default, zones_of
 from tests.testbed.settings import settings_text
 
-ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 ROLES = ("execution", "task", "build")
 #: who starts runs, who looks after the site, who sets sites up, who starts runs and works on them in one process, as
 #: tests of a port do, and who looks prices up
 USERS = ("driver", "operator", "setup", "both", "prices", "bill")
+#: CreateBucket takes one region without being told it. Source: Amazon S3 API reference
+_LOCATED: Any = {} if REGION == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
 _NOT_SETTINGS = ("endpoint", "build_role", "repository", "keys")
 
 
@@ -64,7 +65,7 @@ class Site:
         cloud.give("starburst-prices", {_user("prices"): prices()})
         cloud.give("starburst-bill", {_user("bill"): bill()})
         cloud.give("starburst-worker", {_user("both"): POLICIES["task"](Settings.of(self.settings(), "the bed"))})
-        client("s3", self.endpoint).create_bucket(Bucket=self.bucket)
+        client("s3", self.endpoint).create_bucket(Bucket=self.bucket, **_LOCATED)
         client("ecs", self.endpoint).create_cluster(
             clusterName=self.cluster,
             capacityProviders=["FARGATE", "FARGATE_SPOT"],
@@ -74,11 +75,12 @@ class Site:
 
 def make_site(endpoint: str) -> Site:
     """Make a site through the AWS calls an administrator would use."""
+    zones = zones_of(REGION)  # before EC2 makes its default network of them
     ec2, iam = client("ec2", endpoint), client("iam", endpoint)
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnets = [
         ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{16 * number}.0/20", AvailabilityZone=zone)["Subnet"]["SubnetId"]
-        for number, zone in enumerate(ZONES)
+        for number, zone in enumerate(zones[:3])
     ]
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
@@ -108,7 +110,7 @@ def make_site(endpoint: str) -> Site:
         security_groups=[group],
         execution_role=roles["execution"],
         task_role=roles["task"],
-        image=f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/starburst-bed:worker",
+        image=f"{ACCOUNT}.dkr.ecr.{REGION}.{domain_of(REGION)}/starburst-bed:worker",
         signing_secret=secret,
         log_group="/starburst/bed",
         build_role=roles["build"],
@@ -138,11 +140,11 @@ def grant(settings: Mapping[str, Any], *, setup: bool = False, build: bool = Tru
 
 
 def _user(name: str) -> str:
-    return f"arn:aws:iam::{ACCOUNT}:user/{name}"
+    return f"arn:{PARTITION}:iam::{ACCOUNT}:user/{name}"
 
 
 def _trust(kind: str) -> str:
-    return json.dumps(trust(kind, ACCOUNT, "aws", REGION))
+    return json.dumps(trust(kind, ACCOUNT, PARTITION, REGION))
 
 
 @functools.cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from moto.utilities.utils import get_partition
+
 from tests.testbed import messages
 from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import Conditions
@@ -32,11 +34,13 @@ _SETTABLE = {*_DEFAULTS, "RedrivePolicy", "RedriveAllowPolicy", "Policy", "KmsMa
 
 
 class Sqs:
-    """Standard queues of one account and Region."""
+    """Standard queues of one account and Region; those of other Regions are `at` those."""
 
     def __init__(self, conditions: Conditions, *, account: str, region: str, endpoint: str) -> None:
         self._conditions = conditions
-        self._arn = f"arn:aws:sqs:{region}:{account}:"
+        self._account, self._region, self._endpoint = account, region, endpoint
+        self._far: dict[str, Sqs] = {}
+        self._arn = f"arn:{get_partition(region)}:sqs:{region}:{account}:"
         self._url = f"{endpoint}/{account}/"
         self._lock = threading.Lock()
         self._queues: dict[str, Queue] = {}
@@ -64,6 +68,16 @@ class Sqs:
             raise simple("UnsupportedOperation", f"The test bed's SQS lacks {operation}.")
         return self._calls[operation](body)
 
+    def at(self, region: str) -> Sqs:
+        """Of a Region, which has queues of its own."""
+        if region in ("", self._region):
+            return self
+        with self._lock:
+            if region not in self._far:
+                made = Sqs(self._conditions, account=self._account, region=region, endpoint=self._endpoint)
+                self._far[region] = made
+            return self._far[region]
+
     def queues(self) -> list[str]:
         """Names of the queues there are."""
         return sorted(self._queues)
@@ -84,6 +98,7 @@ class Sqs:
             self._queues.clear()
             self._deleted.clear()
             self._ending.clear()
+            self._far.clear()
         for queue in ended:
             queue.end()
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 from tests.testbed import cloud
-from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.conditions import ACCOUNT, PARTITION, REGION
 from tests.testbed.iam import Iam
 from tests.testbed.needs import Need
 from tests.testbed.networks import reaches
@@ -81,7 +81,7 @@ class Starts:
         group = options.get("awslogs-group", "")
         stream = f"{options.get('awslogs-stream-prefix', 'ecs')}/{task.container['name']}/{task.id}"
         _need(task, "logs")
-        arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:{stream}"
+        arn = f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:{stream}"
         if no := self._may_not(task, "logs:CreateLogStream", arn):
             raise NeverStarted(_no_stream(f"AccessDeniedException: {no}{_STATUS}"))
         try:
@@ -98,7 +98,7 @@ class Starts:
         if image.startswith(_REGISTRY):
             name = image.partition("/")[2].partition("@")[0].partition(":")[0]
             for action in _PULLS:
-                if self._may_not(task, action, f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/{name}"):
+                if self._may_not(task, action, f"arn:{PARTITION}:ecr:{REGION}:{ACCOUNT}:repository/{name}"):
                     raise NeverStarted(
                         f"CannotPullContainerError: pull image manifest has been retried 1 time(s): failed to resolve "
                         f"ref {image}: pulling from host {image.partition('/')[0]} failed with status code [manifests "

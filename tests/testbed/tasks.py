@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.testbed.cloud import now
-from tests.testbed.conditions import ACCOUNT, REGION
 from tests.testbed.networks import Place
 from tests.testbed.runners import Running
 
@@ -57,8 +56,12 @@ class Task:
     interface: Any = None  #: by which it is in its subnet: moto's record
 
     @property
+    def _stem(self) -> str:
+        return self.cluster.partition(":cluster/")[0]
+
+    @property
     def arn(self) -> str:
-        return f"arn:aws:ecs:{REGION}:{ACCOUNT}:task/{self.cluster_name}/{self.id}"
+        return f"{self._stem}:task/{self.cluster_name}/{self.id}"
 
     @property
     def container(self) -> dict[str, Any]:
@@ -143,7 +146,7 @@ class Task:
     def _container(self) -> dict[str, Any]:
         status = self.last_status if self.last_status in ("RUNNING", "STOPPED") else "PENDING"
         shown = {
-            "containerArn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:container/{self.cluster_name}/{self.id}/{self.id[:8]}",
+            "containerArn": f"{self._stem}:container/{self.cluster_name}/{self.id}/{self.id[:8]}",
             "taskArn": self.arn,
             "name": self.container["name"],
             "image": self.container["image"],

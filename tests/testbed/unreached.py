@@ -6,6 +6,8 @@ Sources: Amazon ECS Developer Guide, "Troubleshooting Amazon ECS ResourceInitial
 
 from __future__ import annotations
 
+from tests.testbed.conditions import domain_of
+
 _TIMEOUT = "dial tcp 52.46.145.233:443: i/o timeout"
 _CANCELED = "RequestCanceled: request context canceled caused by: context deadline exceeded"
 _AUTH = "ResourceInitializationError: unable to pull secrets or registry auth: "
@@ -32,4 +34,4 @@ _SAID = {
 
 def unreached(service: str, region: str, what: str) -> str:
     """By what endpoints call the service; "" is a registry elsewhere. `what` is the secret or the image."""
-    return _SAID[service].format(region=region, domain="amazonaws.com", what=what)
+    return _SAID[service].format(region=region, domain=domain_of(region), what=what)
