@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from starburst_common.aws.setup.clearing import tear_down
 from starburst_common.aws.setup.making import set_up
 from starburst_common.sites.administrator import administrator
 from starburst_common.sites.policies import POLICIES
-from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from tests.places import AWS_PACE, environment
 from tests.testbed.bed import Bed as Aws
@@ -50,8 +48,8 @@ def test_from_an_account_to_a_map_and_back_in_every_partition(there: Aws) -> Non
         assert cluster.map(abs, [-1, -2]) == [1, 2]
     arns = [task["arn"] for task in there.tasks()]
     iam = there.boto("iam").get_role(RoleName=site.task_role.rpartition("/")[2])["Role"]
-    printed = [json.dumps([administrator(), iam, site.table(), *(each(site) for each in POLICIES.values())], default=str)]
-    partitions = set(re.findall(r"arn:(aws[a-z-]*):", " ".join([*arns, *printed])))
+    told = [administrator(), iam, site.table(), *(each(site) for each in POLICIES.values())]
+    partitions = set(re.findall(r"arn:(aws[a-z-]*):", json.dumps([arns, told], default=str)))
     assert partitions == {REGIONS[region]}
     assert tear_down(account, site.bucket, site.cluster, with_data=True, tell=lambda _: None) == []
     assert [each["Name"] for each in there.boto("s3").list_buckets()["Buckets"]] == [there.site["bucket"]]

@@ -346,7 +346,7 @@ def test_who_sets_up_in_a_network_of_their_own_is_told_what_it_does_not_lead_to(
         set_up(account_of(), wanted, told.append)
         gone()
     (said,) = [each for each in told if each.startswith("network: ")]
-    assert f"{network.subnets[0]}, {network.subnets[1]} do not lead to Systems Manager and SQS: give " in said
+    assert f"{', '.join(sorted(network.subnets))} do not lead to Systems Manager and SQS: give " in said
     assert (
         "an interface endpoint com.amazonaws.us-east-1.ssm and an interface endpoint com.amazonaws.us-east-1.sqs"
         in said

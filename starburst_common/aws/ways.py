@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from starburst_common.sites.policies import partition_of
 from starburst_common.sites.site import Site
 
 
@@ -75,9 +76,11 @@ def way_out(ways: Sequence[Way], region: str) -> str:
 
 
 def _end(service: str, region: str) -> str:
+    """Names in other partitions begin in several ways, and `aws ec2 describe-vpc-endpoint-services` lists them."""
+    begin = "com.amazonaws" if partition_of(region) in ("aws", "aws-us-gov") else "…"
     if service == "s3":
-        return f"a gateway endpoint com.amazonaws.{region}.s3 in their route table"
-    return f"an interface endpoint com.amazonaws.{region}.{service}"
+        return f"a gateway endpoint {begin}.{region}.s3 in their route table"
+    return f"an interface endpoint {begin}.{region}.{service}"
 
 
 def needed(site: Site) -> list[Way]:

@@ -17,6 +17,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
         "ec2:DescribeSecurityGroups",
         "ec2:DescribeSubnets",
         "ec2:DescribeVpcEndpoints",
+        "ec2:DescribeVpcEndpointServices",
         "ec2:DescribeVpcs",
         "ec2:AssociateRouteTable",
         "ec2:AttachInternetGateway",

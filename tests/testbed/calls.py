@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 from moto.utilities.utils import get_partition
+
 from tests.testbed.conditions import ACCOUNT, REGION
 
 #: what IAM calls otherwise than signatures do

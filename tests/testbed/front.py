@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
-from tests.testbed import cloud, fargate, late, networks
+from tests.testbed import cloud, endpoints, fargate, late, networks
 from tests.testbed.bill import Bill
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
@@ -147,6 +147,10 @@ class Front:
             self._quotas.publish_use()
         if call.service == "ec2":
             networks.open_default(AT.get())
+            if call.operation == "DescribeVpcEndpointServices":
+                return endpoints.as_called(self._from_moto(environ))
+            if call.operation == "CreateVpcEndpoint":
+                endpoints.check_name(call)
         if (call.service, call.operation) in (("ec2", "DeleteSubnet"), ("ec2", "DeleteSecurityGroup")):
             networks.refuse_in_use(call)
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):

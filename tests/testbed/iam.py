@@ -11,6 +11,7 @@ import uuid
 from typing import NamedTuple
 
 from moto.utilities.utils import get_partition
+
 from tests.testbed import cloud
 from tests.testbed.calls import Call
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions

@@ -21,6 +21,7 @@ from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBacken
 
 from tests.testbed.calls import Call
 from tests.testbed.conditions import ACCOUNT, REGION
+from tests.testbed.endpoints import renamed
 from tests.testbed.refusals import Refused
 
 _ANYWHERE = "0.0.0.0/0"
@@ -157,11 +158,13 @@ def _groups(ec2: Any, place: Place) -> Iterator[str]:
 
 @cache
 def open_default(region: str) -> None:
-    """Give a region's default network what moto leaves out: the gateway, and the route there.
+    """Give a region's default network what moto leaves out: the gateway, and the route there; and lists their names.
 
-    Source: Amazon VPC User Guide, "Default VPC components".
+    Source: Amazon VPC User Guide, "Default VPC components"; "AWS-managed prefix lists", called as endpoints are.
     """
     ec2 = _ec2(region)
+    for each in ec2.managed_prefix_lists.values():
+        each.prefix_list_name = renamed(each.prefix_list_name)
     if (vpc := ec2.get_default_vpc()) is None or any(each.vpc is vpc for each in ec2.internet_gateways.values()):
         return
     gateway = ec2.create_internet_gateway()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from tests.testbed.bed import Bed
+from tests.testbed.endpoints import name_of
 
 #: What workers need: all but S3 by interface. Source: Amazon ECR User Guide, "Amazon ECR interface VPC endpoints (AWS
 #: PrivateLink)"; Amazon ECS Developer Guide, "Amazon ECS interface VPC endpoints", read 2026-11-30.
@@ -23,7 +24,7 @@ class Private(NamedTuple):
 
     def end(self, aws: Bed, service: str, **more: Any) -> str:
         """One more endpoint; its id."""
-        name = f"com.amazonaws.{aws.env['AWS_REGION']}.{service}"
+        name = name_of(aws.env["AWS_REGION"], service)
         kind: dict[str, Any] = {
             "VpcEndpointType": "Interface",
             "SubnetIds": self.subnets,

@@ -169,3 +169,27 @@ def test_a_full_subnet_takes_no_task(bed: Bed) -> None:
             bed.boto("ecs").stop_task(cluster=bed.site["cluster"], task=arn)
         bed.until(lambda: free() == 5)
         bed.until(lambda: {task["last_status"] for task in bed.tasks()} == {"STOPPED"})
+
+
+@pytest.mark.parametrize(
+    ("region", "service", "name"),
+    [
+        ("us-gov-west-1", "sqs", "com.amazonaws.us-gov-west-1.sqs"),
+        ("cn-north-1", "s3", "com.amazonaws.cn-north-1.s3"),
+        ("cn-north-1", "sqs", "cn.com.amazonaws.cn-north-1.sqs"),
+        ("eusc-de-east-1", "s3", "eu.amazonaws.eusc-de-east-1.s3"),
+    ],
+)
+def test_endpoints_are_called_as_the_partition_has_it(bed: Bed, region: str, service: str, name: str) -> None:
+    """No other name is a service's there (AWS CDK, `VPC_ENDPOINT_SERVICE_EXCEPTIONS`; EC2, "Error codes")."""
+    ec2 = bed.boto("ec2", region_name=region)
+    ends = [each for each in ec2.describe_vpc_endpoint_services()["ServiceNames"] if each.endswith(f"1.{service}")]
+    assert {*ends} == {name}
+    vpc = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+    kind: Any = {"VpcEndpointType": "Gateway" if service == "s3" else "Interface"}
+    made = ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=name, **kind)["VpcEndpoint"]["VpcEndpointId"]
+    other = f"com.amazonaws.{region}.{service}" if not name.startswith("com.") else f"cn.{name}"
+    with pytest.raises(ClientError, match="InvalidServiceName"):
+        ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=other, **kind)
+    ec2.delete_vpc_endpoints(VpcEndpointIds=[made])
+    ec2.delete_vpc(VpcId=vpc)

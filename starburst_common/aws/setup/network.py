@@ -93,7 +93,7 @@ class Network:
             if not self._one("vpc_endpoints", "VpcEndpoints"):
                 ec2.create_vpc_endpoint(
                     VpcId=id,
-                    ServiceName=f"com.amazonaws.{self._account.region}.s3",
+                    ServiceName=self._s3(),
                     VpcEndpointType="Gateway",
                     RouteTableIds=[table],
                     **self._marked("vpc-endpoint"),
@@ -119,6 +119,12 @@ class Network:
                 ec2.delete_internet_gateway(InternetGatewayId=id)
             for each in self._vpcs():
                 when_free(partial(ec2.delete_vpc, VpcId=each["VpcId"]))
+
+    def _s3(self) -> str:
+        """What S3's endpoint is called there: names of other partitions begin in several ways."""
+        asked: Any = [{"Name": "service-type", "Values": ["Gateway"]}]
+        found = self._ec2.describe_vpc_endpoint_services(Filters=asked)["ServiceNames"]
+        return next(name for name in found if name.endswith(f".{self._account.region}.s3"))
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 
