@@ -124,7 +124,7 @@ class Network:
         """What S3's endpoint is called there: names of other partitions begin in several ways."""
         asked: Any = [{"Name": "service-type", "Values": ["Gateway"]}]
         found = self._ec2.describe_vpc_endpoint_services(Filters=asked)["ServiceNames"]
-        return next(name for name in found if name.endswith(f".{self._account.region}.s3"))
+        return str(next(name for name in found if name.endswith(f".{self._account.region}.s3")))
 
     # --- its parts ----------------------------------------------------------------------------------------------------
 
