@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from starburst_common import checkpoint
     from starburst_common.cluster import Cluster, starburst_map
     from starburst_common.code.shared import Shared, share
     from starburst_common.data.given import Object, Rows, objects
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from starburst_common.runs.run import Run
 
 _HOMES = {
+    "checkpoint": ("checkpoint",),  # the module itself
     "cluster": ("Cluster", "starburst_map"),
     "errors": (
         "BadInput",
@@ -113,6 +115,7 @@ __all__ = [
     "UnpicklableResult",
     "WorkerLost",
     "attach",
+    "checkpoint",
     "costs",
     "item_seed",
     "list_runs",
@@ -129,7 +132,8 @@ if not TYPE_CHECKING:  # a type checker that saw it would take any misspelt name
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+        home = import_module(f"{__name__}.{_WHERE[name]}")
+        return home if name == _WHERE[name] else getattr(home, name)
 
 
 def __dir__() -> list[str]:

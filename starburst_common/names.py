@@ -122,6 +122,10 @@ class RunNames:
                 return span
         return None
 
+    def checkpoint(self, index: int) -> str:
+        """What an item has saved of itself, written anew each time."""
+        return f"{self.folder}checkpoints/{index:012d}"
+
     def suspect(self, index: int) -> str:
         """Which worker ran an item alone, because it may take its worker along; not sealed."""
         return f"{self.folder}suspects/{index:012d}"
@@ -204,7 +208,7 @@ class RunNames:
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
         late = (self.feeding, self.withdrawn, self.driven, self.expires, self.report, self.followed)
-        others = ("outcomes/", "retries/", "prints/", "suspects/", "cancel", "history", "until")
+        others = ("outcomes/", "retries/", "prints/", "suspects/", "checkpoints/", "cancel", "history", "until")
         return key in late or key.startswith(tuple(f"{self.folder}{name}" for name in others))
 
     @property

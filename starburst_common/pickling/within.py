@@ -9,10 +9,23 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+
+
+class Checkpoints(Protocol):
+    """Of the item that is running; see `starburst_common.checkpoint`."""
+
+    def load(self) -> bytes | None:
+        """What was saved last, if anything was."""
+
+    def save(self, state: bytes) -> None:
+        """Keep this."""
+
+    def leaving(self) -> bool:
+        """Whether its worker must go."""
 
 
 class _Around:
@@ -20,6 +33,7 @@ class _Around:
 
     folder: str | None = None  #: None at home; empty where workers have folders of their own
     seed: int | None = None  #: see `item_seed`
+    checkpoints: Checkpoints | None = None
 
 
 around = _Around()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, starburst_map
+from starburst_common import Cluster, RunState, StarburstExecutor, WorkerLost, attach, checkpoint, starburst_map
 from starburst_common.errors import EnvironmentMismatch, Unavailable
 from starburst_common.runs.events import EventKind
 from starburst_common.wire.seals import WIRE_VERSION, misfit_exit
@@ -71,6 +71,32 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
         run.wait()
     assert [item for item, _ in got] == list(range(48))
     assert len({pid for _, pid in got[:8]}) == 2
+
+
+@on_both
+def test_an_item_goes_on_from_what_it_saved_as_its_worker_had_to_go(bed: Bed) -> None:
+    """It has time to save when its worker is told to go, whoever runs it next loads that; nothing is done twice."""
+    notes = bed.notes
+
+    def long(item: int) -> tuple[int, list[int]]:
+        done: list[int] = checkpoint.load([])
+        if item == 2 and len(done) < 3:
+            (notes / f"from-{len(done)}").touch()
+            while not checkpoint.leaving():
+                time.sleep(0.01)
+            time.sleep(1.0)  # longer than others are given
+            checkpoint.save([*done, item])
+            (notes / "never").touch()
+        return item, done
+
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(long, range(4), chunk_size=4)
+        for at in range(3):
+            bed.until((notes / f"from-{at}").exists)
+            bed.signal_workers(signal.SIGTERM, 1)
+        assert run.results(timeout=300) == [(0, []), (1, []), (2, [2, 2, 2]), (3, [])]
+        run.wait()
+    assert sorted(path.name for path in notes.iterdir()) == ["from-0", "from-1", "from-2"]
 
 
 @on_both

@@ -15,6 +15,7 @@ from starburst_common.runs.outcomes import read_printed
 from starburst_common.wire.fields import Fields
 from starburst_common.wire.items import read_frame
 from starburst_worker.board import DRAIN, GO, NO_NEW, SETTING_UP
+from starburst_worker.checkpoints import NONE
 from starburst_worker.deaths import CRASHES, CUT, Death
 from starburst_worker.order import Order
 from starburst_worker.said import Said
@@ -24,6 +25,7 @@ from starburst_worker.ties import Ties
 
 TICK_S = 0.05  #: between two looks at a slot that says nothing
 _DRAIN_S = 0.25  #: what a running item may still take when the worker must go
+_SAVE_S = 90.0  #: the same of one that saves what it has done; of 120 s that Spot and ECS give, the rest is ours
 _FALSE_STARTS = 3  #: a slot that ends before it is ready, so often, will never be
 
 
@@ -49,6 +51,8 @@ class Attempt:
         self._asked, self._asked_at = GO, 0.0
         self._withdraws = False  # that was asked for the sake of items that are withdrawn
         self._watched = (-1, 0.0)  # the try at an item that is under way, and since when
+        self._saves = False  # its items do, what they have done
+        self._saved_last = False  # since the worker must go
         self._killed: Reason | None = None  # why we ended the slot, if we did
 
     def run(self) -> Ended:
@@ -118,6 +122,10 @@ class Attempt:
             seat.crowded = True
         elif message.given("forgot"):
             seat.functions.difference_update(map(str, message.many("forgot")))
+        elif message.given("load"):
+            self._save(message.whole("load"), None)
+        elif message.given("save"):
+            self._save(message.whole("save"), said.blob)
         elif message.given("unfit"):
             self._serving.fail_open(_told(message.fields("unfit")))
             seat.functions.discard(self._serving.work.function.key)
@@ -151,6 +159,16 @@ class Attempt:
         if work.known.followed:
             self._ties.tell(work.run, [each for each in told if self._serving.part_of(each.item) is not None])
 
+    def _save(self, index: int, state: bytes | None) -> None:
+        """An item saves what it has done, or goes on from there; it waits for the answer, for good where it must go."""
+        if self._serving.part_of(index) is None:
+            raise Refused(f"a checkpoint of item {index}, which is not of its chunk")
+        self._saves = True
+        answer = self._ties.saved.answer(self._serving.work.run, index, state)
+        self._saved_last = self._asked == DRAIN and state is not None and answer == NONE
+        if not self._saved_last:
+            self._seat.answer(answer)
+
     # --- what it does -------------------------------------------------------------------------------------------------
 
     def _watch(self) -> Ended | None:
@@ -175,7 +193,7 @@ class Attempt:
             self._share(now)
         elif self._asked != DRAIN:
             self._ask(DRAIN, now)
-        elif now - self._asked_at > _DRAIN_S:
+        elif self._saved_last or now - self._asked_at > (_SAVE_S if self._saves else _DRAIN_S):
             self._seat.close()
             return Ended.DRAINED
         return None

@@ -58,6 +58,10 @@ class Seat:
         self._pipe.send_bytes(b"".join(frames))
         self.functions.add(order.function)
 
+    def answer(self, answer: bytes) -> None:
+        """To what it has asked while it runs a chunk. Raises `OSError` where it is gone."""
+        self._pipe.send_bytes(answer)
+
     @property
     def ended(self) -> bool:
         """Whether its process is gone. Its socket does not tell: what it forked may hold that."""

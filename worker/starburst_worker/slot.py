@@ -19,9 +19,10 @@ from starburst_common.latest import let_go
 from starburst_common.model import FailureKind
 from starburst_common.pickling.preferred import stand_in
 from starburst_common.pickling.setup import SetUp
-from starburst_common.pickling.within import explain, make_ready
+from starburst_common.pickling.within import around, explain, make_ready
 from starburst_worker.batches import run_batches
 from starburst_worker.board import SETTING_UP, SlotBoard
+from starburst_worker.checkpoints import SlotCheckpoints
 from starburst_worker.failed import failure_of, kind_of
 from starburst_worker.loaded import Loaded, caller, load_function, load_item, where_unfit
 from starburst_worker.modules import fit
@@ -44,6 +45,7 @@ class Slot:
         self._out = Out(self._pipe, self._board, transcript)
         transcript.install()
         threading.Thread(target=_companion, args=(self._out, os.getppid()), daemon=True).start()
+        around.checkpoints = SlotCheckpoints(self._pipe, self._board)
         self._ready = SetUp()
         self._functions: dict[str, Loaded] = {}  # in the order of their last use
         self._bundles: set[str] = set()

@@ -24,6 +24,7 @@ from starburst_worker.memory import too_big
 from starburst_worker.prints import WRITE_S, Prints
 from starburst_worker.ready import Ready
 from starburst_worker.runner import Runner
+from starburst_worker.saved import Saved
 from starburst_worker.seat import Seat
 from starburst_worker.settle import Settler
 from starburst_worker.settling import Settling
@@ -64,6 +65,7 @@ class Supervisor:
             too_big=self._too_big,
             draining=self._ending.drain.is_set,
             held_up=self._settling.full,
+            saved=Saved(backend),
             tell=self._prints.tell,
         )
         self._runners = [Runner(number, self._ties, seat) for number, seat in zip_longest(range(duty.slots), seats)]

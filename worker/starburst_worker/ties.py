@@ -9,6 +9,7 @@ from pathlib import Path
 from starburst_common.model import RunId
 from starburst_common.runs.outcomes import Printed
 from starburst_worker.guard import Guards
+from starburst_worker.saved import Saved
 from starburst_worker.seat import Seat
 
 
@@ -24,4 +25,5 @@ class Ties:
     too_big: Callable[[Seat], str]  #: why this slot must be killed for memory, if so
     draining: Callable[[], bool]  #: the worker must go
     held_up: Callable[[], bool]  #: so much waits to be stored that no slot is to be heard
+    saved: Saved
     tell: Callable[[RunId, list[Printed]], None]  #: takes what items print, for who follows
