@@ -33,8 +33,16 @@ _BACKOFF: BackoffConfig = {"init_backoff": timedelta(milliseconds=100), "max_bac
 _RETRIES = 1000  #: the time is what limits them
 _LINKS = "http://169.254.170.2"  #: where a task's credentials are. Source: Amazon ECS developer guide, task IAM role
 _TASKS = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
-#: Domains of regions that are not AWS's usual one. Source: botocore 1.43, data/partitions.json
-_DOMAINS = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
+#: Domains of regions that are not AWS's usual one. Source: botocore 1.44, data/partitions.json
+_DOMAINS = {
+    "cn-": "amazonaws.com.cn",
+    "eusc-": "amazonaws.eu",
+    "us-iso-": "c2s.ic.gov",
+    "us-isob-": "sc2s.sgov.gov",
+    "eu-isoe-": "cloud.adc-e.uk",
+    "us-isof-": "csp.hci.ic.gov",
+}
+_USUAL = "amazonaws.com"
 _LOOK_S = 10.0
 
 
@@ -61,12 +69,12 @@ class S3Access:
         """Where S3 is; None where AWS usually has it."""
         if said := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
             return said
-        domain = next((domain for start, domain in _DOMAINS.items() if region.startswith(start)), None)
-        return f"https://s3.{region}.{domain}" if domain else None
+        host = _host(region)
+        return f"https://{host}" if host != f"s3.{region}.{_USUAL}" else None
 
     def base(self, region: str) -> str:
         """Where S3 is, in any case."""
-        return self.endpoint(region) or f"https://s3.{region}.amazonaws.com"
+        return self.endpoint(region) or f"https://s3.{region}.{_USUAL}"
 
     def credentials(self, region: str) -> Callable[[], S3Credential] | None:
         """What gives them, for requests in a region; None has obstore look for them."""
@@ -127,6 +135,18 @@ class S3Access:
         if self.unverified:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return context
+
+
+def _host(region: str) -> str:
+    """Where AWS has S3, as a process's variables want it. Source: botocore 1.44, the endpoint rules of S3."""
+    fips, dual = (
+        (os.environ.get(f"AWS_USE_{kind}_ENDPOINT") or "").lower() == "true" for kind in ("FIPS", "DUALSTACK")
+    )
+    domain = next((domain for start, domain in _DOMAINS.items() if region.startswith(start)), _USUAL)
+    begin = "s3-fips" if fips else "s3"
+    if dual and domain == "amazonaws.eu":
+        return f"{begin}.{region}.api.amazonwebservices.eu"
+    return f"{begin}{'.dualstack' if dual else ''}.{region}.{domain}"
 
 
 class _Stays(urllib.request.HTTPRedirectHandler):

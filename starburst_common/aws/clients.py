@@ -140,7 +140,7 @@ class Clients:
             return given
         if not is_moved(self.session, self.region):
             return None
-        return self.s3.meta.endpoint_url.replace("aws-global", self.region)  # as botocore calls it in us-east-1
+        return self.s3.meta.endpoint_url
 
     @property
     def certificates(self) -> bytes | None:
@@ -178,6 +178,7 @@ class Clients:
             max_pool_connections=_CONNECTIONS,
             connect_timeout=5,
             read_timeout=_LONGEST_POLL_S + 10,
+            s3={"us_east_1_regional_endpoint": "regional"},  # where obstore goes, and endpoints in networks lead
             user_agent_extra="starburst",
         )
         with self._lock, speaking(service):

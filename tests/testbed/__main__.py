@@ -36,6 +36,7 @@ from tests.testbed.sqs import Sqs
 from tests.testbed.tasks import TaskStore
 from tests.testbed.taskside import TaskSide
 from tests.testbed.throttle import Throttle
+from tests.testbed.tls import Authority, Proxy
 
 FOLDER = "starburst-bed-"  #: begins the name of a folder made for a settings file alone
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--workers", choices=("process", "docker"), default="process")
     parser.add_argument("--config", type=Path, help="where to write the settings file")
     parser.add_argument("--attached", action="store_true", help="end when standard input closes; print one JSON line")
+    parser.add_argument("--named", action="store_true", help="be found by AWS's own names, and speak TLS")
     asked = parser.parse_args()
     config = asked.config or Path(tempfile.mkdtemp(prefix=FOLDER)) / "config.toml"
     conditions, opened = Conditions(), ExitStack()
@@ -55,7 +57,8 @@ def main() -> None:
     distribution = Distribution(Images(), conditions, _registry)
     runner = Pulls(_runner(asked.workers, conditions, opened), distribution, really=asked.workers == "docker")
     iam = Iam(conditions)
-    agent = Agent(runner, conditions, iam, endpoint)
+    outside = _named(server, opened) if asked.named else {"AWS_ENDPOINT_URL": endpoint}
+    agent = Agent(runner, conditions, iam, endpoint, outside)
     front = _front(agent, distribution, conditions, iam, endpoint)
     server.app = front
     threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
@@ -67,7 +70,7 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    environment = _environment(control.site, config)
+    environment = outside | _environment(control.site, config)
     if asked.attached:
         site = control.site
         named = {
@@ -75,6 +78,7 @@ def main() -> None:
             "build_role": site.build_role,
             "repository": site.repository,
             "keys": site.keys,
+            "endpoint": endpoint,
         }
         print(json.dumps({"env": environment, "pid": os.getpid(), **named}), flush=True)
         threading.Thread(target=_until_closed, args=(ended,), daemon=True).start()
@@ -94,6 +98,14 @@ def main() -> None:
         with suppress(OSError):
             config.parent.rmdir()
     os._exit(0)  # threads that wait on connections are not worth waiting for
+
+
+def _named(server: ThreadedWSGIServer, opened: ExitStack) -> dict[str, str]:
+    """How a process finds AWS by its names here."""
+    folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix=FOLDER)))
+    authority = Authority(folder)
+    proxy = Proxy(server, authority)
+    return {"HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1,localhost", "AWS_CA_BUNDLE": str(authority.file)}
 
 
 def _bind(port: int) -> ThreadedWSGIServer:
@@ -159,7 +171,6 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, iam
 def _environment(site: Site, config: Path) -> dict[str, str]:
     key, secret = site.keys["driver"]
     return {
-        "AWS_ENDPOINT_URL": site.endpoint,
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_REGION": REGION,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Mapping
 
 from tests.testbed import cloud
 from tests.testbed.conditions import AT, Conditions
@@ -32,11 +33,14 @@ _VARIABLES = {
 class Agent:
     """Starts and stops tasks."""
 
-    def __init__(self, runner: Runner, conditions: Conditions, iam: Iam, endpoint: str) -> None:
+    def __init__(
+        self, runner: Runner, conditions: Conditions, iam: Iam, endpoint: str, outside: Mapping[str, str] | None = None
+    ) -> None:
+        """`outside`: by which variables a container finds AWS, if not at that endpoint."""
         self._runner = runner
         self._conditions = conditions
         self._starts = Starts(iam, runner)
-        self._endpoint = endpoint
+        self._endpoint, self._outside = endpoint, dict(outside or {"AWS_ENDPOINT_URL": endpoint})
         self._lock = threading.Lock()
         self._threads: dict[Task, threading.Thread] = {}
         self._logs: dict[Task, Lines] = {}
@@ -209,7 +213,7 @@ class Agent:
     def _endpoints(self, task: Task) -> dict[str, str]:
         """Where services are for a container: at an address that does not answer, where its network leads nowhere."""
         if reaches(task.place, task.interface, ""):
-            return {"AWS_ENDPOINT_URL": self._endpoint}
+            return self._outside
         found = {f"AWS_ENDPOINT_URL_{name}": service for name, service in _VARIABLES.items()}
         near = {name: self._endpoint for name, service in found.items() if reaches(task.place, task.interface, service)}
         return {"AWS_ENDPOINT_URL": f"http://{nowhere()}"} | near

@@ -30,10 +30,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class Bed:
     """Starts the server on entering and ends it, with all its tasks, on leaving."""
 
-    def __init__(self, *, workers: str = "process", port: int = 0, region: str = "us-east-1") -> None:
+    def __init__(
+        self, *, workers: str = "process", port: int = 0, region: str = "us-east-1", named: bool = False
+    ) -> None:
         self._workers = workers
         self._port = port
         self._region = region  #: where its site is
+        self._named = ["--named"] if named else []  #: found by AWS's own names, and by TLS
         self._folder = tempfile.TemporaryDirectory(prefix="starburst-bed-")
         self.config = Path(self._folder.name) / "config.toml"
         self.env: dict[str, str] = {}  #: what a program needs to use the bed as its AWS
@@ -44,7 +47,7 @@ class Bed:
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.testbed", "--attached", "--workers", self._workers]
         self._process = subprocess.Popen(
-            [*command, "--port", str(self._port), "--config", str(self.config)],
+            [*command, *self._named, "--port", str(self._port), "--config", str(self.config)],
             cwd=REPOSITORY,
             env={name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STARBURST_"))}
             | {"BED_REGION": self._region},
@@ -64,7 +67,7 @@ class Bed:
         self.keys: dict[str, tuple[str, str]] = ready["keys"]  #: of `tests.testbed.site.USERS`; `env` has the driver's
         self.repository: str = ready["repository"]  #: what the site's images are called, as in the setting `image`
         self.start_s = time.monotonic() - began  #: how long the start took
-        self.endpoint: str = self.env["AWS_ENDPOINT_URL"]
+        self.endpoint: str = ready["endpoint"]
         return self
 
     def __exit__(
@@ -166,6 +169,11 @@ class Bed:
     def requests(self, *, reset: bool = False) -> dict[tuple[str, str], int]:
         """How many calls came, by service and operation."""
         return {(service, operation): n for service, operation, n in self._call("requests", reset=reset)}
+
+    def hosts(self, service: str, *, of: str = "driver") -> frozenset[str]:
+        """By which names of AWS's somebody has called a service: "" where by none."""
+        found = self._call("hosts")
+        return frozenset(host for host, asked, whose, _ in found if (asked, whose) == (service, of))
 
     def tasks(self) -> list[dict[str, Any]]:
         """All tasks as they truly are."""

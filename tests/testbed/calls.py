@@ -17,7 +17,7 @@ from moto.utilities.utils import get_partition
 from tests.testbed.conditions import ACCOUNT, REGION
 
 #: what IAM calls otherwise than signatures do
-_SIGNED_AS = {"monitoring": "cloudwatch"}
+SIGNED_AS = {"monitoring": "cloudwatch"}
 _SIGNED = re.compile(r"SignedHeaders=([\w;-]+)")
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]*)/([^/]*)/aws4_request")
 
@@ -53,7 +53,7 @@ def call_of(environ: WSGIEnvironment, body: bytes) -> Call:
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", "")) or _SCOPE.search(_presigned(query))
     access_key, region, service = (scope[1], scope[2], scope[3]) if scope else ("", "", "s3")
-    service = _SIGNED_AS.get(service, service)
+    service = SIGNED_AS.get(service, service)
     made = partial(Call, path=f"{path}?{query}" if query else path, body=body, access_key=access_key, region=region)
     if target := environ.get("HTTP_X_AMZ_TARGET", ""):
         return made(service=service if scope else "", operation=target.rpartition(".")[2])

@@ -67,11 +67,13 @@ class Control:
         self._faults = faults
         self._throttle = throttle
         self._requests: Counter[tuple[str, str]] = Counter()
+        self._hosts: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
         self._choice = random.Random(0)
         self.site: Site | None = None
         self._calls: dict[str, Callable[[Json], object]] = {
             "requests": self._count,
+            "hosts": lambda _: [[*asked, number] for asked, number in sorted(self._hosts.items())],
             "conditions": self._set,
             "fault": self._fault,
             "faults": self._script,
@@ -93,10 +95,15 @@ class Control:
             "site": lambda _: self.site.settings() if self.site else None,
         }
 
-    def count(self, call: Call) -> None:
-        """One more call of its kind."""
+    def count(self, call: Call, host: str = "") -> None:
+        """One more call of its kind, by the name that it came under, if it was one of AWS's."""
         with self._lock:
             self._requests[call.service, call.operation] += 1
+        whose = "administrator" if call.access_key == ADMINISTRATOR else ""
+        if host and not whose and (who := self._iam.who(call.access_key)):
+            whose = who.kind
+        with self._lock:
+            self._hosts[host, call.service, whose] += 1
 
     def check(self, call: Call) -> None:
         """Raise `Refused` for what S3 refuses of whoever, or has in another region, and for what IAM refuses."""
@@ -159,6 +166,7 @@ class Control:
         """Count from zero."""
         with self._lock:
             self._requests.clear()
+            self._hosts.clear()
 
     def leftovers(self) -> dict[str, list[str]]:
         """What is there that a finished run should have taken away: accounts stay, and the pace that all share."""

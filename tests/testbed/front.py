@@ -24,6 +24,7 @@ from tests.testbed.distribution import Distribution, is_registry, registry_call
 from tests.testbed.ecr import Ecr
 from tests.testbed.ecs import Ecs
 from tests.testbed.faults import Faults
+from tests.testbed.named import Named, named
 from tests.testbed.pricing import Pricing
 from tests.testbed.quotas import Quotas
 from tests.testbed.refusals import Answer, Dropped, Refused, as_json, refusal
@@ -73,6 +74,7 @@ class Front:
         self._creating = Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        host = named(environ)
         path = environ.get("PATH_INFO", "/")
         if self._faults.cutting():
             self._cut(environ, path)
@@ -83,7 +85,7 @@ class Front:
             answer = self._task_side.answer(path)
         else:
             call = self._call(environ, body)
-            answer = self._aws(environ, call)
+            answer = self._aws(environ, call, host)
         start_response(f"{answer.status} {_REASONS.get(answer.status, 'Answer')}", _sized(environ, answer))
         return [answer.body]
 
@@ -101,8 +103,8 @@ class Front:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 2 * _PIECE) // 2)
             raise Dropped
 
-    def _aws(self, environ: WSGIEnvironment, call: Call) -> Answer:
-        self.control.count(call)
+    def _aws(self, environ: WSGIEnvironment, call: Call, host: Named | None) -> Answer:
+        self.control.count(call, host.name if host else "")
         AT.set(call.region or REGION)
         try:
             self._faults.check(call)
@@ -110,6 +112,8 @@ class Front:
             for fault in due:
                 if not fault.after:
                     fault.strike()
+            if host:
+                host.check(call)
             self.control.check(call)
             self._throttle.check(call)
             answer = self._served(environ, call)
