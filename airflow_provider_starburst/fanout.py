@@ -32,6 +32,7 @@ NEVER = float("inf")
 #: A retry may have others, as after an OOM.
 _WORKERS = (
     *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags"),
+    *("capacity", "gpus"),
     "keep_warm",
 )
 _BEFORE = "before"  #: runs that this one is to replace, whose results may be there yet

@@ -110,6 +110,7 @@ _LOOKS = 4  #: of a trigger at least, in the time in which its run's workers sto
 #: Options of the core that are arguments of the operator.
 OWN = (
     *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags"),
+    *("capacity", "gpus"),
     *("budget", "deadline", "tolerate"),
 )
 _AIRFLOWS = ("retries", "retry_delay")  #: of the task, where they are given as its arguments

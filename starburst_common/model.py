@@ -65,8 +65,7 @@ def told_spans(spans: Sequence[Span], most: int = 5) -> str:
     ('0-9, 12', '0, 2, 4, 6, 8 and 5 more')
     """
     told = [f"{span.lo}-{span.hi - 1}" if span.size > 1 else f"{span.lo}" for span in spans[:most]]
-    more = sum(span.size for span in spans[most:])
-    return ", ".join(told) + (f" and {more} more" if more else "")
+    return ", ".join(told) + (f" and {more} more" if (more := sum(span.size for span in spans[most:])) else "")
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
@@ -214,12 +213,16 @@ class WorkerEnd(StrEnum):
 class Granted:
     """What a worker was given to run on, and is charged by."""
 
-    capacity: str  #: FARGATE or FARGATE_SPOT
+    capacity: str  #: FARGATE or FARGATE_SPOT, or ECS's name of the capacity provider
     architecture: str  #: as its platform calls it
     zone: str
     vcpu: float
     memory_mib: int
     storage_gb: int = 0  #: of disk, the 20 that are free included; 0 where that is not told
+    gpus: int = 0
+    instance: str = ""  #: in EC2, which it shares with others; empty on Fargate, as its type
+    instance_type: str = ""
+    spot: bool = False  #: of an instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,9 +269,7 @@ class RunState(StrEnum):
     FAILED = "failed"  #: every item is answered, some with failures
     STOPPED = "stopped"  #: ended by starburst: too many failures, all alike, budget or deadline, or no way to go on
     CANCELLED = "cancelled"  #: ended because somebody said so
-    DAMAGED = (
-        "damaged"  #: what says what it is, or how it ended or what it answered, cannot be read; the reason says why
-    )
+    DAMAGED = "damaged"  #: what says what it is, how it ended or what it answered cannot be read; the reason says why
 
     @property
     def over(self) -> bool:

@@ -16,7 +16,9 @@ from starburst_common.phrases import told
 from starburst_common.resources import Resources
 from starburst_common.tolerance import Tolerance
 
-_WORKER = ("cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags")  #: what one worker has
+_WORKER = (
+    *("cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags", "capacity", "gpus"),
+)  #: what one worker has
 _TEXTS = 100_000  #: characters; whoever looks at a run reads them
 
 

@@ -1,4 +1,4 @@
-"""What one worker has: vCPU, memory and slots, as the user says them in; a Fargate size, checked, out. Pure."""
+"""What one worker has: vCPU, memory, GPUs and slots, as the user says them in; a size, checked, out. Pure."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ FARGATE_MEMORY_MIB: dict[float, tuple[int, int, int]] = {
     16: (32768, 122880, 8192),
 }
 _NOT_SOLD = (0.25, 1536)  #: the one step that Fargate leaves out
+FARGATE, EC2 = "fargate", "ec2"  #: what workers run on
+#: vCPU of a task on instances, least and most. Source: Amazon ECS API reference, RegisterTaskDefinition, `cpu`, read
+#: 2026-11-30
+EC2_VCPU = (0.125, 192)
+#: Where no memory is named: so four workers of one vCPU fill an instance of 4 vCPU and 8 GiB, of which ECS has about
+#: 7.4 to give, as what its system takes is not registered
+EC2_MIB_A_VCPU = 1792
+_MOST_SLOTS = 64
 STORAGE_GB = (21, 200)  #: least and most. Source: Amazon ECS API reference, EphemeralStorage, read 2026-11-30
 #: Of what a launch overrides, 8,192 characters, JSON's own included; the rest is for a worker's orders and its role.
 #: Source: Amazon ECS API reference, RunTask, read 2026-11-30
@@ -79,7 +87,8 @@ def _sizes(cpu: float) -> str:
 class Resources:
     """What one worker has.
 
-    `cpu` in vCPU and `memory_mib` are a Fargate size; `slots` is how many items it runs at once (default: one a vCPU).
+    `cpu` in vCPU and `memory_mib` are a Fargate size, or any on EC2; `slots` is how many items it runs at once, by
+    default one a vCPU, or one a GPU.
     `memory_given` tells whether the user named the memory; on a laptop only a named limit is enforced.
     """
 
@@ -93,6 +102,14 @@ class Resources:
     env: dict[str, str] = field(default_factory=dict, hash=False)  #: variables of its environment
     task_role: str = ""  #: ARN, whose permissions it has; empty for the site's. On a laptop it changes nothing
     aws_tags: dict[str, str] = field(default_factory=dict, hash=False)  #: of what it is made of in AWS
+    capacity: str = FARGATE  #: or EC2: instances that workers share. On a laptop it changes nothing
+    gpus: int = 0  #: of its own. On a laptop it changes nothing
+    instance_type: str = ""  #: of the instance that it is on, once that is known: for its price
+
+    @property
+    def on_ec2(self) -> bool:
+        """Whether it runs on instances."""
+        return self.capacity == EC2
 
     @property
     def size(self) -> str:
@@ -100,8 +117,11 @@ class Resources:
 
         >>> Resources.of(2, "8GB", slots=1).size
         '2 vCPU, 8 GB, 1 slot'
+        >>> Resources.of(4, "15GB", gpus=1).size
+        '4 vCPU, 15 GB, 1 GPU, 1 slot'
         """
-        return f"{self.cpu:g} vCPU, {self.memory_mib / 1024:g} GB, {self.slots} slot{'s' * (self.slots != 1)}"
+        gpus = f", {self.gpus} GPU{'s' * (self.gpus != 1)}" if self.gpus else ""
+        return f"{self.cpu:g} vCPU, {self.memory_mib / 1024:g} GB{gpus}, {self.slots} slot{'s' * (self.slots != 1)}"
 
     @classmethod
     def of(
@@ -116,21 +136,25 @@ class Resources:
         env: Mapping[str, str] | None = None,
         task_role: str | None = None,
         aws_tags: Mapping[str, str] | None = None,
+        capacity: str | None = None,
+        gpus: int = 0,
     ) -> Resources:
         """Checked against Fargate's table, on every backend, so that what runs on the laptop runs in the cloud.
 
         >>> Resources.of(4)  # doctest: +NORMALIZE_WHITESPACE
         Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='', storage_gb=0, env={},
-        task_role='', aws_tags={})
-        >>> Resources.of(3)
+        task_role='', aws_tags={}, capacity='fargate', gpus=0, instance_type='')
+        >>> Resources.of(3, capacity="ec2").memory_mib
+        5376
+        >>> Resources.of(3)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16
+        starburst_common.errors.BadInput: cpu=3 is not a Fargate size: use one of 0.25, 0.5, 1, 2, 4, 8, 16; ...
         >>> Resources.of(1, "16GB")  # doctest: +NORMALIZE_WHITESPACE
         Traceback (most recent call last):
         starburst_common.errors.BadInput: memory=16384 MiB does not go with cpu=1: use 2048 to 8192 MiB in steps of
         1024, or cpu=2
         """
-        given = {
+        given: dict[str, Any] = {
             "cpu": cpu,
             "memory": memory,
             "slots": slots,
@@ -140,17 +164,17 @@ class Resources:
             "env": env,
             "task_role": task_role,
             "aws_tags": aws_tags,
+            "capacity": capacity,
+            "gpus": gpus,
         }
         for name, value in given.items():
-            if (value is not None or name in ("cpu", "spot")) and not RULES[name].fits(value):
+            if (value is not None or name in ("cpu", "spot", "gpus")) and not RULES[name].fits(value):
                 raise BadInput(f"{name}={told(value)}{RULES[name].wrong}")
         _refuse_env(env or {})
         refuse_tags(aws_tags or {})
-        mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
-        if not fits(cpu, mib):
-            better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if fits(other, mib)), "")
-            raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
-        count = max(1, int(cpu)) if slots is None else slots
+        on = capacity or (EC2 if gpus else FARGATE)
+        mib = _ec2_mib(cpu, memory, storage) if on == EC2 else _fargate_mib(cpu, memory, gpus)
+        count = min(gpus or max(1, int(cpu)), _MOST_SLOTS) if slots is None else slots
         return cls(
             cpu=cpu,
             memory_mib=mib,
@@ -162,7 +186,35 @@ class Resources:
             env=dict(sorted((env or {}).items())),
             task_role=task_role or "",
             aws_tags=dict(sorted((aws_tags or {}).items())),
+            capacity=on,
+            gpus=gpus,
         )
+
+
+def _fargate_mib(cpu: float, memory: str | float | None, gpus: int) -> int:
+    """Memory of a worker on Fargate. Raises `BadInput` where it has no such size."""
+    if cpu not in FARGATE_MEMORY_MIB:
+        raise BadInput(
+            f"cpu={cpu} is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}; with "
+            'capacity="ec2" any is one'
+        )
+    if gpus:
+        raise BadInput(f'gpus={gpus} with capacity="fargate": Fargate has no GPU: leave out capacity, or say "ec2"')
+    mib = FARGATE_MEMORY_MIB[cpu][0] if memory is None else memory_mib(memory)
+    if not fits(cpu, mib):
+        better = next((f", or cpu={other}" for other in FARGATE_MEMORY_MIB if fits(other, mib)), "")
+        raise BadInput(f"memory={mib} MiB does not go with cpu={cpu}: use {_sizes(cpu)}{better}")
+    return mib
+
+
+def _ec2_mib(cpu: float, memory: str | float | None, storage: str | float | None) -> int:
+    """Memory of a worker on instances. Raises `BadInput` for what only Fargate has."""
+    if storage is not None:
+        raise BadInput(
+            f'storage={told(storage)} with capacity="ec2": workers share the disk of their instance, 80 GiB or what '
+            "the site's capacity provider says: leave it out"
+        )
+    return round(cpu * EC2_MIB_A_VCPU) if memory is None else memory_mib(memory)
 
 
 def _refuse_env(env: Mapping[str, str]) -> None:
@@ -198,11 +250,14 @@ def _refuse_env(env: Mapping[str, str]) -> None:
 #: What each has to be, whatever the others are.
 RULES = {
     "cpu": Rule(
-        lambda value: is_number(value) and value in FARGATE_MEMORY_MIB,
-        f" is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}",
+        lambda value: is_number(value) and EC2_VCPU[0] <= value <= EC2_VCPU[1],
+        f" is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}; on EC2 {EC2_VCPU[0]} to "
+        f"{EC2_VCPU[1]}",
     ),
+    "capacity": Rule(lambda value: value in (FARGATE, EC2), ': give "fargate", "ec2" or None'),
+    "gpus": whole(0, 16),
     "memory": Rule(lambda value: _mib(value) is not None, _NO_SIZE),
-    "slots": whole(1, 64),
+    "slots": whole(1, _MOST_SLOTS),
     "spot": YES_NO,
     "storage": Rule(
         lambda value: (_mib(value) or 1) % 1024 == 0 and STORAGE_GB[0] <= (_mib(value) or 0) / 1024 <= STORAGE_GB[1],

@@ -25,17 +25,18 @@ class WorkerOptions(TypedDict, total=False):
     cpu: Annotated[
         float,
         Row(
-            "vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16.",
+            "vCPU of a worker, a Fargate size: 0.25, 0.5, 1, 2, 4, 8 or 16; on EC2 any from 0.125 to 192.",
             (RULES["cpu"],),
             1,
             outside="vCPU a worker, such as 1 or 0.5",
-            shell="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16; else 1.",
+            shell="vCPU of a worker: 0.25, 0.5, 1, 2, 4, 8 or 16, or any on EC2; else 1.",
         ),
     ]
     memory: Annotated[
         str | float | None,
         Row(
-            'memory of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`. On this '
+            'memory of a worker: "8GB", "512MB" or a number of GB; None is the least that goes with `cpu`, and on EC2 '
+            "1.75 GB a vCPU, of which as many fit on an instance as it has vCPU. On this "
             "machine only a named limit is enforced, for all slots together, and on Linux.",
             (RULES["memory"],),
             None,
@@ -46,11 +47,12 @@ class WorkerOptions(TypedDict, total=False):
     slots: Annotated[
         int | None,
         Row(
-            "items a worker runs at once, each in a process of its own; None is one a vCPU, at least one.",
+            "items a worker runs at once, each in a process of its own; None is one a vCPU, at least one, or one a "
+            "GPU.",
             (RULES["slots"],),
             None,
             outside="a whole number of items that a worker runs at once",
-            shell="Items a worker runs at once; else one a vCPU.",
+            shell="Items a worker runs at once; else one a vCPU, or one a GPU.",
         ),
     ]
     spot: Annotated[
@@ -61,6 +63,27 @@ class WorkerOptions(TypedDict, total=False):
             False,
             outside="true or false",
             shell="On cheaper capacity that may be taken back.",
+        ),
+    ]
+    capacity: Annotated[
+        str | None,
+        Row(
+            'what workers on AWS run on: "fargate", or "ec2" for instances that they share, which ECS starts and ends '
+            "as they come and go; None is Fargate, and EC2 where GPUs are asked for. Changes nothing on this machine.",
+            (RULES["capacity"],),
+            None,
+            outside='"fargate" or "ec2"',
+            shell="What workers on AWS run on: fargate, or ec2 for instances that they share.",
+        ),
+    ]
+    gpus: Annotated[
+        int,
+        Row(
+            "GPUs of a worker, which runs on EC2 then; each slot sees its own. Changes nothing on this machine.",
+            (RULES["gpus"],),
+            0,
+            outside="a whole number of GPUs",
+            shell="GPUs of a worker, which runs on EC2 then.",
         ),
     ]
     image: Annotated[

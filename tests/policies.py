@@ -21,6 +21,7 @@ SITE = Site.of(
         "execution_role": "arn:aws:iam::123456789012:role/execution",
         "task_role": "arn:aws:iam::123456789012:role/task",
         "build_role": "arn:aws:iam::123456789012:role/build",
+        "ec2_provider": "main-ec2",
         "signing_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:starburst-AbCdEf",
     },
     "tests",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster
-from starburst_common.aws.orphans import sweeps
+from starburst_common.aws.sweeps import sweeps
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.local import local_backend
 from starburst_common.model import FleetId
@@ -123,7 +123,8 @@ def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, t
     assert definitions <= {*aws.boto("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"]}
     driver, operator = (actions_of(POLICIES[kind](Site.of(aws.site, ""))) for kind in ("driver", "operator"))
     unused = operator - driver - {action for kind, action in aws.allowed() if kind == "operator"}
-    assert {action for action in unused if not action.startswith(("iam:", "servicequotas:"))} == set()
+    of_instances = {"ecs:DeregisterContainerInstance"}  # shown in tests/test_ec2.py
+    assert {action for action in unused if not action.startswith(("iam:", "servicequotas:"))} == of_instances
 
 
 def test_what_was_just_made_or_just_let_go_is_left(aws: Aws, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.testbed.bed import Bed as Aws
 #: What only mishaps and longer runs need. Who may not list a bucket is told of a key that is not there that it may not
 #: be read (Amazon S3 API reference, GetObject).
 ELSEWHERE = {
+    ("driver", "ecs:DescribeContainerInstances"),
     ("driver", "s3:AbortMultipartUpload"),
     ("driver", "servicequotas:GetAWSDefaultServiceQuota"),
     ("driver", "sqs:DeleteMessage"),

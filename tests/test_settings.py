@@ -80,7 +80,7 @@ def test_an_argument_goes_before_a_variable_and_that_before_files(
         ({}, {"TIMEOUT": "nan"}, r"timeout='nan' \(from environment .*\): give seconds above 0"),
         ({}, {"TAGS": '{"team": 3}'}, r"tags=.* \(from environment .*\): give a JSON object of texts"),
         ({}, {"TAGS": "[" * 9999}, r"tags=.* \(from environment .*\): give a JSON object of texts"),
-        ({}, {"file": "cpu = 3"}, r"cpu=3 \(from .*config.toml: \[map\]\) is not a Fargate size: use one of"),
+        ({}, {"file": "cpu = 3"}, r"cpu=3 is not a Fargate size: use one of .* \(cpu is from .*config.toml: \["),
         ({}, {"file": "budget = true"}, r"budget=True \(from .*config.toml: \[map\]\): give US dollars above 0"),
         ({}, {"file": "wrokers = 3"}, r"config.toml: \[map\]: unknown setting 'wrokers': known are workers, cpu"),
         ({}, {"file": 'initializer = "x"'}, r"config.toml: \[map\]: unknown setting 'initializer'"),

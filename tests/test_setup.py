@@ -75,6 +75,15 @@ def things(aws: Aws) -> dict[str, set[str]]:
         "groups": {each["logGroupName"] for each in aws.boto("logs").describe_log_groups()["logGroups"]},
         "repositories": {each["repositoryName"] for each in aws.boto("ecr").describe_repositories()["repositories"]},
         "clusters": {each["clusterName"] for each in clusters if each["status"] == "ACTIVE"},
+        "providers": {
+            provider["name"]
+            for each in clusters
+            if each["status"] == "ACTIVE"
+            for provider in aws.boto("ecs").describe_capacity_providers(cluster=each["clusterName"])[
+                "capacityProviders"
+            ]
+        },
+        "profiles": {each["InstanceProfileName"] for each in iam.list_instance_profiles()["InstanceProfiles"]},
         "definitions": set(aws.boto("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"]),
         "queues": set(aws.boto("sqs").list_queues().get("QueueUrls", [])),
         "projects": set(aws.boto("codebuild").list_projects()["projects"]),
@@ -424,14 +433,14 @@ def test_a_new_account_without_a_default_network_is_told_what_to_do(account: Aws
 
 
 def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(account: Aws) -> None:
-    """A worker at work, queues, definitions, a project, an upload; each allowed call is called, and no other."""
+    """A worker and its instance, queues, definitions, a project, an upload; each allowed call is called, no other is."""
     site = made(network="made", image=account.site["image"])
     account.boto("ecs").put_cluster_capacity_providers(
         cluster=site.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
     made(network="made", image=account.site["image"])
     backend = aws_backend(site)
-    run = Cluster(backend=backend, workers=1, progress=False).start(time.sleep, [600])
+    run = Cluster(backend=backend, workers=1, progress=False, capacity="ec2").start(time.sleep, [600])
     account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
     run.cancel()  # as the command does first: whoever drives it would start workers anew
     run.wait()

@@ -63,7 +63,7 @@ class StarburstMapOperator(RunWaiter):
         op_args, op_kwargs: further arguments of the callable, the same for all items; rendered.
         starburst_conn_id: where to run; without such a connection, as settings files and variables say.
         aws_conn_id: a connection of the Amazon provider, for credentials.
-        workers, cpu, memory, slots, spot, image, storage, env, task_role, aws_tags: as of
+        workers, cpu, memory, slots, spot, image, storage, env, task_role, aws_tags, capacity, gpus: as of
             `starburst_common.starburst_map`.
         requirements: what workers in AWS are to have installed: a list of requirements, or a file's path, relative to
             the DAG's. By default what lies beside the DAG's file, or above it in its bundle, says so.
@@ -124,6 +124,8 @@ class StarburstMapOperator(RunWaiter):
         env: dict[str, str] | None = None,
         task_role: str | None = None,
         aws_tags: dict[str, str] | None = None,
+        capacity: str | None = None,
+        gpus: int | None = None,
         requirements: str | Sequence[str] | None = None,
         results_to: str | Path | None = None,
         failures_to: str | Path | None = None,
@@ -155,6 +157,7 @@ class StarburstMapOperator(RunWaiter):
         self.workers, self.cpu, self.memory, self.slots = workers, cpu, memory, slots
         self.spot, self.image, self.storage = spot, image, storage
         self.env, self.task_role, self.aws_tags = env, task_role, aws_tags
+        self.capacity, self.gpus = capacity, gpus
         self.requirements = requirements
         self.results_to = results_to
         self.failures_to = failures_to

@@ -28,7 +28,7 @@ RUNNER: dict[str, Row] = {
         name: OPTIONS[name]
         for name in (
             *("tags", "budget", "deadline", "spot", "image", "storage", "env", "task_role", "aws_tags"),
-            "keep_warm",
+            *("keep_warm", "capacity", "gpus"),
         )
     },
     "site": Row("a `StarburstSite` block, or the name of a saved one, in place of `backend`", default=None, kind=str),

@@ -66,4 +66,8 @@ def _granted(fields: Fields) -> Granted:
         vcpu=fields.number("vcpu"),
         memory_mib=fields.whole("memory_mib"),
         storage_gb=fields.whole("storage_gb") if fields.given("storage_gb") else 0,
+        gpus=fields.whole("gpus") if fields.given("gpus") else 0,
+        instance=fields.text("instance") if fields.given("instance") else "",
+        instance_type=fields.text("instance_type") if fields.given("instance_type") else "",
+        spot=fields.flag("spot") if fields.given("spot") else False,
     )

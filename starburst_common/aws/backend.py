@@ -65,7 +65,7 @@ def aws_backend(
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],
         images=EcsImages(site, image or ImageSettings(), clients, store),
-        quotas=AccountQuotas(clients, site.subnets),
+        quotas=AccountQuotas(clients, site.subnets, site),
         tariff=site.tariff,
         max_hourly_usd=site.max_hourly_cost,
         compute_by=lambda other: EcsCompute(site, clients, store, other),

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
 from starburst_common.aws.answers import said_in, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
-from starburst_common.aws.ecs_tasks import task_id, worker_state
-from starburst_common.aws.launch_rate import Swaps, launch_rates
+from starburst_common.aws.ecs_tasks import task_id
+from starburst_common.aws.launch_rate import Rate, Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.refusals import AGAIN_S, NewRoles, Refusal, explained, refusal, waiting_for
-from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, placed, run_task, ways
-from starburst_common.errors import CannotLaunch, Denied, NotFound, StarburstError, Unavailable
+from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, on_ec2, placed, run_task, ways
+from starburst_common.aws.seen import SeenTasks
+from starburst_common.errors import CannotLaunch, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
@@ -28,11 +28,9 @@ from starburst_common.sites.tagging import refuse_many
 
 _log = our_log("starburst.aws")
 
-_DESCRIBE_MOST = 100  #: tasks a call. Source: Amazon ECS API reference, DescribeTasks
 _TAIL_LINES = 50
 _UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a driver that died; a call takes less
 _ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
-_UNSEEN_S = 60.0  #: ECS may not know a task it has just started for so long
 _AT_ONCE = 8  #: calls
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
@@ -59,7 +57,7 @@ class EcsCompute:
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate
         self._stops = Bucket(burst=80, each_s=40, clock=pace)  # of what StopTask and RunTask have together
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
-        self._looks = Bucket(burst=100, each_s=20, clock=pace)  # DescribeTasks and ListTasks
+        self._seen = SeenTasks(site, clients, clock=clock, pace=pace)
 
     def prepare(self, spec: WorkerSpec) -> None:
         """Containers are started by ECS alone. Raises `BadInput` for more tags than a task may have with the site's."""
@@ -69,20 +67,14 @@ class EcsCompute:
         return alike(self._site, spec)
 
     def launch(self, spec: WorkerSpec, ordinals: Sequence[int]) -> Wait | None:
-        try:
-            definition = self.definitions.ensure(spec.resources.image or self._site.image)
-        except Unavailable:
-            raise
-        except StarburstError as error:
-            code, text = said_in(error)
-            if self._roles.judged(refusal(code, text), self._clock()) is Refusal.ROLE:
-                return Wait(waiting_for(Refusal.ROLE, text, 0.0, spot=False), AGAIN_S[Refusal.ROLE])
-            raise CannotLaunch(f"no worker can start: {error}") from error
+        definition = self._definition(spec)
+        if isinstance(definition, Wait):
+            return definition
         launches, _ = self._launches.read(spec.fleet)
         steps = free_steps(ordinals, launches, most=RUN_TASK_MOST)
         if steps and any(launch.tasks is None for launch in launches):
             return _ANOTHER  # whose answer may free ordinals: until then two drivers would see different ones free
-        starts, wanted = self._starts[spec.resources.spot], sum(count for _, count in steps)
+        starts, wanted = self._rate(spec), sum(count for _, count in steps)
         left = taken = starts.take(spec.fleet, wanted, spec.priority) if steps else 0
         try:
             for lo, count in steps:
@@ -99,6 +91,29 @@ class EcsCompute:
         finally:
             starts.give_back(left)
         return starts.wait if taken < wanted else None
+
+    def _definition(self, spec: WorkerSpec) -> str | Wait:
+        """The task definition of such workers. Raises `CannotLaunch`."""
+        resources = spec.resources
+        if resources.on_ec2 and not self._site.provider(gpus=resources.gpus, spot=resources.spot):
+            kind = " with GPUs" if resources.gpus else ""
+            raise CannotLaunch(
+                f"no worker can start: site {self._site.name} has no capacity provider of workers on EC2{kind}: "
+                "`starburst setup` makes them, or name one of yours in its settings"
+            )
+        try:
+            return self.definitions.ensure(resources.image or self._site.image, ec2=resources.on_ec2)
+        except Unavailable:
+            raise
+        except StarburstError as error:
+            code, text = said_in(error)
+            if self._roles.judged(refusal(code, text), self._clock()) is Refusal.ROLE:
+                return Wait(waiting_for(Refusal.ROLE, text), AGAIN_S[Refusal.ROLE])
+            raise CannotLaunch(f"no worker can start: {error}") from error
+
+    def _rate(self, spec: WorkerSpec) -> Rate:
+        """How fast such workers may be launched."""
+        return self._starts["EC2" if spec.resources.on_ec2 else "FARGATE_SPOT" if spec.resources.spot else "FARGATE"]
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
@@ -133,7 +148,7 @@ class EcsCompute:
         arns = [arn for launch in launches for arn in launch.tasks or ()]
         alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
         if any(wanted.intersection(unanswered(fleet, launch)) for launch in launches):
-            alive += [arn for arn in self._living(fleet) if arn not in arns]
+            alive += [arn for arn in self._seen.living(fleet) if arn not in arns]
         abreast(self._stop, alive, at_once=_AT_ONCE)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
@@ -152,7 +167,7 @@ class EcsCompute:
     def forget(self, fleet: FleetId) -> None:
         """Its account is closed, and what ECS itself still runs for it is stopped: nobody would find it any more."""
         self._close_account(fleet)
-        abreast(self._stop, self._living(fleet), at_once=_AT_ONCE)
+        abreast(self._stop, self._seen.living(fleet), at_once=_AT_ONCE)
         self._launches.forget(fleet)
 
     def _close_account(self, fleet: FleetId) -> None:
@@ -171,7 +186,7 @@ class EcsCompute:
         tasks: list[str] = []
         refused: tuple[Refusal, str, str] | None = None
         full: set[bool] = set()  # capacities whose quota is used up, in whatever zone
-        for way, (on_spot, subnets) in enumerate(ways(launch.spot, self._site.subnets)):
+        for way, (on_spot, subnets) in enumerate(ways(launch.spot, self._site.subnets, ec2=on_ec2(launch.request))):
             if on_spot in full:
                 continue
             asked = launch.count - len(tasks)
@@ -205,7 +220,8 @@ class EcsCompute:
         if why not in AGAIN_S:
             raise CannotLaunch(explained(code, text))
         vcpu = int(launch.request["overrides"]["cpu"]) / 1024
-        return Wait(waiting_for(why, text, vcpu, launch.spot), AGAIN_S[why])
+        kind = f"{'EC2' if on_ec2(launch.request) else 'Fargate'}{' Spot' * launch.spot}"
+        return Wait(waiting_for(why, text, vcpu, kind), AGAIN_S[why])
 
     def _run_task(
         self, launch: Launch, way: int, count: int, spot: bool, subnets: tuple[str, ...]
@@ -250,43 +266,9 @@ class EcsCompute:
         """The workers that were granted: those whose end is written down, and the others as they are now."""
         ordinals = {arn: n for launch in launches for n, arn in enumerate(launch.tasks or (), launch.lo)}
         seen = [stops[task_id(arn)] for arn in ordinals if task_id(arn) in stops]
-        return seen, list(self._look({arn: n for arn, n in ordinals.items() if task_id(arn) not in stops}, launches))
-
-    def _look(self, ordinals: dict[str, int], launches: Sequence[Launch]) -> Iterator[WorkerState]:
-        """Several calls at once: a large fleet takes many, and what launches waits meanwhile."""
-        arns = list(ordinals)
         launched_at = {arn: launch.at for launch in launches for arn in launch.tasks or ()}
-        batches = [arns[at : at + _DESCRIBE_MOST] for at in range(0, len(arns), _DESCRIBE_MOST)]
-        for states, gone_arns in abreast(lambda batch: self._described(batch, ordinals), batches, at_once=_AT_ONCE):
-            yield from states
-            for arn in gone_arns:
-                gone = self._clock() - launched_at[arn] > _UNSEEN_S
-                phase, end = (WorkerPhase.STOPPED, WorkerEnd.DONE) if gone else (WorkerPhase.STARTING, None)
-                why = "it stopped so long ago that ECS has forgotten it" if gone else ""
-                yield WorkerState(id=task_id(arn), ordinal=ordinals[arn], phase=phase, end=end, reason=why)
-
-    def _described(self, arns: list[str], ordinals: Mapping[str, int]) -> tuple[list[WorkerState], list[str]]:
-        """Those that ECS knows, and those that it does not."""
-        self._looks.wait()
-        with speaking("ecs:DescribeTasks"):
-            found: Any = self._clients.ecs.describe_tasks(cluster=self._site.cluster, tasks=arns)
-            states = [worker_state(task, ordinals[task["taskArn"]]) for task in found["tasks"]]
-            return states, [failure["arn"] for failure in found["failures"] if failure["arn"] in ordinals]
-
-    def _living(self, fleet: FleetId) -> list[str]:
-        """Tasks of a fleet that are not about to end, as ECS lists them: also those that no record knows."""
-        self._looks.wait()
-        try:
-            with speaking("ecs:ListTasks"):
-                pages = self._clients.ecs.get_paginator("list_tasks").paginate(
-                    cluster=self._site.cluster, startedBy=fleet
-                )
-                return [arn for page in pages for arn in page["taskArns"]]
-        except Denied as error:  # a policy from before this was asked for
-            _log.warning("workers that no record knows of end by themselves, when they are idle: %s", error)
-        except NotFound:  # the cluster
-            pass
-        return []
+        fresh = {arn: n for arn, n in ordinals.items() if task_id(arn) not in stops}
+        return seen, [*self._seen.workers(fresh, launched_at)]
 
     def _stop(self, arn: str) -> None:
         self._stops.wait()

@@ -57,16 +57,16 @@ class Definitions:
     def __init__(self, site: Site, clients: Clients) -> None:
         self._site, self._clients = site, clients
         self._lock = Lock()
-        self._known: dict[str, str] = {}  #: by image
+        self._known: dict[tuple[str, bool], str] = {}  #: by image, and whether for instances
 
-    def ensure(self, image: str) -> str:
+    def ensure(self, image: str, *, ec2: bool = False) -> str:
         """The ARN of an image's."""
         with self._lock:
-            if image not in self._known:
-                wanted = task_definition(self._site, image)
+            if (image, ec2) not in self._known:
+                wanted = task_definition(self._site, image, ec2=ec2)
                 self._ensure_log_group()  # without which no task starts; somebody may have removed it
-                self._known[image] = self._registered(wanted["family"]) or self._register(wanted, image)
-            return self._known[image]
+                self._known[image, ec2] = self._registered(wanted["family"]) or self._register(wanted, image)
+            return self._known[image, ec2]
 
     def doubt(self) -> None:
         """A task found that something of it is gone: the next use looks anew."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from starburst_common.aws.ways import unanswered, way_out
+from starburst_common.instances import shapes
 from starburst_common.model import Granted, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.wire.seals import misfit
+from starburst_common.wire.seals import TAKEN_EXIT, misfit
 
 #: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
 #: lifecycle", read 2026-11-30. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
@@ -23,10 +25,29 @@ _NEVER = re.compile(
     r"|exec format error|executable file not found|unable to assume|AccessDenied|ResourceNotFound|is not authorized",
     re.IGNORECASE,
 )
-_SPOT = re.compile(r"SpotInterruption|TerminationNotice|Spot Task was interrupted|InfrastructureHealth")
+_SPOT = re.compile(
+    r"SpotInterruption|TerminationNotice|Spot Task was interrupted|InfrastructureHealth|Host EC2 \(instance"
+)
 _OOM = re.compile(r"OutOfMemory")
 _DENIED = re.compile(r"not authorized to perform: (?P<action>[\w-]+:\w+)")
 _KILLED = 137
+
+
+class Instance(NamedTuple):
+    """One that tasks share, as DescribeContainerInstances tells it."""
+
+    id: str  #: in EC2
+    type: str
+
+
+def instance_of(told: Mapping[str, Any]) -> Instance:
+    """Source of the attribute: Amazon ECS Developer Guide, "Container instance attributes", read 2026-11-30.
+
+    >>> instance_of({"ec2InstanceId": "i-1", "attributes": [{"name": "ecs.instance-type", "value": "c7g.large"}]})
+    Instance(id='i-1', type='c7g.large')
+    """
+    named = {each.get("name"): each.get("value", "") for each in told.get("attributes", [])}
+    return Instance(told.get("ec2InstanceId", ""), named.get("ecs.instance-type", ""))
 
 
 def task_id(arn: str) -> WorkerId:
@@ -38,8 +59,10 @@ def task_id(arn: str) -> WorkerId:
     return WorkerId(arn.rsplit("/", 1)[-1])
 
 
-def worker_state(task: dict[str, Any], ordinal: int) -> WorkerState:
-    """A worker, from its task."""
+def worker_state(
+    task: dict[str, Any], ordinal: int, instance: Instance | None = None, spots: Collection[str] = ()
+) -> WorkerState:
+    """A worker, from its task, and the instance that it is on; `spots` are the providers of instances on Spot."""
     phase = _phase(task.get("lastStatus", ""))
     end, reason = _end(task) if phase is WorkerPhase.STOPPED else (None, "")
     return WorkerState(
@@ -49,24 +72,48 @@ def worker_state(task: dict[str, Any], ordinal: int) -> WorkerState:
         end=end,
         exit_code=_container(task).get("exitCode") if end is not None else None,
         reason=reason,
-        started_at=_seconds(task.get("pullStartedAt") or task.get("createdAt")),
+        started_at=_charged_from(task),
         stopped_at=_seconds(task.get("stoppedAt")) if end is not None else 0.0,
         ran_s=_ran_s(task),
-        granted=_granted(task),
+        granted=_granted(task, instance, spots),
     )
 
 
-def _granted(task: dict[str, Any]) -> Granted:
+def on_instance(task: Mapping[str, Any]) -> bool:
+    """Whether a task is one for instances, which may not have started yet."""
+    return task.get("launchType", "FARGATE") != "FARGATE" or "containerInstanceArn" in task
+
+
+def _charged_from(task: dict[str, Any]) -> float:
+    """A task for which no instance has started yet costs nothing."""
+    if on_instance(task):
+        return _seconds(task.get("pullStartedAt") or task.get("startedAt"))
+    return _seconds(task.get("pullStartedAt") or task.get("createdAt"))
+
+
+def _granted(task: dict[str, Any], instance: Instance | None, spots: Collection[str]) -> Granted:
     """Source of the fields: Amazon ECS API Reference, Task, read 2026-11-29."""
     attributes = {each.get("name"): each.get("value", "") for each in task.get("attributes", [])}
+    known = shapes().get(instance.type) if instance is not None else None
+    asked = [need for each in task.get("overrides", {}).get("containerOverrides", []) for need in _needs(each)]
     return Granted(
         capacity=task.get("capacityProviderName", ""),
-        architecture=attributes.get("ecs.cpu-architecture", ""),
+        architecture={"x86": "x86_64", "arm": "arm64"}[known.arch]
+        if known is not None
+        else attributes.get("ecs.cpu-architecture", ""),
         zone=task.get("availabilityZone", ""),
         vcpu=int(task.get("cpu") or 0) / 1024,
         memory_mib=int(task.get("memory") or 0),
         storage_gb=int((task.get("ephemeralStorage") or {}).get("sizeInGiB") or 0),
+        gpus=sum(int(need["value"]) for need in asked if need.get("type") == "GPU"),
+        instance=instance.id if instance is not None else "",
+        instance_type=instance.type if instance is not None else "",
+        spot=task.get("capacityProviderName", "") in spots,
     )
+
+
+def _needs(override: Mapping[str, Any]) -> list[dict[str, str]]:
+    return list(override.get("resourceRequirements") or ())
 
 
 def _ran_s(task: dict[str, Any]) -> float:
@@ -118,6 +165,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
         return WorkerEnd.OOM, f"{killed}: give each worker more memory"
     if why := misfit(code):
         return WorkerEnd.UNSTARTABLE, why
+    if code == TAKEN_EXIT:
+        return WorkerEnd.SPOT, "EC2 took its instance back"
     if code is not None and (way := unanswered("", code)) is not None:
         return WorkerEnd.CUT_OFF, f"{way.name} takes no connection: {way_out([way], _region(task))}"
     if _SPOT.search(f"{stop_code} {reason}"):

@@ -38,6 +38,33 @@ class Swaps(Protocol):
         """An object and its tag. Raises `NotFound`."""
 
 
+class Rate(Protocol):
+    """How fast workers may be launched."""
+
+    @property
+    def wait(self) -> Wait:
+        """For more of it."""
+
+    def take(self, fleet: FleetId, wanted: int, weight: float = 1.0) -> int:
+        """So many of the fleet's workers may start now."""
+
+    def give_back(self, tokens: int) -> None:
+        """What was taken and not used."""
+
+
+class Unpaced:
+    """Of workers on instances: ECS starts those as they are there, and takes 500 tasks that wait for that."""
+
+    wait = Wait("ECS to take more tasks", 1.0)
+
+    def take(self, fleet: FleetId, wanted: int, weight: float = 1.0) -> int:
+        """All."""
+        return wanted
+
+    def give_back(self, tokens: int) -> None:
+        """Nothing."""
+
+
 class LaunchRate:
     """Of one capacity; `swaps` is where it is shared, if it is."""
 
@@ -106,11 +133,7 @@ class LaunchRate:
             return Shares(free=0, at=self._clock()), tag
 
 
-def launch_rates(
-    swaps: Swaps | None, *, clock: Callable[[], float], pace: Callable[[], float]
-) -> dict[bool, LaunchRate]:
-    """That of on-demand capacity, and Spot's (True)."""
-    return {
-        spot: LaunchRate(name, swaps, clock=clock, pace=pace)
-        for spot, name in ((False, "FARGATE"), (True, "FARGATE_SPOT"))
-    }
+def launch_rates(swaps: Swaps | None, *, clock: Callable[[], float], pace: Callable[[], float]) -> dict[str, Rate]:
+    """That of each capacity."""
+    fargate = {name: LaunchRate(name, swaps, clock=clock, pace=pace) for name in ("FARGATE", "FARGATE_SPOT")}
+    return {**fargate, "EC2": Unpaced()}

@@ -7,7 +7,7 @@ something goes its owner is looked for once more. Ages are by AWS's clocks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, is_gone, speaking
-from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import active_of, deregister, families_of
 from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.ecs_tasks import worker_state
@@ -27,7 +26,6 @@ from starburst_common.ids import ids
 from starburst_common.image.keep import removable, tags_in_use
 from starburst_common.model import Granted
 from starburst_common.names import BUILDS, FLEETS, RUNS, SHARED
-from starburst_common.sites.site import Site
 
 _STAMP = r"\d{8}-\d{6}-[0-9a-f]{8}"
 _FLEET = re.compile(rf"fleet-{_STAMP}")
@@ -261,13 +259,3 @@ class OrphanImages:
     @cached_property
     def _in_use(self) -> frozenset[str]:
         return tags_in_use(self._owners.store, self._repository)
-
-
-def sweeps(site: Site, *, now: float, least_s: float, image_days: float) -> Sequence[Sweep]:
-    """One for each kind, in the order in which things are to go. `now` is by the store's clock.
-
-    What has had no owner for `least_s` has none; an image, from when it was last pulled, for `image_days`.
-    """
-    owners = Owners(site, Clients(site.region, owner=site.account), now=now, least_s=least_s)
-    kinds = (OrphanTasks, OrphanQueues, OrphanDefinitions, OrphanBuilds, OrphanUploads)
-    return [*(kind(owners) for kind in kinds), OrphanImages(owners, image_days)]

@@ -20,10 +20,12 @@ from starburst_common.aws.abreast import abreast
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.launch_rate import BURST, EACH_S
-from starburst_common.aws.vcpu_quotas import AS_OF, VcpuQuota, fargate_quotas
+from starburst_common.aws.vcpu_quotas import AS_OF, VcpuQuota, ec2_quotas, fargate_quotas
 from starburst_common.errors import NotFound, StarburstError
+from starburst_common.instances import families
 from starburst_common.phrases import our_log
 from starburst_common.ports import Basis, LaunchSpeed, Limit, Unit
+from starburst_common.sites.site import Site
 
 _log = our_log("starburst.aws")
 
@@ -46,28 +48,40 @@ class AccountQuotas:
         self,
         clients: Clients,
         subnets: Sequence[str],
+        site: Site | None = None,
         *,
         kept_s: float = KEPT_S,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.clients, self._subnets, self._kept_s, self._clock, self._ticks = clients, [*subnets], kept_s, clock, ticks
+        self.clients, self.site, self._subnets = clients, site, [*subnets]
+        self._kept_s, self._clock, self._ticks = kept_s, clock, ticks
         self._lock = Lock()
         self._kept: dict[str, tuple[float, Limit]] = {}  # until when each is believed
         self._told: set[str] = set()
 
-    def limits(self, *, spot: bool) -> Sequence[Limit]:
-        quotas = {quota.path: partial(self.limit, quota) for quota in fargate_quotas(spot=spot)}
-        asks: dict[str, Callable[[], Limit]] = {**quotas, "addresses": self._addresses}
+    def limits(self, *, spot: bool, ec2: bool = False, gpus: bool = False) -> Sequence[Limit]:
+        asks: dict[str, Callable[[], Limit]] = {}
+        if ec2 and self.site is not None:  # a worker has its instance's address
+            provider = self.site.provider(gpus=gpus, spot=spot)
+            for quota in ec2_quotas(instance_families(self.site, gpus=gpus), spot=spot):
+                asks[f"{quota.path} {provider}"] = partial(self._of_provider, quota, provider)
+        else:
+            asks |= {quota.path: partial(self.limit, quota) for quota in fargate_quotas(spot=spot)}
+            asks["addresses"] = self._addresses
         with self._lock:
             due = [name for name in asks if name not in self._kept or self._ticks() >= self._kept[name][0]]
-            for name, limit in zip(due, abreast(lambda name: asks[name](), due, at_once=len(asks)), strict=True):
+            for name, limit in zip(due, abreast(lambda name: asks[name](), due, at_once=len(asks) or 1), strict=True):
                 self._keep(name, limit)
             return [self._kept[name][1] for name in asks]
 
     def limit(self, quota: VcpuQuota) -> Limit:
         """A quota as it is now; asked anew."""
         return self._in_use(*self._value(quota))
+
+    def _of_provider(self, quota: VcpuQuota, provider: str) -> Limit:
+        """The same, of workers on instances of a capacity provider."""
+        return replace(self.limit(quota), capacity=provider)
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -153,3 +167,8 @@ class AccountQuotas:
             seen=(now, now),
             unknown=unknown,
         )
+
+
+def instance_families(site: Site, *, gpus: bool) -> tuple[str, ...]:
+    """The families of quotas of which a site's instances take."""
+    return families(site.gpu_types if gpus else site.instance_types, site.tariff.arch)

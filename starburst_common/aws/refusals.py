@@ -140,13 +140,12 @@ def allow(text: str, otherwise: str = "") -> str:
     return f"let these credentials do {otherwise}, or use others" if otherwise else ""
 
 
-def waiting_for(why: Refusal, text: str, vcpu: float, spot: bool) -> str:
+def waiting_for(why: Refusal, text: str, vcpu: float = 0.0, kind: str = "Fargate") -> str:
     """What a run waits for, for a person.
 
-    >>> waiting_for(Refusal.QUOTA, "", 4, spot=False)
+    >>> waiting_for(Refusal.QUOTA, "", 4)
     'Fargate vCPU quota (4 for each worker, refused by AWS): `starburst quota request` raises it'
     """
-    kind = "Fargate Spot" if spot else "Fargate"
     match why:
         case Refusal.QUOTA:
             return f"{kind} vCPU quota ({vcpu:g} for each worker, refused by AWS): `starburst quota request` raises it"

@@ -14,6 +14,7 @@ from starburst_common.resources import Resources
 from starburst_common.sites.site import Site
 
 CONTAINER = "worker"
+_PLACE = "capacityProviderStrategy"
 RUN_TASK_MOST = 10  #: tasks a call. Source: Amazon ECS API reference, RunTask, read 2026-11-22
 _STOP_S = 120  #: from SIGTERM to SIGKILL, the most Fargate allows. Source: ECS Developer Guide, "Task definition"
 
@@ -32,8 +33,12 @@ def address_of(site: Site) -> Address:
     return Address(site=site.name, region=site.region, bucket=site.bucket, account=site.account)
 
 
-def task_definition(site: Site, image: str) -> dict[str, Any]:
+def task_definition(site: Site, image: str, *, ec2: bool = False) -> dict[str, Any]:
     """What RegisterTaskDefinition is sent: one for each image, whatever the size; its family names its content.
+
+    On instances workers have their instance's network, and its public address: a task's own interface gets none there,
+    and an instance has few. Source: Amazon ECS Developer Guide, "Allocate a network interface for tasks on Amazon ECS
+    Managed Instances", read 2026-11-30.
 
     >>> site = Site.of({"name": "s", "region": "us-east-1", "bucket": "abc", "cluster": "c", "subnets": ["subnet-1"],
     ...     "execution_role": "arn:aws:iam::123456789012:role/e", "task_role": "arn:aws:iam::123456789012:role/t",
@@ -43,10 +48,12 @@ def task_definition(site: Site, image: str) -> dict[str, Any]:
     True
     >>> definition["containerDefinitions"][0]["stopTimeout"]
     120
+    >>> task_definition(site, "i:1", ec2=True)["networkMode"]
+    'host'
     """
     content: dict[str, Any] = {
-        "networkMode": "awsvpc",
-        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "host" if ec2 else "awsvpc",
+        "requiresCompatibilities": ["MANAGED_INSTANCES", "EC2"] if ec2 else ["FARGATE"],
         "cpu": "256",  # each launch overrides both
         "memory": "512",
         "executionRoleArn": site.execution_role,
@@ -85,6 +92,7 @@ def log_stream(task: str) -> str:
 def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[str, Any]:
     """What RunTask is sent for so many of a fleet's workers; where they run and the token come later."""
     cpu, memory_mib = fargate_size(spec.resources)
+    on_gpus = {"resourceRequirements": [{"type": "GPU", "value": str(spec.resources.gpus)}]}
     overrides: dict[str, Any] = {
         "cpu": str(cpu),
         "memory": str(memory_mib),
@@ -95,6 +103,7 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
                     {"name": name, "value": value}
                     for name, value in {**spec.resources.env, "STARBURST_WORKER": json.dumps(duty(site, spec))}.items()
                 ],
+                **(on_gpus if spec.resources.gpus else {}),
             }
         ],
     }
@@ -105,7 +114,7 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
     marked: dict[str, Any] = {"propagateTags": "TASK_DEFINITION"}
     if spec.resources.aws_tags:  # all are said, as it is not documented which of two of one name would count
         marked = {"tags": _pairs({**tags(site.name, site.tags), **spec.resources.aws_tags})}
-    return {
+    request = {
         "cluster": site.cluster,
         "taskDefinition": definition,
         "count": count,
@@ -114,13 +123,29 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
         "enableECSManagedTags": True,
         **marked,
     }
+    if spec.resources.on_ec2:
+        request[_PLACE] = _only(site.provider(gpus=spec.resources.gpus, spot=False))
+    return request
+
+
+def on_ec2(request: dict[str, Any]) -> bool:
+    """Whether what RunTask is to be sent is for instances."""
+    return _PLACE in request
 
 
 def placed(request: dict[str, Any], site: Site, *, spot: bool, subnets: tuple[str, ...]) -> dict[str, Any]:
-    """The request, with where its tasks run: a capacity of its own for each call, so that falling back is exact."""
+    """The request, with where its tasks run: a capacity of its own for each call, so that falling back is exact.
+
+    On instances it is the provider that says in which subnets. Source: Amazon ECS API reference, RunTask,
+    `networkConfiguration`, read 2026-11-30.
+    """
+    if on_ec2(request):
+        named = request[_PLACE][0]["capacityProvider"]
+        spots = {site.ec2_provider: site.ec2_spot_provider, site.gpu_provider: site.gpu_spot_provider}
+        return {**request, _PLACE: _only((spots.get(named) if spot else "") or named)}
     return {
         **request,
-        "capacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT" if spot else "FARGATE", "weight": 1}],
+        _PLACE: _only("FARGATE_SPOT" if spot else "FARGATE"),
         "networkConfiguration": {
             "awsvpcConfiguration": {
                 "subnets": [*subnets],
@@ -131,21 +156,21 @@ def placed(request: dict[str, Any], site: Site, *, spot: bool, subnets: tuple[st
     }
 
 
-def ways(spot: bool, subnets: tuple[str, ...]) -> Iterator[tuple[bool, tuple[str, ...]]]:
+def ways(spot: bool, subnets: tuple[str, ...], *, ec2: bool = False) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """Spot first where it is wanted; all zones, then each alone, since ECS tries only the one it picks.
 
     >>> list(ways(False, ("subnet-1", "subnet-2")))
     [(False, ('subnet-1', 'subnet-2')), (False, ('subnet-1',)), (False, ('subnet-2',))]
     """
     for on_spot in (True, False) if spot else (False,):
-        yield on_spot, subnets
-        if len(subnets) > 1:
+        yield on_spot, () if ec2 else subnets
+        if not ec2 and len(subnets) > 1:
             yield from ((on_spot, (subnet,)) for subnet in subnets)
 
 
 def alike(site: Site, spec: WorkerSpec) -> str:
     """All that would be asked of ECS for a worker, but for its fleet, as one text."""
-    definition = task_definition(site, spec.resources.image or site.image)
+    definition = task_definition(site, spec.resources.image or site.image, ec2=spec.resources.on_ec2)
     request = run_task(site, definition["family"], replace(spec, fleet=FleetId("")), 1)
     return json.dumps(placed(request, site, spot=spec.resources.spot, subnets=site.subnets), sort_keys=True)
 
@@ -161,16 +186,22 @@ def duty(site: Site, spec: WorkerSpec) -> dict[str, Any]:
         "backend": "aws",
         "address": asdict(address_of(site)),
         "memory_mib": spec.resources.memory_mib,
+        **({"notices": True} if spec.resources.on_ec2 and spec.resources.spot else {}),
+        **({"gpus": spec.resources.gpus} if spec.resources.gpus else {}),
     }
 
 
 def fargate_size(resources: Resources) -> tuple[int, int]:
-    """CPU units and memory in MiB. `Resources.of` has checked both against Fargate's table.
+    """CPU units and memory in MiB. `Resources.of` has checked both.
 
     >>> fargate_size(Resources.of(0.5, "2GB"))
     (512, 2048)
     """
     return round(resources.cpu * 1024), resources.memory_mib
+
+
+def _only(provider: str) -> list[dict[str, Any]]:
+    return [{"capacityProvider": provider, "weight": 1}]
 
 
 def _pairs(tags: dict[str, str]) -> list[dict[str, str]]:

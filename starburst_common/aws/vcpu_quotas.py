@@ -7,6 +7,7 @@ ones, and the values here are those of new ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 AS_OF = "2026-11-30"
@@ -80,6 +81,16 @@ def quota_of(family: str, *, spot: bool) -> VcpuQuota:
         if (quota.family, quota.spot) == (family, spot):
             return quota
     raise KeyError(f"{family}{' Spot' * spot}")
+
+
+def ec2_quotas(families: Iterable[str], *, spot: bool) -> tuple[VcpuQuota, ...]:
+    """Those that instances of such families take of, as `Shape` calls them; none where Spot's is not known.
+
+    >>> [quota.name for quota in ec2_quotas(["G and VT", "HPC"], spot=True)]
+    ['EC2 G and VT Spot vCPU quota']
+    """
+    wanted = {_STANDARD if family == "Standard" else family for family in families}
+    return tuple(quota for quota in VCPU_QUOTAS if quota.family in wanted and quota.spot == spot)
 
 
 def fargate_quotas(*, spot: bool) -> tuple[VcpuQuota, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starburst_common.aws.reach import Reached
     from starburst_common.aws.setup.permissions import Ruling
     from starburst_common.config import Settings
+    from starburst_common.ports import Limit
     from starburst_common.sites.site import Site
 
 _LEAST_FREE = 1 << 30  #: bytes below which a disk is told as nearly full
@@ -79,10 +80,20 @@ def _quotas(site: Site) -> list[Reached]:
 
     clients = Clients(site.region)
     try:
-        limits = AccountQuotas(clients, site.subnets).limits(spot=True)
+        quotas = AccountQuotas(clients, site.subnets, site)
+        limits = [*quotas.limits(spot=True)]
+        for gpus, provider in ((False, site.ec2_provider), (True, site.gpu_provider)):
+            limits += quotas.limits(spot=False, ec2=True, gpus=gpus) if provider else []
     finally:
         clients.close()
-    return [Reached("quota", None if limit.unknown else limit.total > 0, limit_line(limit)) for limit in limits]
+    return [Reached("quota", _enough(limit), limit_line(limit)) for limit in limits]
+
+
+def _enough(limit: Limit) -> bool | None:
+    """Not at all is wrong, but of instances with GPUs, which no new account may run."""
+    if limit.unknown or (limit.total == 0 and limit.code.startswith("ec2/")):
+        return None
+    return limit.total > 0
 
 
 def _python(site: Site) -> Reached:

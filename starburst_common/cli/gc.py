@@ -81,7 +81,7 @@ def _swept(backend: Backend, least_s: float, failed: list[str], *, really: bool)
 
 
 def _sweeps(now: float, least_s: float) -> Sequence[Sweep]:
-    from starburst_common.aws.orphans import sweeps
+    from starburst_common.aws.sweeps import sweeps
     from starburst_common.config import settings
 
     found = settings(backend="aws")

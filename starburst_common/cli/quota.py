@@ -10,6 +10,8 @@ import typer
 from starburst_common.cli.words import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starburst_common.aws.quota_requests import QuotaRequest
     from starburst_common.aws.quotas import AccountQuotas
     from starburst_common.aws.vcpu_quotas import VcpuQuota
@@ -17,23 +19,34 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  #: requests
 _DENIED = 1
+_AT_ONCE = 4  #: quotas that are asked for
 
-Spot = Annotated[bool, typer.Option("--spot", help="Of Fargate Spot.")]
+Spot = Annotated[bool, typer.Option("--spot", help="Of Spot.")]
+Family = Annotated[
+    str | None,
+    typer.Option("--ec2", metavar="FAMILY", help='Of EC2: Standard, "G and VT", P, X, Inf, Trn, F, DL or HPC.'),
+]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, max=100_000, help="So many at once.")]
 Cpu = Annotated[float, typer.Option("--cpu", help="vCPU of each, a Fargate size.")]
 
 
-def status(json: Json = False) -> None:
-    """Show Fargate's quotas on vCPU in the site's account and region, what of them is in use, and what was asked."""
+def status(
+    every: Annotated[bool, typer.Option("--all", help="Those of every family of EC2's instances, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Show the quotas on vCPU in the site's account and region, what of them is in use, and what was asked.
+
+    Those of Fargate, and of the instances that the site's workers may run on.
+    """
+    from starburst_common.aws.abreast import abreast
     from starburst_common.aws.quota_requests import quota_requests
-    from starburst_common.aws.vcpu_quotas import fargate_quotas
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say, simple_table
     from starburst_common.errors import StarburstError
 
     account, why = _account(), ""
-    quotas = fargate_quotas(spot=False) + fargate_quotas(spot=True)[:1]
-    limits = [account.limit(quota) for quota in quotas]
+    quotas = _quotas(account, every)
+    limits = abreast(account.limit, quotas, at_once=_AT_ONCE)
     asked: list[QuotaRequest] = []
     try:
         asked = [request for quota in quotas for request in quota_requests(account.clients, quota)]
@@ -76,10 +89,11 @@ def request(
     workers: Workers = None,
     cpu: Cpu = 1,
     spot: Spot = False,
+    ec2: Family = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing here.")] = False,
     json: Json = False,
 ) -> None:
-    """Ask AWS for a larger quota on Fargate's vCPU. Small steps are granted in minutes, large ones by AWS Support."""
+    """Ask AWS for a larger quota on vCPU. Small steps are granted in minutes, large ones by AWS Support."""
     from starburst_common.aws.quota_requests import request_quota
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.setup import agreed
@@ -89,7 +103,7 @@ def request(
     from starburst_common.ports import Basis
     from starburst_common.resources import Resources
 
-    account, quota = _account(), _quota(spot=spot)
+    account, quota = _account(), _quota(ec2, spot=spot)
     now = account.limit(quota)
     if vcpu is None:
         vcpu = worth_asking(now.total if workers is None else workers * Resources.of(cpu).cpu)
@@ -102,11 +116,13 @@ def request(
     if json:
         print_json(_request_fields(made))
     else:
-        say(f"asked for {vcpu:g} vCPU: {_told(made)}; `starburst quota watch{' --spot' * spot}` waits for the answer")
+        which = f"{' --spot' * spot}{f' --ec2 {ec2!r}' if ec2 else ''}"
+        say(f"asked for {vcpu:g} vCPU: {_told(made)}; `starburst quota watch{which}` waits for the answer")
 
 
 def watch(
     spot: Spot = False,
+    ec2: Family = None,
     every: Annotated[float, typer.Option("--every", min=1, help="Seconds between two looks.")] = 30,
     json: Json = False,
 ) -> None:
@@ -116,7 +132,7 @@ def watch(
     from starburst_common.cli.show import say
     from starburst_common.errors import NotFound
 
-    account, quota, before = _account(), _quota(spot=spot), ""
+    account, quota, before = _account(), _quota(ec2, spot=spot), ""
     while True:
         newest = next(iter(quota_requests(account.clients, quota)), None)
         if newest is None:
@@ -138,13 +154,35 @@ def _account() -> AccountQuotas:
 
     site = settings(backend="aws").site
     assert site is not None  # else it has raised
-    return AccountQuotas(Clients(site.region), site.subnets)
+    return AccountQuotas(Clients(site.region), site.subnets, site)
 
 
-def _quota(*, spot: bool) -> VcpuQuota:
-    from starburst_common.aws.vcpu_quotas import FARGATE, quota_of
+def _quotas(account: AccountQuotas, every: bool) -> Sequence[VcpuQuota]:
+    """Those that are shown: on demand and of Spot, of each kind of capacity."""
+    from starburst_common.aws.quotas import instance_families
+    from starburst_common.aws.vcpu_quotas import VCPU_QUOTAS, ec2_quotas, fargate_quotas
 
-    return quota_of(FARGATE, spot=spot)
+    if every:
+        return VCPU_QUOTAS
+    fargate, site = fargate_quotas(spot=False) + fargate_quotas(spot=True)[:1], account.site
+    assert site is not None  # as `_account` has it
+    pairs = ((site.ec2_provider, False), (site.gpu_provider, True))
+    families = [family for provider, gpus in pairs if provider for family in instance_families(site, gpus=gpus)]
+    return fargate + ec2_quotas(families, spot=False) + ec2_quotas(families, spot=True)
+
+
+def _quota(family: str | None, *, spot: bool) -> VcpuQuota:
+    """Of Fargate, or of a family of EC2's instances. Raises `BadInput`."""
+    from starburst_common.aws.vcpu_quotas import FARGATE, VCPU_QUOTAS, ec2_quotas, quota_of
+    from starburst_common.errors import BadInput
+    from starburst_common.phrases import told
+
+    if family is None:
+        return quota_of(FARGATE, spot=spot)
+    if found := ec2_quotas([family], spot=spot):
+        return found[0]
+    known = [quota.family.partition(" (")[0] for quota in VCPU_QUOTAS if quota.service == "ec2" and quota.spot == spot]
+    raise BadInput(f"--ec2 {told(family)}: give one of {', '.join(known)}")
 
 
 def _told(request: QuotaRequest) -> str:

@@ -53,6 +53,13 @@ def setup(
         float, typer.Option(metavar="USD", help="What all its workers may cost an hour; 0 for no limit.")
     ] = 0.0,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For all that is made.")] = None,
+    ec2: Annotated[bool, typer.Option("--ec2/--no-ec2", help="Workers may run on instances, too.")] = True,
+    instance_type: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help='Of those, such as "c7g.*"; else c*, m* and r*.')
+    ] = None,
+    gpu_type: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help='With GPUs, such as "g6.*"; else g*.')
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     try_it: Annotated[bool, typer.Option("--try/--no-try", help="Map three items on one worker at the end.")] = True,
@@ -60,11 +67,10 @@ def setup(
 ) -> None:
     """Make what maps need in your AWS account: a site.
 
-    Bucket, signing key, roles, log group, image repository and cluster; they cost nothing while nothing runs, but for
-    what is kept in the bucket and the repository. What is there stays; what was changed is mended; who is stopped
-    halfway calls it again. `starburst teardown` takes it all away.
+    Bucket, signing key, roles, log group, image repository, cluster and its capacity providers; they cost nothing while
+    nothing runs, but for what is kept in the bucket and the repository. What is there stays; what was changed is
+    mended; who is stopped halfway calls it again. `starburst teardown` takes it all away.
     """
-    from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.lines import print_json
@@ -90,9 +96,11 @@ def setup(
         log_days=log_days,
         max_hourly_cost=max_hourly_cost,
         tags=tuple(tag or ()),
+        ec2=ec2,
+        instance_types=tuple(instance_type or ()),
+        gpu_types=tuple(gpu_type or ()),
     )
-    account = AwsAccount.of(AdminClients(wanted.region), site, wanted.tags)
-    _show_plan(account, wanted)
+    account = _shown(wanted)
     if dry_run or not agreed("Make it?", yes):
         return
     keep_wanted(wanted, account.id)
@@ -219,15 +227,19 @@ def agreed(question: str, yes: bool, otherwise: str = ", or --dry-run to see wha
     return typer.confirm(question, default=False, err=True)
 
 
-def _show_plan(account: AwsAccount, wanted: WantedSite) -> None:
+def _shown(wanted: WantedSite) -> AwsAccount:
+    """Where it is to be made; what there would be is printed."""
+    from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.making import planned
     from starburst_common.cli.show import say
 
+    account = AwsAccount.of(AdminClients(wanted.region), wanted.name, wanted.tags)
     say(f"Site {wanted.name} in {wanted.region}, account {account.id}, by")
     say(f"{account.caller}:")
     for part, there in planned(account, wanted):
         say(f"  {part.kind} {part.name}: {'is there, and mended' if there else 'to be made'}")
     say("While nothing runs it costs $0.00 a month, and some cents a GB that is kept")
+    return account
 
 
 def _try(site: Site) -> None:

@@ -109,7 +109,10 @@ class Fleet:
     def headroom(self, workers: Sequence[WorkerState]) -> Headroom:
         """For how many more than these there is room now, as far as anything limits them."""
         quotas, resources = self.backend.quotas, self.spec.resources
-        return Headroom() if quotas is None else headroom(quotas.limits(spot=resources.spot), workers, resources)
+        if quotas is None:
+            return Headroom()
+        limits = quotas.limits(spot=resources.spot, ec2=resources.on_ec2, gpus=resources.gpus > 0)
+        return headroom(limits, workers, resources)
 
     def launch(self, ordinals: Sequence[int]) -> Wait | None:
         """Start workers; what some of them must wait for, if so. Raises `CannotLaunch`."""

@@ -1,7 +1,8 @@
 """An account's limits and a fleet's workers in; for how many more there is room, and what bounds them, out. Pure.
 
 What AWS counts is minutes old. So others are taken to use what they did then: all that was counted less what this
-fleet's own workers took at that time. What those take now is known to the second; so as they end, there is room.
+fleet's own workers took at that time. What those take now is known to the second; so as they end, there is room. On
+instances that is what those have: where a worker ends, there is room on its instance, whatever is counted of that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from starburst_common.instances import shapes
 from starburst_common.model import WorkerPhase, WorkerState
 from starburst_common.ports import Basis, Limit, Unit
 from starburst_common.resources import Resources
@@ -98,9 +100,16 @@ def _room(limit: Limit, workers: Sequence[WorkerState], first: str, resources: R
     each, mine = each_of(limit, resources), [worker for worker in workers if _takes(worker, limit, first)]
     now = sum(worker.phase is not WorkerPhase.STOPPED for worker in mine) * each
     begin, end = limit.seen
-    then = sum(0 < worker.started_at < end and not 0 < worker.stopped_at <= begin for worker in mine) * each
-    others = max(limit.used - then, 0)
+    then = [worker for worker in mine if 0 < worker.started_at < end and not 0 < worker.stopped_at <= begin]
+    others = max(limit.used - sum(dict(_counted(worker, each) for worker in then).values()), 0)
     return max(math.floor((limit.total - others - now) / each), 0), others
+
+
+def _counted(worker: WorkerState, each: float) -> tuple[str, float]:
+    """What of a limit is taken for a worker, and by what: by its instance, with others' room on it."""
+    given = worker.granted
+    shape = shapes().get(given.instance_type) if given is not None else None
+    return (given.instance, shape.vcpu) if given is not None and shape is not None else (worker.id, each)
 
 
 def _takes(worker: WorkerState, limit: Limit, first: str) -> bool:

@@ -16,6 +16,7 @@ from starburst_common.wire.fields import Fields, malformed
 
 _LEAST_USD, _MOST_USD = Decimal("1e-15"), Decimal("1e15")
 LOCAL, FARGATE, FARGATE_SPOT = "local", "FARGATE", "FARGATE_SPOT"  #: capacities
+EC2, EC2_SPOT = "EC2", "EC2_SPOT"
 
 
 class Stint(NamedTuple):
@@ -100,7 +101,7 @@ class AccountEntry:
             withdrawn=fields.whole("withdrawn"),
             attempts=fields.whole("attempts") if fields.given("attempts") else 0,
             memory_peak_mib=fields.number("memory_peak_mib") if fields.given("memory_peak_mib") else 0.0,
-            workers=fields.counts("workers", (LOCAL, FARGATE, FARGATE_SPOT)),
+            workers=fields.counts("workers", (LOCAL, FARGATE, FARGATE_SPOT, EC2, EC2_SPOT)),
             cpu=fields.number("cpu"),
             memory_mib=fields.whole("memory_mib", least=1),
             slots=fields.whole("slots", least=1),

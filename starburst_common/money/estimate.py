@@ -1,4 +1,4 @@
-"""Worker time and resources in; Fargate's charge out, by component, with the prices' source and date.
+"""Worker time and resources in; what AWS charges out, by component, with the prices' source and date.
 
 Fargate bills vCPU and memory by the second, from pulling the image to the end of the task, at least one minute a task.
 Source: https://aws.amazon.com/fargate/pricing/, "Pricing details". A public address is charged for as long.
@@ -13,7 +13,8 @@ from typing import Any
 
 from starburst_common.model import Granted, RunStatus, Tariff
 from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT, fargate_price, item_price
-from starburst_common.resources import Resources
+from starburst_common.money.shared import FEE, shared_hour
+from starburst_common.resources import EC2, Resources
 
 LEAST_BILLED_S = 60  #: of each worker; source: as above
 FREE_STORAGE_GB = 20  #: of each worker; source: as above
@@ -33,6 +34,7 @@ class Estimate:
     region: str
     arch: str
     capacity: str  #: "on-demand" or "spot"
+    on: str = "Fargate"  #: or "EC2", and which type that is, or is taken to be
     source: str
     as_of: str
     basis: str = OBSERVED  #: of the price of vCPU and memory; or "derived" from others
@@ -79,7 +81,7 @@ class Estimate:
         how = f"{self.arch}, {spot}{derived}{off}"
         prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
         saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
-        return f"{usd_text(self.usd)} on Fargate in {self.region} ({prices}, {how}){saved}"
+        return f"{usd_text(self.usd)} on {self.on} in {self.region} ({prices}, {how}){saved}"
 
 
 def fargate_usd(
@@ -109,6 +111,8 @@ def fargate_usd(
 
 def charge(resources: Resources, hours: Decimal, tariff: Tariff = _LOCAL, *, discount: float = 0.0) -> Estimate:
     """What so many hours of workers of these resources cost."""
+    if resources.on_ec2:
+        return _charge_on_ec2(resources, hours, tariff, discount)
     capacity = SPOT if resources.spot else ON_DEMAND
     vcpu_hours, gb_hours = hours * Decimal(str(resources.cpu)), hours * resources.memory_mib / 1024
     price = fargate_price(tariff.region, arch=tariff.arch, capacity=capacity)
@@ -140,6 +144,43 @@ def charge(resources: Resources, hours: Decimal, tariff: Tariff = _LOCAL, *, dis
     )
 
 
+def _charge_on_ec2(resources: Resources, hours: Decimal, tariff: Tariff, discount: float) -> Estimate:
+    """The same of their shares of instances. A contract takes nothing off what AWS takes for managing them."""
+    found, off = shared_hour(resources, tariff.region, tariff.arch), Decimal(str(1 - discount)) if discount else 1
+    parts: dict[str, Decimal] = {}
+    if found is not None and hours:
+        parts = {COMPUTE: hours * found.compute * off, FEE: hours * found.fee}
+        parts |= {ADDRESSES: hours * found.address * off} if tariff.public_ipv4 else {}
+    where = f"for {tariff.arch} in {tariff.region}"
+    return Estimate(
+        parts=parts,
+        unknown=f"no price of compute on EC2{' Spot' * resources.spot} {where}" if found is None and hours else "",
+        vcpu_hours=hours * Decimal(str(resources.cpu)),
+        gb_hours=hours * resources.memory_mib / 1024,
+        region=tariff.region,
+        arch=tariff.arch,
+        capacity=SPOT if resources.spot else ON_DEMAND,
+        on=f"EC2 {found.type}" if found is not None else "EC2",
+        source="" if found is None else found.source,
+        as_of="" if found is None else found.as_of,
+        basis=OBSERVED if found is None else found.basis,
+        discount=discount,
+    )
+
+
+def size_of(granted: Granted) -> Resources:
+    """What a worker was given, as it is priced."""
+    of_instance = {"capacity": EC2, "instance_type": granted.instance_type, "gpus": granted.gpus}
+    return Resources(
+        cpu=granted.vcpu,
+        memory_mib=granted.memory_mib,
+        slots=1,
+        spot=granted.spot or granted.capacity == "FARGATE_SPOT",
+        storage_gb=granted.storage_gb,
+        **(of_instance if granted.instance else {}),  # type: ignore[arg-type]
+    )
+
+
 def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal | None:
     """What a worker costs an hour, by what it was given; None where that is not known.
 
@@ -147,9 +188,7 @@ def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal |
     >>> str(hourly(granted, Tariff())), hourly(granted, Tariff(region="mars-1"))
     ('0.054370', None)
     """
-    spot = granted.capacity == "FARGATE_SPOT"
-    size = Resources(cpu=granted.vcpu, memory_mib=granted.memory_mib, slots=1, spot=spot, storage_gb=granted.storage_gb)
-    return charge(size, Decimal(1), tariff, discount=discount).usd
+    return charge(size_of(granted), Decimal(1), tariff, discount=discount).usd
 
 
 def billed_hours(worker_seconds: float, workers: int) -> Decimal:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 
+from starburst_common.instances import Shape as Shape
+from starburst_common.instances import shapes as shapes
 from starburst_common.money import kept
 from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT
 from starburst_common.money.kept import sheets
-from starburst_common.money.tables import EC2, INTERRUPTIONS, TYPES, rows, sources
+from starburst_common.money.tables import EC2, INTERRUPTIONS, rows, sources
 
 #: How many instances of a type Spot takes back in a month, by band. Source: https://aws.amazon.com/ec2/spot/instance-advisor/
 BANDS = ("<5%", "5-10%", "10-15%", "15-20%", ">20%")
@@ -29,21 +30,6 @@ class InstancePrice:
     as_of: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What an instance of a type has."""
-
-    type: str
-    vcpu: int
-    memory_mib: int
-    arch: str  #: "x86" or "arm"
-    gpus: int
-    gpu: str  #: its model; one with gpus=0 has a share of one
-    gpu_memory_mib: int  #: of each
-    burstable: bool  #: its vCPU are less than whole, in the long run
-    quota_family: str  #: of EC2's quotas on vCPU
-
-
 def instance_prices(type: str, region: str = "") -> list[InstancePrice]:
     """What an instance of a type costs, on demand and on Spot, in every region that has a price, or in one.
 
@@ -56,29 +42,6 @@ def instance_prices(type: str, region: str = "") -> list[InstancePrice]:
 def prices_in(region: str) -> dict[tuple[str, str], InstancePrice]:
     """All that have a price in a region, by type and capacity."""
     return {(type, capacity): price for (type, _, capacity), price in _known(region).items()}
-
-
-@lru_cache(maxsize=1)
-def shapes() -> dict[str, Shape]:
-    """All types that have a price somewhere, by name.
-
-    >>> shapes()["g5.xlarge"].gpu, shapes()["c7g.xlarge"].memory_mib
-    ('NVIDIA A10G', 8192)
-    """
-    return {
-        name: Shape(
-            type=name,
-            vcpu=int(vcpu),
-            memory_mib=int(memory),
-            arch=arch,
-            gpus=int(gpus),
-            gpu=gpu,
-            gpu_memory_mib=int(float(each or 0)),
-            burstable=burstable == "yes",
-            quota_family=family,
-        )
-        for name, vcpu, memory, arch, gpus, gpu, each, burstable, family in rows(TYPES)
-    }
 
 
 def interruptions(region: str) -> dict[str, int]:

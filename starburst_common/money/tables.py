@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 FARGATE, EC2, OTHER = "fargate.csv", "ec2.csv", "other.csv"
-TYPES, INTERRUPTIONS = "types.csv", "interruptions.csv"
+INTERRUPTIONS = "interruptions.csv"
 
 
 def rows(table: str, first: str | tuple[str, ...] = "") -> Iterator[list[str]]:

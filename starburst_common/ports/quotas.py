@@ -52,8 +52,9 @@ class Quotas(Protocol):
 
     speed: LaunchSpeed
 
-    def limits(self, *, spot: bool) -> Sequence[Limit]:
-        """Those that hold for workers, on Spot or not: first of the capacity that they are launched on first.
+    def limits(self, *, spot: bool, ec2: bool = False, gpus: bool = False) -> Sequence[Limit]:
+        """Those that hold for workers, on Spot or not, on instances or not, with GPUs or not.
 
+        First come those of the capacity that they are launched on first.
         Cheap to ask at every tick: what it tells is kept for a while. Never raises for want of a right or a service.
         """

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
-from starburst_common.money.accounts import FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
+from starburst_common.money.accounts import EC2, EC2_SPOT, FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
 from starburst_common.money.estimate import fargate_usd
 from starburst_common.money.meter import Rates, metered
 from starburst_common.names import account
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.resources import Resources
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import legs_of, read_spec
@@ -112,7 +113,7 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         return None
     resources = spec.resources
     price = fargate_usd(resources, end.slot_seconds / resources.slots, end.workers, backend.tariff)
-    asked = LOCAL if backend.name == "local" else FARGATE_SPOT if resources.spot else FARGATE
+    asked = LOCAL if backend.name == "local" else _capacity(resources)
     return AccountEntry(
         **{name: getattr(spec, name) for name in _OF_SPEC},
         backend=backend.name,
@@ -136,3 +137,9 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         prices_as_of=price.as_of,
         keep_warm_s=spec.terms.keep_warm_s,
     )
+
+
+def _capacity(resources: Resources) -> str:
+    if resources.on_ec2:
+        return EC2_SPOT if resources.spot else EC2
+    return FARGATE_SPOT if resources.spot else FARGATE

@@ -21,7 +21,7 @@ from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
 from starburst_common.rows import is_number
 from starburst_common.runs.accounts import read_entry
-from starburst_common.runs.bills import Bill, bill_of, warm_runs
+from starburst_common.runs.bills import UNUSED, Bill, bill_of, warm_runs
 from starburst_common.runs.ledger import abreast, kept
 from starburst_common.runs.remembered import remembered
 
@@ -232,6 +232,8 @@ def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCos
             unknown = unknown or price.unknown
             for part, usd in price.parts.items():
                 parts[part] += usd
+        for size, arch, hours in bill.unused:
+            parts[UNUSED] += charge(size, hours * share, replace(entry.tariff, arch=arch)).usd or Decimal(0)
     return RunCost(
         entry=entry,
         parts={} if unknown else dict(parts),

@@ -216,6 +216,8 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "env": resources.env or None,
         "task_role": resources.task_role or None,
         "aws_tags": resources.aws_tags or None,
+        "capacity": resources.capacity,
+        "gpus": resources.gpus,
         "retries": terms.retries,
         "retry_delay": terms.retry_delay_s,
         "timeout": terms.timeout_s,

@@ -11,7 +11,7 @@ from starburst_common.code.place import Place, user_here
 from starburst_common.ids import made_at
 from starburst_common.limits import Limits
 from starburst_common.model import Buffer, FleetId, RunId
-from starburst_common.resources import Resources
+from starburst_common.resources import FARGATE, Resources
 from starburst_common.runs.driven import kept_s
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.documents import open_document, seal_document
@@ -207,6 +207,8 @@ class Spec:
                 env=fields.texts("env") if fields.given("env") else {},
                 task_role=fields.text("task_role") if fields.given("task_role") else "",
                 aws_tags=fields.texts("aws_tags") if fields.given("aws_tags") else {},
+                capacity=fields.text("capacity") if fields.given("capacity") else FARGATE,
+                gpus=fields.whole("gpus") if fields.given("gpus") else 0,
             ),
             terms=Terms.read(fields.fields("options")),
             place=Place.read(fields.fields("place")),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
 
 from starburst_common.errors import BadInput
+from starburst_common.instances import GPU_TYPES, TYPES
 from starburst_common.model import Tariff
 from starburst_common.phrases import told
 from starburst_common.rows import TEXT, Row, Rule, number, of_type, rows, shaped, texts
@@ -19,6 +20,7 @@ _LOG_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
     *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
+_PROVIDER = shaped(r"[A-Za-z0-9_-]{0,255}", "the name of a capacity provider")
 _TAKEN = re.compile(r"aws:|starburst:", re.IGNORECASE)
 
 
@@ -127,6 +129,19 @@ class Site:
             (number(lambda value: value >= 0, "US dollars, or 0 for no limit"),),
         ),
     ] = 0.0
+    ec2_provider: Annotated[
+        str, Row("in ECS, the capacity provider of workers on EC2; empty: there is none", (TEXT, _PROVIDER))
+    ] = ""
+    ec2_spot_provider: Annotated[str, Row("the same on Spot", (TEXT, _PROVIDER))] = ""
+    gpu_provider: Annotated[str, Row("the same of workers with GPUs", (TEXT, _PROVIDER))] = ""
+    gpu_spot_provider: Annotated[str, Row("the same of those on Spot", (TEXT, _PROVIDER))] = ""
+    instance_types: Annotated[
+        tuple[str, ...],
+        Row('of EC2 that workers may run on, "*" for anything', (texts(), texts("a list of at most 400", 400))),
+    ] = TYPES
+    gpu_types: Annotated[
+        tuple[str, ...], Row("the same of workers with GPUs", (texts(), texts("a list of at most 400", 400)))
+    ] = GPU_TYPES
     architecture: Annotated[
         str, Row("of the workers: X86_64 or ARM64", (TEXT, shaped(r"X86_64|ARM64", "X86_64 or ARM64")))
     ] = "X86_64"
@@ -160,6 +175,22 @@ task_role, signing_secret
     def account(self) -> str:
         """Whose it is: the twelve digits in its workers' role, which ECS takes from its own account alone."""
         return self.task_role.split(":")[4]
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The capacity providers of its workers on EC2."""
+        named = (self.ec2_provider, self.ec2_spot_provider, self.gpu_provider, self.gpu_spot_provider)
+        return tuple(dict.fromkeys(filter(None, named)))
+
+    @property
+    def spot_providers(self) -> tuple[str, ...]:
+        """Those of them on Spot."""
+        return tuple(filter(None, (self.ec2_spot_provider, self.gpu_spot_provider)))
+
+    def provider(self, *, gpus: int, spot: bool) -> str:
+        """That of such workers on EC2, on demand in place of Spot where it has no Spot; empty where it has none."""
+        own = (self.gpu_provider, self.gpu_spot_provider) if gpus else (self.ec2_provider, self.ec2_spot_provider)
+        return (own[1] if spot else "") or own[0]
 
     @property
     def tariff(self) -> Tariff:

@@ -12,6 +12,7 @@ from starburst_common.sites.site import SITE, Site
 
 NETWORKS = ("default", "made")
 ROLES = ("execution", "task", "build")
+MANAGED_ROLES = ("infrastructure", "instance")  #: for instances
 
 
 class SitePart(NamedTuple):
@@ -43,6 +44,9 @@ class WantedSite:
     log_days: int = 14
     max_hourly_cost: float = 0.0  #: USD of all its workers; 0 for no limit
     tags: tuple[str, ...] = ()  #: KEY=VALUE each, of all that is made there
+    ec2: bool = True  #: workers may run on instances, too
+    instance_types: tuple[str, ...] = ()  #: of those; by default as a site has them
+    gpu_types: tuple[str, ...] = ()  #: the same of workers with GPUs
 
     @classmethod
     def of(cls, **given: Any) -> Self:
@@ -53,7 +57,29 @@ class WantedSite:
             if (value not in ("", ()) or name in ("name", "region")) and (wrong := SITE[name].wrong(value)):
                 raise BadInput(f"--{_option(name)} {told(value)}{wrong}")
         _check_network(wanted)
+        if wanted.instance_types + wanted.gpu_types and not wanted.on_ec2:
+            raise BadInput(
+                "--instance-type, --gpu-type: not with --no-ec2, nor with --cluster, whose providers are yours"
+            )
         return wanted
+
+    @property
+    def on_ec2(self) -> bool:
+        """Whether it has capacity providers of instances: in a cluster of its own, where AWS has managed ones.
+
+        Source: Amazon ECS Developer Guide, "Architect for Amazon ECS Managed Instances", read 2026-11-30.
+        """
+        return self.ec2 and not self.cluster and partition_of(self.region) == "aws"
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """The names of those, by the site's settings.
+
+        >>> WantedSite(name="main", region="eu-west-1").providers["gpu_spot_provider"]
+        'starburst-main-gpu-spot'
+        """
+        kinds = ("ec2", "ec2-spot", "gpu", "gpu-spot") if self.on_ec2 else ()
+        return {f"{kind.replace('-', '_')}_provider": f"{self.stem}-{kind}" for kind in kinds}
 
     @property
     def stem(self) -> str:
@@ -118,6 +144,9 @@ class WantedSite:
                 "architecture": self.architecture,
                 "log_days": self.log_days,
                 "max_hourly_cost": self.max_hourly_cost,
+                **self.providers,
+                **({"instance_types": self.instance_types} if self.instance_types else {}),
+                **({"gpu_types": self.gpu_types} if self.gpu_types else {}),
                 **roles,
             },
             "setup",
@@ -131,9 +160,12 @@ class WantedSite:
             (self.network == "made", "network", self.stem),
             (not self.security_groups, "security group", self.stem),
             *((not getattr(self, f"{kind}_role"), "role", self.role_name(kind)) for kind in ROLES),
+            *((self.on_ec2, "role", self.role_name(kind)) for kind in MANAGED_ROLES),
+            (self.on_ec2, "instance profile", self.role_name("instance")),
             (True, "log group", f"/starburst/{self.name}"),
             (True, "repository", self.stem),
             (not self.cluster, "cluster", self.cluster or self.stem),
+            *((True, "capacity provider", name) for name in self.providers.values()),
         ]
         return [SitePart(kind, name) for ours, kind, name in made if ours]
 
@@ -150,6 +182,11 @@ def _check_network(wanted: WantedSite) -> None:
 
 
 def _option(name: str) -> str:
-    return {"name": "site", "subnets": "subnet", "security_groups": "security-group", "tags": "tag"}.get(
-        name, name.replace("_", "-")
-    )
+    return {
+        "name": "site",
+        "subnets": "subnet",
+        "security_groups": "security-group",
+        "tags": "tag",
+        "instance_types": "instance-type",
+        "gpu_types": "gpu-type",
+    }.get(name, name.replace("_", "-"))

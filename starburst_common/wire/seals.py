@@ -111,6 +111,9 @@ def _mac(key: bytes, about: str, parts: Iterable[Buffer], version: int | None = 
 _MISFIT_EXIT = 200  # beyond the codes of processes that a signal ended
 
 
+TAKEN_EXIT = 199  #: of a worker whose instance EC2 takes back
+
+
 def misfit_exit() -> int:
     """The exit code of a worker whose work speaks another wire version; it tells which one the worker speaks."""
     return _MISFIT_EXIT + WIRE_VERSION

@@ -26,8 +26,10 @@ from tests.testbed.faults import Faults
 from tests.testbed.front import Front, Handler
 from tests.testbed.iam import Iam
 from tests.testbed.images import Images
+from tests.testbed.instances import Hosts
 from tests.testbed.pricing import Pricing
 from tests.testbed.processes import ProcessRunner
+from tests.testbed.providers import Providers
 from tests.testbed.pulls import Pulls
 from tests.testbed.quotas import Quotas
 from tests.testbed.runners import Runner
@@ -58,8 +60,12 @@ def main() -> None:
     runner = Pulls(_runner(asked.workers, conditions, opened), distribution, really=asked.workers == "docker")
     iam = Iam(conditions)
     outside = _named(server, opened) if asked.named else {"AWS_ENDPOINT_URL": endpoint}
-    agent = Agent(runner, conditions, iam, endpoint, outside)
-    front = _front(agent, distribution, conditions, iam, endpoint)
+    tasks = TaskStore()
+    providers = Providers(lambda name: any(task.provider == name for task in tasks.live()))
+    hosts = Hosts(tasks, conditions, iam, providers)
+    agent = Agent(runner, conditions, iam, endpoint, hosts, outside)
+    ecs = Ecs(tasks, agent, conditions, Throttle(conditions), providers, hosts)
+    front = _front(ecs, tasks, agent, distribution, conditions, iam, endpoint)
     server.app = front
     threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
     control = front.control
@@ -130,13 +136,20 @@ def _registry() -> str | None:
     return registry_now()
 
 
-def _front(agent: Agent, distribution: Distribution, conditions: Conditions, iam: Iam, endpoint: str) -> Front:
-    tasks, faults, throttle = TaskStore(), Faults(), Throttle(conditions)
+def _front(
+    ecs: Ecs,
+    tasks: TaskStore,
+    agent: Agent,
+    distribution: Distribution,
+    conditions: Conditions,
+    iam: Iam,
+    endpoint: str,
+) -> Front:
+    faults, throttle = Faults(), ecs.throttle
     sqs = Sqs(conditions, account=ACCOUNT, region=REGION, endpoint=endpoint)
-    ecs = Ecs(tasks, agent, conditions, throttle)
     ecr = Ecr(distribution, endpoint)
     codebuild = CodeBuild(conditions, iam, endpoint)
-    task_side = TaskSide(tasks, iam)
+    task_side = TaskSide(tasks, iam, ecs.hosts)
     control = Control(
         conditions=conditions,
         tasks=tasks,
@@ -162,7 +175,7 @@ def _front(agent: Agent, distribution: Distribution, conditions: Conditions, iam
         faults=faults,
         throttle=throttle,
         tasks=tasks,
-        quotas=Quotas(conditions, tasks),
+        quotas=Quotas(conditions, tasks, ecs.hosts),
         pricing=Pricing(conditions),
         bill=Bill(conditions),
     )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from tests.testbed import cloud
 from tests.testbed.conditions import AT, Conditions
 from tests.testbed.iam import Iam
+from tests.testbed.instances import Hosts
 from tests.testbed.networks import Full, attach, detach, nowhere, reaches
 from tests.testbed.runners import Exit, Order, Runner
 from tests.testbed.starts import Lines, NeverStarted, Starts
@@ -34,10 +35,17 @@ class Agent:
     """Starts and stops tasks."""
 
     def __init__(
-        self, runner: Runner, conditions: Conditions, iam: Iam, endpoint: str, outside: Mapping[str, str] | None = None
+        self,
+        runner: Runner,
+        conditions: Conditions,
+        iam: Iam,
+        endpoint: str,
+        hosts: Hosts,
+        outside: Mapping[str, str] | None = None,
     ) -> None:
         """`outside`: by which variables a container finds AWS, if not at that endpoint."""
         self._runner = runner
+        self._hosts = hosts
         self._conditions = conditions
         self._starts = Starts(iam, runner)
         self._endpoint, self._outside = endpoint, dict(outside or {"AWS_ENDPOINT_URL": endpoint})
@@ -117,8 +125,9 @@ class Agent:
                 task.container_reason = str(why)
                 task.stopping_at = task.stopping_at or cloud.now()
         task.move("DEPROVISIONING")
-        if task.interface is not None:
+        if task.interface is not None and not task.managed:
             detach(task.place, task.interface)
+        self._hosts.left(task)
         self._closed.wait(self._conditions.deprovisioning_s)
         task.stopped_at = cloud.now()
         task.move("STOPPED")
@@ -129,11 +138,11 @@ class Agent:
     def _begin(self, task: Task) -> None:
         """From PROVISIONING to RUNNING. Raises `NeverStarted`."""
         self._pause(task, self._conditions.provisioning_s)
-        try:
-            task.interface = attach(task.place)
-        except Full:
-            public = "enabled" if task.place.public else "disabled"
-            raise NeverStarted(_FULL.format(public, task.place.subnet)) from None
+        if task.managed:
+            task.host = self._hosts.place(task)
+            task.place, task.interface, task.zone = task.host.place, task.host.interface, task.host.zone
+        else:
+            self._attach(task)
         task.move("PENDING")
         task.pull_started_at = cloud.now()
         self._pause(task, self._conditions.pull_s)
@@ -170,6 +179,14 @@ class Agent:
         task.started_at = cloud.now()
         task.move("RUNNING")
 
+    def _attach(self, task: Task) -> None:
+        """Give a task an interface of its own. Raises `NeverStarted`."""
+        try:
+            task.interface = attach(task.place)
+        except Full:
+            public = "enabled" if task.place.public else "disabled"
+            raise NeverStarted(_FULL.format(public, task.place.subnet)) from None
+
     def _finish(self, task: Task, exited: Exit) -> None:
         task.ended.set()
         if lines := self._logs.get(task):
@@ -200,14 +217,19 @@ class Agent:
         found = {each["name"]: each["value"] for each in definition.get("environment") or ()}
         found |= self._starts.secrets(task)
         found |= {each["name"]: each["value"] for each in override.get("environment") or ()}
+        if task.managed:
+            metadata = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"{self._endpoint}/imds/{task.host.id}"}
+            gpus = [str(number) for number in range(task.gpus)]
+            found |= metadata | ({"NVIDIA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})
+        else:
+            found |= {"AWS_EC2_METADATA_DISABLED": "true"}
         return found | {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self._endpoint}/creds/{task.id}",
             "ECS_CONTAINER_METADATA_URI_V4": f"{self._endpoint}/v4/{task.id}",
-            "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+            "AWS_EXECUTION_ENV": "AWS_ECS_EC2" if task.managed else "AWS_ECS_FARGATE",
             "AWS_REGION": task.place.region,
             "AWS_DEFAULT_REGION": task.place.region,
             **self._endpoints(task),
-            "AWS_EC2_METADATA_DISABLED": "true",
         }
 
     def _endpoints(self, task: Task) -> dict[str, str]:

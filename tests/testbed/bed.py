@@ -189,6 +189,16 @@ class Bed:
         """Interrupt running Spot tasks: so many, such a share, those named, or all. Their ids."""
         return list(self._call("interrupt", count=count, share=share, tasks=tasks))
 
+    def instances(self) -> list[dict[str, Any]]:
+        """All instances that ECS has started, and ended since the reset."""
+        return list(self._call("instances"))
+
+    def take_back(
+        self, *, count: int | None = None, share: float | None = None, instances: list[str] | None = None
+    ) -> list[str]:
+        """Have Spot take back so many instances, such a share, those named, or all: drained now, ended later. Ids."""
+        return list(self._call("take_back", count=count, share=share, instances=instances))
+
     def kill(self, tasks: list[str]) -> list[str]:
         """SIGKILL everything in these running tasks. Their ids."""
         return list(self._call("kill", tasks=tasks))

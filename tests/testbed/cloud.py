@@ -49,6 +49,13 @@ def definition(name: str, region: str = "") -> Any:
     return found
 
 
+def keep_network_mode(asked: Mapping[str, Any]) -> None:
+    """moto gives every new task definition that is not for EC2 alone the mode of Fargate."""
+    found = _backend("ecs").task_definitions.get(asked["family"]) or {}
+    if found and asked.get("networkMode"):
+        found[max(found)].network_mode = asked["networkMode"]
+
+
 def roles_of(definition: Any, overrides: Mapping[str, Any]) -> list[str]:
     """The roles of a task: those that it is launched with, else those that its definition names."""
     found = [
@@ -144,6 +151,18 @@ def roles() -> list[Any]:
 def role(arn: str) -> Any:
     """A role of IAM's; None if it is not there."""
     return next((each for each in roles() if each.arn == arn), None)
+
+
+def role_of_profile(arn: str) -> str | None:
+    """The role of an instance profile; None where there is neither."""
+    found = next((each for each in list(_iam().instance_profiles.values()) if each.arn == arn), None)
+    return str(found.roles[0].arn) if found is not None and found.roles else None
+
+
+def maps_public_ip(subnet: str) -> bool:
+    """Whether an instance that is launched in a subnet has a public address."""
+    found = next((group[subnet] for group in _backend("ec2").subnets.values() if subnet in group), None)
+    return str(getattr(found, "map_public_ip_on_launch", "false")).lower() == "true"
 
 
 def user(access_key: str) -> Any:

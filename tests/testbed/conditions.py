@@ -78,6 +78,15 @@ class Conditions:
     #: tests' own preparations change is known at once. Of AWS, users report up to some ten seconds
     new_role_s: float = 2.0
     changed_role_s: float = 4.0
+    #: the account's quotas on vCPU of instances, by family; " Spot" behind it for Spot. What is not named is 0
+    ec2_vcpu: dict[str, float] = field(
+        default_factory=lambda: {"Standard": 4000.0, "Standard Spot": 4000.0, "G and VT": 64.0, "G and VT Spot": 64.0}
+    )
+    instance_s: float = 0.1  #: from the launch of an instance to its registration
+    placement_s: float = 600.0  #: how long a task waits for an instance before it is stopped
+    spot_notice_s: float = (
+        120.0  #: from a Spot instance's notice to its end (EC2 user guide, "Spot interruption notices")
+    )
     build_start_s: float = 0.05  #: QUEUED, and PROVISIONING, of a CodeBuild build
 
     def set(self, changes: dict[str, Any]) -> None:

@@ -87,6 +87,8 @@ class Control:
             "elapse": self._elapse,
             "polls": lambda _: self._sqs.waiting(),
             "stop_clock": lambda _: CLOCK.stop(),
+            "instances": self._instances,
+            "take_back": self._take_back,
             "leftovers": lambda _: self.leftovers(),
             "reset": lambda _: self.reset(),
             "allowed": lambda _: sorted(self._iam.used),
@@ -173,6 +175,7 @@ class Control:
         objects = cloud.objects(self.site.bucket) if self.site else []
         return {
             "tasks": [task.id for task in self._tasks.live()],
+            "instances": [host.id for host in self._ecs.hosts.all()],
             "processes": self._agent.running(),
             "queues": self._sqs.queues(),
             "objects": [key for key in objects if not key.startswith((ACCOUNTS, LAUNCHING))],
@@ -241,6 +244,32 @@ class Control:
         for task in chosen:
             self._agent.stop(task, "SpotInterruption", "Your Spot Task was interrupted.")
         return [task.id for task in chosen]
+
+    def _instances(self, _: Json) -> object:
+        return [
+            {
+                "id": host.id,
+                "type": host.type.type,
+                "vcpu": host.type.vcpu,
+                "provider": host.provider.name,
+                "status": host.status,
+                "idle": host.idle_since is not None,
+                "tasks": [task.id for task in host.tasks],
+            }
+            for host in [*self._ecs.hosts.all(), *self._ecs.hosts.ended]
+        ]
+
+    def _take_back(self, asked: Json) -> object:
+        """Notice of so many, such a share, or all Spot instances; or of those named."""
+        spot = [host for host in self._ecs.hosts.all() if host.provider.spot and host.status == "ACTIVE"]
+        if (named := asked.get("instances")) is not None:
+            spot = [host for host in spot if host.id in named]
+        count = asked.get("count")
+        if (share := asked.get("share")) is not None:
+            count = round(share * len(spot))
+        chosen = spot if count is None else self._choice.sample(spot, min(count, len(spot)))
+        self._ecs.hosts.notice(chosen)
+        return [host.id for host in chosen]
 
     def _kill(self, asked: Json) -> object:
         chosen = self._chosen(asked, lambda task: True)

@@ -11,8 +11,10 @@ from tests.testbed import cloud, fargate
 from tests.testbed.agent import Agent
 from tests.testbed.conditions import AT, Conditions
 from tests.testbed.iam import assumable
+from tests.testbed.instances import Host, Hosts
 from tests.testbed.needs import ECS_TASKS
 from tests.testbed.networks import Place, unknown_group
+from tests.testbed.providers import Providers
 from tests.testbed.refusals import Refused
 from tests.testbed.tasks import SPOT, Task, TaskStore
 from tests.testbed.throttle import Throttle
@@ -25,13 +27,25 @@ NO_QUOTA = "You've reached the limit on the number of vCPUs you can run concurre
 class Ecs:
     """The task calls. What else ECS can do is moto's."""
 
-    operations = ("RunTask", "StopTask", "DescribeTasks", "ListTasks")
+    operations = (
+        *("RunTask", "StopTask", "DescribeTasks", "ListTasks"),
+        *("ListContainerInstances", "DescribeContainerInstances", "DeregisterContainerInstance"),
+    )
 
-    def __init__(self, tasks: TaskStore, agent: Agent, conditions: Conditions, throttle: Throttle) -> None:
+    def __init__(
+        self,
+        tasks: TaskStore,
+        agent: Agent,
+        conditions: Conditions,
+        throttle: Throttle,
+        providers: Providers,
+        hosts: Hosts,
+    ) -> None:
+        self.providers, self.hosts = providers, hosts
         self._tasks = tasks
         self._agent = agent
         self._conditions = conditions
-        self._throttle = throttle
+        self.throttle = throttle
         self._tokens: dict[str, tuple[str, list[Task], list[Json]]] = {}
         self._over_quota = 0  #: launches that were beyond the quota as a whole
         self._calls: dict[str, Callable[[Json], Json]] = {
@@ -39,6 +53,9 @@ class Ecs:
             "StopTask": self._stop_task,
             "DescribeTasks": self._describe_tasks,
             "ListTasks": self._list_tasks,
+            "ListContainerInstances": self._list_instances,
+            "DescribeContainerInstances": self._describe_instances,
+            "DeregisterContainerInstance": self._deregister,
         }
 
     def call(self, operation: str, body: Json) -> Json:
@@ -51,20 +68,24 @@ class Ecs:
             self._tokens.clear()
             self._over_quota = 0
             self._tasks.clear()
+        self.hosts.reset()
+        self.providers.reset()
 
     def _run_task(self, body: Json) -> Json:
         cluster = cloud.cluster(body.get("cluster") or "default")
         definition = cloud.definition(body.get("taskDefinition") or "")
-        overrides = _checked(body, definition)
-        cloud.require_role_of_ecs()
         count = body.get("count", 1)
-        cpu, memory = fargate.shape(
-            overrides.get("cpu") or definition.cpu, overrides.get("memory") or definition.memory
-        )
-        network = _network(body)
-        subnets = [(subnet, cloud.zone_of(subnet)) for subnet in network["subnets"]]
-        groups, public = tuple(network.get("securityGroups") or ()), network.get("assignPublicIp") == "ENABLED"
         providers = _providers(body, cluster, count)
+        managed = self._managed(cluster.arn, providers)
+        overrides = _checked(body, definition, "MANAGED_INSTANCES" if managed else "FARGATE")
+        cloud.require_role_of_ecs()
+        shape = fargate.instance_shape if managed else fargate.shape
+        cpu, memory = shape(overrides.get("cpu") or definition.cpu, overrides.get("memory") or definition.memory)
+        if managed:
+            _check_host_network(body, definition)
+        network = {"subnets": []} if managed else _network(body)
+        subnets = [(subnet, cloud.zone_of(subnet)) for subnet in network["subnets"]] or [("", "")]
+        groups, public = tuple(network.get("securityGroups") or ()), network.get("assignPublicIp") == "ENABLED"
         _check_roles(definition, overrides)
         token = body.get("clientToken")
         asked = json.dumps({name: value for name, value in body.items() if name != "clientToken"}, sort_keys=True)
@@ -77,11 +98,12 @@ class Ecs:
                     )
                 return {"tasks": [task.shown() for task in tasks], "failures": failures}
             self._have_room(cluster)
-            self._throttle.launch(providers)
+            if not managed:
+                self.throttle.launch(providers)
             started: list[Task] = []
             reasons: list[str] = []
             for number, provider in enumerate(providers):
-                placed = self._place(provider, cpu / 1024, subnets, number)
+                placed = subnets[0] if managed else self._place(provider, cpu / 1024, subnets, number)
                 if isinstance(placed, str):
                     reasons.append(placed)
                     continue
@@ -100,6 +122,7 @@ class Ecs:
                     overrides=overrides,
                     tags=[*(body.get("tags") or ()), *_propagated(body, definition)],
                     order=self._tasks.next_order(),
+                    managed=managed,
                 )
                 self._tasks.add([task])
                 started.append(task)
@@ -112,6 +135,59 @@ class Ecs:
         for task in started:
             self._agent.start(task)
         return {"tasks": shown, "failures": failures}
+
+    def check_deleted(self, body: Json) -> None:
+        """Raises `Refused` for a cluster that cannot go. Source: Amazon ECS API reference, DeleteCluster."""
+        cluster = cloud.cluster(body.get("cluster") or "default")
+        if self._of_cluster(body):
+            raise Refused(
+                "ClusterContainsContainerInstancesException",
+                "The Cluster cannot be deleted while Container Instances are active or draining.",
+            )
+        if self.providers.of_cluster(cluster.arn):
+            raise Refused(
+                "ClusterContainsCapacityProviderException",
+                "The Cluster cannot be deleted while it has capacity providers of Managed Instances.",
+            )
+
+    def _managed(self, cluster: str, providers: list[str]) -> bool:
+        """Whether a call is for instances. Raises `Refused` where it is for both."""
+        found = [self.providers.named(cluster, name) is not None for name in providers]
+        if any(found) and not all(found):
+            raise Refused(
+                "InvalidParameterException",
+                "A capacity provider strategy cannot contain a mix of capacity providers of different kinds.",
+            )
+        return any(found)
+
+    def _list_instances(self, body: Json) -> Json:
+        found = [host for host in self._of_cluster(body) if body.get("status") in (None, host.status)]
+        return {"containerInstanceArns": [host.arn for host in found]}
+
+    def _describe_instances(self, body: Json) -> Json:
+        asked = body.get("containerInstances") or []
+        if not 1 <= len(asked) <= 100:
+            raise Refused("InvalidParameterException", "Container instances must be from 1 to 100.")
+        there = {name: host for host in self._of_cluster(body, ended=True) for name in (host.arn, host.uuid)}
+        return {
+            "containerInstances": [there[name].shown() for name in asked if name in there],
+            "failures": [{"arn": name, "reason": "MISSING"} for name in asked if name not in there],
+        }
+
+    def _deregister(self, body: Json) -> Json:
+        names = {body["containerInstance"].rpartition("/")[2]}
+        found = next((host for host in self._of_cluster(body) if host.uuid in names), None)
+        if found is None:
+            raise Refused("InvalidParameterException", "The referenced container instance was not found.")
+        if found.tasks and not body.get("force"):
+            raise Refused("InvalidParameterException", "Found running tasks on the instance.")
+        self.hosts.deregister(found)
+        return {"containerInstance": found.shown()}
+
+    def _of_cluster(self, body: Json, *, ended: bool = False) -> list[Host]:
+        cluster = cloud.cluster(body.get("cluster") or "default")
+        hosts = [*self.hosts.all(), *(self.hosts.ended if ended else [])]
+        return [host for host in hosts if host.provider.cluster == cluster.arn]
 
     def _as_exception(self) -> bool:
         """Whether a launch that is beyond the quota as a whole is refused with an exception, this time."""
@@ -183,7 +259,7 @@ class Ecs:
             and self._seen(task)
             and body.get("startedBy") in (None, task.started_by)
             and body.get("family") in (None, task.definition.family)
-            and body.get("launchType") in (None, "FARGATE")
+            and body.get("launchType") in (None, "MANAGED_INSTANCES" if task.managed else "FARGATE")
         ]
         page = {"taskArns": [task.arn for task in wanted[:most]]}
         if len(wanted) > most:
@@ -199,7 +275,16 @@ class Ecs:
         return cloud.now() - task.created_at >= self._conditions.describe_lag_s
 
 
-def _checked(body: Json, definition: Any) -> Json:
+def _check_host_network(body: Json, definition: Any) -> None:
+    """Source: Amazon ECS API reference, RunTask, `networkConfiguration`."""
+    if definition.network_mode == "host" and body.get("networkConfiguration"):
+        raise Refused(
+            "InvalidParameterException",
+            "Network Configuration is not valid for the given networkMode of this task definition.",
+        )
+
+
+def _checked(body: Json, definition: Any, kind: str = "FARGATE") -> Json:
     """The overrides of a call whose parameters are within limits."""
     if not 1 <= body.get("count", 1) <= 10:
         raise Refused("InvalidParameterException", "Count must be between 1 and 10.")
@@ -222,8 +307,10 @@ def _checked(body: Json, definition: Any) -> Json:
                 "InvalidParameterException",
                 f"Override for container named {override.get('name')} is not a container in the TaskDefinition.",
             )
-    if "FARGATE" not in definition.compatibilities:
-        raise Refused("InvalidParameterException", "Task definition does not support launch_type FARGATE.")
+    if overrides.get("ephemeralStorage") and kind != "FARGATE":
+        raise Refused("InvalidParameterException", "Ephemeral storage is supported on Fargate only.")
+    if kind not in definition.requires_compatibilities:
+        raise Refused("InvalidParameterException", f"Task definition does not support launch_type {kind}.")
     return overrides
 
 

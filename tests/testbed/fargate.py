@@ -47,6 +47,20 @@ def _units(text: str, unit: str) -> int:
     return int(float(written[1]) * 1024) if written else -1
 
 
+def instance_shape(cpu: str | None, memory: str | None) -> tuple[int, int]:
+    """CPU units and MiB of a task on instances. Source: Amazon ECS API reference, RegisterTaskDefinition, `cpu`.
+
+    >>> instance_shape("3072", "5000")
+    (3072, 5000)
+    """
+    units, mib = _units(cpu or "", "vcpu"), _units(memory or "", "gb")
+    if not 128 <= units <= 196608:
+        raise Refused("ClientException", f"Invalid 'cpu' setting for task: {cpu}.")
+    if mib < 6:
+        raise Refused("ClientException", f"Invalid 'memory' setting for task: {memory}.")
+    return units, mib
+
+
 def spread(strategy: list[dict[str, Any]], count: int) -> list[str]:
     """The provider of each of a call's tasks: bases first, the rest by weight.
 
@@ -67,7 +81,10 @@ def spread(strategy: list[dict[str, Any]], count: int) -> list[str]:
 
 def check_definition(body: dict[str, Any]) -> None:
     """Refuse a RegisterTaskDefinition that Fargate would refuse, which moto does not."""
-    if "FARGATE" not in (body.get("requiresCompatibilities") or ()):
+    wanted = body.get("requiresCompatibilities") or ()
+    if "MANAGED_INSTANCES" in wanted:
+        _check_for_instances(body)
+    if "FARGATE" not in wanted:
         return
     units, mib = shape(body.get("cpu"), body.get("memory"))
     if body.get("networkMode", "awsvpc") != "awsvpc":
@@ -83,7 +100,19 @@ def check_definition(body: dict[str, Any]) -> None:
             raise Refused(
                 "ClientException", "Fargate requires task definition to have execution role ARN to support secrets."
             )
+    if any(container.get("resourceRequirements") for container in containers):
+        raise Refused(
+            "ClientException", "Tasks using the Fargate launch type do not support GPU resource requirements."
+        )
     if sum(container.get("cpu") or 0 for container in containers) > units:
         raise Refused("ClientException", "The sum of all containers' 'cpu' is above the task's.")
     if any((container.get("memory") or 0) > mib for container in containers):
         raise Refused("ClientException", "Invalid setting for container: 'memory' is above the task's.")
+
+
+def _check_for_instances(body: dict[str, Any]) -> None:
+    """Source: Amazon ECS Developer Guide, "Amazon ECS task networking for Amazon ECS Managed Instances"."""
+    if body.get("networkMode") not in ("awsvpc", "host"):
+        raise Refused("ClientException", "Managed Instances only support the network modes 'awsvpc' and 'host'.")
+    if body.get("ephemeralStorage"):
+        raise Refused("ClientException", "Ephemeral storage is supported on Fargate only.")

@@ -81,6 +81,8 @@ class Front:
         body = _body(environ)
         if path.startswith("/_bed/"):
             answer = self.control.answer(environ["REQUEST_METHOD"], path.removeprefix("/_bed/"), body)
+        elif path.startswith("/imds/"):
+            answer = self._task_side.metadata(environ["REQUEST_METHOD"], path, environ.get(_TOKEN, ""))
         elif path.startswith(("/creds/", "/v4/")):
             answer = self._task_side.answer(path)
         else:
@@ -137,8 +139,20 @@ class Front:
         if call.service == "ecs":
             if call.operation in Ecs.operations:
                 return as_json(self._ecs.call(call.operation, _json(call)))
+            if self._ecs.providers.serves(call.operation, _json(call)):
+                return as_json(self._ecs.providers.call(call.operation, _json(call)))
+            if call.operation == "DeleteCluster":
+                self._ecs.check_deleted(_json(call))
             if call.operation == "RegisterTaskDefinition":
                 fargate.check_definition(_json(call))
+        if (call.service, call.operation) == ("ecs", "PutClusterCapacityProviders"):
+            answer = self._from_moto(environ)
+            self._ecs.providers.stay(_json(call)["cluster"])
+            return answer
+        if (call.service, call.operation) == ("ecs", "RegisterTaskDefinition"):
+            answer = self._from_moto(environ)
+            cloud.keep_network_mode(_json(call))
+            return answer
         if call.service == "servicequotas" and self._quotas.serves(call.operation, _json(call)):
             return as_json(self._quotas.call(call.operation, _json(call)))
         if call.service == "pricing":
@@ -282,5 +296,6 @@ def _sized(environ: WSGIEnvironment, answer: Answer) -> list[tuple[str, str]]:
     return [*headers, ("Content-Length", str(len(answer.body)))]
 
 
+_TOKEN = "HTTP_X_AWS_EC2_METADATA_TOKEN"
 _PIECE = 4096  #: of a body whose length is not known
 _REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified", 400: "Bad Request"}

@@ -17,10 +17,10 @@ from tests.testbed.calls import Call
 from tests.testbed.conditions import ACCOUNT, ADMINISTRATOR, REGION, Conditions
 from tests.testbed.documents import allowed, trusts
 from tests.testbed.late import LATE, Seen, seen
-from tests.testbed.needs import CODEBUILD, ECS_TASKS, Need, needs
+from tests.testbed.needs import CODEBUILD, EC2, ECS, ECS_TASKS, Need, needs
 from tests.testbed.refusals import Refused
 
-_SOURCES = {ECS_TASKS: "ecs", CODEBUILD: "codebuild"}
+_SOURCES = {ECS_TASKS: "ecs", CODEBUILD: "codebuild", ECS: "ecs", EC2: "ec2"}
 
 
 class Who(NamedTuple):

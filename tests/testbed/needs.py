@@ -19,6 +19,7 @@ from tests.testbed.conditions import ACCOUNT
 
 Json = dict[str, Any]
 ECS_TASKS, CODEBUILD = "ecs-tasks.amazonaws.com", "codebuild.amazonaws.com"
+ECS, EC2 = "ecs.amazonaws.com", "ec2.amazonaws.com"
 _FREE = {"sts:GetCallerIdentity", "sts:GetSessionToken"}
 #: Actions that are not called as the operation is. Source: AWS Service Authorization Reference.
 _ACTIONS = {
@@ -151,6 +152,20 @@ def _ecs(action: str, asked: Json, call: Call) -> Iterator[Need]:
         names = asked.get("clusters") or [asked.get("clusterName") or cluster]
         yield from (Need(action, call.arn("ecs", f"cluster/{name.rpartition('/')[2]}")) for name in names)
         made = f"cluster/{names[0]}" if operation == "CreateCluster" and asked.get("tags") else ""
+    elif operation in ("CreateCapacityProvider", "UpdateCapacityProvider", "DeleteCapacityProvider"):
+        name = str(asked.get("name") or asked.get("capacityProvider")).rpartition("/")[2]
+        yield Need(action, call.arn("ecs", f"capacity-provider/{name}"))
+        managed = asked.get("managedInstancesProvider") or {}
+        yield from passed(_roles(managed.get("infrastructureRoleArn")), ECS)
+        made = f"capacity-provider/{name}" if operation == "CreateCapacityProvider" and asked.get("tags") else ""
+    elif operation == "DescribeCapacityProviders":
+        for name in asked.get("capacityProviders") or ["*"]:
+            yield Need(action, call.arn("ecs", f"capacity-provider/{name}"))
+    elif operation == "DescribeContainerInstances":
+        for name in asked["containerInstances"]:
+            yield Need(action, name, on)
+    elif operation in ("DeregisterContainerInstance", "ListContainerInstances"):
+        yield Need(action, call.arn("ecs", f"cluster/{cluster}"))
     elif "resourceArn" in asked:
         yield Need(action, asked["resourceArn"])
     elif operation == "DeleteTaskDefinitions":
@@ -246,7 +261,14 @@ def _iam(action: str, asked: Json, call: Call) -> Iterator[Need]:
     if call.operation == "SimulatePrincipalPolicy":
         yield Need(action, form["PolicySourceArn"])
         return
-    role = form.get("RoleName", "")
+    role, profile = form.get("RoleName", ""), form.get("InstanceProfileName", "")
+    if profile:
+        yield Need(action, f"{iam}instance-profile/{profile}")
+        if call.operation == "AddRoleToInstanceProfile":
+            yield from passed([f"{iam}role/{role}"], EC2)
+        if call.operation == "CreateInstanceProfile" and any(name.startswith("Tags.") for name in form):
+            yield Need("iam:TagInstanceProfile", f"{iam}instance-profile/{profile}")
+        return
     yield Need(action, f"{iam}role/{role}" if role else "*")
     if call.operation == "CreateRole" and any(name.startswith("Tags.") for name in form):
         yield Need("iam:TagRole", f"{iam}role/{role}")

@@ -13,6 +13,8 @@ from typing import Any
 import boto3
 
 from starburst_common.sites.administrator import administrator
+from starburst_common.sites.arns import Arns
+from starburst_common.sites.managed import provider
 from starburst_common.sites.policies import POLICIES, bill, prices, trust
 from starburst_common.sites.site import Site as Settings
 from tests.testbed import cloud
@@ -21,12 +23,13 @@ from tests.testbed.networks import open_default, zones_of
 from tests.testbed.settings import settings_text
 
 ROLES = ("execution", "task", "build")
+MANAGED = ("infrastructure", "instance")  #: roles for instances, named as setup does
 #: who starts runs, who looks after the site, who sets sites up, who starts runs and works on them in one process, as
 #: tests of a port do, and who looks prices up
 USERS = ("driver", "operator", "setup", "both", "prices", "bill")
 #: CreateBucket takes one region without being told it. Source: Amazon S3 API reference
 _LOCATED: Any = {} if REGION == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
-_NOT_SETTINGS = ("endpoint", "build_role", "repository", "keys")
+_NOT_SETTINGS = ("endpoint", "build_role", "repository", "keys", "profile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +47,15 @@ class Site:
     image: str
     signing_secret: str
     log_group: str
+    ec2_provider: str
+    ec2_spot_provider: str
+    gpu_provider: str
+    gpu_spot_provider: str
     build_role: str  #: CodeBuild may assume it
     repository: str  #: what the site's images are called; ECR does not have it until someone makes it
     endpoint: str
     keys: dict[str, tuple[str, str]]  #: of each user, access key and secret
+    profile: str  #: of instances, an ARN
 
     def settings(self) -> dict[str, Any]:
         """What goes into the settings file's site table."""
@@ -59,7 +67,10 @@ class Site:
 
     def remake(self) -> None:
         """Make again what a reset takes away, and as it was: the bucket, the cluster, and all policies."""
-        cloud.only([self.execution_role, self.task_role, self.build_role], [key for key, _ in self.keys.values()])
+        settings = Settings.of(self.settings(), "the bed")
+        managed = [Arns(settings).role(kind) for kind in MANAGED]
+        own = [self.execution_role, self.task_role, self.build_role, *managed]
+        cloud.only(own, [key for key, _ in self.keys.values()])
         grant({**self.settings(), "build_role": self.build_role}, build=False, alone=True)
         cloud.give("starburst", {_user("setup"): administrator()}, alone=True)
         cloud.give("starburst-prices", {_user("prices"): prices()})
@@ -71,6 +82,11 @@ class Site:
             capacityProviders=["FARGATE", "FARGATE_SPOT"],
             tags=[{"key": "starburst", "value": self.name}],
         )
+        for name in settings.providers:
+            wanted = provider(settings, self.profile, spot=name.endswith("spot"), gpus="gpu" in name)
+            client("ecs", self.endpoint).create_capacity_provider(
+                name=name, cluster=self.cluster, managedInstancesProvider=wanted
+            )
 
 
 def make_site(endpoint: str) -> Site:
@@ -92,6 +108,12 @@ def make_site(endpoint: str) -> Site:
         kind: iam.create_role(RoleName=f"starburst-bed-{kind}", AssumeRolePolicyDocument=_trust(kind))["Role"]["Arn"]
         for kind in ROLES
     }
+    for subnet in subnets:
+        ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
+    for kind in MANAGED:
+        iam.create_role(RoleName=f"starburst-bed-{REGION}-{kind}", AssumeRolePolicyDocument=_trust(kind))
+    profile = iam.create_instance_profile(InstanceProfileName="starburst-bed")["InstanceProfile"]["Arn"]
+    iam.add_role_to_instance_profile(InstanceProfileName="starburst-bed", RoleName=f"starburst-bed-{REGION}-instance")
     iam.create_service_linked_role(AWSServiceName="ecs.amazonaws.com")
     keys = {}
     for name in USERS:
@@ -113,6 +135,11 @@ def make_site(endpoint: str) -> Site:
         image=f"{ACCOUNT}.dkr.ecr.{REGION}.{domain_of(REGION)}/starburst-bed:worker",
         signing_secret=secret,
         log_group="/starburst/bed",
+        ec2_provider="bed-ec2",
+        ec2_spot_provider="bed-ec2-spot",
+        gpu_provider="bed-gpu",
+        gpu_spot_provider="bed-gpu-spot",
+        profile=profile,
         build_role=roles["build"],
         repository="starburst-bed",
         endpoint=endpoint,
@@ -135,6 +162,7 @@ def grant(settings: Mapping[str, Any], *, setup: bool = False, build: bool = Tru
     )
     policies = {_user(name): POLICIES[kind](asks) for name, kind in users.items()}
     roles = {kind: getattr(site, f"{kind}_role") for kind in ROLES}
+    roles |= {kind: Arns(site).role(kind) for kind in MANAGED}
     policies |= {arn: POLICIES[kind](site) for kind, arn in roles.items() if arn}
     cloud.give(f"starburst-{site.name}", policies, alone=alone)
 

@@ -24,7 +24,7 @@ class Task:
     definition: Any  #: moto's record
     cpu_units: int
     memory_mib: int
-    provider: str  #: "FARGATE" or "FARGATE_SPOT"
+    provider: str  #: "FARGATE", "FARGATE_SPOT" or a capacity provider's name
     by_strategy: bool  #: asked for with a capacity provider strategy, not with a launch type
     zone: str
     place: Place
@@ -54,6 +54,8 @@ class Task:
     ended: threading.Event = field(default_factory=threading.Event)  #: its container has ended, or never began
     running: Running | None = None
     interface: Any = None  #: by which it is in its subnet: moto's record
+    managed: bool = False  #: for instances
+    host: Any = None  #: the one that it is on
 
     @property
     def _stem(self) -> str:
@@ -82,6 +84,12 @@ class Task:
         return float(self.container.get("stopTimeout", 30))
 
     @property
+    def gpus(self) -> int:
+        """Of its one container."""
+        asked = self.container_override.get("resourceRequirements") or self.container.get("resourceRequirements") or ()
+        return sum(int(each["value"]) for each in asked if each["type"] == "GPU")
+
+    @property
     def vcpu(self) -> float:
         return self.cpu_units / 1024
 
@@ -104,16 +112,13 @@ class Task:
             "stopCode": self.stop_code,
             "stoppedReason": self.stopped_reason,
         }
+        of_kind = self._on_instances() if self.managed else self._on_fargate()
         shown = {
             "taskArn": self.arn,
             "clusterArn": self.cluster,
             "taskDefinitionArn": self.definition.arn,
             "lastStatus": self.last_status,
             "desiredStatus": self.desired_status,
-            "launchType": "FARGATE",
-            "platformVersion": "1.4.0",
-            "platformFamily": "Linux",
-            "availabilityZone": self.zone,
             "cpu": str(self.cpu_units),
             "memory": str(self.memory_mib),
             "group": self.group,
@@ -123,15 +128,30 @@ class Task:
             "connectivity": "CONNECTED",
             "enableExecuteCommand": False,
             "healthStatus": "UNKNOWN",
+            "tags": self.tags,
+            "containers": [self._container()],
+        } | {name: value for name, value in times.items() if value is not None}
+        return shown | of_kind | ({"capacityProviderName": self.provider} if self.by_strategy else {})
+
+    def _on_fargate(self) -> dict[str, Any]:
+        return {
+            "launchType": "FARGATE",
+            "platformVersion": "1.4.0",
+            "platformFamily": "Linux",
+            "availabilityZone": self.zone,
             "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
             "ephemeralStorage": self.overrides.get("ephemeralStorage")
             or self.definition.ephemeral_storage
             or {"sizeInGiB": 20},
-            "tags": self.tags,
             "attachments": [self._interface()],
-            "containers": [self._container()],
-        } | {name: value for name, value in times.items() if value is not None}
-        return shown | ({"capacityProviderName": self.provider} if self.by_strategy else {})
+        }
+
+    def _on_instances(self) -> dict[str, Any]:
+        """In its instance's network it has no interface of its own; none is known before it has an instance."""
+        told = {"launchType": "MANAGED_INSTANCES", "attributes": [], "attachments": []}
+        if self.host is None:
+            return told
+        return told | {"availabilityZone": self.zone, "containerInstanceArn": self.host.arn}
 
     def _interface(self) -> dict[str, Any]:
         status = {"PROVISIONING": "PRECREATED", "STOPPED": "DELETED"}.get(self.last_status, "ATTACHED")

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.testbed.clock import CLOCK
 from tests.testbed.iam import Iam
+from tests.testbed.instances import Hosts
 from tests.testbed.refusals import Answer, as_json
 from tests.testbed.tasks import Task, TaskStore
 
@@ -18,7 +19,8 @@ _CREDENTIALS_S = 21_600.0  # the longest of a role's
 class TaskSide:
     """The endpoints named by AWS_CONTAINER_CREDENTIALS_FULL_URI and ECS_CONTAINER_METADATA_URI_V4."""
 
-    def __init__(self, tasks: TaskStore, iam: Iam) -> None:
+    def __init__(self, tasks: TaskStore, iam: Iam, hosts: Hosts) -> None:
+        self._hosts = hosts
         self._tasks = tasks
         self._iam = iam
         self._lock = threading.Lock()
@@ -34,6 +36,20 @@ class TaskSide:
         if kind == "creds":
             return as_json(self._credentials(task))
         return as_json(_task(task) if part == "task" else _container(task))
+
+    def metadata(self, method: str, path: str, token: str) -> Answer:
+        """What an instance tells of itself, to whoever has a token (EC2 user guide, "Instance metadata")."""
+        instance, _, what = path.removeprefix("/imds/").partition("/")
+        host = next(iter(self._hosts.named([instance])), None)
+        if host is None:
+            return Answer(404, [], b"")
+        if what == "latest/api/token":
+            return Answer(200 if method == "PUT" else 405, [], f"token-of-{instance}".encode())
+        if token != f"token-of-{instance}":
+            return Answer(401, [], b"Unauthorized")
+        if what == "latest/meta-data/spot/instance-action" and host.notice_at is not None:
+            return as_json({"action": "terminate", "time": _iso(CLOCK.time() + 120)})
+        return Answer(404, [], b"Not Found")
 
     def keys(self, task_id: str | None = None) -> list[str]:
         """Access key ids given to one task, or to all."""
@@ -98,7 +114,7 @@ def _task(task: Task) -> dict[str, Any]:
         "PullStartedAt": _iso(task.pull_started_at or task.created_at),
         "PullStoppedAt": _iso(task.pull_stopped_at or task.created_at),
         "AvailabilityZone": task.zone,
-        "LaunchType": "FARGATE",
+        "LaunchType": "MANAGED_INSTANCES" if task.managed else "FARGATE",
         "Containers": [_container(task)],
     }
 

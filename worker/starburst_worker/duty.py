@@ -29,6 +29,8 @@ class Duty:
     pace: Pace
     wire: int = WIRE_VERSION  #: what its work speaks
     key: str = ""  #: the id of the key to sign by; empty for the newest
+    gpus: int = 0  #: of its own
+    notices: bool = False  #: its instance may be taken back, and says so
 
     @classmethod
     def read(cls, text: str) -> Duty:
@@ -55,6 +57,8 @@ class Duty:
             memory_mib=orders.whole("memory_mib", least=1) if orders.given("memory_mib") else None,
             pace=Pace.read(orders),
             key=orders.text("key") if orders.given("key") else "",
+            gpus=orders.whole("gpus") if orders.given("gpus") else 0,
+            notices=orders.flag("notices") if orders.given("notices") else False,
         )
 
 

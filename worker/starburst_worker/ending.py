@@ -7,7 +7,7 @@ import threading
 import time
 
 from starburst_common.errors import UnknownVersion
-from starburst_common.wire.seals import misfit_exit
+from starburst_common.wire.seals import TAKEN_EXIT, misfit_exit
 from starburst_worker.signals import Signals
 
 _log = logging.getLogger("starburst.worker")
@@ -23,6 +23,7 @@ class Ending:
         self.stop = threading.Event()  #: no more work; what is under way ends in good order
         self.drain = threading.Event()  #: and at once
         self.misfit: UnknownVersion | None = None  #: its work speaks another wire version than it does
+        self.taken = False  #: its instance is taken back
         self._broken: BaseException | None = None
         self._lifetime_s, self._born = lifetime_s, time.monotonic()
 
@@ -49,6 +50,11 @@ class Ending:
         self.drain.set()
         self.ask()
 
+    def take_back(self) -> None:
+        """Its instance goes, in two minutes."""
+        self.taken = True
+        self.leave()
+
     def broke(self, error: BaseException) -> None:
         """One of its threads failed."""
         self._broken = error
@@ -63,4 +69,6 @@ class Ending:
         if self._broken is not None:
             _log.error("stopped: %s", self._broken)
             return EXIT_BROKEN
+        if self.taken:
+            return TAKEN_EXIT
         return EXIT_DRAINED if self.drain.is_set() else EXIT_IDLE

@@ -24,6 +24,7 @@ from starburst_worker.batches import run_batches
 from starburst_worker.board import SETTING_UP, SlotBoard
 from starburst_worker.checkpoints import SlotCheckpoints
 from starburst_worker.failed import failure_of, kind_of
+from starburst_worker.gpus import see_own
 from starburst_worker.loaded import Loaded, caller, load_function, load_item, where_unfit
 from starburst_worker.modules import fit
 from starburst_worker.order import FUNCTIONS_BYTES, Order
@@ -155,4 +156,5 @@ def main(handle: int, board_file: str) -> None:
     stand_in()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # short of memory, the kernel kills a slot, not its worker
+    see_own(Path(board_file))
     Slot(handle, Path(board_file)).serve()

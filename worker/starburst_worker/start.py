@@ -17,6 +17,7 @@ from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
 from starburst_worker.ending import EXIT_BROKEN, EXIT_DRAINED
+from starburst_worker.gpus import GPUS
 from starburst_worker.guard import Guards, adopt_orphans
 from starburst_worker.private import keep_private, others_with, take
 from starburst_worker.seat import Seat, SlotMain
@@ -78,6 +79,8 @@ def work(orders: str, slot: SlotMain | None = None) -> NoReturn:
     duty = _read(orders)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for the slots; what is set holds
         os.environ.setdefault(name, str(max(1, int(duty.cpu) // duty.slots)))
+    if duty.gpus:
+        os.environ[GPUS] = f"{duty.gpus}/{duty.slots}"
     guards = Guards()
     seats = [Seat(number, scratch, guards, slot=slot) for number in range(duty.slots if slot else 0)]
     keep_private()

@@ -21,6 +21,7 @@ from starburst_worker.known import KnownRuns
 from starburst_worker.leases import Leases
 from starburst_worker.leasing import Leasing
 from starburst_worker.memory import too_big
+from starburst_worker.notices import EVERY_S, Notices
 from starburst_worker.prints import WRITE_S, Prints
 from starburst_worker.ready import Ready
 from starburst_worker.runner import Runner
@@ -92,10 +93,12 @@ class Supervisor:
         self._begin(self._every, renew_s, self._leases.renew)
         self._begin(self._every, min(renew_s, self._backend.tick_s), self._look)
         self._begin(self._every, WRITE_S, self._prints.write)
+        if self._duty.notices:
+            self._begin(self._every, min(renew_s / 6, EVERY_S), Notices(self._ending.take_back).look)
         while any(thread.is_alive() for thread in servers):
             self._ending.signals.wait(min(0.2, self._duty.pace.lease_s / 6))
             self._oversee(servers)
-        last_s = _LAST_POLL_S if self._ending.signals.told else self._backend.poll_s
+        last_s = _LAST_POLL_S if self._ending.signals.told or self._ending.taken else self._backend.poll_s
         leaser.join(last_s)  # it may just have been given a chunk
         self._give_back()
         self._settling.put(None)

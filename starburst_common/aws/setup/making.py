@@ -9,6 +9,7 @@ from starburst_common.aws.roads import lost_ways
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
+from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
 from starburst_common.aws.setup.network import Network, NetworkPlace, SecurityGroup, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
@@ -38,10 +39,12 @@ class Made(Protocol):
 
 #: In the order in which they are taken away.
 KINDS: dict[str, Callable[[AwsAccount, str], Made]] = {
+    "capacity provider": CapacityProvider,
     "cluster": SiteCluster,
     "repository": SiteRepository,
     "security group": SecurityGroup,
     "network": Network,
+    "instance profile": InstanceProfile,
     "role": Role,
     "log group": LogGroup,
     "signing key": SigningKey,
@@ -104,6 +107,10 @@ class _Setup:
                 case "cluster":
                     ensure_role_of_ecs(account)
                     self._have(part, lambda name: SiteCluster(account, name).make())
+                case "instance profile":
+                    self._have(part, lambda name: InstanceProfile(account, name).make())
+                case "capacity provider":
+                    self._have(part, lambda name: CapacityProvider(account, name).make(site))
         return site
 
     def _have(self, part: SitePart, make: Callable[[str], T]) -> T:

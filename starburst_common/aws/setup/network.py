@@ -144,6 +144,8 @@ class Network:
                         VpcId=vpc, CidrBlock=block, AvailabilityZone=zone, **self._marked("subnet")
                     )
                     there[zone] = made["Subnet"]["SubnetId"]
+            for subnet in there.values():  # instances in them have no other way out
+                ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
         return [there[zone] for zone in sorted(there)]
 
     def _routes(self, vpc: str, gateway: str, subnets: Sequence[str]) -> str:

@@ -1,0 +1,84 @@
+"""A worker on an instance in; what its share of that costs an hour, by component, out.
+
+An instance is charged for whole, by the second and a minute at least, with its address, and AWS takes a fee for
+managing it, of its price on demand, whatever it costs. Sources: https://aws.amazon.com/ec2/pricing/on-demand/,
+https://aws.amazon.com/ecs/pricing/, "Amazon ECS Managed Instances"; read 2026-11-30. A worker's share is what it takes
+most of, of vCPU, memory and GPUs; what nobody takes is idle, and told apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+from starburst_common.instances import GPU_TYPES, TYPES, Shape, shapes
+from starburst_common.money.book import DERIVED, ON_DEMAND, SPOT, item_price
+from starburst_common.money.instances import InstancePrice, instance_prices, prices_in
+from starburst_common.resources import Resources
+
+FEE = "management fee"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedHour:
+    """Of one worker."""
+
+    type: str  #: of the instance
+    compute: Decimal
+    fee: Decimal
+    address: Decimal
+    basis: str
+    source: str
+    as_of: str
+
+
+def shared_hour(resources: Resources, region: str, arch: str) -> SharedHour | None:
+    """On the type that it is on; where that is not known yet, on the cheapest that workers fill. None without a price.
+
+    >>> hour = shared_hour(Resources.of(1, capacity="ec2"), "us-east-1", "arm")
+    >>> hour.type, hour.basis, shared_hour(Resources.of(1, capacity="ec2"), "mars-1", "x86")
+    ('c6g.12xlarge', 'derived', None)
+    """
+    size = (resources.cpu, resources.memory_mib, resources.gpus)
+    type = resources.instance_type or _cheapest(*size, resources.spot, region, arch)
+    shape, price = shapes().get(type), _price(type, region, SPOT if resources.spot else ON_DEMAND)
+    on_demand = _price(type, region, ON_DEMAND)
+    if shape is None or price is None or on_demand is None:
+        return None
+    share = Decimal(str(shape.share(*size)))
+    fee, address = item_price("managed-instances-fee", region), item_price("public-ipv4", region)
+    return SharedHour(
+        type=type,
+        compute=price.usd_per_hour * share,
+        fee=on_demand.usd_per_hour * share * (fee.usd if fee is not None else Decimal("0.12")),
+        address=(address.usd if address is not None else Decimal(0)) * share,
+        basis=price.basis if resources.instance_type else DERIVED,
+        source=price.source,
+        as_of=price.as_of,
+    )
+
+
+def _price(type: str, region: str, capacity: str) -> InstancePrice | None:
+    return next((each for each in instance_prices(type, region) if each.capacity == capacity), None) if type else None
+
+
+@lru_cache(maxsize=256)
+def _cheapest(cpu: float, memory_mib: int, gpus: int, spot: bool, region: str, arch: str) -> str:
+    """The type on which such workers cost least; empty where none holds one, or has a price."""
+    found = [
+        (price.usd_per_hour * Decimal(str(shape.share(cpu, memory_mib, gpus))), type)
+        for (type, capacity), price in prices_in(region).items()
+        if capacity == (SPOT if spot else ON_DEMAND)
+        and (shape := shapes().get(type)) is not None
+        and _may_be(shape, arch, gpus)
+        and shape.fits(cpu, memory_mib, gpus)
+    ]
+    return min(found, default=(Decimal(0), ""))[1]
+
+
+def _may_be(shape: Shape, arch: str, gpus: int) -> bool:
+    """As `sites.managed` asks for them, where a site names no others."""
+    if shape.arch != arch or shape.burstable or ".metal" in shape.type:
+        return False
+    return shape.like(GPU_TYPES) and shape.gpus > 0 if gpus else shape.like(TYPES) and not shape.gpu

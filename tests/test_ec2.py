@@ -1,0 +1,239 @@
+"""Workers on instances that they share: started, filled and ended by ECS, counted, paid for and lost as AWS does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starburst_common import Cluster, starburst_map
+from starburst_common.errors import BadInput, RunStopped
+from starburst_common.model import Granted, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.money.estimate import charge, size_of
+from starburst_common.money.meter import Rates, metered
+from starburst_common.options import Options
+from starburst_common.ports import Backend
+from starburst_common.resources import Resources
+from starburst_common.runs.bills import unused_of
+from starburst_common.sites.managed import IDLE_S
+from tests.places import aws_text, open_place
+from tests.test_cli import Shell
+from tests.testbed.bed import Bed as Aws
+
+
+@pytest.fixture
+def backend(aws: Aws) -> Iterator[Backend]:
+    """The bed's site."""
+    opened = open_place(aws_text(aws.site))
+    yield opened
+    opened.close()
+
+
+def squared(item: int) -> int:
+    """After a moment, so that all workers have some."""
+    time.sleep(0.05)
+    return item * item
+
+
+def slow(item: int) -> int:
+    """Long enough to be lost."""
+    time.sleep(0.5)
+    return item
+
+
+def gpus(_: int) -> tuple[str, int]:
+    """That this item's slot sees, and which slot that is."""
+    time.sleep(0.3)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.getpid()
+
+
+def running(aws: Aws) -> list[dict[str, Any]]:
+    """The instances that have not ended."""
+    return [each for each in aws.instances() if each["status"] != "INACTIVE"]
+
+
+def all_gone(aws: Aws) -> bool:
+    """Once those that have no worker may not be idle any longer."""
+    aws.until(lambda: all(each["idle"] for each in running(aws)), what="no worker on any instance")
+    aws.elapse(IDLE_S + 1)
+    return bool(aws.until(lambda: not running(aws), what="no instance"))
+
+
+def test_workers_share_instances_that_end_when_nobody_needs_them(aws: Aws, backend: Backend) -> None:
+    """ECS starts as many as it takes for their vCPU and memory, of types that the site allows, and ends the idle."""
+    with Cluster(workers=4, backend=backend, progress=False, capacity="ec2") as cluster:
+        run = cluster.start(squared, range(40))
+        assert run.results() == [item * item for item in range(40)]
+        states = [state for state in backend.compute.workers(backend.compute.fleets()[0]) if state.granted is not None]
+        types = {each["id"]: each["type"] for each in aws.instances()}
+    assert len({state.granted.instance for state in states if state.granted}) < len(states)
+    for state in states:
+        assert state.granted is not None
+        assert state.granted.instance_type == types[state.granted.instance]
+        assert (state.granted.capacity, state.granted.architecture) == (aws.site["ec2_provider"], "x86_64")
+    assert all_gone(aws)
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "most"), [(6, 6), pytest.param(4000, 40, marks=pytest.mark.rest)], ids=["a new account", "a large quota"]
+)
+def test_as_many_run_as_the_accounts_quota_allows(aws: Aws, backend: Backend, vcpu: int, most: int) -> None:
+    """With 6 vCPU six of them, and the run goes on with those; with 4,000 all that are wanted."""
+    aws.set(ec2_vcpu={"Standard": vcpu})
+    with Cluster(workers=40, backend=backend, progress=False, capacity="ec2") as cluster:
+        run = cluster.start(slow, range(4 * most))
+        aws.until(lambda: len([task for task in aws.tasks() if task["running"]]) >= min(most, 5))
+        assert run.results() == [*range(4 * most)]
+        assert len(aws.tasks()) <= most
+        assert sum(each["vcpu"] for each in aws.instances()) <= vcpu
+    assert all_gone(aws)
+
+
+def test_spot_takes_half_of_the_instances_back(aws: Aws, backend: Backend) -> None:
+    """Workers hear of it from their instance and hand back what they have: it is no failure, and costs no retry."""
+    aws.set(ec2_vcpu={"Standard Spot": 8}, spot_notice_s=3.0)
+    with Cluster(workers=4, cpu=2, slots=1, backend=backend, progress=False, capacity="ec2", spot=True) as cluster:
+        run = cluster.start(slow, range(24))
+        aws.until(lambda: run.status().answered > 0)
+        lost = aws.take_back(share=0.5) or aws.take_back(count=1)
+        gone = {task for each in aws.instances() if each["id"] in lost for task in each["tasks"]}
+        assert gone and run.results() == [*range(24)]
+        ends = {state.id: state.end for state in backend.compute.tend(backend.compute.fleets()[0])}
+        assert {ends[task] for task in gone} == {WorkerEnd.SPOT}  # type: ignore[index]
+        assert run.status().failed == 0
+    assert all_gone(aws)
+
+
+_DRIVER = """
+import time
+from starburst_common import Cluster
+from tests.places import open_place
+from tests.test_ec2 import slow
+cluster = Cluster(workers=3, backend=open_place({text!r}).paced(idle_s=1.0), progress=False, capacity="ec2")
+cluster.start(slow, range(30), )
+print("begun", flush=True)
+time.sleep(600)
+"""
+
+
+def test_all_goes_though_every_driver_is_dead(aws: Aws) -> None:
+    """Workers end what there is and stop when idle; then ECS ends their instances, whoever of ours is dead."""
+    driver = subprocess.Popen([sys.executable, "-c", _DRIVER.format(text=aws_text(aws.site))], stdout=subprocess.PIPE)
+    assert driver.stdout is not None
+    driver.stdout.readline()
+    aws.until(lambda: sum(task["running"] for task in aws.tasks()) == 3)
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    aws.until(lambda: not aws.leftovers()["tasks"], what="no worker")
+    assert all_gone(aws)
+
+
+def test_two_runs_share_instances_and_neither_ends_the_others(aws: Aws, backend: Backend) -> None:
+    """Instances are the account's capacity, not a run's: who comes takes what is free, who goes leaves the rest."""
+    asked: dict[str, Any] = {"backend": backend, "progress": False, "capacity": "ec2"}
+    with Cluster(workers=2, **asked) as one:
+        first = one.start(slow, range(20))
+        aws.until(lambda: first.status().answered > 0)
+        before = {each["id"] for each in running(aws)}
+        assert starburst_map(squared, range(4), workers=2, **asked) == [0, 1, 4, 9]
+        aws.elapse(IDLE_S + 1)
+        assert first.results() == [*range(20)]
+        assert not [task for task in aws.tasks() if task["stop_code"] == "TerminationNotice"]
+        assert before <= {each["id"] for each in running(aws)}
+    assert all_gone(aws)
+
+
+def test_each_slot_has_a_gpu_of_its_own(aws: Aws, backend: Backend) -> None:
+    """Workers that have GPUs are on instances that have them, by that alone; slots are as many as those."""
+    with Cluster(workers=1, cpu=4, memory="12GB", gpus=4, backend=backend, progress=False) as cluster:
+        run = cluster.start(gpus, range(12))
+        seen = dict.fromkeys(run.results())
+        assert sorted({device for device, _ in seen}) == ["0", "1", "2", "3"]
+        (instance,) = [each for each in aws.instances() if each["tasks"]]
+        assert instance["provider"] == aws.site["gpu_provider"]
+    assert all_gone(aws)
+
+
+def test_an_instance_that_stays_without_a_worker_is_found_and_ended(aws: Aws, backend: Backend, tmp_path: Path) -> None:
+    """Where ECS has not ended it by itself, as it was told not to here, `starburst gc` does, and says what it cost."""
+    template = aws.boto("ecs").describe_capacity_providers(cluster=aws.site["cluster"])["capacityProviders"][0]
+    kept = template["managedInstancesProvider"] | {"infrastructureOptimization": {"scaleInAfter": -1}}
+    kept["instanceLaunchTemplate"].pop("capacityOptionType")
+    aws.boto("ecs").update_capacity_provider(
+        name=aws.site["ec2_provider"], cluster=aws.site["cluster"], managedInstancesProvider=kept
+    )
+    assert starburst_map(squared, range(2), workers=1, backend=backend, progress=False, capacity="ec2") == [0, 1]
+    aws.until(lambda: all(each["idle"] for each in running(aws)))
+    (stays,) = running(aws)
+    shell = Shell(tmp_path, env={**aws.env, **aws.as_user("operator")})
+    done = shell("gc", "--older-than", "0s", "--json")
+    (found,) = [each for each in json.loads(done.stdout)["things"] if each["kind"] == "instance"]
+    assert (found["name"], found["usd_per_hour"] > 0) == (stays["id"], True), done.stdout
+    assert not running(aws)
+
+
+def on(instance: str, type: str, *, at: float, until: float, vcpu: float = 1, spot: bool = False) -> WorkerState:
+    """A worker that was there for so long."""
+    given = Granted(
+        capacity="p", architecture="arm64", zone="a", vcpu=vcpu, memory_mib=round(1792 * vcpu), instance=instance,
+        instance_type=type, spot=spot,
+    )  # fmt: skip
+    return WorkerState(
+        id=WorkerId(f"w{at:g}"), ordinal=0, phase=WorkerPhase.STOPPED, started_at=at, stopped_at=until, granted=given
+    )
+
+
+def test_workers_pay_for_their_share_and_what_nobody_takes_is_told_apart() -> None:
+    """An hour of c7g.xlarge is 0.145 USD in us-east-1 (Amazon EC2 On-Demand Pricing, 2026-07); the fee is 12% of that.
+
+    Two workers of one vCPU have half of it; the other half, and the two minutes after them, are idle.
+    """
+    two = [on("i-1", "c7g.xlarge", at=at, until=at + 3600) for at in (1000.0, 1000.0)]
+    each = charge(size_of(two[0].granted), Decimal(1), Tariff(arch="arm"))  # type: ignore[arg-type]
+    assert {name: float(usd) for name, usd in each.parts.items()} == pytest.approx(
+        {"compute": 0.145 / 4, "management fee": 0.12 * 0.145 / 4, "public addresses": 0.005 / 4}
+    )
+    ((size, arch, hours),) = unused_of(two, 9000.0)
+    assert (size.instance_type, arch, float(hours)) == ("c7g.xlarge", "arm", pytest.approx(0.5 + IDLE_S / 3600))
+    meter = metered(two, Rates(tariff=Tariff(arch="arm"), asked=Resources.of(1, capacity="ec2")), 9000.0)
+    assert meter.spent == pytest.approx(2 * each.usd)
+    taken = on("i-2", "c7g.xlarge", at=1, until=2, spot=True)
+    spot = charge(size_of(taken.granted), Decimal(1), Tariff(arch="arm"))  # type: ignore[arg-type]
+    assert spot.parts["compute"] < each.parts["compute"]
+    assert spot.parts["management fee"] == each.parts["management fee"]
+
+
+def test_a_site_without_instances_says_so(aws: Aws, tmp_path: Path) -> None:
+    """And how it gets them."""
+    site = {**aws.site, "ec2_provider": ""}
+    backend = open_place(aws_text(site))
+    with pytest.raises(RunStopped, match=r"no capacity provider of workers on EC2: `starburst setup` makes them"):
+        starburst_map(squared, [1], workers=1, backend=backend, progress=False, capacity="ec2")
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"cpu": 3}, "not a Fargate size: use one of"),
+        ({"cpu": 200}, "on EC2 0.125 to 192"),
+        ({"gpus": 1, "capacity": "fargate"}, "Fargate has no GPU"),
+        ({"capacity": "ec2", "storage": "50GB"}, "share the disk of their instance"),
+        ({"capacity": "spot"}, 'give "fargate", "ec2" or None'),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_is_refused_at_once(asked: dict[str, Any], said: str) -> None:
+    """Before anything is launched, on every backend."""
+    with pytest.raises(BadInput, match=said):
+        Options.of(**asked)
+    assert Resources.of(gpus=2).slots == 2
