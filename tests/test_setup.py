@@ -433,7 +433,7 @@ def test_a_new_account_without_a_default_network_is_told_what_to_do(account: Aws
 
 
 def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(account: Aws) -> None:
-    """A worker and its instance, queues, definitions, a project, an upload; each allowed call is called, no other is."""
+    """A worker, its instance, queues, definitions, a project, an upload; each allowed call is called, and no other."""
     site = made(network="made", image=account.site["image"])
     account.boto("ecs").put_cluster_capacity_providers(
         cluster=site.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
