@@ -246,16 +246,19 @@ def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell)
     assert fine.returncode == 0, fine.stdout + fine.stderr
     parts = {part["part"]: part for part in json.loads(fine.stdout)}
     known = ["credentials", "clock", "region", "bucket", "cluster", "queues", "signing key", "log", "images"]
-    known += ["network", "quota"]
+    known += ["network", "instances", "quota"]
     roles = ["execution role", "task role"]
     assert [*parts] == ["site", "python", *known, "permissions", *MAY, *roles, "worker"]
     assert [name for name, part in parts.items() if not part["fine"]] == ["python"]  # the image is the user's
     assert parts["you may sqs"]["told"].startswith("CreateQueue, TagQueue, DeleteQueue, GetQueueAttributes")
     assert parts["worker"]["told"].endswith("it reached bucket, queues, registry, log and key")
-    aws.boto("ecs").delete_cluster(cluster=aws.site["cluster"])
+    ecs, of = aws.boto("ecs"), {"cluster": aws.site["cluster"]}
+    for provider in ecs.describe_capacity_providers(**of)["capacityProviders"]:
+        ecs.delete_capacity_provider(**of, capacityProvider=provider["name"])
+    ecs.delete_cluster(**of)
     wrong = shell("doctor", "--from-worker", "--json")
     assert wrong.returncode == 5
-    assert [part["part"] for part in json.loads(wrong.stdout) if part["fine"] is False] == ["cluster"]
+    assert [part["part"] for part in json.loads(wrong.stdout) if part["fine"] is False] == ["cluster", "instances"]
 
 
 @pytest.mark.parametrize("who", ["operator", "driver"])

@@ -124,7 +124,11 @@ def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, t
     driver, operator = (actions_of(POLICIES[kind](Site.of(aws.site, ""))) for kind in ("driver", "operator"))
     unused = operator - driver - {action for kind, action in aws.allowed() if kind == "operator"}
     elsewhere = {"ecs:DeregisterContainerInstance"}  # shown in tests/test_ec2.py
-    elsewhere |= {"ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"}  # of the doctor, where a network lacks a way
+    elsewhere |= {
+        "ec2:DescribeRouteTables",
+        "ec2:DescribeVpcEndpoints",
+        "ecs:DescribeCapacityProviders",
+    }  # the doctor's
     assert {action for action in unused if not action.startswith(("iam:", "servicequotas:"))} == elsewhere
 
 

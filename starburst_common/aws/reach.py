@@ -38,12 +38,13 @@ class Reached(NamedTuple):
 
 
 def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) -> list[Reached]:
-    """Credentials, clock, region, bucket, cluster, queues, signing key, log, images and network, in this order.
+    """Credentials, clock, region, bucket, cluster, queues, signing key, log, images, network and, where workers may run
+    on such, instances, in this order.
 
     Nothing is made, and nothing is raised.
 
-    It asks for no more rights than runs do, but for the network: who may not look there cannot tell. `new_session` is
-    as for `aws_backend`.
+    It asks for no more rights than runs do, but for network and instances: who may not look there cannot tell.
+    `new_session` is as for `aws_backend`.
     """
     clients = Clients(site.region, new_session, owner=site.account)
     identity = cache(partial(_identity, clients))
@@ -58,6 +59,7 @@ def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) 
         ("log", lambda: _log(clients, site)),
         ("images", lambda: _images(clients, site)),
         ("network", lambda: _network(clients, site)),
+        *((("instances", lambda: _instances(clients, site)),) if site.providers else ()),
     )
     try:
         return [*_told(parts)]
@@ -70,7 +72,9 @@ def _told(parts: tuple[tuple[str, Callable[[], str]], ...]) -> Iterator[Reached]
         try:
             yield Reached(part, True, look())
         except StarburstError as error:
-            yield Reached(part, None if part == "network" and isinstance(error, Denied) else False, str(error))
+            yield Reached(
+                part, None if part in ("network", "instances") and isinstance(error, Denied) else False, str(error)
+            )
 
 
 def _identity(clients: Clients) -> dict[str, Any]:
@@ -149,3 +153,21 @@ def _network(clients: Clients, site: Site) -> str:
     if lost := lost_ways(clients.networks, site):
         raise BadInput(lost_told(lost, site.region))
     return f"{len(site.subnets)} subnets, which lead to all that workers need"
+
+
+def _instances(clients: Clients, site: Site) -> str:
+    """Capacity providers that ECS takes workers for, and whether instances of theirs have a way out."""
+    with speaking("ecs:DescribeCapacityProviders"):
+        found = clients.ecs.describe_capacity_providers(cluster=site.cluster, capacityProviders=[*site.providers])
+    active = {each["name"] for each in found["capacityProviders"] if each["status"] == "ACTIVE"}
+    if lacking := [name for name in site.providers if name not in active]:
+        raise NotFound(f"cluster {site.cluster} has no capacity provider {', '.join(lacking)}: `starburst setup` does")
+    with speaking("ec2:DescribeSubnets"):
+        subnets = clients.networks.describe_subnets(SubnetIds=[*site.subnets])["Subnets"]
+    hidden = [each["SubnetId"] for each in subnets if not each.get("MapPublicIpOnLaunch")]
+    if site.assign_public_ip and hidden:
+        raise BadInput(
+            f"instances in {', '.join(hidden)} get no public address, so workers on them reach nothing: switch on "
+            "auto-assigned public addresses of these subnets, or give them a NAT gateway"
+        )
+    return ", ".join(site.providers)

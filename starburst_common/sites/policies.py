@@ -182,8 +182,12 @@ def _quotas() -> Document:
 
 
 def _looks_after_hosts(site: Site) -> list[Document]:
-    actions = ["ecs:ListContainerInstances", "ecs:DeregisterContainerInstance"]
-    return [allow(actions, Arns(site).of("ecs", f"cluster/{site.cluster}"))]
+    """To end those without a worker, and to see that there can be some."""
+    arns, ends = Arns(site), ["ecs:ListContainerInstances", "ecs:DeregisterContainerInstance"]
+    return [
+        allow(ends, arns.of("ecs", f"cluster/{site.cluster}")),
+        allow(["ecs:DescribeCapacityProviders"], arns.of("ecs", *(f"capacity-provider/{n}" for n in site.providers))),
+    ]
 
 
 def _hosts(site: Site, *actions: str) -> list[Document]:
