@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import LIFECYCLE, PART, EcrRepository
+from starburst_common.aws.orphans import sweeps
 from starburst_common.aws.store import S3Objects
 from starburst_common.cli import image as commands
 from starburst_common.config import ImageSettings
@@ -30,8 +32,12 @@ from starburst_common.model import FleetId
 from starburst_common.money.book import ecr_usd_per_month
 from starburst_common.names import holders
 from starburst_common.ports import Access, StoredImage
+from starburst_common.sites.site import Site
+from tests.places import environment
+from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine
+from tests.testbed.settings import settings_text
 
 DAY_S = 86_400.0
 NAME = "starburst-lab"
@@ -443,6 +449,39 @@ def test_what_is_collected_is_removed_only_if_meant(aws: Aws, repository: EcrRep
         assert {image.tag for image in found} == told
         assert len(repository.images()) == left
     assert len(there(aws)) == 3
+
+
+def test_gc_of_a_site_removes_images_that_nobody_has(aws: Aws, repository: EcrRepository, tmp_path: Path) -> None:
+    """By when they were last pulled, as ECR records it, of a registry that really has them; a fleet's stay, and others'.
+
+    The command finds none while all are new.
+    """
+    one, two = push(repository, ONE), push(repository, TWO)
+    push(repository, THREE)
+    push(repository, "by-hand")
+    site = Site.of({**aws.site, "repository": NAME}, "the test")
+    store = S3Objects(site.bucket, Clients(site.region))
+    (tmp_path / "config.toml").write_text(settings_text(site.table()))
+    aws.grant(site.table())
+    shell = Shell(
+        tmp_path, env={**aws.env, **aws.as_user("operator"), "STARBURST_CONFIG": str(tmp_path / "config.toml")}
+    )
+    told = json.loads(shell("gc", "--older-than", "0s", "--json").stdout)
+    assert told == {"removed": True, "things": [], "failed": []}
+    store.create(f"{holders(FleetId('fleet-20260101-000000-0a1b2c3d'))}run", f"{repository.uri}:{THREE}".encode())
+    aws.elapse(40 * DAY_S)
+    pull(repository, TWO)
+    assert {image.tag for image in repository.images() if image.pulled_at} == {TWO}
+    with environment(aws.as_user("operator")):
+        images = [*sweeps(site, now=aws.clock.time(), least_s=0.0, image_days=30)][-1]
+        (orphan,) = images.found()
+        assert (orphan.name, orphan.why) == (ONE, "nobody has pulled it for 30 days")
+        assert orphan.stored is not None and orphan.stored[1] > 2000
+        assert not images.owned(orphan)
+        images.remove(orphan)
+        assert [*images.found()] == []
+    assert {image.tag for image in repository.images()} == {"by-hand", TWO, THREE}
+    assert not there(aws) & set(one) and set(two) <= there(aws)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
