@@ -452,7 +452,7 @@ def test_what_is_collected_is_removed_only_if_meant(aws: Aws, repository: EcrRep
 
 
 def test_gc_of_a_site_removes_images_that_nobody_has(aws: Aws, repository: EcrRepository, tmp_path: Path) -> None:
-    """By when they were last pulled, as ECR records it, of a registry that really has them; a fleet's stay, and others'.
+    """By when they were last pulled, as ECR records it, of a registry that has them; a fleet's stay, and others'.
 
     The command finds none while all are new.
     """

@@ -59,7 +59,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
             )
             arn = f"{made['ARN']}:key::"
         else:
-            aws.boto("ssm").put_parameter(Name="/mine", Value="k" * 40, Type="SecureString")
+            aws.boto("ssm").put_parameter(Name="mine", Value="k" * 40, Type="SecureString")  # as ARNs are alike
             arn = "arn:aws:ssm:us-east-1:123456789012:parameter/mine"
         site = {**aws.site, "signing_secret": arn}
         aws.grant(site)

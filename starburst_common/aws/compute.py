@@ -30,7 +30,9 @@ _log = our_log("starburst.aws")
 
 _TAIL_LINES = 50
 _UNANSWERED_S = 90.0  #: a launch without an answer for so long was left by a driver that died; a call takes less
-_ABANDONED_S = 3600.0  #: and after so long nobody is about to finish it
+#: After so long nobody is about to finish it, and ECS, which knows a token for an hour after its last task has stopped,
+#: may start others. Source: Amazon ECS API reference, "Ensuring idempotency", read 2026-11-30
+_ABANDONED_S = 3600.0
 _AT_ONCE = 8  #: calls
 _ANOTHER = Wait("another driver's launch to be answered", 1.0)
 
@@ -55,7 +57,7 @@ class EcsCompute:
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate
-        self._stops = Bucket(burst=80, each_s=40, clock=pace)  # of what StopTask and RunTask have together
+        self._stops = Bucket(burst=80, each_s=40, clock=pace)  # StopTask
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
         self._seen = SeenTasks(site, clients, clock=clock, pace=pace)
 
@@ -125,9 +127,7 @@ class EcsCompute:
         launches, stops = self._launches.read(fleet)
         for launch in launches:
             if launch.tasks is None and self._clock() - launch.at > _UNANSWERED_S:
-                _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
-                with suppress(CannotLaunch):  # who next wants these workers is told
-                    self._ask(fleet, launch)
+                self._ask_again(fleet, launch)
         seen, fresh = self._granted(launches, stops)
         ended = [state for state in fresh if state.phase is WorkerPhase.STOPPED]
         if any(state.end is WorkerEnd.UNSTARTABLE for state in ended):
@@ -135,6 +135,15 @@ class EcsCompute:
         self._launches.stopped(fleet, ended)
         asked = self._asked_for(fleet, launches, math.inf)
         return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
+
+    def _ask_again(self, fleet: FleetId, launch: Launch) -> None:
+        """Of a launch that its driver left; workers that have ended for long are not launched anew."""
+        if self._clock() - launch.at > _ABANDONED_S and not self._seen.living(fleet):
+            self._launches.answer(fleet, launch, [])
+        else:
+            _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
+            with suppress(CannotLaunch):  # who next wants these workers is told
+                self._ask(fleet, launch)
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         """As a driver has written it down; nothing is asked of ECS."""
@@ -154,12 +163,8 @@ class EcsCompute:
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
         try:
             with speaking("logs:GetLogEvents"):
-                found = self._clients.logs.get_log_events(
-                    logGroupName=self._site.log_group,
-                    logStreamName=log_stream(worker),
-                    limit=_TAIL_LINES,
-                    startFromHead=False,
-                )
+                logs, group, stream = self._clients.logs, self._site.log_group, log_stream(worker)
+                found = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=_TAIL_LINES)  # the last
                 return "\n".join(event["message"] for event in found["events"])
         except NotFound:
             return ""

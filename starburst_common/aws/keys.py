@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.errors import BadInput, NotFound, Refused
 from starburst_common.ports import KEY_BYTES
 from starburst_common.wire.keys import KeyRing
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm.type_defs import ParameterTypeDef
 
 
 def _secret(clients: Clients, arn: str) -> str:
@@ -46,13 +50,12 @@ def signing_key(clients: Clients, arn: str) -> KeyRing:
 def read_secret(clients: Clients, arn: str) -> bytes:
     """As it lies there. Raises `NotFound` where it does not, `BadInput`."""
     if ":ssm:" in arn:
-        with speaking(f"ssm:GetParameter {arn}"):
-            found = clients.parameters.get_parameter(Name=parameter_of(arn), WithDecryption=True)
-            return found["Parameter"]["Value"].encode()
+        return parameter(clients, arn)["Value"].encode()
     with speaking(f"secretsmanager:GetSecretValue {arn}"):
         return _secret(clients, arn).encode()
 
 
-def parameter_of(arn: str) -> str:
-    """The name of a parameter."""
-    return arn.split(":parameter", 1)[-1]
+def parameter(clients: Clients, arn: str) -> ParameterTypeDef:
+    """One of Systems Manager, asked for by its ARN, which does not tell whether its name begins with a slash."""
+    with speaking(f"ssm:GetParameter {arn}"):
+        return clients.parameters.get_parameter(Name=arn, WithDecryption=True)["Parameter"]

@@ -32,7 +32,7 @@ from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.launches import Launches
 from starburst_common.aws.queue import SqsQueue
-from starburst_common.aws.requests import address_of, log_stream, run_task
+from starburst_common.aws.requests import address_of, log_stream, placed, run_task
 from starburst_common.errors import BadInput, CannotLaunch, Denied, Exists, NotFound, Unavailable
 from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -549,6 +549,30 @@ def test_nobody_launches_while_another_drivers_launch_is_unanswered(
     assert another(aws, clients, backend).launch(spec, range(12)) is None
     assert ordinals(backend.compute.workers(spec.fleet)) == [*range(12)]
     assert len(aws.tasks()) == 12
+
+
+@pytest.mark.usefixtures("unborn")
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_launch_that_was_left_for_long_is_not_made_anew(
+    aws: Aws, clients: Clients, backend: Backend, alive: bool
+) -> None:
+    """ECS forgets a token an hour after its tasks have stopped: asked again, it would start others.
+
+    Those that live are found by it (Amazon ECS API reference, "Ensuring idempotency").
+    """
+    spec, site = fleet_of(backend), Site.of(aws.site, "the test")
+    request = run_task(site, ensured(backend), spec, 3)
+    clock = Clock(time.time() - 4000)
+    left = Launches(backend.store, backend.key, clock=clock).claim(spec.fleet, 0, 3, request, spot=False)
+    assert left is not None
+    if alive:
+        here = placed(request, site, spot=False, subnets=site.subnets)
+        clients.ecs.run_task(**here, clientToken=f"{left.token}-0-3")
+    backend.compute.tend(spec.fleet)
+    assert len(aws.tasks()) == (3 if alive else 0)
+    assert ordinals(backend.compute.workers(spec.fleet)) == [*range(3 if alive else 0)]
+    assert backend.compute.launch(spec, range(3)) is None
+    assert len(aws.tasks()) == 3
 
 
 @pytest.mark.usefixtures("unborn")

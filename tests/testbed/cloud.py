@@ -107,10 +107,20 @@ def secret(source: str) -> str:
                     return str(text)
                 return str(json.loads(text)[key])
         raise KeyError(source)
-    found = _backend("ssm").get_parameter(source)
+    region = source.split(":")[3] if source.startswith("arn:") else ""
+    bare = source.partition(":parameter/")[2]
+    backend = _backend("ssm", region)
+    found = (
+        backend.get_parameter(source) if not bare else backend.get_parameter(bare) or backend.get_parameter(f"/{bare}")
+    )
     if found is None:
         raise KeyError(source)
     return str(found.decrypt(found.value))
+
+
+def has_parameter(name: str) -> bool:
+    """Whether Systems Manager has one of exactly this name."""
+    return _backend("ssm").get_parameter(name) is not None
 
 
 def reset(keep_secret: str) -> None:
@@ -223,8 +233,9 @@ def key_of_bucket(name: str) -> list[str]:
 
 def key_of_secret(source: str) -> str:
     """The key of the account's own that a secret or a parameter is encrypted with; empty if it is AWS's."""
-    if ":parameter/" in source:
-        held = _backend("ssm").get_parameter(source.partition(":parameter")[2])
+    if ":secretsmanager:" not in source and (":parameter/" in source or not source.startswith("arn:")):
+        bare = source.partition(":parameter/")[2] or source.lstrip("/")
+        held = _backend("ssm").get_parameter(bare) or _backend("ssm").get_parameter(f"/{bare}")
         key = held.keyid if held else ""
     else:
         secrets = _backend("secretsmanager").secrets.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 from tests.testbed import cloud
 from tests.testbed.builds import ARN, Build
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import Conditions
 from tests.testbed.iam import Iam, assumable
 from tests.testbed.needs import CODEBUILD
@@ -18,6 +20,7 @@ from tests.testbed.refusals import Refused
 Json = dict[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-_]{1,149}")
 _MINUTES = (5, 2160)
+_TOKEN_S = 300.0  #: how long one is known. Source: AWS CodeBuild API reference, StartBuild, read 2026-11-30
 #: what StartBuild overrides of a project: parameter, and where in the project
 _OVERRIDES = {
     "sourceTypeOverride": ("source", "type"),
@@ -52,7 +55,7 @@ class CodeBuild:
         self._lock = threading.Lock()
         self._projects: dict[str, Json] = {}
         self._builds: dict[str, Build] = {}
-        self._asked: dict[str, tuple[Json, Build]] = {}  # by idempotency token
+        self._asked: dict[str, tuple[float, Json, Build]] = {}  # by idempotency token: when, what, and what was made
         self._calls: dict[str, Callable[[Json], Json]] = {
             "CreateProject": self._create,
             "UpdateProject": self._update,
@@ -122,8 +125,8 @@ class CodeBuild:
 
     def _start(self, asked: Json) -> Json:
         token = asked.get("idempotencyToken")
-        if token and token in self._asked:
-            before, build = self._asked[token]
+        since, before, build = self._asked.get(token or "", (-math.inf, {}, None))
+        if build is not None and CLOCK.monotonic() - since < _TOKEN_S:
             if before != asked:
                 raise _bad("The idempotency token was used before with other parameters")
             return {"build": build.tell()}
@@ -144,7 +147,7 @@ class CodeBuild:
         build = Build(project, number, self._conditions, self._iam, self._endpoint)
         self._builds[build.id] = build
         if token:
-            self._asked[token] = (asked, build)
+            self._asked[token] = (CLOCK.monotonic(), asked, build)
         build.begin()
         return {"build": build.tell()}
 

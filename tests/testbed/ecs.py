@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.testbed import cloud, fargate
 from tests.testbed.agent import Agent
+from tests.testbed.clock import CLOCK
 from tests.testbed.conditions import AT, Conditions
 from tests.testbed.iam import assumable
 from tests.testbed.instances import Host, Hosts
@@ -20,6 +21,7 @@ from tests.testbed.tasks import SPOT, Task, TaskStore
 from tests.testbed.throttle import Throttle
 
 Json = dict[str, Any]
+_DAY_S, _HOUR_S = 86_400.0, 3600.0
 NO_CAPACITY = "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 NO_QUOTA = "You've reached the limit on the number of vCPUs you can run concurrently"
 
@@ -46,7 +48,7 @@ class Ecs:
         self._agent = agent
         self._conditions = conditions
         self.throttle = throttle
-        self._tokens: dict[str, tuple[str, list[Task], list[Json]]] = {}
+        self._tokens: dict[tuple[str, str], tuple[str, list[Task], list[Json]]] = {}  # by cluster and token
         self._over_quota = 0  #: launches that were beyond the quota as a whole
         self._calls: dict[str, Callable[[Json], Json]] = {
             "RunTask": self._run_task,
@@ -90,8 +92,8 @@ class Ecs:
         token = body.get("clientToken")
         asked = json.dumps({name: value for name, value in body.items() if name != "clientToken"}, sort_keys=True)
         with self._tasks.lock:
-            if token and token in self._tokens:
-                before, tasks, failures = self._tokens[token]
+            if token and (known := self._known(cluster.arn, token)):
+                before, tasks, failures = known
                 if before != asked:
                     raise Refused(
                         "ConflictException", "The clientToken was already used in a request with other parameters."
@@ -130,7 +132,7 @@ class Ecs:
                 raise Refused("ClientException", NO_QUOTA)
             failures = [{"reason": reason} for reason in reasons]
             if token and started:
-                self._tokens[token] = (asked, started, failures)
+                self._tokens[cluster.arn, token] = (asked, started, failures)
             shown = [task.shown() for task in started]
         for task in started:
             self._agent.start(task)
@@ -188,6 +190,20 @@ class Ecs:
         cluster = cloud.cluster(body.get("cluster") or "default")
         hosts = [*self.hosts.all(), *(self.hosts.ended if ended else [])]
         return [host for host in hosts if host.provider.cluster == cluster.arn]
+
+    def _known(self, cluster: str, token: str) -> tuple[str, list[Task], list[Json]] | None:
+        """What was started under a token, for a day, or an hour after the last of it has stopped, if that is sooner.
+
+        Source: Amazon ECS API reference, "Ensuring idempotency", read 2026-11-30.
+        """
+        if known := self._tokens.get((cluster, token)):
+            began = min(task.created_at for task in known[1])
+            ended = [task.stopped_at for task in known[1]]
+            until = min([began + _DAY_S, *([max(each for each in ended if each) + _HOUR_S] if all(ended) else [])])
+            if CLOCK.time() >= until:
+                del self._tokens[cluster, token]
+                return None
+        return known
 
     def _as_exception(self) -> bool:
         """Whether a launch that is beyond the quota as a whole is refused with an exception, this time."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
-from tests.testbed import cloud, endpoints, fargate, late, networks
+from tests.testbed import cloud, endpoints, fargate, late, networks, parameters
 from tests.testbed.bill import Bill
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
@@ -171,6 +171,8 @@ class Front:
                 endpoints.check_name(call)
         if (call.service, call.operation) in (("ec2", "DeleteSubnet"), ("ec2", "DeleteSecurityGroup")):
             networks.refuse_in_use(call)
+        if call.service == "ssm":
+            _set_body(environ, parameters.by_names(call))
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):
             _set_body(environ, _as_by_tls(call.body))
         if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):

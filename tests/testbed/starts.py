@@ -15,6 +15,7 @@ from tests.testbed.conditions import ACCOUNT, PARTITION, REGION
 from tests.testbed.iam import Iam
 from tests.testbed.needs import Need
 from tests.testbed.networks import reaches
+from tests.testbed.parameters import arn_of
 from tests.testbed.runners import CannotPull, Runner
 from tests.testbed.tasks import Task
 from tests.testbed.unreached import unreached
@@ -113,11 +114,11 @@ class Starts:
 
     def _secret(self, task: Task, source: str) -> str:
         kept, action = "secrets manager", "secretsmanager:GetSecretValue"
-        if ":ssm:" in source:
+        if ":secretsmanager:" not in source:  # a parameter, by its ARN or, in the task's region, its name alone
             kept, action = "ssm", "ssm:GetParameters"
         _need(task, "ssm" if kept == "ssm" else "secretsmanager", source)
         of_key = cloud.key_of_secret(source)
-        arn = ":".join(source.split(":")[:7])
+        arn = arn_of(source) if kept == "ssm" else ":".join(source.split(":")[:7])
         no = self._may_not(task, action, arn) or (of_key and self._may_not(task, "kms:Decrypt", of_key))
         try:
             if not no:

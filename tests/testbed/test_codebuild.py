@@ -101,6 +101,8 @@ def test_a_build_runs_its_buildspec(bed: Bed, builds: Builds) -> None:
     first = builds.start(environmentVariablesOverride=[{"name": "C", "value": "override"}], idempotencyToken="once")
     again = builds.start(environmentVariablesOverride=[{"name": "C", "value": "override"}], idempotencyToken="once")
     assert first == again
+    with pytest.raises(ClientError, match="idempotency token was used before"):
+        builds.start(idempotencyToken="once")
     build = builds.ended(first)
     assert (build["buildStatus"], build["currentPhase"]) == ("SUCCEEDED", "COMPLETED")
     assert list(phases(build)) == [
@@ -110,6 +112,8 @@ def test_a_build_runs_its_buildspec(bed: Bed, builds: Builds) -> None:
     assert build["logs"]["groupName"] == "/aws/codebuild/starburst-lab"
     printed = [line for line in builds.lines(build) if not line.startswith("[Container]")]
     assert printed == ["spec project override kept content", "finally", "ok=1"]
+    bed.elapse(301)
+    assert builds.start(idempotencyToken="once") != first
 
 
 def test_a_command_that_fails_ends_the_build_with_its_code(builds: Builds) -> None:

@@ -66,6 +66,25 @@ def test_a_client_token_starts_tasks_once(bed: Bed) -> None:
     assert len(bed.tasks()) == 2
 
 
+def test_a_client_token_is_known_for_a_day_or_an_hour_after_its_tasks(bed: Bed) -> None:
+    """Whichever is sooner, and of one cluster's (ECS API reference, "Ensuring idempotency")."""
+    bed.boto("ecs").create_cluster(clusterName="other", capacityProviders=["FARGATE"])
+    definition = define(bed)
+    first = run(bed, definition, clientToken="t1")
+    assert run(bed, definition, clientToken="t1", cluster="other") != first
+    bed.elapse(23 * 3600)
+    assert run(bed, definition, clientToken="t1") == first
+    bed.elapse(3600)
+    second = run(bed, definition, clientToken="t1")
+    assert second != first
+    bed.boto("ecs").stop_task(cluster=bed.site["cluster"], task=second[0])
+    reached(bed, second[0], "STOPPED")
+    bed.elapse(3500)
+    assert run(bed, definition, clientToken="t1") == second
+    bed.elapse(200)
+    assert run(bed, definition, clientToken="t1") != second
+
+
 def test_a_refused_call_leaves_its_token_free(bed: Bed) -> None:
     """A call that started nothing may come again under its token: nothing was made that the token could stand for."""
     definition = define(bed)
@@ -308,11 +327,12 @@ def test_secrets_and_overrides_reach_the_container_and_its_lines_the_log(bed: Be
     options = {"awslogs-group": "/tried", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "w"}
     definition = define(
         bed,
-        "import os, sys; print(len(os.environ['KEY']), os.environ['PARAMETER'], os.environ['A'], os.environ['B']); "
+        "import os, sys; print(len(os.environ['KEY']), *(os.environ[n] for n in ('PARAMETER', 'BY_NAME', 'A', 'B'))); "
         "print('to stderr', file=sys.stderr)",
         secrets=[
             {"name": "KEY", "valueFrom": bed.site["signing_secret"]},
             {"name": "PARAMETER", "valueFrom": parameter},
+            {"name": "BY_NAME", "valueFrom": "/tried"},
         ],
         environment=[{"name": "A", "value": "definition"}, {"name": "B", "value": "definition"}],
         logConfiguration={"logDriver": "awslogs", "options": options},
@@ -322,7 +342,34 @@ def test_secrets_and_overrides_reach_the_container_and_its_lines_the_log(bed: Be
     reached(bed, arn, "STOPPED")
     stream = f"w/worker/{arn.rpartition('/')[2]}"
     events = bed.boto("logs").get_log_events(logGroupName="/tried", logStreamName=stream)["events"]
-    assert {event["message"] for event in events} == {"64 from ssm definition override", "to stderr"}
+    assert {event["message"] for event in events} == {"64 from ssm from ssm definition override", "to stderr"}
+
+
+def test_a_parameter_has_a_name_and_an_arn(bed: Bed) -> None:
+    """Asked for by either, written by name (Systems Manager API reference, GetParameter and PutParameter).
+
+    The ARN of a name that begins with a slash has it once. A name with further slashes begins with one.
+    """
+    ssm, arn = bed.boto("ssm"), "arn:aws:ssm:us-east-1:123456789012:parameter"
+    for name, value in (("plain", "a"), ("/deep/er", "b")):
+        ssm.put_parameter(Name=name, Value=value, Type="String")
+    for asked_for, name in (("plain", "plain"), (f"{arn}/plain", "plain"), ("/deep/er", "/deep/er")):
+        assert ssm.get_parameter(Name=asked_for)["Parameter"]["Name"] == name
+    found = ssm.get_parameter(Name=f"{arn}/deep/er")["Parameter"]
+    assert (found["Name"], found["ARN"]) == ("/deep/er", f"{arn}/deep/er")
+    assert {each["Value"] for each in ssm.get_parameters(Names=[f"{arn}/plain", "/deep/er"])["Parameters"]} == {
+        "a",
+        "b",
+    }
+    for wrong in (f"{arn}/deep", "deep/er"):
+        with pytest.raises(ssm.exceptions.ClientError):
+            ssm.get_parameter(Name=wrong)
+    for wrong in (f"{arn}/plain", "deep/er"):
+        with pytest.raises(ClientError) as error:
+            ssm.put_parameter(Name=wrong, Value="c", Type="String", Overwrite=True)
+        assert refused(error)[0] == "ValidationException"
+    with pytest.raises(ClientError, match="another region"):
+        ssm.get_parameter(Name=f"{arn.replace('us-east-1', 'eu-west-1')}/plain")
 
 
 @pytest.mark.parametrize("missing", ["secret", "log group"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starburst_common.aws.answers import speaking
-from starburst_common.aws.keys import parameter_of, read_secret
+from starburst_common.aws.keys import parameter, read_secret
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.errors import BadInput, Unavailable
@@ -47,7 +47,7 @@ def _write(clients: AdminClients, site: Site, secret: str) -> None:
         encrypted: dict[str, Any] = {"KeyId": site.kms_key} if site.kms_key else {}
         with speaking(f"ssm:PutParameter {arn}"):
             clients.parameters.put_parameter(
-                Name=parameter_of(arn), Value=secret, Type="SecureString", Overwrite=True, **encrypted
+                Name=parameter(clients, arn)["Name"], Value=secret, Type="SecureString", Overwrite=True, **encrypted
             )
         return
     *_, key, stage, version = [*arn.split(":"), "", "", ""][: _PLAIN + 3]
