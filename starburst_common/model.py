@@ -49,13 +49,7 @@ def spans_of(indices: Iterable[int]) -> tuple[Span, ...]:
     >>> spans_of([1, 2, 3, 7])
     (Span(lo=1, hi=4), Span(lo=7, hi=8))
     """
-    spans: list[Span] = []
-    for index in indices:
-        if spans and spans[-1].hi == index:
-            spans[-1] = Span(spans[-1].lo, index + 1)
-        else:
-            spans.append(Span(index, index + 1))
-    return tuple(spans)
+    return tuple(joined(Span(index, index + 1) for index in indices))
 
 
 def told_spans(spans: Sequence[Span], most: int = 5) -> str:
@@ -177,6 +171,7 @@ class Outcome:
     logs: dict[int, str] = field(default_factory=dict)  #: what each item printed or logged, bounded
     attempts: int = 1  #: at its chunk, this one included
     memory_mib: float = 0.0  #: the most that its slot had taken by then; 0 where nobody knows
+    tolls: dict[str, int] = field(default_factory=dict)  #: requests its worker was charged for since its last outcome
 
     @property
     def answered(self) -> tuple[Span, ...]:

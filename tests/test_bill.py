@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from starburst_common import Cluster
 from starburst_common.aws.accounts import close_account
 from starburst_common.aws.billed import OF_WORKERS
 from starburst_common.ids import new_fleet_id
+from starburst_common.names import ACCOUNTS
+from starburst_common.runs.accounts import read_entry
 from tests.places import aws_text, open_place
 from tests.test_cli import Shell, shell_in
 from tests.test_costs import kept, worker
@@ -64,6 +68,29 @@ def test_costs_are_compared_with_the_bill(aws: Aws, shell: Shell) -> None:
     told = json.loads(shell("costs", "--reconcile", "--since", "9d", "--json").stdout)
     assert told["all"] == {"metered_usd": 0.34956, "billed_usd": 0.35652, "off": -0.0195}
     assert told["beside_usd"] == {s3: 0.0031}
+
+
+def test_what_a_run_asks_of_s3_and_sqs_is_in_its_costs(aws: Aws) -> None:
+    """As the services counted it, but for what workers ask after their last answer."""
+    backend = open_place(aws_text(aws.site))
+    aws.requests(reset=True)
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        assert cluster.map(abs, range(200), chunk_size=2) == [*range(200)]
+    asked = aws.requests()
+    (key,) = [key for key in backend.store.list(ACCOUNTS) if "/run-" in key]
+    entry = read_entry(backend, key)
+    backend.close()
+    puts = sum(
+        count for (service, name), count in asked.items() if service == "s3" and name.startswith(("Put", "List"))
+    )
+    gets = sum(
+        count for (service, name), count in asked.items() if service == "s3" and name.startswith(("Get", "Head"))
+    )
+    sqs = sum(count for (service, _), count in asked.items() if service == "sqs")
+    for kind, there in (("s3-put", puts), ("s3-get", gets), ("sqs-request", sqs)):
+        assert there / 2 <= entry.tolls[kind] <= there, kind
+    assert entry.tolls["s3-put"] > 100
+    assert entry.usd["requests"] >= Decimal("0.0005")
 
 
 def test_a_bill_that_tells_nothing_by_the_tag_says_what_to_do(aws: Aws, shell: Shell) -> None:

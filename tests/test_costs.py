@@ -51,6 +51,7 @@ ENTRY = AccountEntry(
     failed={},
     withdrawn=0,
     attempts=4,
+    tolls={},
     memory_peak_mib=300.0,
     workers={"FARGATE": 2},
     cpu=2,
@@ -156,7 +157,7 @@ def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> 
     fleet = new_fleet_id()
     workers = [worker(0, 1.0), worker(1, 1.0), worker(2, 1.0, capacity="FARGATE_SPOT"), worker(3, 0.0)]
     close_account(backend.store, backend.key, fleet, workers, 1_800_000_000.0 + HOUR_S)
-    kept(backend, fleet=fleet, slot_seconds=3000.0, function="a")
+    kept(backend, fleet=fleet, slot_seconds=3000.0, function="a", tolls={"s3-put": 1000})
     kept(backend, fleet=fleet, slot_seconds=1000.0, function="b")
     first, second = sorted(run_costs(backend, 0.0), key=lambda each: each.entry.function)
     compute = 3 * Decimal("0.11652") + Decimal("0.03709066")  # three on demand, and one on Spot
@@ -164,6 +165,7 @@ def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> 
     assert round(first.parts["compute"], 9) == round(compute * 3 / 4, 9)
     assert round(second.parts["compute"], 9) == round(compute / 4, 9)
     assert round(first.parts["public addresses"], 9) == Decimal("0.015")
+    assert first.parts["requests"] == Decimal("0.0050")
     assert round(first.spot_saved, 9) == round((Decimal("0.11652") - Decimal("0.03709066")) * 3 / 4, 9)
 
 

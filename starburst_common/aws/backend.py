@@ -100,6 +100,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         worth_s=300.0,
         feeder_lost_s=120.0,
         buckets=UserBuckets(Lent(clients)),
+        tolls=clients.tolls.take,
     )
 
 

@@ -15,6 +15,7 @@ from botocore.model import OperationModel
 from starburst_common.aws.answers import check, is_expired, speaking
 from starburst_common.aws.endpoints import is_moved, root_certificates
 from starburst_common.aws.sessions import SessionAt
+from starburst_common.aws.tolls import Tolls
 
 if TYPE_CHECKING:
     from mypy_boto3_codebuild import CodeBuildClient
@@ -45,6 +46,7 @@ class Clients:
     ) -> None:
         self.region, self.owner = region, owner
         self._new_session = new_session or partial(boto3.session.Session, region_name=region)
+        self.tolls = Tolls()
         self._lock = RLock()  # a session makes one client at a time
 
     @cached_property
@@ -195,6 +197,8 @@ class Clients:
             if self.owner and model.name != "HeadBucket" and "ExpectedBucketOwner" in model.input_shape.members:  # type: ignore[union-attr]
                 params["ExpectedBucketOwner"] = self.owner
 
+        if service in ("s3", "sqs"):
+            self.tolls.watch(client)
         client.meta.events.register("after-call", answered)
         client.meta.events.register("before-parameter-build.s3", expecting)
         return client

@@ -21,12 +21,14 @@ from starburst_common.aws.console import console_url
 from starburst_common.aws.lent import Lent
 from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.aws.parts import Parts
+from starburst_common.aws.tolls import LISTED, S3_GET, S3_PUT
 from starburst_common.aws.whose import see_whose
 from starburst_common.errors import Denied, Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, SMALL_BYTES, Entry, is_key
 
 T = TypeVar("T")
+Listing = TypeVar("Listing", bound=Sequence[Any])
 
 _OURS_S = 60.0  #: a name is nobody else's so soon after its bucket is gone
 _WRITER = "starburst-writer"  #: metadata that names who wrote an object
@@ -58,9 +60,11 @@ class S3Objects(Objects):
         self._renewing(lambda: self._put(key, body))
 
     def swap(self, key: str, body: Buffer, tag: str | None) -> str | None:
+        self._clients.tolls.add(S3_PUT)
         return self._renewing(lambda: super(S3Objects, self).swap(key, body, tag))
 
     def tagged(self, key: str, most: int = SMALL_BYTES) -> tuple[bytes, str | None]:
+        self._clients.tolls.add(S3_GET)
         return self._renewing(lambda: super(S3Objects, self).tagged(key, most))
 
     def publish(self, key: str, page: str) -> str:
@@ -68,12 +72,15 @@ class S3Objects(Objects):
         return console_url(self._clients.region, self.bucket, key)
 
     def get(self, key: str, most: int = MEMORY_BYTES) -> Buffer:
+        self._clients.tolls.add(S3_GET)
         return self._renewing(lambda: super(S3Objects, self).get(key, most))
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
+        self._clients.tolls.add(S3_GET)
         return self._renewing(lambda: super(S3Objects, self).get_range(key, offset, length))
 
     def written_at(self, key: str) -> float:
+        self._clients.tolls.add(S3_GET)
         return self._renewing(lambda: super(S3Objects, self).written_at(key))
 
     def folders(self, prefix: str) -> list[str]:
@@ -114,7 +121,7 @@ class S3Objects(Objects):
             lists = self._clients.s3.get_paginator("list_objects_v2")
             yield from lists.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter=delimiter)
 
-    def _listed(self, ask: Callable[[], T]) -> T:
+    def _listed(self, ask: Callable[[], Listing]) -> Listing:
         """What obstore lists; whose bucket that is, is asked before."""
         if self.owner and time.monotonic() > self._ours_until:
             try:
@@ -124,7 +131,9 @@ class S3Objects(Objects):
                 see_whose(self._clients, self.bucket)
             except BotoCoreError:  # which the listing meets as well
                 pass
-        return self._renewing(ask)
+        found = self._renewing(ask)
+        self._clients.tolls.add(S3_PUT, max(-(-len(found) // LISTED), 1))
+        return found
 
     def _renewing(self, ask: Callable[[], T]) -> T:
         try:
@@ -148,6 +157,7 @@ class S3Objects(Objects):
                 elif parts.nbytes > _SMALL_BYTES:
                     self._create_unjoined(key, parts, writer)
                 else:
+                    self._clients.tolls.add(S3_PUT)
                     with speaking_of(key):
                         obstore.put(self._store, key, whole(body), mode="create", attributes={_WRITER: writer})
                 return
@@ -175,6 +185,7 @@ class S3Objects(Objects):
                             Bucket=self.bucket, Key=key, Body=whole_of_it, ContentType=content_type
                         )
                 else:
+                    self._clients.tolls.add(S3_PUT)
                     with speaking_of(key):
                         obstore.put(self._store, key, body, attributes={"Content-Type": content_type})
                 return
@@ -197,6 +208,7 @@ class S3Objects(Objects):
 
     def _writer(self, key: str) -> str | None:
         """Who wrote an object. Raises `NotFound`."""
+        self._clients.tolls.add(S3_GET)
         with speaking_of(key):
             return obstore.get(self._store, key, options={"head": True}).attributes.get(_WRITER)
 

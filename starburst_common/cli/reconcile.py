@@ -56,13 +56,14 @@ def reconcile(began: float, *, json: bool) -> None:
 def compared(rows: Sequence[Cost], lines: Sequence[Billed], today: date) -> Reconciled:
     """By day, before today. Addresses are left out: AWS does not tag those of tasks."""
     from starburst_common.aws.billed import OF_WORKERS
-    from starburst_common.money.estimate import ADDRESSES
+    from starburst_common.money.estimate import ADDRESSES, REQUESTS
 
+    apart = (ADDRESSES, REQUESTS)
     metered: dict[str, Decimal] = defaultdict(Decimal)
     on_bill: dict[str, Decimal] = defaultdict(Decimal)
     beside: dict[str, Decimal] = defaultdict(Decimal)
     for row in rows:
-        metered[row.name] += sum((usd for part, usd in row.parts.items() if part != ADDRESSES), Decimal(0))
+        metered[row.name] += sum((usd for part, usd in row.parts.items() if part not in apart), Decimal(0))
     for line in lines:
         if line.service in OF_WORKERS:
             on_bill[line.day] += line.usd

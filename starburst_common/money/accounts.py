@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, Self
 
 from starburst_common.model import Buffer, FailureKind, FleetId, RunId, RunState, Tariff
+from starburst_common.ports import TOLLS
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
 
@@ -44,6 +45,7 @@ class AccountEntry:
     failed: dict[str, int]  #: by kind
     withdrawn: int
     attempts: int  #: at settled chunks
+    tolls: dict[str, int]  #: requests to S3 and SQS, about, as the price book calls them
     memory_peak_mib: float  #: the most that a slot has taken; 0 where nobody knows
     workers: dict[str, int]  #: that settled something, by the capacity that was asked for
     cpu: float  #: of each, as its memory and slots
@@ -100,6 +102,7 @@ class AccountEntry:
             failed=fields.counts("failed", [*FailureKind]),
             withdrawn=fields.whole("withdrawn"),
             attempts=fields.whole("attempts") if fields.given("attempts") else 0,
+            tolls=fields.counts("tolls", TOLLS) if fields.given("tolls") else {},
             memory_peak_mib=fields.number("memory_peak_mib") if fields.given("memory_peak_mib") else 0.0,
             workers=fields.counts("workers", (LOCAL, FARGATE, FARGATE_SPOT, EC2, EC2_SPOT)),
             cpu=fields.number("cpu"),

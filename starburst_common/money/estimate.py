@@ -7,6 +7,7 @@ Source: https://aws.amazon.com/vpc/pricing/, "Public IPv4 address".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Any
@@ -18,7 +19,7 @@ from starburst_common.resources import EC2, Resources
 
 LEAST_BILLED_S = 60  #: of each worker; source: as above
 FREE_STORAGE_GB = 20  #: of each worker; source: as above
-COMPUTE, STORAGE, ADDRESSES = "compute", "storage", "public addresses"
+COMPUTE, STORAGE, ADDRESSES, REQUESTS = "compute", "storage", "public addresses", "requests"
 _ON = {ON_DEMAND: "Fargate", SPOT: "Fargate Spot"}
 _LOCAL = Tariff()
 
@@ -179,6 +180,17 @@ def size_of(granted: Granted) -> Resources:
         storage_gb=granted.storage_gb,
         **(of_instance if granted.instance else {}),  # type: ignore[arg-type]
     )
+
+
+def requests_usd(tolls: Mapping[str, int], region: str) -> dict[str, Decimal]:
+    """What requests cost, as a component, as far as their prices are known there; none where that is nothing.
+
+    >>> requests_usd({"s3-put": 1000, "s3-get": 1000, "sqs-request": 1000}, "us-east-1"), requests_usd({}, "us-east-1")
+    ({'requests': Decimal('0.0058')}, {})
+    """
+    prices = {kind: item_price(kind, region) for kind in tolls}
+    usd = sum((count * price.usd for kind, count in tolls.items() if (price := prices[kind]) is not None), Decimal(0))
+    return {REQUESTS: usd.normalize()} if usd else {}
 
 
 def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal | None:

@@ -3,7 +3,7 @@
 Every adapter is held to these sentences by one contract suite.
 """
 
-from starburst_common.ports.backend import KEY_BYTES, Backend
+from starburst_common.ports.backend import KEY_BYTES, TOLLS, Backend
 from starburst_common.ports.clock import Clock
 from starburst_common.ports.compute import Compute, Wait, WorkerSpec
 from starburst_common.ports.images import Access, Images, Repository, StoredImage
@@ -16,6 +16,7 @@ __all__ = [
     "KEY_BYTES",
     "MEMORY_BYTES",
     "SMALL_BYTES",
+    "TOLLS",
     "Access",
     "Backend",
     "Basis",

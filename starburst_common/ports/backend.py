@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from starburst_common.wire.keys import KEY_BYTES as KEY_BYTES
 from starburst_common.wire.keys import KeyRing
 
 _HERE = Tariff()
+TOLLS = ("s3-put", "s3-get", "sqs-request")  #: kinds of requests that are charged for, as the price book calls them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Backend:
     max_hourly_usd: float = 0.0  #: that all its workers may cost; 0 for no limit
     stop_s: float = 5.0  #: a worker that is told to stop is charged for so long, or is stopped within it
     worth_s: float = 30.0  #: a further worker is not begun where a budget pays for less than so long of it
+    tolls: Callable[[], Mapping[str, int]] | None = None  #: requests to store and queue since they were last asked for
     discount: float = 0.0  #: a share that the user's contract takes off list prices
 
     def paced(self, **changes: Any) -> Backend:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
 from starburst_common.money.accounts import EC2, EC2_SPOT, FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
-from starburst_common.money.estimate import fargate_usd
+from starburst_common.money.estimate import fargate_usd, requests_usd
 from starburst_common.money.meter import Rates, metered
 from starburst_common.names import account
 from starburst_common.phrases import our_log
@@ -125,13 +125,14 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         withdrawn=end.withdrawn,
         attempts=end.attempts,
         memory_peak_mib=end.memory_mib,
+        tolls=end.tolls,
         workers={asked: end.workers},
         cpu=resources.cpu,
         memory_mib=resources.memory_mib,
         slots=resources.slots,
         stints=tuple(stints),
         ended_at=end.ended_at,
-        usd=price.parts,
+        usd=price.parts | requests_usd(end.tolls, backend.tariff.region),
         unknown=price.unknown,
         prices=price.source,
         prices_as_of=price.as_of,

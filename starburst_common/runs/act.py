@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -178,6 +179,7 @@ class Hands:
             slot_seconds=round(tally.slot_seconds, 3),
             attempts=tally.attempts,
             memory_mib=tally.memory_mib,
+            tolls=dict(tally.tolls + Counter(self._backend.tolls() if self._backend.tolls is not None else {})),
             outcomes=len(tally.spans()),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,

@@ -7,6 +7,7 @@ from typing import Self
 
 from starburst_common.limits import Limits
 from starburst_common.model import Buffer, FailureKind, FleetId, RunState
+from starburst_common.ports import TOLLS
 from starburst_common.runs.records import limits_in
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
@@ -26,6 +27,7 @@ class End:
     workers: int = 0  #: that settled something
     slot_seconds: float = 0.0  #: slot time that was spent
     attempts: int = 0  #: at chunks that are settled
+    tolls: dict[str, int] = field(default_factory=dict)  #: requests to store and queue that were charged for, about
     memory_mib: float = 0.0  #: the most that a slot has taken; 0 where nobody knows
     outcomes: int | None = None  #: that these numbers are of; None where nobody says
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
@@ -62,6 +64,7 @@ class End:
             slot_seconds=end.number("slot_seconds"),
             attempts=end.whole("attempts"),
             memory_mib=end.number("memory_mib"),
+            tolls=end.counts("tolls", TOLLS) if end.given("tolls") else {},
             outcomes=end.whole("outcomes") if end.given("outcomes") else None,
             ended_at=end.moment("ended_at"),
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,

@@ -11,6 +11,7 @@ from dataclasses import fields as dataclass_fields
 from typing import Any, NamedTuple, Self
 
 from starburst_common.model import Batch, Buffer, Chunk, Failure, FailureKind, Outcome, Span, spans_of, without
+from starburst_common.ports import TOLLS
 from starburst_common.wire.documents import LENGTH, document, open_document, read_document, seal_document
 from starburst_common.wire.fields import Fields, chunk_fields, malformed, parsed, span_of, whole
 from starburst_common.wire.seals import HEAD_BYTES, nbytes_of, of_this_release, sealed_parts, unseal
@@ -33,6 +34,7 @@ class Summary:
     kinds: Mapping[str, int] = field(default_factory=dict)  #: how many failed with which kind
     attempts: int = 1  #: as of `Outcome`
     memory_mib: float = 0.0
+    tolls: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
@@ -50,6 +52,7 @@ class Summary:
             kinds=Counter(str(failure.kind) for failure in failures),
             attempts=outcome.attempts,
             memory_mib=round(outcome.memory_mib, 1),
+            tolls=outcome.tolls,
         )
 
     @property
@@ -83,6 +86,7 @@ class Summary:
             kinds=fields.counts("kinds", [*FailureKind]),
             attempts=fields.whole("attempts", least=1),
             memory_mib=fields.number("memory_mib"),
+            tolls=fields.counts("tolls", TOLLS) if fields.given("tolls") else {},
         )
 
 
@@ -145,6 +149,7 @@ def read_outcome(key: bytes, about: str, blob: Buffer) -> Outcome:
         logs=_logs(about, bytes(others[pickled])) if len(others) > pickled else {},
         attempts=summary.attempts,
         memory_mib=summary.memory_mib,
+        tolls=dict(summary.tolls),
     )
 
 

@@ -42,6 +42,7 @@ class Tally:
         self.withdrawn = 0
         self.slot_seconds = 0.0
         self.attempts = 0  #: at settled chunks
+        self.tolls: Counter[str] = Counter()  #: requests that workers were charged for
         self.memory_mib = 0.0  #: the most that a slot has taken
         self.first_failure: int | None = None
         self.alike: Counter[tuple[str, str]] = Counter()
@@ -111,6 +112,7 @@ class Tally:
         self.withdrawn += settled.withdrawn
         self.slot_seconds += settled.seconds
         self.attempts += settled.attempts
+        self.tolls.update(summary.tolls)
         self.memory_mib = max(self.memory_mib, summary.memory_mib)
         self.workers.add(settled.worker)
         if settled.first_failure is not None:

@@ -43,6 +43,7 @@ class Settler:
             logs=part.logs,
             attempts=part.chunk.deaths + 1,
             memory_mib=part.memory_mib,
+            tolls={} if self._backend.tolls is None else dict(self._backend.tolls()),
         )
         body = outcome_parts(self._backend.key, RunNames(run).outcome(part.chunk.span), outcome)
         if not self._create(run, outcome.span, body):
