@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.validate import ParamValidator
 
 from starburst_common import Cluster, starburst_map
+from starburst_common.aws.requests import placed, run_task, task_definition
 from starburst_common.errors import BadInput, RunStopped
-from starburst_common.model import Granted, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.model import FleetId, Granted, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.estimate import charge, size_of
 from starburst_common.money.meter import Rates, metered
 from starburst_common.options import Options
-from starburst_common.ports import Backend
+from starburst_common.ports import Backend, Pace, WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.runs.bills import unused_of
 from starburst_common.sites.managed import IDLE_S
+from starburst_common.sites.site import Site
 from tests.places import aws_text, open_place
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
@@ -210,6 +213,28 @@ def test_workers_pay_for_their_share_and_what_nobody_takes_is_told_apart() -> No
     spot = charge(size_of(taken.granted), Decimal(1), Tariff(arch="arm"))  # type: ignore[arg-type]
     assert spot.parts["compute"] < each.parts["compute"]
     assert spot.parts["management fee"] == each.parts["management fee"]
+
+
+def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) -> None:
+    """Who names a capacity provider with an Auto Scaling group has the same task definition, and request but for it.
+
+    Both are what ECS's model takes; `tests/contracts/test_compute.py` holds workers on instances to what all promise.
+    """
+    ecs = aws.boto("ecs").meta.service_model
+    asked = {}
+    for name in ("bed-ec2", "mine"):
+        site = Site.of({**aws.site, "ec2_provider": name}, "the test")
+        pace = Pace(lease_s=90, chunk_s=30, idle_s=60, lifetime_s=600, inline_bytes=1000)
+        spec = WorkerSpec(fleet=FleetId("fleet-1"), resources=Resources.of(2, capacity="ec2"), pace=pace)
+        definition = task_definition(site, "i:1", ec2=True)
+        request = placed(run_task(site, "d:1", spec, 3), site, spot=False, subnets=())
+        for operation, sent in (("RegisterTaskDefinition", definition), ("RunTask", request)):
+            shape = ecs.operation_model(operation).input_shape
+            assert not ParamValidator().validate(sent, shape).has_errors()
+        assert request.pop("capacityProviderStrategy") == [{"capacityProvider": name, "weight": 1}]
+        asked[name] = definition, request
+    assert asked["mine"] == asked["bed-ec2"]
+    assert {*asked["mine"][0]["requiresCompatibilities"]} == {"EC2", "MANAGED_INSTANCES"}
 
 
 def test_a_site_without_instances_says_so(aws: Aws, tmp_path: Path) -> None:

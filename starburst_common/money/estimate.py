@@ -161,7 +161,7 @@ def _charge_on_ec2(resources: Resources, hours: Decimal, tariff: Tariff, discoun
         region=tariff.region,
         arch=tariff.arch,
         capacity=SPOT if resources.spot else ON_DEMAND,
-        on=f"EC2 {found.type}" if found is not None else "EC2",
+        on=f"EC2 {resources.instance_type}".strip(),
         source="" if found is None else found.source,
         as_of="" if found is None else found.as_of,
         basis=OBSERVED if found is None else found.basis,

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class ComputeBed:
     records: Callable[[], list[str]]  #: what the adapter keeps of workers
     nothing_left: Callable[[], None]  #: fails if anything is left of any fleet
     stop_waits: bool  #: `stop` returns when the workers are gone, not before
+    capacity: str = "fargate"  #: that its workers are asked for on
 
 
 @pytest.fixture
@@ -193,12 +194,12 @@ def _hears(pid: int) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-@pytest.fixture(params=["local", "aws"])
+@pytest.fixture(params=["local", "aws", pytest.param("aws-ec2", marks=pytest.mark.rest)])
 def computes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComputeBed]:
-    """Every `Compute` adapter; whatever a test launched is gone afterwards."""
-    if request.param == "aws":
+    """Every `Compute` adapter, on each capacity that it has; whatever a test launched is gone afterwards."""
+    if request.param != "local":
         bed = _ecs(request.getfixturevalue("aws"))
-        yield bed
+        yield replace(bed, capacity="ec2") if request.param == "aws-ec2" else bed
         bed.backend.close()
     else:
         yield from _processes(tmp_path / "home")

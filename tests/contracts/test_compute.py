@@ -27,16 +27,18 @@ RUNNING, STOPPED = WorkerPhase.RUNNING, WorkerPhase.STOPPED
 @pytest.fixture
 def spec(computes: ComputeBed) -> WorkerSpec:
     """A fleet whose queue is open, so that its workers stay."""
-    return open_fleet(computes.backend)
+    return open_fleet(computes.backend, capacity=computes.capacity)
 
 
-def open_fleet(backend: Backend, *, idle_s: float = 60.0, lifetime_s: float = 60.0) -> WorkerSpec:
+def open_fleet(
+    backend: Backend, *, idle_s: float = 60.0, lifetime_s: float = 60.0, capacity: str = "fargate"
+) -> WorkerSpec:
     """Small workers and a queue without work."""
     fleet = new_fleet_id()
     backend.queue.ensure(work_queue(fleet))
     return WorkerSpec(
         fleet=fleet,
-        resources=Resources.of(1),
+        resources=Resources.of(1, capacity=capacity),
         pace=replace(backend.pace, idle_s=idle_s, lifetime_s=lifetime_s),
     )
 
@@ -92,7 +94,7 @@ def test_a_launched_worker_runs(computes: ComputeBed, spec: WorkerSpec) -> None:
 def test_fleets_are_apart(computes: ComputeBed, spec: WorkerSpec) -> None:
     """A fleet lists, stops and forgets its own workers."""
     compute = computes.backend.compute
-    other = open_fleet(computes.backend)
+    other = open_fleet(computes.backend, capacity=computes.capacity)
     compute.launch(spec, [0])
     compute.launch(other, [0])
     ids = {state.id for fleet in (spec.fleet, other.fleet) for state in compute.workers(fleet)}
@@ -188,7 +190,7 @@ def test_a_worker_of_a_closed_fleet_ends_by_itself(computes: ComputeBed, spec: W
 @pytest.mark.parametrize("limits", [{"idle_s": 0.2}, {"lifetime_s": 0.5}])
 def test_a_worker_ends_when_idle_or_too_old(computes: ComputeBed, limits: dict[str, float]) -> None:
     """Whoever launched it may be dead: nothing runs for ever, and everybody sees that it ended in good order."""
-    spec = open_fleet(computes.backend, **limits)
+    spec = open_fleet(computes.backend, capacity=computes.capacity, **limits)
     at_once(launch, (computes.opener, spec, [0]))
     (ended,) = until(computes, spec.fleet, lambda states: phases(states) == {0: STOPPED})
     assert (ended.end, ended.exit_code) == (WorkerEnd.DONE, 0)

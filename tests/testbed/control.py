@@ -175,7 +175,6 @@ class Control:
         objects = cloud.objects(self.site.bucket) if self.site else []
         return {
             "tasks": [task.id for task in self._tasks.live()],
-            "instances": [host.id for host in self._ecs.hosts.all()],
             "processes": self._agent.running(),
             "queues": self._sqs.queues(),
             "objects": [key for key in objects if not key.startswith((ACCOUNTS, LAUNCHING))],
