@@ -330,7 +330,14 @@ class Simulation:
         fleet = Fleet.of(self.backend, spec.resources, spec.workers, spec.fleet)
         calm_s, ttl_s = self.backend.look_s, spec.terms.driver_ttl_s
         driver = Driver(
-            self.backend, spec.run, fleet, spec.policy, calm_s=calm_s, ttl_s=ttl_s, clock=clock or self.clock
+            self.backend,
+            spec.run,
+            fleet,
+            spec.policy,
+            calm_s=calm_s,
+            ttl_s=ttl_s,
+            tags=spec.tags,
+            clock=clock or self.clock,
         )
         driver.recover()
         return driver

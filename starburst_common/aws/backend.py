@@ -68,6 +68,7 @@ def aws_backend(
         quotas=AccountQuotas(clients, site.subnets, site),
         tariff=site.tariff,
         max_hourly_usd=site.max_hourly_cost,
+        monthly_budget=site.monthly_budget,
         compute_by=lambda other: EcsCompute(site, clients, store, other),
     )
 

@@ -52,6 +52,10 @@ def setup(
     max_hourly_cost: Annotated[
         float, typer.Option(metavar="USD", help="What all its workers may cost an hour; 0 for no limit.")
     ] = 0.0,
+    monthly_budget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BUDGET", help='What runs may cost a month, by tag: "team=a: 200", or "*: 1000" for all.'),
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For all that is made.")] = None,
     ec2: Annotated[bool, typer.Option("--ec2/--no-ec2", help="Workers may run on instances, too.")] = True,
     instance_type: Annotated[
@@ -95,6 +99,7 @@ def setup(
         architecture="ARM64" if arm else "X86_64",
         log_days=log_days,
         max_hourly_cost=max_hourly_cost,
+        monthly_budget=tuple(monthly_budget or ()),
         tags=tuple(tag or ()),
         ec2=ec2,
         instance_types=tuple(instance_type or ()),

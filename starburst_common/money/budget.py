@@ -32,6 +32,7 @@ class Purse:
     stop_s: float  #: a worker that is told to stop is billed for so long
     worth_s: float  #: another worker is not begun for less
     begun: bool = True  #: there has been one
+    of: str = ""  #: whose budget it is, if not the run's own
 
     @property
     def least(self) -> Decimal:

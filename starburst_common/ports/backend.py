@@ -48,6 +48,7 @@ class Backend:
     compute_by: Callable[[bytes], Compute] | None = None  #: `compute` with another key; None where it signs nothing
     charged: bool = False  #: for its workers, by that tariff
     max_hourly_usd: float = 0.0  #: that all its workers may cost; 0 for no limit
+    monthly_budget: tuple[str, ...] = ()  #: of runs by tag, as the site has them; see `money.monthly`
     stop_s: float = 5.0  #: a worker that is told to stop is charged for so long, or is stopped within it
     worth_s: float = 30.0  #: a further worker is not begun where a budget pays for less than so long of it
     tolls: Callable[[], Mapping[str, int]] | None = None  #: requests to store and queue since they were last asked for

@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from threading import Thread
+from typing import Any
 
 from starburst_common.code.bundle import Bundle
 from starburst_common.code.place import Place, place_here
@@ -28,6 +29,7 @@ from starburst_common.runs.feed import Feed
 from starburst_common.runs.legs import End
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.manifest import results_to
+from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import SignOfLife
@@ -62,7 +64,9 @@ class NewRun:
                 f"module {module} starts a run as it is imported, and a worker has imported it: put that below "
                 '`if __name__ == "__main__":`, or into a function'
             )
-        refuse_unkept(fleet.backend, fleet.spec.resources, options.limits, time.time())
+        resources = fleet.spec.resources
+        refuse_unkept(fleet.backend, resources, options.limits, time.time())
+        options = replace(options, limits=within_month(fleet.backend, options.tags, resources, options.limits))
         place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
         run = options.run or new_run_id()
         spec = Spec.of(run, fleet, function, options, stop_at_first=stop_at_first, place=place, parent=parent)
@@ -115,7 +119,8 @@ def beginning(
     is kept of it is kept for that one.
     """
     spec, results, ttl_s = new.spec, results_to(fleet.backend, new.spec), new.spec.terms.driver_ttl_s
-    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, results=results, ttl_s=ttl_s)
+    more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags}
+    driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, **more)
     books = driver.books
     with claimed(results):
         feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
@@ -214,7 +219,8 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
         spent_usd=leg.spent_usd,
     )
     results, ttl_s = results_to(backend, spec), spec.terms.driver_ttl_s
-    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, results=results, ttl_s=ttl_s, calm_s=calm_s)
+    more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags}
+    driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, calm_s=calm_s, **more)
     driver.recover()
     return driver
 

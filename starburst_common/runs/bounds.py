@@ -62,6 +62,8 @@ class Bounds:
         if self.purse is not None and self.kind is FailureKind.BUDGET:
             meter = self.purse.meter
             spent = f"{usd_text(meter.least)} once its {alive} workers have stopped" if alive else usd_text(meter.spent)
+            if self.purse.of:
+                return f"{self.purse.of}, is used up ({spent}): {left.removesuffix(' under another')}"
             return f"its budget of {usd_text(self.purse.budget)} is used up ({spent}): {left} --budget"
         when = "" if self.limits.deadline_s is None else f", {self.limits.deadline_s:,.0f} s after it began"
         return f"its deadline has passed{when}: {left} --deadline"

@@ -9,7 +9,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -25,9 +25,9 @@ from starburst_common.ports import Backend, Clock, is_there
 from starburst_common.runs.act import Hands
 from starburst_common.runs.books import Books
 from starburst_common.runs.driven import mark_every_s, next_tick_s
-from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.logged import Log
+from starburst_common.runs.monthly import limiter_of
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.patience import at_exit
 from starburst_common.runs.reconcile import Finish, Policy, decide, served, waits_for
@@ -43,10 +43,10 @@ _TELL_S = 600.0  #: a driver says so often that it is there, and stores how far 
 class Driver:
     """Drives one run: by a thread from `start` on, or by `step`, which needs none and with which no time passes.
 
-    `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do, and
-    `ttl_s` how long they go on without a driver, if not to the end. With `calm_s`, a run that has its input and all its
-    workers is looked at as a whole when answers are to be listed, and so often at least; at other ticks, whether it is
-    cancelled.
+    `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do,
+    `ttl_s` how long they go on without a driver, if not to the end, and `tags` which monthly budgets it comes under.
+    With `calm_s`, a run that has its input and all its workers is looked at as a whole when answers are to be listed,
+    and so often at least; at other ticks, whether it is cancelled.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Driver:
         results: Results | None = None,
         ttl_s: float | None = None,
         calm_s: float = 0.0,
+        tags: Mapping[str, str] | None = None,
         clock: Clock = time,
     ) -> None:
         fleet = replace(fleet, spec=replace(fleet.spec, priority=policy.priority))
@@ -77,12 +78,11 @@ class Driver:
         self.log = Log(self.books)
         self.listener = Listener(backend, self._names, self.books)
         self.books.spent = None if policy.spent_usd is None else Decimal(str(policy.spent_usd))
-        self._limiter = limiter = Limiter(backend, self._names, fleet, clock, policy.limits, policy.began_at)
+        self._limiter = limiter = limiter_of(backend, self._names, fleet, clock, policy, tags or {})
         self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected, limiter)
         self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results, limiter)
         self._told_at = self._drawn_at = clock.monotonic()
-        self._ticked_at, self._tick_s = -math.inf, backend.tick_s
-        self._tell_s = _TELL_S
+        self._ticked_at, self._tick_s, self._tell_s = -math.inf, backend.tick_s, _TELL_S
         if ttl_s is not None:  # from the first tick on
             self._told_at, self._tell_s = -math.inf, min(_TELL_S, mark_every_s(ttl_s))
         self._calm_s, self._calm_until = calm_s, -math.inf

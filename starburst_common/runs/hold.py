@@ -37,6 +37,7 @@ from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.history import history
 from starburst_common.runs.limiting import refuse_unkept
+from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import CLOSE_S
 from starburst_common.runs.reading import Reading
 from starburst_common.runs.records import Spec
@@ -109,6 +110,7 @@ class Hold:
             return
         limits = driver.policy.limits.but(asked)
         refuse_unkept(self.backend, self.spec.resources, limits, time.time())
+        limits = within_month(self.backend, self.spec.tags, self.spec.resources, limits)
         begin_leg(self.backend, run, driver.leg, forgiven=tally.failed, limits=limits)
         self.driver = None
         driver = self.driving()

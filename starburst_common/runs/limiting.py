@@ -7,7 +7,7 @@ workers stop then by themselves: a run without a driver launches nobody, so it c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from starburst_common.model import WorkerState
 from starburst_common.money.budget import Purse, least_budget
 from starburst_common.money.estimate import usd_text
 from starburst_common.money.meter import Meter, Rates, metered
+from starburst_common.money.monthly import Spent
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend, Clock
 from starburst_common.resources import Resources
@@ -53,8 +54,17 @@ class Limiter:
     """Of one leg of a run, for its driver."""
 
     def __init__(
-        self, backend: Backend, names: RunNames, fleet: Fleet, clock: Clock, limits: Limits, began_at: float
+        self,
+        backend: Backend,
+        names: RunNames,
+        fleet: Fleet,
+        clock: Clock,
+        limits: Limits,
+        began_at: float,
+        month: Callable[[], Spent] | None = None,
     ) -> None:
+        """`month` tells what is left of the monthly budget that the run comes under, if it does."""
+        self._month = month
         self._backend, self._names, self._clock = backend, names, clock
         self._limits, self._began_at = limits, began_at
         self._rates, self._resources, self._fleet = (
@@ -136,8 +146,12 @@ class Limiter:
     def _purse(self, begun: bool) -> Purse | None:
         if self._limits.budget_usd is None or self.meter is None or (each := self._rates.each) is None:
             return None
+        budget, of = Decimal(str(self._limits.budget_usd)), ""
+        if self._month is not None and (spent := self._month()).left <= budget:
+            budget, of = spent.left, spent.budget.named
         return Purse(
-            budget=Decimal(str(self._limits.budget_usd)),
+            budget=budget,
+            of=of,
             meter=self.meter,
             each=each,
             dearest=self._rates.dearest or each,

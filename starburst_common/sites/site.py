@@ -21,6 +21,8 @@ _LOG_DAYS = (
     *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
 _PROVIDER = shaped(r"[A-Za-z0-9_-]{0,255}", "the name of a capacity provider")
+#: A monthly budget: a tag with its value, or "*" for all runs, and US dollars.
+MONTHLY = re.compile(r"(?P<tag>\*|[^=:\s]+=[^:]*):\s*(?P<usd>\d{1,9}(\.\d{1,6})?)")
 _TAKEN = re.compile(r"aws:|starburst:", re.IGNORECASE)
 
 
@@ -142,6 +144,16 @@ class Site:
     gpu_types: Annotated[
         tuple[str, ...], Row("the same of workers with GPUs", (texts(), texts("a list of at most 400", 400)))
     ] = GPU_TYPES
+    monthly_budget: Annotated[
+        tuple[str, ...],
+        Row(
+            'USD that runs with a tag may cost in a month (UTC), such as "team=a: 200"; "*: 1000" is of all runs',
+            (
+                texts(),
+                Rule(lambda value: all(map(MONTHLY.fullmatch, value)), ': give TAG=VALUE: USD, such as "team=a: 200"'),
+            ),
+        ),
+    ] = ()
     architecture: Annotated[
         str, Row("of the workers: X86_64 or ARM64", (TEXT, shaped(r"X86_64|ARM64", "X86_64 or ARM64")))
     ] = "X86_64"

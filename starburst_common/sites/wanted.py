@@ -43,6 +43,7 @@ class WantedSite:
     architecture: str = "X86_64"
     log_days: int = 14
     max_hourly_cost: float = 0.0  #: USD of all its workers; 0 for no limit
+    monthly_budget: tuple[str, ...] = ()  #: "TAG=VALUE: USD" each, of its runs
     tags: tuple[str, ...] = ()  #: KEY=VALUE each, of all that is made there
     ec2: bool = True  #: workers may run on instances, too
     instance_types: tuple[str, ...] = ()  #: of those; by default as a site has them
@@ -147,6 +148,7 @@ class WantedSite:
                 **self.providers,
                 **({"instance_types": self.instance_types} if self.instance_types else {}),
                 **({"gpu_types": self.gpu_types} if self.gpu_types else {}),
+                "monthly_budget": self.monthly_budget,
                 **roles,
             },
             "setup",
