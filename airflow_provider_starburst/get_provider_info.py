@@ -51,7 +51,7 @@ def _fields() -> dict[str, dict[str, Any]]:
         "home": _field("Home", "folder of the local backend"),
         "keep_days": _field("Keep days", "days for which an ended run is kept", "number", minimum=0),
     }
-    for several in ("subnets", "security_groups", "tags"):
+    for several in ("subnets", "security_groups", "tags", "monthly_budget"):
         found[several]["description"] += "; with commas between them"
     return found
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starburst_common.spi import AwsSession, Backend
 
 BACKENDS = ("auto", "aws", "local")
-_LISTS = ("subnets", "security_groups", "tags")
+_LISTS = ("subnets", "security_groups", "tags", "monthly_budget")
 INSTALLED = "installed"  #: as requirements: what Airflow's environment has beside Airflow
 _log = our_log()
 
