@@ -63,11 +63,12 @@ def estimated(
     wish, tariff = _wish(backend, name, items, options, seconds, sample), backend.tariff
     offers = [
         _of_fargate(backend, wish.resources, each)
-        for each in fargate_offers(wish.resources, tariff, backend.discount)
+        for each in ([] if wish.resources.on_ec2 else fargate_offers(wish.resources, tariff, backend.discount))
         if each.usd_an_hour is not None
     ]
-    if instances:
-        found = instance_offers(wish.resources, tariff, backend.discount, arch=tariff.arch)
+    if instances or wish.resources.on_ec2:
+        gpus = wish.resources.gpus
+        found = instance_offers(wish.resources, tariff, backend.discount, arch=tariff.arch, gpus=gpus)
         for spot in (False, True):
             few = (each for each in found if each.workers <= _MOST_EACH and (each.price.capacity == SPOT) is spot)
             cheapest = next(few, None)
