@@ -20,6 +20,7 @@ from starburst_common.aws.clients import Clients
 from starburst_common.sites.site import Site
 from tests.places import AWS_PACE, environment
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.engine import Engine
 
 BIG = bytes(2 << 20)  # which boto3 sends
 
@@ -119,3 +120,15 @@ def test_who_is_not_trusted_is_not_believed(named: Aws, monkeypatch: pytest.Monk
         with pytest.raises(GenericError):
             list(obstore.list(S3Store(named.site["bucket"], region="us-east-1", retry_config=once)))
     assert named.hosts("servicequotas") == named.hosts("s3") == set()
+
+
+@pytest.mark.rest
+def test_workers_in_containers_do_so_too(engine: Engine) -> None:
+    """Whose image knows nothing of the authority, but by the variable that names its certificate."""
+    image = engine.test_image()
+    with Aws(workers="docker", named=True) as aws, environment(aws.env):
+        site = {**aws.site, "image": image}
+        aws.grant(site)
+        with closing(aws_backend(Site.of(site, "the bed")).paced(**AWS_PACE)) as backend:
+            assert starburst_map(abs, [-1, -2], backend=backend, workers=1, progress=False) == [1, 2]
+        assert aws.hosts("sqs", of="task") == {SQS}
