@@ -57,7 +57,7 @@ SQS_SEEN = ("sqs-observed", "AWS Price List's bulk files, offer AWSQueueService,
 FEE = (
     "managed-fee",
     "feed of AWS's pricing pages, ecs.json: 873 of 880 fees in us-east-1 are this share of the price on demand; a bill "
-    "of 2026 had 0.078 for g6 and g6e: derived, not observed",
+    "of 2026 had 0.078 for g6 and g6e: derived, not observed, and taken to hold in every region",
 )
 #: What else has a price, by the folder's word: ours, its unit, its basis and its source.
 ITEMS = {
@@ -76,7 +76,8 @@ ITEMS = {
     "vpc_interface_endpoint": ("endpoint", "zone-hour", "observed", VPC_FEED[0]),
     "vpc_interface_endpoint_data_first_1PB": ("endpoint-data", "GB", "observed", VPC_FEED[0]),
 }
-EVERYWHERE = {"ecr-storage": "2026-11"}  #: has one price in every region, as AWS's page said then
+#: What has one price in every region, and when AWS's page said so; the fee's share was seen in one, on its row's day.
+EVERYWHERE = {"ecr-storage": "2026-11", "managed-instances-fee": ""}
 CAPACITY = {"on_demand": "on-demand", "spot": "spot"}
 ARCH = {"x86_64": "x86", "arm64": "arm"}
 
@@ -115,8 +116,7 @@ def other(folder: Path) -> list[tuple[str, ...]]:
     for row in rows_of(folder, "other_prices.csv"):
         if row["item"] in ITEMS:
             item, unit, basis, source = ITEMS[row["item"]]
-            everywhere = EVERYWHERE.get(item, "")
-            region, as_of = ("*", everywhere) if everywhere else (row["region"], row["source_date"])
+            region, as_of = ("*" if item in EVERYWHERE else row["region"]), EVERYWHERE.get(item) or row["source_date"]
             found.append((item, region, dollars(row["usd"]), unit, basis, source, as_of))
     return [("item", "region", "usd", "unit", "basis", "source", "as_of"), *sorted(found)]
 

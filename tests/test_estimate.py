@@ -194,7 +194,7 @@ def test_instances_hold_workers_by_what_they_have() -> None:
         "g5.xlarge",
     }
     (mine,) = [offer for offer in offers if offer.name == "m7i.2xlarge"]
-    assert (mine.workers, mine.usd_an_hour) == (2, (Decimal("0.4032") + Decimal("0.005")) / 2)
+    assert (mine.workers, mine.usd_an_hour) == (2, (Decimal("0.4032") * Decimal("1.12") + Decimal("0.005")) / 2)
     gpu = instance_offers(Resources.of(4), Tariff(region="us-east-1"), gpus=1, gpu="A10G")
     assert {offer.shape.gpu for offer in gpu} == {"NVIDIA A10G"}
 

@@ -38,8 +38,8 @@ def test_choices_come_with_the_cheapest_first() -> None:
     }
     fargate = 4 * Decimal("0.04048") + 16 * Decimal("0.004445") + Decimal("0.005")
     assert named["Fargate"].usd == 6 * fargate
-    two = named["m7i.4xlarge"]  # 16 vCPU and 64 GB hold three such workers; 0.8064 an hour
-    assert (two.workers_each, two.usd) == (3, 2 * (Decimal("0.8064") + Decimal("0.005")))
+    two = named["m7i.4xlarge"]  # 16 vCPU and 64 GB hold three such workers
+    assert (two.workers_each, two.usd) == (3, 2 * (Decimal("0.8064") * Decimal("1.12") + Decimal("0.005")))
     assert choices(FOUR, 4, 2.0, HERE)[0].usd > found[0].usd
     assert named["m7i.4xlarge Spot"].band == interruptions("us-east-1")["m7i.4xlarge"]
     assert not any(each.spot for each in choices(FOUR, 3, 2.0, HERE, spot=False))
@@ -70,9 +70,9 @@ def test_who_has_no_room_begins_when_others_have_ended() -> None:
 @pytest.mark.parametrize(
     ("type", "spot", "workers", "hours", "instances", "usd"),
     [
-        ("m7i.xlarge", False, 1, 1.0, 1, "0.2066"),  # 0.2016 + 0.005
-        ("m7i.2xlarge", False, 3, 2.0, 2, "1.6328"),  # two of 0.4032 + 0.005, for two hours
-        ("m7i.2xlarge", False, 3, 0.0, 2, "0.01360667"),  # a minute at least
+        ("m7i.xlarge", False, 1, 1.0, 1, "0.230792"),  # 0.2016, 0.12 of that, and 0.005
+        ("m7i.2xlarge", False, 3, 2.0, 2, "1.826336"),  # two of 0.4032, 0.12 of that and 0.005, for two hours
+        ("m7i.2xlarge", False, 3, 0.0, 2, "0.01521947"),  # a minute at least
     ],
 )
 def test_instances_are_charged_for_as_a_whole(
@@ -88,7 +88,7 @@ def test_instances_are_charged_for_as_a_whole(
 def test_calc_takes_instances_too(shell: Shell) -> None:
     """Whole ones, with the date of the price; what cannot be says what can."""
     done = shell("calc", "--workers", "50", "--cpu", "4", "--memory", "8GB", "--hours", "2", "--on", "m7g.2xlarge")
-    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["cost", "$16.32", "$0.25", "$16.57"]
+    assert [line.split()[-1] for line in done.stdout.splitlines()] == ["cost", "$16.32", "$1.96", "$0.25", "$18.53"]
     assert "on 25 of m7g.2xlarge in us-east-1, 2 workers each (prices of 2026-07-20)" in done.stderr
     told = json.loads(shell("calc", "--cpu", "4", "--on", "m7g.xlarge", "--spot", "--json").stdout)
     assert (told["instances"], told["capacity"], told["basis"]) == (1, "spot", "derived")

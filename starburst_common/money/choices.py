@@ -13,9 +13,10 @@ from typing import Any
 
 from starburst_common.model import Tariff
 from starburst_common.money.book import ON_DEMAND, SPOT, item_price
-from starburst_common.money.estimate import LEAST_BILLED_S
+from starburst_common.money.estimate import ADDRESSES, COMPUTE, LEAST_BILLED_S
 from starburst_common.money.instances import BANDS, Shape, instance_prices, shapes
 from starburst_common.money.offers import FargateOffer, InstanceOffer, fargate_offers, held, instance_offers
+from starburst_common.money.shared import FEE, fee_share
 from starburst_common.resources import Resources
 
 FARGATE_START_S, EC2_START_S = 45.0, 90.0  #: until a worker is at work; see `planned`
@@ -118,23 +119,24 @@ def instance_charge(
 ) -> InstanceCharge | None:
     """What so many workers for so long cost on instances of a type; None where that has no price in the region.
 
-    Each instance is charged for as a whole, by the second and a minute at least, with its address. Source:
-    https://aws.amazon.com/ec2/pricing/on-demand/. Its disk is not counted.
+    Each instance is charged for as a whole, by the second and a minute at least, with AWS's fee for managing it and its
+    address; see `shared`. Its disk is not counted.
 
     >>> charged = instance_charge("m7i.2xlarge", Resources.of(4), 3, 2, Tariff())
     >>> charged.instances, charged.each, round(charged.parts["compute"], 4)
     (2, 2, Decimal('1.6128'))
     """
     capacity = SPOT if resources.spot else ON_DEMAND
-    price = next((each for each in instance_prices(type, tariff.region) if each.capacity == capacity), None)
-    shape = shapes().get(type)
+    prices = {each.capacity: each for each in instance_prices(type, tariff.region)}
+    price, on_demand, shape = prices.get(capacity), prices.get(ON_DEMAND), shapes().get(type)
     each = 0 if shape is None else held(shape, resources)
-    if price is None or not each:
+    if price is None or on_demand is None or not each:
         return None
-    instances = -(-workers // each)
-    paid = Decimal(str(max(hours, LEAST_BILLED_S / 3600))) * instances * Decimal(str(1 - discount))
+    instances, off = -(-workers // each), Decimal(str(1 - discount))
+    paid = Decimal(str(max(hours, LEAST_BILLED_S / 3600))) * instances
     address = item_price("public-ipv4", tariff.region) if tariff.public_ipv4 else None
-    parts = {"compute": paid * price.usd_per_hour} | ({"public addresses": paid * address.usd} if address else {})
+    parts = {COMPUTE: paid * price.usd_per_hour * off, FEE: paid * on_demand.usd_per_hour * fee_share(tariff.region)}
+    parts |= {ADDRESSES: paid * address.usd * off} if address else {}
     return InstanceCharge(
         instances=instances, each=each, parts=parts, basis=price.basis, source=price.source, as_of=price.as_of
     )

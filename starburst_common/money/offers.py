@@ -10,11 +10,9 @@ from starburst_common.model import Tariff
 from starburst_common.money.book import DERIVED, ON_DEMAND, SPOT, item_price
 from starburst_common.money.estimate import charge
 from starburst_common.money.instances import InstancePrice, Shape, interruptions, prices_in, shapes
+from starburst_common.money.shared import fee_share
 from starburst_common.resources import Resources
 
-#: Of an instance's memory, what its system takes and ECS does not register as free for tasks: at most, as Karpenter
-#: takes it (its setting `vmMemoryOverheadPercent`, 0.075, read 2026-11-30). AWS documents no number.
-USABLE = Decimal("0.925")
 _NOT_FOR_WORKERS = (".metal",)
 
 
@@ -45,7 +43,7 @@ class InstanceOffer:
     shape: Shape
     price: InstancePrice
     workers: int  #: that one instance holds
-    usd_an_hour: Decimal  #: of one worker, where instances are full, with its share of the address
+    usd_an_hour: Decimal  #: of one worker, where instances are full, with its share of AWS's fee and the address
     band: int | None  #: how often Spot takes it back, as an index of `BANDS`; None on demand, and where nobody knows
 
     @property
@@ -87,13 +85,14 @@ def instance_offers(
     each = address.usd if at.public_ipv4 and address is not None else Decimal(0)
     off = Decimal(str(1 - discount))
     found = []
-    for (type, capacity), price in prices_in(at.region).items():
-        shape = shapes().get(type)
-        if shape is None or not _fits(shape, gpus, gpu, arch):
+    prices, fee = prices_in(at.region), fee_share(at.region)
+    for (type, capacity), price in prices.items():
+        shape, on_demand = shapes().get(type), prices.get((type, ON_DEMAND))
+        if shape is None or on_demand is None or not _fits(shape, gpus, gpu, arch):
             continue
         if workers := held(shape, resources, gpus):
             band = bands.get(type) if capacity == SPOT else None
-            usd = (price.usd_per_hour + each) * off / workers
+            usd = ((price.usd_per_hour + each) * off + on_demand.usd_per_hour * fee) / workers
             found.append(InstanceOffer(shape=shape, price=price, workers=workers, usd_an_hour=usd, band=band))
     return sorted(found, key=lambda offer: (offer.usd_an_hour, offer.name))
 
@@ -106,7 +105,7 @@ def held(shape: Shape, resources: Resources, gpus: int = 0) -> int:
     >>> held(shapes()["m7g.4xlarge"], Resources.of(4)), held(shapes()["g5.12xlarge"], Resources.of(4), gpus=1)
     (4, 4)
     """
-    bounds = [math.floor(shape.vcpu / resources.cpu), math.floor(shape.memory_mib * USABLE / resources.memory_mib)]
+    bounds = [math.floor(shape.vcpu / resources.cpu), shape.registered_mib // resources.memory_mib]
     return min([*bounds, *([shape.gpus // gpus] if gpus else [])])
 
 

@@ -47,16 +47,27 @@ def shared_hour(resources: Resources, region: str, arch: str) -> SharedHour | No
     if shape is None or price is None or on_demand is None:
         return None
     share = Decimal(str(shape.share(*size)))
-    fee, address = item_price("managed-instances-fee", region), item_price("public-ipv4", region)
+    address = item_price("public-ipv4", region)
     return SharedHour(
         type=type,
         compute=price.usd_per_hour * share,
-        fee=on_demand.usd_per_hour * share * (fee.usd if fee is not None else Decimal("0.12")),
+        fee=on_demand.usd_per_hour * share * fee_share(region),
         address=(address.usd if address is not None else Decimal(0)) * share,
         basis=price.basis if resources.instance_type else DERIVED,
         source=price.source,
         as_of=price.as_of,
     )
+
+
+def fee_share(region: str) -> Decimal:
+    """What AWS takes for managing an instance, of its price on demand.
+
+    >>> fee_share("eu-west-1")
+    Decimal('0.12')
+    """
+    fee = item_price("managed-instances-fee", region)
+    assert fee is not None  # it is of every region
+    return fee.usd
 
 
 def _price(type: str, region: str, capacity: str) -> InstancePrice | None:
