@@ -25,7 +25,8 @@ from tests.testbed.bed import Bed as Aws
 from tests.testbed.conditions import ACCOUNT
 
 PRODUCT = [Path(name) for name in ("starburst_common", "worker", "prefect_starburst", "airflow_provider_starburst")]
-ONE_PARTITION_S = re.compile(r"arn:aws:|(?<!ecs-tasks\.)(?<!codebuild\.)(?<!ecs\.)amazonaws\.com")
+#: No principal of a service, as `ecs-tasks.amazonaws.com`.
+ONE_PARTITION_S = re.compile(r"arn:aws:|(?<![a-z0-9]\.)amazonaws\.com")
 rest = partial(pytest.param, marks=pytest.mark.rest)
 #: What ARNs there begin with, and hosts end with.
 REGIONS = {
