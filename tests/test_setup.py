@@ -258,24 +258,34 @@ def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> Non
     one, other = users
     assert one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n").stdout == "2.0\n"
     assert other("results", "last").stdout == "2.0\n"
-    long = [*COMMAND, "map", "time:sleep", "-i", "-", "--workers", "1", "--label", "one-s"]
-    with subprocess.Popen(long, cwd=tmp_path, env=one.environment(), stdin=subprocess.PIPE, text=True) as first_s:
-        assert first_s.stdin is not None
-        first_s.stdin.write("600\n")
-        first_s.stdin.close()
-        account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
-        assert other("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="9\n").stdout == "3.0\n"
-        assert other("gc", "--older-than", "0s").returncode == 0  # what the other's goes on with stays
-        told = json.loads(other("runs", "--json").stdout)
-        (run,) = [each["run"] for each in told if each.get("label") == "one-s"]
-        assert one("cancel", run).returncode == 0
-        assert first_s.wait(120) != 0
+    works_beside(account, one, other)
     assert other("teardown", "--yes", "--with-data").returncode == 0
     gone = one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1), gone.stderr
     assert "Correct the site's region or signing_secret in the settings" in gone.stderr
     assert one("teardown", "--yes", "--with-data").returncode == 0
     assert one("sites", "--json").stdout == "[]\n"
+
+
+def works_beside(aws: Aws, one: Shell, other: Shell) -> None:
+    """What one's map goes on with stays, whatever the other maps and clears away; he cancels his own."""
+    asked = [*COMMAND, "map", "time:sleep", "-i", "-", "--workers", "1", "--label", "one-s"]
+    going = subprocess.Popen(asked, cwd=one.folder, env=one.environment(), stdin=subprocess.PIPE, text=True)
+    try:
+        assert going.stdin is not None
+        going.stdin.write("600\n")
+        going.stdin.close()
+        aws.until(lambda: any(task["last_status"] == "RUNNING" for task in aws.tasks()))
+        assert other("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="9\n").stdout == "3.0\n"
+        cleared = other("gc", "--older-than", "0s")
+        assert cleared.returncode == 0, cleared.stderr
+        told = json.loads(other("runs", "--json").stdout)
+        (run,) = [each["id"] for each in told if each.get("label") == "one-s"]
+        assert one("cancel", run).returncode == 0
+        assert going.wait(120) != 0
+    finally:
+        going.kill()
+        going.wait()
 
 
 def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
