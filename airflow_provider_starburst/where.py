@@ -88,7 +88,7 @@ class Where:
             from starburst_common.spi import site_parts
 
             parts = site_parts(self.site, self._sessions(self.site, new_session))
-            return all(each.fine for each in parts), [*map(str, parts)]
+            return all(each.fine is not False for each in parts), [*map(str, parts)]
         backend = self.open()
         try:
             return True, [f"runs kept there: {len(backend.store.folders('runs/')):,}"]

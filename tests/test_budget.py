@@ -101,7 +101,7 @@ class Schedule:
     def run(self) -> None:
         """Drivers come and go, each with a clock of its own, until the run has ended and nobody is left."""
         rng, clock = self.rng, self.sim.clock
-        over, until = False, clock.now + 6 * 3600
+        over, until = False, clock.now + 7 * 86400
         while not over and clock.now < until:
             driver = self.sim.driver(self.spec, Slow(clock, rng.choice([0.0, 0.0, 300.0, -300.0])))
             dies_at = clock.now + (rng.expovariate(1 / 600) if self.faults else math.inf)
@@ -110,6 +110,7 @@ class Schedule:
                 self.befall()
             if not over:
                 clock.sleep(rng.expovariate(1 / 400))
+        assert over
         clock.sleep(600.0)
         assert not [each for each in self.all() if each.phase is not WorkerPhase.STOPPED]
 

@@ -123,7 +123,7 @@ def lacking(
 def lost_told(lost: Mapping[str, Sequence[Way]], region: str) -> str:
     """That for a person: all subnets, and what any of them lacks."""
     ways = [way for way in WAYS if any(way in each for each in lost.values())]
-    return f"{', '.join(lost)} do not lead to {_listed(way.name for way in ways)}: {way_out(ways, region)}"
+    return f"{', '.join(sorted(lost))} do not lead to {_listed(way.name for way in ways)}: {way_out(ways, region)}"
 
 
 def _table(subnet: str, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
