@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -213,6 +214,28 @@ def test_workers_pay_for_their_share_and_what_nobody_takes_is_told_apart() -> No
     spot = charge(size_of(taken.granted), Decimal(1), Tariff(arch="arm"))  # type: ignore[arg-type]
     assert spot.parts["compute"] < each.parts["compute"]
     assert spot.parts["management fee"] == each.parts["management fee"]
+
+
+def test_a_run_names_the_quota_that_it_waits_for(aws: Aws, backend: Backend) -> None:
+    """That of the family that its instances are of, and the command that asks for more of it."""
+    aws.set(ec2_vcpu={"Standard": 0})
+    with Cluster(workers=2, backend=backend, progress=False, capacity="ec2") as cluster:
+        run = cluster.start(squared, range(4))
+        says = (
+            r"EC2 Standard \(.*\) vCPU quota \(1 for each worker, 0 in all\): `starburst quota request --ec2 Standard`"
+        )
+        aws.until(lambda: re.search(says, run.status().reason), what="the quota's name")
+        run.cancel()
+
+
+@pytest.mark.rest
+def test_a_run_says_why_no_instance_comes(aws: Aws, backend: Backend) -> None:
+    """In AWS's words, where the role by which ECS starts them may not do so; and what would help."""
+    aws.set(placement_s=0.5)
+    role = f"starburst-bed-{aws.site['region']}-infrastructure"
+    aws.boto("iam").delete_role_policy(RoleName=role, PolicyName="starburst-bed")
+    with pytest.raises(RunStopped, match=r"ec2:CreateFleet.*`starburst iam-policy infrastructure` says"):
+        starburst_map(squared, range(4), workers=1, backend=backend, progress=False, capacity="ec2")
 
 
 def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) -> None:

@@ -296,7 +296,7 @@ def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
     gone("a")
     assert queue in things(account)["queues"]
     assert {second.bucket} <= things(account)["buckets"] and "starburst-a" not in things(account)["clusters"]
-    assert next(part.kind for part in inventoried(account_of("a-b"), second.bucket)) == "cluster"
+    assert next(part.kind for part in inventoried(account_of("a-b"), second.bucket)) == "capacity provider"
     gone("a-b")
 
 

@@ -193,6 +193,8 @@ def _region(task: dict[str, Any]) -> str:
 
 
 def _advice(why: str) -> str:
+    if "unable to launch instances" in why:
+        return "let the site's infrastructure role do so, as `starburst iam-policy infrastructure` says"
     if "CannotPull" in why and re.search(r"403|denied|not authorized", why):
         return "let the site's execution role pull from that repository, as `starburst iam-policy execution` says"
     if "CannotPull" in why:

@@ -8,6 +8,8 @@ instances that is what those have: where a worker ends, there is room on its ins
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +43,7 @@ class Headroom:
         """The same, and what helps."""
         if self.bound is None:
             return ""
-        cure = "`starburst quota request` raises it" if self.bound.code else "give the site more or larger subnets"
+        cure = f"`{asked_by(self.bound)}` raises it" if self.bound.code else "give the site more or larger subnets"
         return f"{self.said(resources)}: {cure}"
 
 
@@ -77,6 +79,19 @@ def headroom(limits: Sequence[Limit], workers: Iterable[WorkerState], resources:
 def each_of(limit: Limit, resources: Resources) -> float:
     """What one worker takes of a limit."""
     return resources.cpu if limit.unit is Unit.VCPU else 1
+
+
+def asked_by(limit: Limit) -> str:
+    """The command that asks for more of it, but for how much.
+
+    >>> few = Limit(name="EC2 G and VT Spot vCPU quota", unit=Unit.VCPU, total=0, code="ec2/L-3819A6DF")
+    >>> asked_by(few), asked_by(Limit(name="Fargate vCPU quota", unit=Unit.VCPU, total=6, code="fargate/L-3032A538"))
+    ("starburst quota request --spot --ec2 'G and VT'", 'starburst quota request')
+    """
+    found = re.fullmatch(r"EC2 (?P<family>.+?)(?: \(.*\))?(?P<spot> Spot)? vCPU quota", limit.name)
+    if found is None:
+        return "starburst quota request"
+    return f"starburst quota request{' --spot' if found['spot'] else ''} --ec2 {shlex.quote(found['family'])}"
 
 
 _LADDER = (16, 32, 64, 100, 200, 500, 1000, 2000, 5000, 10_000)

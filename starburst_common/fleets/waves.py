@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from starburst_common.fleets.headroom import Headroom, each_of, worth_asking
+from starburst_common.fleets.headroom import Headroom, asked_by, each_of, worth_asking
 from starburst_common.ports import LaunchSpeed
 from starburst_common.resources import Resources
 
@@ -65,6 +65,7 @@ class Plan:
     high: Reckoned | None = None  #: where they are not, and the longest item comes last
     bound: str = ""  #: why there are no more
     needs: int = 0  #: the quota that would be worth asking for; 0 where none is
+    asks: str = "starburst quota request"  #: for it
     needed: float = 0.0  #: what of it would be used, by others too
     with_it_s: float | None = None  #: when all is answered then
     speed: LaunchSpeed = field(default_factory=LaunchSpeed)
@@ -191,7 +192,7 @@ $3.12 ($3.10 to $3.22); with 400 vCPU about 10 min: `starburst quota request 500
         if not self.needs:
             return ""
         sooner = "" if self.with_it_s is None else f" about {about(self.with_it_s)}"
-        return f"with {self.needed:g} vCPU{sooner or ' all of them'}: `starburst quota request {self.needs}`"
+        return f"with {self.needed:g} vCPU{sooner or ' all of them'}: `{self.asks} {self.needs}`"
 
 
 def plan(wish: Wish, room: Headroom, speed: LaunchSpeed, *, usd_an_hour: Decimal | None = None) -> Plan:
@@ -216,6 +217,7 @@ def plan(wish: Wish, room: Headroom, speed: LaunchSpeed, *, usd_an_hour: Decimal
         bound=room.said(wish.resources) if workers < useful else "",
         needs=needs,
         needed=needed,
+        asks="" if limit is None else asked_by(limit),
         with_it_s=_ends_s(useful, wish, speed) if needs else None,
         speed=speed,
     )
