@@ -54,6 +54,7 @@ def alike(text: str) -> str:
     text = re.sub(r"(run|fleet)-\d{8}-\d{6}-[0-9a-f]{8}", "<id>", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[ T][\d:.+]+Z?", "<time>", text)
     text = re.sub(r"[\d.]+ items/\w+", "<speed>", text)
+    text = re.sub(r"at most [\d.]+ MB a slot", "<memory>", text)
     return re.sub(r"\bjust now\b|\$?\b\d+(\.\d+( s\b)?| s\b)( ago\b)?", "<n>", text)
 
 
@@ -91,6 +92,7 @@ def test_costs_are_what_the_workers_were_billed_for(both: tuple[Shell, Shell]) -
     (row,) = told["rows"]
     assert (told["backend"], told["would_have_cost"], row["runs"], row["failed"]) == ("aws", False, 1, 2)
     assert row["worker_hours"] >= round(1 / 60, 6)
+    assert 0 < row["by_component"].pop("requests") < 0.001
     assert row["by_component"] == {
         "compute": pytest.approx(row["worker_hours"] * (0.04048 + 2 * 0.004445), abs=2e-6),
         "public addresses": pytest.approx(row["worker_hours"] * 0.005, abs=2e-6),

@@ -155,7 +155,7 @@ def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) ->
     assert counted(account) == before
     assert iam.get_role_policy(RoleName=role, PolicyName="starburst")["PolicyDocument"] == POLICIES["task"](first)
     (cluster,) = account.boto("ecs").describe_clusters(clusters=[first.cluster])["clusters"]
-    assert {*cluster["capacityProviders"]} == {"FARGATE", "FARGATE_SPOT"}
+    assert {*cluster["capacityProviders"]} == {"FARGATE", "FARGATE_SPOT", *first.providers}
     routes = account.boto("ec2").describe_route_tables(Filters=[{"Name": "tag:starburst:site", "Values": ["main"]}])
     (table,) = routes["RouteTables"]
     assert {each.get("SubnetId") for each in table["Associations"]} == {*first.subnets} and len(first.subnets) == 3

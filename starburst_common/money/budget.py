@@ -41,7 +41,7 @@ class Purse:
 
     def lasts_s(self, more: int = 0) -> float:
         """When all workers have to be told to stop, in seconds from the reading, with more of them from then on."""
-        burn = self.meter.burn + more * self.each
+        burn = self.meter.burn + more * max(self.each, self.dearest)
         left = self.budget - self.meter.least - more * self.least
         return float(left / burn) if burn else math.inf
 

@@ -94,7 +94,7 @@ def metered(
             spent += rate * (_billed(ran_s, minimum) if worker.started_at else 0)
             dearest = rate if worker.granted is not None else rates.dearest or rate
             least += dearest * _billed(ran_s + stop_s, minimum)
-            burn += rate
+            burn += dearest  # whoever is given no Spot is charged for so, and nobody may be there any more to see that
             grows += rate if worker.started_at and ran_s >= minimum else 0
         elif worker.started_at and (ended := min(worker.stopped_at or min(now, unseen_until), until)) > since:
             seconds = _billed(ended - max(worker.started_at, since), minimum)

@@ -63,10 +63,11 @@ def read_entry(backend: Backend, key: str) -> AccountEntry:
 
 
 class Charged(NamedTuple):
-    """What a run's workers cost."""
+    """What a run's workers cost, and its requests, which are a component of their own."""
 
     usd: Decimal
     on_demand_usd: Decimal  #: what they would have without Spot
+    requests: dict[str, Decimal]
 
 
 def charged(backend: Backend, spec: Spec) -> Charged | None:
@@ -77,13 +78,14 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
     from starburst_common.aws.accounts import Account
 
     rates = Rates(tariff=backend.tariff, asked=spec.resources, discount=backend.discount)
-    usd, dearer = Decimal(0), Decimal(0)
+    usd, dearer, tolls = Decimal(0), Decimal(0), dict[str, int]()
     if rates.each is None:
         return None
     try:
         for leg in legs_of(backend, spec):
             if leg.end is None or leg.end.ended_at is None:
                 return None
+            tolls = leg.end.tolls
             account = Account.read(backend.store, backend.key, leg.fleet)
             own = account.closed_at - leg.end.ended_at < _CLOSES_S
             since = 0.0 if leg.number else leg.began_at
@@ -93,7 +95,8 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
             dearer += metered(workers, rates, account.closed_at, since=since, until=until).spent
     except (NotFound, Refused):
         return None
-    return Charged(usd, dearer)
+    off = 1 - Decimal(str(backend.discount))
+    return Charged(usd, dearer, {name: each * off for name, each in requests_usd(tolls, backend.tariff.region).items()})
 
 
 def _on_demand(worker: WorkerState) -> WorkerState:

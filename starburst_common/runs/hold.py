@@ -160,13 +160,14 @@ class Hold:
     def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
         """What it costs so far, by its workers where they are charged for, or would; less the user's discount."""
         spec, backend = self.spec, self.backend
-        spent, saved = status.spent_usd, Decimal(0)
+        spent, saved, requests = status.spent_usd, Decimal(0), dict[str, Decimal]()
         known = charged(backend, spec) if backend.charged and status.state.over and not listed else None
         if known is not None and known.usd:
-            spent, saved = known.usd, known.on_demand_usd - known.usd
+            spent, saved, requests = known.usd, known.on_demand_usd - known.usd, known.requests
         if spent is not None:
             found = metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
-            return replace(found, spot_saved=max(saved, Decimal(0)))
+            parts = found.parts | (requests if found.parts else {})
+            return replace(found, parts=parts, spot_saved=max(saved, Decimal(0)))
         return estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
 
     def events(self) -> list[RunEvent]:
