@@ -200,7 +200,7 @@ def calls(aws: Aws, do: Callable[[], Any]) -> int:
 
 def test_halfway(account: Aws) -> None:
     """Setup and teardown stopped at calls along their way, before or after those are done: again is all it takes."""
-    each_call(account, share=22)
+    each_call(account, share=44)
 
 
 @pytest.mark.rest

@@ -26,10 +26,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for report in reports:
             if isinstance(report, pytest.TestReport):
                 seconds[report.nodeid] += report.duration
-    if not seconds or config.cache is None:
+    cache = getattr(config, "cache", None)  # which a plugin brings that may be left out
+    if not seconds or cache is None:
         return
     lines = [f"{spent:.3f}\t{name}\n" for name, spent in sorted(seconds.items(), key=lambda each: -each[1])]
-    file = config.cache.mkdir(_FOLDER) / f"{config.getoption('times')}.tsv"
+    file = cache.mkdir(_FOLDER) / f"{config.getoption('times')}.tsv"
     file.write_text("".join(lines))
     terminalreporter.write_line(f"each test's time: {file}")
 

@@ -114,7 +114,7 @@ def _how(backend: Backend) -> str:
     price = fargate_price(tariff.region, arch=tariff.arch)
     as_of = f"prices of {price.as_of}" if price is not None else "without a price"
     off = f", less {100 * backend.discount:g}%" if backend.discount else ""
-    return f"Fargate in {tariff.region}, {tariff.arch}, {as_of}{off}"
+    return f"{tariff.region}, {tariff.arch}, {as_of}{off}"
 
 
 def _figures(row: Cost) -> list[str]:
