@@ -114,6 +114,20 @@ def test_workers_durations_and_the_first_of_each_failure_are_shown() -> None:
     assert page.count('<div class="dim">the first, item 0</div>') == 1
 
 
+def test_costs_stand_beside_what_the_runs_before_let_expect(tmp_path: Path) -> None:
+    """By component; the first run of a function has nothing to be held against."""
+    backend = local_backend(tmp_path)
+    pages = []
+    for _ in range(2):
+        with Cluster(workers=1, backend=backend, progress=False) as cluster:
+            run = cluster.start(abs, range(4))
+            run.wait()
+        pages.append(Path(unquote(urlsplit(run.report()).path)).read_text())
+    first, second = ("expected, by the runs before" in page for page in pages)
+    assert (first, second) == (False, True)
+    assert re.search(r'<th scope="row">compute</th><td>\$[\d.]+</td><td>\$[\d.]+</td>', pages[1])
+
+
 def test_a_run_that_nothing_is_known_of_has_a_page() -> None:
     """Its items are still being read, and none is answered."""
     assert "0 answered" in page_of(items=None, answered=0, chunks=0)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
+from statistics import mean
 from typing import Any
 from weakref import WeakSet
 
@@ -36,6 +37,7 @@ from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.history import history
+from starburst_common.runs.ledger import item_times
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import CLOSE_S
@@ -46,6 +48,8 @@ from starburst_common.runs.report import report_page
 from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_spec, under_its_key
 from starburst_common.runs.status import READING, stored_status
 from starburst_common.runs.tally import Settled
+
+_MONTH_S = 30 * 86_400.0
 
 
 class Hold:
@@ -170,6 +174,15 @@ class Hold:
             return replace(found, parts=parts, spot_saved=max(saved, Decimal(0)))
         return estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
 
+    def expected(self, status: RunStatus) -> Estimate | None:
+        """What it was to cost, by the times of its function's runs of a month before it; None where there is none."""
+        spec, backend, items = self.spec, self.backend, status.items or 0
+        times = item_times(backend, spec.function, spec.created_at - _MONTH_S, before=spec.created_at)
+        if not times or not items:
+            return None
+        as_before = replace(status, answered=items, slot_seconds=mean(times) * items)
+        return estimate_of(as_before, spec.resources, spec.workers, backend.tariff, backend.discount)
+
     def events(self) -> list[RunEvent]:
         """What has happened to it; see `Run.events`."""
         if self.driver is None:
@@ -237,6 +250,7 @@ class Hold:
                 "run again by": ", ".join(retries),
             },
             estimate=cost,
+            expected=self.expected(status),
             memory=memory_told(spec.resources, status.memory_mib, cost),
             settled=self.settled(),
             failures=failures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,8 +70,10 @@ def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> 
     return [each for each in found if each is not None]
 
 
-def item_times(backend: Backend, function: str, since: float, most: int = 5) -> list[float]:
-    """How long an item of a function has taken on average, by its newest runs that were begun since then.
+def item_times(
+    backend: Backend, function: str, since: float, most: int = 5, *, before: float = math.inf
+) -> list[float]:
+    """How long an item of a function has taken on average, by its newest runs that were begun since then, and before.
 
     Where nobody may or can look, nobody knows.
     """
@@ -81,6 +84,8 @@ def item_times(backend: Backend, function: str, since: float, most: int = 5) -> 
         for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
             with suppress(NotFound, Refused):
                 entry = read_entry(backend, key)
+                if entry.created_at >= before:
+                    continue
                 if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
                     found.append(entry.slot_seconds / items)
             if len(found) == most:

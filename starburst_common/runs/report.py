@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from starburst_common.model import Failure, RunStatus
@@ -33,6 +34,7 @@ def report_page(
     *,
     about: Mapping[str, str],
     estimate: Estimate,
+    expected: Estimate | None = None,
     memory: str = "",
     settled: Sequence[Settled],
     failures: Sequence[Failure],
@@ -49,6 +51,7 @@ def report_page(
         status: how the run stands.
         about: further rows of its head, by name; those without a text are left out.
         estimate: what its work costs.
+        expected: what it was to cost, as far as that was known before.
         memory: what its slots took, in words.
         settled: its settled chunks, in the order of the items.
         failures: all of them, in the order of the items.
@@ -73,7 +76,9 @@ def report_page(
         head=_head(status, about, estimate, memory, len(settled)),
         share=lambda part: round(100 * part / max(status.items or status.answered, 1), 2),
         at=_moment(now),
-        costs=[(name, usd_text(usd)) for name, usd in estimate.parts.items()] if len(estimate.parts) > 1 else [],
+        costs=_costs(estimate, expected),
+        metered=estimate.metered,
+        expected=expected is not None and bool(expected.parts),
         kinds=_kinds(failures, rows),
         failures=rows,
         failed=len(failures),
@@ -139,6 +144,16 @@ def _workers(settled: Sequence[Settled]) -> list[tuple[str, int, int, int, float
         for at, more in enumerate((1, items, chunk.failed, chunk.seconds)):
             each[at] += more
     return sorted(((name, *each) for name, each in sums.items()), key=lambda row: -row[4])
+
+
+def _costs(estimate: Estimate, expected: Estimate | None) -> list[tuple[str, str, str]]:
+    """Each component: what it cost, and what it was to; where there is more to tell than one sum."""
+    parts, before = estimate.parts, {} if expected is None else expected.parts
+    if len(parts) < 2 and not before:
+        return []
+    rows = [(name, usd, before.get(name)) for name, usd in parts.items()]
+    rows += [("all", sum(parts.values(), Decimal(0)), sum(before.values(), Decimal(0)) if before else None)]
+    return [(name, usd_text(usd), "" if was is None else usd_text(was)) for name, usd, was in rows]
 
 
 def _kinds(failures: Sequence[Failure], rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, int, dict[str, Any]]]:
