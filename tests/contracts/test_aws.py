@@ -1020,7 +1020,7 @@ def test_the_tail_is_the_end_of_the_log(aws: Aws, backend: Backend) -> None:
 
 def test_a_closed_fleet_leaves_an_account(aws: Aws, clients: Clients, backend: Backend) -> None:
     """What each task was given and from when to when is kept where its records are gone, and is written once."""
-    spec = fleet_of(backend)
+    spec = fleet_of(backend, queue=True)
     driver = another(aws, clients, backend)
     driver.launch(spec, range(2))
     aws.until(lambda: [worker.phase for worker in driver.workers(spec.fleet)] == [WorkerPhase.RUNNING] * 2)
@@ -1028,6 +1028,7 @@ def test_a_closed_fleet_leaves_an_account(aws: Aws, clients: Clients, backend: B
     aws.until(lambda: driver.workers(spec.fleet)[0].phase is WorkerPhase.STOPPED)
     for _ in range(2):
         driver.forget(spec.fleet)
+    backend.queue.drop(work_queue(spec.fleet))
     assert driver.fleets() == []
     first, second = Account.read(backend.store, backend.key, spec.fleet).workers
     assert (first.ordinal, first.phase, second.ordinal, second.phase) == (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from tests.testbed.bed import Bed
@@ -65,7 +65,8 @@ def private_network(aws: Bed, services: Sequence[str] = SERVICES, *, blocks: Seq
         if ends:
             ec2.delete_vpc_endpoints(VpcEndpointIds=ends)
         for each in ec2.describe_network_interfaces(Filters=here)["NetworkInterfaces"]:
-            ec2.delete_network_interface(NetworkInterfaceId=each["NetworkInterfaceId"])
+            with suppress(ec2.exceptions.ClientError):  # a task that ends gives its own back
+                ec2.delete_network_interface(NetworkInterfaceId=each["NetworkInterfaceId"])
         for subnet in subnets:
             ec2.delete_subnet(SubnetId=subnet)
         for each in ec2.describe_security_groups(Filters=here)["SecurityGroups"]:
