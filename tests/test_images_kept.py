@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import LIFECYCLE, PART, EcrRepository
-from starburst_common.aws.sweeps import sweeps
 from starburst_common.aws.store import S3Objects
+from starburst_common.aws.sweeps import sweeps
 from starburst_common.cli import image as commands
 from starburst_common.config import ImageSettings
 from starburst_common.environment import Environment
