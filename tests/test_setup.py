@@ -315,6 +315,19 @@ def test_more_goes_than_aws_takes_at_once(account: Aws) -> None:
     assert account.requests()["ecs", "DeleteTaskDefinitions"] > 40
 
 
+def test_a_bucket_of_that_name_that_holds_something_is_somebodys(account: Aws) -> None:
+    """Without the site's mark it is neither taken over nor away; an empty one was made by who was stopped then."""
+    s3, name = account.boto("s3"), f"starburst-main-{account.site['execution_role'].split(':')[4]}-us-east-1-an"
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="x", Body=b"theirs")
+    with pytest.raises(BadInput):
+        made()
+    assert s3.get_object(Bucket=name, Key="x")["Body"].read() == b"theirs"
+    s3.delete_object(Bucket=name, Key="x")
+    assert made().bucket == name
+    gone()
+
+
 def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:
     """Keys do not say whose they are: the second is refused, by the command's dry run too, and makes nothing."""
     bucket = account.site["bucket"]

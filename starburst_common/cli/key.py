@@ -31,7 +31,9 @@ def rotate_key(
 
     found = settings(backend=None if backend == "auto" else backend)
     if revoke and not agreed(
-        "Runs that are signed by earlier keys end, and cannot be read any more. Revoke them?", yes
+        "Runs signed by earlier keys end; they, and what earlier runs cost, cannot be read any more. Revoke them?",
+        yes,
+        "",
     ):
         return
     if found.site is not None and found.backend != "local":

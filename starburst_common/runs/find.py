@@ -74,7 +74,7 @@ def list_runs(*, backend: str | Backend = "auto", tags: Mapping[str, str] | None
 
 def run_ids(backend: Backend) -> list[RunId]:
     """The ids of all runs that are kept, newest first; none of them is read."""
-    return [RunId(name) for name in reversed(ids(backend.store.folders(RUNS)))]
+    return [RunId(name) for name in reversed(ids(backend.store.folders(RUNS))) if name.startswith("run-")]
 
 
 def read_runs(backend: Backend, ids: Sequence[RunId], tags: Mapping[str, str] = MappingProxyType({})) -> Iterator[Run]:

@@ -69,7 +69,10 @@ def prune(backend: Backend, now: float | None = None) -> list[RunId]:
             removed.append(RunId(name))
     for fleet in fleets:
         if now - _made_at(fleet) > _ABANDONED_S or held_for(backend.store.list(holders(fleet))) == [KEPT_WARM]:
-            _close_if_abandoned(backend, fleet)
+            try:
+                _close_if_abandoned(backend, fleet)
+            except Refused as error:  # it costs itself alone
+                _log.warning("fleet %s is passed over: %s", fleet, error)
     prune_shared(backend, now)
     _prune_claims(backend, now)
     if removed:

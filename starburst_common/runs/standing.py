@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from starburst_common.errors import NotFound
+from starburst_common.errors import NotFound, Refused
 from starburst_common.fleets.fleet import KEPT_WARM, Fleet, left
 from starburst_common.fleets.warm import WarmEntry, cool, warm_entries
 from starburst_common.ids import held_for, ids
 from starburst_common.model import FleetId, RunId, WorkerPhase, WorkerState
 from starburst_common.names import FLEETS, holders, work_queue
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.run import Run
 from starburst_common.runs.spec import find_spec
+
+_log = our_log()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,11 @@ def _held(backend: Backend) -> Iterator[HeldFleet]:
         fleet = FleetId(name)
         by = held_for(backend.store.list(holders(fleet)))
         runs = [*_going_on(backend, sorted(each for each in by if each.startswith("run-")))]
-        alive = [worker for worker in backend.compute.workers(fleet) if worker.phase is not WorkerPhase.STOPPED]
+        try:
+            alive = [worker for worker in backend.compute.workers(fleet) if worker.phase is not WorkerPhase.STOPPED]
+        except Refused as error:  # it costs itself alone
+            _log.warning("fleet %s is passed over: %s", fleet, error)
+            continue
         if by or alive:
             leased = backend.queue.depth(work_queue(fleet)).leased if runs else 0
             yield HeldFleet(

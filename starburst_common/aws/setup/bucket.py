@@ -56,13 +56,14 @@ class SiteBucket:
         return True
 
     def ours(self) -> bool:
-        """Whether it is marked as this site's; one without any mark is, by its name: it was just made."""
+        """Whether it is marked as this site's; an empty one without any mark is, by its name: it was just made."""
         with speaking(f"s3:GetBucketTagging {self.name}"):
             try:
                 return self._account.is_ours(self._s3.get_bucket_tagging(Bucket=self.name)["TagSet"])
             except ClientError as error:
                 if error_code(error) == "NoSuchTagSet":
-                    return self.name.startswith(f"starburst-{self._account.site}-{self._account.id}-")
+                    named = self.name.startswith(f"starburst-{self._account.site}-{self._account.id}-")
+                    return named and not self._s3.list_objects_v2(Bucket=self.name, MaxKeys=1).get("KeyCount")
                 if error_code(error) == "NoSuchBucket":
                     return False
                 raise
