@@ -22,6 +22,7 @@ import typer
 from botocore import xform_name
 
 from starburst_common import names
+from starburst_common.aws.definitions import SITES, torn_down
 from starburst_common.cli.app import app
 from starburst_common.model import FleetId, RunId
 from starburst_common.names import RunNames
@@ -284,7 +285,7 @@ def test_every_variable_is_told_of() -> None:
 
 
 def test_what_is_not_sealed_is_listed() -> None:
-    """The keys that `names` says so of, and no others, are in the table of docs/wire.md."""
+    """The keys that `names` says so of, those of a site's setup, and no others, are in the table of docs/wire.md."""
     run, fleet = RunNames(RunId("run")), FleetId("fleet")
     keys = [
         names.PRUNED,
@@ -298,6 +299,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     keys += [run.suspect(1), run.cancel, run.report, run.expires, run.driven, run.feeding, run.retries]
     keys += [run.full, run.withdrawn, run.followed]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
+    keys += [torn_down("main"), f"{SITES}main/held", f"{SITES}main/parts/bucket--mine"]
     section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
     shapes = [re.sub(r"<[^>]+>", "[^/]+", row) for row in rows]
