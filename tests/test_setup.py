@@ -27,7 +27,7 @@ from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from tests.policies import actions_of
-from tests.test_cli import COMMAND, Shell
+from tests.test_cli import COMMAND, Shell, shell_in
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.conditions import ACCOUNT
 from tests.testbed.private import private_network
@@ -326,6 +326,21 @@ def test_a_bucket_of_that_name_that_holds_something_is_somebodys(account: Aws) -
     s3.delete_object(Bucket=name, Key="x")
     assert made().bucket == name
     gone()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"AWS_PROFILE": "nope"}, "(nope) could not be found: run `aws configure`, set AWS_PROFILE, or"),
+        ({"AWS_CONFIG_FILE": "broken"}, "broken: mend that file, or name another in AWS_CONFIG_FILE"),
+    ],
+)
+def test_settings_of_aws_that_are_wrong_are_told(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    """Before anybody is asked for anything."""
+    shell = shell_in(tmp_path)
+    (shell.folder / "broken").write_text("[default")
+    done = shell("setup", "--dry-run", **settings)
+    assert done.returncode == 5 and said in done.stderr, done.stderr
 
 
 def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:

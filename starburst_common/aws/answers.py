@@ -11,6 +11,8 @@ import botocore.exceptions
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigNotFound,
+    ConfigParseError,
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
@@ -156,6 +158,8 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
         return Denied(f"{doing}: {error}: `pip install 'botocore[crt]'`, or use other credentials")
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return Denied(f"{doing}: {error}: run `aws configure`, set AWS_PROFILE, or give the machine a role")
+    if isinstance(error, ConfigNotFound | ConfigParseError):
+        return Denied(f"{doing}: {error}: mend that file, or name another in AWS_CONFIG_FILE")
     if isinstance(error, HTTPClientError | ConnectionError):  # no name found, nobody listening, a connection cut
         return Unavailable(f"{doing}: {error}")
     return StarburstError(f"{doing}: {error}")

@@ -84,7 +84,7 @@ def setup(
     wanted = WantedSite.of(
         name=site,
         region=chosen_region(region),
-        network="default" if subnet else network,
+        network=network,
         subnets=tuple(subnet or ()),
         security_groups=tuple(security_group or ()),
         private=private,
@@ -191,12 +191,14 @@ def chosen_region(given: str | None) -> str:
 
     Raises `BadInput` where it is none that boto3 knows, or there is nobody to be asked.
     """
+    from starburst_common.aws.answers import speaking
     from starburst_common.aws.sessions import AwsSession, known_regions
     from starburst_common.cli.show import say
     from starburst_common.errors import BadInput
 
-    known = known_regions()
-    own = os.environ.get("AWS_REGION") or AwsSession().region_name or ""  # boto3 itself reads AWS_DEFAULT_REGION alone
+    with speaking("AWS's settings"):
+        known = known_regions()
+        own = os.environ.get("AWS_REGION") or AwsSession().region_name or ""  # boto3 reads AWS_DEFAULT_REGION alone
     region, where = (given, "--region") if given else (own, "AWS_REGION or the AWS profile")
     if region and region not in known:
         raise BadInput(f"{where}: {_no_region(region, known)}")
