@@ -343,6 +343,17 @@ def test_settings_of_aws_that_are_wrong_are_told(tmp_path: Path, settings: dict[
     assert done.returncode == 5 and said in done.stderr, done.stderr
 
 
+def test_what_is_not_asked_for_again_is_told_before_it_goes(account: Aws, tmp_path: Path) -> None:
+    """Tags, a month's budget: a second setup has what it is given, and says what it was given before."""
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    first = ("setup", "--tag", "team=x", "--monthly-budget", "team=x: 5")
+    assert shell(*first, "--yes", "--no-try").returncode == 0
+    assert "it goes" not in shell(*first, "--dry-run").stderr
+    told = shell("setup", "--dry-run").stderr
+    assert "tags: ['team=x'] until now, and not asked for again: it goes" in told and "monthly_budget: " in told
+    assert shell("teardown", "--with-data", "--yes").returncode == 0
+
+
 def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:
     """Keys do not say whose they are: the second is refused, by the command's dry run too, and makes nothing."""
     bucket = account.site["bucket"]

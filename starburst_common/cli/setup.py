@@ -75,7 +75,7 @@ def setup(
     nothing runs, but for what is kept in the bucket and the repository. What is there stays; what was changed is
     mended; who is stopped halfway calls it again. `starburst teardown` takes it all away.
     """
-    from starburst_common.aws.setup.kept import keep_wanted, write_site
+    from starburst_common.aws.setup.kept import dropped, keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
@@ -106,6 +106,8 @@ def setup(
         gpu_types=tuple(gpu_type or ()),
     )
     account = _shown(wanted)
+    for gone in dropped(wanted):
+        say(f"  {gone}: it goes", style="yellow")
     if dry_run or not agreed("Make it?", yes):
         return
     keep_wanted(wanted, account.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -54,6 +55,20 @@ def write_site(site: Site) -> Path:
     lines = [f"{name} = {json.dumps(value)}" for name, value in asdict(site).items() if value not in ("", ())]
     _write(file, "\n".join([f"# made by `starburst setup --site {site.name}`, which writes it anew", *lines, ""]))
     return file
+
+
+def dropped(wanted: WantedSite) -> list[str]:
+    """What was asked of the site before, and is not now; for people."""
+    try:
+        before = tomllib.loads(_site_file(wanted.name).read_text())
+    except (OSError, ValueError):
+        return []
+    now = {name: getattr(wanted, name) for name in ("image", "max_hourly_cost", "monthly_budget", "tags")}
+    return [
+        f"{name}: {before[name]} until now, and not asked for again"
+        for name, value in now.items()
+        if before.get(name) and not value
+    ]
 
 
 def known(name: str) -> KnownSite | None:
