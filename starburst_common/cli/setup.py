@@ -75,7 +75,7 @@ def setup(
     nothing runs, but for what is kept in the bucket and the repository. What is there stays; what was changed is
     mended; who is stopped halfway calls it again. `starburst teardown` takes it all away.
     """
-    from starburst_common.aws.setup.kept import dropped, keep_wanted, write_site
+    from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
@@ -106,8 +106,6 @@ def setup(
         gpu_types=tuple(gpu_type or ()),
     )
     account = _shown(wanted)
-    for gone in dropped(wanted):
-        say(f"  {gone}: it goes", style="yellow")
     if dry_run or not agreed("Make it?", yes):
         return
     keep_wanted(wanted, account.id)
@@ -239,6 +237,7 @@ def agreed(question: str, yes: bool, otherwise: str = ", or --dry-run to see wha
 def _shown(wanted: WantedSite) -> AwsAccount:
     """Where it is to be made; what there would be is printed."""
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
+    from starburst_common.aws.setup.kept import dropped
     from starburst_common.aws.setup.making import planned
     from starburst_common.cli.show import say
 
@@ -247,6 +246,8 @@ def _shown(wanted: WantedSite) -> AwsAccount:
     say(f"{account.caller}:")
     for part, there in planned(account, wanted):
         say(f"  {part.kind} {part.name}: {'is there, and mended' if there else 'to be made'}")
+    for gone in dropped(wanted):
+        say(f"  {gone}: it goes", style="yellow")
     say("While nothing runs it costs $0.00 a month, and some cents a GB that is kept")
     return account
 
