@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -48,7 +47,7 @@ class Sample:
     @property
     def mean_s(self) -> float:
         """Of an item."""
-        return statistics.fmean(self.seconds)
+        return math.fsum(self.seconds) / len(self.seconds)
 
     @property
     def spread(self) -> tuple[float, float]:
@@ -57,7 +56,8 @@ class Sample:
             return (self.mean_s, self.mean_s) if len(self.seconds) == self.of else (self.mean_s / 2, self.mean_s * 2)
         free = len(self.seconds) - 1
         times = _T[free - 1] if free <= len(_T) else _T_MANY
-        off = times * statistics.stdev(self.seconds) / math.sqrt(len(self.seconds))
+        squares = math.fsum((each - self.mean_s) ** 2 for each in self.seconds)
+        off = times * math.sqrt(squares / free / (free + 1))
         return max(self.mean_s - off, min(self.seconds) / 2), self.mean_s + off
 
     @property

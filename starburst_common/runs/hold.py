@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
-from statistics import mean
 from typing import Any
 from weakref import WeakSet
 
@@ -180,7 +179,7 @@ class Hold:
         times = item_times(backend, spec.function, spec.created_at - _MONTH_S, before=spec.created_at)
         if not times or not items:
             return None
-        as_before = replace(status, answered=items, slot_seconds=mean(times) * items)
+        as_before = replace(status, answered=items, slot_seconds=sum(times) / len(times) * items)
         return estimate_of(as_before, spec.resources, spec.workers, backend.tariff, backend.discount)
 
     def events(self) -> list[RunEvent]:
