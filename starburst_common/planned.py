@@ -24,14 +24,13 @@ from starburst_common.options import Options
 from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
-from starburst_common.runs.ledger import item_times
+from starburst_common.runs.ledger import LATELY_S, item_times
 
 _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine nobody counts
 #: An instance boots, joins its cluster and pulls the image: 75 to 105 s from nothing to the first item, as the R
 #: package measured on c7i.xlarge in us-east-1, 2026-07-21.
 _EC2 = LaunchSpeed(start_s=90.0)
 _MOST_EACH = 4  #: workers of an instance: larger ones stand half empty where workers are few
-_SINCE_S = 30 * 86_400.0
 _MOST = 10_000  #: workers, where nobody says how many
 
 
@@ -91,7 +90,7 @@ def _wish(
     )
     if seconds is None and sample is not None:
         return replace(wish, item_s=sample.mean_s, spread=sample.spread, longest_s=sample.longest_s)
-    if seconds is None and (known := item_times(backend, name, now - _SINCE_S)):
+    if seconds is None and (known := item_times(backend, name, now - LATELY_S)):
         return replace(wish, item_s=known[0], spread=(min(known), max(known)))
     return wish
 

@@ -17,12 +17,13 @@ _WORTH_USD = Decimal("0.01")
 def enough_mib(resources: Resources, peak_mib: float) -> int | None:
     """The least memory of a worker of as many vCPU whose slots may each take a quarter more than that.
 
-    None where it is not known, or more than such a worker can have.
+    None where it is not known, or more than such a worker can have, and on EC2, where sizes have no steps.
 
     >>> enough_mib(Resources.of(1, "8GB"), 1126), enough_mib(Resources.of(1), 9000), enough_mib(Resources.of(1), 0)
     (2048, None, None)
+    >>> enough_mib(Resources.of(3, "8GB", capacity="ec2"), 100)
     """
-    if not peak_mib:
+    if not peak_mib or resources.on_ec2:
         return None
     needed = resources.slots * peak_mib * _SPARE + _WORKER_MIB
     least, most, step = FARGATE_MEMORY_MIB[resources.cpu]

@@ -101,7 +101,7 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
 
 def _on_demand(worker: WorkerState) -> WorkerState:
     granted = worker.granted
-    return worker if granted is None else replace(worker, granted=replace(granted, capacity=FARGATE))
+    return worker if granted is None else replace(worker, granted=replace(granted, capacity=FARGATE, spot=False))
 
 
 def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:

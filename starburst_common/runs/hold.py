@@ -36,7 +36,7 @@ from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.history import history
-from starburst_common.runs.ledger import item_times
+from starburst_common.runs.ledger import LATELY_S, item_times
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import CLOSE_S
@@ -47,8 +47,6 @@ from starburst_common.runs.report import report_page
 from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_spec, under_its_key
 from starburst_common.runs.status import READING, stored_status
 from starburst_common.runs.tally import Settled
-
-_MONTH_S = 30 * 86_400.0
 
 
 class Hold:
@@ -176,7 +174,7 @@ class Hold:
     def expected(self, status: RunStatus) -> Estimate | None:
         """What it was to cost, by the times of its function's runs of a month before it; None where there is none."""
         spec, backend, items = self.spec, self.backend, status.items or 0
-        times = item_times(backend, spec.function, spec.created_at - _MONTH_S, before=spec.created_at)
+        times = item_times(backend, spec.function, spec.created_at - LATELY_S, before=spec.created_at)
         if not times or not items:
             return None
         as_before = replace(status, answered=items, slot_seconds=sum(times) / len(times) * items)

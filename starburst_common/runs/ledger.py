@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _log = our_log()
 _AT_ONCE = 32  #: entries are read so, where each is a request
+LATELY_S = 30 * 86_400.0  #: runs of the last month tell what the next is like
 _LOOKS = 200  #: of runs, the newest first
 
 
