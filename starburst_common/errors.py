@@ -38,6 +38,10 @@ class Refused(StarburstError):
     """A payload or message that we did not sign. Nothing in it was unpickled."""
 
 
+class Unsigned(Refused):
+    """None of the keys that are known here has signed it: it is nobody's, or of a key that was revoked."""
+
+
 class AnswersLost(Refused):
     """Answers were stored, are damaged since, and the run is over: start a new one for the items that it names."""
 

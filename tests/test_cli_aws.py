@@ -121,7 +121,7 @@ def test_a_detached_map_is_attached_to_and_leaves_nothing(shell: Shell, aws: Aws
 
 
 def test_what_nobody_of_ours_wrote_of_a_fleet_costs_that_alone(shell: Shell, aws: Aws) -> None:
-    """Of a worker, say, which may write there: it is told, passed over, and no run of the name of none is the last."""
+    """It is told, counts for nothing, and no run of the name of none is the last."""
     s3, bucket = aws.boto("s3"), aws.site["bucket"]
     keys = ("fleets/fleet-20260101-000000-0000000a/workers/granted-000000-0000-00", "runs/z/spec")
     for key in keys:
@@ -129,7 +129,7 @@ def test_what_nobody_of_ours_wrote_of_a_fleet_costs_that_alone(shell: Shell, aws
     for command in (("status",), ("fleets",), ("gc", "--dry-run")):
         done = shell(*command, **aws.as_user("operator"))
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
-    assert "fleet-20260101-000000-0000000a is passed over: " in shell("fleets").stderr
+    assert "a record of fleet-20260101-000000-0000000a counts for nothing: " in shell("fleets").stderr
     assert "no run" in shell("status", "last").stderr
     for key in keys:
         s3.delete_object(Bucket=bucket, Key=key)

@@ -14,8 +14,8 @@ from starburst_common import Cluster
 from starburst_common.aws.sweeps import sweeps
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.local import local_backend
-from starburst_common.model import FleetId
-from starburst_common.names import holders
+from starburst_common.model import FleetId, WorkerId
+from starburst_common.names import holders, launch_record, worker_records
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
 from starburst_common.runs.prune import expired, prune, store_time
@@ -183,6 +183,32 @@ def test_a_definition_that_is_gone_is_registered_anew(aws: Aws, backend: Backend
     assert fleet.launch([1]) is None
     assert len(fleet.states()) == 2
     fleet.close()
+
+
+def test_what_is_forged_of_a_fleet_stops_nobody_s_task(aws: Aws, backend: Backend) -> None:
+    """Who may write to the bucket names a fleet as others' tasks say they were started by; the site's own go."""
+    theirs, mine = started(aws, define(aws), FLEET), started(aws, tagged(aws, OURS, "bed"), FLEET)
+    backend.store.put(f"{worker_records(FleetId(FLEET))}granted-000000-0000-00", b"forged")
+    assert [worker.id for worker in backend.compute.workers(FleetId(FLEET))] == [mine]
+    backend.compute.stop(FleetId(FLEET), [WorkerId(theirs)], grace_s=0)
+    assert {theirs, mine} <= living(aws)
+    backend.compute.forget(FleetId(FLEET))
+    assert theirs in living(aws) and mine not in living(aws)
+
+
+def test_a_record_that_none_of_ours_wrote_is_no_record(aws: Aws, backend: Backend) -> None:
+    """It stands where the next launch would be written down, and beside that: workers are launched, and seen."""
+    fleet = Fleet.of(backend, Resources.of(image=aws.site["image"]), 3)
+    fleet.hold("cluster")
+    for key in (launch_record(fleet.id, 0, 0), f"{worker_records(fleet.id)}stops-00"):
+        backend.store.put(key, b"forged")
+    until = time.monotonic() + 20
+    while (wait := fleet.launch([0])) is not None and time.monotonic() < until:
+        time.sleep(0.1)
+    assert wait is None
+    assert len(fleet.states()) == len(fleet.tended()) == len(living(aws)) == 1
+    fleet.close()
+    assert not living(aws)
 
 
 def test_one_kind_that_may_not_be_looked_at_does_not_keep_the_others(aws: Aws, tmp_path: Path) -> None:

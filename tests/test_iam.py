@@ -80,13 +80,15 @@ def written(bucket: str, key: str) -> str:
 
 
 def test_a_function_writes_only_where_workers_do(aws: Aws, backend: Backend) -> None:
-    """Not what CodeBuild builds from, not what setup has written down, nor what others count, claim or share."""
+    """Not what CodeBuild builds from, not what setup wrote down, nor what others launch, count, claim or share."""
     keys = (
         "runs/a",
         "builds/env-1/source/amd64.tar.gz",
         "sites/bed/parts/a",
         "accounts/a",
         "claims/a",
+        "fleets/fleet-20260101-000000-0000000a/workers/granted-000000-0000-0",
+        "fleets/fleet-20260101-000000-0000000a/held-by/cluster",
         "shared/a",
         "a",
     )

@@ -68,7 +68,7 @@ def test_what_integrations_may_import_says_what_it_is() -> None:
 
 def test_every_error_that_users_meet_is_public() -> None:
     """The others are caught inside, or are a kind of one that is public, or nothing raises them yet."""
-    inside = {"AnswersLost", "CannotLaunch", "Exists", "ItemCancelled", "NoSpace", "UnknownVersion"}
+    inside = {"AnswersLost", "CannotLaunch", "Exists", "ItemCancelled", "NoSpace", "UnknownVersion", "Unsigned"}
     assert {kind.__name__ for kind in EVERY_ERROR} - set(starburst_common.__all__) == inside
 
 

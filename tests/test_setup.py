@@ -142,7 +142,10 @@ def test_from_an_account_to_a_map_and_back_to_nothing(account: Aws, tmp_path: Pa
 
 
 def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) -> None:
-    """With a network of its own: no part of it is made again; roles and capacity are as they should be, and tags."""
+    """With a network of its own: no part of it is made again; roles and capacity are as they should be, and tags.
+
+    ECS knows a role that is made anew no sooner for having known the one before.
+    """
     first = made(network="made", tags=("team=x",))
     before = counted(account)
     assert untagged(account, first, {"team": "x", "starburst:site": "main"}) == []
@@ -151,6 +154,10 @@ def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) ->
     account.boto("ecs").put_cluster_capacity_providers(
         cluster=first.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
+    theirs = f"starburst-main-{REGION}-infrastructure"
+    for policy in iam.list_role_policies(RoleName=theirs)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=theirs, PolicyName=policy)
+    iam.delete_role(RoleName=theirs)
     assert made(network="made", tags=("team=x",)) == first
     assert counted(account) == before
     assert iam.get_role_policy(RoleName=role, PolicyName="starburst")["PolicyDocument"] == POLICIES["task"](first)

@@ -12,7 +12,7 @@ from starburst_common.aws.accounts import close_account
 from starburst_common.aws.answers import said_in, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
-from starburst_common.aws.ecs_tasks import task_id
+from starburst_common.aws.ecs_tasks import task_id, worker_state
 from starburst_common.aws.launch_rate import Rate, Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
@@ -121,7 +121,8 @@ class EcsCompute:
         launches, stops = self._launches.read(fleet)
         seen, fresh = self._granted(launches, stops)
         asked = self._asked_for(fleet, launches, _ABANDONED_S)
-        return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
+        lost = self._unrecorded(fleet, launches) if not asked else []
+        return sorted([*asked, *seen, *fresh, *lost], key=lambda state: state.ordinal)
 
     def tend(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
@@ -156,8 +157,10 @@ class EcsCompute:
         launches, stops = self._launches.read(fleet)
         arns = [arn for launch in launches for arn in launch.tasks or ()]
         alive = [arn for arn in arns if task_id(arn) in wanted and task_id(arn) not in stops]
-        if any(wanted.intersection(unanswered(fleet, launch)) for launch in launches):
-            alive += [arn for arn in self._seen.living(fleet) if arn not in arns]
+        if wanted - {*map(task_id, arns)}:  # of a launch without an answer, or of records that count for nothing
+            under_way = any(wanted.intersection(unanswered(fleet, launch)) for launch in launches)
+            others = [task["taskArn"] for task in self._seen.living(fleet) if task["taskArn"] not in arns]
+            alive += [arn for arn in others if under_way or task_id(arn) in wanted]
         abreast(self._stop, alive, at_once=_AT_ONCE)
 
     def tail(self, fleet: FleetId, worker: WorkerId) -> str:
@@ -172,13 +175,14 @@ class EcsCompute:
     def forget(self, fleet: FleetId) -> None:
         """Its account is closed, and what ECS itself still runs for it is stopped: nobody would find it any more."""
         self._close_account(fleet)
-        abreast(self._stop, self._seen.living(fleet), at_once=_AT_ONCE)
+        abreast(self._stop, [task["taskArn"] for task in self._seen.living(fleet)], at_once=_AT_ONCE)
         self._launches.forget(fleet)
 
     def _close_account(self, fleet: FleetId) -> None:
         launches, stops = self._launches.read(fleet)
         seen, fresh = self._granted(launches, stops)
-        if workers := sorted([*seen, *fresh], key=lambda state: state.ordinal):
+        lost = self._unrecorded(fleet, launches)
+        if workers := sorted([*seen, *fresh, *lost], key=lambda state: state.ordinal):
             close_account(self._store, self._key, fleet, workers, self._clock())
 
     def fleets(self) -> list[FleetId]:
@@ -274,6 +278,15 @@ class EcsCompute:
         launched_at = {arn: launch.at for launch in launches for arn in launch.tasks or ()}
         fresh = {arn: n for arn, n in ordinals.items() if task_id(arn) not in stops}
         return seen, [*self._seen.workers(fresh, launched_at)]
+
+    def _unrecorded(self, fleet: FleetId, launches: Sequence[Launch]) -> list[WorkerState]:
+        """Where records are signed by no key that is known, as of one that was revoked: workers that ECS knows."""
+        if not self._launches.unsigned(fleet):
+            return []
+        known = {arn for launch in launches for arn in launch.tasks or ()}
+        first = max((launch.hi for launch in launches), default=0)
+        tasks = [task for task in self._seen.living(fleet) if task["taskArn"] not in known]
+        return [worker_state(task, ordinal) for ordinal, task in enumerate(tasks, first)]
 
     def _stop(self, arn: str) -> None:
         self._stops.wait()

@@ -21,15 +21,18 @@ from typing import Any
 
 from starburst_common.aws.accounts import read_worker
 from starburst_common.aws.requests import RUN_TASK_MOST
-from starburst_common.errors import Exists, NotFound
+from starburst_common.errors import Exists, NotFound, Unsigned
 from starburst_common.ids import ids
 from starburst_common.model import FleetId, WorkerId, WorkerState
 from starburst_common.names import FLEETS, granted_record, launch_record, new_stops_record, worker_records
+from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, ObjectStore
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
 
+_log = our_log("starburst.aws")
 _MOST_ORDINALS = 10**9
+_DOUBT_S = 60.0  #: what no known key has signed is read again after so long: a newer key may be known by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class _Known:
     launches: dict[str, Launch]  # as asked for and as granted, by key
     stops: dict[WorkerId, WorkerState]
     read: set[str]  # keys
+    unsigned: dict[str, float]  # what counts for nothing, and when it was looked at, by key
 
 
 class Launches:
@@ -71,7 +75,7 @@ class Launches:
         before = self._attempts(fleet, lo)
         launch = Launch(
             lo=lo,
-            attempt=max(before, default=-1) + 1,
+            attempt=self._free_attempt(fleet, lo, max(before, default=-1) + 1),
             count=count,
             token=secrets.token_hex(16),
             spot=spot,
@@ -104,13 +108,18 @@ class Launches:
                 known.stops.update((state.id, state) for state in states)
 
     def read(self, fleet: FleetId) -> tuple[list[Launch], dict[WorkerId, WorkerState]]:
-        """Every launch, by ordinal, and every end written down so far."""
+        """Every launch, by ordinal, and every end written down so far, by who has a key that is known."""
         with self._lock:
             before = set(self._of(fleet).read)
+            doubted = {key for key, at in self._of(fleet).unsigned.items() if self._clock() - at < _DOUBT_S}
         keys = set(self._store.list(worker_records(fleet)))
-        for key in sorted(keys - before):
+        for key in sorted(keys - before - doubted):
             with suppress(NotFound):
-                fields, _ = open_document(self._key, key, self._store.get(key, SMALL_BYTES))
+                try:
+                    fields, _ = open_document(self._key, key, self._store.get(key, SMALL_BYTES))
+                except Unsigned as error:
+                    self._pass_over(fleet, key, error)
+                    continue
                 stops = fields.many("stops") if fields.given("stops") else []
                 states = [read_worker(Fields(key, each)) for each in stops]
                 launch = None if fields.given("stops") else _launch(fields)
@@ -125,7 +134,21 @@ class Launches:
             for key in before - keys:  # what came since the listing began may well be missing in it
                 known.launches.pop(key, None)
                 known.read.discard(key)
+            for key in known.unsigned.keys() - keys:
+                del known.unsigned[key]
             return merged(known.launches.values()), dict(known.stops)
+
+    def unsigned(self, fleet: FleetId) -> bool:
+        """Whether something was read there that no known key has signed: perhaps of a key that was revoked."""
+        with self._lock:
+            return bool(self._of(fleet).unsigned)
+
+    def _pass_over(self, fleet: FleetId, key: str, error: Unsigned) -> None:
+        with self._lock:
+            known = self._of(fleet).unsigned
+            if key not in known:
+                _log.warning("a record of %s counts for nothing: %s", fleet, error)
+            known[key] = self._clock()
 
     def forget(self, fleet: FleetId) -> None:
         """Remove a fleet's records."""
@@ -148,6 +171,14 @@ class Launches:
             found[attempt] = []
         return found
 
+    def _free_attempt(self, fleet: FleetId, lo: int, attempt: int) -> int:
+        """The first from there on in whose place nobody has put anything."""
+        with self._lock:
+            taken = self._of(fleet).unsigned
+            while launch_record(fleet, lo, attempt) in taken:
+                attempt += 1
+        return attempt
+
     def _write(self, fleet: FleetId, key: str, launch: Launch) -> None:
         self._store.create(key, self._sealed(key, asdict(launch)))
         with self._lock:
@@ -156,7 +187,7 @@ class Launches:
             known.read.add(key)
 
     def _of(self, fleet: FleetId) -> _Known:
-        return self._known.setdefault(fleet, _Known({}, {}, set()))
+        return self._known.setdefault(fleet, _Known({}, {}, set(), {}))
 
     def _sealed(self, key: str, fields: dict[str, Any]) -> bytes:
         return seal_document(self._key, key, fields)

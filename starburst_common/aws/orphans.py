@@ -21,6 +21,7 @@ from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.ecs_tasks import worker_state
 from starburst_common.aws.owners import Owners
 from starburst_common.aws.requests import tags
+from starburst_common.aws.site_tasks import SiteTasks
 from starburst_common.errors import NotFound
 from starburst_common.ids import ids
 from starburst_common.image.keep import removable, tags_in_use
@@ -30,7 +31,6 @@ from starburst_common.names import BUILDS, FLEETS, RUNS, SHARED
 _STAMP = r"\d{8}-\d{6}-[0-9a-f]{8}"
 _FLEET = re.compile(rf"fleet-{_STAMP}")
 _OF_QUEUE = re.compile(rf"((?:fleet|run)-{_STAMP})-(?:work|notices(?:-\d+)?)(?:-dead)?")
-_HUNDRED = 100  #: tasks of a DescribeTasks call
 _DAY_S = 86400.0  #: a build, or an upload, takes less
 
 
@@ -69,10 +69,10 @@ class OrphanTasks:
 
     def __init__(self, owners: Owners) -> None:
         self._owners, self._site, self._ecs = owners, owners.site, owners.clients.ecs
-        self._family = re.compile(rf"task-definition/starburst-{re.escape(owners.site.name)}-[0-9a-f]{{12}}:")
+        self._tasks = SiteTasks(owners.site, owners.clients)
 
     def found(self) -> Iterator[Orphan]:
-        for task in self._running():
+        for task in self._tasks.alive():
             fleet, state = task.get("startedBy", ""), worker_state(task, 0)
             if not _FLEET.fullmatch(fleet) or self._owners.young(task["createdAt"].timestamp()):
                 continue
@@ -88,20 +88,6 @@ class OrphanTasks:
     def remove(self, orphan: Orphan) -> None:
         with speaking("ecs:StopTask"), suppress(self._ecs.exceptions.InvalidParameterException):
             self._ecs.stop_task(cluster=self._site.cluster, task=orphan.at, reason="starburst gc: nobody needs it")
-
-    def _running(self) -> Iterator[Any]:
-        """The site's tasks that are not told to end, by their definition and their tag."""
-        cluster = self._site.cluster
-        with speaking("ecs:ListTasks"):
-            pages = self._ecs.get_paginator("list_tasks").paginate(cluster=cluster, desiredStatus="RUNNING")
-            arns = [arn for page in pages for arn in page["taskArns"]]
-        for at in range(0, len(arns), _HUNDRED):
-            with speaking("ecs:DescribeTasks"):
-                found = self._ecs.describe_tasks(cluster=cluster, tasks=arns[at : at + _HUNDRED], include=["TAGS"])
-            for task in found["tasks"]:
-                marks = {each["key"]: each["value"] for each in task.get("tags", [])}
-                if self._family.search(task["taskDefinitionArn"]) and self._owners.mark(marks):
-                    yield task
 
 
 class OrphanQueues:

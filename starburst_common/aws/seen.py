@@ -14,6 +14,7 @@ from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecs_tasks import Instance, instance_of, task_id, worker_state
 from starburst_common.aws.pace import Bucket
+from starburst_common.aws.site_tasks import SiteTasks
 from starburst_common.errors import Denied, NotFound, StarburstError
 from starburst_common.model import FleetId, WorkerEnd, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
@@ -34,6 +35,7 @@ class SeenTasks:
         self._site, self._clients, self._clock = site, clients, clock
         # Source: Amazon ECS API reference, "Request throttling": all calls that look share this; read 2026-11-22
         self._calls = Bucket(burst=100, each_s=20, clock=pace)
+        self._tasks = SiteTasks(site, clients, self._calls.wait)
         self._lock = Lock()
         self._hosts: dict[str, Instance] = {}  # by ECS's name
 
@@ -49,15 +51,13 @@ class SeenTasks:
                 why = "it stopped so long ago that ECS has forgotten it" if gone else ""
                 yield WorkerState(id=task_id(arn), ordinal=ordinals[arn], phase=phase, end=end, reason=why)
 
-    def living(self, fleet: FleetId) -> list[str]:
-        """Tasks of a fleet that are not about to end, as ECS lists them: also those that no record knows."""
-        self._calls.wait()
+    def living(self, fleet: FleetId) -> list[Any]:
+        """Tasks of a fleet that are not about to end, as ECS lists them: also those that no record knows.
+
+        All are the site's, whatever a fleet is called: what is not is another's, who started it by that name.
+        """
         try:
-            with speaking("ecs:ListTasks"):
-                pages = self._clients.ecs.get_paginator("list_tasks").paginate(
-                    cluster=self._site.cluster, startedBy=fleet
-                )
-                return [arn for page in pages for arn in page["taskArns"]]
+            return [*self._tasks.alive(fleet)]
         except Denied as error:  # a policy from before this was asked for
             _log.warning("workers that no record knows of end by themselves, when they are idle: %s", error)
         except NotFound:  # the cluster

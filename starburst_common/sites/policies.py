@@ -65,13 +65,13 @@ def execution(site: Site) -> Document:
 
 
 def task(site: Site) -> Document:
-    """A worker works: runs and fleets in the bucket, and the queues. What builds read is not its business."""
+    """A worker works: runs in the bucket, and the queues. Of its fleet it reads how others ended."""
     arns = Arns(site)
     return document(
         [
             allow(["s3:ListBucket"], arns.bucket()),
-            allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], arns.bucket("runs/*", "fleets/*")),
-            allow(["s3:GetObject"], arns.bucket("shared/*")),
+            allow(["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], arns.bucket("runs/*")),
+            allow(["s3:GetObject"], arns.bucket("fleets/*", "shared/*")),
             allow(_QUEUES, arns.queues),
             *_key(site, "kms:Decrypt", "kms:GenerateDataKey"),
         ]

@@ -10,7 +10,7 @@ import hmac
 import struct
 from collections.abc import Callable, Iterable
 
-from starburst_common.errors import Refused, UnknownVersion
+from starburst_common.errors import UnknownVersion, Unsigned
 from starburst_common.model import Buffer
 from starburst_common.wire.keys import KeyRing
 
@@ -44,12 +44,12 @@ def signer_of(key: bytes, about: str, blob: Buffer) -> bytes:
 def _unsealed(key: bytes, about: str, blob: Buffer) -> tuple[memoryview, bytes]:
     view = memoryview(blob)
     if len(view) < _HEAD.size or view[:3] != _MAGIC:
-        raise Refused(f"{about}: not a starburst payload; refused")
+        raise Unsigned(f"{about}: not a starburst payload; refused")
     _, version, mac = _HEAD.unpack_from(view)
     body = view[_HEAD.size :]
     signer = _signer(key, lambda known: hmac.compare_digest(mac, _mac(known, about, [body], version)))
     if signer is None:
-        raise Refused(f"{about}: not signed with this site's key; refused, nothing was unpickled")
+        raise Unsigned(f"{about}: not signed with this site's key; refused, nothing was unpickled")
     if version != WIRE_VERSION:
         raise unknown_version(about, version)
     return body, signer
@@ -77,12 +77,12 @@ def unseal_text(key: bytes, about: str, sealed: str) -> str:
     version, _, rest = sealed.partition(".")
     mac, _, text = rest.partition(".")
     if not sealed.isascii() or not version.isdigit() or len(version) > 3 or not text:
-        raise Refused(f"{about}: not a starburst message; refused")
+        raise Unsigned(f"{about}: not a starburst message; refused")
     spoken = int(version)
     said = [text.encode()]
     signer = _signer(key, lambda known: hmac.compare_digest(mac, _mac(known, about, said, spoken).hex()))
     if signer is None or version != str(spoken):
-        raise Refused(f"{about}: not signed with this site's key; refused")
+        raise Unsigned(f"{about}: not signed with this site's key; refused")
     if spoken != WIRE_VERSION:
         raise unknown_version(about, spoken)
     return text

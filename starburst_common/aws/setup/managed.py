@@ -90,17 +90,12 @@ class CapacityProvider:
             site, f"{profile}-{site.region}-instance", spot=kind.endswith("-spot"), gpus=kind.startswith("gpu")
         )
         asked: dict[str, Any] = {"name": self.name, "cluster": self._cluster, "managedInstancesProvider": wanted}
+        until = time.monotonic() + _KNOWN_S
         with speaking(f"ecs:CreateCapacityProvider {self.name}"):
-            if self._found() is not None:
-                template = wanted["instanceLaunchTemplate"]
-                template.pop("capacityOptionType")  # is what it is
-                self._ecs.update_capacity_provider(**asked)
-                return
-            tags: Any = [{"key": key, "value": value} for key, value in self._account.marks.items()]
-            until = time.monotonic() + _KNOWN_S
+            there = self._found() is not None
             while True:
                 try:
-                    self._ecs.create_capacity_provider(**asked, tags=tags)
+                    self._ask(asked, there=there)
                     return
                 except ClientError as error:
                     if "already exists" in str(error):  # somebody else was first
@@ -108,6 +103,14 @@ class CapacityProvider:
                     if "assume the role" not in str(error) or time.monotonic() > until:
                         raise
                 time.sleep(_LOOK_S)
+
+    def _ask(self, asked: dict[str, Any], *, there: bool) -> None:
+        if there:
+            asked["managedInstancesProvider"]["instanceLaunchTemplate"].pop("capacityOptionType", "")  # is what it is
+            self._ecs.update_capacity_provider(**asked)
+        else:
+            tags: Any = [{"key": key, "value": value} for key, value in self._account.marks.items()]
+            self._ecs.create_capacity_provider(**asked, tags=tags)
 
     def remove(self) -> None:
         """With its instances, which have no tasks any more: they would be there for as long as they may be idle."""
