@@ -299,7 +299,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     keys += [run.suspect(1), run.cancel, run.report, run.expires, run.driven, run.feeding, run.retries]
     keys += [run.full, run.withdrawn, run.followed]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
-    keys += [torn_down("main"), f"{SITES}main/held", f"{SITES}main/parts/bucket--mine"]
+    keys += [torn_down("main"), f"{SITES}main/asked", f"{SITES}main/held", f"{SITES}main/parts/bucket--mine"]
     section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
     shapes = [re.sub(r"<[^>]+>", "[^/]+", row) for row in rows]

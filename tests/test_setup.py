@@ -20,9 +20,10 @@ from starburst_common.aws import aws_backend
 from starburst_common.aws.sessions import known_regions
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.clearing import inventoried, tear_down
-from starburst_common.aws.setup.making import set_up
+from starburst_common.aws.setup.making import planned, set_up
 from starburst_common.config import settings
 from starburst_common.sites.administrator import administrator
+from starburst_common.sites.asked import AskedSite, what_is_asked
 from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
@@ -350,15 +351,94 @@ def test_settings_of_aws_that_are_wrong_are_told(tmp_path: Path, settings: dict[
     assert done.returncode == 5 and said in done.stderr, done.stderr
 
 
-def test_what_is_not_asked_for_again_is_told_before_it_goes(account: Aws, tmp_path: Path) -> None:
-    """Tags, a month's budget: a second setup has what it is given, and says what it was given before."""
+def test_what_was_asked_before_is_asked_still(account: Aws, tmp_path: Path) -> None:
+    """By whoever set the site up, from wherever: it is said first, and goes only where somebody says so."""
     shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
-    first = ("setup", "--tag", "team=x", "--monthly-budget", "team=x: 5")
-    assert shell(*first, "--yes", "--no-try").returncode == 0
-    assert "it goes" not in shell(*first, "--dry-run").stderr
-    told = shell("setup", "--dry-run").stderr
-    assert "tags: ['team=x'] until now, and not asked for again: it goes" in told and "monthly_budget: " in told
+    asked = ("--tag", "team=x", "--monthly-budget", "team=x: 5", "--no-ec2", "--log-days", "7")
+    assert shell("setup", *asked, "--yes", "--no-try").returncode == 0
+    elsewhere = {"STARBURST_CONFIG": str(tmp_path / "elsewhere" / "config.toml")}
+    again = shell("setup", "--dry-run", "--json", "--log-days", "30", "--forget", "tag", **elsewhere)
+    assert again.stderr.splitlines()[2:6] == [
+        "  --monthly-budget 'team=x: 5': as asked before",
+        "  --no-ec2: as asked before",
+        "  --log-days 30: in place of --log-days 7",
+        "  --tag team=x: no more",
+    ]
+    told = json.loads(again.stdout)
+    assert told["asked"] == {"log_days": 30, "monthly_budget": ["team=x: 5"], "ec2": False}
+    assert {"kind": "cluster", "name": "starburst-main", "there": True} in told["parts"]
+    assert not (tmp_path / "elsewhere").exists()
+    assert shell("setup", "--forget", "tag", "--yes", "--no-try", **elsewhere).returncode == 0
+    written = (tmp_path / "elsewhere" / "sites" / "main.toml").read_text()
+    assert "team=x: 5" in written and "tags" not in written and "log_days = 7" in written
+    here = json.loads(shell("setup", "--dry-run", "--json").stdout)
+    assert here["asked"] == {"log_days": 7, "monthly_budget": ["team=x: 5"], "ec2": False}
     assert shell("teardown", "--with-data", "--yes").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "forget", "wanted"),
+    [
+        ({"image": "i:1", "log_days": 7}, {"log_days": 14}, [], {"image": "i:1"}),
+        ({"max_hourly_cost": 2.0}, {"max_hourly_cost": 0.0}, [], {}),
+        ({"image": "i:1", "ec2": False}, {}, ["--image", "no-ec2"], {}),
+        ({"network": "made"}, {"subnets": ("subnet-1",)}, [], {"subnets": ("subnet-1",)}),
+        ({"subnets": ["subnet-1"], "private": True}, {"network": "default"}, [], {}),
+        ({"image": 5, "nonsense": "x", "tags": "a=b", "name": "other"}, {}, [], {}),
+    ],
+)
+def test_what_is_wanted_of_what_was_asked(
+    before: dict[str, Any], given: dict[str, Any], forget: list[str], wanted: dict[str, Any]
+) -> None:
+    """What is named now counts, else what was before; another network has nothing of the one before."""
+    assert what_is_asked(AskedSite.of("main", REGION, given, before, forget).wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "forget", "said"),
+    [
+        ({}, {}, ["imag"], "--forget 'imag': did you mean image"),
+        ({}, {"image": "i:1"}, ["image"], "--forget image and --image: give either"),
+        ({"gpu_types": ["g6.*"]}, {"cluster": "c"}, [], r"of before there is --gpu-type 'g6\.\*': --forget OPTION"),
+    ],
+)
+def test_what_goes_not_together_with_what_was_asked(
+    before: dict[str, Any], given: dict[str, Any], forget: list[str], said: str
+) -> None:
+    """It is refused, with what of before has to go."""
+    with pytest.raises(BadInput, match=said):
+        AskedSite.of("main", REGION, given, before, forget)
+
+
+def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(account: Aws, tmp_path: Path) -> None:
+    """Each name that is not there, or is of another kind, with what to do; then nothing is asked, made or kept."""
+    before = things(account)
+    role, key = f"arn:aws:iam::{ACCOUNT}:role/", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/nope"
+    elsewhere, here = account.boto("ec2").describe_subnets()["Subnets"][0]["SubnetId"], account.site["subnets"][0]
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    given = {
+        "--bucket": "nope-nope",
+        "--subnet": "subnet-0123",
+        "--security-group": "sg-0123",
+        "--execution-role": f"{role}nope",
+        "--task-role": account.build_role,
+        "--build-role": "arn:aws:iam::999999999999:role/theirs",
+        "--boundary": f"arn:aws:iam::{ACCOUNT}:policy/nope",
+        "--kms-key": key,
+        "--image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/nope:1",
+        "--gpu-type": "p5.*",
+        "--instance-type": "t3.*",
+    }
+    asked = [word for option, value in given.items() for word in (option, value)]
+    done = shell("setup", *asked, "--arm", "--subnet", elsewhere, "--subnet", here, "--yes", "--no-try")
+    wrong = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2 and [line.split(":")[1].split()[0] for line in wrong].count("--subnet") == 2
+    assert {line.split()[1].rstrip(":") for line in wrong} == {*given}, wrong
+    assert f"--task-role {account.build_role}: it does not trust ecs-tasks.amazonaws.com" in done.stderr
+    assert "--build-role arn:aws:iam::999999999999:role/theirs: of another account than" in done.stderr
+    assert "--gpu-type p5.*: no type in us-east-1 that is called so is of arm64 with NVIDIA GPUs" in done.stderr
+    assert things(account) == before and not (tmp_path / "sites").exists()
+    assert shell("setup", "--cluster", "nope", "--dry-run").returncode == 2
 
 
 def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:
@@ -431,6 +511,16 @@ def test_who_sets_up_in_a_network_of_their_own_is_told_what_it_does_not_lead_to(
         ({"tags": ("x",)}, "--tag .*: give KEY=VALUE"),
         ({"log_days": 10}, "--log-days 10: CloudWatch takes 1, 3, 5, 7, 14, 30"),
         ({"image": 1}, "--image 1: give a text"),
+        ({"name": "a-"}, "--site 'a-': give up to 20 lower-case letters and digits"),
+        ({"name": "a--b"}, "--site 'a--b': "),
+        ({"name": "a" * 21}, "--site 'a+': "),
+        ({"cluster": "arn:aws:ecs:x"}, "--cluster 'arn:aws:ecs:x': give the name of an ECS cluster"),
+        ({"image": "Repo:1"}, "--image 'Repo:1': give an image such as"),
+        ({"kms_key": "arn:aws:kms:us-east-1:123456789012:alias/a"}, "--kms-key .*: give the ARN of a key, and not"),
+        ({"boundary": "me"}, "--boundary 'me': give the ARN of a policy"),
+        ({"gpu_types": ("p5 *",)}, "--gpu-type .*: give names of types"),
+        ({"tags": ("a=1", "a=2")}, "--tag .*: a thing has one tag of a name: leave one of the two out"),
+        ({"name": "B", "log_days": 2}, "--site 'B': .*; --log-days 2: "),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_asked(asked: dict[str, Any], said: str) -> None:
@@ -512,6 +602,10 @@ def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(
         serviceRole=site.build_role,
     )
     gone()
+    key = account.boto("kms").create_key(KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["Arn"]
+    given = {"boundary": bound, "kms_key": key, "image": account.site["image"], "gpu_types": ("g6.*",)}
+    named = WantedSite.of(name="main", region=REGION, bucket=account.site["bucket"], **given)
+    assert planned(account_of(), named)[1:] == ([], [])
     iam.delete_policy(PolicyArn=bound)
     used = {action for kind, action in account.allowed() if kind == "setup"}
     unused = {*actions_of(administrator())} - used

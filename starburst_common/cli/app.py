@@ -45,6 +45,7 @@ from starburst_common.cli import (
     setup,
     status,
     stops,
+    teardown,
     words,
 )
 from starburst_common.errors import (
@@ -110,8 +111,8 @@ for name, command in (
     ("recommend", recommend.recommend),
     ("doctor", doctor.doctor),
     ("setup", setup.setup),
-    ("sites", setup.sites),
-    ("teardown", setup.teardown),
+    ("sites", teardown.sites),
+    ("teardown", teardown.teardown),
     ("rotate-key", key.rotate_key),
     ("iam-policy", policy.iam_policy),
 ):

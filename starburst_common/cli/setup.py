@@ -1,10 +1,11 @@
-"""`starburst setup`, `teardown` and `sites`: an account made ready for maps, and as it was before."""
+"""`starburst setup`: what is asked of a site, now and before, in; an account made ready for maps out."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +13,10 @@ from starburst_common.cli.words import Json
 
 if TYPE_CHECKING:
     from starburst_common.aws.setup.account import AwsAccount
+    from starburst_common.sites.asked import AskedSite
     from starburst_common.sites.site import Site
-    from starburst_common.sites.wanted import WantedSite
 
+_WRONG = 2  #: as for any bad input
 SiteName = Annotated[str, typer.Option("--site", envvar="STARBURST_SITE", metavar="NAME", help="Which site.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
@@ -23,46 +25,58 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be
 def setup(
     site: SiteName = "main",
     region: Annotated[
-        str | None, typer.Option(metavar="REGION", help="Else that of AWS_REGION or your AWS profile, or asked for.")
+        str | None,
+        typer.Option(
+            metavar="REGION", help="Else the site's, if there is one, that of AWS_REGION or your AWS profile, or asked."
+        ),
     ] = None,
     network: Annotated[
-        str, typer.Option(metavar="KIND", help="default: the account's own; made: one for the site, which is free.")
-    ] = "default",
-    subnet: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="A subnet of yours, in place of those.")
+        str | None, typer.Option(metavar="KIND", help="default: the account's own; made: one for the site, for free.")
     ] = None,
-    security_group: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="In place of one that is made.")
+    subnets: Annotated[
+        list[str] | None, typer.Option("--subnet", metavar="ID", help="A subnet of yours, in place of those.")
+    ] = None,
+    security_groups: Annotated[
+        list[str] | None, typer.Option("--security-group", metavar="ID", help="In place of one that is made.")
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Those subnets have a way out: no public addresses.")
-    ] = False,
-    bucket: Annotated[str, typer.Option(metavar="NAME", help="One of yours, in place of one that is made.")] = "",
-    cluster: Annotated[str, typer.Option(metavar="NAME", help="The same of a cluster.")] = "",
-    execution_role: Annotated[str, typer.Option(metavar="ARN", help="The same of ECS's role.")] = "",
-    task_role: Annotated[str, typer.Option(metavar="ARN", help="The same of the workers' role.")] = "",
-    build_role: Annotated[str, typer.Option(metavar="ARN", help="The same of CodeBuild's role.")] = "",
-    boundary: Annotated[str, typer.Option(metavar="ARN", help="The permissions boundary of roles that are made.")] = "",
+        bool | None, typer.Option("--private/--no-private", help="Those subnets have a way out: no public addresses.")
+    ] = None,
+    bucket: Annotated[str | None, typer.Option(metavar="NAME", help="One of yours, not one that is made.")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="NAME", help="The same of a cluster.")] = None,
+    execution_role: Annotated[str | None, typer.Option(metavar="ARN", help="The same of ECS's role.")] = None,
+    task_role: Annotated[str | None, typer.Option(metavar="ARN", help="The same of the workers' role.")] = None,
+    build_role: Annotated[str | None, typer.Option(metavar="ARN", help="The same of CodeBuild's role.")] = None,
+    boundary: Annotated[
+        str | None, typer.Option(metavar="ARN", help="The permissions boundary of roles that are made.")
+    ] = None,
     kms_key: Annotated[
-        str, typer.Option(metavar="ARN", help="A key of yours for the bucket and the signing key.")
-    ] = "",
-    image: Annotated[str, typer.Option(metavar="URI", help="For every run that names no other.")] = "",
-    arm: Annotated[bool, typer.Option("--arm", help="Workers are ARM64.")] = False,
-    log_days: Annotated[int, typer.Option(metavar="N", help="How long workers' lines are kept.")] = 14,
+        str | None, typer.Option(metavar="ARN", help="A key of yours for the bucket and the signing key.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(metavar="URI", help="For every run that names no other.")] = None,
+    arm: Annotated[bool | None, typer.Option("--arm/--no-arm", help="Workers are ARM64.")] = None,
+    log_days: Annotated[
+        int | None, typer.Option(metavar="N", help="How long workers' lines are kept; 14 by default.")
+    ] = None,
     max_hourly_cost: Annotated[
-        float, typer.Option(metavar="USD", help="What all its workers may cost an hour; 0 for no limit.")
-    ] = 0.0,
+        float | None, typer.Option(metavar="USD", help="What all its workers may cost an hour; 0 for no limit.")
+    ] = None,
     monthly_budget: Annotated[
         list[str] | None,
         typer.Option(metavar="BUDGET", help='What runs may cost a month, by tag: "team=a: 200", or "*: 1000" for all.'),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For all that is made.")] = None,
-    ec2: Annotated[bool, typer.Option("--ec2/--no-ec2", help="Workers may run on instances, too.")] = True,
-    instance_type: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help='Of those, such as "c7g.*"; else c*, m* and r*.')
+    tags: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For all that is made.")] = None,
+    ec2: Annotated[bool | None, typer.Option("--ec2/--no-ec2", help="Workers may run on instances, too.")] = None,
+    instance_types: Annotated[
+        list[str] | None,
+        typer.Option("--instance-type", metavar="NAME", help='Of those, such as "c7g.*"; else c*, m* and r*.'),
     ] = None,
-    gpu_type: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help='With GPUs, such as "g6.*"; else g*.')
+    gpu_types: Annotated[
+        list[str] | None, typer.Option("--gpu-type", metavar="NAME", help='With GPUs, such as "g6.*"; else g*.')
+    ] = None,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="What was asked before and is no more, such as image; may be several."),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -73,43 +87,24 @@ def setup(
 
     Bucket, signing key, roles, log group, image repository, cluster and its capacity providers; they cost nothing while
     nothing runs, but for what is kept in the bucket and the repository. What is there stays; what was changed is
-    mended; who is stopped halfway calls it again. `starburst teardown` takes it all away.
+    mended; who is stopped halfway calls it again. What was asked of the site before, by whomever, is asked still,
+    unless it is given anew or named by --forget. `starburst teardown` takes it all away.
     """
+    said = {**locals()}
     from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
-    from starburst_common.sites.wanted import WantedSite
 
-    wanted = WantedSite.of(
-        name=site,
-        region=chosen_region(region),
-        network=network,
-        subnets=tuple(subnet or ()),
-        security_groups=tuple(security_group or ()),
-        private=private,
-        bucket=bucket,
-        cluster=cluster,
-        execution_role=execution_role,
-        task_role=task_role,
-        build_role=build_role,
-        boundary=boundary,
-        kms_key=kms_key,
-        image=image,
-        architecture="ARM64" if arm else "X86_64",
-        log_days=log_days,
-        max_hourly_cost=max_hourly_cost,
-        monthly_budget=tuple(monthly_budget or ()),
-        tags=tuple(tag or ()),
-        ec2=ec2,
-        instance_types=tuple(instance_type or ()),
-        gpu_types=tuple(gpu_type or ()),
-    )
-    account = _shown(wanted)
+    account, asked = _asked(site, region, _given(said), forget or [])
+    if json and dry_run:
+        print_json(_shown(account, asked))
+        return
+    _shown(account, asked)
     if dry_run or not agreed("Make it?", yes):
         return
-    keep_wanted(wanted, account.id)
-    made = set_up(account, wanted, lambda text: say(f"  {text}"))
+    keep_wanted(asked.wanted, account.id)
+    made = set_up(account, asked.wanted, lambda text: say(f"  {text}"))
     say(f"Site {site} is ready. Its settings are in {write_site(made)}", style="bold")
     if json:
         print_json(made.table())
@@ -117,73 +112,34 @@ def setup(
         _try(made)
 
 
-def teardown(
-    site: SiteName = "main",
-    with_data: Annotated[
-        bool,
-        typer.Option("--with-data", help="The bucket too, with all runs and results, and the key that signs them."),
-    ] = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Take away what runs have left of a site, and what `starburst setup` has made.
+def _given(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was named, as a site has it."""
+    from starburst_common.sites.asked import DEFAULTS
 
-    Nothing else is touched: what you gave, and what lacks the site's tag. The bucket and the signing key stay unless
-    --with-data is said. Who is stopped halfway calls it again. What AWS keeps costs nothing: its own role for ECS, and
-    task definitions that are no longer active.
-    """
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    if given["arm"] is not None:
+        given["architecture"] = "ARM64" if given["arm"] else "X86_64"
+    return {name: given[name] for name in DEFAULTS if given.get(name) not in (None, ())}
+
+
+def _asked(name: str, region: str | None, given: dict[str, Any], forget: list[str]) -> tuple[AwsAccount, AskedSite]:
+    """What is wanted of a site, with what was asked of it before: as its bucket has that, else as it was asked here."""
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
-    from starburst_common.aws.setup.clearing import DATA, inventoried, tear_down
-    from starburst_common.aws.setup.kept import forget, forget_settings, known
-    from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import say
-    from starburst_common.errors import BadInput
-    from starburst_common.phrases import told
-    from starburst_common.steps import steps_shown
+    from starburst_common.aws.setup.kept import known
+    from starburst_common.aws.setup.making import asked_before
+    from starburst_common.sites.asked import AskedSite
+    from starburst_common.sites.wanted import WantedSite
 
-    found = known(site)
-    if found is None:
-        raise BadInput(f"--site {told(site)}: no such site was set up from here: `starburst sites` lists them")
-    account = AwsAccount.of(AdminClients(found.region), site)
-    if account.id != found.account:
-        raise BadInput(f"site {site} is in account {found.account}, and these credentials are of {account.id}")
-    for part in inventoried(account, found.bucket):
-        stays = part.kind in DATA and not with_data
-        say(f"  {part.kind} {part.name}: {'stays' if stays else 'goes'}")
-    data = ", with all runs and results" if with_data else ""
-    if dry_run or not agreed(f"Take site {site} away{data}? Its tasks are stopped.", yes):
-        return
-    if found.ready:
-        _cancel_runs(site)
-    forget_settings(site)
-    with steps_shown(True):
-        left = tear_down(account, found.bucket, found.cluster, with_data=with_data, tell=lambda text: say(f"  {text}"))
-    if json:
-        print_json({"left": [{"kind": part.kind, "name": part.name} for part in left]})
-    if left:
-        say(f"What holds data stays: {', '.join(part.name for part in left)}; --with-data takes it too", style="bold")
-    else:
-        forget(site)
-        say(f"Site {site} is gone", style="bold")
-
-
-def sites(json: Json = False) -> None:
-    """List the sites that were set up from here."""
-    from starburst_common.aws.setup.kept import all_known
-    from starburst_common.cli.lines import print_json
-    from starburst_common.cli.show import add_row, columns, print_table, say
-
-    found = all_known()
-    if json:
-        print_json([each._asdict() for each in found])
-    elif not found:
-        say("No site was set up from here: `starburst setup` makes one")
-    else:
-        table = columns("site", "region", "account", "bucket", "state", flexible="bucket")
-        for each in found:
-            add_row(table, each.name, each.region, each.account, each.bucket, "ready" if each.ready else "not whole")
-        print_table(table)
+    here = known(name)
+    region = chosen_region(region or (here.region if here else None))
+    WantedSite.check_values(name=name, region=region, **given)
+    account = AwsAccount.of(AdminClients(region), name)
+    own = WantedSite(name=name, region=region).bucket_name(account.id)
+    bucket = given.get("bucket") or (here.bucket if here else own)
+    there = asked_before(account, bucket, given=bucket != own)
+    before = there if there is not None else here.asked if here else {}
+    asked = AskedSite.of(name, region, given, before, forget)
+    return account.marking(asked.wanted.tags), asked
 
 
 def chosen_region(given: str | None) -> str:
@@ -234,22 +190,49 @@ def agreed(question: str, yes: bool, otherwise: str = ", or --dry-run to see wha
     return typer.confirm(question, default=False, err=True)
 
 
-def _shown(wanted: WantedSite) -> AwsAccount:
-    """Where it is to be made; what there would be is printed."""
-    from starburst_common.aws.setup.account import AdminClients, AwsAccount
-    from starburst_common.aws.setup.kept import dropped
+def _shown(account: AwsAccount, asked: AskedSite) -> dict[str, Any]:
+    """Where it is to be made, what was asked before and what there would be, for people; the same for programs.
+
+    Exit code 2 where anything is wrong with it, each thing in a line.
+    """
+    from starburst_common.aws.setup.kept import elsewhere
     from starburst_common.aws.setup.making import planned
     from starburst_common.cli.show import say
+    from starburst_common.sites.asked import what_is_asked
 
-    account = AwsAccount.of(AdminClients(wanted.region), wanted.name, wanted.tags)
+    wanted = asked.wanted
     say(f"Site {wanted.name} in {wanted.region}, account {account.id}, by")
     say(f"{account.caller}:")
-    for part, there in planned(account, wanted):
+    for words in asked.kept:
+        say(f"  {words}: as asked before")
+    for before, now in asked.changed:
+        say(f"  {now}: in place of {before}", style="yellow")
+    for words in asked.gone:
+        say(f"  {words}: no more", style="yellow")
+    parts, wrong, unsure = planned(account, wanted)
+    wrong = [*filter(None, [elsewhere(wanted, account.id)]), *wrong]
+    for part, there in parts:
         say(f"  {part.kind} {part.name}: {'is there, and mended' if there else 'to be made'}")
-    for gone in dropped(wanted):
-        say(f"  {gone}: it goes", style="yellow")
+    for text in unsure:
+        say(f"  not looked at: {text}", style="yellow")
+    if wrong:
+        for text in wrong:
+            say(f"error: {text}", style="red")
+        raise typer.Exit(_WRONG)
     say("While nothing runs it costs $0.00 a month, and some cents a GB that is kept")
-    return account
+    return {
+        "site": wanted.name,
+        "region": wanted.region,
+        "account": account.id,
+        "caller": account.caller,
+        "asked": what_is_asked(wanted),
+        "kept": [*asked.kept],
+        "changed": [{"before": before, "now": now} for before, now in asked.changed],
+        "gone": [*asked.gone],
+        "parts": [{"kind": part.kind, "name": part.name, "there": there} for part, there in parts],
+        "not_looked_at": unsure,
+        "usd_per_month": 0.0,
+    }
 
 
 def _try(site: Site) -> None:
@@ -273,23 +256,3 @@ def _try(site: Site) -> None:
             run.cancel()
             raise
         say(f"It works: {found}. That cost about {run.estimate(run.status())}", style="bold")
-
-
-def _cancel_runs(site: str) -> None:
-    """Their drivers, wherever they are, would start workers anew."""
-    from starburst_common.aws.backend import aws_backend
-    from starburst_common.cli.show import say
-    from starburst_common.config import settings
-    from starburst_common.errors import StarburstError
-    from starburst_common.runs.find import list_runs
-
-    try:
-        named = settings(backend="aws", env={**os.environ, "STARBURST_SITE": site}).site
-        if named is None:
-            return
-        running = [run for run in list_runs(backend=aws_backend(named)) if not run.status().state.over]
-        for run in running:
-            run.cancel()
-            say(f"  run {run.id}: cancelled")
-    except StarburstError as error:
-        say(f"  runs that may be under way are not cancelled: {error}")

@@ -12,6 +12,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "*": (
         "sts:GetCallerIdentity",
         "ec2:DescribeAvailabilityZones",
+        "ec2:DescribeInstanceTypes",
         "ec2:DescribeInternetGateways",
         "ec2:DescribeRouteTables",
         "ec2:DescribeSecurityGroups",
@@ -47,6 +48,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
         "ecs:ListTaskDefinitions",
         "ecs:ListTasks",
         "ecs:TagResource",
+        "kms:DescribeKey",
         "logs:DescribeLogGroups",
         "sqs:ListQueues",
     ),
@@ -83,7 +85,6 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
         "iam:DeleteRole",
         "iam:DeleteRolePolicy",
         "iam:DetachRolePolicy",
-        "iam:GetRole",
         "iam:ListAttachedRolePolicies",
         "iam:ListRolePolicies",
         "iam:PutRolePolicy",
@@ -91,6 +92,8 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
         "iam:TagRole",
         "iam:UpdateAssumeRolePolicy",
     ),
+    "arn:*:iam::*:role/*": ("iam:GetRole",),  # those that are given
+    "arn:*:iam::*:policy/*": ("iam:GetPolicy",),
     "arn:*:iam::*:role/aws-service-role/ecs.amazonaws.com/*": ("iam:CreateServiceLinkedRole",),
     "arn:*:logs:*:*:log-group:/starburst/*": (
         "logs:CreateLogGroup",
@@ -109,9 +112,10 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
         "ecr:PutLifecyclePolicy",
         "ecr:TagResource",
     ),
+    "arn:*:ecr:*:*:repository/*": ("ecr:DescribeImages",),
+    "arn:*:ecs:*:*:cluster/*": ("ecs:DescribeClusters",),
     "arn:*:ecs:*:*:cluster/starburst-*": (
         "ecs:DeleteCluster",
-        "ecs:DescribeClusters",
         "ecs:DeregisterContainerInstance",
         "ecs:ListContainerInstances",
         "ecs:PutClusterCapacityProviders",

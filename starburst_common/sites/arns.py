@@ -60,14 +60,24 @@ class Arns:
     @property
     def pulled(self) -> list[str]:
         """Of the repositories that workers' images may be in: the site's, and that of the image it is given."""
-        given = _IN_ECR.match(self.site.image)
-        other = [f"arn:{partition_of(given[2])}:ecr:{given[2]}:{given[1]}:repository/{given[3]}"] if given else []
+        given = in_ecr(self.site.image)
+        other = [f"arn:{partition_of(given[1])}:ecr:{given[1]}:{given[0]}:repository/{given[2]}"] if given else []
         return [*dict.fromkeys([*self.repository, *other])]
 
     @property
     def queues(self) -> list[str]:
         """Of all queues of runs."""
         return self.of("sqs", f"starburst-{self.site.name}-*")
+
+
+def in_ecr(image: str) -> tuple[str, str, str] | None:
+    """Account, region and repository of an image in ECR; None of any other.
+
+    >>> in_ecr("123456789012.dkr.ecr.eu-west-1.amazonaws.com/a/b:1"), in_ecr("python:3.13")
+    (('123456789012', 'eu-west-1', 'a/b'), None)
+    """
+    found = _IN_ECR.match(image)
+    return (found[1], found[2], found[3]) if found else None
 
 
 def partition_of(region: str) -> str:

@@ -34,7 +34,13 @@ class Site:
         str,
         Row(
             "what starburst makes is named starburst-<name>-… and tagged starburst:site=<name>",
-            (TEXT, shaped(r"[a-z0-9][a-z0-9-]{0,19}", "up to 20 lower-case letters, digits and hyphens")),
+            (
+                TEXT,
+                shaped(
+                    r"(?=.{1,20}$)[a-z0-9]+(-[a-z0-9]+)*",
+                    "up to 20 lower-case letters and digits, with single hyphens between them",
+                ),
+            ),
         ),
     ]
     region: Annotated[
@@ -51,7 +57,13 @@ class Site:
             (TEXT, shaped(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of an S3 bucket")),
         ),
     ]
-    cluster: Annotated[str, Row("in ECS, with the capacity providers FARGATE and FARGATE_SPOT", (TEXT,))]
+    cluster: Annotated[
+        str,
+        Row(
+            "in ECS, with the capacity providers FARGATE and FARGATE_SPOT",
+            (TEXT, shaped(r"[A-Za-z0-9_-]{1,255}", "the name of an ECS cluster")),
+        ),
+    ]
     subnets: Annotated[
         tuple[str, ...], Row("of the workers, ids, at most 16", (texts(), texts("a list of at most 16 ids", 16)))
     ]
@@ -120,6 +132,10 @@ class Site:
                 Rule(
                     lambda value: not any(map(_TAKEN.match, value)),
                     ": names that begin with aws: or starburst: are taken",
+                ),
+                Rule(
+                    lambda value: len({each.partition("=")[0] for each in value}) == len(value),
+                    ": a thing has one tag of a name: leave one of the two out",
                 ),
             ),
         ),

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
+from starburst_common.rows import TEXT, Rule, of_type, one_of, shaped
 from starburst_common.sites.policies import partition_of
 from starburst_common.sites.site import SITE, Site
 
 NETWORKS = ("default", "made")
 ROLES = ("execution", "task", "build")
 MANAGED_ROLES = ("infrastructure", "instance")  #: for instances
+_OPTIONS = {
+    "name": "site",
+    "subnets": "subnet",
+    "security_groups": "security-group",
+    "tags": "tag",
+    "architecture": "arm",
+    "instance_types": "instance-type",
+    "gpu_types": "gpu-type",
+}
+#: What one setting has to be beyond what the site's settings say. An alias of a key is nothing to a policy, which
+#: speaks of keys. Sources: AWS KMS Developer Guide, "Specifying KMS keys in IAM policy statements"; Amazon EC2 API
+#: reference, InstanceRequirementsRequest; read 2026-12-01. An image is as the OCI distribution specification has them.
+_TYPES = Rule(
+    lambda value: all(re.fullmatch(r"[A-Za-z0-9.*-]{1,30}", each) for each in value),
+    ': give names of types such as "c7g.*"',
+)
+_SHAPES: dict[str, tuple[Rule, ...]] = {
+    "network": (one_of(NETWORKS),),
+    "private": (of_type(bool, "True or False"),),
+    "ec2": (of_type(bool, "True or False"),),
+    "boundary": (TEXT, shaped(r"arn:aws[a-z-]*:iam::(\d{12}|aws):policy/.+", "the ARN of a policy")),
+    "kms_key": (shaped(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+", "the ARN of a key, and not of an alias"),),
+    "image": (
+        shaped(
+            r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@[a-z0-9+._-]+:[0-9a-f]{32,})?",
+            "an image such as REGISTRY/REPOSITORY:TAG; repositories are in lower case",
+        ),
+    ),
+    "instance_types": (_TYPES,),
+    "gpu_types": (_TYPES,),
+}
 
 
 class SitePart(NamedTuple):
@@ -53,16 +87,15 @@ class WantedSite:
     def of(cls, **given: Any) -> Self:
         """Checked. Raises `BadInput` that says what is wrong, and what would be right."""
         wanted = cls(**given)
-        for name in (name for name in SITE if name in given):
-            value = given[name]
-            if (value not in ("", ()) or name in ("name", "region")) and (wrong := SITE[name].wrong(value)):
-                raise BadInput(f"--{_option(name)} {told(value)}{wrong}")
-        _check_network(wanted)
-        if wanted.instance_types + wanted.gpu_types and not wanted.on_ec2:
-            raise BadInput(
-                "--instance-type, --gpu-type: not with --no-ec2, nor with --cluster, whose providers are yours"
-            )
+        if wrong := [*_wrong_values(given), *_wrong_together(wanted)]:
+            raise BadInput("; ".join(wrong))
         return wanted
+
+    @classmethod
+    def check_values(cls, **given: Any) -> None:
+        """The same of each value by itself, where others are not known yet."""
+        if wrong := [*_wrong_values(given)]:
+            raise BadInput("; ".join(wrong))
 
     @property
     def on_ec2(self) -> bool:
@@ -172,23 +205,30 @@ class WantedSite:
         return [SitePart(kind, name) for ours, kind, name in made if ours]
 
 
-def _check_network(wanted: WantedSite) -> None:
-    if wanted.network not in NETWORKS:
-        raise BadInput(f"--network {told(wanted.network)}: give one of {', '.join(NETWORKS)}")
+def _wrong_values(given: dict[str, Any]) -> Iterator[str]:
+    for name, value in given.items():
+        if value in ("", ()) and name not in ("name", "region"):
+            continue
+        rules = (*(SITE[name].rules if name in SITE else ()), *_SHAPES.get(name, ()))
+        if wrong := next((rule.wrong for rule in rules if not rule.fits(value)), ""):
+            yield f"--{option_of(name)} {told(value)}{wrong}"
+
+
+def _wrong_together(wanted: WantedSite) -> Iterator[str]:
     if wanted.subnets and wanted.network == "made":
-        raise BadInput("--network made and --subnet: give either")
+        yield "--network made and --subnet: give either"
     if wanted.private and not wanted.subnets:
-        raise BadInput("--private: name the private subnets with --subnet")
+        yield "--private: name the private subnets with --subnet"
     if wanted.security_groups and not wanted.subnets:
-        raise BadInput("--security-group: name the subnets of its network too, with --subnet")
+        yield "--security-group: name the subnets of its network too, with --subnet"
+    if wanted.instance_types + wanted.gpu_types and not wanted.on_ec2:
+        yield "--instance-type, --gpu-type: not with --no-ec2, nor with --cluster, whose providers are yours"
 
 
-def _option(name: str) -> str:
-    return {
-        "name": "site",
-        "subnets": "subnet",
-        "security_groups": "security-group",
-        "tags": "tag",
-        "instance_types": "instance-type",
-        "gpu_types": "gpu-type",
-    }.get(name, name.replace("_", "-"))
+def option_of(name: str) -> str:
+    """What the command calls it.
+
+    >>> option_of("max_hourly_cost"), option_of("tags")
+    ('max-hourly-cost', 'tag')
+    """
+    return _OPTIONS.get(name, name.replace("_", "-"))

@@ -70,7 +70,7 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
     control = front.control
     control.site = make_site(endpoint)
-    runner.given = control.site.image
+    distribution.given = control.site.image
     config.write_text(control.site.toml())
     control.forget_requests()
     ended = threading.Event()

@@ -74,6 +74,7 @@ class Distribution:
     def __init__(self, images: Images, conditions: Conditions, upstream: Callable[[], str | None]) -> None:
         self.images = images
         self.mounts = False  #: the account setting BLOB_MOUNTING
+        self.given = ""  #: an image that is there, though nobody has pushed it
         self._conditions = conditions
         self._find = upstream
         self._found = ""
@@ -111,7 +112,11 @@ class Distribution:
     def lacks(self, name: str) -> bool:
         """Whether an image is not there although its repository is."""
         repository, reference = _parts(name)
-        return cloud.repository(repository) is not None and self.images.find(repository, reference) is None
+        return (
+            name != self.given
+            and cloud.repository(repository) is not None
+            and self.images.find(repository, reference) is None
+        )
 
     def count_pull(self, name: str) -> None:
         """A task has pulled an image, and of an index the one for its platform: here that counts for all."""

@@ -70,6 +70,9 @@ class Ecr:
         return {"authorizationData": data}
 
     def _describe(self, asked: Json) -> Json:
+        name = asked["repositoryName"]
+        if self._distribution.given.endswith(f"/{name}:{_tag_of(asked)}"):
+            return {"imageDetails": [{"registryId": ACCOUNT, "repositoryName": name, "imageTags": [_tag_of(asked)]}]}
         name = _known(asked)
         if asked.get("imageIds") is not None:
             if asked.get("maxResults") or asked.get("nextToken"):
@@ -210,6 +213,12 @@ class Ecr:
         if asked["name"] != "BLOB_MOUNTING":
             raise Refused("InvalidParameterException", f"The test bed knows BLOB_MOUNTING alone, not {asked['name']}")
         return {"name": asked["name"], "value": "ENABLED" if self._distribution.mounts else "DISABLED"}
+
+
+def _tag_of(asked: Json) -> str:
+    """Of the one image that is asked for; of several, none."""
+    ids = asked.get("imageIds") or []
+    return str(ids[0].get("imageTag", "-")) if len(ids) == 1 else "-"
 
 
 def _known(asked: Json) -> str:

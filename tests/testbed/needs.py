@@ -261,6 +261,9 @@ def _iam(action: str, asked: Json, call: Call) -> Iterator[Need]:
     if call.operation == "SimulatePrincipalPolicy":
         yield Need(action, form["PolicySourceArn"])
         return
+    if call.operation == "GetPolicy":
+        yield Need(action, form["PolicyArn"])
+        return
     role, profile = form.get("RoleName", ""), form.get("InstanceProfileName", "")
     if profile:
         yield Need(action, f"{iam}instance-profile/{profile}")

@@ -15,11 +15,10 @@ class Pulls:
         self._runner = runner
         self._distribution = distribution
         self._really = really  #: an image's name says where it is pulled from
-        self.given = ""  #: an image that is there, though nobody has pushed it
 
     def pull(self, image: str) -> None:
         """Have the image at hand. Raises `CannotPull`."""
-        if not self._really and image != self.given and self._distribution.lacks(image):
+        if not self._really and self._distribution.lacks(image):
             raise CannotPull(
                 f"pull image manifest has been retried 1 time(s): failed to resolve ref {image}: {image}: not found"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,11 @@ class AdminClients(Clients):
     def iam(self) -> Any:
         """AWS Identity and Access Management."""
         return self._client("iam")
+
+    @cached_property
+    def kms(self) -> Any:
+        """AWS Key Management Service."""
+        return self._client("kms")
 
     @cached_property
     def sts(self) -> Any:
@@ -44,6 +49,10 @@ class AwsAccount:
             found = clients.sts.get_caller_identity()
         clients.owner = found["Account"]
         return cls(clients=clients, id=found["Account"], caller=found["Arn"], site=site, marks=tags(site, more))
+
+    def marking(self, more: Sequence[str]) -> AwsAccount:
+        """The same, with these tags of the user's for all that is made."""
+        return replace(self, marks=tags(self.site, more))
 
     @property
     def region(self) -> str:

@@ -59,7 +59,10 @@ def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool
                 tell(f"{part.kind} {part.name}: gone")
             if part.kind != "bucket":  # what was written down went with it
                 inventory.drop(part)
-    return [part for part in parts if part not in going]
+        left = [part for part in parts if part not in going]
+        if not left and SitePart("bucket", bucket) not in going:  # it is the user's, and stays
+            inventory.forget_asked()
+    return left
 
 
 class _Left:

@@ -1,4 +1,4 @@
-"""What setup has made of a site, written down before it is made: in the site's bucket, and what was wanted here.
+"""What was asked of a site, and what setup has made of it, written down in the site's bucket before it is made.
 
 What is not in it is never taken away. Its objects are not sealed: each thing is asked for the site's mark, too.
 """
@@ -9,9 +9,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starburst_common.aws.definitions import SITES, torn_down
 from starburst_common.aws.setup.account import AwsAccount
@@ -66,6 +66,21 @@ class Inventory:
     def drop(self, part: SitePart) -> None:
         """It is gone."""
         self._store.delete([self._key(part)])
+
+    def keep_asked(self, asked: Mapping[str, Any]) -> None:
+        """What is asked of the site, for whoever sets it up again, from wherever."""
+        self._store.put(f"{self._folder}asked", json.dumps(asked).encode())
+
+    def asked(self) -> dict[str, Any] | None:
+        """What was; None where nobody has written it down, or it cannot be read."""
+        with suppress(NotFound, Refused, ValueError):
+            found = json.loads(bytes(self._store.get(f"{self._folder}asked", SMALL_BYTES)))
+            return found if isinstance(found, dict) else None
+        return None
+
+    def forget_asked(self) -> None:
+        """The site is gone."""
+        self._store.delete([f"{self._folder}asked"])
 
     def mark_torn_down(self, torn: bool) -> None:
         """Drivers that live on start no more workers from now on; or they may again."""

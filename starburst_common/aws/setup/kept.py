@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from starburst_common.errors import BadInput
 from starburst_common.outside import sites_folder
+from starburst_common.sites.asked import what_is_asked
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from starburst_common.trust import own_folder, owner_only
@@ -29,22 +31,29 @@ class KnownSite(NamedTuple):
     bucket: str
     cluster: str
     ready: bool  #: setup has ended
+    asked: Mapping[str, Any] = MappingProxyType({})  #: what was asked of it, but for what is so by default
+
+
+def elsewhere(wanted: WantedSite, account: str) -> str:
+    """Where one of that name is, if it is not where this is to be, and what to do."""
+    before = known(wanted.name)
+    where = (wanted.region, account, wanted.bucket_name(account))
+    if before is None or (before.region, before.account, before.bucket) == where:
+        return ""
+    return (
+        f"site {wanted.name} was set up in {before.region} of account {before.account}, with the bucket "
+        f"{before.bucket}: choose another --site, or `starburst teardown --site {wanted.name}` first"
+    )
 
 
 def keep_wanted(wanted: WantedSite, account: str) -> None:
-    """It is about to be made. Raises `BadInput` where one of that name is elsewhere."""
-    before = known(wanted.name)
-    where = (wanted.region, account, wanted.bucket_name(account))
-    if before and (before.region, before.account, before.bucket) != where:
-        raise BadInput(
-            f"site {wanted.name} was set up in {before.region} of account {before.account}, with the bucket "
-            f"{before.bucket}: choose another --site, or `starburst teardown --site {wanted.name}` first"
-        )
+    """It is about to be made."""
     said = {
         "region": wanted.region,
         "account": account,
         "bucket": wanted.bucket_name(account),
         "cluster": wanted.cluster or wanted.stem,
+        "asked": what_is_asked(wanted),
     }
     _write(_wanted_file(wanted.name), json.dumps(said, indent=2) + "\n")
 
@@ -57,36 +66,27 @@ def write_site(site: Site) -> Path:
     return file
 
 
-def dropped(wanted: WantedSite) -> list[str]:
-    """What was asked of the site before, and is not now; for people."""
-    try:
-        before = tomllib.loads(_site_file(wanted.name).read_text())
-    except (OSError, ValueError):
-        return []
-    now = {name: getattr(wanted, name) for name in ("image", "max_hourly_cost", "monthly_budget", "tags")}
-    return [
-        f"{name}: {before[name]} until now, and not asked for again"
-        for name, value in now.items()
-        if before.get(name) and not value
-    ]
-
-
 def known(name: str) -> KnownSite | None:
     """A site that was set up from here, whole or in part."""
     try:
         said = json.loads(_wanted_file(name).read_text())
         region, account, bucket, cluster = (str(said[each]) for each in ("region", "account", "bucket", "cluster"))
-        return KnownSite(name, region, account, bucket, cluster, _site_file(name).exists())
+        return KnownSite(name, region, account, bucket, cluster, _site_file(name).exists(), dict(said.get("asked", {})))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise BadInput(f"{_wanted_file(name)} cannot be read: {error}: remove it, and set the site up again") from None
 
 
-def all_known() -> list[KnownSite]:
-    """All that were."""
-    names = sorted(each.name.removesuffix(_SUFFIX) for each in sites_folder().glob(f"*{_SUFFIX}"))
-    return [found for name in names if (found := known(name))]
+def all_known() -> tuple[list[KnownSite], list[str]]:
+    """All that were, and what is wrong with records that cannot be read."""
+    found, wrong = list[KnownSite](), list[str]()
+    for name in sorted(each.name.removesuffix(_SUFFIX) for each in sites_folder().glob(f"*{_SUFFIX}")):
+        try:
+            found += filter(None, [known(name)])
+        except BadInput as error:
+            wrong.append(str(error))
+    return found, wrong
 
 
 def forget_settings(name: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from starburst_common.aws.roads import lost_ways
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
+from starburst_common.aws.setup.given import looked_at
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
 from starburst_common.aws.setup.network import Network, NetworkPlace, SecurityGroup, default_place, given_place
@@ -15,6 +17,7 @@ from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
 from starburst_common.aws.ways import lost_told
 from starburst_common.errors import BadInput
+from starburst_common.sites.asked import what_is_asked
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import SitePart, WantedSite
 
@@ -52,16 +55,43 @@ KINDS: dict[str, Callable[[AwsAccount, str], Made]] = {
 }
 
 
-def planned(account: AwsAccount, wanted: WantedSite) -> list[tuple[SitePart, bool]]:
-    """What setup would have, and whether it is there. Raises `BadInput` where one is not this site's, as setup does."""
-    if wanted.bucket and SiteBucket(account, wanted.bucket).there():
-        Inventory(account, wanted.bucket).refuse_others()
-    return [(part, _looked_at(account, part)) for part in wanted.parts(account.id)]
+class Planned(NamedTuple):
+    """What setup would have."""
+
+    parts: list[tuple[SitePart, bool]]  #: with whether it is there
+    wrong: list[str]  #: why setup cannot be; nothing is to be made then
+    unsure: list[str]  #: what nobody could look at
+
+
+def planned(account: AwsAccount, wanted: WantedSite) -> Planned:
+    """What setup would have, and all that is wrong with what was given and with what is there, at once."""
+    parts = []
+    wrong, unsure = looked_at(account, wanted)
+    for part in wanted.parts(account.id):
+        try:
+            parts.append((part, _looked_at(account, part)))
+        except BadInput as error:
+            if str(error) not in wrong:
+                wrong.append(str(error))
+    return Planned(parts, wrong, unsure)
+
+
+def asked_before(account: AwsAccount, bucket: str, *, given: bool) -> dict[str, Any] | None:
+    """What was asked of the site by whoever set it up, from wherever; None where nobody has.
+
+    `given`: the bucket is the user's. One of the site's own name counts where it bears the site's mark.
+    """
+    with suppress(BadInput):
+        there = SiteBucket(account, bucket)
+        if there.there() and (given or there.ours()):
+            return Inventory(account, bucket).asked()
+    return None
 
 
 def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
     """Make the site, or what it lacks; its settings. Whoever is stopped halfway does it again.
 
+    Who `planned` finds nothing wrong for is not refused here, but for what has changed since.
     `tell` is told each thing once it is there. Raises `BadInput` where what is there under a name is not this site's.
     """
     bucket = wanted.bucket_name(account.id)
@@ -75,6 +105,7 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
         inventory.refuse_others()
+        inventory.keep_asked(what_is_asked(wanted))
         inventory.mark_torn_down(False)
         return _Setup(account, wanted, inventory, tell).rest()
 
