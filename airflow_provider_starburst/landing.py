@@ -22,6 +22,8 @@ from airflow_provider_starburst.results import StarburstResults
 from starburst_common import Failure, FailureKind, attach
 from starburst_common.spi import Backend, Tolerance, duration, elapsed_s, usd_text, written_to
 
+_PRICED = ("region", "arch", "capacity", "prices_as_of", "metered")  #: of an estimate, what tells how it is reckoned
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landing:
@@ -45,8 +47,16 @@ class Landing:
         lacking = "".join(f", {of[name]:,} {name}" for name in ("failed", "missing") if of[name])
         return (
             f"run {of['run_id']}: {of['succeeded']:,} of {of['items']:,} items succeeded{lacking}, in "
-            f"{duration(of['seconds'])}; estimated {usd_text(usd)}; {of['report']}"
+            f"{duration(of['seconds'])}; {self._cost(usd)}; {of['report']}"
         )
+
+    def _cost(self, usd: Decimal | None) -> str:
+        """With what it was to be, and by which prices."""
+        by, expected, off = self.manifest["priced"], self.manifest["expected_usd"], self.manifest["off_expected"]
+        before = "" if expected is None else f"; {usd_text(Decimal(expected))} expected"
+        before += "" if off is None else f", {100 * abs(off):.1f}% {'cheaper' if off < 0 else 'dearer'}"
+        how = f"{by['region']}, {by['arch']}, {by['capacity']}, prices of {by['prices_as_of'] or 'no day'}"
+        return f"{'cost' if by['metered'] else 'estimated'} {usd_text(usd)} ({how}{before})"
 
     def tell(self, log: Any) -> None:
         """Into a task's log; failures in a group, which its page folds."""
@@ -85,8 +95,10 @@ def landing_of(backend: Backend, run: str) -> Landing:
     statuses = [each.status() for each in family]
     failures, items = first.failures(), statuses[0].items or 0
     missing = sum(span.size for span in first.unanswered())
-    each_usd = [each.estimate(status).usd for each, status in zip(family, statuses, strict=True)]
-    known = [usd for usd in each_usd if usd is not None]
+    costs = [each.estimate(status) for each, status in zip(family, statuses, strict=True)]
+    known = [cost.usd for cost in costs if cost.usd is not None]
+    usd = sum(known, Decimal(0)) if len(known) == len(costs) else None
+    expected = first.expected(statuses[0])
     ended_at = max(status.ended_at or time.time() for status in statuses)
     pages = [family[at].report() for at in sorted({0, len(family) - 1})]  # to the last one the task's link leads
     manifest = {
@@ -98,7 +110,10 @@ def landing_of(backend: Backend, run: str) -> Landing:
         "missing": missing,
         "seconds": round(sum(elapsed_s(status) for status in statuses), 3),
         "slot_seconds": round(sum(status.slot_seconds for status in statuses), 3),
-        "estimated_usd": f"{sum(known):.6f}" if len(known) == len(each_usd) else None,
+        "estimated_usd": None if usd is None else f"{usd:.6f}",
+        "expected_usd": None if expected is None else f"{expected.usd:.6f}",
+        "off_expected": None if expected is None else expected.off(usd),
+        "priced": {name: costs[0].fields[name] for name in _PRICED},
         "ended_at": datetime.fromtimestamp(ended_at, UTC).isoformat(),
         "function": first.function,
         "report": pages[0],

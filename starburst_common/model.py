@@ -220,6 +220,10 @@ class Granted:
     spot: bool = False  #: of an instance
 
 
+#: What goes through a site's NAT gateway: nothing, as there is none; all that does not go to S3; all.
+NO_NAT, NAT_BUT_S3, NAT_ALL = NATS = ("none", "but-s3", "all")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tariff:
     """What a worker's price goes by, beside its size and capacity; the default is for runs of this machine."""
@@ -228,6 +232,7 @@ class Tariff:
     region: str = "us-east-1"
     arch: str = "x86"  #: or "arm"
     public_ipv4: bool = True  #: each worker has an address that is charged for
+    nat: str = NO_NAT  #: what of its bytes goes through a NAT gateway, one of `NATS`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,14 +17,16 @@ from starburst_common.fleets.frontier import Frontier, Offer, frontier
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.fleets.waves import Plan, Wish, plan
 from starburst_common.measured import Sample
+from starburst_common.model import NAT_ALL
 from starburst_common.money.book import SPOT
-from starburst_common.money.estimate import charge
+from starburst_common.money.estimate import charge, usd_text
 from starburst_common.money.offers import FargateOffer, InstanceOffer, derived, fargate_offers, instance_offers
+from starburst_common.money.tolls import NAT, tolls_usd
 from starburst_common.options import Options
 from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
-from starburst_common.runs.ledger import LATELY_S, item_times
+from starburst_common.runs.ledger import LATELY_S, past_items
 
 _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine nobody counts
 #: An instance boots, joins its cluster and pulls the image: 75 to 105 s from nothing to the first item, as the R
@@ -61,7 +63,7 @@ def estimated(
     """As `Cluster.estimate` tells it: each way that has a price, up to as many workers as are wanted."""
     wish, tariff = _wish(backend, name, items, options, seconds, sample), backend.tariff
     offers = [
-        _of_fargate(backend, wish.resources, each)
+        _of_fargate(backend, wish, each)
         for each in ([] if wish.resources.on_ec2 else fargate_offers(wish.resources, tariff, backend.discount))
         if each.usd_an_hour is not None
     ]
@@ -85,26 +87,40 @@ def _wish(
         resources=options.resources,
         items=len(items) if isinstance(items, Sized) else None,
         item_s=seconds,
+        begin_usd=_pull_usd(backend, options.resources.image),
         budget_usd=options.limits.budget_usd,
         deadline_s=None if left_s == math.inf else left_s,
     )
     if seconds is None and sample is not None:
         return replace(wish, item_s=sample.mean_s, spread=sample.spread, longest_s=sample.longest_s)
-    if seconds is None and (known := item_times(backend, name, now - LATELY_S)):
-        return replace(wish, item_s=known[0], spread=(min(known), max(known)))
+    if seconds is None and (past := past_items(backend, name, now - LATELY_S)):
+        known = [each.seconds for each in past]
+        beside = sum(past[0].beside.values(), Decimal(0)) * Decimal(str(1 - backend.discount))
+        return replace(wish, item_s=known[0], spread=(min(known), max(known)), each_usd=beside)
     return wish
 
 
-def _of_fargate(backend: Backend, resources: Resources, each: FargateOffer) -> Offer:
+def _pull_usd(backend: Backend, image: str) -> Decimal:
+    """What it costs that each worker pulls its image through a NAT gateway."""
+    if backend.images is None or backend.tariff.nat != NAT_ALL:
+        return Decimal(0)
+    usd = tolls_usd({"image-bytes": backend.images.nbytes(image)}, backend.tariff).get(NAT, Decimal(0))
+    return usd * Decimal(str(1 - backend.discount))
+
+
+def _of_fargate(backend: Backend, wish: Wish, each: FargateOffer) -> Offer:
     spot = each.capacity == SPOT
-    asks = replace(resources, spot=spot)
+    asks = replace(wish.resources, spot=spot)
+    pulls = (
+        f"{usd_text(wish.begin_usd)} of each worker is for its image, through a NAT gateway" if wish.begin_usd else ""
+    )
     room = Headroom() if backend.quotas is None else Fleet.of(backend, asks, 1).headroom([])
     return Offer(
         name=each.name,
         usd_an_hour=each.usd_an_hour,
         room=room,
         speed=LaunchSpeed() if backend.quotas is None else backend.quotas.speed,
-        note="derived price" if derived(each) else "",
+        note="; ".join(filter(None, ["derived price" * derived(each), pulls])),
     )
 
 

@@ -70,12 +70,20 @@ def test_costs_are_compared_with_the_bill(aws: Aws, shell: Shell) -> None:
     assert told["beside_usd"] == {s3: 0.0031}
 
 
+def loud(item: int) -> int:
+    """Prints a thousand bytes."""
+    print("x" * 999)
+    return item
+
+
 def test_what_a_run_asks_of_s3_and_sqs_is_in_its_costs(aws: Aws) -> None:
-    """As the services counted it, but for what workers ask after their last answer."""
-    backend = open_place(aws_text(aws.site))
+    """As the services counted it, but for what workers ask after their last answer; with what it prints, and what of
+    all that goes through a NAT gateway.
+    """
+    backend = open_place(aws_text({**aws.site, "nat_gateway": "all"}))
     aws.requests(reset=True)
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
-        assert cluster.map(abs, range(200), chunk_size=2) == [*range(200)]
+        assert cluster.map(loud, range(200), chunk_size=2) == [*range(200)]
     asked = aws.requests()
     (key,) = [key for key in backend.store.list(ACCOUNTS) if "/run-" in key]
     entry = read_entry(backend, key)
@@ -91,6 +99,12 @@ def test_what_a_run_asks_of_s3_and_sqs_is_in_its_costs(aws: Aws) -> None:
         assert there / 2 <= entry.tolls[kind] <= there, kind
     assert entry.tolls["s3-put"] > 100
     assert entry.usd["requests"] >= Decimal("0.0005")
+    assert entry.tolls["log-bytes"] == 200_000
+    assert entry.usd["logs"] == pytest.approx(Decimal("0.5") * 200_000 / (1 << 30))
+    assert entry.tolls["sqs-bytes"] > 100 * 200 and entry.tolls["s3-bytes"] > 200_000  # outcomes have it, too
+    through = sum(count for kind, count in entry.tolls.items() if kind.endswith("-bytes"))
+    assert entry.tariff.nat == "all"
+    assert entry.usd["data through NAT"] == pytest.approx(Decimal("0.045") * through / (1 << 30))
 
 
 def test_a_bill_that_tells_nothing_by_the_tag_says_what_to_do(aws: Aws, shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -138,6 +139,14 @@ def test_an_estimate_is_what_it_comes_to_by_hand(
     wish = Wish(workers=workers, resources=SMALL, items=items, item_s=item_s)
     told = plan(wish, Headroom(), SPEED, usd_an_hour=HOUR)
     assert (told.ends_s, float(told.usd or 0)) == (pytest.approx(ends_s), pytest.approx(usd))
+
+
+def test_what_is_charged_for_beside_workers_time_is_in_an_estimate() -> None:
+    """Ten workers' images of 2 GB through a NAT gateway, $0.09 each; and a cent for ten items' requests and logs."""
+    wish = Wish(workers=10, resources=SMALL, items=100, item_s=60.0)
+    told = plan(wish, Headroom(), SPEED, usd_an_hour=HOUR).usd
+    beside = replace(wish, begin_usd=Decimal("0.09"), each_usd=Decimal("0.001"))
+    assert (plan(beside, Headroom(), SPEED, usd_an_hour=HOUR).usd or 0) - (told or 0) == Decimal("1.000")
 
 
 def found(item_s: float, items: int = 1000, cores: int = 8, **more: float) -> Frontier:

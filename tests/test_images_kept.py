@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import LIFECYCLE, PART, EcrRepository
+from starburst_common.aws.images import EcsImages
 from starburst_common.aws.store import S3Objects
 from starburst_common.aws.sweeps import sweeps
 from starburst_common.cli import image as commands
@@ -249,6 +250,17 @@ def repository(engine: Engine, open_repository: Callable[..., EcrRepository]) ->
     opened = open_repository()
     opened.ensure()
     return opened
+
+
+def test_what_a_worker_pulls_is_known_as_the_repository_tells_it(aws: Aws, repository: EcrRepository) -> None:
+    """Of an image that is named, else of the newest one; of one that is elsewhere, nobody knows."""
+    push(repository, ONE)
+    clients = Clients(aws.env["AWS_REGION"])
+    site = Site.of({**aws.site, "image": "", "repository": NAME}, "a test")
+    images = EcsImages(site, ImageSettings(), clients, S3Objects(aws.site["bucket"], clients))
+    told = [images.nbytes(name) for name in (f"{repository.uri}:{ONE}", "", "public.ecr.aws/docker/library/python:3")]
+    clients.close()
+    assert 2000 < told[0] == told[1] and told[2] == 0
 
 
 def push(repository: EcrRepository, tag: str, *, platforms: Sequence[str] = BOTH, content: str = "") -> list[str]:

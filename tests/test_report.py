@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from starburst_common import Cluster, Resources, attach
+from starburst_common.cli.show import run_fields
 from starburst_common.local import local_backend
 from starburst_common.model import Failure, FailureKind, RunId, RunState, RunStatus, Span
 from starburst_common.money.estimate import estimate_of
@@ -115,14 +116,24 @@ def test_workers_durations_and_the_first_of_each_failure_are_shown() -> None:
 
 
 def test_costs_stand_beside_what_the_runs_before_let_expect(tmp_path: Path) -> None:
-    """By component; the first run of a function has nothing to be held against."""
+    """By component; the first run of a function has nothing to be held against. So do `status` and the manifest."""
     backend = local_backend(tmp_path)
-    pages = []
-    for _ in range(2):
+    pages, told = [], []
+    for number in range(2):
+        to = tmp_path / f"out{number}"
         with Cluster(workers=1, backend=backend, progress=False) as cluster:
-            run = cluster.start(abs, range(4))
+            run = cluster.start(abs, range(4), results_to=f"{to}/*.jsonl")
             run.wait()
         pages.append(Path(unquote(urlsplit(run.report()).path)).read_text())
+        status, manifest = run_fields(run, run.status()), json.loads((to / "manifest.json").read_text())
+        assert manifest["cost"]["region"] == "us-east-1" and manifest["cost"]["usd"] > 0
+        assert manifest["cost"]["by_component"].keys() == status["aws_estimate"]["by_component"].keys()
+        told.append((status["expected"], manifest["cost"]["expected"]))
+    assert told[0] == (None, None)
+    for expected in told[1]:
+        assert expected["runs"] == 1 and expected["usd_between"][0] <= expected["usd"] <= expected["usd_between"][1]
+        assert abs(expected["off"]) < 100
+    assert re.search(r"\$\S+ expected \(\$\S+ to \$\S+, by 1 run before\): [\d.]+% (cheaper|dearer)", pages[1])
     first, second = ("expected, by the runs before" in page for page in pages)
     assert (first, second) == (False, True)
     assert re.search(r'<th scope="row">compute</th><td>\$[\d.]+</td><td>\$[\d.]+</td>', pages[1])

@@ -484,11 +484,21 @@ def test_what_is_given_is_used_and_stays(account: Aws) -> None:
 
 
 def test_who_sets_up_in_a_network_of_their_own_is_told_what_it_does_not_lead_to(account: Aws) -> None:
-    """It is said, and not refused: roads may lead there that nobody here knows of."""
+    """It is said, and not refused: roads may lead there that nobody here knows of. What goes through a NAT gateway is
+    known afterwards.
+    """
     told: list[str] = []
     with private_network(account, ["s3", "ecr.api", "ecr.dkr", "logs"]) as network:
         wanted = WantedSite.of(name="main", region=REGION, subnets=tuple(network.subnets), private=True)
-        set_up(account_of(), wanted, told.append)
+        site = set_up(account_of(), wanted, told.append)
+        assert site.nat_gateway == "none"
+        ec2 = account.boto("ec2")
+        nat = ec2.create_nat_gateway(SubnetId=network.subnets[0], ConnectivityType="private")["NatGateway"]
+        out = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": nat["NatGatewayId"]}
+        ec2.create_route(RouteTableId=network.table, **out)
+        assert set_up(account_of(), wanted, quiet).nat_gateway == "but-s3"  # S3 has an endpoint
+        ec2.delete_route(RouteTableId=network.table, DestinationCidrBlock="0.0.0.0/0")
+        ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])
         gone()
     (said,) = [each for each in told if each.startswith("network: ")]
     assert f"{', '.join(sorted(network.subnets))} do not lead to Systems Manager and SQS: give " in said

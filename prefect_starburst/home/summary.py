@@ -63,13 +63,15 @@ def summary_text(
     whole = status.items is None or status.answered == status.items
     answered = f"{status.answered:,}" + ("" if whole else f" of {status.items:,}")
     failed = f", **{status.failed:,} failed**" if status.failed else ""
+    estimate, expected = run.estimate(status), run.expected(status)
     rows = {
         "run": f"`{run.id}`",
         "function": code(run.function, _MESSAGE) if run.function != "calls" else "",
         "backend": markdown(backend),
         "workers": f"{run.workers:,} at most, each {run.resources.size}",
         "slot time": duration(status.slot_seconds),
-        "estimated cost": str(run.estimate(status)),
+        "cost" if estimate.metered else "estimated cost": str(estimate),
+        "before": "" if expected is None else expected.told(estimate.usd),
         "report": code(report) if report.startswith("file:") else f"[open]({report})" if report else "",
     }
     verbs = [f"status {run.id}"]

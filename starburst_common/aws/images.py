@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from starburst_common.aws.requests import tags
 from starburst_common.config import ImageSettings
+from starburst_common.errors import StarburstError
 from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
@@ -27,6 +29,16 @@ class EcsImages:
         if not image and self._site.image:
             return self._site.image
         return self.opened.ensure(image)
+
+    def nbytes(self, image: str) -> int:
+        from starburst_common.aws.ecr import EcrRepository
+
+        wanted, repository = image or self._site.image, EcrRepository(self._clients, self._site.repository, tags={})
+        with suppress(StarburstError):
+            stored = sorted(repository.images(), key=lambda each: each.pushed_at, reverse=True)
+            found = (each for each in stored if not wanted or wanted == f"{repository.uri}:{each.tag}")
+            return next((each.size_bytes for each in found), 0)
+        return 0
 
     @cached_property
     def opened(self) -> SiteImages:

@@ -13,7 +13,7 @@ from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.keys import signing_key
-from starburst_common.aws.roads import lost_ways
+from starburst_common.aws.roads import Roads
 from starburst_common.aws.ways import lost_told
 from starburst_common.aws.whose import see_whose
 from starburst_common.errors import BadInput, Denied, NotFound, StarburstError
@@ -150,9 +150,11 @@ def _images(clients: Clients, site: Site) -> str:
 
 def _network(clients: Clients, site: Site) -> str:
     """By its routes and endpoints; what security groups let through is not looked at."""
-    if lost := lost_ways(clients.networks, site):
+    roads = Roads(clients.networks, site)
+    if lost := roads.lost:
         raise BadInput(lost_told(lost, site.region))
-    return f"{len(site.subnets)} subnets, which lead to all that workers need"
+    nat = "" if roads.nat == site.nat_gateway else f'; costs are told right with `nat_gateway = "{roads.nat}"`'
+    return f"{len(site.subnets)} subnets, which lead to all that workers need{nat}"
 
 
 def _instances(clients: Clients, site: Site) -> str:

@@ -21,11 +21,12 @@ from starburst_common.aws.console import console_url
 from starburst_common.aws.lent import Lent
 from starburst_common.aws.objects import EXPIRED, InvalidPath, Objects, speaking_of, whole
 from starburst_common.aws.parts import Parts
-from starburst_common.aws.tolls import LISTED, S3_GET, S3_PUT
+from starburst_common.aws.tolls import LISTED, S3_BYTES, S3_GET, S3_PUT
 from starburst_common.aws.whose import see_whose
 from starburst_common.errors import Denied, Exists, NotFound, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, SMALL_BYTES, Entry, is_key
+from starburst_common.wire.seals import nbytes_of
 
 T = TypeVar("T")
 Listing = TypeVar("Listing", bound=Sequence[Any])
@@ -61,6 +62,7 @@ class S3Objects(Objects):
 
     def swap(self, key: str, body: Buffer, tag: str | None) -> str | None:
         self._clients.tolls.add(S3_PUT)
+        self._clients.tolls.add(S3_BYTES, nbytes_of([body]))
         return self._renewing(lambda: super(S3Objects, self).swap(key, body, tag))
 
     def tagged(self, key: str, most: int = SMALL_BYTES) -> tuple[bytes, str | None]:
@@ -73,10 +75,13 @@ class S3Objects(Objects):
 
     def get(self, key: str, most: int = MEMORY_BYTES) -> Buffer:
         self._clients.tolls.add(S3_GET)
-        return self._renewing(lambda: super(S3Objects, self).get(key, most))
+        found = self._renewing(lambda: super(S3Objects, self).get(key, most))
+        self._clients.tolls.add(S3_BYTES, len(found))
+        return found
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         self._clients.tolls.add(S3_GET)
+        self._clients.tolls.add(S3_BYTES, length)
         return self._renewing(lambda: super(S3Objects, self).get_range(key, offset, length))
 
     def written_at(self, key: str) -> float:
@@ -158,6 +163,7 @@ class S3Objects(Objects):
                     self._create_unjoined(key, parts, writer)
                 else:
                     self._clients.tolls.add(S3_PUT)
+                    self._clients.tolls.add(S3_BYTES, parts.nbytes)
                     with speaking_of(key):
                         obstore.put(self._store, key, whole(body), mode="create", attributes={_WRITER: writer})
                 return
@@ -186,6 +192,7 @@ class S3Objects(Objects):
                         )
                 else:
                     self._clients.tolls.add(S3_PUT)
+                    self._clients.tolls.add(S3_BYTES, parts.nbytes)
                     with speaking_of(key):
                         obstore.put(self._store, key, body, attributes={"Content-Type": content_type})
                 return

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from starburst_common.model import NAT_ALL, NAT_BUT_S3, NO_NAT
 from starburst_common.sites.policies import partition_of
 from starburst_common.sites.site import Site
 
@@ -118,6 +119,26 @@ def lacking(
         return []
     there = {each["ServiceName"] for each in ends if _leads(each, table)}
     return [way for way in needed(site) if not any(name.endswith(f".{site.region}.{way.service}") for name in there)]
+
+
+def gated(subnet: Mapping[str, Any], tables: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any]]) -> str:
+    """What of a subnet's bytes goes through a NAT gateway.
+
+    >>> nat = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-1", "State": "active"}
+    >>> table = {"RouteTableId": "rtb-1", "Associations": [{"Main": True}], "Routes": [nat]}
+    >>> end = {"ServiceName": "com.amazonaws.eu-west-1.s3", "VpcEndpointType": "Gateway", "State": "available",
+    ...        "RouteTableIds": ["rtb-1"]}
+    >>> subnet = {"SubnetId": "subnet-1"}
+    >>> gated(subnet, [table], []), gated(subnet, [table], [end]), gated(subnet, [table | {"Routes": []}], [end])
+    ('all', 'but-s3', 'none')
+    """
+    table = _table(subnet["SubnetId"], tables)
+    routes = [] if table is None else table.get("Routes", [])
+    out = (route for route in routes if route.get("DestinationCidrBlock") == _ANYWHERE)
+    if table is None or not any(route.get("NatGatewayId") for route in out):
+        return NO_NAT
+    by_itself = any(str(each["ServiceName"]).endswith(".s3") and _leads(each, table) for each in ends)
+    return NAT_BUT_S3 if by_itself else NAT_ALL
 
 
 def lost_told(lost: Mapping[str, Sequence[Way]], region: str) -> str:

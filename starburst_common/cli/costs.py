@@ -98,8 +98,18 @@ def _print_table(rows: Sequence[Cost], since: str, by: str, backend: Backend) ->
     total = usd_text(sum((row.usd for row in rows), Decimal(0)))
     runs = sum(row.runs for row in rows)
     saved = sum((row.spot_saved for row in rows), Decimal(0))
-    spot = f", Spot saved {usd_text(saved)}" if saved else ""
-    say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}{spot}; {_how(backend)}")
+    how = (f", Spot saved {usd_text(saved)}" if saved else "") + f"{_off(rows)}; {_how(backend)}"
+    say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}{how}")
+
+
+def _off(rows: Sequence[Cost]) -> str:
+    """By how much they cost more or less than runs of their functions before them let expect."""
+    known = [(row.usd, row.usd / Decimal(str(1 + row.off))) for row in rows if row.off is not None and row.off > -1]
+    if not (expected := sum(each for _, each in known)):
+        return ""
+    off = float(sum(usd for usd, _ in known) / expected) - 1
+    how = f"{100 * abs(off):.0f}% {'less than' if off < 0 else 'more than'}" if abs(off) >= 0.005 else "as much as"
+    return f", {how} runs before let expect"
 
 
 def _head(backend: Backend) -> str:

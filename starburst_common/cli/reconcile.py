@@ -54,11 +54,12 @@ def reconcile(began: float, *, json: bool) -> None:
 
 
 def compared(rows: Sequence[Cost], lines: Sequence[Billed], today: date) -> Reconciled:
-    """By day, before today. Addresses are left out: AWS does not tag those of tasks."""
+    """By day, before today. Addresses are left out: AWS does not tag those of tasks; so is what is no worker's time."""
     from starburst_common.aws.billed import OF_WORKERS
-    from starburst_common.money.estimate import ADDRESSES, REQUESTS
+    from starburst_common.money.estimate import ADDRESSES
+    from starburst_common.money.tolls import LOGS, NAT, REQUESTS
 
-    apart = (ADDRESSES, REQUESTS)
+    apart = (ADDRESSES, REQUESTS, LOGS, NAT)
     metered: dict[str, Decimal] = defaultdict(Decimal)
     on_bill: dict[str, Decimal] = defaultdict(Decimal)
     beside: dict[str, Decimal] = defaultdict(Decimal)

@@ -220,6 +220,7 @@ def kept_until(run: Run) -> float | None:
 def run_fields(run: Run, status: RunStatus, *, listed: bool = False) -> dict[str, Any]:
     """A run as JSON. Times in ISO 8601, `usd` rounded to six digits."""
     price, elapsed = run.estimate(status, listed=listed), elapsed_s(status)
+    expected = None if listed else run.expected(status)
     return {
         "id": run.id,
         "state": str(status.state),
@@ -250,6 +251,7 @@ def run_fields(run: Run, status: RunStatus, *, listed: bool = False) -> dict[str
         "spent_usd": None if status.spent_usd is None else round(float(status.spent_usd), 6),
         "budget_usd": status.budget_usd,
         "aws_estimate": price.fields,
+        "expected": None if expected is None else expected.fields(price.usd if status.state.over else None),
     }
 
 

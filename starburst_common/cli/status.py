@@ -146,7 +146,7 @@ def _show(run: Run, now: RunStatus) -> None:
     from starburst_common.progress import per_s
     from starburst_common.runs.report import counts, duration, elapsed_s
 
-    elapsed, cost = elapsed_s(now), run.estimate(now)
+    elapsed, cost, expected = elapsed_s(now), run.estimate(now), run.expected(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | list[str] | Text] = {
         "run": Text(run.id, style="bold"),
@@ -164,6 +164,7 @@ def _show(run: Run, now: RunStatus) -> None:
         "spent": spent_text(now) if not now.state.over or now.budget_usd else "",
         "memory": memory_told(run.resources, now.memory_mib, cost),
         "on AWS": cost.about,
+        "before": "" if expected is None else expected.told(cost.usd if now.state.over else None),
         "happened": _happened(run, now),
         "kept": _kept(run),
         "next": next_steps(now, "status"),

@@ -32,6 +32,8 @@ class Wish:
     item_s: float | None = None  #: how long one takes on average; None where nobody knows
     spread: tuple[float, float] | None = None  #: between which that average lies; None where nobody knows
     longest_s: float = 0.0  #: how long the longest takes, as far as it is known
+    begin_usd: Decimal = Decimal(0)  #: each worker costs so much beside its time
+    each_usd: Decimal = Decimal(0)  #: and each item
     budget_usd: float | None = None
     deadline_s: float | None = None  #: from now
 
@@ -275,7 +277,8 @@ def _reckoned(workers: int, wish: Wish, speed: LaunchSpeed, usd_an_hour: Decimal
     launched = min(workers, speed.burst + int(speed.each_s * ends_s))
     alive_s = launched * ends_s - max(launched - speed.burst, 0) * _ramp_s(launched, speed) / 2
     hours = Decimal(str(max(alive_s, launched * _LEAST_BILLED_S))) / 3600
-    return Reckoned(ends_s, None if usd_an_hour is None else hours * usd_an_hour)
+    beside = launched * wish.begin_usd + (wish.items or 0) * wish.each_usd
+    return Reckoned(ends_s, None if usd_an_hour is None else hours * usd_an_hour + beside)
 
 
 def _bound(workers: int, wish: Wish, speed: LaunchSpeed, usd_an_hour: Decimal | None, *, high: bool) -> Reckoned | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, Self
 
-from starburst_common.model import Buffer, FailureKind, FleetId, RunId, RunState, Tariff
+from starburst_common.model import NATS, NO_NAT, Buffer, FailureKind, FleetId, RunId, RunState, Tariff
 from starburst_common.ports import TOLLS
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
@@ -45,7 +45,7 @@ class AccountEntry:
     failed: dict[str, int]  #: by kind
     withdrawn: int
     attempts: int  #: at settled chunks
-    tolls: dict[str, int]  #: requests to S3 and SQS, about, as the price book calls them
+    tolls: dict[str, int]  #: requests to S3 and SQS, and bytes, about; see `ports.TOLLS`
     memory_peak_mib: float  #: the most that a slot has taken; 0 where nobody knows
     workers: dict[str, int]  #: that settled something, by the capacity that was asked for
     cpu: float  #: of each, as its memory and slots
@@ -120,11 +120,14 @@ class AccountEntry:
 
 
 def _tariff(fields: Fields) -> Tariff:
+    if (nat := fields.text("nat") if fields.given("nat") else NO_NAT) not in NATS:
+        raise malformed("a tariff", f"no NAT gateway {nat!r:.40}")
     return Tariff(
         site=fields.text("site"),
         region=fields.text("region"),
         arch=fields.text("arch"),
         public_ipv4=fields.flag("public_ipv4"),
+        nat=nat,
     )
 
 

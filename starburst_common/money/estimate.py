@@ -7,7 +7,6 @@ Source: https://aws.amazon.com/vpc/pricing/, "Public IPv4 address".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import Any
@@ -19,7 +18,7 @@ from starburst_common.resources import EC2, Resources
 
 LEAST_BILLED_S = 60  #: of each worker; source: as above
 FREE_STORAGE_GB = 20  #: of each worker; source: as above
-COMPUTE, STORAGE, ADDRESSES, REQUESTS = "compute", "storage", "public addresses", "requests"
+COMPUTE, STORAGE, ADDRESSES = "compute", "storage", "public addresses"
 _ON = {ON_DEMAND: "Fargate", SPOT: "Fargate Spot"}
 _LOCAL = Tariff()
 
@@ -182,17 +181,6 @@ def size_of(granted: Granted) -> Resources:
     )
 
 
-def requests_usd(tolls: Mapping[str, int], region: str) -> dict[str, Decimal]:
-    """What requests cost, as a component, as far as their prices are known there; none where that is nothing.
-
-    >>> requests_usd({"s3-put": 1000, "s3-get": 1000, "sqs-request": 1000}, "us-east-1"), requests_usd({}, "us-east-1")
-    ({'requests': Decimal('0.0058')}, {})
-    """
-    prices = {kind: item_price(kind, region) for kind in tolls}
-    usd = sum((count * price.usd for kind, count in tolls.items() if (price := prices[kind]) is not None), Decimal(0))
-    return {REQUESTS: usd.normalize()} if usd else {}
-
-
 def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal | None:
     """What a worker costs an hour, by what it was given; None where that is not known.
 
@@ -228,12 +216,22 @@ def estimate_of(
     >>> estimate_of(status, Resources.of(4), workers=2).vcpu_hours  # 4 slots: two workers, 90 s each
     Decimal('0.20')
     """
-    if not status.slot_seconds:  # nobody has worked for it
-        workers = 0
-    useful = -(-max(status.items or 0, status.answered) // resources.slots)
-    return fargate_usd(
-        resources, status.slot_seconds / resources.slots, min(workers, useful), tariff, discount=discount
-    )
+    items = max(status.items or 0, status.answered)
+    return slots_usd(resources, status.slot_seconds, items, workers, tariff, discount=discount)
+
+
+def slots_usd(
+    resources: Resources,
+    slot_seconds: float,
+    items: int,
+    workers: int,
+    tariff: Tariff = _LOCAL,
+    *,
+    discount: float = 0.0,
+) -> Estimate:
+    """The same of so much slot time, which so many items took."""
+    useful = min(workers, -(-items // resources.slots)) if slot_seconds else 0  # else nobody has worked for it
+    return fargate_usd(resources, slot_seconds / resources.slots, useful, tariff, discount=discount)
 
 
 def metered_estimate(usd: Decimal, resources: Resources, tariff: Tariff = _LOCAL, discount: float = 0.0) -> Estimate:

@@ -18,7 +18,8 @@ from starburst_common.wire.keys import KEY_BYTES as KEY_BYTES
 from starburst_common.wire.keys import KeyRing
 
 _HERE = Tariff()
-TOLLS = ("s3-put", "s3-get", "sqs-request")  #: kinds of requests that are charged for, as the price book calls them
+#: Kinds of requests that are charged for, as the price book calls them; then bytes, which what they go through charges.
+TOLLS = ("s3-put", "s3-get", "sqs-request", "log-bytes", "sqs-bytes", "s3-bytes", "image-bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Backend:
     monthly_budget: tuple[str, ...] = ()  #: of runs by tag, as the site has them; see `money.monthly`
     stop_s: float = 5.0  #: a worker that is told to stop is charged for so long, or is stopped within it
     worth_s: float = 30.0  #: a further worker is not begun where a budget pays for less than so long of it
-    tolls: Callable[[], Mapping[str, int]] | None = None  #: requests to store and queue since they were last asked for
+    tolls: Callable[[], Mapping[str, int]] | None = None  #: of store and queue, since they were last asked for
     discount: float = 0.0  #: a share that the user's contract takes off list prices
 
     def paced(self, **changes: Any) -> Backend:

@@ -57,3 +57,6 @@ class Images(Protocol):
         That one is built where it is not there; steps are told on the logger `starburst.image`. Raises `BadInput` or
         `CannotBuild`, and nothing was launched.
         """
+
+    def nbytes(self, image: str) -> int:
+        """How much a worker pulls of an image, or of the newest one where none is named; 0 where nobody knows."""

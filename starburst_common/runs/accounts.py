@@ -11,8 +11,9 @@ from typing import NamedTuple
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
 from starburst_common.money.accounts import EC2, EC2_SPOT, FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
-from starburst_common.money.estimate import fargate_usd, requests_usd
+from starburst_common.money.estimate import fargate_usd
 from starburst_common.money.meter import Rates, metered
+from starburst_common.money.tolls import tolls_usd
 from starburst_common.names import account
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
@@ -63,11 +64,10 @@ def read_entry(backend: Backend, key: str) -> AccountEntry:
 
 
 class Charged(NamedTuple):
-    """What a run's workers cost, and its requests, which are a component of their own."""
+    """What a run's workers cost."""
 
     usd: Decimal
     on_demand_usd: Decimal  #: what they would have without Spot
-    requests: dict[str, Decimal]
 
 
 def charged(backend: Backend, spec: Spec) -> Charged | None:
@@ -78,14 +78,13 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
     from starburst_common.aws.accounts import Account
 
     rates = Rates(tariff=backend.tariff, asked=spec.resources, discount=backend.discount)
-    usd, dearer, tolls = Decimal(0), Decimal(0), dict[str, int]()
+    usd, dearer = Decimal(0), Decimal(0)
     if rates.each is None:
         return None
     try:
         for leg in legs_of(backend, spec):
             if leg.end is None or leg.end.ended_at is None:
                 return None
-            tolls = leg.end.tolls
             account = Account.read(backend.store, backend.key, leg.fleet)
             own = account.closed_at - leg.end.ended_at < _CLOSES_S
             since = 0.0 if leg.number else leg.began_at
@@ -95,8 +94,7 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
             dearer += metered(workers, rates, account.closed_at, since=since, until=until).spent
     except (NotFound, Refused):
         return None
-    off = 1 - Decimal(str(backend.discount))
-    return Charged(usd, dearer, {name: each * off for name, each in requests_usd(tolls, backend.tariff.region).items()})
+    return Charged(usd, dearer)
 
 
 def _on_demand(worker: WorkerState) -> WorkerState:
@@ -135,7 +133,7 @@ def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
         slots=resources.slots,
         stints=tuple(stints),
         ended_at=end.ended_at,
-        usd=price.parts | requests_usd(end.tolls, backend.tariff.region),
+        usd=price.parts | tolls_usd(end.tolls, backend.tariff),
         unknown=price.unknown,
         prices=price.source,
         prices_as_of=price.as_of,

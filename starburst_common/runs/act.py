@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from starburst_common.data.results import Results
 from starburst_common.errors import CannotLaunch, Denied, Unavailable
@@ -24,6 +25,7 @@ from starburst_common.runs.manifest import write_manifest
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
+from starburst_common.runs.priced import ended_cost
 from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers, Speculate
 from starburst_common.runs.spec import write_end
 from starburst_common.runs.stored import create_outcome
@@ -164,8 +166,11 @@ class Hands:
         if not books.finishing(action.state):
             return False
         self.keep_history(curves=True)
+        pulled: dict[str, int] = {}
         if self._backend.charged:  # some may have begun since they were looked at
-            books.bounds, books.meter = self._limiter.look(self._fleet.states()), self._limiter.meter
+            workers = self._fleet.states()
+            books.bounds, books.meter = self._limiter.look(workers), self._limiter.meter
+            pulled = self._limiter.pulled(workers)
         tally = books.tally
         end = End(
             state=action.state,
@@ -179,7 +184,7 @@ class Hands:
             slot_seconds=round(tally.slot_seconds, 3),
             attempts=tally.attempts,
             memory_mib=tally.memory_mib,
-            tolls=dict(tally.tolls + Counter(self._backend.tolls() if self._backend.tolls is not None else {})),
+            tolls=dict(tally.tolls + self._tolls() + Counter(pulled)),
             outcomes=len(tally.spans()),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,
@@ -187,13 +192,19 @@ class Hands:
             spent_usd=None if (spent := books.spent_usd()) is None else round(float(spent), 9),
         )
         if self._results is not None:
-            write_manifest(self._backend, self._results, end, [settled.span for settled in tally.spans()])
+            cost = partial(ended_cost, self._backend, self._names.run, end)
+            write_manifest(self._backend, self._results, end, [settled.span for settled in tally.spans()], cost)
         held = write_end(self._backend, self._names.run, self._names.leg, end)
         if held is end:
             self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end
         books.over(held)
         self.clean_up()
         return True
+
+    def _tolls(self) -> Counter[str]:
+        """Requests of this process, whose bytes go through no gateway of the site's."""
+        asked = {} if self._backend.tolls is None else self._backend.tolls()
+        return Counter({kind: count for kind, count in asked.items() if not kind.endswith("-bytes")})
 
     def ended_elsewhere(self) -> bool:
         """Whether another process has ended the run, or removed it; then it is over for us, too."""

@@ -16,7 +16,8 @@ from typing import TypeVar
 from starburst_common.errors import BadInput
 from starburst_common.model import FleetId
 from starburst_common.money.accounts import AccountEntry
-from starburst_common.money.estimate import billed_hours, charge, requests_usd
+from starburst_common.money.estimate import billed_hours, charge
+from starburst_common.money.tolls import tolls_usd
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
 from starburst_common.rows import is_number
@@ -220,7 +221,7 @@ def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCos
         workers = sum(entry.workers.values())
         hours = billed_hours(entry.slot_seconds / entry.slots, workers)
         return RunCost(entry=entry, parts=entry.usd, unknown=entry.unknown, worker_hours=hours, billed=False)
-    parts: dict[str, Decimal] = defaultdict(Decimal, requests_usd(entry.tolls, entry.tariff.region))
+    parts: dict[str, Decimal] = defaultdict(Decimal, tolls_usd(entry.tolls, entry.tariff))
     total, unknown, saved = Decimal(0), "", Decimal(0)
     for bill, share in shares:
         for (size, arch), hours in bill.hours.items():

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
 from functools import cached_property
 from typing import Any
 from weakref import WeakSet
@@ -26,21 +25,21 @@ from starburst_common.model import (
     told_spans,
     without,
 )
-from starburst_common.money.estimate import Estimate, estimate_of, metered_estimate
+from starburst_common.money.estimate import Estimate
 from starburst_common.money.sizing import memory_told
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs import remains
-from starburst_common.runs.accounts import charged
+from starburst_common.runs.answers import exception_of
 from starburst_common.runs.begin import recovered, taken_over
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.history import history
-from starburst_common.runs.ledger import LATELY_S, item_times
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import CLOSE_S
-from starburst_common.runs.reading import Reading
+from starburst_common.runs.priced import Expected, cost_of, expected_of
+from starburst_common.runs.reading import Reading, await_end, deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
 from starburst_common.runs.report import report_page
@@ -159,26 +158,12 @@ class Hold:
         return replace(status, state=state, failed=status.failed + len(self.unread))
 
     def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
-        """What it costs so far, by its workers where they are charged for, or would; less the user's discount."""
-        spec, backend = self.spec, self.backend
-        spent, saved, requests = status.spent_usd, Decimal(0), dict[str, Decimal]()
-        known = charged(backend, spec) if backend.charged and status.state.over and not listed else None
-        if known is not None and known.usd:
-            spent, saved, requests = known.usd, known.on_demand_usd - known.usd, known.requests
-        if spent is not None:
-            found = metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
-            parts = found.parts | (requests if found.parts else {})
-            return replace(found, parts=parts, spot_saved=max(saved, Decimal(0)))
-        return estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
+        """What it costs so far, or would; see `cost_of`."""
+        return cost_of(self.backend, self.spec, status, listed=listed)
 
-    def expected(self, status: RunStatus) -> Estimate | None:
-        """What it was to cost, by the times of its function's runs of a month before it; None where there is none."""
-        spec, backend, items = self.spec, self.backend, status.items or 0
-        times = item_times(backend, spec.function, spec.created_at - LATELY_S, before=spec.created_at)
-        if not times or not items:
-            return None
-        as_before = replace(status, answered=items, slot_seconds=sum(times) / len(times) * items)
-        return estimate_of(as_before, spec.resources, spec.workers, backend.tariff, backend.discount)
+    def expected(self, status: RunStatus) -> Expected | None:
+        """What it was to cost, by its function's runs of a month before it; None where there is none."""
+        return expected_of(self.backend, self.spec, status.items or 0)
 
     def events(self) -> list[RunEvent]:
         """What has happened to it; see `Run.events`."""
@@ -195,6 +180,18 @@ class Hold:
         return Reading(
             self.driving(), numbers=self.numbers, unread=self.unread, deadline=deadline, stop_early=stop_early
         ).answers(ordered=ordered)
+
+    def values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
+        """Values, failures as exceptions in their places with `keep`, else the first one raised."""
+        values, deadline = list[Any](), deadline_in(timeout)
+        for _, value in self.answers(ordered=ordered, deadline=deadline, stop_early=not keep):
+            if isinstance(value, Failure):
+                if not keep:
+                    await_end(self.driving(), deadline)
+                    raise exception_of(value, self.spec.run)
+                value = exception_of(value, self.spec.run)
+            values.append(value)
+        return values
 
     def failures(self) -> list[Failure]:
         """Those so far."""

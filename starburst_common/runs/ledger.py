@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from decimal import Decimal
+from typing import NamedTuple, TypeVar
 
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import ids, made_at
 from starburst_common.model import RunId
+from starburst_common.money.tolls import tolls_usd
 from starburst_common.names import ACCOUNTS, RUNS
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
@@ -71,14 +73,16 @@ def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> 
     return [each for each in found if each is not None]
 
 
-def item_times(
-    backend: Backend, function: str, since: float, most: int = 5, *, before: float = math.inf
-) -> list[float]:
-    """How long an item of a function has taken on average, by its newest runs that were begun since then, and before.
+class Past(NamedTuple):
+    """What an item of a former run was, on average."""
 
-    Where nobody may or can look, nobody knows.
-    """
-    found: list[float] = []
+    seconds: float
+    beside: dict[str, Decimal]  #: USD by component, of what is charged for beside workers and their images
+
+
+def past_items(backend: Backend, function: str, since: float, most: int = 5, *, before: float = math.inf) -> list[Past]:
+    """Of the newest runs of a function that were begun since then, and before. Where nobody can look, nobody knows."""
+    found: list[Past] = []
     try:
         backend = remembered(backend)
         _, runs = kept(backend, since)
@@ -88,7 +92,9 @@ def item_times(
                 if entry.created_at >= before:
                     continue
                 if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
-                    found.append(entry.slot_seconds / items)
+                    tolls = {kind: count for kind, count in entry.tolls.items() if kind != "image-bytes"}
+                    beside = tolls_usd(tolls, backend.tariff)
+                    found.append(Past(entry.slot_seconds / items, {part: usd / items for part, usd in beside.items()}))
             if len(found) == most:
                 break
     except (Denied, Unavailable):

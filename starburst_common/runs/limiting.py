@@ -16,7 +16,7 @@ from starburst_common.errors import BadInput, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.limits import Limits
-from starburst_common.model import WorkerState
+from starburst_common.model import NAT_ALL, WorkerState
 from starburst_common.money.budget import Purse, least_budget
 from starburst_common.money.estimate import usd_text
 from starburst_common.money.meter import Meter, Rates, metered
@@ -106,6 +106,15 @@ class Limiter:
             stop_s=self._backend.stop_s,
             unseen_until=math.inf if self._told is None else self._told.at + self._backend.stop_s,
         )
+
+    def pulled(self, workers: Sequence[WorkerState]) -> dict[str, int]:
+        """What these have pulled of images through a NAT gateway, as one of the tolls; instances keep theirs."""
+        images, began = self._backend.images, 0.0 if self._names.leg else self._began_at
+        begun = [worker for worker in workers if worker.started_at > began]
+        if images is None or self._backend.tariff.nat != NAT_ALL or not begun:
+            return {}
+        pulls = {(worker.granted and worker.granted.instance) or worker.id for worker in begun}
+        return {"image-bytes": len(pulls) * images.nbytes(self._resources.image)}
 
     def room(self, room: Headroom, workers: Sequence[WorkerState]) -> dict[str, Any]:
         """For how many more workers there is, by what the account allows and what the site may cost an hour; and why.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from starburst_common.data.results import Results, Written
 from starburst_common.errors import BadInput, Denied, NotFound, Refused, RunCancelled, RunStopped
@@ -22,8 +23,13 @@ from starburst_common.wire.stretches import StretchFrame
 _log = our_log()
 
 
-def write_manifest(backend: Backend, results: Results, end: End, settled: Iterable[Span]) -> None:
-    """From the outcomes that hold: files that they do not name were written by who came too late, and are removed."""
+def write_manifest(
+    backend: Backend, results: Results, end: End, settled: Iterable[Span], cost: Callable[[], Mapping[str, Any]]
+) -> None:
+    """From the outcomes that hold: files that they do not name were written by who came too late, and are removed.
+
+    `cost` tells what the run cost, and was to; of a run over another one's items nobody asks.
+    """
     files: list[Written] = []
     failed: list[int] = []
     for span in settled:
@@ -50,6 +56,7 @@ def write_manifest(backend: Backend, results: Results, end: End, settled: Iterab
             values=end.answered - end.failed - end.withdrawn,
             failed=[[lo, hi] for lo, hi in spans_of(sorted(failed))],
             format=results.pattern.rpartition(".")[2],
+            cost=cost(),
         )
     except (Denied, NotFound) as error:
         _log.warning("run %s: its manifest is not complete: %s", results.run, error)

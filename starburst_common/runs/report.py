@@ -15,6 +15,7 @@ from starburst_common.money.estimate import Estimate, spent_text, usd_text
 from starburst_common.phrases import one_line, shortened, visible, visible_lines
 from starburst_common.runs.charts import Axis, answered_curve, histogram, worker_steps
 from starburst_common.runs.events import CURVES, RunEvent, thinned
+from starburst_common.runs.priced import Expected
 from starburst_common.runs.tally import Settled
 
 _CHUNKS = 5_000  #: whose items can be looked up on the page
@@ -34,7 +35,7 @@ def report_page(
     *,
     about: Mapping[str, str],
     estimate: Estimate,
-    expected: Estimate | None = None,
+    expected: Expected | None = None,
     memory: str = "",
     settled: Sequence[Settled],
     failures: Sequence[Failure],
@@ -73,7 +74,7 @@ def report_page(
     bars = histogram((part.each_s, part.hi - part.lo) for part in parts)
     return templates.get_template("report.html.j2").render(
         status=status,
-        head=_head(status, about, estimate, memory, len(settled)),
+        head=_head(status, about, estimate, memory, len(settled), expected),
         share=lambda part: round(100 * part / max(status.items or status.answered, 1), 2),
         at=_moment(now),
         costs=_costs(estimate, expected),
@@ -97,7 +98,14 @@ def report_page(
     )
 
 
-def _head(status: RunStatus, about: Mapping[str, str], estimate: Estimate, memory: str, chunks: int) -> dict[str, str]:
+def _head(
+    status: RunStatus,
+    about: Mapping[str, str],
+    estimate: Estimate,
+    memory: str,
+    chunks: int,
+    expected: Expected | None,
+) -> dict[str, str]:
     """Its figures, by name."""
     whole = "" if status.items is None else f" of {status.items:,}"
     rows = {
@@ -110,6 +118,7 @@ def _head(status: RunStatus, about: Mapping[str, str], estimate: Estimate, memor
         "memory": memory,
         "spent so far": spent_text(status),
         "cost" if estimate.metered else "estimated cost": str(estimate),
+        "before": "" if expected is None else expected.told(estimate.usd if status.state.over else None),
         "prices from": estimate.source,
     }
     return {name: text for name, text in rows.items() if text}
@@ -146,7 +155,7 @@ def _workers(settled: Sequence[Settled]) -> list[tuple[str, int, int, int, float
     return sorted(((name, *each) for name, each in sums.items()), key=lambda row: -row[4])
 
 
-def _costs(estimate: Estimate, expected: Estimate | None) -> list[tuple[str, str, str]]:
+def _costs(estimate: Estimate, expected: Expected | None) -> list[tuple[str, str, str]]:
     """Each component: what it cost, and what it was to; where there is more to tell than one sum."""
     parts, before = estimate.parts, {} if expected is None else expected.parts
     if len(parts) < 2 and not before:

@@ -26,8 +26,9 @@ from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.manifest import files_of, results_of
 from starburst_common.runs.patience import CLOSE_S
+from starburst_common.runs.priced import Expected
 from starburst_common.runs.printed import printed
-from starburst_common.runs.reading import await_end, deadline_in
+from starburst_common.runs.reading import deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of
 from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s
@@ -120,7 +121,7 @@ class Run:
         """
         keep = self._spec.terms.return_exceptions if return_exceptions is None else return_exceptions
         if not return_exceptions and len(Family.of(self._held).runs) == 1:
-            return self._values(ordered=True, timeout=timeout, keep=keep)
+            return self._held.values(ordered=True, timeout=timeout, keep=keep)
         values = []
         for _, value in self.whole(timeout=timeout):
             if isinstance(value, Failure):
@@ -209,7 +210,7 @@ class Run:
 
     def unordered(self) -> list[Any]:
         """Every value, in the order in which they were answered; else as `results`."""
-        return self._values(ordered=False, timeout=None, keep=self._spec.terms.return_exceptions)
+        return self._held.values(ordered=False, timeout=None, keep=self._spec.terms.return_exceptions)
 
     def iter_completed(self, *, ordered: bool = False, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Index and value (or exception) of each item as it is answered; with `ordered`, in the order of the items.
@@ -227,6 +228,10 @@ class Run:
     def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
         """What it costs on Fargate, or would; `listed` among others, by what its end tells of that."""
         return self._held.estimate(status, listed=listed)
+
+    def expected(self, status: RunStatus) -> Expected | None:
+        """What it was to cost, by runs of its function in the month before it; None where there was none."""
+        return self._held.expected(status)
 
     def tolerated(self, status: RunStatus) -> bool:
         """Whether its failures so far are within what was named as tolerated; False where nothing was."""
@@ -286,15 +291,3 @@ class Run:
         if remains.goes_on(self._backend, self._spec):
             raise BadInput(f"run {self.id} goes on: cancel it first, as by `starburst cancel {self.id}`")
         remains.remove(self._backend, self._spec)
-
-    def _values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
-        """Values, failures as exceptions in their places with `keep`, else the first one raised."""
-        values, deadline = list[Any](), deadline_in(timeout)
-        for _, value in self._held.answers(ordered=ordered, deadline=deadline, stop_early=not keep):
-            if isinstance(value, Failure):
-                if not keep:
-                    await_end(self._held.driving(), deadline)
-                    raise exception_of(value, self.id)
-                value = exception_of(value, self.id)
-            values.append(value)
-        return values

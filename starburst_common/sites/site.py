@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from starburst_common.errors import BadInput
 from starburst_common.instances import GPU_TYPES, TYPES
-from starburst_common.model import Tariff
+from starburst_common.model import NATS, NO_NAT, Tariff
 from starburst_common.phrases import told
 from starburst_common.rows import TEXT, Row, Rule, number, of_type, rows, shaped, texts
 
@@ -121,6 +121,13 @@ class Site:
     assign_public_ip: Annotated[
         bool, Row("needed in public subnets, which have no NAT gateway", (of_type(bool, "true or false"),))
     ] = True
+    nat_gateway: Annotated[
+        str,
+        Row(
+            "what of workers' bytes goes through one, for costs: none, all, or but-s3, where S3 has a gateway endpoint",
+            (TEXT, shaped("|".join(NATS), "none, all or but-s3")),
+        ),
+    ] = NO_NAT
     tags: Annotated[
         tuple[str, ...],
         Row(
@@ -228,6 +235,7 @@ task_role, signing_secret
             region=self.region,
             arch="arm" if self.architecture == "ARM64" else "x86",
             public_ipv4=self.assign_public_ip,
+            nat=self.nat_gateway,
         )
 
     def table(self) -> dict[str, Any]:

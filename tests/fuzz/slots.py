@@ -34,8 +34,8 @@ def targets() -> list[Target]:
     unfit = {**failure, "kind": "import"}
     sayings = [
         _said({"ready": 4711}),
-        _said({"first": 4, "values": 2, "logs": {"4": "x", "5": "é"}}, frame),
-        _said({"first": 4, "values": 0, "logs": {}, "fresh": [[5, 7, "é\n", False], [9, 0, "", True]]}),
+        _said({"first": 4, "values": 2, "logs": {"4": "x", "5": "é"}, "logged": 3}, frame),
+        _said({"first": 4, "values": 0, "logs": {}, "fresh": [[5, 7, "é\n", False], [9, 0, "", True]], "logged": 7}),
         _said({"failure": failure, "pickled": True}, b"pickled"),
         _said({"unfit": unfit}),
         _said({"forgot": ["f"]}),

@@ -138,6 +138,7 @@ class Attempt:
         """Values of consecutive items, and what items printed until then."""
         serving = self._serving
         first, count = message.whole("first"), message.whole("values")
+        serving.log_bytes += message.whole("logged")
         for name, text in message.texts("logs").items():
             index = int(name) if name.isdecimal() and len(name) < 20 else -1
             if (owner := serving.part_of(index)) is not None:

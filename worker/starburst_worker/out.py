@@ -125,7 +125,8 @@ class Out:
         if (values and len(self._frame)) or self._logs or self._fresh:
             count, frame = (len(self._frame), self._framed()) if values else (0, b"")
             told = {"first": self._first, "values": count if frame else 0, "logs": self._logs, "fresh": self._fresh}
-            say(self._pipe.fileno(), told, frame)
+            nbytes, self._transcript.nbytes = self._transcript.nbytes, 0
+            say(self._pipe.fileno(), {**told, "logged": nbytes}, frame)
             self._logs, self._fresh = {}, []
             if values:
                 self._frame = self._plain()

@@ -22,6 +22,7 @@ class Part:
     logs: dict[int, str] = field(default_factory=dict)
     nbytes: int = 0  #: about what its answers take in memory
     memory_mib: float = 0.0  #: the most that its slot had taken by then; 0 where nobody knows
+    log_bytes: int = 0  #: that its slot has printed meanwhile
     _logged: int = 0
 
     def add(self, batch: Batch) -> None:

@@ -32,6 +32,7 @@ class Serving:
     timeouts: Counter[int] = field(default_factory=Counter)
     false_starts: int = 0  #: of slots that ended before they were ready
     memory_mib: float = 0.0  #: the most that the slot had taken when it last ended a chunk; 0 where nobody knows
+    log_bytes: int = 0  #: that items have printed since a part was last settled
     _settled: int = 0  # items in front of the part that were settled before it, since they were large
 
     def part_of(self, index: int) -> Part | None:
@@ -154,4 +155,5 @@ class Serving:
 
     def _settle(self, part: Part, rest: list[Chunk], kept: list[Chunk]) -> None:
         part.memory_mib = self.memory_mib
+        part.log_bytes, self.log_bytes = self.log_bytes, 0
         self.settle(part, rest, kept)

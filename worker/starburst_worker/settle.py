@@ -43,7 +43,7 @@ class Settler:
             logs=part.logs,
             attempts=part.chunk.deaths + 1,
             memory_mib=part.memory_mib,
-            tolls={} if self._backend.tolls is None else dict(self._backend.tolls()),
+            tolls=self._tolls(part),
         )
         body = outcome_parts(self._backend.key, RunNames(run).outcome(part.chunk.span), outcome)
         if not self._create(run, outcome.span, body):
@@ -52,6 +52,11 @@ class Settler:
         self.send(run, rest)
         self._notify(run, outcome, body)
         return outcome.rest
+
+    def _tolls(self, part: Part) -> dict[str, int]:
+        """What the worker has had of what is charged for since its last outcome."""
+        asked = {} if self._backend.tolls is None else dict(self._backend.tolls())
+        return asked | ({"log-bytes": part.log_bytes} if part.log_bytes else {})
 
     def _create(self, run: RunId, span: Span, body: Sequence[Buffer]) -> bool:
         """As `create_outcome`; that there is no space for it is said in a file that needs none."""

@@ -23,11 +23,12 @@ class Transcript:
         self._kept: tuple[int, list[str]] = (0, [])  # replaced together: characters that are gone, and those after them
         self._size = 0
         self._seen = 0
+        self.nbytes = 0  #: that were passed on since somebody last took this number
 
     def install(self) -> None:
         """Take over stdout, stderr and, at INFO, the root logger."""
-        sys.stdout = _stand_in(self.write, sys.stdout)
-        sys.stderr = _stand_in(self.write, sys.stderr)
+        sys.stdout = _stand_in(self._written, sys.stdout)
+        sys.stderr = _stand_in(self._written, sys.stderr)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -42,6 +43,10 @@ class Transcript:
             whole = "".join(parts)
             self._kept = gone + len(whole) - _KEPT, [whole[-_KEPT:]]
             self._size = _KEPT
+
+    def _written(self, text: str, nbytes: int) -> None:
+        self.nbytes += nbytes
+        self.write(text)
 
     def fresh(self) -> tuple[int, str]:
         """What was written since this was last asked, as far as it is kept; first, how much came before it."""
@@ -68,7 +73,7 @@ class Transcript:
         return gone + cut, text[cut:]
 
 
-def _stand_in(keep: Callable[[str], None], stream: TextIO) -> io.TextIOWrapper:
+def _stand_in(keep: Callable[[str, int], None], stream: TextIO) -> io.TextIOWrapper:
     """A text stream as it was, but what goes through it is kept too; nothing that is printed fails to be."""
     over = io.TextIOWrapper(
         cast("BinaryIO", _Tee(keep, stream.buffer)), encoding="utf-8", errors="backslashreplace", write_through=True
@@ -82,7 +87,7 @@ class _Tee(io.BufferedIOBase):
 
     mode = "wb"
 
-    def __init__(self, keep: Callable[[str], None], onward: BinaryIO) -> None:
+    def __init__(self, keep: Callable[[str, int], None], onward: BinaryIO) -> None:
         self._keep, self._onward = keep, onward
         self._text = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -96,7 +101,7 @@ class _Tee(io.BufferedIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         taken = bytes(data)
-        self._keep(self._text.decode(taken))
+        self._keep(self._text.decode(taken), len(taken))
         self._onward.write(taken)
         if b"\n" in taken:
             self._onward.flush()  # or a slot that is killed takes its last lines with it

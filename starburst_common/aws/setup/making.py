@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from starburst_common.aws.roads import lost_ways
+from starburst_common.aws.roads import Roads
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.given import looked_at
@@ -123,8 +124,11 @@ class _Setup:
         place = self._place()
         groups = wanted.security_groups or (self._group(place.vpc),)
         site = wanted.site(account.id, place.subnets, groups)
-        if wanted.subnets and (lost := lost_ways(account.clients.ec2, site)):
-            self._tell(f"network: {lost_told(lost, site.region)}")
+        if wanted.subnets:
+            roads = Roads(account.clients.ec2, site)
+            site = replace(site, nat_gateway=roads.nat)
+            if lost := roads.lost:
+                self._tell(f"network: {lost_told(lost, site.region)}")
         for part in self._ours:
             match part.kind:
                 case "signing key":
