@@ -45,6 +45,8 @@ def planned(
     backend: Backend, name: str, items: object, options: Options, *, seconds: float | None, sample: Sample | None
 ) -> Plan:
     """As `Cluster.plan` tells it, of a function of this name."""
+    if backend.refuse is not None:
+        backend.refuse(options.resources)
     fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
     wish = replace(_wish(backend, name, items, options, seconds, sample), workers=fleet.workers)
     return _plan(fleet, wish, fleet.headroom([]))

@@ -260,12 +260,19 @@ def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) ->
     assert {*asked["mine"][0]["requiresCompatibilities"]} == {"EC2", "MANAGED_INSTANCES"}
 
 
-def test_a_site_without_instances_says_so(aws: Aws, tmp_path: Path) -> None:
-    """And how it gets them."""
-    site = {**aws.site, "ec2_provider": ""}
-    backend = open_place(aws_text(site))
-    with pytest.raises(RunStopped, match=r"no capacity provider of workers on EC2: `starburst setup` makes them"):
-        starburst_map(squared, [1], workers=1, backend=backend, progress=False, capacity="ec2")
+def test_a_site_without_instances_refuses_workers_on_them(aws: Aws) -> None:
+    """With how it gets them, and before anything is stored or made: a run, a plan, and a fleet that is kept warm."""
+    backend = open_place(aws_text({**aws.site, "ec2_provider": "", "gpu_provider": "", "gpu_spot_provider": ""}))
+    aws.requests(reset=True)
+    said = "no capacity provider of workers on EC2{}: `starburst setup --ec2` makes them"
+    asked: dict[str, Any] = {"workers": 1, "backend": backend, "progress": False}
+    with pytest.raises(BadInput, match=rf'capacity="ec2": site bed has {said.format("")}'):
+        starburst_map(squared, [1], **asked, capacity="ec2")
+    with pytest.raises(BadInput, match=rf"gpus=2: site bed has {said.format(' with GPUs')}"):
+        starburst_map(squared, [1], **asked, gpus=2, keep_warm=60)
+    with pytest.raises(BadInput, match="gpus=1: "):
+        Cluster(**asked, gpus=1).plan(squared, [1])
+    assert aws.requests() == {}
     backend.close()
 
 

@@ -120,7 +120,11 @@ def test_functions_have_the_role_that_was_asked_for(aws: Aws) -> None:
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))
     with pytest.raises(RunStopped, match=rf"do iam:PassRole on {ROLE} \(a driver's printed policy has the site's"):
         starburst_map(fished, ["a"], task_role=ROLE, **asked)
-    allow(aws, "iam:PassRole", ROLE, user="driver")
+    allow(aws, ["iam:PassRole", "iam:GetRole"], ROLE.replace("reads", "*"), user="driver")
+    with pytest.raises(BadInput, match=r"task_role='.*/no-the-lake': there is no such role: make it"):
+        starburst_map(fished, ["a"], task_role=ROLE.replace("reads", "no"), **asked)
+    with pytest.raises(BadInput, match="of another account than the site's, 123456789012"):
+        starburst_map(fished, ["a"], task_role=ROLE.replace("123456789012", "210987654321"), **asked)
     of_workers = POLICIES["task"](Site.of(aws.site, "the test"))
     iam.put_role_policy(RoleName=name, PolicyName="workers", PolicyDocument=json.dumps(of_workers))
     lake = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starburst_common.aws.buckets import UserBuckets
@@ -14,6 +15,7 @@ from starburst_common.aws.images import EcsImages
 from starburst_common.aws.keys import signing_key
 from starburst_common.aws.lent import Lent
 from starburst_common.aws.onlooker import Onlooker
+from starburst_common.aws.possible import refuse_impossible
 from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.quotas import AccountQuotas
 from starburst_common.aws.requests import address_of, tags
@@ -64,6 +66,7 @@ def aws_backend(
         queue=_queue(clients, site.name, tags(site.name, site.tags)),
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],
+        refuse=partial(refuse_impossible, site, clients),
         images=EcsImages(site, image or ImageSettings(), clients, store),
         quotas=AccountQuotas(clients, site.subnets, site),
         tariff=site.tariff,

@@ -116,6 +116,11 @@ class Clients:
         return self._client("ec2", attempts=_SOON)
 
     @cached_property
+    def roles(self) -> Any:
+        """IAM, for a look at a role; as with quotas."""
+        return self._client("iam", attempts=_SOON)
+
+    @cached_property
     def pricing(self) -> Any:
         """The Price List API, in the few regions that have it; as with quotas."""
         return self._client("pricing", attempts=_SOON)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
@@ -16,6 +17,7 @@ from starburst_common.aws.ecs_tasks import task_id, worker_state
 from starburst_common.aws.launch_rate import Rate, Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
+from starburst_common.aws.possible import refuse_impossible
 from starburst_common.aws.refusals import AGAIN_S, NewRoles, Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, on_ec2, placed, run_task, ways
 from starburst_common.aws.seen import SeenTasks
@@ -24,7 +26,6 @@ from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, Wo
 from starburst_common.phrases import our_log
 from starburst_common.ports import ObjectStore, Wait, WorkerSpec
 from starburst_common.sites.site import Site
-from starburst_common.sites.tagging import refuse_many
 
 _log = our_log("starburst.aws")
 
@@ -62,8 +63,7 @@ class EcsCompute:
         self._seen = SeenTasks(site, clients, clock=clock, pace=pace)
 
     def prepare(self, spec: WorkerSpec) -> None:
-        """Containers are started by ECS alone. Raises `BadInput` for more tags than a task may have with the site's."""
-        refuse_many(spec.resources.aws_tags, dict(each.split("=", 1) for each in self._site.tags))
+        """Containers are started by ECS alone."""
 
     def alike(self, spec: WorkerSpec) -> str:
         return alike(self._site, spec)
@@ -97,13 +97,8 @@ class EcsCompute:
     def _definition(self, spec: WorkerSpec) -> str | Wait:
         """The task definition of such workers. Raises `CannotLaunch`."""
         resources = spec.resources
-        if resources.on_ec2 and not self._site.provider(gpus=resources.gpus, spot=resources.spot):
-            kind = " with GPUs" if resources.gpus else ""
-            raise CannotLaunch(
-                f"no worker can start: site {self._site.name} has no capacity provider of workers on EC2{kind}: "
-                "`starburst setup` makes them, or name one of yours in its settings"
-            )
         try:
+            refuse_impossible(self._site, self._clients, replace(resources, task_role=""))  # settings may have changed
             return self.definitions.ensure(resources.image or self._site.image, ec2=resources.on_ec2)
         except Unavailable:
             raise

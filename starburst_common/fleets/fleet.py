@@ -36,9 +36,12 @@ class Fleet:
     def new(cls, backend: Backend, options: Options, image: str = "") -> Fleet:
         """A fleet as it was asked for; what its containers are made of is there when this returns.
 
-        That is `image`, where it was made or found before.
+        That is `image`, where it was made or found before. Raises `BadInput`, before that, for workers that there can
+        be none of.
         """
         resources = options.resources
+        if backend.refuse is not None:
+            backend.refuse(resources)
         if backend.images is not None:
             resources = replace(resources, image=image or backend.images.ensure(resources.image))
         return cls.of(backend, resources, options.workers or backend.default_workers, keep_warm_s=options.keep_warm_s)

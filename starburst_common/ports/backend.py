@@ -14,6 +14,7 @@ from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import WorkQueue
 from starburst_common.ports.quotas import Quotas
 from starburst_common.ports.store import ObjectStore
+from starburst_common.resources import Resources
 from starburst_common.wire.keys import KEY_BYTES as KEY_BYTES
 from starburst_common.wire.keys import KeyRing
 
@@ -43,6 +44,7 @@ class Backend:
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
     buckets: Buckets | None = None  #: how we see the user's; None: as this process does by default
+    refuse: Callable[[Resources], None] | None = None  #: raises `BadInput` for workers that there can be none of
     images: Images | None = None  #: None where workers run in this very environment
     quotas: Quotas | None = None  #: None where only the machine limits how many workers run
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be

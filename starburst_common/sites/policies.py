@@ -6,6 +6,7 @@ Actions and what they can be narrowed to are those of the AWS Service Authorizat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from starburst_common.sites.arns import Arns, Document, allow, document
 from starburst_common.sites.arns import partition_of as partition_of
@@ -48,6 +49,21 @@ def trust(kind: str, account: str, partition: str, region: str) -> Document:
     if kind in ("execution", "task"):
         statement["Condition"]["ArnLike"] = {"aws:SourceArn": f"arn:{partition}:ecs:{region}:{account}:*"}
     return document([statement])
+
+
+def trusts(document: Any, service: str) -> bool:
+    """Whether a trust policy names a service of AWS, or anybody.
+
+    >>> trusts(trust("task", "123456789012", "aws", "eu-west-1"), "ecs-tasks.amazonaws.com"), trusts({}, "x")
+    (True, False)
+    """
+    statements = document.get("Statement", []) if isinstance(document, dict) else []
+    for each in [statements] if isinstance(statements, dict) else statements:
+        named = each.get("Principal", {}) if each.get("Effect") == "Allow" else {}
+        services = named if isinstance(named, str) else named.get("Service", [])
+        if service in services or "*" in services:
+            return True
+    return False
 
 
 def execution(site: Site) -> Document:

@@ -18,7 +18,7 @@ from starburst_common.aws.setup.network import default_place
 from starburst_common.aws.setup.things import CAPACITY, SigningKey
 from starburst_common.errors import BadInput, Denied
 from starburst_common.sites.arns import in_ecr
-from starburst_common.sites.policies import TRUSTED
+from starburst_common.sites.policies import TRUSTED, trusts
 from starburst_common.sites.wanted import ROLES, WantedSite
 
 _FILTERED = 200  #: values of a filter. Source: Amazon EC2 API reference, "List and filter your resources"
@@ -150,20 +150,8 @@ def _role(account: AwsAccount, kind: str, arn: str) -> Iterator[str]:
         found = _or_none(account.clients.iam.get_role, RoleName=arn.rpartition("/")[2])
     if found is None or found["Role"]["Arn"] != arn:
         yield "there is no such role: make it, or leave it out, and one is made"
-    elif not {TRUSTED[kind], "*"} & {*_trusted(found["Role"].get("AssumeRolePolicyDocument"))}:
+    elif not trusts(found["Role"].get("AssumeRolePolicyDocument"), TRUSTED[kind]):
         yield f"it does not trust {TRUSTED[kind]}: allow that sts:AssumeRole in its trust policy"
-
-
-def _trusted(document: Any) -> Iterator[str]:
-    """Whom a trust policy names."""
-    statements = document.get("Statement", []) if isinstance(document, dict) else []
-    for each in [statements] if isinstance(statements, dict) else statements:
-        principal = each.get("Principal", {}) if each.get("Effect") == "Allow" else {}
-        if isinstance(principal, str):
-            yield principal
-        else:
-            services = principal.get("Service", [])
-            yield from [services] if isinstance(services, str) else services
 
 
 def _boundary(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:
