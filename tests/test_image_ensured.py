@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_a_changed_dependency_builds_and_a_changed_comment_does_not(project: Pat
     first = starburst("image", "build")
     assert first.returncode == 0, first.stderr
     assert first.stdout.strip().endswith(f"{container_aws.repository}:{shown['image']}")
-    assert "making packages for linux/amd64" in first.stderr
+    assert re.search(r"uploading .*packages", first.stderr)
 
     (project / "requirements.txt").write_text(f"# why\n{SIX}  # because\n")
     again = starburst("image", "build", "--json")

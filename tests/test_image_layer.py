@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -23,7 +27,10 @@ from starburst_common.environment import Environment
 from starburst_common.errors import CannotBuild, Unavailable
 from starburst_common.image import contents, oci, wheels
 from starburst_common.image import recipe as layout
+from starburst_common.image.blob import LayerCache
 from starburst_common.image.layer import LayerBuilder, NoWheel
+from starburst_common.image.oci import Layer
+from starburst_common.image.packed import pack
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry, parse_reference
 from starburst_common.ports import Access
@@ -166,9 +173,9 @@ def test_the_entry_point_is_the_supervisor(engine: Engine, built: Built) -> None
 def test_both_platforms_are_in_one_index_with_their_own_files(built: Built) -> None:
     """What is the same is one blob; compiled code is each platform's; nothing tells when or where it was made."""
     layers = {name: built.manifest(name)["layers"] for name in (AMD64, ARM64)}
-    assert [one == other for one, other in zip(*layers.values(), strict=True)] == [True, False, True, False]
+    assert [one == other for one, other in zip(*layers.values(), strict=True)] == [True, False, True, False, True]
     for name, machine in MACHINES.items():
-        files = built.layer(name, 3)
+        files = built.layer(name, 3) | built.layer(name, 4)
         programs = [body for path, (_, body) in files.items() if ".so" in path and body.startswith(b"\x7fELF")]
         assert len(programs) > 10
         assert {struct.unpack_from("<H", body, 18)[0] for body in programs} == {machine}
@@ -230,6 +237,20 @@ def test_another_environment_uploads_its_own_layer_only(engine: Engine, base: Ba
         LayerBuilder(cache=cache).build(recipe_for(base, "idna==3.10\n"), access, told.append)
         assert front.count("^PATCH") == 2  # and the config
         assert told[0] == "making packages for linux/amd64" and told[1].startswith("uploading packages, 0.")
+
+
+def test_a_package_that_changes_leaves_the_layers_of_the_others(engine: Engine, base: Base, cache: Path) -> None:
+    """Nothing else is made or uploaded, and all is found that was before."""
+    there, told = place(engine), list[str]()
+    LayerBuilder(cache=cache).build(recipe_for(base, f"{PACKAGES}{SMALL}"), there, print)
+    recipe = recipe_for(base, f"{PACKAGES}six==1.16.0\n")
+    with front_of(engine.registry) as front:
+        digest = LayerBuilder(cache=cache).build(recipe, replace(there, url=front.url), told.append)
+        assert front.count("^PATCH") == 2  # and the config
+    assert told[0] == "making packages for linux/amd64" and told[1].startswith("uploading packages, 0.")
+    program = "import six, numpy, importlib.util as u; print(six.__version__, u.find_spec('httpx') is not None)"
+    made = Built(there, recipe, digest)
+    assert said(engine, made, "-c", program, entrypoint=["python3"]) == "1.16.0 True\n"
 
 
 def test_an_image_without_packages_has_no_layer_for_them(engine: Engine, base: Base, cache: Path) -> None:
@@ -377,6 +398,41 @@ def test_a_kept_layer_that_was_spoilt_is_made_anew(engine: Engine, base: Base, t
     access = place(engine)
     assert LayerBuilder(cache=tmp_path).build(recipe, access, print) == first
     assert Registry.of(access).digest(access.repository, recipe.tag) == first
+
+
+def test_files_of_layers_go_where_they_are_too_many(tmp_path: Path) -> None:
+    """Those that were used longest ago; what is noted of them stays."""
+    cache = LayerCache(tmp_path, most_bytes=2500)
+    for number in range(4):
+        (made := tmp_path / "made").write_bytes(bytes([number]) * 1000)
+        layer = Layer(digest=oci.digest(made.read_bytes()), diff_id="", size=1000, by="")
+        kept = cache.keep(layer, made)
+        cache.remember(str(number), layer)
+        os.utime(kept, (time.time() - 100 + number,) * 2)
+    with cache.work_folder():
+        layers = [cache.find(str(number)) for number in range(4)]
+    assert [layer is not None and cache.file(layer) is not None for layer in layers] == [False, False, True, True]
+
+
+def test_a_layer_is_one_gzip_member_and_no_matter_of_cores(tmp_path: Path) -> None:
+    """What loads layers lazily reads one; tar finds the same files in it."""
+    folder = tmp_path / "root"
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "a" / "large").write_bytes(random.Random(1).randbytes(5_000_000))
+    (folder / "a" / "b" / "empty").touch()
+    (folder / "a" / ("n" * 200)).write_text("long")
+    layers = []
+    for cores in (1, 4):
+        with ThreadPoolExecutor(cores) as pool:
+            layers.append(pack(folder, tmp_path / "layer", by="", owners={"a": (7, 8)}, cores=pool))
+    assert layers[0] == layers[1]
+    whole = zlib.decompressobj(31)
+    plain = whole.decompress((tmp_path / "layer").read_bytes())
+    assert whole.eof and not whole.unused_data and oci.digest(plain) == layers[0].diff_id
+    with tarfile.open(fileobj=BytesIO(plain)) as tar:
+        assert [(entry.name, entry.size, entry.uid) for entry in tar] == [
+            ("a", 0, 7), ("a/b", 0, 0), ("a/b/empty", 0, 0), ("a/large", 5_000_000, 0), (f"a/{'n' * 200}", 4, 0),
+        ]  # fmt: skip
 
 
 def test_the_users_settings_for_uv_hold(engine: Engine, base: Base, cache: Path, tmp_path: Path) -> None:

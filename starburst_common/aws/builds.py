@@ -6,12 +6,13 @@ import json
 import secrets
 import shlex
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from starburst_common.aws.ecr import PART
 from starburst_common.image import context, oci
-from starburst_common.image.blob import pack
+from starburst_common.image.packed import pack
 from starburst_common.image.recipe import Recipe
 
 #: Environment type and image. Source: github.com/aws/aws-codebuild-docker-images, README, "actively maintained", as of
@@ -107,7 +108,8 @@ class PackedSource(NamedTuple):
                 "".join(f"{name}={shlex.quote(text)}\n" for name, text in arguments.items())
             )
             (place / ".dockerignore").write_text(f"{_ARGUMENTS}\n")
-            layer = pack(place, packed, by="", owners={})
+            with ThreadPoolExecutor(1) as cores:
+                layer = pack(place, packed, by="", owners={}, cores=cores)
             return cls(packed.read_bytes(), layer.digest.rpartition(":")[2], tuple(arguments))
 
 

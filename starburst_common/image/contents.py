@@ -29,6 +29,7 @@ _NOT_THERE = (
     "packaging",
     "pyyaml",
     "docker",
+    "zlib-ng",
 )  #: for people, and to build images
 _IN_SLOTS = ("cloudpickle",)
 _SERVICES = {"ecs", "s3", "secretsmanager", "sqs", "sts"}  #: of botocore's 400, those the worker may speak to

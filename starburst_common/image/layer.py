@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
+import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from packaging.utils import canonicalize_name
 from platformdirs import user_cache_path
 
 from starburst_common.errors import CannotBuild, Exists, Unavailable
-from starburst_common.image import blob, oci, wheels
+from starburst_common.image import oci, wheels
 from starburst_common.image import recipe as layout
 from starburst_common.image.below import AT_ONCE, RegistryPlace, base_of, mb
 from starburst_common.image.blob import LayerCache
+from starburst_common.image.compiled import compile_all
+from starburst_common.image.grouped import Group, grouped, package
 from starburst_common.image.oci import Layer
 from starburst_common.image.output import Tell
-from starburst_common.image.parts import PACKAGES, SLOTS, SUPERVISOR, ImagePart
+from starburst_common.image.packed import pack
+from starburst_common.image.parts import SLOTS, SUPERVISOR, ImagePart, install, packages, sizes
 from starburst_common.image.recipe import Recipe
 from starburst_common.image.registry import Registry
 from starburst_common.image.wheels import NoWheel
@@ -62,49 +68,104 @@ class LayerBuilder:
             return there
         with _trouble_told(self._cache.folder), self._cache.work_folder() as work:
             base = base_of(recipe, to)
-            parts = [SUPERVISOR, SLOTS, *([PACKAGES] if recipe.environment.requirements else [])]
-            made = [self._made(part, recipe, to, work / str(number), tell) for number, part in enumerate(parts)]
+            with ThreadPoolExecutor(os.cpu_count()) as cores:
+                stacks = {
+                    platform: [SUPERVISOR, SLOTS, *map(packages, groups)]
+                    for platform, groups in self._groups(recipe, work / "sizes").items()
+                }
+                made = self._made(stacks, recipe, to, work, tell, cores)
             base.copy(to, work, tell)
-            _upload([layer for part in made for layer in part.values()], to, tell)
+            _upload(made.values(), to, tell)
+            layers = {
+                platform: [made[part.key(recipe, platform)][0] for part in stack] for platform, stack in stacks.items()
+            }
             manifests = {
-                platform: below.with_layers([part[platform][0] for part in made], recipe.environment.python, to)
+                platform: below.with_layers(layers[platform], recipe.environment.python, to)
                 for platform, below in base.images.items()
             }
             return _publish(manifests, recipe.tag, to)
 
-    def _made(self, part: ImagePart, recipe: Recipe, to: RegistryPlace, work: Path, tell: Tell) -> dict[str, _Made]:
-        """A part's layer for each platform; only what neither this machine nor the registry has is made."""
-        made: dict[str, _Made] = {}
-        platforms = recipe.platforms if part.differs else recipe.platforms[:1]
-        keys = {platform: part.key(recipe, platform) for platform in platforms}
-        for platform, key in keys.items():
-            if (layer := self._cache.find(key)) is not None:
-                file = self._cache.file(layer)
-                if file is not None or to.has(layer.digest):
-                    made[platform] = layer, file
-        if missing := [platform for platform in platforms if platform not in made]:
-            tell(f"making {part.name}{f' for {_and(missing)}' if part.differs else ''}")
-            folders = [work / platform.replace("/", "-") for platform in missing]
-            part.fill_all(folders, recipe, missing)
-            blob.compile_all(folders)
-            with ThreadPoolExecutor(len(missing)) as pool:
-                packed = list(pool.map(lambda folder: self._packed(part, folder), folders))
-            for platform, one in zip(missing, packed, strict=True):
-                self._cache.remember(keys[platform], one[0])
-                made[platform] = one
-        return made if part.differs else dict.fromkeys(recipe.platforms, made[platforms[0]])
+    def _groups(self, recipe: Recipe, work: Path) -> dict[str, list[Group]]:
+        """Which packages share a layer, for each platform. Those that nobody measured yet are installed to see."""
+        lines = recipe.environment.requirements
+        keys = {(platform, line): _size_key(recipe, platform, line) for platform in recipe.platforms for line in lines}
+        known = {which: size for which, key in keys.items() if (size := self._cache.noted(key)) is not None}
+        folders = {platform: work / platform.replace("/", "-") for platform in recipe.platforms}
+        unknown = {platform: [line for line in lines if (platform, line) not in known] for platform in folders}
+        wanted = [platform for platform in folders if unknown[platform]]
+        _all_of(lambda platform: install(folders[platform], recipe, platform, unknown[platform]), wanted)
+        for platform in wanted:
+            found = sizes(folders[platform])
+            for line in unknown[platform]:
+                known[platform, line] = found.get(canonicalize_name(package(line)), 0)
+                self._cache.note(keys[platform, line], known[platform, line])
+        return {platform: grouped(lines, {line: known[platform, line] for line in lines}) for platform in folders}
 
-    def _packed(self, part: ImagePart, folder: Path) -> _Made:
+    def _made(
+        self,
+        stacks: Mapping[str, Sequence[ImagePart]],
+        recipe: Recipe,
+        to: RegistryPlace,
+        work: Path,
+        tell: Tell,
+        cores: Executor,
+    ) -> dict[str, _Made]:
+        """Each part's layer, by its key; only what neither this machine nor the registry has is made."""
+        parts = {part.key(recipe, platform): (part, platform) for platform, stack in stacks.items() for part in stack}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            kept = dict(zip(parts, pool.map(lambda key: self._kept(key, to), parts), strict=True))
+        made = {key: one for key, one in kept.items() if one is not None}
+        missing = {key: one for key, one in parts.items() if key not in made}
+        if missing:
+            differing = [platform for part, platform in missing.values() if part.differs]
+            tell(f"making {_and(part.name for part, _ in missing.values())}{_for(differing)}")
+            folders = {key: work / key for key in missing}
+            _all_of(lambda key: missing[key][0].fill(folders[key], recipe, missing[key][1]), missing)
+            compile_all(list(folders.values()))
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                packed = pool.map(lambda key: self._packed(missing[key][0], folders[key], cores), missing)
+                for key, one in zip(missing, packed, strict=True):
+                    self._cache.remember(key, one[0])
+                    made[key] = one
+        return made
+
+    def _kept(self, key: str, to: RegistryPlace) -> _Made | None:
+        if (layer := self._cache.find(key)) is None:
+            return None
+        if to.has(layer.digest):
+            return layer, None
+        file = self._cache.file(layer)
+        return None if file is None else (layer, file)
+
+    def _packed(self, part: ImagePart, folder: Path, cores: Executor) -> _Made:
         file = folder.with_name(f"{folder.name}.tar.gz")
-        layer = blob.pack(folder, file, by=part.name, owners={layout.HOME.strip("/"): layout.USER})
+        owners = {layout.HOME.strip("/"): layout.USER}
+        layer = pack(folder, file, by=part.name, owners=owners, cores=cores)
         shutil.rmtree(folder)
-        return layer, self._cache.keep(layer, file) if part.kept else file
+        return layer, self._cache.keep(layer, file)
 
 
 _Made = tuple[Layer, Path | None]  #: a layer, and its file unless the registry has it
 
 
-def _upload(layers: list[_Made], to: RegistryPlace, tell: Tell) -> None:
+def _all_of(fill: Callable[[str], None], wanted: Collection[str]) -> None:
+    """Fill all folders that are wanted, some at once. Raises `NoWheel` for all together."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        filling = [pool.submit(fill, one) for one in wanted]
+    lacking = list(dict.fromkeys(str(one.exception()) for one in filling if isinstance(one.exception(), NoWheel)))
+    if lacking:
+        raise NoWheel(
+            f"{'; '.join(lacking)}. Choose versions that have one, or a builder that makes them (docker, codebuild)"
+        )
+    for one in filling:
+        one.result()
+
+
+def _size_key(recipe: Recipe, platform: str, line: str) -> str:
+    return hashlib.sha256(json.dumps(["size", recipe.environment.python, platform, line]).encode()).hexdigest()
+
+
+def _upload(layers: Iterable[_Made], to: RegistryPlace, tell: Tell) -> None:
     files = {layer.digest: (layer, file) for layer, file in layers if file is not None}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         there = dict(zip(files, pool.map(to.has, files), strict=True))
@@ -145,5 +206,10 @@ def _trouble_told(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _and(names: Any) -> str:
-    return " and ".join(dict.fromkeys(names))
+def _for(platforms: Collection[str]) -> str:
+    return f" for {_and(platforms)}" if platforms else ""
+
+
+def _and(names: Iterable[str]) -> str:
+    *first, last = dict.fromkeys(names)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from starburst_common.environment.indexes import indexes_of
 from starburst_common.image import contents, wheels
 from starburst_common.image import recipe as layout
+from starburst_common.image.grouped import Group
 from starburst_common.image.recipe import Recipe
-from starburst_common.image.wheels import NoWheel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,6 @@ class ImagePart:
 
     name: str
     differs: bool  #: between platforms
-    kept: bool  #: its file, for images of other environments
     of: Callable[[Recipe], Any]  #: what it is made from, beside platform and Python
     fill: Callable[[Path, Recipe, str], None]  #: the folder that stands for the image's root
 
@@ -32,20 +31,6 @@ class ImagePart:
         where = platform if self.differs else ""
         content = [layout.VERSION, self.name, where, recipe.environment.python, sys.version, self.of(recipe)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-    def fill_all(self, folders: Sequence[Path], recipe: Recipe, platforms: Sequence[str]) -> None:
-        """Each platform's folder. Raises `NoWheel` for all platforms together."""
-        lacking = []
-        for folder, platform in zip(folders, platforms, strict=True):
-            folder.mkdir(parents=True)
-            try:
-                self.fill(folder, recipe, platform)
-            except NoWheel as error:
-                lacking.append(str(error))
-        if lacking:
-            raise NoWheel(
-                f"{'; '.join(lacking)}. Choose versions that have one, or a builder that makes them (docker, codebuild)"
-            )
 
 
 def _fill_supervisor(root: Path, recipe: Recipe, platform: str) -> None:
@@ -62,13 +47,29 @@ def _fill_slots(root: Path, recipe: Recipe, platform: str) -> None:
     (packages / "starburst.pth").write_text(f"{layout.SLOTS}\n")
 
 
-def _fill_packages(root: Path, recipe: Recipe, platform: str) -> None:
+def install(folder: Path, recipe: Recipe, platform: str, requirements: Iterable[str]) -> None:
+    """Some of a recipe's packages, into a folder that stands for the image's root. Raises `NoWheel`, `CannotBuild`."""
     wheels.install_environment(
-        _below(root, layout.PACKAGES),
-        recipe.environment.text,
+        _below(folder, layout.PACKAGES),
+        "".join(f"{line}\n" for line in requirements),
         platform=platform,
         python=recipe.environment.python,
         indexes=indexes_of(recipe.environment),
+    )
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Of the packages that `install` put into a folder."""
+    return wheels.sizes(_below(folder, layout.PACKAGES))
+
+
+def packages(group: Group) -> ImagePart:
+    """Packages that share a layer."""
+    return ImagePart(
+        name=group.name,
+        differs=True,
+        of=lambda recipe: group.requirements,
+        fill=lambda root, recipe, platform: install(root, recipe, platform, group.requirements),
     )
 
 
@@ -77,9 +78,6 @@ def _below(root: Path, path: str) -> Path:
 
 
 SUPERVISOR = ImagePart(
-    name="supervisor", differs=True, kept=True, of=lambda recipe: contents.supervisor_digest(), fill=_fill_supervisor
+    name="supervisor", differs=True, of=lambda recipe: contents.supervisor_digest(), fill=_fill_supervisor
 )
-SLOTS = ImagePart(name="slots", differs=False, kept=True, of=lambda recipe: contents.digest(), fill=_fill_slots)
-PACKAGES = ImagePart(
-    name="packages", differs=True, kept=False, of=lambda recipe: recipe.environment.text, fill=_fill_packages
-)
+SLOTS = ImagePart(name="slots", differs=False, of=lambda recipe: contents.digest(), fill=_fill_slots)

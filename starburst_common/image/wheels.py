@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import re
@@ -12,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
+
+from packaging.utils import canonicalize_name
 
 from starburst_common.errors import CannotBuild
 from starburst_common.phrases import without_credentials
@@ -81,6 +84,16 @@ def install(
             f"{', '.join(names)}"
         )
     raise CannotBuild(f"uv cannot install packages for {platform}:\n{said}")
+
+
+def sizes(prefix: Path) -> dict[str, int]:
+    """How many bytes each package of an environment is said to have, by its name as package indexes have it."""
+    found: dict[str, int] = {}
+    for record in prefix.glob("lib*/python*/site-packages/*.dist-info/RECORD"):
+        with record.open(newline="") as lines:
+            sizes = [row[2] for row in csv.reader(lines) if len(row) == 3 and not row[0].startswith("..")]
+        found[canonicalize_name(record.parent.name.partition("-")[0])] = sum(int(size) for size in sizes if size)
+    return found
 
 
 def free_commands(prefix: Path) -> None:
