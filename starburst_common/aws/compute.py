@@ -14,6 +14,7 @@ from starburst_common.aws.answers import said_in, speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
 from starburst_common.aws.ecs_tasks import task_id, worker_state
+from starburst_common.aws.forgotten import as_they_said
 from starburst_common.aws.launch_rate import Rate, Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
@@ -125,6 +126,7 @@ class EcsCompute:
             if launch.tasks is None and self._clock() - launch.at > _UNANSWERED_S:
                 self._ask_again(fleet, launch)
         seen, fresh = self._granted(launches, stops)
+        fresh = as_they_said(self._clients.logs, self._site.log_group, fresh)
         ended = [state for state in fresh if state.phase is WorkerPhase.STOPPED]
         if any(state.end is WorkerEnd.UNSTARTABLE for state in ended):
             self.definitions.doubt()
@@ -270,9 +272,9 @@ class EcsCompute:
         """The workers that were granted: those whose end is written down, and the others as they are now."""
         ordinals = {arn: n for launch in launches for n, arn in enumerate(launch.tasks or (), launch.lo)}
         seen = [stops[task_id(arn)] for arn in ordinals if task_id(arn) in stops]
-        launched_at = {arn: launch.at for launch in launches for arn in launch.tasks or ()}
+        launched = {arn: launch for launch in launches for arn in launch.tasks or ()}
         fresh = {arn: n for arn, n in ordinals.items() if task_id(arn) not in stops}
-        return seen, [*self._seen.workers(fresh, launched_at)]
+        return seen, [*self._seen.workers(fresh, launched)]
 
     def _unrecorded(self, fleet: FleetId, launches: Sequence[Launch]) -> list[WorkerState]:
         """Where records are signed by no key that is known, as of one that was revoked: workers that ECS knows."""

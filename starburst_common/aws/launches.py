@@ -222,6 +222,8 @@ def merged(records: Iterable[Launch]) -> list[Launch]:
     >>> some, other = replace(asked, count=1, tasks=("a",)), replace(asked, tasks=("a", "b"))
     >>> [(launch.count, launch.tasks) for launch in merged([asked, other, some])]
     [(2, ('a', 'b'))]
+    >>> merged([replace(asked, request={"count": 2}), some])[0].request  # as it was asked for
+    {'count': 2}
     >>> merged([asked]) == [asked]
     True
     """
@@ -229,10 +231,10 @@ def merged(records: Iterable[Launch]) -> list[Launch]:
     for launch in sorted(records, key=lambda launch: launch.tasks or ()):
         known = launches.get(launch.token)
         if known is None or known.tasks is None:
-            launches[launch.token] = launch
+            launches[launch.token] = launch if known is None else replace(launch, request=known.request)
         elif launch.tasks is not None:
             tasks = tuple(dict.fromkeys((*known.tasks, *launch.tasks)))
-            launches[launch.token] = replace(launch, count=len(tasks), tasks=tasks, at=max(known.at, launch.at))
+            launches[launch.token] = replace(known, count=len(tasks), tasks=tasks, at=max(known.at, launch.at))
     return sorted(launches.values(), key=lambda launch: (launch.lo, launch.attempt))
 
 

@@ -13,10 +13,12 @@ from starburst_common.aws.abreast import abreast
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecs_tasks import Instance, instance_of, task_id, worker_state
+from starburst_common.aws.forgotten import forgotten
+from starburst_common.aws.launches import Launch
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.site_tasks import SiteTasks
 from starburst_common.errors import Denied, NotFound, StarburstError
-from starburst_common.model import FleetId, WorkerEnd, WorkerPhase, WorkerState
+from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
 from starburst_common.sites.site import Site
 
@@ -39,17 +41,17 @@ class SeenTasks:
         self._lock = Lock()
         self._hosts: dict[str, Instance] = {}  # by ECS's name
 
-    def workers(self, ordinals: Mapping[str, int], launched_at: Mapping[str, float]) -> Iterator[WorkerState]:
+    def workers(self, ordinals: Mapping[str, int], launches: Mapping[str, Launch]) -> Iterator[WorkerState]:
         """By the ARNs of their tasks. Several calls at once: a large fleet takes many, and what launches waits."""
         arns = list(ordinals)
         batches = [arns[at : at + _MOST] for at in range(0, len(arns), _MOST)]
         for states, gone_arns in abreast(lambda batch: self._described(batch, ordinals), batches, at_once=_AT_ONCE):
             yield from states
             for arn in gone_arns:
-                gone = self._clock() - launched_at[arn] > _UNSEEN_S
-                phase, end = (WorkerPhase.STOPPED, WorkerEnd.DONE) if gone else (WorkerPhase.STARTING, None)
-                why = "it stopped so long ago that ECS has forgotten it" if gone else ""
-                yield WorkerState(id=task_id(arn), ordinal=ordinals[arn], phase=phase, end=end, reason=why)
+                if self._clock() - launches[arn].at > _UNSEEN_S:
+                    yield forgotten(arn, ordinals[arn], launches[arn], self._clock())
+                else:
+                    yield WorkerState(id=task_id(arn), ordinal=ordinals[arn], phase=WorkerPhase.STARTING)
 
     def living(self, fleet: FleetId) -> list[Any]:
         """Tasks of a fleet that are not about to end, as ECS lists them: also those that no record knows.

@@ -37,9 +37,11 @@ from starburst_common.errors import BadInput, CannotLaunch, Denied, Exists, NotF
 from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.estimate import charge
+from starburst_common.money.meter import Rates, metered
 from starburst_common.names import FLEETS, work_queue
 from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.resources import Resources
+from starburst_common.runs.bills import bill_of
 from starburst_common.sites.site import Site
 from tests.contracts.conftest import obeys
 from tests.contracts.rivals import at_once, launch
@@ -987,10 +989,14 @@ def test_a_worker_that_breaks_says_why(aws: Aws, backend: Backend) -> None:
 
 
 def test_what_stopped_is_remembered_when_ecs_has_forgotten_it(aws: Aws, clients: Clients, backend: Backend) -> None:
-    """After an hour (ECS API reference, DescribeTasks). What nobody saw stop has stopped, too, for no known reason."""
+    """After an hour (ECS API reference, DescribeTasks). What nobody saw stop has stopped, too, for no known reason.
+
+    Its log tells when; so a run's meter and the accounts count it.
+    """
     seen, unseen = fleet_of(backend), fleet_of(backend)  # whose queues are not there: their workers end at once
     backend.compute.launch(seen, [0])
     backend.compute.launch(unseen, [0])
+    began = time.time()
     before = until(backend, seen.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
     aws.until(lambda: all(task["last_status"] == "STOPPED" for task in aws.tasks()))
     aws.elapse(HOUR_S + 1)
@@ -1000,6 +1006,16 @@ def test_what_stopped_is_remembered_when_ecs_has_forgotten_it(aws: Aws, clients:
     (state,) = later.workers(unseen.fleet)
     assert (state.phase, state.exit_code) == (WorkerPhase.STOPPED, None)
     assert "forgotten" in state.reason
+    assert state.granted is not None and state.granted.vcpu == unseen.resources.cpu
+    assert state.stopped_at - state.started_at > HOUR_S / 2  # at most
+    (state,) = later.tend(unseen.fleet)
+    assert began - 1 <= state.started_at <= state.stopped_at <= began + 60
+    assert later.workers(unseen.fleet) == [state]
+    spent = metered([state], Rates(tariff=backend.tariff, asked=unseen.resources), state.stopped_at).spent
+    later.forget(unseen.fleet)
+    (hours,) = bill_of(backend, unseen.fleet).hours.values()
+    minute = charge(unseen.resources, Decimal(1) / 60, backend.tariff).usd
+    assert hours == Decimal(1) / 60 and spent == pytest.approx(minute)
     assert aws.tasks() == []
 
 

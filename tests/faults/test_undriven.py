@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from starburst_common import Cluster, attach
+from starburst_common import Cluster, attach, costs
 from starburst_common.code.pack import pack_function
 from starburst_common.ids import new_run_id
+from starburst_common.money.estimate import charge
 from starburst_common.options import Options
 from starburst_common.runs.begin import begin
 from starburst_common.runs.records import Spec
 from starburst_common.spi import driver_of
-from tests.faults.conftest import Bed, LocalBed
+from tests.faults.conftest import AwsBed, Bed, LocalBed
 
 N, WORKERS = 400, 2
 DOUBLED = [*range(0, 2 * N, 2)]
@@ -99,6 +103,30 @@ def test_who_comes_back_in_time_keeps_them(local_bed: LocalBed) -> None:
                 hurry(bed)
         assert bed.calls() == dict.fromkeys(range(N), 1)
         assert len([*bed.notes.iterdir()]) == WORKERS
+
+
+def test_what_a_run_cost_is_the_sum_over_all_its_workers_whoever_drove_it(aws_bed: AwsBed) -> None:
+    """Also one that ended while nobody did: by the second from its pull on, a minute at least, as ECS has its times."""
+    bed = aws_bed
+    with abandoned(bed) as name:
+        bed.signal_workers(signal.SIGKILL, 1)
+        bed.until(lambda: len(bed.workers()) < WORKERS)
+        hurry(bed)
+        run = attach(name, backend=bed.backend)
+        assert run.results(timeout=120) == DOUBLED
+        status = run.wait()
+    bed.until(lambda: not bed.workers())
+    (row,) = costs(since=0.0, backend=bed.backend)
+    ids, cluster = [task["id"] for task in bed.aws.tasks()], bed.aws.site["cluster"]
+    tasks = bed.aws.boto("ecs").describe_tasks(cluster=cluster, tasks=ids)["tasks"]
+    assert len(tasks) > WORKERS, "one took the place of who was lost"
+    lasted_s = [(task["stoppedAt"] - task["pullStartedAt"]).total_seconds() for task in tasks]
+    seconds = [max(math.ceil(each), 60) for each in lasted_s]
+    each_s = charge(run.resources, Decimal(1), bed.backend.tariff).usd or Decimal(0)
+    by_hand = each_s / 3600 * sum(seconds)
+    of_workers = row.parts["compute"] + row.parts["public addresses"]
+    assert of_workers == pytest.approx(by_hand, abs=Decimal("0.000001"))
+    assert status.spent_usd is not None and abs(status.spent_usd - by_hand) < each_s / 3600 * 30 * len(tasks)
 
 
 @pytest.mark.rest
