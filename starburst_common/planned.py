@@ -75,7 +75,7 @@ def estimated(
         for spot in (False, True):
             few = (each for each in found if each.workers <= _MOST_EACH and (each.price.capacity == SPOT) is spot)
             cheapest = next(few, None)
-            offers += [_of_instance(cheapest)] if cheapest is not None else []
+            offers += [_of_instance(backend, wish, cheapest)] if cheapest is not None else []
     return frontier(wish, offers, cores=_cores())
 
 
@@ -126,16 +126,34 @@ def _of_fargate(backend: Backend, wish: Wish, each: FargateOffer) -> Offer:
     )
 
 
-def _of_instance(each: InstanceOffer) -> Offer:
-    workers = f"{each.workers} worker{'s' * (each.workers != 1)} each"
+def _of_instance(backend: Backend, wish: Wish, each: InstanceOffer) -> Offer:
+    workers, room = f"{each.workers} worker{'s' * (each.workers != 1)} each", _room_on(backend, wish, each)
+    looked = "quota not looked at"
+    if room is not None and room.bound is not None:
+        looked = f"room for {int(room.free):,} by the {room.bound.name}"
     return Offer(
         name=each.name,
         usd_an_hour=each.usd_an_hour,
         each=each.workers,
-        advised=False,
+        room=room or Headroom(),
+        advised=room is not None,
         speed=_EC2,
-        note=f"{workers}{', derived price' * derived(each)}; quota not looked at",
+        note=f"{workers}{', derived price' * derived(each)}; {looked}",
     )
+
+
+def _room_on(backend: Backend, wish: Wish, each: InstanceOffer) -> Headroom | None:
+    """By the quota of its family, of which an instance takes all its vCPU; None where nobody can say."""
+    if backend.quotas is None:
+        return None
+    spot, shape = each.price.capacity == SPOT, each.shape
+    limits = backend.quotas.limits(spot=spot, ec2=True, gpus=bool(wish.resources.gpus))
+    mine = [limit for limit in limits if limit.name.startswith(f"EC2 {shape.quota_family} ") and not limit.unknown]
+    if not mine:
+        return None
+    least = min(mine, key=lambda limit: limit.total - limit.used)
+    instances = int(max(least.total - least.used, 0) // shape.vcpu)
+    return Headroom(free=instances * each.workers, bound=least, others=least.used)
 
 
 def _cores() -> int:

@@ -270,7 +270,10 @@ def test_on_an_account_its_quotas_bound_what_is_told(aws: Aws, shell: Shell) -> 
     assert done.returncode == 0, done.stderr
     assert "Fargate vCPU quota (1 for each worker, 20 in all): there is room for 20 of 100 workers now" in done.stderr
     assert "soonest: 20 workers on Fargate ARM" in done.stderr
-    assert "large Spot: 2 workers each, derived price; quota not looked at" in shell(*known, "--ec2").stderr
+    aws.set(ec2_vcpu={"Standard": 0, "Standard Spot": 7})
+    done = shell(*known, "--ec2")
+    assert "large Spot: 2 workers each, derived price; room for 6 by the EC2 Standard" in done.stderr
+    assert "soonest: 100 workers on m" not in done.stderr and "soonest: 1,000 workers on m" not in done.stderr
     done = shell("plan", "mine:work", "-i", "rows.jsonl", "--measure", "2", "--workers", "50", "--plot", "plan.png")
     assert "measured here: 2 of 1,000 items" in done.stderr and "20 of 50 workers now" in done.stdout
     assert (shell.folder / "plan.png").read_bytes()[:4] == b"\x89PNG"
