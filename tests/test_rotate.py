@@ -11,18 +11,25 @@ from pathlib import Path
 
 import pytest
 
-from starburst_common import BadInput, Cluster, Refused, RunState, attach, share
+from starburst_common import BadInput, Cluster, Refused, RunState, Unavailable, attach, costs, share, starburst_map
 from starburst_common.aws.setup.rotation import change_key as change_on_aws
+from starburst_common.errors import Unsigned
 from starburst_common.local import change_key, local_backend
 from starburst_common.model import FleetId, RunId, WorkerId, WorkerPhase
-from starburst_common.names import RunNames
+from starburst_common.money.monthly import budgets_of
+from starburst_common.names import RunNames, account
 from starburst_common.ports import Backend
+from starburst_common.runs.monthly import Monthly
+from starburst_common.runs.prune import store_time
+from starburst_common.runs.standing import held_fleets
 from starburst_common.sites.site import Site
+from starburst_common.wire.documents import open_document
 from starburst_common.wire.keys import MOST_KEYS, KeyRing, key_id, keys_in, secret_of
 from starburst_common.wire.seals import seal, seal_text, unseal, unseal_text
 from tests.places import aws_text, local_text, open_place
 from tests.policies import allow
 from tests.test_cli import Shell
+from tests.testbed import definitions
 from tests.testbed.bed import Bed as Aws
 
 CHANGES = ["ssm:PutParameter", "secretsmanager:PutSecretValue"]  #: who sets sites up may
@@ -183,14 +190,123 @@ def test_who_lives_on_learns_of_a_newer_key(place: Place, monkeypatch: pytest.Mo
 
 
 def test_eight_keys_are_known_and_two_who_change_at_once_lose_none(tmp_path: Path) -> None:
-    """The oldest goes first; the newest signs."""
+    """The oldest goes first; the newest signs. None goes that is not among those that may."""
     home = tmp_path / "home"
     first = local_backend(home)
-    assert [change_key(home, revoke=False) for _ in range(9)] == [1, 2, 3, 4, 5, 6, 7, 7, 7]
+    assert [change_key(home, revoke=False) for _ in range(7)] == [1, 2, 3, 4, 5, 6, 7]
+    with pytest.raises(Unavailable, match="somebody else has changed the key meanwhile: nothing was changed"):
+        change_key(home, revoke=False, agreed=[])
+    assert [change_key(home, revoke=False, agreed=[first.key]), change_key(home, revoke=False)] == [7, 7]
     last = local_backend(home)
     assert isinstance(last.key, KeyRing) and last.key.older == MOST_KEYS - 1
-    assert first.key not in [*last.key.others()]
+    assert first.key not in [*last.key.others()] and first.key == last.key.retired[1].key
     first.close(), last.close()
+
+
+def test_what_cost_was_told_of_by_a_key_that_went_counts_still(place: Place) -> None:
+    """As far as it was there before: what is written by that key later is nobody's, and a run's own are never read."""
+    first = place.open()
+    with Cluster(backend=first, workers=1, progress=False) as cluster:
+        run = cluster.start(abs, [-1])
+        run.results()
+    assert place.change(True) == 0
+    second = place.open()
+    (before,) = costs(backend=second, by="site")
+    assert (before.runs, before.items) == (1, 1)
+    key = account(run.id)
+    body, at = bytes(second.store.get(key)), second.store.written_at(key)
+    assert isinstance(second.key, KeyRing) and at <= second.key.retired[0].until
+    with pytest.raises(Unsigned):
+        open_document(second.key, key, body)
+    while store_time(second) <= second.key.retired[0].until:
+        time.sleep(0.1)
+    second.store.put(key, body)  # as who has the old key could write another
+    assert costs(backend=second, by="site") == []
+
+
+def test_the_ninth_says_what_goes_with_the_oldest(tmp_path: Path) -> None:
+    """It asks where something depends on that; else it is said alone. Nothing is changed before."""
+    shell = Shell(tmp_path)
+    assert shell("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n").returncode == 0
+    assert [change_key(shell.home, revoke=False) for _ in range(7)][-1] == 7
+    before = _local_key(shell)
+    refused = shell("rotate-key")
+    assert refused.returncode == 2 and _local_key(shell) == before
+    (run,) = json.loads(shell("runs", "--json").stdout)
+    said = f"8 keys are known, as many as there may be: the oldest is forgotten\nreadable no more: 1 run: {run['id']}:"
+    assert refused.stderr.startswith(said), refused.stderr
+    assert "error: nobody can be asked here: say --yes, or --dry-run to see what ends" in refused.stderr
+    seen = json.loads(shell("rotate-key", "--dry-run", "--json").stdout)
+    expected = {"changed": False, "older": 7, "forgotten": 1, "unreadable": [run["id"]], "fleets": []}
+    assert seen == expected and _local_key(shell) == before
+    assert json.loads(shell("rotate-key", "--yes", "--json").stdout) == {**expected, "changed": True}
+    tenth = shell("rotate-key")
+    assert tenth.returncode == 0 and "nothing that goes on, or is kept, is signed by what is forgotten" in tenth.stderr
+    assert json.loads(shell("costs", "--json").stdout)["rows"][0]["runs"] == 1
+
+
+def warm(place: Backend) -> FleetId:
+    """A fleet that stays without anybody, and has a worker."""
+    starburst_map(abs, [-1], workers=1, keep_warm=600, backend=place, progress=False)
+    (fleet,) = [each.id for each in held_fleets(place) if not each.unsigned]
+    return fleet
+
+
+def test_a_fleet_whose_key_is_gone_is_seen_and_stopped(aws: Aws, tmp_path: Path) -> None:
+    """Where who revoked it did not get to it: by what ECS says of its workers, so that no other's task is stopped."""
+    rotating = Rotating(aws, tmp_path)
+    first = open_place(rotating.text)
+    fleets = [warm(first)]
+    (theirs,) = definitions.run(aws, definitions.define(aws), startedBy=fleets[0])
+    rotating.put(secret_of([NEW]))
+    second = open_place(rotating.text)
+    fleets.append(warm(second))
+    rotating.put(secret_of([OLD]))
+    told = json.loads(rotating.shell("fleets", "--json").stdout)
+    assert [(each["id"], each["workers"], each["key_valid"]) for each in told] == [(each, 1, False) for each in fleets]
+    shown = rotating.shell("fleets").stdout
+    assert shown.count("nobody: its key is no longer valid") == 2, shown
+    assert "workers  2 alive" in rotating.shell("status").stdout
+    assert rotating.shell("fleets", "stop", fleets[0]).stdout == f"{fleets[0]}: stopped, 1 worker\n"
+    alive = {task["started_by"]: task for task in aws.tasks() if task["desired_status"] == "RUNNING"}
+    assert {*alive} == {*fleets} and alive[fleets[0]]["arn"] == theirs
+    done = rotating.shell("gc", "--older-than", "0s", **aws.as_user("operator"))
+    assert f"a worker of {fleets[1]}, whose key is known no more" in done.stdout, done.stderr
+    alive = {task["started_by"]: task for task in aws.tasks() if task["desired_status"] == "RUNNING"}
+    assert {*alive} == {fleets[0]}
+    assert rotating.shell("gc", "--older-than", "0s", **aws.as_user("operator")).returncode == 0
+    assert rotating.shell("fleets", "--json").stdout.strip() == "[]"
+    first.close(), second.close()
+
+
+def test_to_revoke_keys_ends_what_they_signed(aws: Aws, tmp_path: Path) -> None:
+    """A run that goes on, and a warm fleet: shown first, then stopped, and what both cost is in the sums."""
+    rotating, gate = Rotating(aws, tmp_path), str(tmp_path / "gate")
+    first = open_place(rotating.text)
+    fleet = warm(first)
+    with Cluster(backend=first, workers=1, progress=False) as cluster:
+        run = cluster.start(waits, [gate])
+        working(first)
+        seen = rotating.shell("rotate-key", "--revoke", "--dry-run")
+        assert (seen.returncode, rotating.keys()) == (0, [first.key]) and run.status().state is RunState.RUNNING
+        assert (
+            f"cancelled: 1 run: {run.id}\nstopped: 2 fleets: " in seen.stderr
+            and "readable no more: 2 runs" in seen.stderr
+        )
+        assert seen.stdout == "site bed: a new key would sign from now on; no other is known\n"
+        assert rotating.shell("rotate-key", "--revoke").returncode == 2
+        done = json.loads(rotating.shell("rotate-key", "--revoke", "--yes", "--json").stdout)
+        assert done["changed"] and len(done["fleets"]) == 2 and fleet in done["fleets"] and run.id in done["unreadable"]
+        assert run.wait(30).state is RunState.CANCELLED
+    assert not [task for task in aws.tasks() if task["desired_status"] == "RUNNING"]
+    assert rotating.shell("fleets", "--json").stdout.strip() == "[]"
+    second = open_place(rotating.text)
+    assert attach(run.id, backend=second).status().state is RunState.DAMAGED
+    sums, _ = costs(backend=second, by="site")  # and what the fleet cost while no run had it
+    assert sums.runs == 2 and sums.usd > 0
+    month = Monthly(second, None, budgets_of(["*: 100"]))
+    assert month.tightest().usd > 0 and month.tightest().runs == 2
+    first.close(), second.close()
 
 
 def test_processes_that_change_it_at_once_lose_none_here(tmp_path: Path) -> None:
@@ -220,6 +336,10 @@ class Rotating:
         (folder / "config.toml").write_text(aws.settings(signing_secret=arn))
         allow(aws, CHANGES, arn, user="driver")
         self.shell = Shell(folder, env={**aws.env, "STARBURST_CONFIG": str(folder / "config.toml")})
+
+    def put(self, secret: str) -> None:
+        """As somebody does who is then stopped."""
+        self.aws.boto("ssm").put_parameter(Name="/mine", Value=secret, Type="SecureString", Overwrite=True)
 
     def keys(self) -> list[bytes]:
         """All that are known, the newest first."""
@@ -304,7 +424,8 @@ def test_the_command_changes_the_key_here_and_of_a_site(tmp_path: Path, aws: Aws
     shell = Shell(tmp_path)
     assert shell("rotate-key").stdout == f"{shell.home}: a new key signs from now on; 1 older is still known\n"
     assert shell("rotate-key", "--revoke").returncode == 2
-    assert json.loads(shell("rotate-key", "--revoke", "--yes", "--json").stdout) == {"older": 0}
+    told = {"changed": True, "older": 0, "forgotten": 2, "unreadable": [], "fleets": []}
+    assert json.loads(shell("rotate-key", "--revoke", "--yes", "--json").stdout) == told
     secret = aws.boto("secretsmanager").create_secret(Name="mine", SecretString="k" * 40)["ARN"]
     config = tmp_path / "config.toml"
     config.write_text(aws.settings(signing_secret=secret))
@@ -312,6 +433,9 @@ def test_the_command_changes_the_key_here_and_of_a_site(tmp_path: Path, aws: Aws
     there = Shell(tmp_path, env={**aws.env, "STARBURST_CONFIG": str(config)})
     assert there("rotate-key").stdout == "site bed: a new key signs from now on; 1 older is still known\n"
     assert "signing key: 64 bytes, in secretsmanager, and 1 older\n" in there("doctor").stdout
+    aws.boto("secretsmanager").put_secret_value(SecretId=secret, SecretString="starburst-keys:1 zz")
+    assert (there("rotate-key").returncode, there("rotate-key", "--revoke", "--yes").returncode) == (2, 0)
+    assert "signing key: 64 bytes, in secretsmanager\n" in there("doctor").stdout
     site = Site.of({**aws.site, "signing_secret": f"{secret}::AWSCURRENT:"}, "here")
     with pytest.raises(BadInput, match="it names a stage or a version"):
         change_on_aws(site, revoke=False, tell=print)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Self
 
 from starburst_common.errors import Exists
 from starburst_common.model import FleetId, Granted, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import account
 from starburst_common.ports import SMALL_BYTES, ObjectStore
-from starburst_common.wire.documents import open_document, seal_document
+from starburst_common.wire.documents import open_kept, seal_document
 from starburst_common.wire.fields import Fields, malformed
 
 
@@ -26,7 +27,7 @@ class Account:
     def read(cls, store: ObjectStore, key: bytes, fleet: FleetId) -> Self:
         """Raises `NotFound` where the fleet launched nobody, or is open; `Refused` where it is not ours."""
         about = account(fleet)
-        header, _ = open_document(key, about, store.get(about, SMALL_BYTES))
+        header = open_kept(key, about, store.get(about, SMALL_BYTES), partial(store.written_at, about))
         workers = tuple(read_worker(Fields(about, each)) for each in header.many("workers"))
         return cls(closed_at=header.moment("closed_at"), workers=workers)
 

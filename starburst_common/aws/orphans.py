@@ -21,7 +21,7 @@ from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.ecs_tasks import worker_state
 from starburst_common.aws.owners import Owners
 from starburst_common.aws.requests import tags
-from starburst_common.aws.site_tasks import SiteTasks
+from starburst_common.aws.site_tasks import SiteTasks, key_of
 from starburst_common.errors import NotFound
 from starburst_common.ids import ids
 from starburst_common.image.keep import removable, tags_in_use
@@ -43,6 +43,7 @@ class Orphan:
     why: str
     at: str = ""  #: what AWS calls it
     owner: str = ""  #: who had it: a run, a fleet, an image
+    key: str = ""  #: by which a worker was told to sign
     granted: Granted | None = None  #: what a task is charged for by the hour
     stored: tuple[str, int] | None = None  #: what is charged for by the month: a name of the price book, and bytes
 
@@ -63,7 +64,10 @@ class Sweep(Protocol):
 
 
 class OrphanTasks:
-    """Workers of fleets that nobody holds: as of one that hangs, or that was launched while its fleet was closed."""
+    """Workers of fleets that nobody holds: as of one that hangs, or that was launched while its fleet was closed.
+
+    And those of a key that nobody knows any more, whoever holds their fleet: nobody can use them.
+    """
 
     kind = "task"
 
@@ -72,18 +76,21 @@ class OrphanTasks:
         self._tasks = SiteTasks(owners.site, owners.clients)
 
     def found(self) -> Iterator[Orphan]:
+        keys: dict[str, bool] = {}
         for task in self._tasks.alive():
             fleet, state = task.get("startedBy", ""), worker_state(task, 0)
             if not _FLEET.fullmatch(fleet) or self._owners.young(task["createdAt"].timestamp()):
                 continue
-            if not self._owners.have(fleet):
-                why = f"a worker of {fleet}, which nobody holds"
-                yield Orphan(
-                    kind=self.kind, name=state.id, why=why, at=task["taskArn"], owner=fleet, granted=state.granted
-                )
+            if (key := key_of(task)) not in keys:  # after the task was seen, which began by a key that was there
+                keys[key] = self._owners.know(key)
+            known = keys[key]
+            if not known or not self._owners.have(fleet):
+                why = f"a worker of {fleet}, {'which nobody holds' if known else 'whose key is known no more'}"
+                of = {"owner": fleet, "key": key, "granted": state.granted}
+                yield Orphan(kind=self.kind, name=state.id, why=why, at=task["taskArn"], **of)
 
     def owned(self, orphan: Orphan) -> bool:
-        return self._owners.have(orphan.owner)
+        return self._owners.know(orphan.key) and self._owners.have(orphan.owner)
 
     def remove(self, orphan: Orphan) -> None:
         with speaking("ecs:StopTask"), suppress(self._ecs.exceptions.InvalidParameterException):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from starburst_common.aws.clients import Clients
+from starburst_common.aws.keys import signing_key
 from starburst_common.aws.store import S3Objects
 from starburst_common.errors import NotFound, Refused
 from starburst_common.ids import held_for, ids
@@ -33,6 +34,13 @@ class Owners:
     def mark(self, marks: Mapping[str, str]) -> bool:
         """Whether tags mark a thing as the site's."""
         return marks.get("starburst:site") == self.site.name
+
+    def know(self, key: str) -> bool:
+        """Whether a key is known of this name, or none is told, as the secret has it now.
+
+        A worker's key was there before it was launched. Raises `Denied`, `Unavailable`, `BadInput`.
+        """
+        return not key or signing_key(self.clients, self.site.signing_secret).named(key) is not None
 
     def young(self, at: float) -> bool:
         """Whether what was made then may have an owner who is not written down yet."""

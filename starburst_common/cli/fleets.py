@@ -144,6 +144,8 @@ def _spot(fleet: HeldFleet) -> bool:
 
 
 def _holders(fleet: HeldFleet) -> str:
+    if fleet.unsigned:
+        return "nobody: its key is no longer valid"
     clusters = f"{fleet.clusters} cluster{'s' * (fleet.clusters != 1)}" if fleet.clusters else ""
     more = f"{len(fleet.runs) - _SAID} more" if len(fleet.runs) > _SAID else ""
     return ", ".join(filter(None, [*(run.id for run in fleet.runs[:_SAID]), more, clusters])) or "nobody"
@@ -175,4 +177,5 @@ def _fields(fleet: HeldFleet, backend: Backend) -> dict[str, Any]:
         "keep_warm_s": None if fleet.entry is None else fleet.entry.keep_warm_s,
         "warm_until": None if until is None else iso(until),
         "usd_per_hour": None if usd is None else round(float(usd), 6),
+        "key_valid": not fleet.unsigned,
     }

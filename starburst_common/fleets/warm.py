@@ -9,12 +9,12 @@ somebody has is closed. A marker that is gone never comes again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Self
 
-from starburst_common.errors import NotFound, Refused
+from starburst_common.errors import NotFound, Refused, Unsigned
 from starburst_common.fleets.fleet import KEPT_WARM, Fleet
 from starburst_common.ids import held_for, ids, new_holder
 from starburst_common.model import FleetId, WorkerPhase
@@ -22,6 +22,7 @@ from starburst_common.names import WARM, holders
 from starburst_common.options import Options
 from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.wire.documents import open_document, seal_document
+from starburst_common.wire.seals import signer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +35,15 @@ class WarmEntry:
     size: str  #: of a worker, in words
     image: str
     spot: bool
+    signer: bytes = field(repr=False)  #: which of our keys it is of
 
     @classmethod
     def read(cls, backend: Backend, key: str) -> Self:
         """Raises `NotFound`, `Refused`."""
-        fields, _ = open_document(backend.key, key, backend.store.get(key, SMALL_BYTES))
+        blob = backend.store.get(key, SMALL_BYTES)
+        fields, _ = open_document(backend.key, key, blob)
         return cls(
+            signer=signer_of(backend.key, key, blob),
             fleet=FleetId(key.rpartition("/")[2]),
             key=key,
             keep_warm_s=fields.number("keep_warm_s"),
@@ -85,13 +89,17 @@ def lent_fleet(backend: Backend, options: Options, image: str = "") -> Iterator[
         fleet.release(holder)
 
 
-def warm_entries(backend: Backend) -> dict[FleetId, WarmEntry]:
-    """Of all fleets that are kept warm; what cannot be read is left out."""
-    found = {}
+def warm_entries(backend: Backend) -> dict[FleetId, WarmEntry | None]:
+    """Of all fleets that are kept warm; None where no known key has signed it. What else cannot be read is left out."""
+    found: dict[FleetId, WarmEntry | None] = {}
     for key in backend.store.list(WARM):
-        with suppress(NotFound, Refused):
-            entry = WarmEntry.read(backend, key)
-            found[entry.fleet] = entry
+        for fleet in ids([key.rpartition("/")[2]]):
+            try:
+                found[FleetId(fleet)] = WarmEntry.read(backend, key)
+            except Unsigned:
+                found.setdefault(FleetId(fleet), None)
+            except (NotFound, Refused):
+                pass
     return found
 
 

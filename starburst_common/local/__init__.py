@@ -6,6 +6,8 @@ import fcntl
 import os
 import secrets
 import sys
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,9 @@ from starburst_common.local.queue import LocalQueue
 from starburst_common.local.store import FolderObjects
 from starburst_common.ports import KEY_BYTES, Backend, Pace
 from starburst_common.trust import open_own, own_file, own_folder
-from starburst_common.wire.keys import MOST_KEYS, KeyRing, keys_in, secret_of
+from starburst_common.wire.keys import KeyRing, changed, keys_in
 
-_LONGEST_KEY = 4096
+_LONGEST_KEY = 65536  #: of all that are known
 
 
 def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
@@ -75,9 +77,10 @@ def _signing_key(file: Path) -> KeyRing:
     return ring
 
 
-def change_key(home: Path, *, revoke: bool) -> int:
+def change_key(home: Path, *, revoke: bool, now: float | None = None, agreed: Collection[bytes] | None = None) -> int:
     """Have a new key sign what begins from now on; how many older ones are still known: none if they are revoked.
 
+    `now` is by the store's clock, `agreed` the keys that may be forgotten: raises `Unavailable` where another would be.
     Raises `BadInput` as `local_backend`.
     """
     file = own_folder(home.expanduser()) / "signing.key"
@@ -85,12 +88,13 @@ def change_key(home: Path, *, revoke: bool) -> int:
     lock = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two at once neither forgets the other's
-        keys = [secrets.token_bytes(KEY_BYTES), *([] if revoke else keys_in(_read(file)))][:MOST_KEYS]
-        draft = _draft(file, secret_of(keys).encode())
+        at = time.time() if now is None else now
+        secret = changed(_read(file), secrets.token_bytes(KEY_BYTES), revoke=revoke, now=at, agreed=agreed).encode()
+        draft = _draft(file, secret)
         draft.replace(file)
     finally:
         os.close(lock)
-    return len(keys) - 1
+    return len(keys_in(secret)) - 1
 
 
 def _read(file: Path) -> bytes:

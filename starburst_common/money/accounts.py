@@ -5,14 +5,15 @@ Everything in it is as the run's stored documents tell it, so that whoever write
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, Self
 
 from starburst_common.model import NATS, NO_NAT, Buffer, FailureKind, FleetId, RunId, RunState, Tariff
 from starburst_common.ports import TOLLS
-from starburst_common.wire.documents import open_document, seal_document
+from starburst_common.wire.documents import open_kept, seal_document
 from starburst_common.wire.fields import Fields, malformed
 
 _LEAST_USD, _MOST_USD = Decimal("1e-15"), Decimal("1e15")
@@ -82,9 +83,9 @@ class AccountEntry:
         )
 
     @classmethod
-    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
-        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
-        fields, _ = open_document(key, about, blob)
+    def read(cls, key: bytes, about: str, blob: Buffer, written_at: Callable[[], float] = time.time) -> Self:
+        """The inverse of `sealed`, as `open_kept`. Raises `UnknownVersion` or `Refused`."""
+        fields = open_kept(key, about, blob, written_at)
         if (state := fields.text("state")) not in [*RunState]:
             raise malformed(about, f"no state {state!r:.40}")
         return cls(

@@ -6,6 +6,7 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import NamedTuple
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused
@@ -60,7 +61,8 @@ def keep_lacking(backend: Backend, run: RunId, leg: int) -> None:
 
 def read_entry(backend: Backend, key: str) -> AccountEntry:
     """One of them. Raises `NotFound`, `Refused`."""
-    return AccountEntry.read(backend.key, key, backend.store.get(key, SMALL_BYTES))
+    store = backend.store
+    return AccountEntry.read(backend.key, key, store.get(key, SMALL_BYTES), partial(store.written_at, key))
 
 
 class Charged(NamedTuple):

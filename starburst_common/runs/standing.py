@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from starburst_common.errors import NotFound, Refused
+from starburst_common.errors import NotFound, Refused, Unsigned
 from starburst_common.fleets.fleet import KEPT_WARM, Fleet, left
 from starburst_common.fleets.warm import WarmEntry, cool, warm_entries
 from starburst_common.ids import held_for, ids
@@ -16,8 +16,9 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
 from starburst_common.runs.hold import Hold
+from starburst_common.runs.records import Spec
 from starburst_common.runs.run import Run
-from starburst_common.runs.spec import find_spec
+from starburst_common.runs.spec import find_spec, read_spec
 
 _log = our_log()
 
@@ -33,6 +34,8 @@ class HeldFleet:
     at_work: int = 0  #: of these at most, by the messages that are leased
     entry: WarmEntry | None = None  #: it stays open without anybody
     left_at: float | None = None  #: when the last one let go of it, on the store's clock
+    unsigned: bool = False  #: nobody who is there knows its key: it was revoked, or is nobody's, and nobody can use it
+    key: bytes = field(default=b"", repr=False)  #: which of our keys it is of; empty where nobody knows
 
     @property
     def warm(self) -> bool:
@@ -70,7 +73,7 @@ def stop_fleet(backend: Backend, held: HeldFleet) -> bool:
     for run in held.runs:
         run.cancel()
     by = cool(backend, held.id)
-    if [*_going_on(backend, [each for each in by if each.startswith("run-")])]:
+    if [*_going_on(backend, _specs(backend, [each for each in by if each.startswith("run-")]))]:
         return False
     size = held.runs[0].resources if held.runs else Resources.of()
     Fleet.of(backend, size, 1, held.id).close()
@@ -82,7 +85,10 @@ def _held(backend: Backend) -> Iterator[HeldFleet]:
     for name in sorted(ids(backend.store.folders(FLEETS))):
         fleet = FleetId(name)
         by = held_for(backend.store.list(holders(fleet)))
-        runs = [*_going_on(backend, sorted(each for each in by if each.startswith("run-")))]
+        specs = [*_specs(backend, sorted(each for each in by if each.startswith("run-")))]
+        runs, entry = [*_going_on(backend, specs)], entries.get(fleet)
+        foreign = any(spec.damage and _is_foreign(backend, spec) for spec in specs)
+        unsigned = foreign or (fleet in entries and entry is None)
         try:
             alive = [worker for worker in backend.compute.workers(fleet) if worker.phase is not WorkerPhase.STOPPED]
         except Refused as error:  # it costs itself alone
@@ -96,8 +102,10 @@ def _held(backend: Backend) -> Iterator[HeldFleet]:
                 clusters=sum(not each.startswith("run-") and each != KEPT_WARM for each in by),
                 workers=tuple(alive),
                 at_work=min(leased, len(alive)),
-                entry=entries.get(fleet) if KEPT_WARM in by else None,
+                entry=entry if KEPT_WARM in by else None,
                 left_at=_left_at(backend, fleet) if KEPT_WARM in by else None,
+                unsigned=unsigned,
+                key=entry.signer if entry is not None else next((spec.key for spec in specs), b""),
             )
 
 
@@ -107,9 +115,24 @@ def _left_at(backend: Backend, fleet: FleetId) -> float | None:
     return None
 
 
-def _going_on(backend: Backend, names: list[str]) -> Iterator[Run]:
+def _specs(backend: Backend, names: list[str]) -> Iterator[Spec]:
     for name in names:
         with suppress(NotFound):
-            spec = find_spec(backend, RunId(name))
+            yield find_spec(backend, RunId(name))
+
+
+def _going_on(backend: Backend, specs: Iterable[Spec]) -> Iterator[Run]:
+    for spec in specs:
+        with suppress(NotFound):
             if not Hold(backend, spec, None).status().state.over:
                 yield Run(backend, spec, None)
+
+
+def _is_foreign(backend: Backend, spec: Spec) -> bool:
+    try:
+        read_spec(backend, spec.run)
+    except Unsigned:
+        return True
+    except (NotFound, Refused):
+        pass
+    return False

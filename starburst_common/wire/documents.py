@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from starburst_common.errors import Unsigned
 from starburst_common.model import Buffer
 from starburst_common.wire.fields import Fields, malformed, parsed, whole
+from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import HEAD_BYTES, seal, seal_text, unseal, unseal_text
 
 LENGTH = struct.Struct(">I")
@@ -47,6 +50,22 @@ def seal_document(key: bytes, about: str, header: dict[str, Any], blobs: Sequenc
 def open_document(key: bytes, about: str, blob: Buffer) -> tuple[Fields, list[memoryview]]:
     """The inverse of `seal_document`. Raises `UnknownVersion` or `Refused`."""
     return read_document(unseal(key, about, blob), about)
+
+
+def open_kept(key: bytes, about: str, blob: Buffer, written_at: Callable[[], float]) -> Fields:
+    """The header of a document that is kept beyond its key: also by a key that is retired, if it was there before that.
+
+    `written_at` is by the store's clock, which nobody who writes there can set back. What is unpickled is not read so.
+    """
+    try:
+        return open_document(key, about, blob)[0]
+    except Unsigned:
+        for retired in key.retired if isinstance(key, KeyRing) else ():
+            with suppress(Unsigned):
+                fields, _ = open_document(retired.key, about, blob)
+                if written_at() <= retired.until:
+                    return fields
+        raise
 
 
 def seal_message(key: bytes, about: str, value: dict[str, Any]) -> str:

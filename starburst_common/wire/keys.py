@@ -1,25 +1,35 @@
 """A secret in; the key that signs, and those by which what was signed before is known, out. And such a secret made.
 
 A secret is one key, whatever its bytes, or, once it was changed, several: a mark and their hexadecimal digits, the
-newest first. Each process signs by one key, of a run always by the run's own: the newest when the run began.
+newest first. Each process signs by one key, of a run always by the run's own: the newest when the run began. Keys that
+are known no more stay there for the accounts alone, each with when it was retired: what was written by then counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from threading import Lock
-from typing import Self
+from typing import NamedTuple, Self
 
-from starburst_common.errors import Refused, StarburstError
+from starburst_common.errors import Refused, StarburstError, Unavailable
 
 KEY_BYTES = 32  #: the least that a signing key has
-MOST_KEYS = 8  #: that are kept; older ones go
+MOST_KEYS = 8  #: that are known; older ones are retired
+MOST_RETIRED = 16  #: older ones go, and what they have signed of the accounts counts no more
 _MARK = "starburst-keys:1"
 _LOOK_S = 60.0  #: a secret is looked at again no more often
+
+
+class Retired(NamedTuple):
+    """A key that signs nothing any more, and what it has signed is not read, but for accounts of before."""
+
+    key: bytes
+    until: int  #: on the store's clock: what was written later is nobody's
 
 
 class KeyRing(bytes):
@@ -31,7 +41,7 @@ class KeyRing(bytes):
     def of(cls, secret: bytes, look: Callable[[], bytes] | None = None) -> Self:
         """Of a secret, which `look` reads again. Raises `Refused` where it is malformed."""
         keys = keys_in(secret)
-        return cls(keys[0])._with(_Known(keys, look))
+        return cls(keys[0])._with(_Known(keys, look, retired_in(secret)))
 
     def _with(self, known: _Known) -> Self:
         self._known = known
@@ -52,6 +62,16 @@ class KeyRing(bytes):
         yield from self._known.newer()
 
     @property
+    def known(self) -> Sequence[bytes]:
+        """All of them, without looking again: the newest first."""
+        return [*self._known.keys]
+
+    @property
+    def retired(self) -> Sequence[Retired]:
+        """Those by which accounts may be signed that were written before."""
+        return self._known.retired
+
+    @property
     def older(self) -> int:
         """How many are known beside it."""
         return len(self._known.keys) - 1
@@ -60,8 +80,8 @@ class KeyRing(bytes):
 class _Known:
     """Keys that several rings share, as processes live on while a secret is changed."""
 
-    def __init__(self, keys: Sequence[bytes], look: Callable[[], bytes] | None) -> None:
-        self.keys, self._look = [*keys], look
+    def __init__(self, keys: Sequence[bytes], look: Callable[[], bytes] | None, retired: Sequence[Retired]) -> None:
+        self.keys, self._look, self.retired = [*keys], look, retired
         self._lock, self._looked_at = Lock(), time.monotonic()
 
     def newer(self) -> list[bytes]:
@@ -71,8 +91,10 @@ class _Known:
                 return []
             self._looked_at = time.monotonic()
             with suppress(StarburstError, OSError):  # who cannot look knows what he knew
-                found = [key for key in keys_in(self._look()) if key not in self.keys]
+                secret = self._look()
+                found = [key for key in keys_in(secret) if key not in self.keys]
                 self.keys += found
+                self.retired = retired_in(secret)
                 return found
         return []
 
@@ -85,20 +107,64 @@ def keys_in(secret: bytes) -> list[bytes]:
     >>> keys_in(secret_of([b"new" * 11, b"old" * 11]).encode()) == [b"new" * 11, b"old" * 11]
     True
     """
+    return _read(secret)[0]
+
+
+def retired_in(secret: bytes) -> list[Retired]:
+    """Those that are retired, the latest first. Raises as `keys_in`."""
+    return _read(secret)[1]
+
+
+def _read(secret: bytes) -> tuple[list[bytes], list[Retired]]:
     if not secret.startswith(_MARK.encode()):
-        return [secret]
+        return [secret], []
     try:
-        keys = [bytes.fromhex(word) for word in secret.decode().split()[1:]]
+        words = [word.partition("@") for word in secret.decode().split()[1:]]
+        keys = [bytes.fromhex(digits) for digits, at, _ in words if not at]
+        retired = [Retired(bytes.fromhex(digits), int(until)) for digits, at, until in words if at]
     except ValueError:
-        keys = []
-    if not keys or min(map(len, keys)) < KEY_BYTES:
+        keys, retired = [], []
+    if not keys or min(len(key) for key in (*keys, *(each.key for each in retired))) < KEY_BYTES:
         raise Refused(f"the signing secret is malformed: {_MARK}, and no keys of {KEY_BYTES} bytes or more in hex")
-    return keys
+    return keys, retired
 
 
-def secret_of(keys: Sequence[bytes]) -> str:
+def secret_of(keys: Sequence[bytes], retired: Sequence[Retired] = ()) -> str:
     """The inverse, as text; of too many the oldest are left out."""
-    return " ".join([_MARK, *(key.hex() for key in keys[:MOST_KEYS])])
+    known = (key.hex() for key in keys[:MOST_KEYS])
+    return " ".join([_MARK, *known, *(f"{each.key.hex()}@{each.until}" for each in retired[:MOST_RETIRED])])
+
+
+def leaving(keys: Sequence[bytes], *, revoke: bool) -> list[bytes]:
+    """Which of a secret's keys are known no more once another is put before them.
+
+    >>> leaving([b"k"], revoke=False), leaving([b"k"], revoke=True), leaving([b"k"] * 7 + [b"old"], revoke=False)
+    ([], [b'k'], [b'old'])
+    """
+    return [*keys[0 if revoke else MOST_KEYS - 1 :]]
+
+
+def changed(secret: bytes, new: bytes, *, revoke: bool, now: float, agreed: Collection[bytes] | None = None) -> str:
+    """A secret with another key put before its own, of which those that are leaving are retired.
+
+    `agreed` are the keys that may leave, where not any may: raises `Unavailable` where another would. Raises `Refused`
+    as `keys_in`, but to revoke them all.
+
+    >>> text = changed(b"k" * 32, b"n" * 32, revoke=True, now=7.5).encode()
+    >>> keys_in(text) == [b"n" * 32], retired_in(text) == [Retired(b"k" * 32, 8)]
+    (True, True)
+    """
+    try:
+        keys, retired = _read(secret)
+    except Refused:
+        if not revoke:
+            raise
+        keys, retired = [], []  # nobody works by a secret that is malformed
+    gone = leaving(keys, revoke=revoke)
+    if agreed is not None and not {*gone} <= {*agreed}:
+        raise Unavailable("somebody else has changed the key meanwhile: nothing was changed: do it again")
+    late = [Retired(key, math.ceil(now)) for key in gone if len(key) >= KEY_BYTES]  # no other has signed anything
+    return secret_of([new, *keys[: len(keys) - len(gone)]], [*late, *retired])
 
 
 def key_id(key: bytes) -> str:
