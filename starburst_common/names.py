@@ -130,6 +130,10 @@ class RunNames:
         """Which worker ran an item alone, because it may take its worker along; not sealed."""
         return f"{self.folder}suspects/{index:012d}"
 
+    def aside(self, index: int | None = None) -> str:
+        """The marker of an item that ran out of memory, and goes on with more; their folder. Empty, not sealed."""
+        return f"{self.folder}aside/{'' if index is None else format(index, '012d')}"
+
     @property
     def cancel(self) -> str:
         """There when somebody cancelled the run, in this leg; empty, not sealed."""
@@ -208,7 +212,8 @@ class RunNames:
     def comes_late(self, key: str) -> bool:
         """Whether it may be written once more by who has not heard that the run was removed: alone it is no run."""
         late = (self.feeding, self.withdrawn, self.driven, self.expires, self.report, self.followed)
-        others = ("outcomes/", "retries/", "prints/", "suspects/", "checkpoints/", "cancel", "history", "until")
+        folders = ("outcomes", "retries", "prints", "suspects", "checkpoints", "aside")
+        others = (*(f"{name}/" for name in folders), "cancel", "history", "until")
         return key in late or key.startswith(tuple(f"{self.folder}{name}" for name in others))
 
     @property

@@ -88,6 +88,18 @@ class CallOptions(LimitOptions, total=False):
             shell="Near the end, give what takes far longer than items do to an idle worker, too.",
         ),
     ]
+    escalate: Annotated[
+        bool,
+        Row(
+            "items that run out of memory go on, once, on workers of the next size: with twice the memory, or as much "
+            "as former runs of the function took if that is more. These start when nothing else is left to be run. On "
+            "this machine only where `memory` is named.",
+            (YES_NO,),
+            False,
+            outside="true or false",
+            shell="Have items that run out of memory go on, once, on workers with twice as much.",
+        ),
+    ]
     driver_ttl: Annotated[
         float | None,
         Row(

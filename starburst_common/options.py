@@ -39,6 +39,7 @@ class Options:
     tolerate: Tolerance
     priority: float
     speculate: bool
+    escalate: bool
     limits: Limits
     driver_ttl_s: float | None
     seed: int | None

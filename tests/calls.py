@@ -28,6 +28,14 @@ def add(a: int, b: int = 0) -> int:
     return a + b
 
 
+def hungry(item: int) -> int:
+    """Its item; that of 5 needs 700 MiB for it."""
+    if item == 5:
+        hoard = [os.urandom(1 << 20) * 50 for _ in range(14)]
+        time.sleep(0.3 if hoard else 0)
+    return item
+
+
 def everything(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What it was called with."""
     return args, kwargs

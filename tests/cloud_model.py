@@ -27,8 +27,8 @@ from starburst_common.resources import Resources
 from starburst_common.runs.barren import Barren, barren, tried_since
 from starburst_common.runs.chunking import chunk_items
 from starburst_common.runs.driven import next_tick_s
-from starburst_common.runs.reconcile import Finish, LaunchWorkers, Policy, Resend, decide, launchable
-from starburst_common.runs.view import FleetView, Room, RunView, View
+from starburst_common.runs.reconcile import Finish, LaunchWorkers, Resend, decide, launchable
+from starburst_common.runs.view import FleetView, Policy, Room, RunView, View
 from starburst_common.tolerance import Tolerance
 
 LEASE_S, CHUNK_S, IDLE_S, TICK_S = 90.0, 30.0, 60.0, 5.0  # as of `aws.backend`

@@ -297,7 +297,7 @@ def test_what_is_not_sealed_is_listed() -> None:
     ]
     keys += [names.needed_by("2026-11-26")]
     keys += [run.suspect(1), run.cancel, run.report, run.expires, run.driven, run.feeding, run.retries]
-    keys += [run.full, run.withdrawn, run.followed]
+    keys += [run.full, run.withdrawn, run.followed, run.aside(1)]
     assert inspect.getsource(names).lower().count("not sealed") == len(keys) + 1  # where it says what that means
     keys += [torn_down("main"), f"{SITES}main/asked", f"{SITES}main/held", f"{SITES}main/parts/bucket--mine"]
     section = (ROOT / "docs/wire.md").read_text().partition("## What is not sealed")[2].partition("\n## ")[0]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.ports import Depth
 from starburst_common.runs.barren import Barren, barren, tried_since
-from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers, Policy, Resend, decide, launchable, waits_for
-from starburst_common.runs.view import RunView, View
+from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers, Resend, decide, launchable, waits_for
+from starburst_common.runs.view import Policy, RunView, View
 from starburst_common.tolerance import Tolerance
 
 FRESH = View(now=0, run=RunView(items=None, answered=0, failed=0, owed=0, depth=Depth(0, 0), quiet_since=0))

@@ -31,8 +31,8 @@ from starburst_common.ports import Backend, Pace
 from starburst_common.runs.answers import answers
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.outcomes import Summary, outcome_parts, read_outcome
-from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.tally import Tally
+from starburst_common.runs.view import Policy
 from starburst_common.tolerance import Tolerance
 from starburst_common.wire.frames import FrameWriter
 from starburst_worker.duty import Duty

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from math import ceil
 
+from starburst_common.errors import BadInput
+from starburst_common.instances import shapes
 from starburst_common.model import Tariff
 from starburst_common.money.estimate import ADDRESSES, Estimate, charge, usd_text
 from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, fits
@@ -30,6 +33,40 @@ def enough_mib(resources: Resources, peak_mib: float) -> int | None:
     return next((mib for mib in range(least, most + 1, step) if mib >= needed and fits(resources.cpu, mib)), None)
 
 
+def larger(resources: Resources, peak_mib: float = 0.0) -> Resources:
+    """The next size for what ran out of memory: twice as much, or as slots have been known to take if that is more.
+
+    With more vCPU where Fargate sells it so only; as many slots as before. Raises `BadInput` where there is no larger.
+
+    >>> larger(Resources.of(1)).size, larger(Resources.of(1, "8GB")).size
+    ('1 vCPU, 4 GB, 1 slot', '2 vCPU, 16 GB, 1 slot')
+    >>> larger(Resources.of(1), 5000).size, larger(Resources.of(16, "104GB", slots=1), 9e6).size
+    ('1 vCPU, 7 GB, 1 slot', '16 vCPU, 120 GB, 1 slot')
+    >>> larger(Resources.of(3, "20GB", capacity="ec2")).size
+    '3 vCPU, 40 GB, 3 slots'
+    >>> larger(Resources.of(16, "120GB"))
+    Traceback (most recent call last):
+    starburst_common.errors.BadInput: escalate: there is no worker with more memory than 120 GB: leave it out
+    """
+    has = resources.memory_mib
+    wanted = max(2 * has, ceil(resources.slots * peak_mib * _SPARE + _WORKER_MIB) if peak_mib else 0)
+    if resources.on_ec2:
+        most = max(int(shape.registered_mib) for shape in shapes().values() if shape.gpus >= resources.gpus)
+        sold = [(resources.cpu, min(wanted, most))]
+    else:
+        sold = [
+            (cpu, mib)
+            for cpu, (least, most, step) in FARGATE_MEMORY_MIB.items()
+            if cpu >= resources.cpu
+            for mib in range(least, most + 1, step)
+            if mib > has and fits(cpu, mib)
+        ]
+    if not sold or sold[-1][1] <= has:
+        raise BadInput(f"escalate: there is no worker with more memory than {size_told(has)}: leave it out")
+    cpu, mib = next((size for size in sold if size[1] >= wanted), sold[-1])
+    return replace(resources, cpu=cpu, memory_mib=mib, memory_given=True)
+
+
 def memory_told(resources: Resources, peak_mib: float, cost: Estimate) -> str:
     """What a run's slots took, for a person; and what less memory would have saved of its cost, where that is worth it.
 
@@ -42,7 +79,7 @@ def memory_told(resources: Resources, peak_mib: float, cost: Estimate) -> str:
     if not peak_mib:
         return ""
     slots = f"{resources.slots} slot{'s' * (resources.slots != 1)}"
-    told = f"at most {_size(peak_mib)} a slot, of {_size(resources.memory_mib)} for {slots}"
+    told = f"at most {size_told(peak_mib)} a slot, of {size_told(resources.memory_mib)} for {slots}"
     enough = enough_mib(resources, peak_mib)
     if not cost.usd or enough is None or enough >= resources.memory_mib:
         return told
@@ -54,5 +91,6 @@ def memory_told(resources: Resources, peak_mib: float, cost: Estimate) -> str:
     return f'{told}: memory="{enough / 1024:g}GB" would have saved {usd_text(saved)}'
 
 
-def _size(mib: float) -> str:
-    return f"{mib:.0f} MB" if mib < 1000 else f"{mib / 1024:.2g} GB"
+def size_told(mib: float) -> str:
+    """Memory for people."""
+    return f"{mib:.0f} MB" if mib < 1000 else f"{mib / 1024:.3g} GB" if mib % 1024 == 0 else f"{mib / 1024:.2g} GB"

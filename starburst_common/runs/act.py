@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from starburst_common.data.results import Results
 from starburst_common.errors import CannotLaunch, Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Chunk, Outcome, Span
+from starburst_common.model import Chunk, Outcome, RunState, Span
+from starburst_common.money.sizing import size_told
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, is_there
 from starburst_common.runs.accounts import keep_entry
@@ -19,15 +21,15 @@ from starburst_common.runs.books import Books
 from starburst_common.runs.events import EventKind
 from starburst_common.runs.failures import WITHDRAWN
 from starburst_common.runs.history import keep_history
-from starburst_common.runs.legs import End
+from starburst_common.runs.legs import End, Resumed
 from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.manifest import write_manifest
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
 from starburst_common.runs.priced import ended_cost
-from starburst_common.runs.reconcile import Action, Finish, LaunchWorkers, Speculate
-from starburst_common.runs.spec import write_end
+from starburst_common.runs.reconcile import Action, Escalate, Finish, LaunchWorkers, Speculate
+from starburst_common.runs.spec import mark_cancelled, write_end
 from starburst_common.runs.stored import create_outcome
 
 READ_S = 600.0  #: a run is kept for so long after somebody read its answers
@@ -47,12 +49,15 @@ class Hands:
         observer: Observer,
         results: Results | None,
         limiter: Limiter,
+        larger: Callable[[], Resumed],
     ) -> None:
-        self._results, self._limiter = results, limiter
+        """`larger` tells how what ran out of memory goes on."""
+        self._results, self._limiter, self._larger = results, limiter, larger
         self._backend, self._names, self._fleet, self._observer = backend, names, fleet, observer
         self._books, self._clock = books, books.clock
         self._read_told_at = -math.inf  # when somebody was last said to read its answers
-        self._kept = 0  # the number of the last event that is stored
+        self.since = self._kept = books.events.number  # of this leg; the number of the last event that is stored
+        self.onward: Resumed | None = None  #: the leg that the run goes on in, once this one has ended so
         self._unlaunched: LaunchWorkers | None = None
         self.launches_on_at = math.inf  #: a launch that had to wait goes on then, before the next tick
 
@@ -68,6 +73,8 @@ class Hands:
             self._launch(action)
         elif isinstance(action, Speculate):
             self._speculate()
+        elif isinstance(action, Escalate):
+            return self._escalate()
         else:
             self._resend()
         return False
@@ -117,7 +124,8 @@ class Hands:
     def send_owed(self) -> None:
         """Send a message for every chunk that is owed; those that are there already do no harm."""
         with self._books.changed:
-            owed = list(self._books.tally.owed.values())
+            tally = self._books.tally
+            owed = [chunk for span, chunk in tally.owed.items() if span not in tally.aside]
             self._books.quiet_since = self._clock.monotonic()
         self.send(owed, again=True)
 
@@ -141,7 +149,7 @@ class Hands:
         events = self._books.events
         if events.told > self._kept or (curves and events.told and events.number > self._kept):
             with self._books.changed:
-                number, seen = events.number, events.since()
+                number, seen = events.number, events.since(self.since)
             keep_history(self._backend, self._names, seen)
             self._kept = number
 
@@ -165,6 +173,18 @@ class Hands:
             return True
         if not books.finishing(action.state):
             return False
+        end = self._ended(action)
+        if self._results is not None:
+            cost = partial(ended_cost, self._backend, self._names.run, end)
+            write_manifest(self._backend, self._results, end, [settled.span for settled in books.tally.spans()], cost)
+        held = write_end(self._backend, self._names.run, self._names.leg, end)
+        if held is end:
+            self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end
+        return self._over(held)
+
+    def _ended(self, action: Finish) -> End:
+        """How it has, with what there is to tell of it then."""
+        books = self._books
         self.keep_history(curves=True)
         pulled: dict[str, int] = {}
         if self._backend.charged:  # some may have begun since they were looked at
@@ -172,7 +192,7 @@ class Hands:
             books.bounds, books.meter = self._limiter.look(workers), self._limiter.meter
             pulled = self._limiter.pulled(workers)
         tally = books.tally
-        end = End(
+        return End(
             state=action.state,
             reason=action.reason,
             items=tally.items if tally.items is not None else tally.planned_items,
@@ -191,13 +211,30 @@ class Hands:
             limit=action.limit,
             spent_usd=None if (spent := books.spent_usd()) is None else round(float(spent), 9),
         )
-        if self._results is not None:
-            cost = partial(ended_cost, self._backend, self._names.run, end)
-            write_manifest(self._backend, self._results, end, [settled.span for settled in tally.spans()], cost)
-        held = write_end(self._backend, self._names.run, self._names.leg, end)
-        if held is end:
-            self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end
-        books.over(held)
+
+    def _escalate(self) -> bool:
+        """End this leg, and have what ran out of memory go on with larger workers; whether that has ended the run."""
+        names, store = self._names, self._backend.store
+        onward, count = self._larger(), len(self._books.tally.aside)
+        has = self._fleet.spec.resources.memory_mib
+        why = (
+            f"{count} item{'s' * (count != 1)} ran out of memory with {size_told(has)}, and "
+            f"go{'es' * (count == 1)} on with {size_told(onward.memory_mib)}"
+        )
+        end = replace(self._ended(Finish(RunState.STOPPED, why)), onward=onward)
+        held = write_end(self._backend, names.run, names.leg, end)
+        if is_there(store, names.cancel):  # by who does not know yet that it goes on
+            mark_cancelled(self._backend, names.run, names.leg)
+        return self._over(held)
+
+    def _over(self, end: End) -> bool:
+        """This leg has ended so: whether the run has, too."""
+        if end.onward is not None:
+            if self.onward is None:
+                self._books.happened(EventKind.ESCALATED, end.reason, at=end.ended_at)
+            self.onward = end.onward
+            return False
+        self._books.over(end)
         self.clean_up()
         return True
 
@@ -209,11 +246,7 @@ class Hands:
     def ended_elsewhere(self) -> bool:
         """Whether another process has ended the run, or removed it; then it is over for us, too."""
         end = self._observer.end_elsewhere()
-        if end is None:
-            return False
-        self._books.over(end)
-        self.clean_up()
-        return True
+        return end is not None and self._over(end)
 
     def clean_up(self) -> None:
         """What only this run needs goes; safe to do twice, by several at once too."""

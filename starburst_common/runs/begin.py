@@ -20,12 +20,15 @@ from starburst_common.errors import BadInput, RunCancelled, RunStopped, Starburs
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_run_id
 from starburst_common.model import Chunk, RunId
+from starburst_common.money.sizing import larger
 from starburst_common.names import RunNames, work_queue
 from starburst_common.options import Options
 from starburst_common.pickling.within import importing
 from starburst_common.ports import Backend
+from starburst_common.resources import Resources
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
+from starburst_common.runs.ledger import LATELY_S, most_memory_mib
 from starburst_common.runs.legs import End
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.manifest import results_to
@@ -33,7 +36,7 @@ from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.runs.spec import find_leg, read_end, under_its_key, write_spec
+from starburst_common.runs.spec import find_leg, read_end, under_its_key, write_leg, write_spec
 from starburst_common.runs.stored import store_bundle
 
 
@@ -65,6 +68,8 @@ class NewRun:
                 '`if __name__ == "__main__":`, or into a function'
             )
         resources = fleet.spec.resources
+        if options.escalate:
+            larger(resources)
         refuse_unkept(fleet.backend, resources, options.limits, time.time())
         options = replace(options, limits=within_month(fleet.backend, options.tags, resources, options.limits))
         place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
@@ -119,11 +124,12 @@ def beginning(
     is kept of it is kept for that one.
     """
     spec, results, ttl_s = new.spec, results_to(fleet.backend, new.spec), new.spec.terms.driver_ttl_s
-    more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags}
+    more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags, "larger": larger_of(fleet, spec)}
     driver = Driver(fleet.backend, spec.run, fleet, spec.policy, expected=expected, **more)
     books = driver.books
     with claimed(results):
         feed = begin(fleet, spec, planned=books.plan, over=books.over_elsewhere, files=new.files, note=note)
+    driver.moved = feed.move
     begun = Beginning(driver=driver, feed=feed)
     try:
         yield begun
@@ -201,6 +207,15 @@ def undo(fleet: Fleet, feed: Feed) -> None:
             step()
 
 
+def larger_of(fleet: Fleet, spec: Spec) -> Callable[[Resources], Resources]:
+    """The next size for what runs out of memory, by what its function's runs have taken."""
+
+    def next_size(resources: Resources) -> Resources:
+        return larger(resources, most_memory_mib(fleet.backend, spec.function, time.time() - LATELY_S))
+
+    return next_size
+
+
 # --- from elsewhere ---------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +224,7 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     backend = under_its_key(backend, spec)
     leg = find_leg(backend, spec)
     warm_s = 0.0 if leg.number else spec.terms.keep_warm_s
-    fleet = Fleet.of(backend, spec.resources, spec.workers, leg.fleet, keep_warm_s=warm_s)
+    fleet = Fleet.of(backend, leg.resources, spec.workers, leg.fleet, keep_warm_s=warm_s)
     policy = replace(
         spec.policy,
         forgiven=leg.forgiven,
@@ -217,10 +232,12 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
         limits=leg.limits,
         began_at=leg.began_at,
         spent_usd=leg.spent_usd,
+        escalate=spec.policy.escalate and not leg.larger,
     )
     results, ttl_s = results_to(backend, spec), spec.terms.driver_ttl_s
-    more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags}
+    more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags, "larger": larger_of(fleet, spec)}
     driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, calm_s=calm_s, **more)
+    driver.begun = leg.begun
     driver.recover()
     return driver
 
@@ -254,6 +271,8 @@ def end_or_hold(backend: Backend, driver: Driver) -> End | None:
     end = read_end(backend, run, driver.leg)
     if end is None:
         try:
+            if driver.begun is not None:
+                write_leg(backend, RunNames(run, driver.leg), driver.begun)
             fleet.hold(run)
             backend.queue.ensure(RunNames(run, driver.leg).notices, tags=fleet.spec.resources.aws_tags)
         except Unavailable:  # as SQS says of a queue's name for a minute after its run ended and dropped it

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from starburst_common.errors import RunStopped
@@ -31,23 +30,10 @@ from starburst_common.runs.bounds import Bounds
 from starburst_common.runs.events import EventKind, EventRecord
 from starburst_common.runs.legs import End
 from starburst_common.runs.outcomes import Summary
+from starburst_common.runs.patience import WaitsFor
 from starburst_common.runs.tally import Tally
 
 _INLINE_KEPT = 64 << 20  #: bytes of outcomes kept from notices; what is beyond is read from the store when wanted
-
-
-@dataclass(slots=True)
-class WaitsFor:
-    """What a run may wait for, each in words; empty where for nothing."""
-
-    space: str = ""  #: a worker has none for its answers
-    launch: str = ""  #: what the last launch was told
-    feed: str = ""  #: the outage that whoever feeds it here waits for
-    outage: str = ""  #: the one that its driver waits for
-    dead: str = ""  #: messages that no worker could read or finish
-
-    def __str__(self) -> str:
-        return self.outage or self.space or self.launch or self.feed or self.dead
 
 
 class Books:
@@ -127,6 +113,13 @@ class Books:
             if (len(alive), at_work) != (self.alive, self.at_work):
                 self.alive, self.at_work = len(alive), at_work
                 self.happened(EventKind.WORKERS, count=at_work)
+
+    def moves_on(self) -> None:
+        """To another leg, with other workers; `changed` held."""
+        self.tally.aside, self.speculated, self._known, self._looked = set(), set(), set(), False
+        self.alive = self.at_work = self.resent = 0
+        self.silent, self.waits.launch = False, ""
+        self.launch_at, self.quiet_since = 0.0, self.clock.monotonic()
 
     # --- input --------------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,8 @@ from starburst_common.errors import Exists, NotFound, Refused
 from starburst_common.model import Buffer, RunId
 from starburst_common.names import claim as key_of
 from starburst_common.ports import SMALL_BYTES, Backend
-from starburst_common.runs.drive import mark_cancelled
 from starburst_common.runs.retry import newest_of
-from starburst_common.runs.spec import find_leg, read_spec
+from starburst_common.runs.spec import find_leg, mark_cancelled, read_spec
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import malformed
 

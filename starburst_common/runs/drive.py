@@ -12,30 +12,36 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 from starburst_common.data.results import Results
 from starburst_common.errors import Denied, NotFound
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Outcome, RunId, RunState, Span, WorkerState, without
+from starburst_common.model import FleetId, Outcome, RunId, RunState, Span, WorkerState, without
+from starburst_common.money.sizing import larger
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock, is_there
+from starburst_common.resources import Resources
 from starburst_common.runs.act import Hands
 from starburst_common.runs.books import Books
 from starburst_common.runs.driven import mark_every_s, next_tick_s
+from starburst_common.runs.legs import Resumed
 from starburst_common.runs.listen import Listener
 from starburst_common.runs.logged import Log
 from starburst_common.runs.monthly import limiter_of
 from starburst_common.runs.observe import Observer
+from starburst_common.runs.onward import held_for_it, onward, paced_policy, policy_of
 from starburst_common.runs.patience import at_exit
-from starburst_common.runs.reconcile import Finish, Policy, decide, served, waits_for
+from starburst_common.runs.reconcile import Finish, decide, served, waits_for
+from starburst_common.runs.spec import mark_cancelled
 from starburst_common.runs.stored import withdraw_items
+from starburst_common.runs.view import Policy
 
 _log = our_log()
 _RETRY_S = 1.0
-_PATIENCE_LEASES = 2
 _EXIT_S = 10.0  #: the end of a process waits so long for runs that are about to end
 _TELL_S = 600.0  #: a driver says so often that it is there, and stores how far the run is
 
@@ -45,8 +51,8 @@ class Driver:
 
     `expected` tells how many chunks are soon to be planned, `results` where workers write values, if they do,
     `ttl_s` how long they go on without a driver, if not to the end, and `tags` which monthly budgets it comes under.
-    With `calm_s`, a run that has its input and all its workers is looked at as a whole when answers are to be listed,
-    and so often at least; at other ticks, whether it is cancelled.
+    `larger` tells what workers have on which what ran out of memory goes on, if it does. With `calm_s`, a run that has
+    its input and all its workers is looked at as a whole when answers are to be listed, and so often at least.
     """
 
     def __init__(
@@ -62,31 +68,36 @@ class Driver:
         ttl_s: float | None = None,
         calm_s: float = 0.0,
         tags: Mapping[str, str] | None = None,
+        larger: Callable[[Resources], Resources] = larger,
         clock: Clock = time,
     ) -> None:
-        fleet = replace(fleet, spec=replace(fleet.spec, priority=policy.priority))
-        self.backend, self.run, self.leg, self.fleet = backend, run, leg, fleet
-        # what a worker that died had leased comes back within a lease, to be cut up or to fail
-        self.policy = replace(
-            policy,
-            resend_after_s=backend.resend_after_s,
-            feeder_lost_s=backend.feeder_lost_s,
-            patience_s=_PATIENCE_LEASES * backend.pace.lease_s,
-        )
-        self._names, self._clock = RunNames(run, leg), clock
+        self.backend, self.run, self._clock = backend, run, clock
         self.books = Books(run, clock, backend.tick_s)
         self.log = Log(self.books)
-        self.listener = Listener(backend, self._names, self.books)
-        self.books.spent = None if policy.spent_usd is None else Decimal(str(policy.spent_usd))
-        self._limiter = limiter = limiter_of(backend, self._names, fleet, clock, policy, tags or {})
-        self._observer = Observer(backend, self._names, fleet, self.books, self.listener, expected, limiter)
-        self.hands = Hands(backend, self._names, fleet, self.books, self._observer, results, limiter)
+        self.moved: Callable[[FleetId], None] = lambda fleet: None  #: is told which fleet the run goes on with
+        self._expected, self._results, self._tags, self._larger = expected, results, tags or {}, larger
+        self.begun: Resumed | None = None  #: its leg, where nobody need have written that yet
+        self._undone: list[Callable[[], object]] = []  # of a leg that has ended, and of one that begins
+        self._stand(fleet, policy, leg)
         self._told_at = self._drawn_at = clock.monotonic()
         self._ticked_at, self._tick_s, self._tell_s = -math.inf, backend.tick_s, _TELL_S
         if ttl_s is not None:  # from the first tick on
             self._told_at, self._tell_s = -math.inf, min(_TELL_S, mark_every_s(ttl_s))
         self._calm_s, self._calm_until = calm_s, -math.inf
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
+
+    def _stand(self, fleet: Fleet, policy: Policy, leg: int) -> None:
+        """In this leg of the run."""
+        backend, books = self.backend, self.books
+        self.leg, self.fleet = leg, replace(fleet, spec=replace(fleet.spec, priority=policy.priority))
+        self.policy = paced_policy(policy, backend)
+        self._names = names = RunNames(self.run, leg)
+        self.listener = Listener(backend, names, books)
+        books.spent = None if policy.spent_usd is None else Decimal(str(policy.spent_usd))
+        self._limiter = limiter = limiter_of(backend, names, self.fleet, self._clock, policy, self._tags)
+        self._observer = Observer(backend, names, self.fleet, books, self.listener, self._expected, limiter)
+        larger = partial(onward, self.policy, fleet.spec.resources, self._larger, books)
+        self.hands = Hands(backend, names, self.fleet, books, self._observer, self._results, limiter, larger)
 
     def start(self) -> None:
         """Begin in a thread of its own."""
@@ -144,10 +155,19 @@ class Driver:
         self.log.write()
         ends = [action for action in decide(view, self.policy) if isinstance(action, Finish)]
         if otherwise:
-            lacks = self.books.tally.items is None
-            ends = ends or [Finish(RunState.STOPPED, otherwise, input_lost=lacks)]
+            ends = ends or [Finish(RunState.STOPPED, otherwise, input_lost=self.books.tally.items is None)]
         due = self.books.tally.complete or view.run.cancelled or bool(otherwise)
         return due and self.hands.carry_out(ends)
+
+    def _go_on(self, begun: Resumed) -> None:
+        """Drive the next leg from here, which has begun with the end of this one. What fails here is done again."""
+        old, fed, policy = self.hands, self._observer.fed_elsewhere, policy_of(self.policy, begun, self.books)
+        fleet = held_for_it(self.fleet, self.run, self.leg + 1, begun)
+        with self.books.changed:
+            self.books.moves_on()
+            self._stand(fleet, policy, self.leg + 1)
+        self.moved(fleet.id)
+        self._undone += [old.clean_up, self.hands.send_owed, *([self._observer.recover] if fed else [])]
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -179,6 +199,11 @@ class Driver:
         """A turn, where there is no outage."""
         waits = self.books.waits
         try:
+            if self.hands.onward is not None:
+                self._go_on(self.hands.onward)
+            for step in [*self._undone]:
+                step()
+                self._undone.remove(step)
             over = self._turn(wait_s)
             if not over:  # first: while that cannot be written, the outage goes on
                 self.hands.keep_history()
@@ -192,9 +217,9 @@ class Driver:
             self._clock.sleep(_RETRY_S if wait_s else 0.0)
             return False
         except NotFound:
-            if not self.hands.ended_elsewhere():
+            if not self.hands.ended_elsewhere() and self.hands.onward is None:
                 raise
-            return True
+            return self.hands.onward is None
         except Denied as error:
             self.books.impossible = str(error)
             return self.hands.carry_out([Finish(RunState.STOPPED, self.books.impossible)])
@@ -202,8 +227,7 @@ class Driver:
 
     def _turn(self, wait_s: float) -> bool:
         books = self.books
-        due_at = min(self._ticked_at + self._tick_s, self.hands.launches_on_at)
-        left = due_at - self._clock.monotonic()
+        left = min(self._ticked_at + self._tick_s, self.hands.launches_on_at) - self._clock.monotonic()
         hurry = self._listen(0.0 if books.impossible else min(max(left, 0.0), wait_s))
         if books.state.over:
             self.hands.clean_up()
@@ -230,8 +254,8 @@ class Driver:
         self._observer.read_on()
         self.listener.send_damaged(self.hands.send)
         gone = self.books.silent or not is_there(self.backend.store, self._names.spec)
-        if gone and self.hands.ended_elsewhere():
-            return True
+        if gone and (self.hands.ended_elsewhere() or self.hands.onward is not None):
+            return self.hands.onward is None
         if self._clock.monotonic() - self._told_at > self._tell_s:
             self.tell()
         if self._clock.monotonic() - self._drawn_at > _TELL_S:
@@ -242,9 +266,7 @@ class Driver:
         if self.hands.carry_out(decide(view, self.policy)):
             return True
         self._limiter.tell(view.bounds)
-        if (
-            self._clock.monotonic() >= self.books.launch_at and self.hands.launches_on_at == math.inf
-        ):  # else it waits so
+        if self._clock.monotonic() >= self.books.launch_at and self.hands.launches_on_at == math.inf:  # else it does
             self.books.waits.launch = waits_for(view, self.policy)
         calm = served(view, self.policy) and self.books.alive == self.books.at_work and not str(self.books.waits)
         self._calm_until = self._ticked_at + self._calm_s if calm else -math.inf
@@ -266,27 +288,6 @@ class Driver:
             return bool(books.tally.owed) and not books.alive
 
 
-def mark_cancelled(backend: Backend, run: RunId, leg: int) -> None:
-    """Tell everybody that a run is cancelled; whoever is interrupted here has told it all the same."""
-    failed: list[Exception] = []
-
-    def mark() -> None:
-        try:
-            backend.store.put(RunNames(run, leg).cancel, b"")
-        except Exception as error:
-            failed.append(error)
-
-    marking = threading.Thread(target=mark, name=f"starburst-cancel-{run}")  # no daemon: the interpreter waits for it
-    try:
-        marking.start()
-    except RuntimeError:  # the interpreter is about to end, and starts no more threads
-        mark()
-    else:
-        marking.join()
-    if failed:
-        raise failed[0]
-
-
 _live: WeakSet[Driver] = WeakSet()
 os.register_at_fork(after_in_child=_live.clear)
 
@@ -295,6 +296,5 @@ os.register_at_fork(after_in_child=_live.clear)
 def _close_books() -> None:
     """Runs of this process that are about to end do so before it does; others go on without it."""
     until = time.monotonic() + _EXIT_S
-    for driver in list(_live):
-        if driver.books.ending:
-            driver.join(until - time.monotonic())
+    for driver in [each for each in _live if each.books.ending]:
+        driver.join(until - time.monotonic())

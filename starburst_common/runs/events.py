@@ -22,6 +22,7 @@ class EventKind(StrEnum):
     SETTLED = "settled"  #: chunks were settled; those within one tick of the driver are one event
     RESENT = "resent"  #: so many chunks were owed and had no message left; they were sent again
     SPECULATED = "speculated"  #: so many chunks that take long were given to idle workers, too
+    ESCALATED = "escalated"  #: what ran out of memory goes on with larger workers, which is a leg of its own
     DAMAGED = "damaged"  #: something that was stored, or sent, is not whole or not ours
     WAITS = "waits"  #: it waits for something, in words; without words it goes on
     ENDED = "ended"  #: it is over: how, and why
@@ -30,9 +31,12 @@ class EventKind(StrEnum):
 #: What is told by its numbers, as a curve; all else is told one by one.
 CURVES = (EventKind.WORKERS, EventKind.SETTLED)
 #: What nothing else in the store tells.
-UNTOLD = frozenset(EventKind) - {EventKind.READ, *CURVES, EventKind.ENDED}
+UNTOLD = frozenset(EventKind) - {EventKind.READ, *CURVES, EventKind.ESCALATED, EventKind.ENDED}
 #: What different drivers of one run see at different times, and word alike.
-_SEEN = (EventKind.READ, EventKind.LAUNCHED, EventKind.LOST, EventKind.TAKEN, EventKind.DAMAGED, EventKind.ENDED)
+_SEEN = (
+    *(EventKind.READ, EventKind.LAUNCHED, EventKind.LOST, EventKind.TAKEN, EventKind.DAMAGED),
+    *(EventKind.ESCALATED, EventKind.ENDED),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ _TEXTS: dict[EventKind, Callable[[RunEvent], str]] = {
     EventKind.SETTLED: lambda event: f"{_counted(event.answered, 'item')} answered, {event.failed:,} failed",
     EventKind.RESENT: lambda event: f"{_counted(event.count, 'chunk')} owed and no message left: sent again",
     EventKind.SPECULATED: lambda event: f"{_counted(event.count, 'chunk')} far behind: given to idle workers, too",
+    EventKind.ESCALATED: lambda event: event.words,
     EventKind.DAMAGED: lambda event: event.words,
     EventKind.WAITS: lambda event: f"waiting for {event.words}" if event.words else "goes on",
     EventKind.ENDED: lambda event: f"ended: {event.words}",

@@ -224,6 +224,7 @@ def _as_asked(backend: Backend, spec: Spec, given: Mapping[str, Any]) -> dict[st
         "keep_warm": terms.keep_warm_s,
         "priority": terms.priority,
         "speculate": terms.speculate,
+        "escalate": terms.escalate,
         "budget": terms.limits.budget_usd,
         "deadline": terms.limits.deadline_s,
         "driver_ttl": terms.driver_ttl_s,

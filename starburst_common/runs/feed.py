@@ -76,6 +76,10 @@ class Feed:
         self.fed = 0  #: items taken so far
         self._first = 0
 
+    def move(self, fleet: FleetId) -> None:
+        """The run goes on with another fleet; what is planned is sent there by whoever drives it."""
+        self._fleet = fleet
+
     def function(self, packed: PackedFunction) -> str:
         """Store a function, once; its key. Raises as `flush`."""
         key = self._names.function(packed.digest)
@@ -268,18 +272,16 @@ class Feed:
         plan = self._names.plan(first)
         sealed = PlannedChunks(chunks=tuple(chunks)).sealed(secret, plan)
         small = self._backend.pace.inline_bytes
-        messages = [
-            chunk_message(
-                secret, self._fleet, self.run, chunk, b"".join(frame.parts) if frame.nbytes <= small else None
-            )
-            for chunk, frame in zip(chunks, frames, strict=True)
-        ]
+        inline = [b"".join(frame.parts) if frame.nbytes <= small else None for frame in frames]
         patiently(lambda: create_ours(store, pack, [part for frame in frames for part in frame.parts]), self.waits)
         patiently(lambda: create_ours(store, plan, sealed), self.waits)
         self._planned(chunks)
+        fleet = self._fleet
+        messages = [chunk_message(secret, fleet, self.run, *each) for each in zip(chunks, inline, strict=True)]
         try:
-            patiently(lambda: self._backend.queue.send(work_queue(self._fleet), messages, group=self.run), self.waits)
+            patiently(lambda: self._backend.queue.send(work_queue(fleet), messages, group=self.run), self.waits)
         except NotFound:  # whoever ended the run was the last to need its fleet
             if self._sign is not None:
                 self._sign.look()
-            raise RunStopped(f"run {self.run} takes no more input: its work queue is gone") from None
+            if self._fleet == fleet:
+                raise RunStopped(f"run {self.run} takes no more input: its work queue is gone") from None

@@ -78,7 +78,7 @@ def _event(about: str, value: Any) -> RunEvent | None:
 
 def keep_history(backend: Backend, names: RunNames, events: Iterable[RunEvent]) -> None:
     """Put these to what is stored of a leg."""
-    told = (event for event in events if event.kind is not EventKind.ENDED)
+    told = (event for event in events if event.kind not in (EventKind.ESCALATED, EventKind.ENDED))
     whole_of_it = merged(stored_history(backend, names), told)
     backend.store.put(names.history, History(whole_of_it).sealed(backend.key, names.history))
 
@@ -110,4 +110,5 @@ def history(backend: Backend, spec: Spec, seen_in: int = 0, seen: Iterable[RunEv
 
 
 def _ended(end: End, at: float) -> RunEvent:
-    return RunEvent(kind=EventKind.ENDED, at=at, words=end.words, answered=end.answered, failed=end.failed)
+    kind, words = (EventKind.ENDED, end.words) if end.onward is None else (EventKind.ESCALATED, end.reason)
+    return RunEvent(kind=kind, at=at, words=words, answered=end.answered, failed=end.failed)

@@ -170,7 +170,7 @@ class Hold:
         if self.driver is None:
             return history(self.backend, self.spec)
         with self.driver.books.changed:
-            seen = self.driver.books.events.since()
+            seen = self.driver.books.events.since(self.driver.hands.since)
         return history(self.backend, self.spec, self.driver.leg, seen)
 
     # --- its answers --------------------------------------------------------------------------------------------------

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import ids, made_at
 from starburst_common.model import RunId
+from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.names import ACCOUNTS, RUNS
 from starburst_common.phrases import our_log
@@ -83,20 +85,28 @@ class Past(NamedTuple):
 def past_items(backend: Backend, function: str, since: float, most: int = 5, *, before: float = math.inf) -> list[Past]:
     """Of the newest runs of a function that were begun since then, and before. Where nobody can look, nobody knows."""
     found: list[Past] = []
-    try:
+    for entry in _lately(backend, function, since, before):
+        if items := entry.succeeded + sum(entry.failed.values()):
+            tolls = {kind: count for kind, count in entry.tolls.items() if kind != "image-bytes"}
+            beside = tolls_usd(tolls, backend.tariff)
+            found.append(Past(entry.slot_seconds / items, {part: usd / items for part, usd in beside.items()}))
+        if len(found) == most:
+            break
+    return found
+
+
+def most_memory_mib(backend: Backend, function: str, since: float, most: int = 5) -> float:
+    """The most that a slot has taken in a function's newest runs since then; 0 where nobody knows."""
+    return max((each.memory_peak_mib for each in islice(_lately(backend, function, since), most)), default=0.0)
+
+
+def _lately(backend: Backend, function: str, since: float, before: float = math.inf) -> Iterator[AccountEntry]:
+    """A function's newest runs; none where nobody may or can look."""
+    with suppress(Denied, Unavailable):
         backend = remembered(backend)
         _, runs = kept(backend, since)
         for _, key in sorted(runs.items(), reverse=True)[:_LOOKS]:
             with suppress(NotFound, Refused):
                 entry = read_entry(backend, key)
-                if entry.created_at >= before:
-                    continue
-                if entry.function == function and (items := entry.succeeded + sum(entry.failed.values())):
-                    tolls = {kind: count for kind, count in entry.tolls.items() if kind != "image-bytes"}
-                    beside = tolls_usd(tolls, backend.tariff)
-                    found.append(Past(entry.slot_seconds / items, {part: usd / items for part, usd in beside.items()}))
-            if len(found) == most:
-                break
-    except (Denied, Unavailable):
-        pass
-    return found
+                if entry.function == function and entry.created_at < before:
+                    yield entry

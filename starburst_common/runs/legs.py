@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from starburst_common.limits import Limits
 from starburst_common.model import Buffer, FailureKind, FleetId, RunState
 from starburst_common.ports import TOLLS
+from starburst_common.resources import Resources
 from starburst_common.runs.records import limits_in
 from starburst_common.wire.documents import open_document, seal_document
 from starburst_common.wire.fields import Fields, malformed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """That a run goes on, in a further leg."""
+
+    fleet: FleetId
+    forgiven: int  #: items that had failed when it began: whoever resumed the run knew of them
+    limits: Limits = field(default_factory=Limits)
+    began_at: float = 0.0  #: wall clock
+    cpu: float = 0.0  #: of its workers, which are larger than the run's; 0 where they are as those of the leg before
+    memory_mib: int = 0  #: the same
+
+    def sized(self, resources: Resources) -> Resources:
+        """What its workers have, where those before had that."""
+        return replace(resources, cpu=self.cpu, memory_mib=self.memory_mib, memory_given=True)
+
+    def sealed(self, key: bytes, about: str) -> bytes:
+        """As it is stored."""
+        return seal_document(key, about, asdict(self))
+
+    @classmethod
+    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
+        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
+        return cls.within(open_document(key, about, blob)[0])
+
+    @classmethod
+    def within(cls, fields: Fields) -> Self:
+        """As a part of a document. Raises `Refused`."""
+        return cls(
+            fleet=FleetId(fields.name("fleet")),
+            forgiven=fields.whole("forgiven"),
+            limits=limits_in(fields.fields("limits")),
+            began_at=fields.moment("began_at"),
+            cpu=fields.number("cpu") if fields.given("cpu") else 0.0,
+            memory_mib=fields.whole("memory_mib") if fields.given("memory_mib") else 0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +73,7 @@ class End:
     limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that ended it
     spent_usd: float | None = None  #: what workers had cost by then, in all legs; None where nothing is charged for
     damage: str = ""  #: which of its answers were found to be damaged since
+    onward: Resumed | None = None  #: the leg that what ran out of memory goes on in; nobody need begin it
 
     @property
     def known(self) -> bool:
@@ -71,31 +110,7 @@ class End:
             limit=_kind(end, "limit") if end.given("limit") else None,
             spent_usd=end.number("spent_usd") if end.given("spent_usd") else None,
             damage=end.text("damage") if end.given("damage") else "",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed:
-    """That a run goes on, in a further leg."""
-
-    fleet: FleetId
-    forgiven: int  #: items that had failed when it began: whoever resumed the run knew of them
-    limits: Limits = field(default_factory=Limits)
-    began_at: float = 0.0  #: wall clock
-
-    def sealed(self, key: bytes, about: str) -> bytes:
-        """As it is stored."""
-        return seal_document(key, about, asdict(self))
-
-    @classmethod
-    def read(cls, key: bytes, about: str, blob: Buffer) -> Self:
-        """The inverse of `sealed`. Raises `UnknownVersion` or `Refused`."""
-        fields, _ = open_document(key, about, blob)
-        return cls(
-            fleet=FleetId(fields.name("fleet")),
-            forgiven=fields.whole("forgiven"),
-            limits=limits_in(fields.fields("limits")),
-            began_at=fields.moment("began_at"),
+            onward=Resumed.within(end.fields("onward")) if end.given("onward") else None,
         )
 
 

@@ -28,8 +28,8 @@ from starburst_common.ports import Backend, Clock
 from starburst_common.resources import Resources
 from starburst_common.runs.accounts import read_entry
 from starburst_common.runs.limiting import Limiter, rates_of
-from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.spec import WHOLE, Leg, find_leg, read_spec
+from starburst_common.runs.view import Policy
 
 _log = our_log()
 _CLOSES_S = 60.0  #: whoever ends a run that has a fleet of its own closes that within so long

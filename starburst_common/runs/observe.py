@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 
-from starburst_common.errors import Denied, NotFound, Refused, UnknownVersion
+from starburst_common.errors import Denied
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.ids import made_at
@@ -17,14 +16,15 @@ from starburst_common.ports import Backend, Depth, is_there
 from starburst_common.runs.barren import BAD_ENDS, Barren, barren, tried_since
 from starburst_common.runs.books import Books
 from starburst_common.runs.events import EventKind
+from starburst_common.runs.incoming import Incoming
 from starburst_common.runs.legs import End
 from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
-from starburst_common.runs.reconcile import Policy, launchable, never_came
+from starburst_common.runs.reconcile import launchable
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
-from starburst_common.runs.stored import items_stored, planned_chunks
-from starburst_common.runs.view import FleetView, Room, RunView, View
+from starburst_common.runs.stored import aside_items
+from starburst_common.runs.view import FleetView, Policy, Room, RunView, View
 
 _ASKED, _LAST_LINES = 3, 10  #: so many workers that ended badly are asked what they said last
 _HALF_REMOVED_S = 1.0
@@ -46,7 +46,7 @@ class Observer:
     ) -> None:
         self._backend, self._names, self._fleet, self._expected = backend, names, fleet, expected
         self._books, self._listener, self._clock = books, listener, books.clock
-        self._limiter, self._input = limiter, _Input(backend, names, books)
+        self._limiter, self._input = limiter, Incoming(backend, names, books)
         self._gone: set[WorkerId] = set()  # workers whose end is written down, or came before the run
         self._asked = 0  # for the last lines of so many
         self._empty_since: float | None = None  # when the run had last moved, as the queue was last found empty
@@ -54,6 +54,11 @@ class Observer:
         self._dead_at = self._clock.monotonic()
         self._first_worker = -1  # ordinal; who was launched before cannot have failed this run; -1: to be seen
         self._barren: tuple[WorkerId, Barren] | None = None  # the last one of those; its end was seen by this clock
+
+    @property
+    def fed_elsewhere(self) -> bool:
+        """Whether the input is, or was, another process's to feed."""
+        return self._input.watch is not None
 
     # --- input --------------------------------------------------------------------------------------------------------
 
@@ -103,6 +108,8 @@ class Observer:
         books = self._books
         if books.tally.owed and self._listener.due:
             self._listener.look(but_new=True)
+        if policy.escalate and books.tally.owed:
+            books.tally.set_aside(aside_items(self._backend, self._names))
         workers = self._fleet.tended()
         books.look_at_workers(workers)
         books.bounds, books.meter = self._limiter.look(workers), self._limiter.meter
@@ -135,13 +142,16 @@ class Observer:
         """What the decision needs as far as we know it without asking anybody."""
         books, tally = self._books, self._books.tally
         with books.changed:
+            aside = sum(span in tally.owed for span in tally.aside)
+            owed = len(tally.owed) - aside
             run = RunView(
                 items=tally.items,
                 answered=tally.answered,
                 failed=tally.failed,
-                owed=len(tally.owed),
+                owed=owed,
+                aside=aside,
                 single=len(tally.owed.keys() - books.speculated) if policy.speculate else 0,
-                depth=Depth(len(tally.owed), 0),
+                depth=Depth(owed, 0),
                 quiet_since=books.quiet_since,
                 cancelled=books.cancelled,
                 breaker=tally.all_fail_alike() if policy.breaker else "",
@@ -233,68 +243,3 @@ class Observer:
             return self._backend.compute.tail(self._fleet.id, worker)
         except (Denied, OSError) as error:  # no reason to stop the run, nor to wait
             return f"(its log cannot be read: {error})"
-
-
-class _Input:
-    """The input that another process feeds, or fed; nothing where this one does."""
-
-    def __init__(self, backend: Backend, names: RunNames, books: Books) -> None:
-        self._backend, self._names, self._books, self._clock = backend, names, books, books.clock
-        self.watch: Watch | None = None
-        self._read_at = 0.0  # when it was last looked for
-        self._torn = False  # a part of its plan is lost
-
-    @property
-    def unheard_s(self) -> float:
-        """So long whoever feeds the run had given no sign of life; 0 where we do."""
-        return 0.0 if self.watch is None else self.watch.unheard_s
-
-    def read_on(self) -> None:
-        """What was added, and whether who adds it lives.
-
-        Its sign comes first: whoever is found lost has stored nothing that is not looked at here.
-        """
-        books = self._books
-        if self.watch is None or books.tally.items is not None:
-            return
-        if self._read_at and self._clock.monotonic() - self._read_at < self._backend.tick_s:
-            return
-        self.watch.look()
-        self.read()
-        self._read_at = self._clock.monotonic()
-        if books.tally.items is None and self.watch.ended:
-            books.silent = True  # perhaps the whole run was taken back
-            books.input_lost = books.input_lost or never_came(self.watch.ended, books.tally.planned_items)
-
-    def read(self) -> None:
-        """What is stored of the input and was not known: parts of the plan follow each other, item by item."""
-        items, books = None, self._books
-        try:
-            items = items_stored(self._backend, self._names.run)  # first: where it is there, the plan is whole
-        except UnknownVersion:
-            raise
-        except Refused as error:
-            books.input_lost = f"how many items there are is lost: {error}"
-        self._read_plan()
-        if items is not None:
-            if books.tally.planned_items < items and not books.input_lost:
-                books.input_lost = f"items are lost: {books.tally.planned_items} of {items} are in the plan"
-            books.input_ended(items)
-
-    def _read_plan(self) -> None:
-        known, books, run = -1, self._books, self._names.run
-        try:
-            while books.tally.planned_items > known and not self._torn:
-                known = books.tally.planned_items
-                books.plan(planned_chunks(self._backend, run, self._names.plan(known)))
-        except NotFound:
-            pass
-        except UnknownVersion:
-            raise
-        except Refused as error:
-            self._torn = True
-            books.input_lost = f"items are lost: {error}"
-        if self._torn:
-            for key in self._backend.store.list(self._names.plans):
-                with suppress(Refused):
-                    books.plan(planned_chunks(self._backend, run, key))

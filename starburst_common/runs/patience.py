@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starburst_common.errors import Exists, NotFound, Refused
@@ -20,6 +21,20 @@ _T = TypeVar("_T")
 
 #: Told of an outage at each failed try, and raises what ends the waiting; told None once it is over.
 Waits = Callable[[OSError | None], None]
+
+
+@dataclass(slots=True)
+class WaitsFor:
+    """What a run may wait for, each in words; empty where for nothing."""
+
+    space: str = ""  #: a worker has none for its answers
+    launch: str = ""  #: what the last launch was told
+    feed: str = ""  #: the outage that whoever feeds it here waits for
+    outage: str = ""  #: the one that its driver waits for
+    dead: str = ""  #: messages that no worker could read or finish
+
+    def __str__(self) -> str:
+        return self.outage or self.space or self.launch or self.feed or self.dead
 
 
 def patiently(call: Callable[[], _T], waits: Waits) -> _T:

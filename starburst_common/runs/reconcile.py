@@ -7,36 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from starburst_common.limits import Limits
 from starburst_common.model import FailureKind, RunState
 from starburst_common.runs.barren import Barren
-from starburst_common.runs.view import View
-from starburst_common.tolerance import Tolerance
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What was asked of a run."""
-
-    workers: int  #: alive at most
-    slots: int  #: of each worker
-    tolerate: Tolerance
-    resend_after_s: float = 5.0  #: an empty queue for so long, with chunks owed, has lost them
-    feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
-    breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
-    forgiven: int = 0  #: of the failures: they were known when the run was resumed
-    priority: float = 1.0  #: its share where runs wait for what starts workers
-    speculate: bool = False  #: what takes long near the end is given to an idle worker, too
-    limits: Limits = field(default_factory=Limits)
-    began_at: float = 0.0  #: from when these count (wall clock)
-    spent_usd: float | None = None  #: before that
-    patience_s: float = 10.0  #: workers that end for nothing, one after another, are put up with for so long at least
-
-    @property
-    def budget_usd(self) -> float | None:
-        """What it may cost with what it had cost before."""
-        budget = self.limits.budget_usd
-        return None if budget is None else budget + (self.spent_usd or 0.0)
+from starburst_common.runs.view import Policy, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +30,11 @@ class Speculate:
 
 
 @dataclass(frozen=True, slots=True)
+class Escalate:
+    """Go on with what ran out of memory, on larger workers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Close the books and clean up."""
 
@@ -66,7 +44,7 @@ class Finish:
     limit: FailureKind | None = field(default=None, compare=False, repr=False)  #: BUDGET or DEADLINE, if that ends it
 
 
-Action = LaunchWorkers | Resend | Speculate | Finish
+Action = LaunchWorkers | Resend | Speculate | Escalate | Finish
 #: Why no more input comes where nobody has said why.
 DIED = "the driver died while reading its input"
 
@@ -80,6 +58,7 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> from starburst_common.money.meter import Meter
     >>> from starburst_common.ports import Depth
     >>> from starburst_common.runs.view import RunView
+    >>> from starburst_common.tolerance import Tolerance
     >>> policy = Policy(workers=4, slots=2, tolerate=Tolerance.of(0), resend_after_s=10)
     >>> run = RunView(items=100, answered=0, failed=0, owed=12, depth=Depth(12, 0), quiet_since=0)
     >>> view = View(now=0, run=run)
@@ -113,6 +92,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> last = view.but(owed=2, single=2, alive=4, at_work=4, launched=4, item_s=3)
     >>> [decide(last.but(now=now), replace(policy, speculate=True)) for now in (9, 10)]
     [[], [Speculate()]]
+    >>> decide(view.but(answered=99, owed=0, aside=1, alive=1), replace(policy, escalate=True))
+    [Escalate()]
     >>> decide(view.but(depth=Depth(0, 0), now=11, dead=12, resent=3), policy)[0].reason[:63]
     '12 chunks are owed, and their messages end as dead letters (12)'
     >>> decide(view.but(answered=100, owed=0), policy)
@@ -160,6 +141,8 @@ def _end(view: View, policy: Policy) -> Finish | None:
 
 def _deeds(view: View, policy: Policy) -> list[Action]:
     """What is to be done for a run that goes on."""
+    if policy.escalate and _only_aside(view, policy):
+        return [Escalate()]
     fleet, actions = view.fleet, list[Action]()
     spare = 1 if fleet.barren.unbegun >= _SURE else max(_spare(view, policy), 1)
     paid = view.bounds.pays if view.now + view.run.item_s < view.bounds.stop_at() else 0
@@ -171,6 +154,13 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
     if policy.speculate and _straggles(view, policy):
         actions.append(Speculate())
     return actions
+
+
+def _only_aside(view: View, policy: Policy) -> bool:
+    """Whether all that is left has run out of memory; while input may come, if none has come for a while."""
+    run = view.run
+    still = run.items is not None or view.now - run.quiet_since > policy.still_s
+    return run.aside > 0 and not run.owed and still
 
 
 def _straggles(view: View, policy: Policy) -> bool:
@@ -221,6 +211,7 @@ def waits_for(view: View, policy: Policy) -> str:
 
     >>> from starburst_common.ports import Depth
     >>> from starburst_common.runs.view import FleetView, RunView
+    >>> from starburst_common.tolerance import Tolerance
     >>> policy = Policy(workers=1, slots=1, tolerate=Tolerance.of(0), resend_after_s=10)
     >>> run = RunView(items=9, answered=0, failed=0, owed=9, depth=Depth(9, 0), quiet_since=0)
     >>> row = Barren(count=3, lasted_s=4, longest_s=1.2, why="exit code 0: no disk")

@@ -21,7 +21,7 @@ from starburst_common.wire.seals import WIRE_VERSION, signer_of, unknown_version
 if TYPE_CHECKING:  # a worker reads these documents, and makes and decides none
     from starburst_common.fleets.fleet import Fleet
     from starburst_common.options import Options
-    from starburst_common.runs.reconcile import Policy
+    from starburst_common.runs.view import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Terms:
     results_to: str = ""  #: pattern of the files that values are written to
     priority: float = 1.0  #: its share where runs wait for what starts workers
     speculate: bool = False  #: what takes long near the end is given to an idle worker, too
+    escalate: bool = False  #: what runs out of memory goes on with more, once
     driver_ttl_s: float | None = None  #: workers go on so long without a driver; None as long as there is work
     limits: Limits = field(default_factory=Limits)
     keep_warm_s: float = 0.0  #: its fleet stays open so long after it
@@ -64,6 +65,7 @@ class Terms:
             results_to=options.results_to,
             priority=options.priority,
             speculate=options.speculate,
+            escalate=options.escalate,
             keep_warm_s=options.keep_warm_s,
             driver_ttl_s=None if options.driver_ttl_s is None else kept_s(options.driver_ttl_s, tick_s),
             limits=options.limits,
@@ -94,6 +96,7 @@ class Terms:
             results_to=fields.text("results_to"),
             priority=fields.number("priority") if fields.given("priority") else 1.0,
             speculate=fields.flag("speculate") if fields.given("speculate") else False,
+            escalate=fields.flag("escalate") if fields.given("escalate") else False,
             driver_ttl_s=fields.number("driver_ttl_s") if fields.given("driver_ttl_s") else None,
             limits=limits_in(fields.fields("limits")),
             keep_warm_s=fields.number("keep_warm_s") if fields.given("keep_warm_s") else 0.0,
@@ -220,7 +223,7 @@ class Spec:
     @property
     def policy(self) -> Policy:
         """For the reconciler, with a tolerance as it was asked."""
-        from starburst_common.runs.reconcile import Policy
+        from starburst_common.runs.view import Policy
 
         return Policy(
             workers=self.workers,
@@ -229,6 +232,7 @@ class Spec:
             breaker=not self.terms.return_exceptions,
             priority=self.terms.priority,
             speculate=self.terms.speculate,
+            escalate=self.terms.escalate,
             limits=self.terms.limits,
             began_at=self.created_at,
         )

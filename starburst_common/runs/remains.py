@@ -13,10 +13,9 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
 from starburst_common.runs.accounts import keep_lacking
 from starburst_common.runs.begin import recovered
-from starburst_common.runs.drive import mark_cancelled
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
-from starburst_common.runs.spec import Leg, find_leg, is_cancelled, read_end, write_end
+from starburst_common.runs.spec import Leg, find_leg, is_cancelled, mark_cancelled, read_end, write_end
 from starburst_common.runs.stored import find_outcome
 
 _log = our_log()
@@ -29,7 +28,8 @@ def last_leg(backend: Backend, spec: Spec) -> Leg:
     except Refused:
         names = RunNames(spec.run)
         last = names.newest({*backend.store.list(names.folder)}).leg
-        return Leg(number=last, fleet=FleetId(""), end=read_end(backend, spec.run, last))
+        end = read_end(backend, spec.run, last)
+        return Leg(number=last, fleet=FleetId(""), resources=spec.resources, end=end)
 
 
 def goes_on(backend: Backend, spec: Spec) -> bool:

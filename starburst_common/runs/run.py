@@ -18,7 +18,7 @@ from starburst_common.resources import Resources
 from starburst_common.rows import is_number
 from starburst_common.runs import remains
 from starburst_common.runs.answers import exception_of
-from starburst_common.runs.drive import Driver, mark_cancelled
+from starburst_common.runs.drive import Driver
 from starburst_common.runs.events import RunEvent
 from starburst_common.runs.failed import write_failed
 from starburst_common.runs.failures import UNANSWERED
@@ -31,7 +31,7 @@ from starburst_common.runs.printed import printed
 from starburst_common.runs.reading import deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of
-from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s
+from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s, mark_cancelled
 from starburst_common.tolerance import Tolerance
 
 _LONGEST_S = 36_500 * 86_400.0

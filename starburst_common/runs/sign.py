@@ -17,7 +17,7 @@ from starburst_common.runs.legs import End
 from starburst_common.runs.marks import Sign
 from starburst_common.runs.patience import Waits, at_exit, patiently
 from starburst_common.runs.reconcile import DIED
-from starburst_common.runs.spec import read_end
+from starburst_common.runs.spec import last_end
 
 _BEATS = 6  #: so many signs are given in the time after which a feeder counts as lost
 _LOOKS = 10  #: so many looks are taken in that time by who does nothing but watch
@@ -63,7 +63,7 @@ class SignOfLife:
 
     def look(self) -> None:
         """`check`, with a look at the store."""
-        self._end = self._end or read_end(self._backend, self._run)
+        self._end = self._end or last_end(self._backend, self._run)
         self.check()
 
     def stop(self, why: str = "") -> None:
@@ -86,7 +86,7 @@ class SignOfLife:
     def _beat(self) -> None:
         while not self._over.wait(self._backend.feeder_lost_s / _BEATS):
             with suppress(StarburstError, OSError):  # the next one may do; what a feeder must know its own calls tell
-                self._end = read_end(self._backend, self._run)
+                self._end = last_end(self._backend, self._run)
                 if self._end is not None:
                     self._tell()
                     return
@@ -155,7 +155,7 @@ def unfed(backend: Backend, runs: Iterable[RunId]) -> set[RunId]:
 
 def _open(backend: Backend, run: RunId) -> bool:
     try:
-        return read_end(backend, run) is None
+        return last_end(backend, run) is None
     except Refused:  # damaged, which is not for us to tell
         return False
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from threading import Thread
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused, Unavailable, UnknownVersion
 from starburst_common.ids import new_fleet_id
@@ -15,6 +16,7 @@ from starburst_common.model import Buffer, FleetId, RunId, RunState
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
+from starburst_common.resources import Resources
 from starburst_common.runs.legs import End, Resumed
 from starburst_common.runs.marks import Expires
 from starburst_common.runs.patience import create_ours
@@ -30,6 +32,8 @@ def write_spec(backend: Backend, spec: Spec) -> None:
         _log.info(
             "run %s: budget=%g stops nothing here: this machine charges nothing", spec.run, spec.terms.limits.budget_usd
         )
+    if spec.terms.escalate and not (backend.charged or spec.resources.memory_given):
+        _log.info("run %s: escalate=True: this machine limits memory where memory= is named, and it is not", spec.run)
     key = RunNames(spec.run).spec
     create_ours(backend.store, key, spec.sealed(backend.key, key))
 
@@ -93,6 +97,9 @@ class Leg:
     limits: Limits = NO_LIMITS
     began_at: float = 0.0  #: wall clock; from when these count
     spent_usd: float | None = None  #: by the legs before
+    resources: Resources  #: of its workers
+    larger: bool = False  #: than the run's: what ran out of memory has its second turn
+    begun: Resumed | None = None  #: with the end of the one before; nobody need have written more of it
     end: End | None = None
 
 
@@ -107,17 +114,22 @@ def find_leg(backend: Backend, spec: Spec) -> Leg:
 
 def legs_of(backend: Backend, spec: Spec) -> Iterator[Leg]:
     """A run's legs, one after another. Raises `Refused` as `find_leg`."""
-    limits, began_at = spec.terms.limits, spec.created_at
-    leg = Leg(number=0, fleet=spec.fleet, limits=limits, began_at=began_at, end=read_end(backend, spec.run))
+    leg = Leg(
+        number=0,
+        fleet=spec.fleet,
+        limits=spec.terms.limits,
+        began_at=spec.created_at,
+        resources=spec.resources,
+        end=read_end(backend, spec.run),
+    )
     yield leg
     while leg.end is not None and leg.end.state not in WHOLE:
         number = leg.number + 1
-        key = RunNames(spec.run, number).resumed
-        try:
-            begun = Resumed.read(backend.key, key, backend.store.get(key, SMALL_BYTES))
-        except NotFound:
+        if (begun := leg.end.onward or _resumed(backend, RunNames(spec.run, number))) is None:
             return
-        end = read_end(backend, spec.run, number)
+        end, resources = read_end(backend, spec.run, number), leg.resources
+        if begun.memory_mib:
+            resources = begun.sized(resources)
         leg = Leg(
             number=number,
             fleet=begun.fleet,
@@ -125,17 +137,34 @@ def legs_of(backend: Backend, spec: Spec) -> Iterator[Leg]:
             limits=begun.limits,
             began_at=begun.began_at,
             spent_usd=leg.end.spent_usd,
+            resources=resources,
+            larger=leg.larger or begun.memory_mib > 0,
+            begun=leg.end.onward,
             end=end,
         )
         yield leg
 
 
+def _resumed(backend: Backend, names: RunNames) -> Resumed | None:
+    try:
+        return Resumed.read(backend.key, names.resumed, backend.store.get(names.resumed, SMALL_BYTES))
+    except NotFound:
+        return None
+
+
 def begin_leg(backend: Backend, run: RunId, after: int, *, forgiven: int, limits: Limits = NO_LIMITS) -> None:
     """Resume a run after that leg has ended, on a fleet of its own; if somebody else did so first, theirs holds."""
-    key = RunNames(run, after + 1).resumed
-    resumed = Resumed(fleet=new_fleet_id(), forgiven=forgiven, limits=limits, began_at=time.time())
+    write_leg(
+        backend,
+        RunNames(run, after + 1),
+        Resumed(fleet=new_fleet_id(), forgiven=forgiven, limits=limits, began_at=time.time()),
+    )
+
+
+def write_leg(backend: Backend, names: RunNames, resumed: Resumed) -> None:
+    """That a leg has begun so, for its workers, too; if somebody has written that before, theirs holds."""
     with suppress(Exists):
-        backend.store.create(key, resumed.sealed(backend.key, key))
+        backend.store.create(names.resumed, resumed.sealed(backend.key, names.resumed))
 
 
 def read_end(backend: Backend, run: RunId, leg: int = 0) -> End | None:
@@ -147,6 +176,14 @@ def read_end(backend: Backend, run: RunId, leg: int = 0) -> End | None:
         return None
     except Refused as error:
         return End(state=RunState.DAMAGED, reason=str(error), ended_at=None)
+
+
+def last_end(backend: Backend, run: RunId) -> End | None:
+    """How a run ended that was not resumed; None while it has not, also where what ran out of memory goes on."""
+    leg = 0
+    while (end := read_end(backend, run, leg)) is not None and end.onward is not None:
+        leg += 1
+    return end
 
 
 def write_end(backend: Backend, run: RunId, leg: int, end: End) -> End:
@@ -174,6 +211,32 @@ def note_damage(backend: Backend, run: RunId, leg: int, damage: str) -> None:
 def is_cancelled(backend: Backend, run: RunId, leg: int = 0) -> bool:
     """Whether somebody said so in that leg; it has ended once a driver has seen it."""
     return is_there(backend.store, RunNames(run, leg).cancel)
+
+
+def mark_cancelled(backend: Backend, run: RunId, leg: int) -> None:
+    """Tell everybody that a run is cancelled; whoever is interrupted here has told it all the same.
+
+    Where what ran out of memory goes on, which nobody has asked for, that is cancelled, too.
+    """
+    failed: list[Exception] = []
+
+    def mark() -> None:
+        try:
+            backend.store.put(RunNames(run, leg).cancel, b"")
+            if (end := read_end(backend, run, leg)) is not None and end.onward is not None:
+                backend.store.put(RunNames(run, leg + 1).cancel, b"")
+        except Exception as error:
+            failed.append(error)
+
+    marking = Thread(target=mark, name=f"starburst-cancel-{run}")  # no daemon: the interpreter waits for it
+    try:
+        marking.start()
+    except RuntimeError:  # the interpreter is about to end, and starts no more threads
+        mark()
+    else:
+        marking.join()
+    if failed:
+        raise failed[0]
 
 
 def kept_longer_s(backend: Backend, run: RunId) -> float:

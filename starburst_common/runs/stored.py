@@ -6,7 +6,7 @@ stays so for everybody: the chunk is answered again, and the next *generation* o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from starburst_common.code.bundle import Bundle, tell_unfit
 from starburst_common.errors import Exists, NotFound, Refused, UnknownVersion
@@ -93,6 +93,12 @@ def withdrawn_items(backend: Backend, run: RunId) -> tuple[Span, ...]:
         return tuple(Withdrawn.read(backend.store.get(RunNames(run).withdrawn, SMALL_BYTES)).spans)
     except (NotFound, Refused):
         return ()
+
+
+def aside_items(backend: Backend, names: RunNames) -> Iterator[int]:
+    """The items that ran out of memory and are to go on with more, where that was asked for."""
+    found = (key.rpartition("/")[2] for key in backend.store.list(names.aside()))
+    return (int(name) for name in found if name.isdecimal() and len(name) < 20)
 
 
 def store_bundle(backend: Backend, key: str, bundle: Bundle, waits: Waits) -> None:

@@ -47,6 +47,7 @@ class Tally:
         self.first_failure: int | None = None
         self.alike: Counter[tuple[str, str]] = Counter()
         self.owed: dict[Span, Chunk] = {}  #: planned and not settled
+        self.aside: set[Span] = set()  #: of these, items that ran out of memory and wait for larger workers
         self.workers: set[str] = set()  #: that settled something
         self.reopened = 0  #: how often an outcome was taken out of the books again
         self._settled: dict[Span, Settled] = {}
@@ -73,6 +74,10 @@ class Tally:
             return []
         self._early[span] = summary
         return self._owe([self.owed[span]]) if span in self.owed else []
+
+    def set_aside(self, items: Iterable[int]) -> None:
+        """Of what is owed, these items are for larger workers."""
+        self.aside = {span for item in items if (span := Span(item, item + 1)) in self.owed}
 
     def _owe(self, chunks: Iterable[Chunk]) -> list[Settled]:
         """These are owed, and what came for them early is booked."""

@@ -1,4 +1,4 @@
-"""What a decision is made of: a run, its fleet and the room there is for more workers, at one moment. Pure values."""
+"""What a decision is made of: what was asked of a run, and it, its fleet and the room for more as they are. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from starburst_common.limits import Limits
 from starburst_common.ports import Depth
 from starburst_common.runs.barren import Barren
 from starburst_common.runs.bounds import Bounds
+from starburst_common.tolerance import Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,8 @@ class RunView:
     answered: int
     failed: int
     owed: int  #: chunks planned and not settled
-    single: int = 0  #: of these, which no second worker was given
+    aside: int = 0  #: chunks beside these, of items that ran out of memory and wait for larger workers
+    single: int = 0  #: of those owed, which no second worker was given
     expected: int = 0  #: chunks that will be planned soon
     depth: Depth  #: of the run's messages
     quiet_since: float  #: when the run last moved: a chunk planned, settled or sent again
@@ -76,3 +79,30 @@ class View:
             new = {each.name: changes.pop(each.name) for each in fields(old) if each.name in changes}
             groups[group] = replace(old, **new) if new else old
         return replace(self, **groups, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What was asked of a run."""
+
+    workers: int  #: alive at most
+    slots: int  #: of each worker
+    tolerate: Tolerance
+    still_s: float = 1.0  #: so long nothing moves, and no input comes, and what ran out of memory goes on
+    resend_after_s: float = 5.0  #: an empty queue for so long, with chunks owed, has lost them
+    feeder_lost_s: float = 30.0  #: no sign of life for so long, and nobody feeds the run any more
+    breaker: bool = True  #: stop where the first items all fail alike; not where failures were asked for
+    forgiven: int = 0  #: of the failures: they were known when the run was resumed
+    priority: float = 1.0  #: its share where runs wait for what starts workers
+    speculate: bool = False  #: what takes long near the end is given to an idle worker, too
+    escalate: bool = False  #: what ran out of memory goes on with larger workers, once nothing else is left
+    limits: Limits = field(default_factory=Limits)
+    began_at: float = 0.0  #: from when these count (wall clock)
+    spent_usd: float | None = None  #: before that
+    patience_s: float = 10.0  #: workers that end for nothing, one after another, are put up with for so long at least
+
+    @property
+    def budget_usd(self) -> float | None:
+        """What it may cost with what it had cost before."""
+        budget = self.limits.budget_usd
+        return None if budget is None else budget + (self.spent_usd or 0.0)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from starburst_common import starburst_map
 from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
-from tests.calls import add
+from tests.calls import add, hungry
 from tests.places import open_place
 
 N = 12  #: items; a chunk each, so that there are notices enough for the driver to delete some
@@ -39,9 +39,12 @@ class Died(NamedTuple):
     calls: list[str]  #: the names of the calls it had begun, in their order
 
 
-def mapped(place: str, point: str, *, warm: bool = False) -> Died:
-    """Map all items in a process of its own that dies at a point; on a fleet that is kept warm, if that is wanted."""
-    return _in_a_process(_map_warm if warm else _map, place, point)
+def mapped(place: str, point: str, *, warm: bool = False, escalates: bool = False) -> Died:
+    """Map all items in a process of its own that dies at a point; on a fleet that is kept warm, if that is wanted.
+
+    Or with an item that needs more memory than there is at first.
+    """
+    return _in_a_process(_map_warm if warm else _map_escalating if escalates else _map, place, point)
 
 
 def pruned(place: str, point: str) -> Died:
@@ -103,6 +106,11 @@ def _map(backend: Backend, workers: int, keep_warm: float = 0.0) -> None:
         add, range(N), workers=workers, chunk_size=1, keep_warm=keep_warm, backend=backend, progress=False
     )
     assert values == [*range(N)]
+
+
+def _map_escalating(backend: Backend, workers: int) -> None:
+    options: dict[str, Any] = {"chunk_size": 1, "cpu": 0.25, "memory": "512MB", "escalate": True}
+    assert starburst_map(hungry, range(N), workers=1, backend=backend, progress=False, **options) == [*range(N)]
 
 
 def _map_warm(backend: Backend, workers: int) -> None:

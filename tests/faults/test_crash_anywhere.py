@@ -90,6 +90,21 @@ FINDING = {
     "before store.delete fleets/fleet/held-by/cluster": WHOLE,
     "before store.put fleets/fleet/left": WHOLE,
 }
+#: And of one of whose items one runs out of memory, and goes on with more.
+ESCALATING = [
+    "before store.create runs/run/end",
+    "before store.create runs/run/resumed.1",
+    "before queue.ensure run-notices-1",
+    "before queue.drop run-notices",
+    "before queue.drop_group fleet-work",
+    "before store.delete fleets/fleet/held-by/run",
+    "before store.sweep runs/run/",
+    "before store.put runs/run/history.1",
+    "after queue.receive run-notices-1",
+    "before store.create runs/run/end.1",
+    "before store.put accounts/run",
+    "before queue.drop run-notices-1",
+]
 #: The same of whoever prunes what a dead driver has left.
 PRUNING = [
     "before store.put pruned-at",
@@ -154,10 +169,10 @@ def answered(run: Run) -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def died_at(bed: Bed, point: str, found: str, *, warm: bool = False) -> None:
+def died_at(bed: Bed, point: str, found: str, *, warm: bool = False, escalates: bool = False) -> None:
     """A driver dies there; what comes of it."""
     before = bed.backend.store.folders(RUNS)
-    died = mapped(bed.text, point, warm=warm)
+    died = mapped(bed.text, point, warm=warm, escalates=escalates)
     assert died.at == point, f"the driver never came there, but by {died.calls}"
     backend = bed.backend.paced(idle_s=IDLE_S, feeder_lost_s=LOST_S)
     names = [RunId(name) for name in backend.store.folders(RUNS) if name not in before]
@@ -290,3 +305,20 @@ def test_every_step_on_a_warm_fleet_has_a_point(request: pytest.FixtureRequest, 
         assert changes(ran.calls) <= steps(points)
     bed.until(lambda: not bed.workers())
     prune(bed.backend)
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+@pytest.mark.parametrize("point", few(ESCALATING, "before store.create runs/run/resumed.1"))
+def test_a_driver_may_die_while_what_ran_out_of_memory_moves(
+    request: pytest.FixtureRequest, place: str, point: str
+) -> None:
+    """Before the leg on larger workers has begun, in the midst of that, or after it: each item is answered once."""
+    died_at(request.getfixturevalue(f"{place}_bed"), point, WHOLE, escalates=True)
+
+
+@pytest.mark.parametrize("place", ["local", pytest.param("aws", marks=REST)])
+def test_every_step_to_larger_workers_has_a_point(request: pytest.FixtureRequest, place: str) -> None:
+    """A call that is new there wants a point in the table above."""
+    ran = mapped(request.getfixturevalue(f"{place}_bed").text, "", escalates=True)
+    assert ran.at == ""
+    assert changes(ran.calls) <= steps(POINTS) | steps(ESCALATING)

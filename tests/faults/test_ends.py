@@ -26,8 +26,8 @@ from starburst_common.runs.follow import in_order
 from starburst_common.runs.legs import End
 from starburst_common.runs.messages import read_notice
 from starburst_common.runs.outcomes import Summary
-from starburst_common.runs.reconcile import Policy
 from starburst_common.runs.spec import read_end
+from starburst_common.runs.view import Policy
 from starburst_common.spi import driver_of
 from starburst_common.tolerance import Tolerance
 from starburst_worker.duty import Duty

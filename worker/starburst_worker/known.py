@@ -65,8 +65,9 @@ class KnownRun:
 class KnownRuns:
     """Those that one worker has met; its threads share what the store says of them."""
 
-    def __init__(self, backend: Backend, look_every_s: float) -> None:
-        self._backend, self._look_every_s = backend, look_every_s
+    def __init__(self, backend: Backend, look_every_s: float, memory_mib: int | None = None) -> None:
+        """`memory_mib` is what the worker has; None where nothing is a limit to it."""
+        self._backend, self._look_every_s, self._memory_mib = backend, look_every_s, memory_mib
         self._locks = Locks()
         self._known: dict[RunId, KnownRun] = {}
         self.sweeps = False  #: calls that are withdrawn may wait in the queue
@@ -153,6 +154,13 @@ class KnownRuns:
         """In which leg it is served here."""
         known = self._known.get(run)
         return 0 if known is None else known.leg
+
+    def escalates(self, run: RunId) -> bool:
+        """Whether what runs out of memory here goes on with more: once, so where workers are as the run asked."""
+        known = self._known.get(run)
+        if known is None or self._memory_mib is None:
+            return False
+        return known.spec.terms.escalate and self._memory_mib <= known.spec.resources.memory_mib
 
     def _spec(self, names: RunNames) -> Spec:
         return Spec.read(self._backend.key, names.spec, names.run, self._backend.store.get(names.spec, SMALL_BYTES))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from starburst_common.errors import NoSpace, NotFound, Refused, Unavailable
-from starburst_common.model import Buffer, Chunk, Outcome, RunId, Span
+from starburst_common.model import Buffer, Chunk, FailureKind, Outcome, RunId, Span
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend
 from starburst_common.runs.messages import chunk_message, notice_message
@@ -20,8 +20,15 @@ from starburst_worker.parts import Part
 class Settler:
     """Stores outcomes and tells of them."""
 
-    def __init__(self, backend: Backend, duty: Duty, leg_of: Callable[[RunId], int] = lambda run: 0) -> None:
-        self._backend, self._duty, self._leg_of = backend, duty, leg_of
+    def __init__(
+        self,
+        backend: Backend,
+        duty: Duty,
+        leg_of: Callable[[RunId], int] = lambda run: 0,
+        escalates: Callable[[RunId], bool] = lambda run: False,
+    ) -> None:
+        """`escalates` tells of a run whether what runs out of memory here goes on with more."""
+        self._backend, self._duty, self._leg_of, self._escalates = backend, duty, leg_of, escalates
 
     def settle(self, run: RunId, part: Part, rest: Sequence[Chunk] = (), kept: Sequence[Chunk] = ()) -> Sequence[Chunk]:
         """Store the part's outcome, its open items delegated to `rest` and `kept`; send `rest`; give notice.
@@ -30,6 +37,7 @@ class Settler:
         If somebody settled this chunk first, theirs holds; what it delegates is sent again if that has no outcome.
         Returns the chunks that the outcome that holds delegates to: others are nobody's, whoever works on them.
         """
+        kept = [*kept, *self._set_aside(run, part)]
         if [chunk.span for chunk in (*rest, *kept)] == [part.chunk.span]:
             self.send(run, rest)  # nothing is answered: a fresh message, which has cost no worker, if it is not kept
             return (*rest, *kept)
@@ -57,6 +65,16 @@ class Settler:
         """What the worker has had of what is charged for since its last outcome."""
         asked = {} if self._backend.tolls is None else dict(self._backend.tolls())
         return asked | ({"log-bytes": part.log_bytes} if part.log_bytes else {})
+
+    def _set_aside(self, run: RunId, part: Part) -> list[Chunk]:
+        """What ran out of memory, if it is to go on with more: chunks that are sent when there is somebody who has."""
+        if FailureKind.OOM not in {failure.kind for failure in part.failures} or not self._escalates(run):
+            return []
+        aside = [failure.index for failure in part.failures if failure.kind is FailureKind.OOM]
+        part.failures = [failure for failure in part.failures if failure.kind is not FailureKind.OOM]
+        for index in aside:  # first: who finds one that is owed knows then why nobody runs it
+            self._backend.store.put(RunNames(run).aside(index), b"")
+        return [part.chunk.narrowed(Span(index, index + 1), deaths=0) for index in sorted(aside)]
 
     def _create(self, run: RunId, span: Span, body: Sequence[Buffer]) -> bool:
         """As `create_outcome`; that there is no space for it is said in a file that needs none."""

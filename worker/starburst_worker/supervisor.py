@@ -51,8 +51,8 @@ class Supervisor:
         self._backend, self._duty = backend, duty
         self._ending = Ending(duty.pace.lifetime_s)
         self._done = threading.Event()  # nothing is left to settle
-        self._runs = KnownRuns(backend, look_every_s=duty.pace.lease_s / 3)
-        settler = Settler(backend, duty, self._runs.leg)
+        self._runs = KnownRuns(backend, look_every_s=duty.pace.lease_s / 3, memory_mib=duty.memory_mib)
+        settler = Settler(backend, duty, self._runs.leg, self._runs.escalates)
         self._leases = Leases(backend.queue, work_queue(duty.fleet), duty.pace.lease_s)
         self._ready, self._busy = Ready(), Busy()
         self._settling = Settling(settler, self._leases, self._runs.over, duty.slots)
