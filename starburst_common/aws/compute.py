@@ -22,6 +22,7 @@ from starburst_common.aws.possible import refuse_impossible
 from starburst_common.aws.refusals import AGAIN_S, NewRoles, Refusal, explained, refusal, waiting_for
 from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, on_ec2, placed, run_task, ways
 from starburst_common.aws.seen import SeenTasks
+from starburst_common.aws.zones import Zones
 from starburst_common.errors import CannotLaunch, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
@@ -58,6 +59,7 @@ class EcsCompute:
         self._roles = NewRoles()
         self.definitions = Definitions(site, clients)
         # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
+        self._zones = Zones()
         self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate
         self._stops = Bucket(burst=80, each_s=40, clock=pace)  # StopTask
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
@@ -191,7 +193,7 @@ class EcsCompute:
         """Ask ECS for a launch's tasks, here and there and at last for fewer, and write down what it gave: how many."""
         tasks: list[str] = []
         refused: tuple[Refusal, str, str] | None = None
-        full: set[bool] = set()  # capacities whose quota is used up, in whatever zone
+        lacked, full = False, set[bool]()  # capacities whose quota is used up, in whatever zone
         for way, (on_spot, subnets) in enumerate(ways(launch.spot, self._site.subnets, ec2=on_ec2(launch.request))):
             if on_spot in full:
                 continue
@@ -205,6 +207,7 @@ class EcsCompute:
                     raise
                 tasks += more
                 refused = said or refused
+                lacked |= said is not None and said[0] is Refusal.CAPACITY
                 if more or said is None or said[0] is not Refusal.QUOTA:
                     break
                 asked //= 2
@@ -216,6 +219,8 @@ class EcsCompute:
             elif refused is not None and refused[0] is not Refusal.CAPACITY:
                 break
         self._launches.answer(fleet, launch, tasks)
+        if lacked and len(tasks) == launch.count:
+            self._zones.lack(spot=launch.spot, now=self._clock())
         return len(tasks), None if refused is None else self._wait(launch, *refused)
 
     def _wait(self, launch: Launch, why: Refusal, code: str, text: str) -> Wait:
@@ -238,6 +243,7 @@ class EcsCompute:
             with speaking("ecs:RunTask"):
                 answer = self._clients.launching.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
                 started = [task["taskArn"] for task in answer["tasks"]]
+                self._zones.started((task.get("availabilityZone", "") for task in answer["tasks"]), self._clock())
                 self._roles = NewRoles()
         except StarburstError as ours:
             code, text = said_in(ours)

@@ -32,9 +32,7 @@ def refuse_impossible(site: Site, clients: Clients, resources: Resources) -> Non
 
 def _wrong_role(site: Site, clients: Clients, arn: str) -> str:
     if arn.split(":")[4] != site.account:
-        return (
-            f"of another account than the site's, {site.account}, and ECS takes none but its own: name one there"
-        )
+        return f"of another account than the site's, {site.account}, and ECS takes none but its own: name one there"
     try:
         with speaking(f"iam:GetRole {arn}"):
             found = clients.roles.get_role(RoleName=arn.rpartition("/")[2])["Role"]

@@ -112,6 +112,24 @@ def test_no_capacity_for_a_while_is_waited_for(aws_bed: AwsBed) -> None:
         assert run.status().reason == ""
 
 
+def test_no_capacity_in_one_zone_is_made_up_for_in_the_others(
+    aws_bed: AwsBed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All workers that were asked for run at once, in the other two, and it is told where they start."""
+    aws_bed.aws.capacity(zones={"us-east-1b": 0})
+    with (
+        caplog.at_level(logging.INFO, "starburst.aws"),
+        Cluster(workers=6, backend=aws_bed.backend, progress=False) as cluster,
+    ):
+        run = cluster.start(noting(aws_bed.notes, seconds=0.002), range(N))
+        aws_bed.until(lambda: len(aws_bed.workers()) == 6)
+        assert {task["zone"] for task in aws_bed.aws.tasks()} == {"us-east-1a", "us-east-1c"}
+        assert run.results(timeout=300) == DOUBLED
+        run.wait()
+    told = [record.getMessage() for record in caplog.records if "no capacity" in record.getMessage()]
+    assert told == ["Fargate has no capacity in one of the site's zones now: workers start in us-east-1a, us-east-1c"]
+
+
 @pytest.mark.rest
 def test_half_of_a_launch_is_enough_to_begin(aws_bed: AwsBed) -> None:
     """RunTask grants what one zone has room for; the others come from the other zones."""

@@ -222,16 +222,14 @@ class Ecs:
         quota = set_.spot_vcpu if provider == SPOT else set_.on_demand_vcpu - set_.others_vcpu
         if sum(task.vcpu for task in live if (task.provider == SPOT) == (provider == SPOT)) + vcpu > quota:
             return NO_QUOTA
-        turned = [*subnets[turn % len(subnets) :], *subnets[: turn % len(subnets)]]
-        for subnet, zone in turned:
-            there = [task for task in live if task.zone == zone]
-            spot = sum(task.provider == SPOT for task in there)
-            if len(there) >= set_.zone_room.get(zone, len(there) + 1):
-                continue
-            if provider == SPOT and spot >= set_.spot_zone_room.get(zone, spot + 1):
-                continue
-            return subnet, zone
-        return NO_CAPACITY
+        subnet, zone = subnets[turn % len(subnets)]  # in which the task is to run, whatever the others have
+        there = [task for task in live if task.zone == zone]
+        spot = sum(task.provider == SPOT for task in there)
+        if len(there) >= set_.zone_room.get(zone, len(there) + 1):
+            return NO_CAPACITY
+        if provider == SPOT and spot >= set_.spot_zone_room.get(zone, spot + 1):
+            return NO_CAPACITY
+        return subnet, zone
 
     def _stop_task(self, body: Json) -> Json:
         task = self._in_cluster(body, body.get("task") or "")
