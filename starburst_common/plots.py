@@ -11,6 +11,7 @@ from starburst_common.fleets.frontier import Frontier
 from starburst_common.fleets.waves import Plan, about
 from starburst_common.money.estimate import usd_text
 from starburst_common.phrases import one_line
+from starburst_common.runs.report import each_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,10 +67,8 @@ def frontier_plot(found: Frontier, file: Path, name: str = "") -> None:
     axes.set_xlabel("until all items are answered; numbers are workers")
     axes.set_ylabel("cost, US dollars at list prices")
     items = f"{found.wish.items:,} items" if found.wish.items is not None else "items"
-    axes.set_title(
-        f"{name or 'Estimate'}: {items} of {found.wish.item_s or 0:.3g} s on workers of {found.wish.resources.size}",
-        fontsize=11,
-    )
+    each = each_text(found.wish.item_s or 0)
+    axes.set_title(f"{name or 'Estimate'}: {items} of {each} on workers of {found.wish.resources.size}", fontsize=11)
     axes.legend(frameon=False, fontsize=9)
     _save(figure, file)
 

@@ -218,6 +218,7 @@ def test_one_kind_that_may_not_be_looked_at_does_not_keep_the_others(aws: Aws, t
     done = Shell(tmp_path, env=aws.env)("gc", "--older-than", "0s")
     assert done.returncode == 5
     assert "error: queues are not looked at: not allowed to do sqs:ListQueues" in done.stderr
+    assert "or use others; `starburst iam-policy operator` prints what gc takes, beyond a driver's" in done.stderr
     assert not lost["task"] & living(aws)
 
 

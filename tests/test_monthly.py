@@ -150,6 +150,7 @@ def test_much_that_is_used_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for share, said in ((Decimal("0.85"), "more than 80%"), (Decimal("0.6"), "more than 50%")):
         caplog.clear()
         backend = replace(sim.backend, monthly_budget=(f"team=a: {used / share:.6f}",))
+        within_month(backend, TAGS, SMALL, Limits(), sim.clock)  # its driver says so: once is enough
         month = Monthly.of(backend, None, TAGS, sim.clock)
         assert month is not None and abs(month.tightest().usd - used) < Decimal("1e-6")
         assert [said in message and "by 1 run" in message for message in caplog.messages] == [True]
@@ -170,7 +171,7 @@ def site(aws: Aws) -> Iterator[Backend]:
     opened.close()
 
 
-def test_on_aws_a_run_is_stopped_and_the_next_refused(site: Backend) -> None:
+def test_on_aws_a_run_is_stopped_and_the_next_refused(site: Backend, capsys: pytest.CaptureFixture[str]) -> None:
     """From the site's own settings, on the path that each run takes."""
     small = {"workers": 1, "cpu": 0.25, "tags": TAGS, "backend": site, "progress": False}
     with Cluster(**small) as cluster:  # type: ignore[arg-type]
@@ -179,9 +180,10 @@ def test_on_aws_a_run_is_stopped_and_the_next_refused(site: Backend) -> None:
         assert run.status().budget_usd == pytest.approx(0.005)
     spent = Monthly.of(site, None, TAGS)
     assert spent is not None and spent.tightest().usd > 0
-    poor = {**small, "backend": replace(site, monthly_budget=("team=a: 0.0003",))}
+    poor = {**small, "progress": None, "backend": replace(site, monthly_budget=("team=a: 0.0003",))}
     with (
         Cluster(**poor) as cluster,  # type: ignore[arg-type]
         pytest.raises(BadInput, match=r"of the monthly budget of team=a, \$0\.00030, are used since"),
     ):
         cluster.map(abs, [1])
+    assert "worker now" not in capsys.readouterr().err  # of what never comes

@@ -134,12 +134,21 @@ def test_from_an_account_to_a_map_and_back_to_nothing(account: Aws, tmp_path: Pa
     (definition,) = [each for each in things(account)["definitions"] if "starburst-main" in each]
     told = account.boto("ecs").describe_task_definition(taskDefinition=definition, include=["TAGS"])["tags"]
     assert {"key": "team", "value": "x"} in told
+    going = json.loads(shell("teardown", "--dry-run", "--json").stdout)
+    assert {"kind": "bucket", "name": "starburst-main-123456789012-us-east-1-an", "goes": False} in going["parts"]
+    assert len(going["task_definitions"]) == 1 and going["objects"] > 10 and going["bytes"] > 1000
+    assert (going["runs"], going["builds"]) == ([], [])
+    other = {"STARBURST_CONFIG": str(tmp_path / "other" / "config.toml")}
+    assert "say where another is by --region" in shell("teardown", **other).stderr
+    assert json.loads(shell("teardown", "--region", REGION, "--dry-run", "--json", **other).stdout) == going
     stays = shell("teardown", "--yes")
     assert stays.returncode == 0 and "What holds data stays: /starburst/main/signing-key" in stays.stderr
     assert len([line for line in shell("sites").stdout.splitlines() if "not whole" in line]) == 1
     assert json.loads(shell("teardown", "--yes", "--with-data", "--json").stdout) == {"left": []}
-    assert shell("sites", "--json").stdout.strip() == "[]"
-    assert not [*(tmp_path / "sites").iterdir()]
+    (tmp_path / "sites" / "broken.setup.json").write_text("{")
+    listed = shell("sites", "--json")
+    assert listed.stdout.strip() == "[]" and "sites/broken.setup.json cannot be read: " in listed.stderr
+    assert {*(tmp_path / "sites").iterdir()} == {tmp_path / "sites" / "broken.setup.json"}
 
 
 def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) -> None:

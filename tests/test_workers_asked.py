@@ -104,6 +104,8 @@ def test_the_shell_and_files_give_variables(tmp_path: Path) -> None:
     wrong = told(*more, STARBURST_ENV='{"ECS_X": "d"}')
     assert (wrong.returncode, "env='ECS_X'" in wrong.stderr) == (2, True)
     assert "(env is from environment (STARBURST_ENV))" in wrong.stderr
+    twice = shell(*more, "--env", "A=1", "--env", "A=2", "--aws-tag", "t=1")
+    assert (twice.returncode, "--env A=1 and A=2: there is one value of a name" in twice.stderr) == (2, True)
     assert "--env TABLE: write key=value" in shell(*more, "--env", "TABLE").stderr
 
 

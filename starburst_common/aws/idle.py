@@ -63,10 +63,15 @@ def _log(site: Site, clients: Clients) -> Kept:
 
 
 def _objects(site: Site, clients: Clients) -> Kept:
+    return objects_in(site.bucket, clients)
+
+
+def objects_in(bucket: str, clients: Clients) -> Kept:
+    """What a bucket keeps, as far as it is counted."""
     count = size = pages = 0
     more = False
-    with speaking(f"s3:ListBucket {site.bucket}"):
-        for page in clients.s3.get_paginator("list_objects_v2").paginate(Bucket=site.bucket):
+    with speaking(f"s3:ListBucket {bucket}"):
+        for page in clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             count += len(page.get("Contents", ()))
             size += sum(each["Size"] for each in page.get("Contents", ()))
             pages += 1

@@ -48,6 +48,7 @@ from starburst_common.cli import (
     teardown,
     words,
 )
+from starburst_common.cli.wrap import wrapped
 from starburst_common.errors import (
     BadInput,
     CannotBuild,
@@ -242,7 +243,7 @@ def _processed(parameter: Any, check: Callable[[Any, Any], Any], context: Any, v
 def _fail(text: str, code: int, error: BaseException | None = None) -> int:
     if _verbose():
         _print_traceback(error)
-    print(f"error: {one_line(text, _MOST) or type(error).__name__}", file=sys.stderr)
+    print(wrapped(f"error: {one_line(text, _MOST) or type(error).__name__}", sys.stderr), file=sys.stderr)
     return code
 
 

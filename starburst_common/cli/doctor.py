@@ -43,6 +43,7 @@ def doctor(
     """
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import painted
+    from starburst_common.cli.wrap import wrapped
     from starburst_common.config import settings
     from starburst_common.phrases import one_line
 
@@ -55,7 +56,8 @@ def doctor(
     else:
         for part in parts:
             word, style = _WORDS[part.fine]
-            print(f"{painted(word, style, sys.stdout)}  {part.part}: {one_line(part.told, 1000)}")
+            line = wrapped(f"{word}  {part.part}: {one_line(part.told, 1000)}", sys.stdout, indent=len(word) + 2)
+            print(painted(word, style, sys.stdout) + line[len(word) :])
     if any(part.fine is False for part in parts):
         raise typer.Exit(_FAILED)
 

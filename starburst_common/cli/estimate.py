@@ -99,13 +99,14 @@ def say_memory(sample: Sample | None, resources: Resources) -> None:
 
 def _measured_text(sample: Sample) -> str:
     from starburst_common.fleets.waves import about
+    from starburst_common.runs.report import each_text
 
     low, high = sample.spread
     count, of = len(sample.seconds), "" if sample.of is None else f" of {sample.of:,}"
     failed = f"; {sample.failed} failed ({sample.why})" if sample.failed else ""
     return (
-        f"measured here: {count}{of} items, {_s(sample.mean_s)} each "
-        f"(the mean of all is from {_s(low)} to {_s(high)}), {sample.peak_mib:,.0f} MiB at most{failed}"
+        f"measured here: {count}{of} items, {each_text(sample.mean_s)} each "
+        f"(the mean of all is from {each_text(low)} to {each_text(high)}), {sample.peak_mib:,.0f} MiB at most{failed}"
         + f", the longest {about(sample.longest_s)}"
         * (sample.longest_s > 2 * sample.mean_s)
     )
@@ -181,7 +182,3 @@ def _cell(each: Plan) -> str:
         return "?"
     low, high = (usd_text(Decimal(str(usd))) for usd in between)
     return f"{usd_text(each.usd)} ({low.removeprefix('$')}-{high.removeprefix('$')})"
-
-
-def _s(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:,.0f} s"

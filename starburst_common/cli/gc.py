@@ -90,12 +90,17 @@ def _sweeps(now: float, least_s: float) -> Sequence[Sweep]:
 
 
 def _of_kind(sweep: Sweep, tariff: Tariff, failed: list[str], *, really: bool) -> Iterator[Litter]:
-    from starburst_common.errors import StarburstError
+    from starburst_common.errors import Denied, StarburstError
+
+    def why(error: StarburstError) -> str:
+        if not isinstance(error, Denied):
+            return str(error)
+        return f"{error}; `starburst iam-policy operator` prints what gc takes, beyond a driver's"
 
     try:
         orphans = [*sweep.found()]
     except StarburstError as error:
-        failed.append(f"{sweep.kind}s are not looked at: {error}")
+        failed.append(f"{sweep.kind}s are not looked at: {why(error)}")
         return
     for orphan in orphans:
         try:
@@ -105,7 +110,7 @@ def _of_kind(sweep: Sweep, tariff: Tariff, failed: list[str], *, really: bool) -
                 sweep.remove(orphan)
                 yield _litter(orphan, tariff)
         except StarburstError as error:
-            failed.append(f"{orphan.kind} {orphan.name} stays: {error}")
+            failed.append(f"{orphan.kind} {orphan.name} stays: {why(error)}")
 
 
 def _litter(orphan: Orphan, tariff: Tariff) -> Litter:

@@ -12,6 +12,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 from unicodedata import combining, east_asian_width
 
+from starburst_common.cli.wrap import wrapped
 from starburst_common.errors import Refused
 from starburst_common.model import Failure, RunState, RunStatus
 from starburst_common.phrases import one_line, visible
@@ -46,7 +47,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str, *, style: str = "") -> None:
     """A line for people, on stderr."""
-    print(painted(visible(text), style, sys.stderr), file=sys.stderr)
+    print(painted(wrapped(visible(text), sys.stderr), style, sys.stderr), file=sys.stderr)
 
 
 def painted(text: str, style: str, stream: TextIO) -> str:

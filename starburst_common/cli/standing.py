@@ -129,10 +129,11 @@ def _kept_line(each: Kept, region: str) -> str:
     if each.unknown:
         return f"{each.what}: not known: {each.unknown}"
     count = "" if each.count is None else f"{each.count:,}{'+' * each.more}, "
-    return f"{each.what}: {count}{_size(each.bytes)}{'+' * each.more}, {_a_month(_usd(each, region))}"
+    return f"{each.what}: {count}{_size(each.bytes)}{'+' * each.more}, {a_month(_usd(each, region))}"
 
 
-def _a_month(usd: Decimal | None) -> str:
+def a_month(usd: Decimal | None) -> str:
+    """A price a month, in words."""
     from starburst_common.money.estimate import usd_text
 
     return "less than a cent a month" if usd is not None and 0 < usd < _CENT else f"{usd_text(usd)} a month"

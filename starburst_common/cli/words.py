@@ -209,4 +209,8 @@ def tags_of(given: list[str] | None, option: str = "--tag") -> dict[str, str]:
     for tag in given or []:
         if not tag.partition("=")[0] or "=" not in tag:
             raise BadInput(f"{option} {tag}: write key=value")
-    return {key: value for key, _, value in (tag.partition("=") for tag in given or [])}
+    found: dict[str, str] = {}
+    for key, _, value in (tag.partition("=") for tag in given or []):
+        if found.setdefault(key, value) != value:
+            raise BadInput(f"{option} {key}={found[key]} and {key}={value}: there is one value of a name: give either")
+    return found

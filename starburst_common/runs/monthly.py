@@ -41,12 +41,12 @@ def within_month(
 ) -> Limits:
     """The limits of a run that is about to begin: its budget is no more than what is left of the month's.
 
-    Raises `BadInput` where that pays for no worker, or nobody knows what one costs; tells where much is used.
+    Raises `BadInput` where that pays for no worker, or nobody knows what one costs. Its driver tells of what is used.
     """
     month = Monthly.of(backend, None, tags, clock)
     if month is None:
         return limits
-    spent, rates = month.tightest(), rates_of(backend, resources)
+    spent, rates = month.tightest(tell=False), rates_of(backend, resources)
     if rates.dearest is None:
         raise BadInput(f"nobody knows what a worker costs in {backend.tariff.region}, and {spent.budget.named}, holds")
     if spent.left < (least := least_budget(rates.dearest, backend.stop_s)):
@@ -81,7 +81,7 @@ class Monthly:
         mine = [each for each in budgets_of(backend.monthly_budget) if each.covers(tags)]
         return cls(backend, run, mine, clock) if mine and backend.charged else None
 
-    def tightest(self) -> Spent:
+    def tightest(self, *, tell: bool = True) -> Spent:
         """The one of which least is left, as it was a minute ago at most; where nobody can look, as it was last seen.
 
         Raises `Denied` or `Unavailable` the first time.
@@ -94,7 +94,7 @@ class Monthly:
                 if self._spent is None:
                     raise
             self._looked_at = now
-            if self._spent.alert > self._told:
+            if tell and self._spent.alert > self._told:
                 self._told = self._spent.alert
                 _log.warning("%s: more than %d%%", self._spent.told, self._told)
         return self._spent

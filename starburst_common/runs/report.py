@@ -215,9 +215,11 @@ def duration(seconds: float) -> str:
 def each_text(seconds: float) -> str:
     """How long an item takes, in one unit for each magnitude.
 
-    >>> [each_text(s) for s in (0.000231, 0.0123, 0.25, 64)]
-    ['0.23 ms', '12 ms', '0.25 s', '1 min 04 s']
+    >>> [each_text(s) for s in (2e-07, 0.000231, 0.0123, 0.25, 64)]
+    ['less than 0.01 ms', '0.23 ms', '12 ms', '0.25 s', '1 min 04 s']
     """
+    if 0 < seconds < 1e-5:
+        return "less than 0.01 ms"
     if seconds < 0.1:
         return f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
     return f"{seconds:.2g} s" if seconds < 1 else duration(seconds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -46,7 +47,7 @@ def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool
     inventory = Inventory(account, bucket)
     with inventory.held(tell):
         inventory.mark_torn_down(True)
-        _Left(account, cluster, tell).remove()
+        LeftByRuns(account, cluster, tell).remove()
         parts = inventoried(account, bucket)
         going = [part for part in parts if with_data or part.kind not in DATA]
         for part in going:
@@ -65,15 +66,32 @@ def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool
     return left
 
 
-class _Left:
-    """What runs leave: tasks, queues, task definitions, the project and the log of builds."""
+class Leavings(NamedTuple):
+    """What runs have left, by what it is."""
 
-    def __init__(self, account: AwsAccount, cluster: str, tell: Tell) -> None:
+    tasks: list[str]  #: that run
+    definitions: list[str]  #: families of them
+    queues: list[str]  #: addresses
+    builds: list[str]  #: the project and its log
+
+
+class LeftByRuns:
+    """Tasks, queues, task definitions, the project and the log of builds."""
+
+    def __init__(self, account: AwsAccount, cluster: str, tell: Tell = lambda _: None) -> None:
         self._account, self._cluster, self._tell = account, cluster, tell
         self._clients = account.clients
         self._stem = f"starburst-{account.site}"
 
+    def found(self) -> Leavings:
+        """What there is."""
+        families = [*families_of(self._account.site, self._clients)]
+        active = [family for family in families if active_of(family, self._clients)]
+        project = [f"CodeBuild project {self._stem}"] if self._project() else []
+        return Leavings(self._running(families), active, [*self._own_queues()], project)
+
     def remove(self) -> None:
+        """Take it away."""
         families = [*families_of(self._account.site, self._clients)]
         self._definitions(families)  # first: drivers that live on can start no more tasks then
         self._stop_tasks(families)
@@ -129,33 +147,52 @@ class _Left:
             self._tell(f"{len(families)} task definitions: gone")
 
     def _queues(self) -> None:
-        sqs, gone = self._clients.sqs, 0
-        with speaking("sqs:ListQueues"):
-            pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix=f"{self._stem}-")
-            urls = [url for page in pages for url in page.get("QueueUrls", [])]
-        for url in urls:
+        gone = 0
+        for url in self._own_queues():
             with speaking("sqs:DeleteQueue"):
                 try:
-                    tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
-                    if tags.get("starburst:site") == self._account.site:
-                        sqs.delete_queue(QueueUrl=url)
-                        gone += 1
+                    self._clients.sqs.delete_queue(QueueUrl=url)
+                    gone += 1
                 except ClientError as error:
-                    if not error_code(error).endswith(("NonExistentQueue", "QueueDoesNotExist")):
+                    if not _is_no_queue(error):
                         raise
         if gone:
             self._tell(f"{gone} queues: gone")
 
+    def _own_queues(self) -> Iterator[str]:
+        """Those that bear the site's mark: another's name may go on as its own begins."""
+        sqs = self._clients.sqs
+        with speaking("sqs:ListQueues"):
+            pages = sqs.get_paginator("list_queues").paginate(QueueNamePrefix=f"{self._stem}-")
+            urls = [url for page in pages for url in page.get("QueueUrls", [])]
+        for url in urls:
+            with speaking("sqs:ListQueueTags"):
+                try:
+                    tags = sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+                except ClientError as error:
+                    if not _is_no_queue(error):
+                        raise
+                    continue
+            if tags.get("starburst:site") == self._account.site:
+                yield url
+
+    def _project(self) -> bool:
+        with speaking("codebuild:BatchGetProjects"):
+            return bool(self._clients.codebuild.batch_get_projects(names=[self._stem])["projects"])
+
     def _builds(self) -> None:
-        codebuild, log = self._clients.codebuild, f"/aws/codebuild/{self._stem}"
-        with speaking("codebuild:DeleteProject"):
-            found: Any = codebuild.batch_get_projects(names=[self._stem])["projects"]
-            if found:
-                codebuild.delete_project(name=self._stem)
-                self._tell(f"CodeBuild project {self._stem}: gone")
+        log = f"/aws/codebuild/{self._stem}"
+        if self._project():
+            with speaking("codebuild:DeleteProject"):
+                self._clients.codebuild.delete_project(name=self._stem)
+            self._tell(f"CodeBuild project {self._stem}: gone")
         with speaking(f"logs:DeleteLogGroup {log}"):
             try:
                 self._clients.logs.delete_log_group(logGroupName=log)
                 self._tell(f"log group {log}: gone")
             except self._clients.logs.exceptions.ResourceNotFoundException:
                 pass
+
+
+def _is_no_queue(error: ClientError) -> bool:
+    return error_code(error).endswith(("NonExistentQueue", "QueueDoesNotExist"))

@@ -12,6 +12,7 @@ from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.given import looked_at
 from starburst_common.aws.setup.inventory import Inventory
+from starburst_common.aws.setup.kept import KnownSite
 from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
 from starburst_common.aws.setup.network import Network, NetworkPlace, SecurityGroup, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
@@ -87,6 +88,21 @@ def asked_before(account: AwsAccount, bucket: str, *, given: bool) -> dict[str, 
         if there.there() and (given or there.ours()):
             return Inventory(account, bucket).asked()
     return None
+
+
+def found_in(account: AwsAccount, bucket: str = "") -> KnownSite:
+    """The site as its bucket tells of it, from wherever it was set up. Raises `BadInput` where that tells of none."""
+    own = WantedSite(name=account.site, region=account.region)
+    name = bucket or own.bucket_name(account.id)
+    asked = asked_before(account, name, given=bool(bucket))
+    if asked is None:
+        raise BadInput(
+            f"nothing is written down of a site {account.site} in the bucket {name} of account {account.id}: look at "
+            "--site, --region and --bucket"
+        )
+    return KnownSite(
+        account.site, account.region, account.id, name, str(asked.get("cluster") or own.stem), False, asked
+    )
 
 
 def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
