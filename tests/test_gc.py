@@ -56,9 +56,11 @@ def tagged(aws: Aws, family: str, site: str) -> str:
     return arn
 
 
-def started(aws: Aws, definition: str, by: str) -> str:
+def started(aws: Aws, definition: str, by: str, orders: str = "{}") -> str:
     """A task that takes over its definition's tags; its id."""
-    ask = asked(aws, definition, startedBy=by, propagateTags="TASK_DEFINITION")
+    environment = [{"name": "STARBURST_WORKER", "value": orders}]
+    overrides = {"containerOverrides": [{"name": "worker", "environment": environment}]}
+    ask = asked(aws, definition, startedBy=by, propagateTags="TASK_DEFINITION", overrides=overrides)
     return str(aws.boto("ecs").run_task(**ask)["tasks"][0]["taskArn"]).rpartition("/")[2]
 
 
@@ -133,10 +135,13 @@ def test_what_has_no_owner_goes_and_all_else_stays(aws: Aws, backend: Backend, t
 
 
 def test_what_was_just_made_or_just_let_go_is_left(aws: Aws, tmp_path: Path) -> None:
-    """For an hour, where nothing else is said: its owner may be about to be written down."""
-    left_by_crashes(aws)
-    done = Shell(tmp_path, env=aws.env)("gc", "--dry-run", "--json")
-    assert [each["kind"] for each in json.loads(done.stdout)["things"]] == ["task definition"]  # the bed knows no age
+    """For an hour, where nothing else is said: its owner may be about to be written down. Then it goes."""
+    lost = left_by_crashes(aws)
+    shell = Shell(tmp_path, env=aws.env)
+    assert json.loads(shell("gc", "--dry-run", "--json").stdout)["things"] == []
+    assert shell("gc").returncode == 0 and lost["task"] <= living(aws)
+    found = [each.name for sweep in swept(aws, days=0.05, least_s=3600.0) for each in sweep.found()]
+    assert {*found} == {name for names in lost.values() for name in names}
 
 
 def test_what_gets_an_owner_meanwhile_stays(aws: Aws, backend: Backend) -> None:
@@ -148,8 +153,8 @@ def test_what_gets_an_owner_meanwhile_stays(aws: Aws, backend: Backend) -> None:
     assert [each.name for sweep, each in found if not sweep.owned(each)] == [f"starburst-bed-{RUN}-notices-1"]
 
 
-def swept(aws: Aws, *, days: float = 0.0) -> Any:
-    return sweeps(Site.of(aws.site, "here"), now=time.time() + days * 86400, least_s=0.0, image_days=30)
+def swept(aws: Aws, *, days: float = 0.0, least_s: float = 0.0) -> Any:
+    return sweeps(Site.of(aws.site, "here"), now=time.time() + days * 86400, least_s=least_s, image_days=30)
 
 
 def test_what_builds_and_broken_uploads_left_goes_after_a_day(aws: Aws, backend: Backend) -> None:

@@ -29,6 +29,7 @@ from starburst_common.wire.seals import seal, seal_text, unseal, unseal_text
 from tests.places import aws_text, local_text, open_place
 from tests.policies import allow
 from tests.test_cli import Shell
+from tests.test_gc import FLEET, OTHERS, OURS, living, started, tagged
 from tests.testbed import definitions
 from tests.testbed.bed import Bed as Aws
 
@@ -280,8 +281,13 @@ def test_a_fleet_whose_key_is_gone_is_seen_and_stopped(aws: Aws, tmp_path: Path)
 
 
 def test_to_revoke_keys_ends_what_they_signed(aws: Aws, tmp_path: Path) -> None:
-    """A run that goes on, and a warm fleet: shown first, then stopped, and what both cost is in the sums."""
+    """A run that goes on, and a warm fleet: shown first, then stopped, and what both cost is in the sums.
+
+    Another site's worker in the same cluster, whose key this one's secret never had, goes on.
+    """
     rotating, gate = Rotating(aws, tmp_path), str(tmp_path / "gate")
+    theirs = started(aws, tagged(aws, OTHERS, "b"), FLEET, '{"key": "0a1b2c3d"}')
+    mine = started(aws, tagged(aws, OURS, "bed"), FLEET, '{"key": "0a1b2c3d"}')  # of a launch that nobody wrote down
     first = open_place(rotating.text)
     fleet = warm(first)
     with Cluster(backend=first, workers=1, progress=False) as cluster:
@@ -298,7 +304,7 @@ def test_to_revoke_keys_ends_what_they_signed(aws: Aws, tmp_path: Path) -> None:
         done = json.loads(rotating.shell("rotate-key", "--revoke", "--yes", "--json").stdout)
         assert done["changed"] and len(done["fleets"]) == 2 and fleet in done["fleets"] and run.id in done["unreadable"]
         assert run.wait(30).state is RunState.CANCELLED
-    assert not [task for task in aws.tasks() if task["desired_status"] == "RUNNING"]
+    assert living(aws) == {theirs} and mine != theirs
     assert rotating.shell("fleets", "--json").stdout.strip() == "[]"
     second = open_place(rotating.text)
     assert attach(run.id, backend=second).status().state is RunState.DAMAGED

@@ -49,11 +49,17 @@ def definition(name: str, region: str = "") -> Any:
     return found
 
 
-def keep_network_mode(asked: Mapping[str, Any]) -> None:
-    """moto gives every new task definition that is not for EC2 alone the mode of Fargate."""
+def complete_definition(asked: Mapping[str, Any]) -> None:
+    """moto gives every new task definition that is not for EC2 alone the mode of Fargate, and none its time.
+
+    Source: Amazon ECS API reference, TaskDefinition, `registeredAt`, read 2026-12-01.
+    """
     found = _backend("ecs").task_definitions.get(asked["family"]) or {}
-    if found and asked.get("networkMode"):
-        found[max(found)].network_mode = asked["networkMode"]
+    if found:
+        newest = found[max(found)]
+        newest.registered_at = now()
+        if asked.get("networkMode"):
+            newest.network_mode = asked["networkMode"]
 
 
 def roles_of(definition: Any, overrides: Mapping[str, Any]) -> list[str]:

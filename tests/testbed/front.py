@@ -151,7 +151,7 @@ class Front:
             return answer
         if (call.service, call.operation) == ("ecs", "RegisterTaskDefinition"):
             answer = self._from_moto(environ)
-            cloud.keep_network_mode(_json(call))
+            cloud.complete_definition(_json(call))
             return answer
         if call.service == "servicequotas" and self._quotas.serves(call.operation, _json(call)):
             return as_json(self._quotas.call(call.operation, _json(call)))
