@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import subprocess
@@ -16,6 +17,7 @@ from starburst_common.image import oci
 from starburst_common.image.registry import MANIFEST_BYTES, Registry, parse_reference
 from tests.places import environment
 from tests.registry_front import PASSWORD, Front, front_of
+from tests.testbed.bed import Bed as Aws
 from tests.testbed.engine import Engine
 
 CONFIG = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
@@ -220,3 +222,20 @@ def test_only_this_machine_is_spoken_to_without_encryption() -> None:
     assert parse_reference("registry.example.com/a/b:1") == ("https://registry.example.com", "a/b", "1")
     assert parse_reference("localhost:5000/a") == ("http://localhost:5000", "a", "latest")
     assert parse_reference("owner/name") == ("https://registry-1.docker.io", "owner/name", "latest")
+
+
+def test_what_ecr_has_too_much_of_is_told_with_what_to_do(aws: Aws, tmp_path: Path) -> None:
+    """Layers of an image by ECR's own words; the size of one before it is sent."""
+    aws.boto("ecr").create_repository(repositoryName="lab")
+    (token,) = aws.boto("ecr").get_authorization_token()["authorizationData"]
+    user, _, password = base64.b64decode(token["authorizationToken"]).decode().partition(":")
+    registry = Registry(token["proxyEndpoint"], user, password)
+    layer = {"mediaType": oci.LAYER, "digest": digest(b""), "size": 0}
+    body = oci.manifest_on_top({"layers": [layer] * 501}, [], CONFIG)
+    with pytest.raises(CannotBuild, match=r"refuses: 405 .*layers per image exceeded.*: ECR takes 500: choose a base"):
+        registry.put_manifest("lab", "v1", body, oci.MANIFEST)
+    large = tmp_path / "layer"
+    with large.open("wb") as file:
+        file.truncate(52_001 << 20)  # of which no block is written
+    with pytest.raises(CannotBuild, match=r"a layer of the image has 52,001 MiB, and ECR takes 52,000: have functions"):
+        registry.put_blob("lab", digest(b""), large)

@@ -29,6 +29,12 @@ _TIMEOUT = Timeout(connect=10, read=120)  # a registry checks a large upload bef
 _REDIRECTS = 5
 _ERROR_BYTES = 1 << 16
 _TOKEN_BYTES = 1 << 20
+#: What to do about what ECR refuses, by its words. Sources: Amazon ECR User Guide, "Amazon ECR service quotas", read
+#: 2026-12-01; for layers, which it does not name, github.com/openai/tart/issues/890.
+_ADVICE = {
+    "Limit on number of layers per image exceeded": "ECR takes 500: choose a base image with fewer",
+    "maximum allowed number of images": "`starburst image gc` removes those that nobody uses",
+}
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 Result = TypeVar("Result")
 
@@ -219,8 +225,9 @@ class Exchange:
             )
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             self._denied(repository, answer.status, said)
+        advice = next((f": {what}" for words, what in _ADVICE.items() if words in said), "")
         raise RegistryRefused(
-            f"{self.named(repository)} refuses: {answer.status} {said}".rstrip(": "), status=answer.status
+            f"{self.named(repository)} refuses: {answer.status} {said}".rstrip(": ") + advice, status=answer.status
         )
 
     def _denied(self, repository: str, status: int, said: str) -> NoReturn:

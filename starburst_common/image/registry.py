@@ -20,6 +20,7 @@ __all__ = ["Manifest", "Registry", "parse_reference"]
 
 _HUB = "registry-1.docker.io"
 _PIECE = 1 << 20
+LAYER_BYTES = 52_000 << 20  #: of a layer. Source: Amazon ECR User Guide, "Amazon ECR service quotas", read 2026-12-01
 MANIFEST_BYTES = 4 << 20  #: a manifest, or an image's configuration, has at most
 _DIGEST = "Docker-Content-Digest"
 
@@ -133,7 +134,12 @@ class Registry:
         self._exchange.tried(repository, read)
 
     def put_blob(self, repository: str, digest: str, source: Path | bytes) -> None:
-        """Upload, unless it is there."""
+        """Upload, unless it is there. Raises `CannotBuild` for what is larger than ECR takes."""
+        if isinstance(source, Path) and (size := source.stat().st_size) > LAYER_BYTES:
+            raise CannotBuild(
+                f"a layer of the image has {size >> 20:,} MiB, and ECR takes {LAYER_BYTES >> 20:,}: have functions "
+                "fetch large files where they run, as from S3"
+            )
         if not self.has_blob(repository, digest):
             self._exchange.tried(repository, lambda: self._upload(repository, digest, source))
 

@@ -43,6 +43,7 @@ _PASSED_ON = ("Accept", "Range", "Content-Range", "Content-Type")
 _NOT_PASSED_BACK = ("connection", "date", "transfer-encoding", "location")
 _TOKEN_S = 12 * 3600.0  # (Amazon ECR API reference, GetAuthorizationToken)
 _WITHIN = urllib3.Timeout(connect=5, read=120)
+_MOST_LAYERS = 500
 NO_REGISTRY = (
     "The test bed has no registry: start an engine with its registry first, with the fixture `engine` of "
     "tests/conftest.py or by `python -m tests.testbed.engine up`."
@@ -200,6 +201,7 @@ class Distribution:
         digest, tag = digest_of(body), "" if ":" in reference else reference
         if not tag and digest != reference:
             raise Refused("DIGEST_INVALID", f"The digest of the manifest is {digest}.", status=400)
+        _check_layers(body)
         with self.images.lock:  # of two who push a tag at once, one is first
             self._check_tag(name, tag, digest)
             answer = self._passed_on(environ, body, f"{name}/manifests/{digest}", "")
@@ -308,3 +310,18 @@ def _header(environ: WSGIEnvironment, name: str) -> str:
 
 def _text(value: Any) -> str:
     return str(getattr(value, "value", value))
+
+
+def _check_layers(body: bytes) -> None:
+    """Raise `Refused` for more layers than ECR takes, which no documentation says.
+
+    How many was measured, in 2023 and 2026 (github.com/spinframework/spin/issues/1787,
+    github.com/nuonco/nuon/pull/2348); in which words it refuses was printed (github.com/openai/tart/issues/890).
+    """
+    if len(json.loads(body).get("layers") or ()) > _MOST_LAYERS:
+        raise Refused(
+            "UNSUPPORTED",
+            "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Limit on number of layers per image "
+            "exceeded'",
+            status=405,
+        )
