@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 if TYPE_CHECKING:
     from starburst_common.spi import Row
@@ -51,7 +51,7 @@ def _fields() -> dict[str, dict[str, Any]]:
         "home": _field("Home", "folder of the local backend"),
         "keep_days": _field("Keep days", "days for which an ended run is kept", "number", minimum=0),
     }
-    for several in ("subnets", "security_groups", "tags", "monthly_budget"):
+    for several in (name for name, row in SITE.items() if get_origin(row.kind) is tuple):
         found[several]["description"] += "; with commas between them"
     return found
 

@@ -111,7 +111,7 @@ _LOOKS = 4  #: of a trigger at least, in the time in which its run's workers sto
 OWN = (
     *("workers", "cpu", "memory", "slots", "spot", "image", "storage", "env", "task_role", "aws_tags"),
     *("capacity", "gpus"),
-    *("budget", "deadline", "tolerate"),
+    *("budget", "deadline", "max_hourly_cost", "tolerate"),
 )
 _AIRFLOWS = ("retries", "retry_delay")  #: of the task, where they are given as its arguments
 _ELSEWHERE = {
@@ -131,7 +131,6 @@ def run_options(
     *,
     label: str | None,
     tags: Mapping[str, str],
-    max_hourly_cost: float | None,
     fail: bool,
 ) -> dict[str, Any]:
     """A task's options as the core takes them; tags tell which task instance it is. Raises `BadInput`."""
@@ -139,9 +138,8 @@ def run_options(
     if wrong := sorted({*others} & {*_ELSEWHERE}):
         raise BadInput(f"options: {'; '.join(f'{name}: {_ELSEWHERE[name]}' for name in wrong)}")
     given = {**others, **{name: value for name, value in own.items() if value is not None}, "progress": False}
-    limits = {} if max_hourly_cost is None else {"max-hourly-cost": f"{max_hourly_cost:g}"}
     about = {"airflow-dag": ti.dag_id, "airflow-run": ti.run_id, "airflow-task": ti.task_id}
-    given["tags"] = {**tags, **limits, **about, "airflow-map-index": str(ti.map_index)}
+    given["tags"] = {**tags, **about, "airflow-map-index": str(ti.map_index)}
     given["label"] = label or f"{ti.dag_id}.{ti.task_id}"
     if own.get("tolerate") is None:
         given["return_exceptions"] = not fail

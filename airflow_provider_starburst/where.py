@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_origin
 
 from starburst_common import BadInput
 from starburst_common.spi import SETTINGS, SITE, ImageSettings, Site, our_log, settings
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from starburst_common.spi import AwsSession, Backend
 
 BACKENDS = ("auto", "aws", "local")
-_LISTS = ("subnets", "security_groups", "tags", "monthly_budget")
 INSTALLED = "installed"  #: as requirements: what Airflow's environment has beside Airflow
 _log = our_log()
 
@@ -102,14 +101,17 @@ class Where:
 
 
 def _of_type(name: str, value: Any) -> Any:
-    """A site's setting as it was typed into a form."""
-    if name in _LISTS and isinstance(value, str):
+    """A site's setting as it was typed into a form.
+
+    >>> _of_type("max_hourly_cost", "2.5"), _of_type("subnets", "subnet-1, subnet-2"), _of_type("log_days", "many")
+    (2.5, ('subnet-1', 'subnet-2'), 'many')
+    """
+    row = SITE.get(name)
+    if row is None or not isinstance(value, str):
+        return value
+    if get_origin(row.kind) is tuple:
         return tuple(filter(None, (each.strip() for each in value.split(","))))
-    if name == "log_days" and isinstance(value, str):
-        return int(value) if value.isdecimal() else value
-    if name == "assign_public_ip" and isinstance(value, str):
-        return {"true": True, "false": False}.get(value.lower(), value)
-    return value
+    return row.read(value)[0]
 
 
 def requirements_of(where: Where, asked: str | Sequence[str] | None, image: str | None, dag: Path, root: Path) -> Where:

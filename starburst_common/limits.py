@@ -1,12 +1,14 @@
-"""A budget and a deadline, in numbers or words, in; what ends a run early though nothing is wrong, out. Pure."""
+"""Budgets and a deadline, in numbers or words, in; what holds a run back though nothing is wrong, out. Pure."""
 
 # no annotations as text here: `rows` reads them
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self, TypedDict
 
+from starburst_common.alerts import ALERTS, alerts_in
 from starburst_common.errors import BadInput
 from starburst_common.rows import Row, Rule, is_number, number
 
@@ -63,6 +65,27 @@ class LimitOptions(TypedDict, total=False):
             shell="USD that it may cost; it stops before that is spent.",
         ),
     ]
+    max_hourly_cost: Annotated[
+        float | None,
+        Row(
+            "USD that the run's workers together may cost an hour: no more are started beyond that.",
+            (number(lambda value: value > 0, "US dollars above 0, or None"),),
+            None,
+            outside="US dollars, such as 10",
+            shell="USD that its workers together may cost an hour.",
+        ),
+    ]
+    alert_at: Annotated[
+        str | float | Sequence[float] | None,
+        Row(
+            "per cent of its budget, and of the month's, at which the log says how much is used; None is as the site "
+            'has it, "50, 80" where nobody says.',
+            (ALERTS,),
+            None,
+            outside='percentages, such as "50, 80", or "none"',
+            shell='Per cent of a budget at which it is said how much is used, such as "50, 80".',
+        ),
+    ]
     deadline: Annotated[
         float | str | timedelta | datetime | None,
         Row(
@@ -80,24 +103,35 @@ class LimitOptions(TypedDict, total=False):
 class Limits:
     """What a run may cost, and until when it may go on; from when it began, or was resumed.
 
-    >>> Limits.of(5, "2h")
-    Limits(budget_usd=5.0, deadline_s=7200.0, deadline_at=None)
+    >>> limits = Limits.of(5, "2h", alert_at="50")
+    >>> limits.budget_usd, limits.deadline_s, limits.alerts
+    (5.0, 7200.0, (50.0,))
     >>> Limits.of(None, "2027-01-31T06:00+00:00").ends_at(0.0)
     1801375200.0
     """
 
     budget_usd: float | None = None
+    hourly_usd: float | None = None  #: of all its workers
+    alerts: tuple[float, ...] | None = None  #: per cent of a budget; None: as the site has it
     deadline_s: float | None = None  #: so long after that
     deadline_at: float | None = None  #: wall clock
 
     @classmethod
-    def of(cls, budget: float | None, deadline: Any = None) -> Self:
-        """From the user's `budget` and `deadline`, which fit their rules."""
+    def of(
+        cls, budget: float | None, deadline: Any = None, max_hourly_cost: float | None = None, alert_at: Any = None
+    ) -> Self:
+        """From the user's options, which fit their rules."""
         found = None if deadline is None else _read(deadline)
         if deadline is not None and found is None:
             raise BadInput(f"deadline={deadline!r:.80}{DEADLINE.wrong}")
         after_s, at = found or _Deadline()
-        return cls(budget_usd=None if budget is None else float(budget), deadline_s=after_s, deadline_at=at)
+        return cls(
+            budget_usd=None if budget is None else float(budget),
+            hourly_usd=None if max_hourly_cost is None else float(max_hourly_cost),
+            alerts=None if alert_at is None else alerts_in(alert_at),
+            deadline_s=after_s,
+            deadline_at=at,
+        )
 
     def ends_at(self, began_at: float) -> float:
         """The deadline of what began then (wall clock); infinite without one."""
@@ -108,8 +142,9 @@ class Limits:
     def but(self, later: Self) -> Self:
         """With what of later ones is given in place of these."""
         ours = later if later.ends_at(0.0) < math.inf else self
-        budget = self.budget_usd if later.budget_usd is None else later.budget_usd
-        return type(self)(budget_usd=budget, deadline_s=ours.deadline_s, deadline_at=ours.deadline_at)
+        given = {name: getattr(later, name) for name in ("budget_usd", "hourly_usd", "alerts")}
+        more = {name: value for name, value in given.items() if value is not None}
+        return replace(self, deadline_s=ours.deadline_s, deadline_at=ours.deadline_at, **more)
 
     def refuse_past(self, now: float) -> None:
         """Raises `BadInput` for a deadline that has passed."""

@@ -84,7 +84,7 @@ class Options:
             return_exceptions=asked.pop("return_exceptions") or wanted is not None,
             tolerate=Tolerance.of(wanted),
             priority=float(asked.pop("priority")),
-            limits=Limits.of(asked.pop("budget"), asked.pop("deadline")),
+            limits=Limits.of(*(asked.pop(name) for name in ("budget", "deadline", "max_hourly_cost", "alert_at"))),
             driver_ttl_s=None if ttl is None else float(ttl),
             initargs=tuple(asked.pop("initargs")),
             files=tuple(map(str, [files] if isinstance(files, str | Path) else files)),

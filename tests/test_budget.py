@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from starburst_common.errors import BadInput
+from starburst_common.limits import Limits
 from starburst_common.model import FailureKind, Granted, RunState, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.budget import least_budget
 from starburst_common.money.estimate import charge
 from starburst_common.money.meter import Rates, metered
 from starburst_common.resources import Resources
+from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import read_end
 from tests.simulator import TICK_S, Clock, Simulation, Worker
@@ -198,3 +201,26 @@ def test_a_site_s_workers_cost_no_more_an_hour_than_it_allows(tmp_path: Path) ->
     assert "waiting for the site's max_hourly_cost of $0.27: $0.27 now" in said
     ends = [read_end(sim.backend, spec.run) for spec in specs]
     assert [end and end.state for end in ends] == [RunState.SUCCEEDED, RunState.SUCCEEDED]
+
+
+def test_a_run_s_workers_cost_no_more_an_hour_than_it_allows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Beside what the site allows; one that would pay for no worker is refused. And much of a budget is said."""
+    sim = Simulation(tmp_path, item_s=40.0, start_s=20.0)
+    hour = charge(Resources.of(1), Decimal(1), _TARIFF).usd
+    assert hour is not None
+    sim.backend = sim.place.backend = replace(sim.backend, charged=True, tariff=_TARIFF)
+    most, budget = float(2 * hour) + 0.001, float(hour) / 2.5  # which this run uses more than half of
+    spec = sim.begin(20, chunk=1, workers=4, slots=1, max_hourly_cost=most, budget=budget, alert_at="40")
+    driver, said, at_once = sim.driver(spec), set[str](), 0
+    while not driver.step():
+        said.add(driver.books.reason)
+        alive = [each for of in sim.place.workers_of.values() for each in of.values() if not each.stopped_at]
+        at_once = max(at_once, len(alive))
+        sim.clock.sleep(TICK_S)
+    assert at_once == 2 and "waiting for its max_hourly_cost of $0.11: $0.11 now" in said
+    told = [message for message in caplog.messages if "of its budget of $0.022 are spent" in message]
+    assert [message.rpartition(": ")[2] for message in told] == ["more than 40%"]
+    with pytest.raises(
+        BadInput, match=r"max_hourly_cost=0.01: a worker of 1 vCPU, 2 GB, 1 slot costs \$0.054 an hour: give"
+    ):
+        refuse_unkept(sim.backend, Resources.of(1), Limits(hourly_usd=0.01), sim.clock.time())

@@ -28,9 +28,11 @@ from starburst_common import RunState, list_runs
 from starburst_common.cli.app import app
 from starburst_common.cli.items import open_items
 from starburst_common.cli.lines import json_text
+from starburst_common.limits import Limits
 from starburst_common.local import local_backend
 from starburst_common.model import RunId
 from starburst_common.names import RUNS, RunNames
+from starburst_common.runs.spec import find_spec
 from tests.leftovers import nothing_left, processes_in
 
 WORK = """
@@ -286,12 +288,21 @@ def test_map_takes_the_options_of_starburst_map(shell: Shell) -> None:
         "json:JSONDecodeError",
         "--budget",
         "5",
+        "--max-hourly-cost",
+        "10",
+        "--alert-at",
+        "25, 90",
         "--deadline",
         "2h",
         "-q",
     )
     done = shell("map", "work:flaky", "-i", "-", *more, "--image", "mine:1", stdin='"OSError"\n"KeyError"\n')
     assert values(done.stdout) == [2, None]
+    home = local_backend(shell.home)
+    (ran,) = list_runs(backend=home)
+    limits = find_spec(home, ran.id).terms.limits
+    home.close()
+    assert limits == Limits(budget_usd=5.0, hourly_usd=10.0, alerts=(25.0, 90.0), deadline_s=7200.0)
     everything = "0\n" * 60
     done = shell("map", "work:picky", "-i", "-", "--return-exceptions", "-q", "--chunk-size", "5", stdin=everything)
     assert done.returncode == 1

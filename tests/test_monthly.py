@@ -20,6 +20,7 @@ from starburst_common.money.monthly import budgets_of, month_of
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
 from starburst_common.runs.accounts import keep_entry
+from starburst_common.runs.limiting import alerts_of
 from starburst_common.runs.monthly import Monthly, within_month
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import read_end
@@ -140,18 +141,23 @@ def test_runs_at_once_share_what_is_left(tmp_path: Path) -> None:
 
 
 def test_much_that_is_used_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """At half and at four fifths; an own budget that is less holds as ever."""
+    """At half and at four fifths, or as the site or the run has it; an own budget that is less holds as ever."""
     sim = simulated(tmp_path, "team=a: 100")
     assert within_month(sim.backend, TAGS, SMALL, Limits(budget_usd=3.0), sim.clock).budget_usd == 3.0
     spec = begun(sim, 200)
     over(sim, spec)
     assert caplog.messages == []
     used = cost(sim, spec)
-    for share, said in ((Decimal("0.85"), "more than 80%"), (Decimal("0.6"), "more than 50%")):
+    for share, own, site, said in (
+        (Decimal("0.85"), None, "50, 80", "more than 80%"),
+        (Decimal("0.6"), None, "50, 80", "more than 50%"),
+        (Decimal("0.6"), None, "33.5", "more than 33.5%"),
+        (Decimal("0.6"), (25.0,), "none", "more than 25%"),
+    ):
         caplog.clear()
-        backend = replace(sim.backend, monthly_budget=(f"team=a: {used / share:.6f}",))
+        backend = replace(sim.backend, monthly_budget=(f"team=a: {used / share:.6f}",), alert_at=site)
         within_month(backend, TAGS, SMALL, Limits(), sim.clock)  # its driver says so: once is enough
-        month = Monthly.of(backend, None, TAGS, sim.clock)
+        month = Monthly.of(backend, None, TAGS, alerts_of(backend, Limits(alerts=own)), sim.clock)
         assert month is not None and abs(month.tightest().usd - used) < Decimal("1e-6")
         assert [said in message and "by 1 run" in message for message in caplog.messages] == [True]
 
@@ -178,7 +184,7 @@ def test_on_aws_a_run_is_stopped_and_the_next_refused(site: Backend, capsys: pyt
         run = cluster.start(time.sleep, [0.01] * 5)
         assert run.wait(60).state is RunState.SUCCEEDED
         assert run.status().budget_usd == pytest.approx(0.005)
-    spent = Monthly.of(site, None, TAGS)
+    spent = Monthly.of(site, None, TAGS, ())
     assert spent is not None and spent.tightest().usd > 0
     poor = {**small, "progress": None, "backend": replace(site, monthly_budget=("team=a: 0.0003",))}
     with (

@@ -846,6 +846,7 @@ def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
     """The run is begun at the first submit and not before, as it was asked for, and is over with the flow."""
     before = {each.id for each in list_runs(backend="local")}
     options: dict[str, Any] = {"workers": 2, "cpu": 2, "memory": "8GB", "slots": 1, "spot": True, "budget": 2.5}
+    limits = {"max_hourly_cost": 10, "alert_at": "25, 90", "deadline": "2h"}
 
     def fresh() -> list[Run]:
         return [each for each in list_runs(backend="local") if each.id not in before]
@@ -854,9 +855,11 @@ def test_options_are_those_of_the_run_that_the_calls_are_items_of() -> None:
         assert not fresh()
         return double.submit(2).result()
 
-    runner = StarburstTaskRunner(backend="local", label="nightly", tags={"team": "a"}, **options)
+    runner = StarburstTaskRunner(backend="local", label="nightly", tags={"team": "a"}, **options, **limits)
     assert run(body, runner) == 4
     (begun,) = fresh()
+    kept = begun._spec.terms.limits
+    assert (kept.budget_usd, kept.hourly_usd, kept.alerts, kept.deadline_s) == (2.5, 10.0, (25.0, 90.0), 7200.0)
     assert (begun.workers, begun.resources) == (2, Resources.of(2, "8GB", 1, spot=True))
     assert (begun.label, begun.tags["team"], begun.status().state) == ("nightly", "a", RunState.SUCCEEDED)
 

@@ -73,7 +73,7 @@ class StarburstMapOperator(RunWaiter):
         options: all other options of `starburst_common.starburst_map`, such as {"timeout": 60, "retries": 2, "batch":
             100} for items.
         budget: US dollars that the run may cost; it stops before they are spent, and no retry follows.
-        max_hourly_cost: US dollars; kept with the run, nothing stops there yet.
+        max_hourly_cost: US dollars that the run's workers together may cost an hour; no more are started beyond that.
         deadline: seconds, or a timedelta, from the run's beginning; then it stops, and no retry follows.
         fail_on_partial_error: fail the task when items failed. With False it succeeds, and results tell of them.
         tolerate: failures that do not fail the task, a count or "2%".
@@ -232,8 +232,6 @@ class StarburstMapOperator(RunWaiter):
         refuse_amounts(
             deadline=self.deadline, max_hourly_cost=self.max_hourly_cost, poll_interval=self.poll_interval or 0
         )
-        if self.max_hourly_cost is not None:
-            self.log.warning("max_hourly_cost=%g is kept with the run; nothing stops there yet", self.max_hourly_cost)
         ti = context["ti"]
         place_of("failures_to", self.failures_to)
         told = {name: getattr(self, name) for name in ("deferrable", "cancel_on_kill", "poll_interval")}
@@ -247,7 +245,6 @@ class StarburstMapOperator(RunWaiter):
             self.options or {},
             label=self.run_label,
             tags=self.run_tags or {},
-            max_hourly_cost=self.max_hourly_cost,
             fail=self.fail_on_partial_error,
         )
         place = StarburstHook(self.starburst_conn_id, self.aws_conn_id).where()

@@ -57,8 +57,9 @@ class StarburstTaskRunner(TaskRunner[PrefectFuture[Any]]):
             result raises `starburst_common.errors.WorkerLost`; "retry" spends the task's own retries on it.
         resume: a flow run that is tried again takes what its earlier attempts have answered, and waits for what they
             still work on, in place of making those calls anew. Calls are the same if task, code and parameters are.
-        options: spot, image, storage, env, task_role, aws_tags, capacity, gpus, chunk_size, timeout, initializer,
-            initargs, files and seed, as for `starburst_common.StarburstExecutor`; its retries are not taken, since
+        options: max_hourly_cost, alert_at, spot, image, storage, env, task_role, aws_tags, capacity, gpus, chunk_size,
+            timeout, initializer, initargs, files and seed, as for `starburst_common.StarburstExecutor`; its retries
+            are not taken, since
             Prefect's engine retries: `@task(retries=3)`.
 
     What is not given is taken from the environment (`PREFECT_STARBURST_WORKERS=50`, and so on), else from what is set

@@ -27,7 +27,19 @@ RUNNER: dict[str, Row] = {
     **{
         name: OPTIONS[name]
         for name in (
-            *("tags", "budget", "deadline", "spot", "image", "storage", "env", "task_role", "aws_tags"),
+            *(
+                "tags",
+                "budget",
+                "deadline",
+                "max_hourly_cost",
+                "alert_at",
+                "spot",
+                "image",
+                "storage",
+                "env",
+                "task_role",
+                "aws_tags",
+            ),
             *("keep_warm", "capacity", "gpus"),
         )
     },

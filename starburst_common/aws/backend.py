@@ -72,6 +72,7 @@ def aws_backend(
         tariff=site.tariff,
         max_hourly_usd=site.max_hourly_cost,
         monthly_budget=site.monthly_budget,
+        alert_at=site.alert_at,
         compute_by=lambda other: EcsCompute(site, clients, store, other),
     )
 

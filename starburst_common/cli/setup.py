@@ -65,6 +65,9 @@ def setup(
         list[str] | None,
         typer.Option(metavar="BUDGET", help='What runs may cost a month, by tag: "team=a: 200", or "*: 1000" for all.'),
     ] = None,
+    alert_at: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help='Of a budget, when the log says so; "50, 80" by default.')
+    ] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="For all that is made.")] = None,
     ec2: Annotated[bool | None, typer.Option("--ec2/--no-ec2", help="Workers may run on instances, too.")] = None,
     instance_types: Annotated[

@@ -8,10 +8,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from starburst_common.alerts import reached
 from starburst_common.money.estimate import usd_text
 from starburst_common.sites.site import MONTHLY
-
-ALERTS = (80, 50)  #: per cent of a budget at which it is said how much is used, the highest first
 
 
 class MonthlyBudget(NamedTuple):
@@ -51,6 +50,7 @@ class Spent:
     month: Month
     usd: Decimal
     runs: int
+    alerts: tuple[float, ...] = (50.0, 80.0)  #: per cent of it at which it is said how much is used
 
     @property
     def left(self) -> Decimal:
@@ -58,17 +58,17 @@ class Spent:
         return self.budget.usd - self.usd
 
     @property
-    def alert(self) -> int:
-        """Per cent of it that are used at least, of `ALERTS`; 0 below them."""
-        return next((each for each in ALERTS if self.usd * 100 >= each * self.budget.usd), 0)
+    def alert(self) -> float:
+        """Per cent of it that are used at least, of `alerts`; 0 below them."""
+        return reached(self.alerts, self.usd, self.budget.usd)
 
     @property
     def told(self) -> str:
         """How much is used.
 
-        >>> spent = Spent(budget=budgets_of(["team=a: 200"])[0], month=month_of(0), usd=Decimal("161.2"), runs=14)
+        >>> spent = Spent(budget=budgets_of(["team=a: 200"])[0], month=month_of(0), usd=Decimal("162"), runs=14)
         >>> spent.told, spent.alert, spent.left
-        ('$161.20 of the monthly budget of team=a, $200.00, are used since 1970-01-01, by 14 runs', 80, Decimal('38.8'))
+        ('$162.00 of the monthly budget of team=a, $200.00, are used since 1970-01-01, by 14 runs', 80.0, Decimal('38'))
         """
         runs = f"{self.runs:,} run{'s' * (self.runs != 1)}"
         return f"{usd_text(self.usd)} of {self.budget.named}, are used since {self.month.name}-01, by {runs}"

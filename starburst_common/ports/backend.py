@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from starburst_common.alerts import DEFAULT
 from starburst_common.buckets import Buckets
 from starburst_common.model import Tariff
 from starburst_common.ports.compute import Compute
@@ -52,6 +53,7 @@ class Backend:
     charged: bool = False  #: for its workers, by that tariff
     max_hourly_usd: float = 0.0  #: that all its workers may cost; 0 for no limit
     monthly_budget: tuple[str, ...] = ()  #: of runs by tag, as the site has them; see `money.monthly`
+    alert_at: str = DEFAULT  #: per cent of a budget; see `alerts`
     stop_s: float = 5.0  #: a worker that is told to stop is charged for so long, or is stopped within it
     worth_s: float = 30.0  #: a further worker is not begun where a budget pays for less than so long of it
     tolls: Callable[[], Mapping[str, int]] | None = None  #: of store and queue, since they were last asked for

@@ -12,6 +12,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
+from starburst_common.alerts import alerts_in, reached
 from starburst_common.errors import BadInput, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
@@ -22,12 +23,14 @@ from starburst_common.money.estimate import usd_text
 from starburst_common.money.meter import Meter, Rates, metered
 from starburst_common.money.monthly import Spent
 from starburst_common.names import RunNames
+from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock
 from starburst_common.resources import Resources
 from starburst_common.runs.bounds import Bounds
 from starburst_common.runs.legs import Until
 from starburst_common.runs.stored import read_until
 
+_log = our_log()
 _SKEW_S = 2.0  #: a store tells whole seconds, and a request takes its time
 _LATER_S = 10.0  #: workers are told of a later end when it is so much later
 
@@ -35,9 +38,15 @@ _LATER_S = 10.0  #: workers are told of a later end when it is so much later
 def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: float) -> None:
     """Raises `BadInput` for a budget that cannot be kept or pays for nobody, and for a deadline that has passed."""
     limits.refuse_past(now)
-    if limits.budget_usd is None or not backend.charged:
+    if not backend.charged:
         return
-    budget, rates = f"budget={limits.budget_usd:g}", rates_of(backend, resources)
+    rates = rates_of(backend, resources)
+    if limits.hourly_usd is not None and rates.dearest is not None and limits.hourly_usd < 3600 * rates.dearest:
+        costs = f"a worker of {resources.size} costs {usd_text(3600 * rates.dearest)} an hour"
+        raise BadInput(f"max_hourly_cost={limits.hourly_usd:g}: {costs}: give more, or ask for smaller ones")
+    if limits.budget_usd is None:
+        return
+    budget = f"budget={limits.budget_usd:g}"
     if rates.each is None or rates.dearest is None:
         where = f"{backend.tariff.region} ({backend.tariff.arch}{', Spot' * resources.spot})"
         raise BadInput(f"{budget}: nobody knows what a worker costs in {where}: leave out budget, or spot")
@@ -48,6 +57,12 @@ def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: f
 def rates_of(backend: Backend, resources: Resources) -> Rates:
     """What its workers cost, by the site's tariff and the user's discount."""
     return Rates(tariff=backend.tariff, asked=resources, discount=backend.discount)
+
+
+def alerts_of(backend: Backend, limits: Limits) -> tuple[float, ...]:
+    """Per cent of a budget at which it is said how much is used: as the run has it, else as the site."""
+    found = alerts_in(backend.alert_at) if limits.alerts is None else limits.alerts
+    return found or ()
 
 
 class Limiter:
@@ -75,6 +90,7 @@ class Limiter:
         self._others_usd, self._others_at = Decimal(0), -math.inf
         self._skew_s: float | None = None  # by how much our clock is behind the store's, once that is known
         self._told: Until | None = None  # what workers were told last
+        self._alerted = 0.0  # at so many per cent of the budget it was said last
         self.meter: Meter | None = None  #: of its workers, as they were last seen; None where nothing is charged for
 
     @property
@@ -87,6 +103,7 @@ class Limiter:
         clock, limits = self._clock, self._limits
         now = clock.monotonic()
         self.meter = self.read(workers, clock.time() + (self._skewed() if self.limited else 0.0))
+        self._alert()
         return Bounds(
             limits=limits,
             deadline=now + limits.ends_at(self._began_at) - clock.time(),
@@ -121,14 +138,26 @@ class Limiter:
 
         What others cost is seen now and then: two who start workers at once may go beyond it by what one of them does.
         """
-        free, bound, most = room.free, room.why(self._resources), self._backend.max_hourly_usd
-        if not most or free < 1 or (each := self._rates.dearest) is None:
-            return {"free": free, "bound": bound}
-        cost = 3600 * (metered(workers, self._rates, self._clock.time()).burn + self._others())
-        paid = max(int((Decimal(str(most)) - cost) / (3600 * each)), 0)
-        if paid < free:
-            free, bound = paid, f"the site's max_hourly_cost of {usd_text(Decimal(str(most)))}: {usd_text(cost)} now"
+        free, bound, each = room.free, room.why(self._resources), self._rates.dearest
+        own = self._limits.hourly_usd if self._backend.charged else None
+        for most, of in ((own, "its"), (self._backend.max_hourly_usd, "the site's")):
+            if not most or free < 1 or each is None:
+                continue
+            burn = metered(workers, self._rates, self._clock.time()).burn + (0 if of == "its" else self._others())
+            paid = max(int((Decimal(str(most)) / 3600 - burn) / each), 0)
+            if paid < free:
+                now = f"{usd_text(3600 * burn)} now"
+                free, bound = paid, f"{of} max_hourly_cost of {usd_text(Decimal(str(most)))}: {now}"
         return {"free": free, "bound": bound}
+
+    def _alert(self) -> None:
+        """Say in the log how much of the run's budget is used, where that is much."""
+        if self._limits.budget_usd is None or self.meter is None:
+            return
+        spent, budget = self.meter.spent, Decimal(str(self._limits.budget_usd))
+        if (much := reached(alerts_of(self._backend, self._limits), spent, budget)) > self._alerted:
+            self._alerted, of = much, f"{usd_text(spent)} of its budget of {usd_text(budget)} are spent"
+            _log.warning("run %s: %s: more than %g%%", self._names.run, of, much)
 
     def _others(self) -> Decimal:
         """What workers of other fleets of the site cost a second."""

@@ -27,7 +27,7 @@ from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock
 from starburst_common.resources import Resources
 from starburst_common.runs.accounts import read_entry
-from starburst_common.runs.limiting import Limiter, rates_of
+from starburst_common.runs.limiting import Limiter, alerts_of, rates_of
 from starburst_common.runs.spec import WHOLE, Leg, find_leg, read_spec
 from starburst_common.runs.view import Policy
 
@@ -43,7 +43,7 @@ def within_month(
 
     Raises `BadInput` where that pays for no worker, or nobody knows what one costs. Its driver tells of what is used.
     """
-    month = Monthly.of(backend, None, tags, clock)
+    month = Monthly.of(backend, None, tags, alerts_of(backend, limits), clock)
     if month is None:
         return limits
     spent, rates = month.tightest(tell=False), rates_of(backend, resources)
@@ -60,7 +60,7 @@ def limiter_of(
     backend: Backend, names: RunNames, fleet: Fleet, clock: Clock, policy: Policy, tags: Mapping[str, str]
 ) -> Limiter:
     """What bounds a leg of a run, by its own limits and by the month's."""
-    month = Monthly.of(backend, names.run, tags, clock)
+    month = Monthly.of(backend, names.run, tags, alerts_of(backend, policy.limits), clock)
     left = None if month is None else month.tightest
     return Limiter(backend, names, fleet, clock, policy.limits, policy.began_at, left)
 
@@ -68,18 +68,32 @@ def limiter_of(
 class Monthly:
     """The monthly budgets that a run comes under."""
 
-    def __init__(self, backend: Backend, run: RunId | None, budgets: list[MonthlyBudget], clock: Clock = time) -> None:
-        self._backend, self._run, self._budgets, self._clock = backend, run, budgets, clock
+    def __init__(
+        self,
+        backend: Backend,
+        run: RunId | None,
+        budgets: list[MonthlyBudget],
+        alerts: tuple[float, ...],
+        clock: Clock = time,
+    ) -> None:
+        self._backend, self._run, self._budgets, self._alerts, self._clock = backend, run, budgets, alerts, clock
         self._closed: dict[str, Decimal] = {}  # what entries cost whose fleets are all closed, by their keys
         self._entries: dict[str, AccountEntry] = {}
         self._spent: Spent | None = None
-        self._looked_at, self._told = -math.inf, 0
+        self._looked_at, self._told = -math.inf, 0.0
 
     @classmethod
-    def of(cls, backend: Backend, run: RunId | None, tags: Mapping[str, str], clock: Clock = time) -> Monthly | None:
+    def of(
+        cls,
+        backend: Backend,
+        run: RunId | None,
+        tags: Mapping[str, str],
+        alerts: tuple[float, ...],
+        clock: Clock = time,
+    ) -> Monthly | None:
         """None where there is none, or nothing is charged for."""
         mine = [each for each in budgets_of(backend.monthly_budget) if each.covers(tags)]
-        return cls(backend, run, mine, clock) if mine and backend.charged else None
+        return cls(backend, run, mine, alerts, clock) if mine and backend.charged else None
 
     def tightest(self, *, tell: bool = True) -> Spent:
         """The one of which least is left, as it was a minute ago at most; where nobody can look, as it was last seen.
@@ -96,7 +110,7 @@ class Monthly:
             self._looked_at = now
             if tell and self._spent.alert > self._told:
                 self._told = self._spent.alert
-                _log.warning("%s: more than %d%%", self._spent.told, self._told)
+                _log.warning("%s: more than %g%%", self._spent.told, self._told)
         return self._spent
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -107,7 +121,7 @@ class Monthly:
             *self._ended(budget, f"{ACCOUNTS}{month.name}/"),
             *(self._going(leg, rates) for leg, rates in self._legs(budget, month.begins)),
         ]
-        return Spent(budget=budget, month=month, usd=sum(usd, Decimal(0)), runs=len(usd))
+        return Spent(budget=budget, month=month, usd=sum(usd, Decimal(0)), runs=len(usd), alerts=self._alerts)
 
     def _ended(self, budget: MonthlyBudget, folder: str) -> Iterator[Decimal]:
         """What each run cost that has an entry; one that was resumed has one, of its legs before."""

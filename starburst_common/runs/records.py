@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from starburst_common.alerts import alerts_in
 from starburst_common.code.place import Place, user_here
 from starburst_common.ids import made_at
 from starburst_common.limits import Limits
@@ -242,6 +243,15 @@ def limits_in(fields: Fields) -> Limits:
     """Those of a run, or of a leg of it. Raises `Refused`."""
     return Limits(
         budget_usd=fields.number("budget_usd") if fields.given("budget_usd") else None,
+        hourly_usd=fields.number("hourly_usd") if fields.given("hourly_usd") else None,
+        alerts=_alerts(fields) if fields.given("alerts") else None,
         deadline_s=fields.number("deadline_s") if fields.given("deadline_s") else None,
         deadline_at=fields.moment("deadline_at") if fields.given("deadline_at") else None,
     )
+
+
+def _alerts(fields: Fields) -> tuple[float, ...]:
+    found = alerts_in(fields.many("alerts"))
+    if found is None:
+        raise malformed("limits", f"{fields['alerts']!r:.40} are no percentages")
+    return found

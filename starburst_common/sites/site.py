@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
 
+from starburst_common.alerts import ALERTS, DEFAULT
 from starburst_common.errors import BadInput
 from starburst_common.instances import GPU_TYPES, TYPES
 from starburst_common.model import NATS, NO_NAT, Tariff
@@ -177,6 +178,14 @@ class Site:
             ),
         ),
     ] = ()
+    alert_at: Annotated[
+        str,
+        Row(
+            "per cent of a budget, a month's or a run's, at which the log says how much is used, such as \"50, 80\"; "
+            '"none": it never does',
+            (TEXT, ALERTS),
+        ),
+    ] = DEFAULT
     architecture: Annotated[
         str, Row("of the workers: X86_64 or ARM64", (TEXT, shaped(r"X86_64|ARM64", "X86_64 or ARM64")))
     ] = "X86_64"

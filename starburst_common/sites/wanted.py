@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from starburst_common.alerts import DEFAULT
 from starburst_common.errors import BadInput
 from starburst_common.phrases import told
 from starburst_common.rows import TEXT, Rule, of_type, one_of, shaped
@@ -78,6 +79,7 @@ class WantedSite:
     log_days: int = 14
     max_hourly_cost: float = 0.0  #: USD of all its workers; 0 for no limit
     monthly_budget: tuple[str, ...] = ()  #: "TAG=VALUE: USD" each, of its runs
+    alert_at: str = DEFAULT  #: per cent of a budget at which it is said how much is used
     tags: tuple[str, ...] = ()  #: KEY=VALUE each, of all that is made there
     ec2: bool = True  #: workers may run on instances, too
     instance_types: tuple[str, ...] = ()  #: of those; by default as a site has them
@@ -182,6 +184,7 @@ class WantedSite:
                 **({"instance_types": self.instance_types} if self.instance_types else {}),
                 **({"gpu_types": self.gpu_types} if self.gpu_types else {}),
                 "monthly_budget": self.monthly_budget,
+                "alert_at": self.alert_at,
                 **roles,
             },
             "setup",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_starburst.errors import StarburstItemsFailed, StarburstRefused
+from airflow_provider_starburst.errors import StarburstBudget, StarburstItemsFailed, StarburstRefused
 from airflow_provider_starburst.hooks.starburst import StarburstHook, session_of
 from airflow_provider_starburst.where import Where
 from starburst_common import Rows, RunState, list_runs
@@ -41,6 +41,12 @@ def site(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Backend:
     return StarburstHook().open()
 
 
+def with_limit(aws: Aws, monkeypatch: pytest.MonkeyPatch, **limit: str) -> None:
+    """The default connection, to a site that has it."""
+    extra = {name: typed(value) for name, value in {**aws.site, **limit}.items()}
+    monkeypatch.setenv("AIRFLOW_CONN_STARBURST_DEFAULT", json.dumps({"conn_type": "starburst_ecs", "extra": extra}))
+
+
 def test_a_deferred_fan_out_is_done_by_tasks_and_told_by_links(site: Backend, aws: Aws) -> None:
     """The trigger alone keeps it going; a task that is marked then has none of them left."""
     told = context()
@@ -55,6 +61,41 @@ def test_a_deferred_fan_out_is_done_by_tasks_and_told_by_links(site: Backend, aw
     asyncio.run(again(marked.trigger).on_kill())
     (run,) = list_runs(backend=site, tags={"airflow-task": "other"})
     assert run.wait(30).state is RunState.CANCELLED
+
+
+@pytest.mark.parametrize("whose", ["the task's", "the site's"])
+def test_workers_cost_no_more_an_hour_than_allowed(site: Backend, aws: Aws, monkeypatch: Any, whose: str) -> None:
+    """Two of $0.054 under $0.11, whoever allows it, though four are asked for; the run comes to its end with those."""
+    options: dict[str, Any] = {"max_hourly_cost": 0.11}
+    if whose == "the site's":
+        with_limit(aws, monkeypatch, max_hourly_cost="0.11")
+        options = {}
+    four = operator(python_callable=sleeps, op_args=None, items=[0.5] * 12, workers=4, **options)
+    assert [*four.execute(context())] == [0.5] * 12
+    assert len(aws.tasks()) == 2
+
+
+LONG: dict[str, Any] = {"python_callable": sleeps, "op_args": None, "items": [0.5] * 600, "cpu": 0.25}
+
+
+def test_money_that_pays_for_no_worker_fails_a_task_for_good(aws: Aws, site: Backend, monkeypatch: Any) -> None:
+    """A budget, what an hour may cost, and what is left of a month: nothing is begun."""
+    for wrong, said in (({"budget": 1e-6}, "budget=1e-06: to begin"), ({"max_hourly_cost": 0.01}, "give more, or ask")):
+        with pytest.raises(StarburstRefused, match=said):
+            operator(**LONG, **wrong).execute(context())
+    with_limit(aws, monkeypatch, monthly_budget="*: 0.0003")
+    with pytest.raises(StarburstRefused, match=r"of the monthly budget of all runs, \$0\.00030, are used since"):
+        operator(**LONG).execute(context())
+    assert list_runs(backend=site) == []
+
+
+@pytest.mark.rest
+def test_a_budget_stops_a_task_for_good(site: Backend) -> None:
+    """The run is stopped before it is spent, and no retry follows."""
+    with pytest.raises(StarburstBudget, match=r"its budget of \$0\.00060 is used up"):
+        operator(**LONG, budget=0.0006).execute(context())
+    (run,) = list_runs(backend=site)
+    assert run.status().state is RunState.STOPPED and 0 < run.status().answered < 600
 
 
 @pytest.fixture
