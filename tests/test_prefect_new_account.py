@@ -58,7 +58,10 @@ def new_account(aws: Aws) -> Iterator[Aws]:
 
 @pytest.mark.rest
 def test_a_new_account_from_setup_to_teardown(new_account: Aws, prefect_server: PrefectServer, tmp_path: Path) -> None:
-    """What is slow is waited for; twenty workers are asked for where six may be; only ECS's own role stays."""
+    """What is slow is waited for; twenty workers are asked for where six may be; a new setup would meet nothing.
+
+    What AWS keeps of it is all that stays: ECS's own role, and task definitions that it deletes at its leisure.
+    """
     aws, before = new_account, things(new_account)
     own = setting_up(aws, tmp_path)
     shell = Shell(tmp_path, env={**aws.env, **own, "PREFECT_API_URL": prefect_server.api})
@@ -76,4 +79,18 @@ def test_a_new_account_from_setup_to_teardown(new_account: Aws, prefect_server: 
     assert shell("teardown", "--yes", "--with-data").returncode == 0
     left = {kind: found - before[kind] for kind, found in things(aws).items()}
     assert not any(left.values()), left
-    assert len(of_ecs(aws)) == 1
+    assert len(of_ecs(aws)) == 1 and not kept_definitions(aws)
+    assert not [task for task in aws.tasks() if task["last_status"] != "STOPPED"]
+    again = shell("setup", "--dry-run", "--network", "made").stderr
+    assert "to be made" in again and "is there" not in again, again
+
+
+def kept_definitions(aws: Aws) -> set[str]:
+    """Task definitions that are there still and are not about to be deleted, but for the bed's own."""
+    ecs = aws.boto("ecs")
+    arns = [
+        arn
+        for status in ("ACTIVE", "INACTIVE")
+        for arn in ecs.list_task_definitions(status=status)["taskDefinitionArns"]
+    ]
+    return {arn for arn in arns if "/starburst-main-" in arn}

@@ -21,12 +21,14 @@ from starburst_common.aws.sessions import known_regions
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.clearing import inventoried, tear_down
 from starburst_common.aws.setup.making import planned, set_up
+from starburst_common.aws.setup.rotation import change_key
 from starburst_common.config import settings
 from starburst_common.sites.administrator import administrator
 from starburst_common.sites.asked import AskedSite, what_is_asked
 from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
+from starburst_common.wire.keys import secret_of
 from tests.policies import actions_of
 from tests.test_cli import COMMAND, Shell, shell_in
 from tests.testbed.bed import Bed as Aws
@@ -276,7 +278,10 @@ def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> Non
     assert one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n").stdout == "2.0\n"
     assert other("results", "last").stdout == "2.0\n"
     works_beside(account, one, other)
-    assert other("teardown", "--yes", "--with-data").returncode == 0
+    kept_warm(account, one)
+    done = other("teardown", "--yes", "--with-data")
+    assert done.returncode == 0, done.stderr
+    assert not [task for task in account.tasks() if task["desired_status"] == "RUNNING"]
     gone = one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1), gone.stderr
     assert "Correct the site's region or signing_secret in the settings" in gone.stderr
@@ -285,7 +290,7 @@ def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> Non
 
 
 def works_beside(aws: Aws, one: Shell, other: Shell) -> None:
-    """What one's map goes on with stays, whatever the other maps and clears away; he cancels his own."""
+    """What one's map goes on with stays, whatever the other maps, clears away and signs by; he cancels his own."""
     asked = [*COMMAND, "map", "time:sleep", "-i", "-", "--workers", "1", "--label", "one-s"]
     going = subprocess.Popen(asked, cwd=one.folder, env=one.environment(), stdin=subprocess.PIPE, text=True)
     try:
@@ -293,6 +298,7 @@ def works_beside(aws: Aws, one: Shell, other: Shell) -> None:
         going.stdin.write("600\n")
         going.stdin.close()
         aws.until(lambda: any(task["last_status"] == "RUNNING" for task in aws.tasks()))
+        assert other("rotate-key").returncode == 0
         assert other("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="9\n").stdout == "3.0\n"
         cleared = other("gc", "--older-than", "0s")
         assert cleared.returncode == 0, cleared.stderr
@@ -305,9 +311,26 @@ def works_beside(aws: Aws, one: Shell, other: Shell) -> None:
         going.wait()
 
 
+def kept_warm(aws: Aws, user: Shell) -> None:
+    """A fleet whose key nobody knows any more, as where who revoked it was stopped: its worker is there still."""
+    asked = ("map", "math:sqrt", "-i", "-", "--workers", "1", "--keep-warm", "600")
+    assert user(*asked, stdin="4\n").stdout == "2.0\n"
+    secret = {"Name": "/starburst/main/signing-key", "Value": secret_of([b"new" * 11])}
+    aws.boto("ssm").put_parameter(**secret, Type="SecureString", Overwrite=True)
+    assert [task["desired_status"] for task in aws.tasks() if task["last_status"] == "RUNNING"] == ["RUNNING"]
+    assert "nobody: its key is no longer valid" in user("fleets").stdout
+
+
 def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
-    """Though one's name begins as the other's does; a queue that looks like the first's stays with the second."""
+    """Though one's name begins as the other's does; a queue that looks like the first's stays with the second.
+
+    One's key is changed, and the other's stays.
+    """
     first, second = made("a"), made("a-b")
+    key, ssm = second.signing_secret.partition(":parameter")[2], account.boto("ssm")
+    before = ssm.get_parameter(Name=key)["Parameter"]["Version"]
+    assert change_key(first, revoke=True, tell=quiet) == 0
+    assert ssm.get_parameter(Name=key)["Parameter"]["Version"] == before
     queue = account.boto("sqs").create_queue(QueueName="starburst-a-b-q", tags={"starburst:site": "a-b"})["QueueUrl"]
     assert first.bucket != second.bucket and first.task_role != second.task_role
     gone("a")
