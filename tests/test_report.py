@@ -20,6 +20,7 @@ from starburst_common.money.estimate import estimate_of
 from starburst_common.runs.events import EventKind, RunEvent
 from starburst_common.runs.report import report_page
 from starburst_common.runs.tally import Settled
+from tests.browser import seen
 from tests.calls import add
 
 EVIL = """<script>alert("no")</script> & it's </script>"""
@@ -136,7 +137,7 @@ def test_costs_stand_beside_what_the_runs_before_let_expect(tmp_path: Path) -> N
     assert re.search(r"\$\S+ expected \(\$\S+ to \$\S+, by 1 run before\): [\d.]+% (cheaper|dearer)", pages[1])
     first, second = ("expected, by the runs before" in page for page in pages)
     assert (first, second) == (False, True)
-    assert re.search(r'<th scope="row">compute</th><td>\$[\d.]+</td><td>\$[\d.]+</td>', pages[1])
+    assert re.search(r'<th scope="row">compute</th><td class="n">\$[\d.]+</td><td class="n">\$[\d.]+</td>', pages[1])
 
 
 def test_a_run_that_nothing_is_known_of_has_a_page() -> None:
@@ -166,6 +167,23 @@ def test_the_page_stays_of_a_size_to_open() -> None:
     assert len(known["failures"][0]["traceback"]) < 10_000
     assert "Failures: 1,500" in page
     assert "starburst failures run-1 -n 0" in page
+
+
+@pytest.mark.parametrize(("scheme", "width", "page"), [("light", 1100, (255, 255, 255)), ("dark", 500, (20, 25, 38))])
+def test_a_browser_shows_it_well(tmp_path: Path, scheme: str, width: int, page: tuple[int, int, int]) -> None:
+    """With 100,000 items, in light and dark, also in a narrow window: nothing is logged, nothing to be scrolled
+    sideways, all text has the contrast that is to be read, and an item is found.
+    """
+    moments = range(1, 90, 3)
+    events = [RunEvent(kind=EventKind.WORKERS, at=at, words="", workers=40, count=min(at, 38)) for at in moments]
+    events += [RunEvent(kind=EventKind.SETTLED, at=at, words="", answered=at * 1111) for at in moments]
+    events += [RunEvent(kind=EventKind.WAITS, at=3, words="the Fargate vCPU quota")]
+    file = tmp_path / "report.html"
+    file.write_text(page_of(items=100_000, answered=100_000, failures=200, chunks=6000, events=events, tags="team=a"))
+    shown = seen(file, scheme, width, item=7)
+    assert (shown.logged, shown.faint, shown.scrolls) == ([], [], 0)
+    assert (shown.width, shown.page) == (width, f"rgb{page}")
+    assert shown.texts > 500 and shown.found.startswith("Answered by worker-0 with items 0 to 15, ")
 
 
 def picky(item: int) -> int:
