@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 WORKERS = 2
@@ -21,9 +22,10 @@ def noop(item: int) -> int:
 class Pool:
     """What a scenario may ask of an open contender."""
 
-    map: Callable[[Callable[[int], int], Iterable[int]], list[int]]
-    stream: Callable[[Callable[[int], int], Iterable[int]], Iterator[Any]]  #: results as the contender hands them out
-    submit: Callable[[Callable[[int], int], int], Any]  #: gives a future
+    map: Callable[[Callable[[Any], Any], Iterable[Any]], list[Any]]
+    #: Results as the contender hands them out, and what gives a future; of those that are asked for them.
+    stream: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]] = lambda fn, items: iter(())
+    submit: Callable[[Callable[[Any], Any], Any], Any] = lambda fn, item: None
 
 
 @contextmanager
@@ -40,9 +42,9 @@ def starburst() -> Iterator[Pool]:
 
 
 @contextmanager
-def process_pool(chunksize: int) -> Iterator[Pool]:
-    """The standard library's."""
-    with ProcessPoolExecutor(WORKERS) as pool:
+def process_pool(chunksize: int, start: str | None = None) -> Iterator[Pool]:
+    """The standard library's; its workers are started as the platform has it, or as is named."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context(start)) as pool:
         yield _executor(pool, chunksize)
 
 
@@ -53,6 +55,25 @@ def loky(chunksize: int) -> Iterator[Pool]:
 
     with loky.ProcessPoolExecutor(WORKERS) as pool:
         yield _executor(pool, chunksize)
+
+
+@contextmanager
+def joblib() -> Iterator[Pool]:
+    """As most use it: its workers stay for later calls."""
+    import joblib
+
+    library: Any = joblib  # untyped
+    yield Pool(map=lambda fn, items: list(library.Parallel(WORKERS)(library.delayed(fn)(item) for item in items)))
+
+
+@contextmanager
+def mpire() -> Iterator[Pool]:
+    """A WorkerPool."""
+    import mpire
+
+    library: Any = mpire  # partly typed
+    with library.WorkerPool(WORKERS) as pool:
+        yield Pool(map=lambda fn, items: list(pool.map(fn, items)))
 
 
 def _executor(pool: Any, chunksize: int) -> Pool:
@@ -82,7 +103,10 @@ CONTENDERS: dict[str, Callable[[], AbstractContextManager[Pool]]] = {
     "starburst": starburst,
     "ProcessPool": partial(process_pool, 1),
     "ProcessPool, chunksize 100": partial(process_pool, 100),
+    "ProcessPool, spawned, chunksize 100": partial(process_pool, 100, "spawn"),
     "loky": partial(loky, 1),
     "loky, chunksize 100": partial(loky, 100),
+    "joblib": joblib,
+    "mpire": mpire,
     "dask": dask,
 }

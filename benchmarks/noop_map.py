@@ -7,7 +7,8 @@ import resource
 from benchmarks.contenders import CONTENDERS, noop
 from benchmarks.scenario import Case, Column, Record, Scenario, Spread, Target
 
-MOST = {"dask": 10_000, "ProcessPool": 100_000, "loky": 100_000}  #: items some can do in good time
+#: Items that some can do in good time.
+MOST = {"dask": 10_000, "ProcessPool": 100_000, "ProcessPool, spawned, chunksize 100": 10_000, "loky": 100_000}
 REPEATS = 3
 
 
@@ -35,7 +36,8 @@ SCENARIO = Scenario(
     title="Items that do nothing",
     about="Two workers map a function that returns its argument over a range. The wall time is that of the whole "
     "process: interpreter, imports, starting the workers, the map, comparing every result, shutting down. "
-    "Driver memory is the peak resident set of that process, without its workers.",
+    "Driver memory is the peak resident set of that process, without its workers. A ProcessPool that spawns shows what "
+    "two fresh interpreters cost, where the others are forks of the one that maps.",
     size_heading="items",
     cases=cases,
     measure=measure,
@@ -48,12 +50,29 @@ SCENARIO = Scenario(
         Target("10,000 items: times dask's speed", lambda r: speed(r, 10_000, "dask"), 20, at_least=True),
         Target("10,000 items: times ProcessPool's speed", lambda r: speed(r, 10_000, "ProcessPool"), 1, at_least=True),
         Target(
+            "10,000 items: times the speed of a ProcessPool that spawns, chunksize 100",
+            lambda r: speed(r, 10_000, "ProcessPool, spawned, chunksize 100"),
+            0.5,
+            at_least=True,
+        ),
+        Target(
+            "100,000 items: times the speed of loky, chunksize 100",
+            lambda r: speed(r, 100_000, "loky, chunksize 100"),
+            1,
+            at_least=True,
+        ),
+        Target(
             "1,000,000 items: times the speed of ProcessPool, chunksize 100",
             lambda r: speed(r, 1_000_000, "ProcessPool, chunksize 100"),
-            0.25,
+            1,
             at_least=True,
         ),
         Target("100,000 items: driver peak, MiB", lambda r: r.spread("starburst", 100_000, "driver_peak_mib"), 300),
+        Target(
+            "1,000,000 items: driver peak, over that of ProcessPool, chunksize 100",
+            lambda r: r.ratio(1_000_000, "driver_peak_mib", over="starburst", under="ProcessPool, chunksize 100"),
+            1,
+        ),
     ),
     not_run="dask above 10,000 items, and ProcessPool and loky with chunksize 1 at 1,000,000, take minutes a run: "
     "not run, and nothing is extrapolated.",

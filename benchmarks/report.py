@@ -16,6 +16,9 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 SCENARIOS = (
     "noop_map",
     "round_trip",
+    "uneven",
+    "arrays",
+    "closure",
     "decisions",
     "prefect_map",
     "aws_calls",

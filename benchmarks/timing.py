@@ -20,7 +20,7 @@ from benchmarks.scenario import Case, Record, Scenario
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
-    *("starburst-ecs", "boto3", "moto", "loky", "dask", "distributed", "prefect", "prefect-dask"),
+    *("starburst-ecs", "boto3", "moto", "loky", "joblib", "mpire", "dask", "distributed", "prefect", "prefect-dask"),
     *("apache-airflow", "apache-airflow-providers-amazon", "obstore", "uv", "zlib-ng"),
 )
 ABSENT = "not installed"
