@@ -353,7 +353,7 @@ class World:
             if outcome is None:
                 assert self.damaged
                 continue
-            for index, value in answers(outcome):
+            for index, value in ((at, each) for lo, some in answers(outcome) for at, each in enumerate(some, lo)):
                 if any(part.lo <= index < part.hi for part in settled.answered):
                     yield index, value
 

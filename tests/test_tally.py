@@ -101,7 +101,7 @@ def check_tiling(tally: Tally, stored: dict[Span, Outcome], items: int) -> None:
         part, whose = found
         assert part.lo == len(met)
         assert part.size > 0
-        told = dict(answers(stored[whose]))
+        told = {index for first, some in answers(stored[whose]) for index, _ in enumerate(some, first)}
         met += [index for index in range(*part) if index in told]
     assert met == list(range(items))
     assert tally.answer_at(items) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +31,7 @@ from starburst_common.runs.outcomes import Summary, outcome_parts, read_outcome,
 from starburst_common.runs.spec import read_end, read_spec
 from starburst_common.runs.tally import Tally
 from starburst_common.wire import seals
-from starburst_common.wire.documents import open_message, read_document, seal_message
+from starburst_common.wire.documents import document, open_message, read_document, seal_message
 from starburst_common.wire.fields import chunk_fields
 from starburst_common.wire.frames import Frame, FrameWriter
 from starburst_common.wire.items import Frames, checked_frames, item_parts
@@ -162,7 +163,7 @@ def test_large_buffers_stay_out_of_the_pickle() -> None:
 
 def test_frames_of_plain_values_carry_no_buffer_table() -> None:
     """A million integers cost nothing for a feature they do not use."""
-    _, (_, counts, _, *buffers) = read_document(frame_of(*range(100)))
+    _, (_, _, counts, _, *buffers) = read_document(frame_of(*range(100)))
     assert len(counts) == 0
     assert buffers == []
 
@@ -211,6 +212,31 @@ def test_a_value_is_as_it_was_when_it_was_added() -> None:
     assert [int(value["a"].iloc[0]) for value in got[2::3]] == [0, 1, 2]
 
 
+def test_numbers_and_short_texts_are_pickled_together() -> None:
+    """In their order, whatever else comes between them; each can be read alone, and taken over into another frame."""
+    items: list[Any] = [*range(600), [1], "a", b"b", None, "long" * 1000, 1.5, np.arange(2), *range(300), "end"]
+    body = frame_of(*items)
+    _, (sizes, *_) = read_document(body)
+    assert len(sizes) // 8 == 3 + 1 + 1 + 1 + 1 + 1 + 2, "of numbers and short texts, 256 at most in each"
+    frame = Frame(body)
+    assert [str(frame[at]) for at in range(len(items) - 1, -1, -1)] == [str(item) for item in reversed(items)]
+    assert [str(value) for some in frame.after(599) for value in some] == [str(item) for item in items[599:]]
+    other = FrameWriter()
+    for at in range(len(items)):
+        other.add_pickled(*frame.pickled(at))
+    assert [str(value) for value in Frame(b"".join(other.parts()))] == [str(item) for item in items]
+
+
+@pytest.mark.parametrize("pickled", [[1, 2], (1, 2, 3), 7])
+def test_values_that_were_not_pickled_together_are_refused(pickled: Any) -> None:
+    """A frame says how many values a pickle has, and whoever signed it may have lied."""
+    data = pickle.dumps(pickled, 5)
+    blobs = [array("Q", [number]).tobytes() for number in (len(data), 3)]
+    frame = Frame(b"".join(document({}, [*blobs, b"", data])), 3)
+    with pytest.raises(Refused, match="3 values that were pickled together are not there"):
+        frame[1]
+
+
 def test_a_value_that_cannot_be_sent_harms_no_other() -> None:
     """It raises, and the frame holds the others, whichever of their buffers came before the trouble."""
     writer = FrameWriter()
@@ -240,10 +266,10 @@ def test_items_come_back_by_their_index_in_the_run(first: list[Any], second: lis
         for start, writer in ((at, written(first)), (at + len(first), written(second)))
     )
     span = Span(at, at + len(items))
-    got = Frames(b"".join(checked_frames(KEY, RUN, pack, span)))
+    got = Frames(b"".join(checked_frames(KEY, RUN, pack, span)[0]))
     assert [got[index] for index in range(*span)] == items
     last = Span(span.hi - 1, span.hi)
-    assert Frames(b"".join(checked_frames(KEY, RUN, pack, last)))[last.lo] == items[-1]
+    assert Frames(b"".join(checked_frames(KEY, RUN, pack, last)[0]))[last.lo] == items[-1]
     with pytest.raises(IndexError):
         got[span.hi]
 
@@ -489,7 +515,7 @@ def test_frames_cut_or_in_disorder_are_refused(data: st.DataObject) -> None:
 def test_frames_beside_the_span_are_not_even_looked_at() -> None:
     """A pack's neighbours may be anybody's trouble; only what is wanted is checked and passed on."""
     mine, other = item_frame(KEY, RUN, 0, written([1])), item_frame(OTHER_KEY, RUN, 1, written([Bomb()]))
-    parts = checked_frames(KEY, RUN, mine + other, Span(0, 1))
+    parts, _ = checked_frames(KEY, RUN, mine + other, Span(0, 1))
     assert Frames(b"".join(parts))[0] == 1
     with pytest.raises(Refused):
         checked_frames(KEY, RUN, mine + other, Span(0, 2))

@@ -21,6 +21,7 @@ _log = our_log()
 _LARGE_BYTES = 50 << 20
 _MACH_O = (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe")
 _ELF = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}  #: the field `e_machine`
+_LEVEL = 1  #: of zlib: a sixth more bytes, in a third of the time
 _RACY_S = 2.0  #: a file written so lately may change again without a trace in its times
 _NAMED = 10  #: so many files are named in a line
 
@@ -86,7 +87,7 @@ def _zipped(names: tuple[str, ...], files: tuple[File, ...]) -> Bundle:
             entry = zipfile.ZipInfo(file.inside)
             entry.external_attr = (stat.S_IFREG | file.stamp.mode) << 16
             content.update(entry_digest(entry, body))
-            out.writestr(entry, body, zipfile.ZIP_DEFLATED)
+            out.writestr(entry, body, zipfile.ZIP_DEFLATED, _LEVEL)
             if machine := machine_of(body[:20]):
                 native.append((file.inside, machine))
     digest = content.hexdigest()[:32]

@@ -72,8 +72,13 @@ def pickled_function(
     retry_on: tuple[type[BaseException], ...],
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
+    *,
+    later: bool = False,
 ) -> Pickled:
-    """Raises `BadInput` if it cannot be pickled, or gives a generator."""
+    """Large arrays lie where they lie, unless it is stored `later`, when their owner may have altered them.
+
+    Raises `BadInput` if it cannot be pickled, or gives a generator.
+    """
     if not callable(function):
         raise BadInput(f"{function!r} is not callable: give a function")
     _refuse_generators(function)
@@ -91,7 +96,7 @@ def pickled_function(
             return True
         if not _stored_apart(raw):
             return True
-        buffers.append(shared_buffer(raw.tobytes()))
+        buffers.append(shared_buffer(raw.tobytes() if later else raw))
         return False
 
     try:

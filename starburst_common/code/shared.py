@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from pathlib import Path
 from pickle import PickleBuffer, dumps, loads
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from starburst_common.errors import BadInput, NotFound, NotPicklable, Refused
 from starburst_common.latest import let_go
+from starburst_common.mapped import mapped
 from starburst_common.model import Buffer
 from starburst_common.wire.seals import sealed_body
 from starburst_common.wire.shared import read_shared
@@ -22,8 +23,14 @@ T = TypeVar("T")
 
 SHARED_BYTES = 4 << 30  #: a value has at most, pickled
 _LOADED_BYTES = 1 << 30  #: of values are kept loaded, the latest, beside what of them is mapped
+_PIECE = 8 << 20  #: of a value are hashed alone, and several at once
+_HASHING = 4  #: at most
 _MARK = "starburst-shared-"  #: before the digest in a handle's pickle, wherever that lies in what is sent
 _marked = re.compile(_MARK.encode() + b"([0-9a-f]{64})")
+
+
+def _digest(piece: Buffer) -> bytes:
+    return hashlib.sha256(piece).digest()
 
 
 class Content(NamedTuple):
@@ -40,9 +47,17 @@ class Content(NamedTuple):
 
     def digest(self) -> str:
         """Names what is in it."""
-        content = hashlib.sha256(f"{len(self.pickled)} {[*map(len, self.buffers)]}\0".encode())
-        for part in (self.pickled, *self.buffers):
-            content.update(part)
+        parts = [memoryview(part).cast("B") for part in (self.pickled, *self.buffers)]
+        pieces = [part[at : at + _PIECE] for part in parts for at in range(0, len(part), _PIECE)]
+        content = hashlib.sha256(f"{[*map(len, parts)]}\0".encode())
+        if len(pieces) <= len(parts):
+            digests = [*map(_digest, pieces)]
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(min(len(pieces), os.cpu_count() or 1, _HASHING)) as pool:
+                digests = [*pool.map(_digest, pieces)]
+        content.update(b"".join(digests))
         return content.hexdigest()
 
 
@@ -123,8 +138,8 @@ def share(value: T) -> Shared[T]:
     return shared
 
 
-def shared_buffer(raw: bytes) -> Shared[None]:
-    """A buffer of a function's pickle, which nobody alters."""
+def shared_buffer(raw: Buffer) -> Shared[None]:
+    """A buffer of a function's pickle, which nobody alters before it is stored."""
     content = Content(b"", (raw,))
     return Shared(content.digest(), content.nbytes, content)
 
@@ -188,7 +203,7 @@ def loads_with(pickled: Buffer, digests: Sequence[str]) -> tuple[Any, int]:
 
 def _part(there: Path | Buffer) -> tuple[Buffer, bool]:
     """A function's array, or its pickle, and whether it is that."""
-    pickled, buffers, _ = read_shared(sealed_body(mapped(there, ACCESS_COPY) if isinstance(there, Path) else there))
+    pickled, buffers, _ = read_shared(sealed_body(mapped(there, ours=True) if isinstance(there, Path) else there))
     if not buffers:
         return pickled, True
     if len(buffers) != 1:
@@ -224,14 +239,3 @@ def _load(digest: str) -> Any:
 def _read(there: Path | Buffer) -> Content:
     pickled, buffers, _ = read_shared(sealed_body(mapped(there) if isinstance(there, Path) else there))
     return Content(pickled, tuple(buffers))
-
-
-def mapped(place: Path, access: int = ACCESS_READ) -> memoryview:
-    """A file's bytes, which are read where they are looked at. Raises `NotFound`, and `Refused` for an empty one."""
-    try:
-        with place.open("rb") as file:
-            return memoryview(mmap(file.fileno(), 0, access=access))
-    except FileNotFoundError:
-        raise NotFound(f"{place} is gone") from None
-    except ValueError:
-        raise Refused(f"{place} is empty; refused") from None

@@ -87,7 +87,7 @@ class Functions:
 
     def _pickled(self, fn: Callable[..., Any]) -> Pickled:
         options = self._options
-        return pickled_function(fn, options.retry_on, options.initializer, options.initargs)
+        return pickled_function(fn, options.retry_on, options.initializer, options.initargs, later=True)
 
     def _packed(self, fn: Callable[..., Any], call: Any, pickled: Pickled) -> PackedFunction:
         return pack_function(fn, style="call", retry_on=self._options.retry_on, samples=[call], known=pickled)

@@ -13,11 +13,13 @@ from shutil import rmtree
 
 from starburst_common.errors import Exists, NoSpace, NotFound, Refused, Unavailable
 from starburst_common.local.clock import FolderClock
+from starburst_common.mapped import mapped
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 from starburst_common.trust import owner_only
 
 _DRAFT = "#"  #: in the name of a file that is being written, and in no key
+_MAPPED_BYTES = 1 << 20  #: what has so many is not read, but mapped: whoever gets it may write to it, for himself
 _TRIES = 20  #: where others write or remove what we do; each but the last was undone by somebody else
 
 
@@ -43,12 +45,14 @@ class FolderObjects:
         with _speaking_of(key), self._place(key).open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) > most:
                 raise Refused(f"{key} has {size:,} bytes, more than the {most:,} that are read; refused")
-            return memoryview(file.read())
+            return memoryview(file.read()) if size < _MAPPED_BYTES else mapped(self._place(key), ours=True)[:size]
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         with _speaking_of(key), self._place(key).open("rb") as file:
             if offset + length > (size := os.fstat(file.fileno()).st_size):
                 raise NotFound(f"{key} has {size} bytes, none are at {offset} to {offset + length}")
+            if length >= _MAPPED_BYTES:
+                return mapped(self._place(key), ours=True)[offset : offset + length]
             file.seek(offset)
             return memoryview(file.read(length))
 

@@ -24,29 +24,32 @@ class RemoteTraceback(Exception):
 
 def answers(
     outcome: Outcome, unread: dict[int, Failure] | None = None, buckets: Buckets | None = None
-) -> Iterator[tuple[int, Any]]:
-    """Index and value, or `Failure`, of every item the outcome answers, in the order of the items.
+) -> Iterator[tuple[int, list[Any]]]:
+    """What the outcome answers, in the order of the items: some values together, with the index of the first.
 
-    A value that does not unpickle here is a failure too, and is put down in `unread`. `buckets` as of `read_frame`.
+    A `Failure` is alone in its list. A value that does not unpickle here is one too, and is put down in `unread`.
+    `buckets` as of `read_frame`.
     """
     unread = {} if unread is None else unread
     failures = {failure.index: failure for failure in outcome.failures}
     starts = sorted([(batch.span.lo, batch) for batch in outcome.batches] + [(i, None) for i in failures])
     for first, batch in starts:
         if batch is None:
-            yield first, failures[first]
-        else:
-            frame = read_frame(batch.frame, batch.span.size, buckets)
-            values = frame.after(0)
-            for at, index in enumerate(range(first, batch.span.hi), 1):
-                try:
-                    value = next(values)
-                except BaseException as error:
-                    if is_interrupt(error):
-                        raise
-                    value = unread[index] = _unreadable(index, error)
-                    values = frame.after(at)
-                yield index, value
+            yield first, [failures[first]]
+            continue
+        frame = read_frame(batch.frame, batch.span.size, buckets)
+        values, at = frame.after(0), 0
+        while at < batch.span.size:
+            index = first + at
+            try:
+                some = next(values)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                unread[index] = _unreadable(index, error)
+                some, values = [unread[index]], frame.after(at + 1)
+            yield index, some
+            at += len(some)
 
 
 def answer_in(outcomes: Iterable[Outcome], index: int, buckets: Buckets | None) -> tuple[Any] | None:

@@ -177,20 +177,25 @@ class Hold:
 
     def answers(self, *, ordered: bool, deadline: float | None, stop_early: bool) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item; see `Reading`."""
+        return self.reading(deadline=deadline, stop_early=stop_early).answers(ordered=ordered)
+
+    def reading(self, *, deadline: float | None, stop_early: bool) -> Reading:
+        """One pass over its answers."""
         return Reading(
             self.driving(), numbers=self.numbers, unread=self.unread, deadline=deadline, stop_early=stop_early
-        ).answers(ordered=ordered)
+        )
 
     def values(self, *, ordered: bool, timeout: float | None, keep: bool) -> list[Any]:
         """Values, failures as exceptions in their places with `keep`, else the first one raised."""
         values, deadline = list[Any](), deadline_in(timeout)
-        for _, value in self.answers(ordered=ordered, deadline=deadline, stop_early=not keep):
-            if isinstance(value, Failure):
+        reading = self.reading(deadline=deadline, stop_early=not keep)
+        for _, some in reading.together(ordered=ordered):
+            if isinstance(some[0], Failure):
+                some = [exception_of(reading.told(some[0]), self.spec.run)]
                 if not keep:
                     await_end(self.driving(), deadline)
-                    raise exception_of(value, self.spec.run)
-                value = exception_of(value, self.spec.run)
-            values.append(value)
+                    raise some[0]
+            values += some
         return values
 
     def failures(self) -> list[Failure]:

@@ -57,6 +57,14 @@ class Reading:
 
     def answers(self, *, ordered: bool) -> Iterator[tuple[int, Any]]:
         """Index and value, or `Failure`, of each item, then why some lack, raised. Raises TimeoutError."""
+        for first, values in self.together(ordered=ordered):
+            if self._numbers is None:
+                yield from enumerate(values, first)
+            else:
+                yield from ((self._numbers.of(index), self.told(value)) for index, value in enumerate(values, first))
+
+    def together(self, *, ordered: bool) -> Iterator[tuple[int, list[Any]]]:
+        """The same, some values at once, with where the first is stored; a `Failure` is alone in its list."""
         books, deadline, buckets = self._books, self._deadline, self._driver.backend.buckets
         books.consumed = books.consumed or 0
         if ordered:
@@ -71,12 +79,13 @@ class Reading:
                 continue
             parts = without(part, given) if books.tally.reopened else (part,)
             given += without(part, [chunk.span for chunk in outcome.rest])
-            for left in parts:
-                for index, value in answers(outcome, self._unread, buckets):
-                    if left.lo <= index < left.hi:
-                        yield (index, value) if self._numbers is None else (self._numbers.of(index), self.told(value))
-                books.consumed += left.size
-            value = None  # it may be the caller's alone, and this waits for the next one
+            for first, values in answers(outcome, self._unread, buckets):
+                for lo, hi in parts:
+                    lo, hi = max(lo, first), min(hi, first + len(values))
+                    if lo < hi:
+                        yield lo, values if hi - lo == len(values) else values[lo - first : hi - first]
+            books.consumed += sum(span.size for span in parts)
+            values = []  # they may be the caller's alone, and this waits for the next ones
             with books.changed:
                 books.changed.notify_all()  # a feed may wait for its consumer
         await_end(self._driver, deadline)
@@ -88,7 +97,7 @@ class Reading:
             return value
         return replace(value, index=self._numbers.of(value.index))
 
-    def _what_lacks(self) -> Iterator[tuple[int, Any]]:
+    def _what_lacks(self) -> Iterator[tuple[int, list[Any]]]:
         """Raises why not every item has an answer; the first failure, which is raised then, if that is the cause."""
         driver, books = self._driver, self._books
         if books.error is not None and not books.tally.complete:
@@ -102,8 +111,7 @@ class Reading:
         if not books.state.over or (books.state is not RunState.STOPPED and books.tally.complete):
             return
         if self._stop_early and (first := self._first_failure()) is not None:
-            told = self.told(first)
-            yield told.index, told  # which is raised; not here, where a StopIteration would be no more than an end
+            yield first.index, [first]  # which is raised; not here, where a StopIteration would be no more than an end
             return
         ended: dict[RunState, type[StarburstError]] = {RunState.CANCELLED: RunCancelled}
         kind = ended.get(books.state, InputLost if books.input_lost else RunStopped)

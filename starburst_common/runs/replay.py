@@ -67,7 +67,7 @@ def stored_call(backend: Backend, run: RunId, item: int, scratch: Path | None) -
     pickled, sources = inflated(known.blob)
     lay_out(sources, modules)
     stored = backend.store.get_range(*chunk.ref)
-    frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1)))
+    frames = b"".join(checked_frames(backend.key, run, stored, Span(item, item + 1))[0])
     lies(shared_by(backend, run, {*known.shared, *digests_in(frames)}))
     (function, _, setup), _ = loads_with(pickled, known.buffers)
     argument = Frames(frames, backend.buckets)[item]
@@ -92,7 +92,8 @@ def stored_frames(backend: Backend, run: RunId, wanted: Collection[int] | None =
         if not indices:
             continue
         frames = Frames(
-            b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)), backend.buckets
+            b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)[0]),
+            backend.buckets,
         )
         for index in indices:
             yield index, frames

@@ -142,7 +142,7 @@ def _chunks(backend: Backend, run: RunId, spans: Sequence[Span]) -> Iterator[tup
 
 def _stored(backend: Backend, run: RunId, chunk: Chunk, wanted: Sequence[int]) -> Iterator[Any]:
     """Items of a chunk as they were pickled."""
-    frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)))
+    frames = Frames(b"".join(checked_frames(backend.key, run, backend.store.get_range(*chunk.ref), chunk.span)[0]))
     return map(frames.pickled, wanted)
 
 

@@ -11,7 +11,7 @@ from starburst_common.model import Buffer, Span, without
 from starburst_common.wire.documents import read_document
 from starburst_common.wire.fields import malformed
 from starburst_common.wire.frames import Frame, FrameWriter
-from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
+from starburst_common.wire.seals import nbytes_of, sealed_body, sealed_parts, unseal
 from starburst_common.wire.stretches import StretchFrame, StretchWriter
 
 _FRAME = struct.Struct(">QQQ")  # first item, how many, bytes that follow
@@ -31,23 +31,27 @@ def item_parts(key: bytes, run: str, first: int, writer: FrameWriter | StretchWr
     return [_FRAME.pack(first, len(writer), nbytes_of(sealed)), *sealed]
 
 
-def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> list[Buffer]:
-    """The frames that hold a span, without their seals, for a process that has no key. Raises `Refused`."""
+def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> tuple[list[Buffer], list[Buffer]]:
+    """The frames that hold a span, without their seals, for a process that has no key; and their pickles.
+
+    Raises `Refused`.
+    """
     view, at = memoryview(frames), 0
     held: list[Span] = []
     parts: list[Buffer] = []
+    pickles: list[Buffer] = []
     while len(view) - at >= _FRAME.size:
         first, count, size = _FRAME.unpack_from(view, at)
         at += _FRAME.size
         if first < span.hi and first + count > span.lo and at + size <= len(view):
             body = unseal(key, items_about(run, first, count), view[at : at + size])
-            read_frame(body, count)
+            pickles.append(read_frame(body, count).stream)
             held.append(Span(first, first + count))
             parts += [_FRAME.pack(first, count, len(body)), body]
         at += size
     if without(span, held):
         raise Refused(f"items {span.lo} to {span.hi - 1} of {run} are not all in their pack; refused")
-    return parts
+    return parts, pickles
 
 
 def frames_in(key: bytes, run: str, pack: Buffer) -> list[tuple[Span, int, int]]:
@@ -65,9 +69,12 @@ def frames_in(key: bytes, run: str, pack: Buffer) -> list[tuple[Span, int, int]]
 
 
 class Frames:
-    """Items out of checked frames, by their index in the run; `buckets` as of `read_frame`."""
+    """Items out of checked frames, by their index in the run; `buckets` as of `read_frame`.
 
-    def __init__(self, frames: Buffer, buckets: Buckets | None = None) -> None:
+    Frames that are `sealed` are as they lie in a pack, and were checked by somebody else.
+    """
+
+    def __init__(self, frames: Buffer, buckets: Buckets | None = None, *, sealed: bool = False) -> None:
         view, at = memoryview(frames), 0
         self._frames: list[tuple[int, int, Frame | StretchFrame]] = []
         while at < len(view):
@@ -75,15 +82,20 @@ class Frames:
                 raise malformed("items", f"{len(view) - at} bytes more than its frames have")
             first, count, size = _FRAME.unpack_from(view, at)
             at += _FRAME.size
-            self._frames.append((first, first + count, read_frame(view[at : at + size], buckets=buckets)))
+            body = sealed_body(view[at : at + size]) if sealed else view[at : at + size]
+            self._frames.append((first, first + count, read_frame(body, buckets=buckets)))
             at += size
-        self._last = self._frames[0] if self._frames else None  # where an item was asked for last
+        self._near: tuple[int, int, list[Any]] = (0, 0, [])  # items that were unpickled together: from, to
 
     def __getitem__(self, index: int) -> Any:
-        if (last := self._last) is not None and last[0] <= index < last[1]:
-            return last[2][index - last[0]]
+        lo, hi, found = self._near
+        if lo <= index < hi:
+            return found[index - lo]
         frame, at = self._at(index)
-        return frame[at]
+        found, place = frame.near(at)
+        if len(found) > 1:
+            self._near = index - place, index - place + len(found), found
+        return found[place]
 
     def pickled(self, index: int) -> tuple[bytes, list[bytes]]:
         """As `Frame.pickled`."""
@@ -93,7 +105,6 @@ class Frames:
     def _at(self, index: int) -> tuple[Frame | StretchFrame, int]:
         for lo, hi, frame in self._frames:
             if lo <= index < hi:
-                self._last = lo, hi, frame
                 return frame, index - lo
         raise IndexError(index)
 

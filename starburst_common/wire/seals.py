@@ -14,7 +14,7 @@ from starburst_common.errors import UnknownVersion, Unsigned
 from starburst_common.model import Buffer
 from starburst_common.wire.keys import KeyRing
 
-WIRE_VERSION = 7
+WIRE_VERSION = 8
 _MAGIC = b"SBW"
 _HEAD = struct.Struct(">3sB32s")
 HEAD_BYTES = _HEAD.size  #: come before a sealed object's body
@@ -125,7 +125,7 @@ def misfit(exit_code: int | None) -> str:
     >>> misfit(0)
     ''
     >>> misfit(209).partition(":")[0]
-    'a worker speaks wire version 9 and was given work of another, this starburst speaks 7'
+    'a worker speaks wire version 9 and was given work of another, this starburst speaks 8'
     """
     if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
         return ""

@@ -39,7 +39,7 @@ class StretchFrame:
             raise malformed("a frame", f"{len(blobs)} sequences")
         if count is not None and count != self._count:
             raise malformed("a frame", f"it holds {self._count} values, not {count}")
-        self._pickled = blobs[0]
+        self.stream = blobs[0]  #: its pickle
         self.told = header.many("told")
         self._items: Any = None
 
@@ -49,9 +49,13 @@ class StretchFrame:
     def __getitem__(self, at: int) -> Any:
         return self._sequence[at]
 
-    def after(self, first: int) -> Iterator[Any]:
+    def after(self, first: int) -> Iterator[list[Any]]:
         """As `Frame.after`."""
-        return (self[at] for at in range(first, len(self)))
+        return ([self[at]] for at in range(first, len(self)))
+
+    def near(self, at: int) -> tuple[list[Any], int]:
+        """As `Frame.near`."""
+        return [self[at]], 0
 
     def pickled(self, at: int) -> tuple[bytes, list[bytes]]:
         """A pickle that becomes one of its items, and no buffers. The item itself is not looked at."""
@@ -60,7 +64,7 @@ class StretchFrame:
     @property
     def _sequence(self) -> Any:
         if self._items is None:
-            found = pickle.loads(self._pickled)
+            found = pickle.loads(self.stream)
             self._items = found if self._buckets is None else found.seen_by(self._buckets)
         return self._items
 

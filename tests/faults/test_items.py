@@ -355,6 +355,31 @@ def test_large_arrays_come_and_go(bed: Bed) -> None:
         run.wait()
 
 
+def test_what_is_done_to_an_array_is_done_to_nobody_elses(bed: Bed) -> None:
+    """Not to what the next try, another run, or another reader of the answers has: each finds it as it was sent."""
+
+    def spoil(array: Any) -> float:
+        total = float(array.sum())
+        array[:] = -1
+        if total < 1 << 18:
+            raise ValueError(total)
+        return total
+
+    arrays = [np.full(1 << 18, index, dtype=np.float64) for index in range(3)]
+    with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
+        tried = cluster.start(spoil, arrays, retries=1, return_exceptions=True)
+        tried.wait()
+        assert [failure.message for failure in tried.failures()] == ["0.0"]
+        run = cluster.start(spoil, arrays, return_exceptions=True)
+        assert str(run.results()[0]) == "0.0"
+        again = run.retry_failed()
+        assert str(again.results(return_exceptions=True)[0]) == "0.0"
+        doubled = cluster.start(lambda array: array * 2, arrays)
+        for array in doubled.results():
+            array -= 7
+        assert [array[-1] for array in doubled.results()] == [0, 2, 4]
+
+
 def test_an_endless_input_is_read_only_a_little_ahead(bed: Bed) -> None:
     """Back-pressure: a generator without end is read in step with the workers and with whoever consumes."""
     read = [0]

@@ -91,6 +91,7 @@ class Attempt:
             style=function.stored.style,
             bundle=function.modules,
             buffers=function.stored.buffers,
+            lies=work.lies,
             shared=work.shared,
             retries=terms.retries,
             retry_delay_s=terms.retry_delay_s,
@@ -116,7 +117,7 @@ class Attempt:
         elif message.given("failure"):
             self._serving.settle_large()
             failure = message.fields("failure")
-            exception = said.blob if message.flag("pickled") else None
+            exception = bytes(said.blob) if message.flag("pickled") else None
             self._serving.fail(failure.whole("index"), _told(failure), exception)
         elif message.given("crowded"):
             seat.crowded = True
@@ -125,7 +126,7 @@ class Attempt:
         elif message.given("load"):
             self._save(message.whole("load"), None)
         elif message.given("save"):
-            self._save(message.whole("save"), said.blob)
+            self._save(message.whole("save"), bytes(said.blob))
         elif message.given("unfit"):
             self._serving.fail_open(_told(message.fields("unfit")))
             seat.functions.discard(self._serving.work.function.key)
@@ -134,7 +135,7 @@ class Attempt:
             return True
         return False
 
-    def _take(self, message: Fields, frame: bytes) -> None:
+    def _take(self, message: Fields, frame: memoryview) -> None:
         """Values of consecutive items, and what items printed until then."""
         serving = self._serving
         first, count = message.whole("first"), message.whole("values")
@@ -150,7 +151,7 @@ class Attempt:
             if first + count > part.chunk.span.hi:
                 raise Refused(f"values of the items {first} to {first + count - 1}, of {part.chunk.span}")
             read_frame(frame, count)
-            part.add(Batch(span=Span(first, first + count), frame=memoryview(frame)))
+            part.add(Batch(span=Span(first, first + count), frame=frame))
 
     def _tell(self, message: Fields) -> None:
         """What items print, to who follows."""

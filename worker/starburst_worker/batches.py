@@ -5,25 +5,26 @@ from __future__ import annotations
 import heapq
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any
 
 from starburst_common.errors import BadInput
-from starburst_common.model import FailureKind
 from starburst_common.pickling.within import awaited, explain
 from starburst_worker.board import GO, SlotBoard
-from starburst_worker.failed import failure_of, kind_of, unpicklable
+from starburst_worker.failed import failure_of, kind_of
+from starburst_worker.loaded import tell_where
 from starburst_worker.out import Out
 from starburst_worker.stand import Stand
 from starburst_worker.tries import Manner, Spans, run_waiting
 
+if TYPE_CHECKING:
+    from starburst_common.wire.items import Frames
 
-def run_batches(
-    spans: Spans, item: Callable[[int], Any], manner: Manner, board: SlotBoard, out: Out, stand: Stand
-) -> None:
+
+def run_batches(spans: Spans, items: Frames, manner: Manner, board: SlotBoard, out: Out, stand: Stand) -> None:
     """As `run_chunk`, with up to `manner.batch` consecutive items of a span in each call."""
     waiting: Waiting = []
-    batch = _Batch(item, manner, board, out, stand, waiting)
+    batch = _Batch(items, manner, board, out, stand, waiting)
     for group in groups(spans, manner.batch or 1):
         before, board.reached = board.reached, group[-1]
         if board.ask != GO:
@@ -71,20 +72,21 @@ class _Batch:
 
     def __init__(
         self,
-        item: Callable[[int], Any],
+        items: Frames,
         manner: Manner,
         board: SlotBoard,
         out: Out,
         stand: Stand,
         waiting: Waiting,
     ) -> None:
-        self._item, self._manner, self._board = item, manner, board
+        self._items, self._manner, self._board = items, manner, board
         self._out, self._stand, self._waiting = out, stand, waiting
 
     def run(self, group: tuple[int, ...], tries: int) -> None:
         """Call once. What it prints is its first item's."""
         board, out = self._board, self._out
-        self._stand.take()
+        if self._stand.take():
+            out.flush()
         board.last, board.current = group[-1], group[0]
         board.steps = step = (board.steps | 1) + 2
         again = False
@@ -105,7 +107,7 @@ class _Batch:
                 if isinstance(value, Exception):
                     again = self._failed([index], value, tries) or again
                 else:
-                    self._answered(index, value)
+                    out.value(index, value)
         board.current = -1
         out.printed(group[0], again=again)
 
@@ -114,10 +116,11 @@ class _Batch:
         called, arguments = [], []
         for index in group:
             try:
-                arguments.append(self._item(index))
+                arguments.append(self._items[index])
             except BaseException as error:
                 if self._out.left:
                     raise
+                tell_where(error, self._items, index)
                 explain(error)
                 self._out.failure(*failure_of(index, error, kind=kind_of(error, unpickling=True)))
             else:
@@ -127,7 +130,7 @@ class _Batch:
     def _failed(self, group: Sequence[int], error: BaseException, tries: int) -> bool:
         """An exception is that of these items; whether they are to be tried again."""
         kind = kind_of(error, unpickling=False)
-        if tries < self._manner.retries and isinstance(error, self._manner.retry_on) and kind is not FailureKind.IMPORT:
+        if self._manner.again(error, kind, tries):
             when = time.monotonic() + self._manner.retry_delay_s
             heapq.heappush(self._waiting, (when, tuple(group), tries + 1))
             return True
@@ -135,9 +138,3 @@ class _Batch:
         for index in group:
             self._out.failure({**fields, "index": index}, exception)
         return False
-
-    def _answered(self, index: int, value: Any) -> None:
-        try:
-            self._out.value(index, value)
-        except BaseException as error:  # of the user's own code, which may well raise SystemExit
-            self._out.failure(*unpicklable(index, value, error))

@@ -16,6 +16,7 @@ from starburst_common.trust import owner_only
 
 SETTING_UP = -2  #: in place of the current item: the initializer runs
 GO, NO_NEW, DRAIN = 0, 1, 2  #: what the supervisor asks of a slot: start items, start no new one, give up waiting too
+CURRENT, REACHED, ASK, STEPS = range(4)  #: the first of the cells
 _CELLS = Struct("=qqqqqq")  # the names that `SlotBoard` has, in this order
 _BEGIN, _ASK = Struct("=qqq"), Struct("=q")
 _ASK_AT, _FOLLOWED_AT, _LAST_AT = 16, 32, 40
@@ -32,13 +33,8 @@ class SlotBoard:
     def __init__(self, file: Path) -> None:
         with file.open("r+b") as handle:
             self._map = mmap(handle.fileno(), _CELLS.size)
-        self._cells = memoryview(self._map).cast("q")
-
-    def begin(self, index: int) -> int:
-        """An item begins, with its unpickling; gives what `steps` is then."""
-        cells = self._cells
-        cells[0], cells[3] = index, (step := (cells[3] | 1) + 2)
-        return step
+        #: what the properties are, for who reads and writes them with each item
+        self.cells = self._cells = memoryview(self._map).cast("q")
 
     @property
     def current(self) -> int:

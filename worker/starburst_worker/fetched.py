@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from starburst_common.code.shared import mapped
 from starburst_common.code.unpack import unpack_bundle
 from starburst_common.errors import NotFound
 from starburst_common.latest import let_go
+from starburst_common.mapped import mapped
 from starburst_common.model import RunId
 from starburst_common.names import RunNames, code_key, shared_key
 from starburst_common.ports import Backend

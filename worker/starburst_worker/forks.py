@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -34,6 +35,7 @@ class Forks:
 
     def serve(self) -> None:
         """Until nobody can ask any more, or has for a while, and all workers have ended."""
+        gc.freeze()  # what is here now is looked at, and thereby copied, in no worker
         asker, idle_at = [_ASKER], time.monotonic() + _IDLE_S
         while asker or self._workers:
             left_s = None if self._workers else max(idle_at - time.monotonic(), 0.0)

@@ -22,6 +22,7 @@ from starburst_worker.settle import Settler
 from starburst_worker.verdict import Case, accused
 from starburst_worker.work import Work
 
+_LARGE_BYTES = 1 << 20  #: of items are not handed to a slot, where it can map them
 _log = logging.getLogger("starburst.worker")
 
 
@@ -69,7 +70,8 @@ class Intake:
         run, chunk = taken.run, taken.case.chunk
         function = self._fetched.function(chunk.function)
         raw: Buffer = inline if inline is not None else self._backend.store.get_range(*chunk.ref)
-        frames = checked_frames(self._backend.key, run, raw, chunk.span)
+        frames, pickles = checked_frames(self._backend.key, run, raw, chunk.span)
+        lies = self._backend.store.file(chunk.ref.key) if len(raw) >= _LARGE_BYTES else None
         return Work(
             run=run,
             known=known,
@@ -77,7 +79,8 @@ class Intake:
             function=function,
             files=self._fetched.files(run, known.spec.place.files),
             frames=frames,
-            shared=self._fetched.shared(run, {*function.stored.shared}.union(*map(digests_in, frames))),
+            lies=None if lies is None else (str(lies), chunk.ref.offset, chunk.ref.length),
+            shared=self._fetched.shared(run, {*function.stored.shared}.union(*map(digests_in, pickles))),
             receipt=taken.receipt,
         )
 

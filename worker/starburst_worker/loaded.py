@@ -56,17 +56,15 @@ def where_unfit(blob: bytes) -> str:
     return where_it_fails(inflated(blob)[0])
 
 
-def load_item(frames: Frames, index: int) -> Any:
-    """An item; what keeps it from loading is told where in it that is."""
-    try:
-        return frames[index]
-    except Exception as error:
-        from starburst_common.pickling.where import where_it_fails
+def tell_where(error: BaseException, items: Frames, index: int) -> None:
+    """What keeps an item from loading is told where in it that is."""
+    if not isinstance(error, Exception):
+        return
+    from starburst_common.pickling.where import where_it_fails
 
-        with suppress(Exception):  # it may not be had at all
-            if found := where_it_fails(*frames.pickled(index)):
-                note(error, f"{found}so the item cannot be had: give plain data, and make it in the function")
-        raise
+    with suppress(Exception):  # it may not be had at all
+        if found := where_it_fails(*items.pickled(index)):
+            note(error, f"{found}so the item cannot be had: give plain data, and make it in the function")
 
 
 def caller(function: Callable[..., Any], style: str) -> Callable[[Any], Any]:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+
+_MEMORY = re.compile(rb"^(VmHWM|Rss\w+):\s*(\d+)", re.MULTILINE)
+_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+_OOM_KILLS = re.compile(rb"^oom_kill (\d+)", re.MULTILINE)
 
 
 def resident_mib(pid: int) -> float:
     """A process's memory now, but for mapped files, which slots have in common; 0 where /proc does not tell."""
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon:", "RssShmem:"))) / 1024
-    return 0.0
+    told = _status(pid)
+    return sum(map(int, (told.get(b"RssAnon", 0), told.get(b"RssShmem", 0)))) / 1024
 
 
 def peak_mib(pid: int) -> float:
     """The most that a process ever had, but for the files that it maps now; 0 where /proc does not tell."""
-    with suppress(OSError):
-        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
-        told = {line[0]: int(line[1]) for line in lines if line[0] in ("VmHWM:", "RssFile:")}
-        return max(told.get("VmHWM:", 0) - told.get("RssFile:", 0), 0) / 1024
-    return 0.0
+    told = _status(pid)
+    return max(int(told.get(b"VmHWM", 0)) - int(told.get(b"RssFile", 0)), 0) / 1024
+
+
+def _status(pid: int) -> dict[bytes, bytes]:
+    """What /proc tells of a process's memory, in KiB."""
+    return dict(_MEMORY.findall(_read(f"/proc/{pid}/status")))
 
 
 def too_big(mine_mib: float, slots_mib: Sequence[float], limit_mib: int) -> str:
@@ -40,10 +44,21 @@ def too_big(mine_mib: float, slots_mib: Sequence[float], limit_mib: int) -> str:
 
 def oom_kills() -> int:
     """How often the kernel has killed for memory in this control group; 0 where it does not tell."""
-    for file in (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")):
-        try:
-            fields = dict(line.split() for line in file.read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        return int(fields.get("oom_kill", 0))
+    for file in _EVENTS:
+        if (found := _OOM_KILLS.search(_read(file))) is not None:
+            return int(found[1])
     return 0
+
+
+def _read(file: str) -> bytes:
+    """A file of the kernel's, or nothing."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, 1 << 16)
+    except OSError:  # the process is gone
+        return b""
+    finally:
+        os.close(handle)

@@ -11,7 +11,7 @@ FUNCTIONS_BYTES = 64 << 20  #: of functions are kept, the latest, in a slot as i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """With it come the function's pickle, where it is `with_function`, and the frames of the items."""
+    """With it come the function's pickle, if `with_function`, and its items' frames, unless a file has them."""
 
     spans: Sequence[tuple[int, int]]  #: the items to run, in this order
     function: str  #: its key
@@ -19,6 +19,7 @@ class Order:
     style: str  #: how an item becomes arguments
     bundle: str | None  #: folder of the user's own modules
     buffers: Sequence[str]  #: digests of the shared values that the function's pickle takes
+    lies: tuple[str, int, int] | None  #: the file that the items' frames lie in, from where, and how many bytes
     shared: Mapping[str, str]  #: where shared values lie, by digest
     retries: int
     retry_delay_s: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from starburst_worker.order import Order
 from starburst_worker.said import Ear
 
 SlotMain = Callable[[int, str], None]  #: takes the descriptor and the board of a slot, as `slot.main`
+_MOMENT_S = 0.02  #: the kernel, whom to ask takes as long as a short chunk, is asked less often
 _ENDING_S = 1.0  #: for a slot that was dismissed
 
 
@@ -47,15 +49,19 @@ class Seat:
         self.functions: set[str] = set()  #: that it has
         self.crowded = False  #: it has loaded other versions of the user's modules
         self.closed = False
-        self._ooms = 0  # the kernel's count of memory kills when it got its chunk
+        self._ooms = 0  # the kernel's count of memory kills when it got its chunk, or a moment before
+        self._asked_at, self._peak_mib = -math.inf, 0.0
 
     def ask(self, order: Order, function: Buffer, frames: Sequence[Buffer]) -> None:
         """Have it run a chunk. Raises `OSError` where it is gone."""
-        self._ooms = oom_kills()
+        before, self._asked_at = self._asked_at, time.monotonic()
+        if self._asked_at - before > _MOMENT_S:
+            self._ooms = oom_kills()
         self._pipe.send_bytes(order.text())
         if order.with_function:
             self._pipe.send_bytes(function)
-        self._pipe.send_bytes(b"".join(frames))
+        if order.lies is None:
+            self._pipe.send_bytes(b"".join(frames))
         self.functions.add(order.function)
 
     def answer(self, answer: bytes) -> None:
@@ -79,8 +85,10 @@ class Seat:
 
     @property
     def peak_mib(self) -> float:
-        """The most that it ever was."""
-        return peak_mib(self.pid)
+        """The most that it was when it had last had a chunk for a while."""
+        if not self._peak_mib or time.monotonic() - self._asked_at > _MOMENT_S:
+            self._peak_mib = peak_mib(self.pid)
+        return self._peak_mib
 
     def dismiss(self) -> None:
         """Let it end by itself: what it has opened is closed, and its functions at exit are called."""

@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from starburst_common.latest import let_go
+from starburst_common.mapped import mapped
 from starburst_common.model import FailureKind
 from starburst_common.pickling.preferred import stand_in
 from starburst_common.pickling.setup import SetUp
@@ -25,7 +25,7 @@ from starburst_worker.board import SETTING_UP, SlotBoard
 from starburst_worker.checkpoints import SlotCheckpoints
 from starburst_worker.failed import failure_of, kind_of
 from starburst_worker.gpus import see_own
-from starburst_worker.loaded import Loaded, caller, load_function, load_item, where_unfit
+from starburst_worker.loaded import Loaded, caller, load_function, where_unfit
 from starburst_worker.modules import fit
 from starburst_worker.order import FUNCTIONS_BYTES, Order
 from starburst_worker.out import FLUSH_S, Out
@@ -58,13 +58,13 @@ class Slot:
         """Until the socket closes."""
         for order in self._orders():
             blob = self._pipe.recv_bytes() if order.with_function else b""
-            frames = [self._pipe.recv_bytes()]
+            frames = [] if order.lies is not None else [self._pipe.recv_bytes()]
             began = time.perf_counter()
             if self._load(order, blob) and self._set_up(order, fresh=bool(blob)):
                 if gone := let_go(self._functions, FUNCTIONS_BYTES):
                     say(self._handle, {"forgot": gone})
                 del blob
-                self._run(order, frames.pop())
+                self._run(order, frames.pop() if frames else b"")
             self._out.done(time.perf_counter() - began)
 
     def _orders(self) -> Iterator[Order]:
@@ -134,9 +134,15 @@ class Slot:
             numbers=dict(zip(each(sorted(order.spans)), each(order.numbers), strict=False)),
             batch=order.batch,
         )
+        if order.lies is None:
+            items = Frames(frames)
+        else:
+            file, lo, nbytes = order.lies
+            again = order.retries > 0  # what a call did to an array must not be there for the next try
+            items = Frames(mapped(Path(file), ours=not again)[lo : lo + nbytes], sealed=True)
         self._out.begin(order.results_to, order.results_s)
         run = run_chunk if order.batch is None else run_batches
-        run(order.spans, partial(load_item, Frames(frames)), manner, self._board, self._out, self._stand)
+        run(order.spans, items, manner, self._board, self._out, self._stand)
 
 
 def _companion(out: Out, guard: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
+from os import umask
 from pathlib import Path
+from time import perf_counter
 
 from starburst_common.pickling.within import around
 
@@ -21,10 +22,10 @@ class Stand:
 
     def __init__(self, own: Path) -> None:
         self._root = self._own = own
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
+        self._umask = umask(0o077)
+        umask(self._umask)
         self._folder, self._files = "", ""
-        self._moved, self._taken_at = True, 0.0
+        self._moved, self._until = True, 0.0
         sys.addaudithook(self._hear)
 
     def move(self, folder: str, files: str, argv: Sequence[str]) -> None:
@@ -41,19 +42,20 @@ class Stand:
         if event in _MOVES:
             self._moved = True
 
-    def take(self) -> None:
-        """Go back there, for the next item; unless a moment ago one stood there and nobody has moved since."""
-        os.umask(self._umask)
-        now = time.perf_counter()
-        if self._moved or now - self._taken_at > _SURE_S:
-            self._go(now)
+    def take(self) -> bool:
+        """Go back there, for the next item; False where a moment ago one stood there and nobody has moved since."""
+        umask(self._umask)
+        if self._moved or perf_counter() > self._until:
+            return self._go()
+        return False
 
-    def _go(self, now: float) -> None:
+    def _go(self) -> bool:
         try:
             os.chdir(self._folder)
         except OSError:  # it was not made yet, or is gone
             self._make()
-        self._moved, self._taken_at = False, now
+        self._moved, self._until = False, perf_counter() + _SURE_S
+        return True
 
     def _make(self) -> None:
         self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
