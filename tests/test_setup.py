@@ -605,6 +605,8 @@ def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> 
     assert f"there is a role {name} that lacks the tag starburst:site=main: give it by --task-role" in done.stderr
     assert {name} == before["roles"] - things(account)["roles"]
     assert {**things(account), "roles": set()} == {**before, "roles": set()}
+    refused = shell("setup", "--dry-run", **account.as_user("driver"))
+    assert refused.returncode == 5 and "`starburst iam-policy setup` prints what who sets sites up" in refused.stderr
     assert shell("setup", "--no-try").stderr.splitlines()[-1].startswith("error: nobody can be asked here: say --yes")
     assert shell("teardown", "--yes").returncode == 2
 

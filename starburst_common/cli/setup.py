@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -99,20 +100,34 @@ def setup(
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say
 
-    account, asked = _asked(site, region, _given(said), forget or [])
+    with may_set_up():
+        account, asked = _asked(site, region, _given(said), forget or [])
+        shown = _shown(account, asked)
     if json and dry_run:
-        print_json(_shown(account, asked))
-        return
-    _shown(account, asked)
+        print_json(shown)
     if dry_run or not agreed("Make it?", yes):
         return
     keep_wanted(asked.wanted, account.id)
-    made = set_up(account, asked.wanted, lambda text: say(f"  {text}"))
+    with may_set_up():
+        made = set_up(account, asked.wanted, lambda text: say(f"  {text}"))
     say(f"Site {site} is ready. Its settings are in {write_site(made)}", style="bold")
     if json:
         print_json(made.table())
     if try_it:
         _try(made)
+
+
+@contextmanager
+def may_set_up() -> Iterator[None]:
+    """What is not allowed is told with where to read what must be."""
+    from starburst_common.errors import Denied
+
+    try:
+        yield
+    except Denied as error:
+        if "not allowed to do" not in str(error):  # no credentials, or none that AWS takes
+            raise
+        raise Denied(f"{error}; `starburst iam-policy setup` prints what who sets sites up must be allowed") from error
 
 
 def _given(said: Mapping[str, Any]) -> dict[str, Any]:

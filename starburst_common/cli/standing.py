@@ -129,7 +129,7 @@ def _kept_line(each: Kept, region: str) -> str:
     if each.unknown:
         return f"{each.what}: not known: {each.unknown}"
     count = "" if each.count is None else f"{each.count:,}{'+' * each.more}, "
-    return f"{each.what}: {count}{_size(each.bytes)}{'+' * each.more}, {a_month(_usd(each, region))}"
+    return f"{each.what}: {count}{size_text(each.bytes)}{'+' * each.more}, {a_month(_usd(each, region))}"
 
 
 def a_month(usd: Decimal | None) -> str:
@@ -150,13 +150,13 @@ def _disk(found: Settings, backend: Backend) -> str:
 
     size = sum(entry.size for entry in backend.store.entries(""))
     free = shutil.disk_usage(found.home).free
-    return f"{len(run_ids(backend)):,} runs, {_size(size)}; {free / _GB:,.1f} GB free on that disk"
+    return f"{len(run_ids(backend)):,} runs, {size_text(size)}; {free / _GB:,.1f} GB free on that disk"
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
     """In decimal units, as everywhere here.
 
-    >>> [_size(each) for each in (0, 1_500, 2_500_000, 3_400_000_000)]
+    >>> [size_text(each) for each in (0, 1_500, 2_500_000, 3_400_000_000)]
     ['0 kB', '2 kB', '2 MB', '3.4 GB']
     """
     if size >= 1e9:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starburst_common.cli.setup import DryRun, SiteName, Yes, agreed
+from starburst_common.cli.setup import DryRun, SiteName, Yes, agreed, may_set_up
 from starburst_common.cli.words import Json
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def teardown(
     from starburst_common.cli.show import say
     from starburst_common.steps import steps_shown
 
-    account, found = _place_of(site, region, bucket)
-    seen = _seen(account, found, with_data=with_data, whole=dry_run)
+    with may_set_up():
+        account, found = _place_of(site, region, bucket)
+        seen = _seen(account, found, with_data=with_data, whole=dry_run)
     if dry_run and json:
         print_json(seen)
     data = ", with all runs and results" if with_data else ""
@@ -52,7 +53,7 @@ def teardown(
     if found.ready:
         _cancel_runs(site)
     forget_settings(site)
-    with steps_shown(True):
+    with steps_shown(True), may_set_up():
         left = tear_down(account, found.bucket, found.cluster, with_data=with_data, tell=lambda text: say(f"  {text}"))
     if json:
         print_json({"left": [{"kind": part.kind, "name": part.name} for part in left]})
@@ -127,13 +128,13 @@ def _staying(account: AwsAccount, bucket: str) -> dict[str, Any]:
     """What the bucket keeps, and what that costs."""
     from starburst_common.aws.idle import objects_in
     from starburst_common.cli.show import say
-    from starburst_common.cli.standing import a_month
+    from starburst_common.cli.standing import a_month, size_text
     from starburst_common.money.book import storage_usd_per_month
 
     kept = objects_in(bucket, account.clients)
     usd = storage_usd_per_month(kept.priced, account.region, kept.bytes)
     more = "+" * kept.more
-    say(f"  What stays: {kept.count:,}{more} objects, {kept.bytes / 1e9:,.3f}{more} GB, {a_month(usd)}")
+    say(f"  What stays: {kept.count:,}{more} objects, {size_text(kept.bytes)}{more}, {a_month(usd)}")
     return {
         "objects": kept.count,
         "bytes": kept.bytes,

@@ -199,12 +199,12 @@ def _types(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:
     machine = {"ARM64": "arm64"}.get(wanted.architecture, "x86_64")
     for option, patterns in (("instance-type", wanted.instance_types), ("gpu-type", wanted.gpu_types)):
         there = [*_offered(account, patterns, machine, gpus=option == "gpu-type")]
-        fitting = f"of {machine}{' with NVIDIA GPUs' * (option == 'gpu-type')}"
+        fitting = f"of {machine} with NVIDIA GPUs" if option == "gpu-type" else f"of {machine} and a current generation"
         for pattern in patterns:
             if not any(fnmatchcase(each, pattern) for each in there):
                 yield (
-                    f"--{option} {pattern}: no type in {account.region} that is called so is {fitting}, "
-                    "of a current generation and not burstable: name others, or leave it out"
+                    f"--{option} {pattern}: no type in {account.region} that is called so is {fitting}, and "
+                    "not burstable: name others, or leave it out"
                 )
 
 
