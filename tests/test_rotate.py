@@ -267,7 +267,8 @@ def test_a_fleet_whose_key_is_gone_is_seen_and_stopped(aws: Aws, tmp_path: Path)
     assert [(each["id"], each["workers"], each["key_valid"]) for each in told] == [(each, 1, False) for each in fleets]
     shown = rotating.shell("fleets").stdout
     assert shown.count("nobody: its key is no longer valid") == 2, shown
-    assert "workers  2 alive" in rotating.shell("status").stdout
+    told = rotating.shell("status").stdout
+    assert "fleets   2 whose key is no longer valid: starburst fleets stop\nworkers  2 alive" in told, told
     assert rotating.shell("fleets", "stop", fleets[0]).stdout == f"{fleets[0]}: stopped, 1 worker\n"
     alive = {task["started_by"]: task for task in aws.tasks() if task["desired_status"] == "RUNNING"}
     assert {*alive} == {*fleets} and alive[fleets[0]]["arn"] == theirs

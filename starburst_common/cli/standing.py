@@ -73,12 +73,14 @@ def _runs(runs: Sequence[Run]) -> list[str]:
 
 def _fleets(fleets: Sequence[HeldFleet]) -> str:
     busy = sum(bool(fleet.runs) for fleet in fleets)
-    idle = [fleet for fleet in fleets if not fleet.runs]
+    idle = [fleet for fleet in fleets if not fleet.runs and not fleet.unsigned]
+    lost = sum(fleet.unsigned for fleet in fleets)
     held, warm = sum(bool(fleet.clusters) for fleet in idle), sum(not fleet.clusters and fleet.warm for fleet in idle)
     said = [
         f"{busy} with runs" if busy else "",
         f"{held} held by a cluster without one" if held else "",
         f"{warm} kept warm: starburst fleets" if warm else "",
+        f"{lost} whose key is no longer valid: starburst fleets stop" if lost else "",
         f"{len(idle) - held - warm} that nobody needs: starburst gc" if len(idle) > held + warm else "",
     ]
     return ", ".join(filter(None, said)) or "none"
@@ -178,6 +180,7 @@ def _fields(
                 "id": fleet.id,
                 "runs": [run.id for run in fleet.runs],
                 "warm": fleet.warm,
+                "key_valid": not fleet.unsigned,
                 "workers": len(fleet.workers),
                 "starting": fleet.starting,
             }

@@ -22,6 +22,9 @@ KEY_BYTES = 32  #: the least that a signing key has
 MOST_KEYS = 8  #: that are known; older ones are retired
 MOST_RETIRED = 16  #: older ones go, and what they have signed of the accounts counts no more
 _MARK = "starburst-keys:1"
+#: A parameter of Systems Manager has so many characters. Source: AWS Systems Manager User Guide, "Managing parameter
+#: tiers", read 2026-12-01
+_MOST_TEXT = 4096
 _LOOK_S = 60.0  #: a secret is looked at again no more often
 
 
@@ -130,9 +133,17 @@ def _read(secret: bytes) -> tuple[list[bytes], list[Retired]]:
 
 
 def secret_of(keys: Sequence[bytes], retired: Sequence[Retired] = ()) -> str:
-    """The inverse, as text; of too many the oldest are left out."""
-    known = (key.hex() for key in keys[:MOST_KEYS])
-    return " ".join([_MARK, *known, *(f"{each.key.hex()}@{each.until}" for each in retired[:MOST_RETIRED])])
+    """The inverse, as text; of too many the oldest are left out, and of the retired those that have no room.
+
+    >>> len(secret_of([b"k" * 64], [Retired(b"r" * 500, 0)] * 8))
+    3154
+    """
+    words = [_MARK, *(key.hex() for key in keys[:MOST_KEYS])]
+    for each in retired[:MOST_RETIRED]:
+        if len(" ".join(more := [*words, f"{each.key.hex()}@{each.until}"])) > _MOST_TEXT:
+            break
+        words = more
+    return " ".join(words)
 
 
 def leaving(keys: Sequence[bytes], *, revoke: bool) -> list[bytes]:
