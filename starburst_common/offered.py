@@ -70,7 +70,8 @@ class CallOptions(LimitOptions, total=False):
     priority: Annotated[
         float,
         Row(
-            "its share where several runs of a site wait to start workers: one of 2 starts twice as many as one of 1.",
+            "its share where several runs of a site wait to start workers, or share a full quota: one of 2 has twice "
+            "as many as one of 1.",
             (number(lambda value: 0.01 <= value <= 100, "a number from 0.01 to 100"),),
             1.0,
             outside="a number from 0.01 to 100",

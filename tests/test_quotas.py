@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from starburst_common import Cluster
+from starburst_common import Cluster, EventKind, Run
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.launch_rate import BURST, EACH_S, LaunchRate
 from starburst_common.aws.quotas import AccountQuotas
+from starburst_common.aws.turns import QuotaTurns
 from starburst_common.model import FleetId
 from starburst_common.ports import Backend, Basis, Limit, Unit
 from tests.places import aws_text, open_place
@@ -205,3 +208,54 @@ def test_what_is_written_there_by_others_stops_nobody(backend: Backend) -> None:
     assert rate.take(FleetId("fleet"), 70) == 0
     clock.now += 2
     assert rate.take(FleetId("fleet"), 70) == 2 * EACH_S
+
+
+def slow_until(soon: Path) -> Callable[[int], int]:
+    """Half a second a piece, until a file is there."""
+
+    def waits(item: int) -> int:
+        time.sleep(0.0 if soon.exists() else 0.5)
+        return item
+
+    return waits
+
+
+def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_path: Path) -> None:
+    """Of six vCPU the first run has all; one of thrice its priority has four when it comes, and one of its own one.
+
+    Workers hand back what they have and end for that, which costs no item its answer, nor a retry; as the others end,
+    their share is the first's again.
+    """
+    aws.set(on_demand_vcpu=6, usage_lag_s=60)
+    places = [open_place(aws_text(aws.site)) for _ in range(3)]
+    others = [
+        replace(
+            each,
+            quotas=AccountQuotas(clients, aws.site["subnets"], kept_s=0.2),
+            turns=QuotaTurns(cast("S3Objects", each.store), 0.2),
+        )
+        for each in places
+    ]
+
+    def of(run: Run) -> int:
+        return sum(task["started_by"] == run._spec.fleet for task in running(aws))
+
+    with ExitStack() as stack:
+        runs = list[Run]()
+        for place, priority in zip(others, (1, 3, 1), strict=True):
+            cluster = stack.enter_context(Cluster(workers=6, backend=place, progress=False))
+            runs.append(cluster.start(slow_until(tmp_path / "soon"), range(400), chunk_size=2, priority=priority))
+            if len(runs) == 1:
+                aws.until(lambda: of(runs[0]) == 6, what="all of the quota")
+        aws.until(lambda: [of(run) for run in runs] == [1, 4, 1], what="shares by priority")
+        assert "its share of that by priority is" in runs[0].status().reason
+        for run in runs[1:]:
+            run.cancel()
+        aws.until(lambda: of(runs[0]) == 6, what="all of it again")
+        (tmp_path / "soon").touch()
+        assert runs[0].results(timeout=300) == [*range(400)]
+        assert EventKind.WITHDRAWN in [event.kind for event in runs[0].events()]
+        assert EventKind.LOST not in [event.kind for event in runs[0].events()]
+        runs[0].wait()
+    for each in places:
+        each.close()

@@ -20,6 +20,7 @@ from starburst_common.aws.queue import SqsQueue
 from starburst_common.aws.quotas import AccountQuotas
 from starburst_common.aws.requests import address_of, tags
 from starburst_common.aws.store import S3Objects
+from starburst_common.aws.turns import QuotaTurns
 from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput
 from starburst_common.model import Address
@@ -38,6 +39,7 @@ _COUNTED_S = 90.0
 #: A tick, the answers that are stored then, and what ECS takes to stop a task.
 _STOP_S = 30.0
 
+_TURNS_S = 15.0  #: so often it is told what a fleet has and wants of a quota: two requests
 _MACHINES = {"X86_64": "x86_64", "ARM64": "aarch64"}
 
 
@@ -68,6 +70,7 @@ def aws_backend(
         machine=_MACHINES[site.architecture],
         refuse=partial(refuse_impossible, site, clients),
         images=EcsImages(site, image or ImageSettings(), clients, store),
+        turns=QuotaTurns(store, _TURNS_S),
         quotas=AccountQuotas(clients, site.subnets, site),
         tariff=site.tariff,
         max_hourly_usd=site.max_hourly_cost,

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from starburst_common.fleets.headroom import Headroom, headroom
+from starburst_common.fleets.headroom import Headroom, each_of, headroom
+from starburst_common.fleets.turns import QuotaTurn, turn
 from starburst_common.ids import held_for, new_fleet_id
-from starburst_common.model import FleetId, WorkerPhase, WorkerState
+from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, work_queue
 from starburst_common.options import Options
-from starburst_common.ports import Backend, Wait, WorkerSpec, is_there
+from starburst_common.ports import Backend, Basis, Limit, QuotaAsk, Wait, WorkerSpec, is_there
 from starburst_common.resources import Resources
 from starburst_common.wire.keys import key_id
 
 KEPT_WARM = "warm"  #: holds a fleet that stays open when nobody else does
 _MAX_RECEIVES = 12
 _GRACE_S = 5.0
+_COUNTED_LATE_S = 300.0  #: what is in use of a quota is told so late at most
 
 
 def left(fleet: FleetId) -> str:
@@ -109,17 +111,48 @@ class Fleet:
         """The same for its driver, who also does what another has left."""
         return self.backend.compute.tend(self.id)
 
-    def headroom(self, workers: Sequence[WorkerState]) -> Headroom:
-        """For how many more than these there is room now, as far as anything limits them."""
+    def headroom(self, workers: Sequence[WorkerState], *, shared: bool = False) -> Headroom:
+        """For how many more than these there is room now, as far as anything limits them.
+
+        With `shared`, leave out the quota that others of the site wait for, too: `turn` tells of that.
+        """
+        return headroom(self._limits()[shared:], workers, self.spec.resources)
+
+    def turn(self, workers: Sequence[WorkerState], wanted: int, now: float) -> QuotaTurn:
+        """What of these, and of others that are wanted, it may have where fleets of the site share a full quota."""
+        turns, resources, limits = self.backend.turns, self.spec.resources, self._limits()
+        if turns is None or not limits or limits[0].basis is Basis.ASSUMED:
+            return QuotaTurn()
+        limit, each = limits[0], each_of(limits[0], resources)
+        mine = [each for each in workers if each.granted is None or each.granted.capacity == limit.capacity]
+        alive = sum(worker.phase is not WorkerPhase.STOPPED for worker in mine)
+        lately = sum(not 0 < worker.stopped_at < now - _COUNTED_LATE_S for worker in mine)
+        own = QuotaAsk(
+            has=alive * each, wants=max(wanted, 0) * each, had=lately * each, each=each, weight=self.spec.priority
+        )
+        asks = turns.say(limit.code, self.id, own)
+        others = headroom([limit], workers, resources).others - sum(
+            ask.had for name, ask in asks.items() if name != self.id
+        )
+        return turn(self.id, asks, limit.total - max(others, 0), quota=limit.name)
+
+    def _limits(self) -> Sequence[Limit]:
         quotas, resources = self.backend.quotas, self.spec.resources
         if quotas is None:
-            return Headroom()
-        limits = quotas.limits(spot=resources.spot, ec2=resources.on_ec2, gpus=resources.gpus > 0)
-        return headroom(limits, workers, resources)
+            return []
+        return quotas.limits(spot=resources.spot, ec2=resources.on_ec2, gpus=resources.gpus > 0)
 
     def launch(self, ordinals: Sequence[int]) -> Wait | None:
         """Start workers; what some of them must wait for, if so. Raises `CannotLaunch`."""
         return self.backend.compute.launch(self.spec, ordinals)
+
+    def withdraw(self, count: int) -> list[WorkerId]:
+        """Stop so many workers, which hand back what they have: those first that have not begun, then the last."""
+        alive = [worker for worker in self.states() if worker.phase is not WorkerPhase.STOPPED]
+        alive.sort(key=lambda worker: (worker.phase is not WorkerPhase.STARTING, -worker.ordinal))
+        chosen = [worker.id for worker in alive[:count]]
+        self.backend.compute.stop(self.id, chosen, grace_s=_GRACE_S)
+        return chosen
 
     def close(self) -> None:
         """Stop every worker and leave nothing behind."""

@@ -9,7 +9,7 @@ from starburst_common.ports.compute import Compute, Wait, WorkerSpec
 from starburst_common.ports.images import Access, Images, Repository, StoredImage
 from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import Depth, Leased, WorkQueue
-from starburst_common.ports.quotas import Basis, LaunchSpeed, Limit, Quotas, Unit
+from starburst_common.ports.quotas import Basis, LaunchSpeed, Limit, QuotaAsk, Quotas, Turns, Unit
 from starburst_common.ports.store import MEMORY_BYTES, SMALL_BYTES, Entry, ObjectStore, is_key, is_there
 
 __all__ = [
@@ -30,9 +30,11 @@ __all__ = [
     "Limit",
     "ObjectStore",
     "Pace",
+    "QuotaAsk",
     "Quotas",
     "Repository",
     "StoredImage",
+    "Turns",
     "Unit",
     "Wait",
     "WorkQueue",

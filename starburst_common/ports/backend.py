@@ -13,7 +13,7 @@ from starburst_common.ports.compute import Compute
 from starburst_common.ports.images import Images
 from starburst_common.ports.pace import Pace
 from starburst_common.ports.queue import WorkQueue
-from starburst_common.ports.quotas import Quotas
+from starburst_common.ports.quotas import Quotas, Turns
 from starburst_common.ports.store import ObjectStore
 from starburst_common.resources import Resources
 from starburst_common.wire.keys import KEY_BYTES as KEY_BYTES
@@ -47,6 +47,7 @@ class Backend:
     buckets: Buckets | None = None  #: how we see the user's; None: as this process does by default
     refuse: Callable[[Resources], None] | None = None  #: raises `BadInput` for workers that there can be none of
     images: Images | None = None  #: None where workers run in this very environment
+    turns: Turns | None = None  #: None where no fleet waits for another's quota
     quotas: Quotas | None = None  #: None where only the machine limits how many workers run
     tariff: Tariff = _HERE  #: by which its workers are charged for, or would be
     compute_by: Callable[[bytes], Compute] | None = None  #: `compute` with another key; None where it signs nothing

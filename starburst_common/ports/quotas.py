@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -36,6 +36,28 @@ class Limit:
     used: float = 0.0  #: by everybody, the fleet that asks included
     seen: tuple[float, float] = (0.0, 0.0)  #: at most so much in this time, from and to (wall clock)
     unknown: str = ""  #: what of this could not be asked, and why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaAsk:
+    """What a fleet has and wants of a quota, in vCPU."""
+
+    has: float
+    wants: float  #: all together
+    had: float = 0.0  #: at most, in the last minutes: of what is counted late
+    each: float = 1.0  #: of its workers
+    weight: float = 1.0
+    at: float = 0.0  #: when it said so (wall clock)
+
+
+class Turns(Protocol):
+    """Who knows what all fleets of a site want of a quota that they share."""
+
+    def say(self, quota: str, fleet: str, mine: QuotaAsk) -> Mapping[str, QuotaAsk]:
+        """What all have and want of it, this fleet what it says. Cheap to ask at every tick; never raises."""
+
+    def leave(self, fleet: str) -> None:
+        """It wants none any more; else that is known in a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from functools import partial
 from starburst_common.data.results import Results
 from starburst_common.errors import CannotLaunch, Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Chunk, Outcome, RunState, Span
+from starburst_common.model import Chunk, Outcome, RunState, Span, WorkerId
 from starburst_common.money.sizing import size_told
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, is_there
@@ -28,7 +28,7 @@ from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
 from starburst_common.runs.priced import ended_cost
-from starburst_common.runs.reconcile import Action, Escalate, Finish, LaunchWorkers, Speculate
+from starburst_common.runs.reconcile import Action, Escalate, Finish, LaunchWorkers, Speculate, Withdraw
 from starburst_common.runs.spec import mark_cancelled, write_end
 from starburst_common.runs.stored import create_outcome
 
@@ -58,6 +58,7 @@ class Hands:
         self._read_told_at = -math.inf  # when somebody was last said to read its answers
         self.since = self._kept = books.events.number  # of this leg; the number of the last event that is stored
         self.onward: Resumed | None = None  #: the leg that the run goes on in, once this one has ended so
+        self._withdrawn: set[WorkerId] = set()  # for others' sake, told of
         self._unlaunched: LaunchWorkers | None = None
         self.launches_on_at = math.inf  #: a launch that had to wait goes on then, before the next tick
 
@@ -73,6 +74,8 @@ class Hands:
             self._launch(action)
         elif isinstance(action, Speculate):
             self._speculate()
+        elif isinstance(action, Withdraw):
+            self._withdraw(action)
         elif isinstance(action, Escalate):
             return self._escalate()
         else:
@@ -97,6 +100,12 @@ class Hands:
             self._unlaunched, self.launches_on_at = action, at
         else:
             books.launch_at = at
+
+    def _withdraw(self, action: Withdraw) -> None:
+        new = {*self._fleet.withdraw(action.count)} - self._withdrawn
+        self._withdrawn |= new
+        if new:
+            self._books.happened(EventKind.WITHDRAWN, count=len(new))
 
     def launch_on(self) -> None:
         """Go on with a launch that had to wait for less than a tick, without a look at all workers before."""
@@ -255,4 +264,6 @@ class Hands:
         backend.queue.drop(self._names.notices)
         backend.queue.drop_group(work_queue(self._fleet.id), self._names.run)
         closed = self._fleet.release(self._names.run)
+        if backend.turns is not None:  # another run on its fleet says so again
+            backend.turns.leave(self._fleet.id)
         backend.store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)

@@ -22,6 +22,7 @@ class EventKind(StrEnum):
     SETTLED = "settled"  #: chunks were settled; those within one tick of the driver are one event
     RESENT = "resent"  #: so many chunks were owed and had no message left; they were sent again
     SPECULATED = "speculated"  #: so many chunks that take long were given to idle workers, too
+    WITHDRAWN = "withdrawn"  #: so many workers were told to go, as other runs of the site wait for their quota
     ESCALATED = "escalated"  #: what ran out of memory goes on with larger workers, which is a leg of its own
     DAMAGED = "damaged"  #: something that was stored, or sent, is not whole or not ours
     WAITS = "waits"  #: it waits for something, in words; without words it goes on
@@ -76,6 +77,7 @@ _TEXTS: dict[EventKind, Callable[[RunEvent], str]] = {
     EventKind.SETTLED: lambda event: f"{_counted(event.answered, 'item')} answered, {event.failed:,} failed",
     EventKind.RESENT: lambda event: f"{_counted(event.count, 'chunk')} owed and no message left: sent again",
     EventKind.SPECULATED: lambda event: f"{_counted(event.count, 'chunk')} far behind: given to idle workers, too",
+    EventKind.WITHDRAWN: lambda event: f"{_counted(event.count, 'worker')} given up: other runs wait for their quota",
     EventKind.ESCALATED: lambda event: event.words,
     EventKind.DAMAGED: lambda event: event.words,
     EventKind.WAITS: lambda event: f"waiting for {event.words}" if event.words else "goes on",

@@ -14,6 +14,7 @@ _LEVELS = {
     EventKind.LOST: logging.WARNING,
     EventKind.TAKEN: logging.INFO,
     EventKind.RESENT: logging.WARNING,
+    EventKind.WITHDRAWN: logging.INFO,
     EventKind.ESCALATED: logging.WARNING,
     EventKind.DAMAGED: logging.WARNING,
     EventKind.WAITS: logging.WARNING,

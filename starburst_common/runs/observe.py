@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from starburst_common.errors import Denied
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
+from starburst_common.fleets.turns import bounded
 from starburst_common.ids import made_at
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerState
 from starburst_common.names import RunNames, work_queue
@@ -116,14 +117,17 @@ class Observer:
         row = self._barren_of(workers, policy)
         known = self.known(policy).but(expected=self._expected())
         quiet = known.now - known.run.quiet_since > policy.resend_after_s
-        room = self._fleet.headroom(workers) if launchable(known, policy) > books.alive else Headroom()
+        wanted = launchable(known, policy)
+        turn = self._fleet.turn(workers, wanted, self._clock.time())
+        room = self._fleet.headroom(workers, shared=bool(turn.words)) if wanted > books.alive else Headroom()
         return self.marked(known).but(
             depth=self._depth(known) if known.run.owed and quiet else known.run.depth,
             launched=max((worker.ordinal for worker in workers), default=-1) + 1,
             barren=row,
             dead=self._dead_letters(known.now, policy, quiet=quiet) if known.run.owed else 0,
             resent=books.resent,
-            **self._limiter.room(room, workers),
+            surplus=turn.surplus,
+            **bounded(self._limiter.room(room, workers), turn),
         )
 
     def _depth(self, known: View) -> Depth:

@@ -30,6 +30,13 @@ class Speculate:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Have so many workers hand back what they have, and end: others of the site should have their quota."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Escalate:
     """Go on with what ran out of memory, on larger workers."""
 
@@ -44,7 +51,7 @@ class Finish:
     limit: FailureKind | None = field(default=None, compare=False, repr=False)  #: BUDGET or DEADLINE, if that ends it
 
 
-Action = LaunchWorkers | Resend | Speculate | Escalate | Finish
+Action = LaunchWorkers | Withdraw | Resend | Speculate | Escalate | Finish
 #: Why no more input comes where nobody has said why.
 DIED = "the driver died while reading its input"
 
@@ -70,6 +77,8 @@ def decide(view: View, policy: Policy) -> list[Action]:
     []
     >>> decide(view.but(free=3), policy)  # as many as the account allows now; others as those end
     [LaunchWorkers(ordinals=range(0, 3))]
+    >>> decide(view.but(alive=4, launched=4, free=0, surplus=2), policy)  # another run of the site should have two
+    [Withdraw(count=2)]
     >>> gone = Barren(count=5, lasted_s=4, longest_s=0.3, seen_at=0, why="exit code 0")
     >>> decide(view.but(launched=5, barren=gone, now=1), policy)
     []
@@ -149,6 +158,8 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
     more = int(min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried, view.room.free, paid))
     if more > 0 and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy)):
         actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
+    if fleet.surplus:
+        actions.append(Withdraw(fleet.surplus))
     if _all_lost(view, policy):
         actions.append(Resend())
     if policy.speculate and _straggles(view, policy):
