@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from starburst_common.aws.setup.rotation import change_key as change_on_aws
 from starburst_common.errors import Unsigned
 from starburst_common.local import change_key, local_backend
 from starburst_common.model import FleetId, RunId, WorkerId, WorkerPhase
-from starburst_common.money.monthly import budgets_of
 from starburst_common.names import RunNames, account
 from starburst_common.ports import Backend
 from starburst_common.runs.monthly import Monthly
@@ -311,8 +311,8 @@ def test_to_revoke_keys_ends_what_they_signed(aws: Aws, tmp_path: Path) -> None:
     assert attach(run.id, backend=second).status().state is RunState.DAMAGED
     sums, _ = costs(backend=second, by="site")  # and what the fleet cost while no run had it
     assert sums.runs == 2 and sums.usd > 0
-    month = Monthly(second, None, budgets_of(["*: 100"]))
-    assert month.tightest().usd > 0 and month.tightest().runs == 2
+    month = Monthly.of(replace(second, monthly_budget=("*: 100",)), None, {}, ())
+    assert month is not None and month.tightest().usd > 0 and month.tightest().runs == 2
     first.close(), second.close()
 
 
