@@ -88,9 +88,7 @@ def without(whole: Span, parts: Iterable[Span]) -> tuple[Span, ...]:
         if min(part.lo, whole.hi) > at:
             left.append(Span(at, min(part.lo, whole.hi)))
         at = max(at, part.hi)
-    if at < whole.hi:
-        left.append(Span(at, whole.hi))
-    return tuple(left)
+    return (*left, Span(at, whole.hi)) if at < whole.hi else tuple(left)
 
 
 class PackRef(NamedTuple):
@@ -233,6 +231,8 @@ class Tariff:
     arch: str = "x86"  #: or "arm"
     public_ipv4: bool = True  #: each worker has an address that is charged for
     nat: str = NO_NAT  #: what of its bytes goes through a NAT gateway, one of `NATS`
+    types: tuple[str, ...] = ()  #: of its instances, as patterns of names; empty for those that sites have by default
+    gpu_types: tuple[str, ...] = ()  #: the same of those with GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,6 +129,8 @@ def _tariff(fields: Fields) -> Tariff:
         arch=fields.text("arch"),
         public_ipv4=fields.flag("public_ipv4"),
         nat=nat,
+        types=tuple(map(str, fields.many("types"))) if fields.given("types") else (),
+        gpu_types=tuple(map(str, fields.many("gpu_types"))) if fields.given("gpu_types") else (),
     )
 
 

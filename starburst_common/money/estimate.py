@@ -146,7 +146,7 @@ def charge(resources: Resources, hours: Decimal, tariff: Tariff = _LOCAL, *, dis
 
 def _charge_on_ec2(resources: Resources, hours: Decimal, tariff: Tariff, discount: float) -> Estimate:
     """The same of their shares of instances. A contract takes nothing off what AWS takes for managing them."""
-    found, off = shared_hour(resources, tariff.region, tariff.arch), Decimal(str(1 - discount)) if discount else 1
+    found, off = shared_hour(resources, tariff), Decimal(str(1 - discount)) if discount else 1
     parts: dict[str, Decimal] = {}
     if found is not None and hours:
         parts = {COMPUTE: hours * found.compute * off, FEE: hours * found.fee}

@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from starburst_common.instances import GPU_TYPES, TYPES, Shape, shapes
+from starburst_common.model import Tariff
 from starburst_common.money.book import DERIVED, ON_DEMAND, SPOT, item_price
 from starburst_common.money.instances import InstancePrice, instance_prices, prices_in
 from starburst_common.resources import Resources
@@ -33,15 +34,21 @@ class SharedHour:
     as_of: str
 
 
-def shared_hour(resources: Resources, region: str, arch: str) -> SharedHour | None:
-    """On the type that it is on; where that is not known yet, on the cheapest that workers fill. None without a price.
+def shared_hour(resources: Resources, tariff: Tariff) -> SharedHour | None:
+    """On the type that it is on; where that is not known yet, on the cheapest that workers fill, of those that the
 
-    >>> hour = shared_hour(Resources.of(1, capacity="ec2"), "us-east-1", "arm")
-    >>> hour.type, hour.basis, shared_hour(Resources.of(1, capacity="ec2"), "mars-1", "x86")
+    site may have. None without a price.
+
+    >>> one = Resources.of(1, capacity="ec2")
+    >>> hour = shared_hour(one, Tariff(arch="arm"))
+    >>> hour.type, hour.basis, shared_hour(one, Tariff(region="mars-1"))
     ('c6g.12xlarge', 'derived', None)
+    >>> shared_hour(one, Tariff(arch="arm", types=("m7g.*",))).type[:4]
+    'm7g.'
     """
-    size = (resources.cpu, resources.memory_mib, resources.gpus)
-    type = resources.instance_type or _cheapest(*size, resources.spot, region, arch)
+    size, region = (resources.cpu, resources.memory_mib, resources.gpus), tariff.region
+    types = (tariff.gpu_types or GPU_TYPES) if resources.gpus else (tariff.types or TYPES)
+    type = resources.instance_type or _cheapest(*size, resources.spot, region, tariff.arch, types)
     shape, price = shapes().get(type), _price(type, region, SPOT if resources.spot else ON_DEMAND)
     on_demand = _price(type, region, ON_DEMAND)
     if shape is None or price is None or on_demand is None:
@@ -75,21 +82,23 @@ def _price(type: str, region: str, capacity: str) -> InstancePrice | None:
 
 
 @lru_cache(maxsize=256)
-def _cheapest(cpu: float, memory_mib: int, gpus: int, spot: bool, region: str, arch: str) -> str:
+def _cheapest(
+    cpu: float, memory_mib: int, gpus: int, spot: bool, region: str, arch: str, types: tuple[str, ...]
+) -> str:
     """The type on which such workers cost least; empty where none holds one, or has a price."""
     found = [
         (price.usd_per_hour * Decimal(str(shape.share(cpu, memory_mib, gpus))), type)
         for (type, capacity), price in prices_in(region).items()
         if capacity == (SPOT if spot else ON_DEMAND)
         and (shape := shapes().get(type)) is not None
-        and _may_be(shape, arch, gpus)
+        and _may_be(shape, arch, gpus, types)
         and shape.fits(cpu, memory_mib, gpus)
     ]
     return min(found, default=(Decimal(0), ""))[1]
 
 
-def _may_be(shape: Shape, arch: str, gpus: int) -> bool:
-    """As `sites.managed` asks for them, where a site names no others."""
+def _may_be(shape: Shape, arch: str, gpus: int, types: tuple[str, ...]) -> bool:
+    """As `sites.managed` asks for them."""
     if shape.arch != arch or shape.burstable or ".metal" in shape.type:
         return False
-    return shape.like(GPU_TYPES) and shape.gpus > 0 if gpus else shape.like(TYPES) and not shape.gpu
+    return shape.like(types) and (shape.gpus > 0 if gpus else not shape.gpu)

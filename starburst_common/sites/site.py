@@ -245,6 +245,8 @@ task_role, signing_secret
             arch="arm" if self.architecture == "ARM64" else "x86",
             public_ipv4=self.assign_public_ip,
             nat=self.nat_gateway,
+            types=self.instance_types,
+            gpu_types=self.gpu_types,
         )
 
     def table(self) -> dict[str, Any]:
