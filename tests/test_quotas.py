@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -259,3 +261,28 @@ def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_pat
         runs[0].wait()
     for each in places:
         each.close()
+
+
+_FORTY = """
+import time
+from starburst_common import Cluster
+from tests.places import open_place
+from tests.test_quotas import waits_a_little
+cluster = Cluster(workers=40, backend=open_place({text!r}).paced(idle_s=2.0), progress=False)
+cluster.start(waits_a_little, range(8000))
+print("begun", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.rest
+def test_forty_workers_are_gone_though_their_driver_is_killed(aws: Aws) -> None:
+    """They answer what there is, and end by themselves when they have been idle: nobody need look."""
+    driver = subprocess.Popen([sys.executable, "-c", _FORTY.format(text=aws_text(aws.site))], stdout=subprocess.PIPE)
+    assert driver.stdout is not None
+    driver.stdout.readline()
+    aws.until(lambda: len(running(aws)) == 40, what="forty workers")
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    aws.until(lambda: not running(aws), what="none")
