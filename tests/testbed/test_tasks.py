@@ -139,13 +139,13 @@ def test_quotas_can_be_read(bed: Bed) -> None:
 
 
 def test_capacity_is_a_zones_own(bed: Bed) -> None:
-    """No room in a zone is a failure; another subnet's zone may have some (ECS developer guide, failure reasons)."""
+    """No room in the zone that a task is given is its failure, whatever others have (ECS developer guide, reasons)."""
     definition = define(bed)
     bed.capacity(zones={"us-east-1a": 0, "us-east-1b": 2, "us-east-1c": 0})
     answer = bed.boto("ecs").run_task(**asked(bed, definition, count=3))
     assert {task["availabilityZone"] for task in answer["tasks"]} == {"us-east-1b"}
-    assert len(answer["tasks"]) == 2
-    assert [failure["reason"] for failure in answer["failures"]] == [
+    assert len(answer["tasks"]) == 1
+    assert [failure["reason"] for failure in answer["failures"]] == 2 * [
         "Capacity is unavailable at this time. Please try again later or in a different availability zone"
     ]
 
