@@ -129,7 +129,8 @@ class Calls:
             feed, books = begun.feed, begun.driver.books
             tell(lambda: feed.doing)
             function, everything = feed.function(packed), chain(first, iterator)
-            reader = Reader(feed, books, function, everything, options=options, slots=fleet.slots)
+            slots, charged = fleet.slots, fleet.backend.charged
+            reader = Reader(feed, books, function, everything, options=options, slots=slots, charged=charged)
             if rows is not None:
                 reader.read_rows(rows)
             elif isinstance(items, Sized):

@@ -186,6 +186,11 @@ def test_both_platforms_are_in_one_index_with_their_own_files(built: Built) -> N
         uncompiled = [path for path in files if path.endswith(".py") and not compiled(path) & files.keys()]
         assert uncompiled == []
     assert built.layer(AMD64, 2)["home/starburst"][0].uid == layout.USER[0]
+    supervisor = built.layer(AMD64, 1)
+    data = f"{layout.SUPERVISOR.lstrip('/')}/botocore/data"
+    assert f"{data}/sqs" in supervisor and f"{data}/ec2" not in supervisor
+    assert b'"sqs"' in (endpoints := supervisor[f"{data}/endpoints.json"][1])
+    assert len(endpoints) < 100_000  # of 1.2 MB, which a worker would read before its first work
 
 
 def compiled(path: str) -> set[str]:

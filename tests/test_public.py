@@ -104,6 +104,22 @@ def test_importing_it_is_quick_and_loads_nothing_heavy() -> None:
     assert [name for name in light if name.startswith("starburst_common")] == ["starburst_common"]
 
 
+def test_a_worker_on_aws_loads_nothing_that_only_drivers_need() -> None:
+    """Its start waits for each import, at Fargate's least four times as long as here."""
+    script = (
+        "import json, os, sys\n"
+        "os.environ |= {'AWS_ACCESS_KEY_ID': 'a', 'AWS_SECRET_ACCESS_KEY': 'b'}\n"
+        "import starburst_worker.start, starburst_common.aws.contact\n"
+        "from starburst_common.aws import aws_backend_at\n"
+        "from starburst_common.model import Address\n"
+        "aws_backend_at(Address(site='s', region='eu-west-1', bucket='b', account='123456789012'), b'k' * 40)\n"
+        "print(json.dumps([*sys.modules]))"
+    )
+    loaded = set(in_a_fresh_process(script))
+    aside = {f"starburst_common.{name}" for name in ("aws.compute", "aws.images", "aws.quotas", "config", "options")}
+    assert not loaded & {*aside, "platformdirs", "rich", "typer", "zlib_ng", "docker"}
+
+
 def test_importing_it_does_nothing(tmp_path: Path) -> None:
     """No thread is started, no file made, no handler installed, nobody's random state touched."""
     script = (

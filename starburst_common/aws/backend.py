@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING
 
 from starburst_common.aws.buckets import UserBuckets
 from starburst_common.aws.clients import Clients
-from starburst_common.aws.compute import EcsCompute
-from starburst_common.aws.images import EcsImages
-from starburst_common.aws.keys import signing_key
 from starburst_common.aws.lent import Lent
 from starburst_common.aws.onlooker import Onlooker
-from starburst_common.aws.possible import refuse_impossible
 from starburst_common.aws.queue import SqsQueue
-from starburst_common.aws.quotas import AccountQuotas
 from starburst_common.aws.requests import address_of, tags
 from starburst_common.aws.store import S3Objects
-from starburst_common.aws.turns import QuotaTurns
-from starburst_common.config import ImageSettings
 from starburst_common.errors import BadInput
 from starburst_common.model import Address
 from starburst_common.ports import Backend, Compute, ObjectStore, Pace
@@ -29,6 +22,7 @@ from starburst_common.sites.site import Site
 
 if TYPE_CHECKING:
     from starburst_common.aws.sessions import AwsSession
+    from starburst_common.config import ImageSettings
 
 _LEAST_KEY = 32
 #: SQS's counts are right a minute after the last message was sent, and workers take half a minute to start. Source:
@@ -58,6 +52,15 @@ def aws_backend(
 
     Raises `BadInput` when the secret is not there, `Denied` or `Unavailable` when it cannot be read.
     """
+    # what a worker does without: its start waits for each import, on a quarter of a processor four times as long
+    from starburst_common.aws.compute import EcsCompute
+    from starburst_common.aws.images import EcsImages
+    from starburst_common.aws.keys import signing_key
+    from starburst_common.aws.possible import refuse_impossible
+    from starburst_common.aws.quotas import AccountQuotas
+    from starburst_common.aws.turns import QuotaTurns
+    from starburst_common.config import ImageSettings
+
     clients = Clients(site.region, new_session, owner=site.account)
     secret = signing_key(clients, site.signing_secret) if key is None else key
     if len(secret) < _LEAST_KEY:
@@ -93,7 +96,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
     return Backend(
         name="aws",
         store=store,
-        queue=_queue(clients, address.site, tags(address.site)),
+        queue=_queue(clients, address.site, tags(address.site), address.account),
         compute=compute,
         key=key,
         default_workers=10,
@@ -112,5 +115,5 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
     )
 
 
-def _queue(clients: Clients, site: str, marks: dict[str, str]) -> SqsQueue:
-    return SqsQueue(clients, prefix=f"starburst-{site}-", tags=marks)
+def _queue(clients: Clients, site: str, marks: dict[str, str], account: str = "") -> SqsQueue:
+    return SqsQueue(clients, prefix=f"starburst-{site}-", tags=marks, account=account)

@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.model import OperationModel
 
 from starburst_common.aws.answers import check, is_expired, speaking
-from starburst_common.aws.endpoints import is_moved, root_certificates
+from starburst_common.aws.endpoints import is_moved, named_endpoint, root_certificates
 from starburst_common.aws.sessions import SessionAt
 from starburst_common.aws.tolls import Tolls
 
@@ -140,10 +140,10 @@ class Clients:
         session = self.session
         return session.endpoint_of(service) if isinstance(session, SessionAt) else None
 
-    @property
+    @cached_property
     def s3_endpoint(self) -> str | None:
-        """Where S3 is for boto3, which is where it is for all; None where AWS has it."""
-        if (given := self.endpoint("s3")) is not None:
+        """Where S3 is for boto3, which is where it is for all; None where AWS has it. A worker's start waits for it."""
+        if (given := self.endpoint("s3") or named_endpoint()) is not None:
             return given
         if not is_moved(self.session, self.region):
             return None

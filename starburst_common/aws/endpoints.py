@@ -24,7 +24,15 @@ def is_moved(session: boto3.session.Session, region: str) -> bool:
     """Whether S3 is elsewhere than at `s3.<region>.amazonaws.com`, or may be: then a client of boto3's knows where."""
     if region.startswith(_ELSEWHERE) or any(os.environ.get(name) for name in _VARIABLES):
         return True
-    return any(name in _profile(session) for name in _KEYS)
+    said = _profile(session)
+    return any(name in said for name in _KEYS)
+
+
+def named_endpoint() -> str | None:
+    """Where variables have S3, as boto3 takes it from them, if they do and are not to be ignored."""
+    if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):
+        return None
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def root_certificates(session: boto3.session.Session, given: str = "") -> bytes | None:

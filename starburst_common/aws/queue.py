@@ -48,8 +48,10 @@ class SqsQueue:
         prefix: str,
         tags: dict[str, str],
         clock: Callable[[], float] = time.monotonic,
+        account: str = "",
     ) -> None:
-        self._clients, self._prefix, self._tags, self._clock = clients, prefix, tags, clock
+        """With the account that the queues are in, a first receive asks nobody for their address; see `_guess`."""
+        self._clients, self._prefix, self._tags, self._clock, self._account = clients, prefix, tags, clock, account
         self._lock = Lock()
         self._urls: dict[str, str] = {}
         self._made: dict[str, float] = {}  # queues, and when we made them
@@ -115,16 +117,16 @@ class SqsQueue:
         return leased
 
     def _received(self, queue: str, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
-        answer = self._known(
-            queue,
-            lambda: self._clients.sqs.receive_message(
-                QueueUrl=self._url(queue),
+        def receive(url: str) -> Any:
+            return self._clients.sqs.receive_message(
+                QueueUrl=url,
                 MaxNumberOfMessages=limit,
                 VisibilityTimeout=math.ceil(lease_s),
                 WaitTimeSeconds=min(math.ceil(wait_s), _LONGEST_POLL_S),
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
-            ),
-        )
+            )
+
+        answer = self._guessed(queue, receive) or self._known(queue, lambda: receive(self._url(queue)))
         return [
             Leased(message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"]))
             for message in answer.get("Messages", [])
@@ -218,6 +220,25 @@ class SqsQueue:
         with self._lock:
             self._urls[queue] = known
         return known
+
+    def _guessed(self, queue: str, call: Callable[[str], Any]) -> Any:
+        """What a call answers at the address that the first queue we speak of should have; None if it is not there.
+
+        That addresses look so is not promised, so it is only tried, and SQS is asked where it is wrong.
+        """
+        with self._lock:
+            if self._urls or not self._account:
+                return None
+        url = f"{self._clients.sqs.meta.endpoint_url.rstrip('/')}/{self._account}/{self._prefix}{queue}"
+        try:
+            answer = call(url)
+        except ClientError as error:
+            if not is_gone(error):
+                raise
+            return None
+        with self._lock:
+            self._urls[queue] = url
+        return answer
 
     def _arn(self, queue: str) -> str:
         account = self._url(queue).rstrip("/").split("/")[-2]

@@ -7,6 +7,7 @@ with `--check` it only says whether they are current.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -75,9 +76,16 @@ def prepare_supervisor(folder: Path, *, platform: str, python: str) -> None:
     """The supervisor's part: a program, `python3 FOLDER`."""
     _install(folder, [line for line in _locked() if _name(line) not in _IN_SLOTS], platform, python)
     (folder / "__main__.py").write_text(_MAIN)
-    for model in (folder / "botocore" / "data").iterdir():
+    data = folder / "botocore" / "data"
+    for model in data.iterdir():
         if model.is_dir() and model.name not in _SERVICES:
             shutil.rmtree(model)
+    # all services' endpoints take longer to read than anything else that a worker does before its first work
+    endpoints = json.loads((data / "endpoints.json").read_bytes())
+    for partition in endpoints["partitions"]:
+        partition["services"] = {name: of for name, of in partition["services"].items() if name in _SERVICES}
+    (data / "endpoints.json").unlink()  # it may be the same file as in uv's cache
+    (data / "endpoints.json").write_text(json.dumps(endpoints))
 
 
 def prepare_slots(folder: Path, *, platform: str, python: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CHUNK_ITEMS = 20_000
+_CHARGED_ITEMS = 50_000  #: where messages cost
 _CHUNKS_A_SLOT = 3
 
 
@@ -23,6 +24,20 @@ def chunk_items(items: int, slots: int, batch: int = 1) -> int:
     return _whole_batches(-(-items // (slots * _CHUNKS_A_SLOT)), batch)
 
 
+def shrinking_chunk_items(fed: int, items: int, slots: int, batch: int = 1) -> int:
+    """The same where messages cost: two chunks a slot, the large ones first, so the last ones are no larger.
+
+    >>> sizes = [shrinking_chunk_items(fed, 10_000, 2) for fed in (0, 3334, 6668, 8335)]
+    >>> sizes, chunk_items(10_000, 2)
+    ([3334, 3334, 1667, 1667], 1667)
+    >>> shrinking_chunk_items(0, 1_000_000, 2), shrinking_chunk_items(0, 16, 20)
+    (50000, 1)
+    """
+    large = -(-2 * items // (slots * _CHUNKS_A_SLOT))
+    size = large if fed < large * slots else -(-items // (slots * _CHUNKS_A_SLOT))
+    return _whole_batches(size, batch, _CHARGED_ITEMS)
+
+
 def growing_chunk_items(fed: int, slots: int, batch: int = 1) -> int:
     """The same where the number is not known: single items first, then ever more.
 
@@ -32,6 +47,6 @@ def growing_chunk_items(fed: int, slots: int, batch: int = 1) -> int:
     return _whole_batches(fed // (slots * _CHUNKS_A_SLOT), batch)
 
 
-def _whole_batches(items: int, batch: int) -> int:
+def _whole_batches(items: int, batch: int, most: int = CHUNK_ITEMS) -> int:
     """So many items, one at least and not too many, up to a multiple of a batch."""
-    return -(-max(1, min(items, CHUNK_ITEMS)) // batch) * batch
+    return -(-max(1, min(items, most)) // batch) * batch

@@ -19,7 +19,8 @@ from starburst_common.runs.stored import find_outcome, planned_chunk, stored_sum
 
 _log = our_log()
 _RETRY_S = 1.0
-_NOTICES_KEPT = 10  #: booked notices are deleted by so many
+_NOTICES_KEPT = 10  #: booked notices are deleted by so many, and a request brings as many at most
+_GATHER_S = 0.05  #: where requests are charged, the next notices have so long to come together
 _LISTING_SHARE = 0.03  #: of the driver's time goes into listings at most
 _FULL_S = 15.0  #: a worker that waits for space says so more often
 
@@ -69,9 +70,12 @@ class Listener:
                 self.look_at(notice.span)
         if leased:
             self._heard += [message.receipt for message in leased]
-            if len(self._heard) >= _NOTICES_KEPT:  # the others go with the queue; one that comes again changes nothing
-                queue.delete(self._names.notices, self._heard)
-                self._heard = []
+            whole = len(self._heard) - len(self._heard) % _NOTICES_KEPT  # the others go with the queue, if they do not
+            if whole:  # come again, which changes nothing
+                queue.delete(self._names.notices, self._heard[:whole])
+                self._heard = self._heard[whole:]
+            if self._backend.charged and len(leased) < _NOTICES_KEPT and wait_s > _GATHER_S:
+                self._clock.sleep(_GATHER_S)
 
     def _fits(self, notice: Notice) -> bool:
         """Whether it tells nothing else of its chunk than is booked, if anything is."""

@@ -16,7 +16,7 @@ from starburst_common.data.portions import stretches
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
 from starburst_common.options import Options
 from starburst_common.runs.books import Books
-from starburst_common.runs.chunking import chunk_items, growing_chunk_items
+from starburst_common.runs.chunking import chunk_items, growing_chunk_items, shrinking_chunk_items
 from starburst_common.runs.feed import Feed
 from starburst_common.wire.frames import NUMBERS
 
@@ -72,16 +72,25 @@ class Reader:
     """Reads one run's input, item by item, and feeds it."""
 
     def __init__(
-        self, feed: Feed, books: Books, function: str, items: Iterator[Any], *, options: Options, slots: int
+        self,
+        feed: Feed,
+        books: Books,
+        function: str,
+        items: Iterator[Any],
+        *,
+        options: Options,
+        slots: int,
+        charged: bool = False,
     ) -> None:
-        self._feed, self._books, self._function, self._items = feed, books, function, items
+        """For so many slots; messages are fewer where they are charged for."""
+        self._feed, self._books, self._function, self._items, self._charged = feed, books, function, items, charged
         self._chunk_size, self._batch, self._slots = options.chunk_size, options.batch or 1, slots
         self._failure: BaseException | None = None  # why the input is not whole
 
     def read_all(self, length: int) -> None:
         """So many items, in the caller's own thread. Raises what their iterator does, and as `Feed.add`."""
-        size = self._chunk_size or chunk_items(length, self._slots, self._batch)
         feed, function = self._feed, self._function
+        size = self._size(0, length)
         numbers: list[Any] = []  # nobody can alter these, and several are pickled sooner than each alone
         most = min(_NUMBERS, size - 1)
         for item in self._items:
@@ -94,10 +103,16 @@ class Reader:
             feed.add(function, item)
             if feed.open_items >= size:
                 feed.close_chunk()
+                size = self._size(feed.fed, length)
             most = min(_NUMBERS, size - feed.open_items - 1)
         if numbers:
             feed.add_numbers(function, numbers)
         self._ended()
+
+    def _size(self, fed: int, length: int) -> int:
+        if self._chunk_size is None and self._charged:
+            return shrinking_chunk_items(fed, length, self._slots, self._batch)
+        return self._chunk_size or chunk_items(length, self._slots, self._batch)
 
     def read_rows(self, rows: RowsCounted) -> None:
         """Rows that lie elsewhere: only where is fed. Raises as `Feed.flush`."""

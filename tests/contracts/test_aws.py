@@ -43,6 +43,7 @@ from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.runs.bills import bill_of
 from starburst_common.sites.site import Site
+from starburst_worker.leases import Leases
 from tests.contracts.conftest import obeys
 from tests.contracts.rivals import at_once, launch
 from tests.contracts.slow import slow_link
@@ -342,6 +343,37 @@ def test_a_queue_that_somebody_else_dropped_is_not_found(aws: Aws, queue: Backen
     other.queue.delete("work", [message.receipt])
     assert other.queue.depth("work") == Depth(0, 0)
     other.close()
+
+
+def test_a_worker_asks_nobody_where_its_queue_is(aws: Aws, queue: Backend) -> None:
+    """It knows the account; where there is no such queue, SQS is asked."""
+    queue.queue.send("work", ["a"], group="g")
+    worker = aws_backend_at(address_of(Site(**aws.site)), queue.key)
+    aws.requests(reset=True)
+    (message,) = worker.queue.receive("work", limit=1, lease_s=60, wait_s=0)
+    worker.queue.delete("work", [message.receipt])
+    assert aws.requests() == {("sqs", "ReceiveMessage"): 1, ("sqs", "DeleteMessageBatch"): 1}
+    worker.close()
+    with closing(aws_backend_at(address_of(Site(**aws.site)), queue.key)) as other, pytest.raises(NotFound):
+        other.queue.receive("nowhere", limit=1, lease_s=60, wait_s=0)
+
+
+def test_messages_that_are_done_with_are_deleted_together(aws: Aws, queue: Backend) -> None:
+    """So many in a request; the others when leases are renewed, or let go."""
+    queue.queue.send("work", [str(number) for number in range(6)], group="g")
+    leases = Leases(queue.queue, "work", 60.0, together=3)
+    receipts: list[str] = []
+    while len(receipts) < 6:
+        leased = queue.queue.receive("work", limit=10, lease_s=60, wait_s=1)
+        leases.hold(leased)
+        receipts += [message.receipt for message in leased]
+    deleted = []
+    for step in [*(partial(leases.done, receipt) for receipt in receipts[:4]), leases.renew,
+                 partial(leases.done, receipts[4]), partial(leases.done, receipts[5]), leases.let_go]:  # fmt: skip
+        step()
+        deleted.append(aws.requests().get(("sqs", "DeleteMessageBatch"), 0))
+    assert deleted == [0, 0, 1, 1, 2, 2, 2, 3]
+    assert queue.queue.depth("work") == Depth(0, 0)
 
 
 # --- credentials ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from which supervisors are forked.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -25,6 +26,7 @@ def main() -> None:
         Forks().serve()
         os._exit(0)  # there is nothing to be closed
     else:
+        gc.disable()  # until it has work: to look for garbage among what is imported takes a tenth of its start
         from starburst_worker.start import main as start
 
         start()

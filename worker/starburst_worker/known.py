@@ -91,7 +91,9 @@ class KnownRuns:
             except NotFound:
                 return None
             store = self._backend.store
-            while is_there(store, names.end) and is_there(store, (later := RunNames(run, names.leg + 1)).resumed):
+            while (ended := is_there(store, names.end)) and is_there(
+                store, (later := RunNames(run, names.leg + 1)).resumed
+            ):
                 names = later
             ttl_s = spec.terms.driver_ttl_s
             limited = spec.terms.limits != NO_LIMITS or names.leg
@@ -100,7 +102,7 @@ class KnownRuns:
                 driven=None if ttl_s is None else Driven(ttl_s=ttl_s),
                 numbers=numbers,
                 leg=names.leg,
-                over=self._over(names),
+                over=ended or is_there(store, names.cancel),
                 looked_at=time.monotonic(),
                 unfit=_unfit(spec),
                 until_at=-math.inf if limited else math.inf,

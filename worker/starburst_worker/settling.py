@@ -66,7 +66,7 @@ class Settling(Backlog):
     def leave(self, run: RunId, chunk: Chunk, receipt: str, hidden_s: float = 0.0) -> None:
         """A chunk goes back as a fresh message, now, and nobody is given it for so long."""
         self._settler.send(run, [chunk], hidden_s)
-        self._leases.done(receipt)
+        self._leases.done(receipt, at_once=True)  # with both messages there, its items might run twice
 
     def _put(self, run: RunId, job: Job, nbytes: int = 0) -> None:
         def done() -> None:

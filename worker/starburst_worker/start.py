@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -91,7 +92,10 @@ def work(orders: str, slot: SlotMain | None = None) -> NoReturn:
     )
     code = EXIT_BROKEN
     try:
-        code = Supervisor(_backend_of(duty), duty, scratch, guards, seats).run()
+        supervisor = Supervisor(_backend_of(duty), duty, scratch, guards, seats)
+        gc.freeze()
+        gc.enable()
+        code = supervisor.run()
         _log.info("worker %s ends with %d", duty.worker, code)
     except Exception:
         _log.exception("worker %s failed", duty.worker)

@@ -34,6 +34,7 @@ from starburst_worker.ties import Ties
 _log = logging.getLogger("starburst.worker")
 
 _WAITING_S = 2.0  #: a fetched chunk waits for a slot at most so long
+_TOGETHER = 10  #: so many messages are deleted at once
 _LAST_POLL_S = 0.2  #: a worker that is told to go waits so long for a request under way
 
 
@@ -53,7 +54,8 @@ class Supervisor:
         self._done = threading.Event()  # nothing is left to settle
         self._runs = KnownRuns(backend, look_every_s=duty.pace.lease_s / 3, memory_mib=duty.memory_mib)
         settler = Settler(backend, duty, self._runs.leg, self._runs.escalates)
-        self._leases = Leases(backend.queue, work_queue(duty.fleet), duty.pace.lease_s)
+        together = _TOGETHER if backend.charged else 1  # where a request costs
+        self._leases = Leases(backend.queue, work_queue(duty.fleet), duty.pace.lease_s, together=together)
         self._ready, self._busy = Ready(), Busy()
         self._settling = Settling(settler, self._leases, self._runs.over, duty.slots)
         self._prints = Prints(backend, duty.worker, duty.slots, self._runs.followed)
