@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from threading import Lock
@@ -17,14 +17,13 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import is_gone, speaking
 from starburst_common.aws.clients import Clients
+from starburst_common.aws.together import BATCH, batches
 from starburst_common.errors import NotFound, StarburstError, Unavailable
 from starburst_common.ports import Depth, Leased
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-_BATCH = 10
-_BATCH_BYTES = 1 << 20  #: of all messages of a call together
 _LONGEST_POLL_S = 20
 _LONGEST_DELAY_S = 900
 _LONGEST_LEASE_S = 12 * 3600  #: from a message's receipt to its last second, renewals included
@@ -97,7 +96,7 @@ class SqsQueue:
                 raise StarburstError(f"sqs:SendMessage: {failed[0].get('Code', '')}: {failed[0].get('Message', '')}")
 
     def receive(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Leased]:
-        if not 1 <= limit <= _BATCH:
+        if not 1 <= limit <= BATCH:
             raise ValueError(f"limit={limit}: a receive leases 1 to 10 messages")
         if lease_s > _LONGEST_LEASE_S:
             raise ValueError(f"lease_s={lease_s}: SQS leases a message for {_LONGEST_LEASE_S} s at most")
@@ -283,25 +282,6 @@ class SqsQueue:
         raise Unavailable(f"{doing}: {len(entries)} messages of a batch were refused {_TRIES} times")
 
 
-def batches(bodies: Iterable[str]) -> Iterator[list[str]]:
-    """Bodies in the fewest calls that SQS takes, in their order: ten a call, and a mebibyte of all together.
-
-    >>> [len(batch) for batch in batches(["x"] * 12)], [len(batch) for batch in batches(["x" * 600_000] * 3)]
-    ([10, 2], [1, 1, 1])
-    """
-    batch: list[str] = []
-    nbytes = 0
-    for body in bodies:
-        size = len(body.encode())
-        if batch and (len(batch) == _BATCH or nbytes + size > _BATCH_BYTES):
-            yield batch
-            batch, nbytes = [], 0
-        batch.append(body)
-        nbytes += size
-    if batch:
-        yield batch
-
-
 def _tens(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for at in range(0, len(receipts), _BATCH):
-        yield receipts[at : at + _BATCH]
+    for at in range(0, len(receipts), BATCH):
+        yield receipts[at : at + BATCH]
