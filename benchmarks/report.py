@@ -23,6 +23,7 @@ SCENARIOS = (
     "prefect_map",
     "aws_calls",
     "aws_arrays",
+    "aws_store",
     "container_start",
     "image_build",
     "looks",

@@ -187,6 +187,8 @@ class Clients:
             read_timeout=_LONGEST_POLL_S + 10,
             s3={"us_east_1_regional_endpoint": "regional"},  # where obstore goes, and endpoints in networks lead
             user_agent_extra="starburst",
+            request_checksum_calculation="when_required",  # what we store is sealed, and sent by TLS: once more would cost
+            response_checksum_validation="when_required",
         )
         with self._lock, speaking(service):
             session = self.session
