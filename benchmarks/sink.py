@@ -49,7 +49,8 @@ class Sink:
                 body, held = _body(connection, held[at + 4 :], int(headers.get("content-length", 0)))
                 if "aws-chunked" in headers.get("content-encoding", ""):
                     body = _joined(body)
-                self._answer(connection, *first.split()[:2], headers, body)
+                method, path, _ = first.split()
+                self._answer(connection, method, path, headers, body)
 
     def _answer(
         self, connection: socket.socket, method: str, path: str, headers: dict[str, str], body: memoryview

@@ -187,7 +187,7 @@ class Clients:
             read_timeout=_LONGEST_POLL_S + 10,
             s3={"us_east_1_regional_endpoint": "regional"},  # where obstore goes, and endpoints in networks lead
             user_agent_extra="starburst",
-            request_checksum_calculation="when_required",  # what we store is sealed, and sent by TLS: once more would cost
+            request_checksum_calculation="when_required",  # what we store is sealed, and TLS sees to the way
             response_checksum_validation="when_required",
         )
         with self._lock, speaking(service):
