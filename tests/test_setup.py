@@ -585,7 +585,7 @@ def test_a_region_is_asked_for_at_a_terminal(account: Aws, tmp_path: Path) -> No
     os.write(near, b"us-east-9\nus-east-1\n")
     assert asked.wait(60) == 0
     os.close(far)
-    shown = os.read(near, 10_000).decode()
+    shown = " ".join(os.read(near, 10_000).decode().split())  # lines break at blanks
     os.close(near)
     assert shown.count("In which AWS region, such as us-east-1?") == 2
     assert "'us-east-9' is no region with Amazon ECS that boto3 knows: did you mean us-east-" in shown
