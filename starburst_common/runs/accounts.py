@@ -79,13 +79,11 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
     """
     from starburst_common.aws.accounts import Account
 
-    rates = Rates(tariff=backend.tariff, asked=spec.resources, discount=backend.discount)
     usd, dearer = Decimal(0), Decimal(0)
-    if rates.each is None:
-        return None
     try:
         for leg in legs_of(backend, spec):
-            if leg.end is None or leg.end.ended_at is None:
+            rates = Rates(tariff=backend.tariff, asked=leg.resources, discount=backend.discount)
+            if rates.each is None or leg.end is None or leg.end.ended_at is None:
                 return None
             account = Account.read(backend.store, backend.key, leg.fleet)
             own = account.closed_at - leg.end.ended_at < _CLOSES_S
