@@ -23,6 +23,7 @@ from starburst_common.aws.setup.clearing import inventoried, tear_down
 from starburst_common.aws.setup.making import planned, set_up
 from starburst_common.aws.setup.rotation import change_key
 from starburst_common.config import settings
+from starburst_common.errors import RunStopped
 from starburst_common.sites.administrator import administrator
 from starburst_common.sites.asked import AskedSite, what_is_asked
 from starburst_common.sites.policies import POLICIES
@@ -338,6 +339,37 @@ def test_two_sites_do_not_touch_each_other(account: Aws) -> None:
     assert {second.bucket} <= things(account)["buckets"] and "starburst-a" not in things(account)["clusters"]
     assert next(part.kind for part in inventoried(account_of("a-b"), second.bucket)) == "capacity provider"
     gone("a-b")
+
+
+def test_a_cluster_that_others_use_stays_until_they_have_ended(account: Aws, tmp_path: Path) -> None:
+    """With what it needs and what says that it is to go; whose tasks are there is told first. Then nothing is left."""
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    image = ("--image", account.site["image"])
+    assert shell("setup", "--yes", "--no-try", *image).returncode == 0
+    asked = ("setup", "--site", "w2", "--cluster", "starburst-main", *image, "--yes", "--no-try")
+    assert shell(*asked).returncode == 0
+    w2 = settings(backend="aws", env={**os.environ, "STARBURST_SITE": "w2"}).site
+    assert w2 is not None
+    account.grant(w2.table(), setup=True)
+    run = Cluster(backend=aws_backend(w2), workers=1, progress=False).start(time.sleep, [600])
+    account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
+    shown = shell("teardown", "--with-data", "--dry-run", "--json")
+    told = json.loads(shown.stdout)
+    assert told["others"] == ["1 task of site w2"] and "which has 1 task of site w2: it stays" in shown.stderr
+    stay = {part["kind"] for part in told["parts"] if not part["goes"]}
+    assert {"cluster", "capacity provider", "bucket", "signing key"} <= stay and "repository" not in stay
+    done = shell("teardown", "--with-data", "--yes")
+    assert done.returncode == 0 and "the same command takes it once they end" in done.stderr, done.stderr
+    assert "starburst-main" in things(account)["clusters"] and "starburst-main" not in things(account)["repositories"]
+    (task,) = [task["arn"] for task in account.tasks() if task["last_status"] == "RUNNING"]
+    account.set(provisioning_max=0)  # it starts no other
+    account.boto("ecs").stop_task(cluster="starburst-main", task=task)
+    account.until(lambda: not any(task["last_status"] != "STOPPED" for task in account.tasks()))
+    gone = shell("teardown", "--with-data", "--yes", "--json")
+    assert json.loads(gone.stdout) == {"left": []}, gone.stderr
+    with pytest.raises(RunStopped, match="the site names a cluster that is not there: make it, or correct"):
+        run.results()
+    assert shell("teardown", "--site", "w2", "--with-data", "--yes").returncode == 0
 
 
 @pytest.mark.rest

@@ -27,7 +27,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
 from starburst_common.aws.objects import EXPIRED
-from starburst_common.aws.refusals import allow
+from starburst_common.aws.refusals import allow, to_do
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.phrases import oddity, told
 
@@ -42,6 +42,7 @@ _GONE = {
     "NoSuchBucket",
     "RepositoryNotFoundException",
     "LifecyclePolicyNotFoundException",
+    "ClusterNotFoundException",
 }
 _LATER = {
     "Throttling",
@@ -144,14 +145,14 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
         code, message = error_code(error), error.response.get("Error", {}).get("Message", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if is_gone(error):
-            return NotFound(f"{doing}: {message}")
+            return NotFound(": ".join(filter(None, [doing, message, to_do(code, message)])))
         if code in _EXPIRED:
             return Unavailable(f"{doing}: {EXPIRED}")
         if code in _LATER or status >= 500 or status == 429:
             return Unavailable(f"{doing}: {code}: {message}")
         if code in _FORBIDDEN:
             return Denied(f"not allowed to do {doing}: {message}: {allow(message, 'it')}")
-        return StarburstError(f"{doing}: {code}: {message}")
+        return StarburstError(": ".join(filter(None, [doing, code, message, to_do(code, message)])))
     if isinstance(error, _RENEWED):
         return Unavailable(f"{doing}: {EXPIRED}: {error}")
     if isinstance(error, MissingDependencyException):  # what `aws login` keeps is read by a library of its own

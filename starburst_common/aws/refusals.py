@@ -80,6 +80,11 @@ _TABLE = (
         "the site names a cluster that is not there: make it, or correct the settings",
     ),
     _Said(
+        r"^ClusterContains(Tasks|Services|ContainerInstances)Exception",
+        Refusal.FATAL,
+        "others have begun to use it: `starburst teardown` again leaves it, and takes it once they have ended",
+    ),
+    _Said(
         r"TaskDefinition (is inactive|not found)|Unable to describe task definition",
         Refusal.GONE,
         "the site is being taken away (`starburst teardown`)",
@@ -122,6 +127,17 @@ def explained(code: str, text: str) -> str:
     """
     advice = allow(text, "ecs:RunTask") if code == "AccessDeniedException" else _said(code, text).advice
     return ": ".join(filter(None, ["no worker can start", code, text, advice]))
+
+
+def to_do(code: str, text: str) -> str:
+    """What a person can do about what ECS says of a cluster, whatever it was asked; empty where nobody knows.
+
+    >>> to_do("ClusterNotFoundException", "Cluster not found.")
+    'the site names a cluster that is not there: make it, or correct the settings'
+    >>> to_do("ResourceNotFoundException", "no subnet")
+    ''
+    """
+    return _said(code, text).advice if code.startswith("Cluster") else ""
 
 
 def allow(text: str, otherwise: str = "") -> str:

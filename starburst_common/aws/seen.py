@@ -69,8 +69,12 @@ class SeenTasks:
     def _described(self, arns: list[str], ordinals: Mapping[str, int]) -> tuple[list[WorkerState], list[str]]:
         """Those that ECS knows, and those that it does not."""
         self._calls.wait()
+        try:
+            with speaking("ecs:DescribeTasks"):
+                found: Any = self._clients.ecs.describe_tasks(cluster=self._site.cluster, tasks=arns)
+        except NotFound:  # the cluster, which goes after its tasks: whoever starts others is told what to do
+            return [], arns
         with speaking("ecs:DescribeTasks"):
-            found: Any = self._clients.ecs.describe_tasks(cluster=self._site.cluster, tasks=arns)
             tasks = [(task, task.get("containerInstanceArn", "")) for task in found["tasks"]]
             gone = [failure["arn"] for failure in found["failures"] if failure["arn"] in ordinals]
         hosts, spots = self._known(sorted({host for _, host in tasks if host})), self._site.spot_providers

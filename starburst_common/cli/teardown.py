@@ -57,11 +57,20 @@ def teardown(
         left = tear_down(account, found.bucket, found.cluster, with_data=with_data, tell=lambda text: say(f"  {text}"))
     if json:
         print_json({"left": [{"kind": part.kind, "name": part.name} for part in left]})
-    if left:
+    if any(part.kind == "cluster" for part in left):
+        names = ", ".join(part.name for part in left)
+        say(f"Others use the cluster, and this stays: {names}; the same command takes it once they end", style="bold")
+    elif left:
         say(f"What holds data stays: {', '.join(part.name for part in left)}; --with-data takes it too", style="bold")
     else:
         forget(site)
         say(f"Site {site} is gone", style="bold")
+
+
+def _shared(others: list[str]) -> str:
+    return (
+        f"others use the cluster, which has {', '.join(others)}: it stays, with what it needs, the bucket and the key"
+    )
 
 
 def _place_of(site: str, region: str, bucket: str) -> tuple[AwsAccount, KnownSite]:
@@ -93,17 +102,20 @@ def _place_of(site: str, region: str, bucket: str) -> tuple[AwsAccount, KnownSit
 
 def _seen(account: AwsAccount, found: KnownSite, *, with_data: bool, whole: bool) -> dict[str, Any]:
     """What goes and what stays, for people; the same for programs. `whole`: with what runs have left, and the cost."""
-    from starburst_common.aws.setup.clearing import DATA, LeftByRuns, inventoried
+    from starburst_common.aws.setup.clearing import LeftByRuns, goes, inventoried, others_in
     from starburst_common.cli.show import say
 
+    there = inventoried(account, found.bucket)
+    others = others_in(account, there)
     parts = [
-        {"kind": part.kind, "name": part.name, "goes": with_data or part.kind not in DATA}
-        for part in inventoried(account, found.bucket)
+        {"kind": part.kind, "name": part.name, "goes": goes(part, with_data=with_data, others=others)} for part in there
     ]
     for part in parts:
         say(f"  {part['kind']} {part['name']}: {'goes' if part['goes'] else 'stays'}")
+    if others:
+        say(f"warning: {_shared(others)}", style="yellow")
     if not whole:
-        return {"parts": parts}
+        return {"parts": parts, "others": others}
     left, runs = LeftByRuns(account, found.cluster).found(), _running(found.name) if found.ready else []
     told = {"task": left.tasks, "active task definition": left.definitions, "queue": left.queues}
     for what, each in told.items():
@@ -115,12 +127,13 @@ def _seen(account: AwsAccount, found: KnownSite, *, with_data: bool, whole: bool
         say(f"  run {run.id}: goes on, and is cancelled")
     return {
         "parts": parts,
+        "others": others,
         "tasks": left.tasks,
         "task_definitions": left.definitions,
         "queues": left.queues,
         "builds": left.builds,
         "runs": [str(run.id) for run in runs],
-        **({} if with_data else _staying(account, found.bucket)),
+        **({} if with_data and not others else _staying(account, found.bucket)),
     }
 
 

@@ -230,6 +230,12 @@ def only(roles: Collection[str], keys: Collection[str]) -> None:
         each.access_keys = [key for key in each.access_keys if key.access_key_id in keys]
 
 
+def services_in(cluster: Any) -> bool:
+    """Whether a cluster has services that are not gone."""
+    found = _backend("ecs").services.values()
+    return any(each.cluster_arn == cluster.arn and each.status == "ACTIVE" for each in found)
+
+
 def key_of_bucket(name: str) -> list[str]:
     """The key of the account's own that a bucket is encrypted with, if any."""
     found = _backend("s3", PARTITION).buckets.get(name)

@@ -139,8 +139,17 @@ class Ecs:
         return {"tasks": shown, "failures": failures}
 
     def check_deleted(self, body: Json) -> None:
-        """Raises `Refused` for a cluster that cannot go. Source: Amazon ECS API reference, DeleteCluster."""
+        """Raises `Refused` for a cluster that cannot go.
+
+        Source: Amazon ECS API reference, DeleteCluster, "Errors", read 2026-12-01.
+        """
         cluster = cloud.cluster(body.get("cluster") or "default")
+        if cloud.services_in(cluster):
+            raise Refused(
+                "ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active."
+            )
+        if any(task.cluster == cluster.arn for task in self._tasks.live()):
+            raise Refused("ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
         if self._of_cluster(body):
             raise Refused(
                 "ClusterContainsContainerInstancesException",

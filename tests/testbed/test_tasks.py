@@ -124,6 +124,24 @@ def test_a_launch_beyond_the_quota_is_refused_in_either_form(bed: Bed) -> None:
     assert len(run(bed, definition, clientToken="t1")) == 1
 
 
+def test_a_cluster_with_tasks_or_services_stays(bed: Bed) -> None:
+    """ClusterContainsTasksException and ClusterContainsServicesException (ECS API reference, DeleteCluster)."""
+    ecs, definition = bed.boto("ecs"), define(bed)
+    ecs.create_cluster(clusterName="busy", capacityProviders=["FARGATE"])
+    (task,) = run(bed, definition, cluster="busy")
+    for code in ("ClusterContainsServicesException", "ClusterContainsTasksException"):
+        if "Services" in code:
+            ecs.create_service(cluster="busy", serviceName="s", taskDefinition=definition, desiredCount=0)
+        with pytest.raises(ClientError) as error:
+            ecs.delete_cluster(cluster="busy")
+        assert refused(error)[0] == code
+        if "Services" in code:
+            ecs.delete_service(cluster="busy", service="s", force=True)
+    ecs.stop_task(cluster="busy", task=task)
+    bed.until(lambda: not any(each["last_status"] != "STOPPED" for each in bed.tasks()))
+    ecs.delete_cluster(cluster="busy")
+
+
 def test_quotas_can_be_read(bed: Bed) -> None:
     """GetServiceQuota gives what RunTask goes by (Service Quotas; codes: ECS developer guide, "Service quotas")."""
     bed.quota(on_demand_vcpu=8, spot_vcpu=16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from botocore.exceptions import ClientError
@@ -14,6 +14,7 @@ from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.making import KINDS, Tell
+from starburst_common.aws.setup.sharers import Sharers, stays_with_cluster
 from starburst_common.errors import Unavailable
 from starburst_common.sites.wanted import SitePart
 
@@ -40,7 +41,7 @@ def inventoried(account: AwsAccount, bucket: str) -> list[SitePart]:
 def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool, tell: Tell) -> list[SitePart]:
     """Take away what runs have left, then what setup has made; what stays. Whoever is stopped halfway does it again.
 
-    Without `with_data` what holds it stays.
+    Without `with_data` what holds it stays. Where others use the cluster it stays, with all that it needs.
     """
     if not SiteBucket(account, bucket).there():
         return []
@@ -49,7 +50,8 @@ def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool
         inventory.mark_torn_down(True)
         LeftByRuns(account, cluster, tell).remove()
         parts = inventoried(account, bucket)
-        going = [part for part in parts if with_data or part.kind not in DATA]
+        others = others_in(account, parts)
+        going = [part for part in parts if goes(part, with_data=with_data, others=others)]
         for part in going:
             made = KINDS[part.kind](account, part.name)
             if made.there():
@@ -64,6 +66,16 @@ def tear_down(account: AwsAccount, bucket: str, cluster: str, *, with_data: bool
         if not left and SitePart("bucket", bucket) not in going:  # it is the user's, and stays
             inventory.forget_asked()
     return left
+
+
+def others_in(account: AwsAccount, parts: Sequence[SitePart]) -> list[str]:
+    """What others have in the cluster that setup has made, for which it stays; `parts` are those of the site."""
+    return [text for part in parts if part.kind == "cluster" for text in Sharers(account, part.name).told()]
+
+
+def goes(part: SitePart, *, with_data: bool, others: Sequence[str]) -> bool:
+    """Whether a part of a site is taken away."""
+    return (with_data or part.kind not in DATA) and not (others and stays_with_cluster(part))
 
 
 class Leavings(NamedTuple):
