@@ -26,11 +26,11 @@ from starburst_common.config import settings
 from starburst_common.errors import RunStopped
 from starburst_common.sites.administrator import administrator
 from starburst_common.sites.asked import AskedSite, what_is_asked
-from starburst_common.sites.policies import POLICIES
+from starburst_common.sites.policies import POLICIES, trust
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from starburst_common.wire.keys import secret_of
-from tests.policies import actions_of
+from tests.policies import actions_of, allow
 from tests.test_cli import COMMAND, Shell, shell_in
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.conditions import ACCOUNT
@@ -184,6 +184,64 @@ def test_set_up_twice_is_as_once_and_what_was_changed_is_mended(account: Aws) ->
     gone()
 
 
+def test_what_is_asked_anew_is_had_by_what_is_there_and_what_others_changed_is_mended(account: Aws) -> None:
+    """Boundary, tags, retention and key of roles, parameter, log group, repository, cluster and all else; a group that
+    lets in, or no more out. It is told, once; what nobody here asked for stays.
+    """
+    iam, allowing = account.boto("iam"), {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowing]})
+    bound = iam.create_policy(PolicyName="user-s-bound", PolicyDocument=document)["Policy"]["Arn"]
+    key = account.boto("kms").create_key(KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["Arn"]
+    allow(account, ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"], key, user="setup")
+    asked: dict[str, Any] = {"network": "made", "tags": ("team=x",)}
+    before = made(**asked, ec2=False)
+    name, ssm = before.task_role.rpartition("/")[2], account.boto("ssm")
+    secret = {"Name": before.signing_secret.partition(":parameter")[2], "WithDecryption": True}
+    signs = ssm.get_parameter(**secret)["Parameter"]["Value"]
+    iam.tag_role(RoleName=name, Tags=[{"Key": "of-others", "Value": "1"}])
+    spoilt(account, before)
+    site = made(network="made", tags=("owner=me",), boundary=bound, log_days=30, kms_key=key, ec2=False)
+    roles = [
+        iam.get_role(RoleName=f"starburst-main-{REGION}-{kind}")["Role"] for kind in ("execution", "task", "build")
+    ]
+    assert {each["PermissionsBoundary"]["PermissionsBoundaryArn"] for each in roles} == {bound}
+    assert untagged(account, site, {"owner": "me", "starburst:site": "main"}) == []
+    assert len(untagged(account, site, {"team": "x"})) > 15
+    assert {"Key": "of-others", "Value": "1"} in iam.get_role(RoleName=name)["Role"]["Tags"]
+    (group,) = account.boto("logs").describe_log_groups(logGroupNamePrefix=site.log_group)["logGroups"]
+    assert group["retentionInDays"] == 30
+    (rules,) = account.boto("ec2").describe_security_groups(GroupIds=[*site.security_groups])["SecurityGroups"]
+    assert not rules["IpPermissions"] and rules["IpPermissionsEgress"][0]["IpRanges"] == [{"CidrIp": "0.0.0.0/0"}]
+    filters = [{"Key": "Name", "Values": [secret["Name"]]}]
+    assert ssm.describe_parameters(ParameterFilters=filters)["Parameters"][0]["KeyId"] == key
+    assert ssm.get_parameter(**secret)["Parameter"]["Value"] == signs
+    told: list[str] = []
+    wanted = WantedSite.of(name="main", region=REGION, network="made", ec2=False)
+    set_up(account_of(), wanted, told.append)
+    assert f"role {name}: mended: its boundary, which is no more; tags owner, which are no more; its policy" in told
+    assert "log group /starburst/main: mended: how long it keeps lines, 30 days and not 14" in " ".join(told)
+    assert "PermissionsBoundary" not in iam.get_role(RoleName=name)["Role"]
+    assert ssm.describe_parameters(ParameterFilters=filters)["Parameters"][0]["KeyId"] == "alias/aws/ssm"
+    told.clear()
+    set_up(account_of(), wanted, told.append)
+    assert [line for line in told if not line.endswith(": there already")] == []
+    gone()
+    iam.delete_policy(PolicyArn=bound)
+
+
+def spoilt(aws: Aws, site: Site) -> None:
+    """What others do to a site's things by hand."""
+    ec2, group = aws.boto("ec2"), site.security_groups[0]
+    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
+    everywhere = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[everywhere])
+    aws.boto("logs").delete_retention_policy(logGroupName=site.log_group)
+    role = site.task_role.rpartition("/")[2]
+    others = trust("instance", ACCOUNT, "aws", REGION)
+    aws.boto("iam").update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(others))
+
+
 def untagged(aws: Aws, site: Site, tags: dict[str, str]) -> list[str]:
     """What of all that setup has made lacks some of these tags."""
     pairs: dict[str, Any] = {"bucket": aws.boto("s3").get_bucket_tagging(Bucket=site.bucket)["TagSet"]}
@@ -197,10 +255,14 @@ def untagged(aws: Aws, site: Site, tags: dict[str, str]) -> list[str]:
     pairs["repository"] = aws.boto("ecr").list_tags_for_resource(resourceArn=repository)["tags"]
     (cluster,) = aws.boto("ecs").describe_clusters(clusters=[site.cluster], include=["TAGS"])["clusters"]
     pairs["cluster"] = cluster["tags"]
+    if names := [*site.providers]:
+        asked: Any = {"capacityProviders": names, "cluster": site.cluster, "include": ["TAGS"]}
+        told = aws.boto("ecs").describe_capacity_providers(**asked)["capacityProviders"]
+        pairs |= {each["name"]: each["tags"] for each in told}
     ec2, ours = aws.boto("ec2"), [{"Name": "tag:starburst:site", "Values": ["main"]}]
     for kind in ("vpcs", "subnets", "internet_gateways", "route_tables", "security_groups", "vpc_endpoints"):
-        told = getattr(ec2, f"describe_{kind}")(Filters=ours)
-        (found,) = [value for name, value in told.items() if name not in ("ResponseMetadata", "NextToken")]
+        answer = getattr(ec2, f"describe_{kind}")(Filters=ours)
+        (found,) = [value for name, value in answer.items() if name not in ("ResponseMetadata", "NextToken")]
         assert found, kind
         pairs |= {f"{kind} {number}": each["Tags"] for number, each in enumerate(found)}
     lowered = {
@@ -660,14 +722,17 @@ def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(
     account.boto("ecs").put_cluster_capacity_providers(
         cluster=site.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
     )
+    spoilt(account, site)
+    iam = account.boto("iam")
+    bound = iam.create_policy(PolicyName="user-s", PolicyDocument=json.dumps(POLICIES["task"](site)))["Policy"]["Arn"]
+    made(network="made", image=account.site["image"], tags=("team=x",), boundary=bound)
+    assert untagged(account, site, {"team": "x"}) == []
     made(network="made", image=account.site["image"])
     backend = aws_backend(site)
     run = Cluster(backend=backend, workers=1, progress=False, capacity="ec2").start(time.sleep, [600])
     account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
     run.cancel()  # as the command does first: whoever drives it would start workers anew
     run.wait()
-    iam = account.boto("iam")
-    bound = iam.create_policy(PolicyName="user-s", PolicyDocument=json.dumps(POLICIES["task"](site)))["Policy"]["Arn"]
     iam.attach_role_policy(RoleName=site.task_role.rpartition("/")[2], PolicyArn=bound)
     account.boto("s3").create_multipart_upload(Bucket=site.bucket, Key="k")
     account.boto("codebuild").create_project(

@@ -110,6 +110,8 @@ class Providers:
             return not asked.get("autoScalingGroupProvider")
         if operation == "DescribeCapacityProviders":
             return bool(asked.get("cluster"))
+        if operation in ("TagResource", "UntagResource"):
+            return any(each.arn == asked.get("resourceArn") for each in self.all())
         return operation in ("DeleteCapacityProvider", "UpdateCapacityProvider") and bool(asked.get("cluster"))
 
     def call(self, operation: str, asked: Json) -> Json:
@@ -119,6 +121,8 @@ class Providers:
             "UpdateCapacityProvider": self._update,
             "DescribeCapacityProviders": self._describe,
             "DeleteCapacityProvider": self._delete,
+            "TagResource": self._tag,
+            "UntagResource": self._tag,
         }
         return of[operation](asked)
 
@@ -202,6 +206,15 @@ class Providers:
             self._all.pop((cluster.arn, found.name), None)
         cluster.capacity_providers = [each for each in cluster.capacity_providers or () if each != found.name]
         return {"capacityProvider": found.shown() | {"status": "INACTIVE", "updateStatus": "DELETE_COMPLETE"}}
+
+    def _tag(self, asked: Json) -> Json:
+        """What is put takes the place of what has the same name."""
+        put = asked.get("tags") or []
+        gone = {*(asked.get("tagKeys") or ()), *(each["key"] for each in put)}
+        for found in self.all():
+            if found.arn == asked["resourceArn"]:
+                found.tags = [*(each for each in found.tags if each["key"] not in gone), *put]
+        return {}
 
     def _of(self, cluster: str, name: str) -> Provider:
         if (found := self.named(cluster, name)) is None:

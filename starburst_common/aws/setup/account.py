@@ -41,6 +41,8 @@ class AwsAccount:
     caller: str  #: the ARN of who makes it
     site: str
     marks: Mapping[str, str]  #: the tags of all that is made: the site's, and those the user wants
+    tags_once: Sequence[str] = ()  #: the names of those that were wanted at any time
+    bounds_once: Sequence[str] = ()  #: the boundaries of roles that were
 
     @classmethod
     def of(cls, clients: AdminClients, site: str, more: Sequence[str] = ()) -> AwsAccount:

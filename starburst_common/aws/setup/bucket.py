@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
+from starburst_common.aws.setup.drift import Drift, mended, of_tags, pairs, plain
 from starburst_common.errors import BadInput
 from starburst_common.names import BUILDS
 
@@ -38,6 +40,7 @@ class SiteBucket:
 
     def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._s3 = account, name, account.clients.s3
+        self.mended: list[str] = []
 
     def there(self) -> bool:
         """Whether it is. Raises `BadInput` where another account has that name."""
@@ -70,16 +73,37 @@ class SiteBucket:
 
     def make(self, *, own_names: bool, kms_key: str) -> None:
         """Have it, as it is to be."""
-        if not self.there():
+        there = self.there()
+        if not there:
             self._create(own_names=own_names)
         with speaking(f"s3:PutBucket… {self.name}"):
-            self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": self._account.pairs})  # type: ignore[typeddict-item]
+            done = mended(self.drifts())
+            self.mended = done if there else []
             self._s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=_CLOSED)  # type: ignore[arg-type]
             self._s3.put_bucket_encryption(
                 Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [_encryption(kms_key)]}
             )
             self._s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self._by_tls_only()))
             self._s3.put_bucket_lifecycle_configuration(Bucket=self.name, LifecycleConfiguration=_LIFECYCLE)  # type: ignore[arg-type]
+
+    def drifts(self) -> Iterator[Drift]:
+        """What of its tags is not as it is to be; they are put all at once."""
+        found = self._tags()
+        marks, once = {**self._account.marks}, {*self._account.tags_once}
+        wanted = {**{name: value for name, value in found.items() if name not in once}, **marks}
+
+        def put(_: object) -> None:
+            self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": pairs(wanted)})
+
+        yield from of_tags(self._account, found, put, put)
+
+    def _tags(self) -> dict[str, str]:
+        try:
+            return plain(self._s3.get_bucket_tagging(Bucket=self.name)["TagSet"])
+        except ClientError as error:
+            if error_code(error) == "NoSuchTagSet":
+                return {}
+            raise
 
     def _create(self, *, own_names: bool) -> None:
         asked: dict[str, Any] = {"Bucket": self.name, "ObjectOwnership": "BucketOwnerEnforced"}

@@ -68,8 +68,19 @@ class Inventory:
         self._store.delete([self._key(part)])
 
     def keep_asked(self, asked: Mapping[str, Any]) -> None:
-        """What is asked of the site, for whoever sets it up again, from wherever."""
-        self._store.put(f"{self._folder}asked", json.dumps(asked).encode())
+        """What is asked of the site, for whoever sets it up again, from wherever; and what ever was, to be undone."""
+        once = self.once()
+        kept = {
+            "tags": sorted({*once.get("tags", []), *(each.partition("=")[0] for each in asked.get("tags", []))}),
+            "boundary": sorted({*once.get("boundary", []), *filter(None, [asked.get("boundary")])}),
+        }
+        self._store.put(f"{self._folder}asked", json.dumps({**asked, "once": kept}).encode())
+
+    def once(self) -> dict[str, list[str]]:
+        """The names of tags, and the boundaries, that were asked for at any time."""
+        found = (self.asked() or {}).get("once")
+        listed = found.items() if isinstance(found, dict) else ()
+        return {str(kind): [str(each) for each in them] for kind, them in listed if isinstance(them, list)}
 
     def asked(self) -> dict[str, Any] | None:
         """What was; None where nobody has written it down, or it cannot be read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -11,10 +11,11 @@ from starburst_common.aws.roads import Roads
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.given import looked_at
+from starburst_common.aws.setup.groups import SecurityGroup
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.kept import KnownSite
 from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
-from starburst_common.aws.setup.network import Network, NetworkPlace, SecurityGroup, default_place, given_place
+from starburst_common.aws.setup.network import Network, NetworkPlace, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
 from starburst_common.aws.ways import lost_told
@@ -25,6 +26,7 @@ from starburst_common.sites.wanted import SitePart, WantedSite
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
+Thing = TypeVar("Thing", bound="Made")
 
 
 class Made(Protocol):
@@ -37,6 +39,10 @@ class Made(Protocol):
 
     def ours(self) -> bool:
         """Whether it is marked as this site's."""
+
+    @property
+    def mended(self) -> Sequence[str]:
+        """What of it was not as it was to be, and is since it was made again."""
 
     def remove(self) -> None:
         """Take it away, with all in it."""
@@ -115,8 +121,9 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
     if not wanted.bucket:
         part = SitePart("bucket", bucket)
         there = _looked_at(account, part)
-        SiteBucket(account, bucket).make(own_names=wanted.own_names, kms_key=wanted.kms_key)
-        tell(_told(part, there))
+        own = SiteBucket(_remembering(account, bucket) if there else account, bucket)
+        own.make(own_names=wanted.own_names, kms_key=wanted.kms_key)
+        tell(_told(part, there, own.mended))
     elif not SiteBucket(account, bucket).there():
         raise BadInput(f"--bucket {bucket}: there is no such bucket in this account: make it, or leave --bucket out")
     inventory = Inventory(account, bucket)
@@ -124,7 +131,13 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
         inventory.refuse_others()
         inventory.keep_asked(what_is_asked(wanted))
         inventory.mark_torn_down(False)
-        return _Setup(account, wanted, inventory, tell).rest()
+        return _Setup(_remembering(account, bucket), wanted, inventory, tell).rest()
+
+
+def _remembering(account: AwsAccount, bucket: str) -> AwsAccount:
+    """With what was asked of the site at any time, to tell it from what others have put there."""
+    once = Inventory(account, bucket).once()
+    return replace(account, tags_once=once.get("tags", []), bounds_once=once.get("boundary", []))
 
 
 class _Setup:
@@ -148,27 +161,28 @@ class _Setup:
         for part in self._ours:
             match part.kind:
                 case "signing key":
-                    self._have(part, lambda name: SigningKey(account, name).make(wanted.kms_key))
+                    self._have(part, SigningKey, lambda key: key.make(wanted.kms_key))
                 case "role":
-                    self._have(part, lambda name: Role(account, name).make(site, wanted.boundary))
+                    self._have(part, Role, lambda role: role.make(site, wanted.boundary))
                 case "log group":
-                    self._have(part, lambda name: LogGroup(account, name).make(wanted.log_days))
+                    self._have(part, LogGroup, lambda group: group.make(wanted.log_days))
                 case "repository":
-                    self._have(part, lambda name: SiteRepository(account, name).make())
+                    self._have(part, SiteRepository, SiteRepository.make)
                 case "cluster":
                     ensure_role_of_ecs(account)
-                    self._have(part, lambda name: SiteCluster(account, name).make())
+                    self._have(part, SiteCluster, SiteCluster.make)
                 case "instance profile":
-                    self._have(part, lambda name: InstanceProfile(account, name).make())
+                    self._have(part, InstanceProfile, InstanceProfile.make)
                 case "capacity provider":
-                    self._have(part, lambda name: CapacityProvider(account, name).make(site))
+                    self._have(part, CapacityProvider, lambda provider: provider.make(site))
         return site
 
-    def _have(self, part: SitePart, make: Callable[[str], T]) -> T:
+    def _have(self, part: SitePart, kind: Callable[[AwsAccount, str], Thing], make: Callable[[Thing], T]) -> T:
         there = _looked_at(self._account, part)
         self._inventory.add(part)
-        made = make(part.name)
-        self._tell(_told(part, there))
+        thing = kind(self._account, part.name)
+        made = make(thing)
+        self._tell(_told(part, there, thing.mended))
         return made
 
     def _place(self) -> NetworkPlace:
@@ -183,10 +197,10 @@ class _Setup:
                 f"{account.region} has no default network: --network made makes one for the site, which costs nothing; "
                 "or name subnets with --subnet"
             )
-        return self._have(self._part("network"), lambda name: Network(account, name).make())
+        return self._have(self._part("network"), Network, Network.make)
 
     def _group(self, vpc: str) -> str:
-        return self._have(self._part("security group"), lambda name: SecurityGroup(self._account, name).make(vpc))
+        return str(self._have(self._part("security group"), SecurityGroup, lambda group: group.make(vpc)))
 
     def _part(self, kind: str) -> SitePart:
         return next(part for part in self._ours if part.kind == kind)
@@ -207,5 +221,6 @@ def _looked_at(account: AwsAccount, part: SitePart) -> bool:
     return True
 
 
-def _told(part: SitePart, there: bool) -> str:
-    return f"{part.kind} {part.name}: {'there already' if there else 'made'}"
+def _told(part: SitePart, there: bool, mended: Sequence[str]) -> str:
+    said = f"mended: {'; '.join(mended)}" if mended else "there already" if there else "made"
+    return f"{part.kind} {part.name}: {said}"

@@ -6,6 +6,7 @@ Neither costs anything while no worker runs on an instance.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
+from starburst_common.aws.setup.drift import Drift, mended, of_tags, pairs, plain, tags_in_ecs
 from starburst_common.errors import Unavailable
 from starburst_common.sites.managed import provider
 from starburst_common.sites.site import Site
@@ -30,6 +32,7 @@ class InstanceProfile:
 
     def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._iam = account, name, account.clients.iam
+        self.mended: list[str] = []
 
     def there(self) -> bool:
         """Whether it is."""
@@ -40,7 +43,8 @@ class InstanceProfile:
         return self._account.is_ours((self._found() or {}).get("Tags", []))
 
     def make(self) -> None:
-        """Have it, with its role, which is there."""
+        """Have it, with its role, which is there, and its tags."""
+        self.mended = mended(self.drifts())
         with speaking(f"iam:CreateInstanceProfile {self.name}"):
             if self._found() is None:
                 with suppress(self._iam.exceptions.EntityAlreadyExistsException):  # somebody else was first
@@ -48,6 +52,19 @@ class InstanceProfile:
             if not (self._found() or {}).get("Roles"):
                 with suppress(self._iam.exceptions.LimitExceededException):  # the same: it takes one
                     self._iam.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
+
+    def drifts(self) -> Iterator[Drift]:
+        """What of its tags is not as it is to be."""
+        if (found := self._found()) is None:
+            return
+        named: dict[str, Any] = {"InstanceProfileName": self.name}
+        with speaking(f"iam:TagInstanceProfile {self.name}"):
+            yield from of_tags(
+                self._account,
+                plain(found.get("Tags", [])),
+                lambda tags: self._iam.tag_instance_profile(**named, Tags=pairs(tags)),
+                lambda names: self._iam.untag_instance_profile(**named, TagKeys=names),
+            )
 
     def remove(self) -> None:
         """Its role goes by itself."""
@@ -72,6 +89,7 @@ class CapacityProvider:
     def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ecs = account, name, account.clients.ecs
         self._cluster = f"starburst-{account.site}"
+        self.mended: list[str] = []
 
     def there(self) -> bool:
         """Whether it is."""
@@ -91,6 +109,7 @@ class CapacityProvider:
         )
         asked: dict[str, Any] = {"name": self.name, "cluster": self._cluster, "managedInstancesProvider": wanted}
         until = time.monotonic() + _KNOWN_S
+        self.mended = mended(self.drifts())
         with speaking(f"ecs:CreateCapacityProvider {self.name}"):
             there = self._found() is not None
             while True:
@@ -103,6 +122,11 @@ class CapacityProvider:
                     if "assume the role" not in str(error) or time.monotonic() > until:
                         raise
                 time.sleep(_LOOK_S)
+
+    def drifts(self) -> Iterator[Drift]:
+        """What of its tags is not as it is to be."""
+        if (found := self._found()) is not None:
+            yield from tags_in_ecs(self._account, self._ecs, found["capacityProviderArn"], found.get("tags", []))
 
     def _ask(self, asked: dict[str, Any], *, there: bool) -> None:
         if there:

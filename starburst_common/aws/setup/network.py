@@ -1,4 +1,4 @@
-"""Where workers run: the account's own network, one that is named, or one that is made; and the group they are in.
+"""Where workers run: the account's own network, one that is named, or one that is made.
 
 Public subnets, with an S3 endpoint: a NAT gateway costs more than the workers. The endpoint and all else here is free.
 """
@@ -6,7 +6,7 @@ Public subnets, with an S3 endpoint: a NAT gateway costs more than the workers. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
+from starburst_common.aws.setup.drift import Drift, mended, tags_in_ec2
 from starburst_common.errors import BadInput, Unavailable
 from starburst_common.steps import told_while
 
@@ -23,6 +24,14 @@ _MOST_SUBNETS = 16  #: of a task. Source: Amazon ECS API reference, AwsVpcConfig
 _IN_USE = {"DependencyViolation", "InvalidGroup.InUse"}
 _PATIENCE_S = 300.0  #: for addresses of workers that have ended to be given back
 _LOOK_S = 3.0
+#: As EC2 is asked for them, how it answers, and what it calls the id of one.
+_PARTS = (
+    ("vpcs", "Vpcs", "VpcId"),
+    ("subnets", "Subnets", "SubnetId"),
+    ("internet_gateways", "InternetGateways", "InternetGatewayId"),
+    ("route_tables", "RouteTables", "RouteTableId"),
+    ("vpc_endpoints", "VpcEndpoints", "VpcEndpointId"),
+)
 
 
 class NetworkPlace(NamedTuple):
@@ -64,6 +73,7 @@ class Network:
 
     def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._ec2 = account, name, account.clients.ec2
+        self.mended: list[str] = []
 
     def there(self) -> bool:
         """Whether it is, or any part of it."""
@@ -98,7 +108,14 @@ class Network:
                     RouteTableIds=[table],
                     **self._marked("vpc-endpoint"),
                 )
+        self.mended = mended(self.drifts())
         return NetworkPlace(id, tuple(subnets))
+
+    def drifts(self) -> Iterator[Drift]:
+        """What of the tags of its parts is not as it is to be."""
+        for kind, answer, id in _PARTS:
+            for each in self._all(kind, answer):
+                yield from tags_in_ec2(self._account, self._ec2, each[id], each["Tags"])
 
     def remove(self) -> None:
         """All of it, in the order in which AWS lets go."""
@@ -185,60 +202,7 @@ class Network:
         return sorted(alive, key=lambda each: sorted(str(value) for key, value in each.items() if key.endswith("Id")))
 
     def _marked(self, kind: str) -> dict[str, Any]:
-        return {"TagSpecifications": [{"ResourceType": kind, "Tags": [*self._account.pairs, _named(self.name)]}]}
-
-
-class SecurityGroup:
-    """The group that workers are in: nothing comes in, all goes out."""
-
-    def __init__(self, account: AwsAccount, name: str) -> None:
-        self._account, self.name, self._ec2 = account, name, account.clients.ec2
-
-    def there(self) -> bool:
-        """Whether it is, in any network."""
-        return bool(self._found())
-
-    def ours(self) -> bool:
-        """It is found by that mark."""
-        return self.there()
-
-    def make(self, vpc: str) -> str:
-        """Have it in a network, whatever others it was in; its id."""
-        here = [each["GroupId"] for each in self._found() if each["VpcId"] == vpc]
-        if here:
-            return str(here[0])
-        tags = [*self._account.pairs, _named(self.name)]
-        with speaking("ec2:CreateSecurityGroup"):
-            try:
-                made = self._ec2.create_security_group(
-                    GroupName=self.name,
-                    Description="starburst workers: nothing comes in",
-                    VpcId=vpc,
-                    TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
-                )
-            except ClientError as error:
-                if error_code(error) == "InvalidGroup.Duplicate":
-                    raise BadInput(
-                        f"the network {vpc} has a security group {self.name} that is not this site's: remove it, or "
-                        "give --security-group"
-                    ) from error
-                raise
-        return str(made["GroupId"])
-
-    def remove(self) -> None:
-        """Wherever it is."""
-        for each in self._found():
-            with speaking("ec2:DeleteSecurityGroup"):
-                when_free(partial(self._ec2.delete_security_group, GroupId=each["GroupId"]))
-
-    def _found(self) -> list[Any]:
-        marked = [
-            {"Name": "tag:starburst:site", "Values": [self._account.site]},
-            {"Name": "group-name", "Values": [self.name]},
-        ]
-        with speaking("ec2:DescribeSecurityGroups"):
-            found = self._ec2.describe_security_groups(Filters=marked)["SecurityGroups"]
-        return sorted(found, key=lambda each: each["GroupId"])
+        return {"TagSpecifications": [{"ResourceType": kind, "Tags": [*self._account.pairs, named(self.name)]}]}
 
 
 def when_free(remove: Callable[[], Any], patience_s: float = _PATIENCE_S) -> None:
@@ -268,5 +232,6 @@ def _kept(remove: Callable[[], Any]) -> ClientError | None:
     return None
 
 
-def _named(name: str) -> dict[str, str]:
+def named(name: str) -> dict[str, str]:
+    """The tag by which EC2's console calls a thing."""
     return {"Key": "Name", "Value": name}

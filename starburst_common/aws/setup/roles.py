@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
+from starburst_common.aws.setup.drift import Drift, mended, of_tags, pairs, plain
 from starburst_common.sites.policies import POLICIES, trust
 from starburst_common.sites.site import Site
 
@@ -28,6 +29,7 @@ class Role:
     def __init__(self, account: AwsAccount, name: str) -> None:
         self._account, self.name, self._iam = account, name, account.clients.iam
         self._kind = name.rpartition("-")[2]
+        self.mended: list[str] = []
 
     def there(self) -> bool:
         """Whether it is."""
@@ -39,22 +41,61 @@ class Role:
         return found is not None and self._account.is_ours(found.get("Tags", []))
 
     def make(self, site: Site, boundary: str) -> None:
-        """Have it, with its trust and policy as they are to be."""
-        account = self._account
-        trusted = json.dumps(trust(self._kind, account.id, account.partition, account.region))
-        with speaking(f"iam:CreateRole {self.name}"):
-            if not self.there():
-                bounded = {"PermissionsBoundary": boundary} if boundary else {}
-                with suppress(self._iam.exceptions.EntityAlreadyExistsException):  # somebody else was first
-                    self._iam.create_role(
-                        RoleName=self.name, AssumeRolePolicyDocument=trusted, Tags=account.pairs, **bounded
-                    )
-            else:
-                self._iam.update_assume_role_policy(RoleName=self.name, PolicyDocument=trusted)
-            policy = json.dumps(POLICIES[self._kind](site))
-            _once_known(
-                partial(self._iam.put_role_policy, RoleName=self.name, PolicyName=_POLICY, PolicyDocument=policy)
+        """Have it, with its trust, boundary, tags and policy as they are to be."""
+        if self.there():
+            self.mended = mended(self.drifts(site, boundary))
+            return
+        bounded = {"PermissionsBoundary": boundary} if boundary else {}
+        with (
+            speaking(f"iam:CreateRole {self.name}"),
+            suppress(self._iam.exceptions.EntityAlreadyExistsException),  # somebody else was first
+        ):
+            self._iam.create_role(
+                RoleName=self.name,
+                AssumeRolePolicyDocument=json.dumps(self._trust()),
+                Tags=self._account.pairs,
+                **bounded,
             )
+        self._put(POLICIES[self._kind](site))
+
+    def drifts(self, site: Site, boundary: str) -> Iterator[Drift]:
+        """What of it is not as it is to be. A boundary that nobody has asked for here is somebody else's, and stays."""
+        found = self._found() or {}
+        if found.get("AssumeRolePolicyDocument") != (trusted := self._trust()):
+            yield Drift("whom it trusts", lambda: self._do("update_assume_role_policy", PolicyDocument=trusted))
+        bound = found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")
+        if boundary and bound != boundary:
+            yield Drift("its boundary", lambda: self._do("put_role_permissions_boundary", PermissionsBoundary=boundary))
+        elif bound and bound != boundary and bound in self._account.bounds_once:
+            yield Drift("its boundary, which is no more", lambda: self._do("delete_role_permissions_boundary"))
+        yield from of_tags(
+            self._account,
+            plain(found.get("Tags", [])),
+            lambda tags: self._do("tag_role", Tags=pairs(tags)),
+            lambda names: self._do("untag_role", TagKeys=names),
+        )
+        with speaking(f"iam:GetRolePolicy {self.name}"):
+            try:
+                there = self._iam.get_role_policy(RoleName=self.name, PolicyName=_POLICY)["PolicyDocument"]
+            except self._iam.exceptions.NoSuchEntityException:
+                there = None
+        if there != (policy := POLICIES[self._kind](site)):
+            yield Drift("its policy", lambda: self._put(policy))
+
+    def _trust(self) -> Any:
+        account = self._account
+        return trust(self._kind, account.id, account.partition, account.region)
+
+    def _put(self, policy: Any) -> None:
+        self._do("put_role_policy", PolicyName=_POLICY, PolicyDocument=policy)
+
+    def _do(self, operation: str, **asked: Any) -> None:
+        """A change of it."""
+        if "PolicyDocument" in asked:
+            asked["PolicyDocument"] = json.dumps(asked["PolicyDocument"])
+        action = "".join(word.capitalize() for word in operation.split("_"))
+        with speaking(f"iam:{action} {self.name}"):
+            _once_known(partial(getattr(self._iam, operation), RoleName=self.name, **asked))
 
     def remove(self) -> None:
         """With its policies, also those that its user has added: a role that still has some cannot go."""
