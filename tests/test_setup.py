@@ -434,6 +434,37 @@ def test_a_cluster_that_others_use_stays_until_they_have_ended(account: Aws, tmp
     assert shell("teardown", "--site", "w2", "--with-data", "--yes").returncode == 0
 
 
+def test_with_a_key_of_the_user_s_the_printed_policy_suffices(account: Aws, tmp_path: Path) -> None:
+    """The one that is printed with the key: for setup, a change of the signing key, and teardown; no other is granted.
+
+    Whoever has the one without the key is told what lacks, and where to read it.
+    """
+    key = account.boto("kms").create_key(KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["Arn"]
+    shell = Shell(tmp_path, env={**account.env, "STARBURST_CONFIG": str(tmp_path / "config.toml")})
+    setup, asked = account.as_user("setup"), ("--kms-key", key, "--image", account.site["image"], "--yes", "--no-try")
+    refused = shell("setup", "--site", "keyed", *asked, **setup)
+    assert (
+        refused.returncode == 5
+        and f"resource: {key} because" in refused.stderr
+        and "with --kms-key for a key" in refused.stderr
+    )
+    printed = shell("iam-policy", "setup", "--kms-key", key)
+    assert shell("iam-policy", "driver", "--kms-key", key).returncode == 2
+    of = {"UserName": "setup", "PolicyName": "keyed"}
+    account.boto("iam").put_user_policy(**of, PolicyDocument=printed.stdout)
+    done = shell("setup", "--site", "keyed", *asked, **setup)
+    assert done.returncode == 0, done.stderr
+    site = settings(backend="aws", env={**os.environ, "STARBURST_SITE": "keyed"}).site
+    assert site is not None and site.kms_key == key
+    account.grant(site.table())
+    assert "2.0" in shell("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n", STARBURST_SITE="keyed").stdout
+    changed = shell("rotate-key", STARBURST_SITE="keyed", **setup)
+    assert changed.returncode == 0, changed.stderr
+    taken = shell("teardown", "--site", "keyed", "--with-data", "--yes", **setup)
+    account.boto("iam").delete_user_policy(**of)
+    assert taken.returncode == 0 and "not cancelled" not in taken.stderr, taken.stderr
+
+
 @pytest.mark.rest
 def test_more_goes_than_aws_takes_at_once(account: Aws) -> None:
     """Of task definitions ECS lets 20 go at once and deletes 5, then one a second: teardown waits, and ends."""

@@ -17,6 +17,9 @@ def iam_policy(
             "up; bill: who compares costs with AWS's bill.",
         ),
     ],
+    kms_key: Annotated[
+        str, typer.Option("--kms-key", metavar="ARN", help="With setup: the key that sites are set up with.")
+    ] = "",
 ) -> None:
     """Print the least policy of one of those who work in the configured site, or make one, as IAM takes it.
 
@@ -28,8 +31,13 @@ def iam_policy(
     from starburst_common.phrases import told
     from starburst_common.sites.administrator import administrator
     from starburst_common.sites.policies import POLICIES, bill, prices
+    from starburst_common.sites.wanted import WantedSite
 
-    of_no_site = {"setup": administrator, "prices": prices, "bill": bill}
+    if kms_key and whose != "setup":
+        raise BadInput(f"--kms-key: with setup only: that of the site is in its settings, and {told(whose)} has it")
+    WantedSite.check_values(kms_key=kms_key)
+    of_no_site = {"setup": lambda: administrator(kms_key), "prices": prices, "bill": bill}
+    whose = {"worker": "task"}.get(whose, whose)
     if whose in of_no_site:
         print_json(of_no_site[whose]())
         return

@@ -125,9 +125,12 @@ def may_set_up() -> Iterator[None]:
     try:
         yield
     except Denied as error:
-        if "not allowed to do" not in str(error):  # no credentials, or none that AWS takes
+        if "let these credentials do" not in str(error):  # no credentials, or none that AWS takes
             raise
-        raise Denied(f"{error}; `starburst iam-policy setup` prints what who sets sites up must be allowed") from error
+        raise Denied(
+            f"{error}; `starburst iam-policy setup` prints what who sets sites up must be allowed, with --kms-key for "
+            "a key of yours"
+        ) from error
 
 
 def _given(said: Mapping[str, Any]) -> dict[str, Any]:

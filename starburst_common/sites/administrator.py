@@ -154,11 +154,22 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def administrator() -> dict[str, Any]:
-    """With the network that setup can make. Who also tries the site, as setup does by itself, is a driver besides."""
+#: What is in the bucket, and the signing key, goes through a key of the user's. Sources: Amazon S3 User Guide, "Using
+#: server-side encryption with AWS KMS keys"; AWS Systems Manager User Guide, "How AWS Systems Manager Parameter Store
+#: uses AWS KMS", of standard parameters; read 2026-12-01.
+_WITH_KEY = ("kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey")
+
+
+def administrator(kms_key: str = "") -> dict[str, Any]:
+    """With the network that setup can make. Who also tries the site, as setup does by itself, is a driver besides.
+
+    >>> administrator("arn:aws:kms:eu-west-1:123456789012:key/1")["Statement"][-1]["Resource"]
+    ['arn:aws:kms:eu-west-1:123456789012:key/1']
+    """
+    allowed = {**_ACTIONS, **({kms_key: _WITH_KEY} if kms_key else {})}
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Action": [*actions], "Resource": [resource]} for resource, actions in _ACTIONS.items()
+            {"Effect": "Allow", "Action": [*actions], "Resource": [resource]} for resource, actions in allowed.items()
         ],
     }
