@@ -640,29 +640,53 @@ def test_what_is_given_is_used_and_stays(account: Aws) -> None:
         assert tear_down(wanted, site.bucket, site.cluster, with_data=True, tell=quiet) == []
 
 
-def test_who_sets_up_in_a_network_of_their_own_is_told_what_it_does_not_lead_to(account: Aws) -> None:
-    """It is said, and not refused: roads may lead there that nobody here knows of. What goes through a NAT gateway is
-    known afterwards.
+def test_a_network_of_their_own_without_a_way_out_is_refused_before_anything_is_made(
+    account: Aws, tmp_path: Path
+) -> None:
+    """Once, with what lacks. Where routes lead to other networks, where there may be one, or the caller may not look,
+    it is told and not refused. What goes through a NAT gateway is known afterwards.
     """
-    told: list[str] = []
     with private_network(account, ["s3", "ecr.api", "ecr.dkr", "logs"]) as network:
-        wanted = WantedSite.of(name="main", region=REGION, subnets=tuple(network.subnets), private=True)
-        site = set_up(account_of(), wanted, told.append)
-        assert site.nat_gateway == "none"
+        before, subnets = things(account), tuple(network.subnets)
+        wanted = WantedSite.of(name="main", region=REGION, subnets=subnets, private=True)
+        (said,) = planned(account_of(), wanted).wrong
+        assert said.startswith(f"--subnet: {', '.join(sorted(subnets))} do not lead to Systems Manager and SQS: give ")
+        assert "endpoint com.amazonaws.us-east-1.ssm and an interface endpoint com.amazonaws.us-east-1.sqs" in said
+        (public,) = planned(account_of(), WantedSite.of(name="main", region=REGION, subnets=subnets)).wrong
+        assert "a route to an internet gateway" in public and "assign_public_ip" not in public
+        shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+        for asked in (["--dry-run"], ["--yes"]):
+            done = shell("setup", "--private", *(word for each in subnets for word in ("--subnet", each)), *asked)
+            assert (done.returncode, done.stderr.count("do not lead")) == (2, 1), done.stderr
+        assert things(account) == before
         ec2 = account.boto("ec2")
-        nat = ec2.create_nat_gateway(SubnetId=network.subnets[0], ConnectivityType="private")["NatGateway"]
+        peer = ec2.create_vpc_peering_connection(VpcId=network.vpc, PeerVpcId=network.vpc)["VpcPeeringConnection"]
+        beyond = {"RouteTableId": network.table, "DestinationCidrBlock": "10.9.0.0/16"}
+        ec2.create_route(**beyond, VpcPeeringConnectionId=peer["VpcPeeringConnectionId"])
+        plan = planned(account_of(), wanted)
+        assert not plan.wrong and "what answers in other networks; unless it is there: " in plan.unsure[0]
+        ec2.delete_route(**beyond)
+        nat = ec2.create_nat_gateway(SubnetId=subnets[0], ConnectivityType="private")["NatGateway"]
         out = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": nat["NatGatewayId"]}
         ec2.create_route(RouteTableId=network.table, **out)
         assert set_up(account_of(), wanted, quiet).nat_gateway == "but-s3"  # S3 has an endpoint
         ec2.delete_route(RouteTableId=network.table, DestinationCidrBlock="0.0.0.0/0")
         ec2.delete_nat_gateway(NatGatewayId=nat["NatGatewayId"])
+        forbid(account, "ec2:DescribeRouteTables")
+        try:
+            plan = planned(account_of(), wanted)
+            assert not plan.wrong and "ec2:DescribeRouteTables" in plan.unsure[0]
+            set_up(account_of(), wanted, quiet)
+        finally:
+            account.boto("iam").delete_user_policy(UserName="setup", PolicyName="forbidden")
         gone()
-    (said,) = [each for each in told if each.startswith("network: ")]
-    assert f"{', '.join(sorted(network.subnets))} do not lead to Systems Manager and SQS: give " in said
-    assert (
-        "an interface endpoint com.amazonaws.us-east-1.ssm and an interface endpoint com.amazonaws.us-east-1.sqs"
-        in said
-    )
+
+
+def forbid(aws: Aws, action: str) -> None:
+    """To who sets up."""
+    statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    aws.boto("iam").put_user_policy(UserName="setup", PolicyName="forbidden", PolicyDocument=document)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def _network(clients: Clients, site: Site) -> str:
     """By its routes and endpoints; what security groups let through is not looked at."""
     roads = Roads(clients.networks, site)
     if lost := roads.lost:
-        raise BadInput(lost_told(lost, site.region))
+        raise BadInput(lost_told(lost, site))
     nat = "" if roads.nat == site.nat_gateway else f'; costs are told right with `nat_gateway = "{roads.nat}"`'
     return f"{len(site.subnets)} subnets, which lead to all that workers need{nat}"
 

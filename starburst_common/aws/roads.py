@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from starburst_common.aws.answers import speaking
-from starburst_common.aws.ways import Way, gated, lacking
+from starburst_common.aws.ways import Way, gated, lacking, leads_elsewhere, table_of
 from starburst_common.model import NATS
 from starburst_common.sites.site import Site
 
@@ -36,6 +36,12 @@ class Roads:
         """What does not answer, for each of the subnets for which something does not."""
         found = {each["SubnetId"]: lacking(self._site, each, self._tables, self._ends) for each in self._subnets}
         return {subnet: ways for subnet, ways in sorted(found.items()) if ways}
+
+    @property
+    def elsewhere(self) -> set[str]:
+        """The subnets with routes to other networks, of which EC2 does not tell from here what answers there."""
+        tables = {each["SubnetId"]: table_of(each["SubnetId"], self._tables) for each in self._subnets}
+        return {subnet for subnet, table in tables.items() if table is not None and leads_elsewhere(table)}
 
     @property
     def nat(self) -> str:

@@ -56,8 +56,10 @@ def unanswered(said: str, exit_code: int | None = None) -> Way | None:
     return next((way for way in WAYS if re.search(way.told, said)), None)
 
 
-def way_out(ways: Sequence[Way], region: str) -> str:
+def way_out(ways: Sequence[Way], region: str, *, public: bool = False) -> str:
     """What to do where a network does not lead to these; to any, where it is not known to which.
+
+    `public`: workers have public addresses already.
 
     >>> print(way_out([way_to("s3")], "eu-west-1"))  # doctest: +NORMALIZE_WHITESPACE
     give the site's subnets a way out to S3: in public ones `assign_public_ip = true`; in private ones a gateway
@@ -71,8 +73,9 @@ def way_out(ways: Sequence[Way], region: str) -> str:
         if any(way.service != "s3" for way in ways):
             ends += ", with a group that lets HTTPS in from them"
     return (
-        f"give the site's subnets a way out{to}: in public ones `assign_public_ip = true`; in private ones {ends}, or "
-        "a NAT gateway; the workers' security groups must let HTTPS out"
+        f"give the site's subnets a way out{to}: in public ones "
+        f"{'a route to an internet gateway' if public else '`assign_public_ip = true`'}; in private ones {ends}, or a "
+        "NAT gateway; the workers' security groups must let HTTPS out"
     )
 
 
@@ -114,7 +117,7 @@ def lacking(
     >>> lacking(site, {"SubnetId": "subnet-1"}, [table | {"Routes": [nat]}], [])
     []
     """
-    table = _table(subnet["SubnetId"], tables)
+    table = table_of(subnet["SubnetId"], tables)
     if table is None or _leads_out(table, public=site.assign_public_ip):
         return []
     there = {each["ServiceName"] for each in ends if _leads(each, table)}
@@ -132,7 +135,7 @@ def gated(subnet: Mapping[str, Any], tables: Sequence[Mapping[str, Any]], ends: 
     >>> gated(subnet, [table], []), gated(subnet, [table], [end]), gated(subnet, [table | {"Routes": []}], [end])
     ('all', 'but-s3', 'none')
     """
-    table = _table(subnet["SubnetId"], tables)
+    table = table_of(subnet["SubnetId"], tables)
     routes = [] if table is None else table.get("Routes", [])
     out = (route for route in routes if route.get("DestinationCidrBlock") == _ANYWHERE)
     if table is None or not any(route.get("NatGatewayId") for route in out):
@@ -141,13 +144,27 @@ def gated(subnet: Mapping[str, Any], tables: Sequence[Mapping[str, Any]], ends: 
     return NAT_BUT_S3 if by_itself else NAT_ALL
 
 
-def lost_told(lost: Mapping[str, Sequence[Way]], region: str) -> str:
+def leads_elsewhere(table: Mapping[str, Any]) -> bool:
+    """Whether any of its routes leads to another network, where endpoints may be that nobody sees from here.
+
+    >>> local, hub = {"GatewayId": "local"}, {"DestinationCidrBlock": "10.0.0.0/8", "TransitGatewayId": "tgw-1"}
+    >>> leads_elsewhere({"Routes": [local]}), leads_elsewhere({"Routes": [local, hub]})
+    (False, True)
+    """
+    inside = ("local", "igw-", "vpce-")
+    routes = (each for each in table.get("Routes", []) if each.get("State") != "blackhole")
+    return any(not str(each.get("GatewayId", "")).startswith(inside) for each in routes)
+
+
+def lost_told(lost: Mapping[str, Sequence[Way]], site: Site) -> str:
     """That for a person: all subnets, and what any of them lacks."""
     ways = [way for way in WAYS if any(way in each for each in lost.values())]
-    return f"{', '.join(sorted(lost))} do not lead to {_listed(way.name for way in ways)}: {way_out(ways, region)}"
+    out = way_out(ways, site.region, public=site.assign_public_ip)
+    return f"{', '.join(sorted(lost))} do not lead to {_listed(way.name for way in ways)}: {out}"
 
 
-def _table(subnet: str, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def table_of(subnet: str, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The route table that holds for a subnet."""
     joined = [(each, joint) for each in tables for joint in each.get("Associations", [])]
     own = next((each for each, joint in joined if joint.get("SubnetId") == subnet), None)
     return own or next((each for each, joint in joined if joint.get("Main")), None)

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, is_gone, speaking
+from starburst_common.aws.roads import Roads
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.network import default_place
 from starburst_common.aws.setup.things import CAPACITY, SigningKey
+from starburst_common.aws.ways import lost_told
 from starburst_common.errors import BadInput, Denied
 from starburst_common.sites.arns import in_ecr
 from starburst_common.sites.policies import TRUSTED, trusts
@@ -39,7 +41,26 @@ def looked_at(account: AwsAccount, wanted: WantedSite) -> Findings:
             found.wrong.extend(look(account, wanted))
         except Denied as error:
             found.unsure.append(str(error))
+    if not found.wrong:
+        _roads(account, wanted, found)
     return found
+
+
+def _roads(account: AwsAccount, wanted: WantedSite, found: Findings) -> None:
+    """Of subnets that are named: workers without a way out cannot start. Behind other networks there may be one."""
+    if not wanted.subnets:
+        return
+    site = wanted.site(account.id, wanted.subnets, wanted.security_groups)
+    try:
+        roads = Roads(account.clients.ec2, site)
+    except Denied as error:
+        found.unsure.append(f"where the subnets lead: {error}")
+        return
+    lost, elsewhere = roads.lost, roads.elsewhere
+    if sure := {subnet: ways for subnet, ways in lost.items() if subnet not in elsewhere}:
+        found.wrong.append(f"--subnet: {lost_told(sure, site)}")
+    if unsure := {subnet: ways for subnet, ways in lost.items() if subnet in elsewhere}:
+        found.unsure.append(f"what answers in other networks; unless it is there: {lost_told(unsure, site)}")
 
 
 def _bucket(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:

@@ -18,8 +18,7 @@ from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
 from starburst_common.aws.setup.network import Network, NetworkPlace, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
-from starburst_common.aws.ways import lost_told
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, Denied
 from starburst_common.sites.asked import what_is_asked
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import SitePart, WantedSite
@@ -154,10 +153,8 @@ class _Setup:
         groups = wanted.security_groups or (self._group(place.vpc),)
         site = wanted.site(account.id, place.subnets, groups)
         if wanted.subnets:
-            roads = Roads(account.clients.ec2, site)
-            site = replace(site, nat_gateway=roads.nat)
-            if lost := roads.lost:
-                self._tell(f"network: {lost_told(lost, site.region)}")
+            with suppress(Denied):  # which was told before
+                site = replace(site, nat_gateway=Roads(account.clients.ec2, site).nat)
         for part in self._ours:
             match part.kind:
                 case "signing key":
