@@ -268,6 +268,7 @@ def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell)
     roles = ["execution role", "task role"]
     assert [*parts] == ["site", "python", *known, "permissions", *MAY, *roles, "worker"]
     assert [name for name, part in parts.items() if not part["fine"]] == ["python"]  # the image is the user's
+    assert parts["python"]["told"].endswith(": the worker below tells")
     assert parts["you may sqs"]["told"].startswith("CreateQueue, TagQueue, DeleteQueue, GetQueueAttributes")
     assert parts["worker"]["told"].endswith("it reached bucket, queues, registry, log and key")
     ecs, of = aws.boto("ecs"), {"cluster": aws.site["cluster"]}

@@ -458,6 +458,8 @@ def test_with_a_key_of_the_user_s_the_printed_policy_suffices(account: Aws, tmp_
     assert site is not None and site.kms_key == key
     account.grant(site.table())
     assert "2.0" in shell("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n", STARBURST_SITE="keyed").stdout
+    task, worker = (shell("iam-policy", whose, STARBURST_SITE="keyed").stdout for whose in ("task", "worker"))
+    assert task == worker and key in task
     changed = shell("rotate-key", STARBURST_SITE="keyed", **setup)
     assert changed.returncode == 0, changed.stderr
     taken = shell("teardown", "--site", "keyed", "--with-data", "--yes", **setup)
@@ -711,6 +713,9 @@ def forbid(aws: Aws, action: str) -> None:
         ({"boundary": "me"}, "--boundary 'me': give the ARN of a policy"),
         ({"gpu_types": ("p5 *",)}, "--gpu-type .*: give names of types"),
         ({"tags": ("a=1", "a=2")}, "--tag .*: a thing has one tag of a name: leave one of the two out"),
+        ({"tags": ("a=1", "A=1")}, "--tag 'a=1', 'A=1': roles have no two tags whose names differ by case alone"),
+        ({"monthly_budget": ("foo",)}, "--monthly-budget 'foo': give TAG=VALUE: USD"),
+        (dict.fromkeys(("execution_role", "task_role"), f"arn:aws:iam::{ACCOUNT}:role/r"), "-role: give two, for "),
         ({"name": "B", "log_days": 2}, "--site 'B': .*; --log-days 2: "),
     ],
 )

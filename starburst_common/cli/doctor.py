@@ -48,7 +48,13 @@ def doctor(
     from starburst_common.phrases import one_line
 
     found = settings(backend=None if backend == "auto" else backend)
-    parts = [*(_site(found) if found.site is not None and found.backend != "local" else _machine(found))]
+    parts = [
+        *(
+            _site(found, from_worker=from_worker)
+            if found.site is not None and found.backend != "local"
+            else _machine(found)
+        )
+    ]
     if from_worker and all(part.fine is not False for part in parts):
         parts.append(_worker(backend))
     if json:
@@ -62,13 +68,13 @@ def doctor(
         raise typer.Exit(_FAILED)
 
 
-def _site(found: Settings) -> list[Reached]:
+def _site(found: Settings, *, from_worker: bool) -> list[Reached]:
     from starburst_common.aws.reach import Reached, site_parts
 
     site = found.site
     assert site is not None
     named = Reached("site", True, f"{site.name} in {site.region}")
-    parts = [named, _python(site), *site_parts(site)]
+    parts = [named, _python(site, from_worker=from_worker), *site_parts(site)]
     known = next(part.fine for part in parts if part.part == "credentials")
     return [*parts, *([*_quotas(site), *_permissions(site)] if known else [])]
 
@@ -98,8 +104,8 @@ def _enough(limit: Limit) -> bool | None:
     return limit.total > 0
 
 
-def _python(site: Site) -> Reached:
-    """Workers must have the same minor release."""
+def _python(site: Site, *, from_worker: bool) -> Reached:
+    """Workers must have the same minor release; one that is tried tells whether they have."""
     import platform
 
     from starburst_common.aws.reach import Reached
@@ -108,9 +114,8 @@ def _python(site: Site) -> Reached:
     here = f"{platform.python_version()} here, on {platform.machine()}"
     if not site.image:
         return Reached("python", True, f"{here}; images that are made have {minor}, for {site.architecture}")
-    return Reached(
-        "python", None, f"{here}; {site.image} must have {minor}, for {site.architecture}: --from-worker tells"
-    )
+    asked = ": the worker below tells" if from_worker else ": --from-worker tells"
+    return Reached("python", None, f"{here}; {site.image} must have {minor}, for {site.architecture}{asked}")
 
 
 def _permissions(site: Site) -> list[Reached]:

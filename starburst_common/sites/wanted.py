@@ -36,6 +36,13 @@ _TYPES = Rule(
 _SHAPES: dict[str, tuple[Rule, ...]] = {
     "network": (one_of(NETWORKS),),
     "private": (of_type(bool, "True or False"),),
+    # Source: IAM User Guide, "Rules for tagging in IAM and AWS STS", read 2026-12-01
+    "tags": (
+        Rule(
+            lambda value: len({each.partition("=")[0].casefold() for each in value}) == len(value),
+            ": roles have no two tags whose names differ by case alone: leave one of the two out",
+        ),
+    ),
     "ec2": (of_type(bool, "True or False"),),
     "boundary": (TEXT, shaped(r"arn:aws[a-z-]*:iam::(\d{12}|aws):policy/.+", "the ARN of a policy")),
     "kms_key": (shaped(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+", "the ARN of a key, and not of an alias"),),
@@ -214,12 +221,15 @@ def _wrong_values(given: dict[str, Any]) -> Iterator[str]:
             continue
         rules = (*(SITE[name].rules if name in SITE else ()), *_SHAPES.get(name, ()))
         if wrong := next((rule.wrong for rule in rules if not rule.fits(value)), ""):
-            yield f"--{option_of(name)} {told(value)}{wrong}"
+            named = ", ".join(map(told, value)) if isinstance(value, tuple) else told(value)
+            yield f"--{option_of(name)} {named}{wrong}"
 
 
 def _wrong_together(wanted: WantedSite) -> Iterator[str]:
     if wanted.subnets and wanted.network == "made":
         yield "--network made and --subnet: give either"
+    if wanted.task_role and wanted.task_role == wanted.execution_role:
+        yield "--execution-role and --task-role: give two, for functions have the second, and the first reads the key"
     if wanted.private and not wanted.subnets:
         yield "--private: name the private subnets with --subnet"
     if wanted.security_groups and not wanted.subnets:
