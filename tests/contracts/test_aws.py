@@ -900,6 +900,21 @@ def test_a_cluster_without_spot_gives_on_demand(aws: Aws, clients: Clients, back
     assert [task["provider"] for task in aws.tasks()] == ["FARGATE"] * 3
 
 
+def test_workers_of_a_cluster_that_is_gone_are_gone(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """As where ECS has forgotten them; whoever starts others is told what to do."""
+    ecs = aws.boto("ecs")
+    ecs.create_cluster(clusterName="brief", capacityProviders=["FARGATE"])
+    compute, spec = another(aws, clients, backend, cluster="brief"), fleet_of(backend)
+    assert compute.launch(spec, [0]) is None
+    for task in aws.tasks():
+        ecs.stop_task(cluster="brief", task=task["arn"])
+    aws.until(lambda: all(task["last_status"] == "STOPPED" for task in aws.tasks()))
+    ecs.delete_cluster(cluster="brief")
+    assert len(compute.workers(spec.fleet)) == 1
+    with pytest.raises(CannotLaunch, match="make it, or correct the settings"):
+        compute.launch(spec, [1])
+
+
 @pytest.mark.parametrize(
     ("site", "fault", "said"),
     [
