@@ -600,6 +600,29 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(account: Aws, 
     assert shell("setup", "--cluster", "nope", "--dry-run").returncode == 2
 
 
+def test_a_role_that_may_not_what_workers_must_is_refused_before_anything_is_made(account: Aws) -> None:
+    """Where IAM may be asked; else that is told."""
+    iam, name = account.boto("iam"), "user-s-task"
+    trusted = json.dumps(trust("task", ACCOUNT, "aws", REGION))
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trusted)["Role"]["Arn"]
+    wanted, before = WantedSite.of(name="main", region=REGION, task_role=role), things(account)
+    (said,) = planned(account_of(), wanted).wrong
+    assert said.startswith(
+        f"--task-role {role}: it may not s3:AbortMultipartUpload, s3:GetObject, s3:ListBucket, s3:Put"
+    )
+    assert said.endswith("allow it what `starburst iam-policy task` prints") and things(account) == before
+    site = wanted.site(ACCOUNT, ("subnet-1",), ())
+    iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=json.dumps(POLICIES["task"](site)))
+    assert planned(account_of(), wanted)[1:] == ([], [])
+    forbid(account, "iam:SimulatePrincipalPolicy")
+    account.until(lambda: planned(account_of(), wanted).unsure)
+    plan = planned(account_of(), wanted)
+    account.boto("iam").delete_user_policy(UserName="setup", PolicyName="forbidden")
+    assert not plan.wrong and "iam:SimulatePrincipalPolicy" in plan.unsure[0]
+    iam.delete_role_policy(RoleName=name, PolicyName="p")
+    iam.delete_role(RoleName=name)
+
+
 def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:
     """Keys do not say whose they are: the second is refused, by the command's dry run too, and makes nothing."""
     bucket = account.site["bucket"]
@@ -807,6 +830,8 @@ def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(
     given = {"boundary": bound, "kms_key": key, "image": account.site["image"], "gpu_types": ("g6.*",)}
     named = WantedSite.of(name="main", region=REGION, bucket=account.site["bucket"], **given)
     assert planned(account_of(), named)[1:] == ([], [])
+    theirs = WantedSite.of(name="main", region=REGION, task_role=account.site["task_role"])
+    assert "--task-role" in planned(account_of(), theirs).wrong[0]  # it is for another bucket
     iam.delete_policy(PolicyArn=bound)
     used = {action for kind, action in account.allowed() if kind == "setup"}
     unused = {*actions_of(administrator())} - used

@@ -102,7 +102,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
         "iam:UntagRole",
         "iam:UpdateAssumeRolePolicy",
     ),
-    "arn:*:iam::*:role/*": ("iam:GetRole",),  # those that are given
+    "arn:*:iam::*:role/*": ("iam:GetRole", "iam:SimulatePrincipalPolicy"),  # those that are given
     "arn:*:iam::*:policy/*": ("iam:GetPolicy",),
     "arn:*:iam::*:role/aws-service-role/ecs.amazonaws.com/*": ("iam:CreateServiceLinkedRole",),
     "arn:*:logs:*:*:log-group:/starburst/*": (

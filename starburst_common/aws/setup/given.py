@@ -16,6 +16,7 @@ from starburst_common.aws.roads import Roads
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.network import default_place
+from starburst_common.aws.setup.permissions import role_permissions
 from starburst_common.aws.setup.things import CAPACITY, SigningKey
 from starburst_common.aws.ways import lost_told
 from starburst_common.errors import BadInput, Denied
@@ -160,7 +161,16 @@ def _described(account: AwsAccount, kind: str, ids: Sequence[str]) -> dict[str, 
 def _roles(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:
     for kind in ROLES:
         if arn := getattr(wanted, f"{kind}_role"):
-            yield from (f"--{kind}-role {arn}: {wrong}" for wrong in _role(account, kind, arn))
+            wrong = [*_role(account, kind, arn)] or [*_may(account, wanted, kind)]
+            yield from (f"--{kind}-role {arn}: {each}" for each in wrong)
+
+
+def _may(account: AwsAccount, wanted: WantedSite, kind: str) -> Iterator[str]:
+    """What a role that is given lacks, as IAM reckons it. Raises `Denied` where that may not be asked."""
+    site = wanted.site(account.id, wanted.subnets or ("subnet-0",), wanted.security_groups)
+    rulings = role_permissions(account, site, kind)
+    if lacks := sorted({each.permission.action for each in rulings if not each.allowed}):
+        yield f"it may not {', '.join(lacks)}: allow it what `starburst iam-policy {kind}` prints"
 
 
 def _role(account: AwsAccount, kind: str, arn: str) -> Iterator[str]:
