@@ -228,7 +228,8 @@ class Driver:
     def _turn(self, wait_s: float) -> bool:
         books = self.books
         left = min(self._ticked_at + self._tick_s, self.hands.launches_on_at) - self._clock.monotonic()
-        hurry = self._listen(0.0 if books.impossible else min(max(left, 0.0), wait_s))
+        before = books.silent
+        hurry = self._listen(0.0 if books.impossible else min(max(left, 0.0), wait_s)) or books.silent > before
         if books.state.over:
             self.hands.clean_up()
             return True
@@ -274,8 +275,7 @@ class Driver:
 
     def _decided(self) -> bool:
         """Whether the run is to end, as can be seen without asking anybody."""
-        known = self._observer.known(self.policy)
-        return any(isinstance(action, Finish) for action in decide(known, self.policy))
+        return any(isinstance(action, Finish) for action in decide(self._observer.known(self.policy), self.policy))
 
     def _listen(self, wait_s: float) -> bool:
         """Wait for what moves the run; True if it is worth a look before the next tick."""

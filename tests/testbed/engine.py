@@ -40,7 +40,7 @@ NEED = "STARBURST_TESTS_NEED_CONTAINERS"  #: set where a test with containers mu
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_CACHE = user_cache_path("starburst-tests")
+_CACHE = user_cache_path("starburst-tests").resolve()  # the engine takes no path with a link in it
 _RUNNING = Path("/run/starburst-tests")  # short: a socket's path has at most 107 characters
 _SOCKET = f"unix://{_RUNNING}/docker.sock"
 _KEEP = _RUNNING / "keep"
