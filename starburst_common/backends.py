@@ -25,6 +25,7 @@ def open_backend(backend: str | Backend = "auto") -> Backend:
     if isinstance(backend, Backend):
         return backend
     from starburst_common.config import settings  # a worker has its orders instead
+    from starburst_common.outside import halved_sites
 
     resolved = settings(backend=None if backend == "auto" else backend)
     if resolved.site is not None and resolved.backend != "local":
@@ -35,6 +36,12 @@ def open_backend(backend: str | Backend = "auto") -> Backend:
         return replace(opened, discount=resolved.discount)
     if resolved.backend == "auto":
         _log.info("running on this machine (%s): no site is configured", resolved.home)
+        if halves := halved_sites():
+            _log.warning(
+                "site %s is there in part only, so this runs on this machine: `starburst setup` makes it whole, "
+                "`starburst teardown --with-data` takes it away; STARBURST_BACKEND=local says that it is meant so",
+                ", ".join(halves),
+            )
     return replace(local_at(resolved.home, keep_days=resolved.keep_days), discount=resolved.discount)
 
 

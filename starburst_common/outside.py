@@ -87,6 +87,12 @@ def written_site(file: Path, written: dict[str, Any], env: Mapping[str, str]) ->
     return _read_site(made[chosen]), str(made[chosen])
 
 
+def halved_sites() -> list[str]:
+    """Those that setup or teardown was asked for here, and that are not whole."""
+    begun = {each.name.partition(".")[0] for each in sites_folder().glob("*.setup.json")}
+    return sorted(begun - {each.stem for each in sites_folder().glob("*.toml")})
+
+
 def _read_site(file: Path) -> dict[str, Any]:
     own_place(file, "name a settings file of your own in STARBURST_CONFIG")
     if why := what_others_may(file):

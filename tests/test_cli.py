@@ -1051,6 +1051,17 @@ def test_the_demo_needs_nothing(tmp_path: Path) -> None:
     nothing_left(local_backend(shell.home))
 
 
+def test_a_site_that_is_there_in_part_is_not_passed_over_unsaid(shell: Shell) -> None:
+    """As setup or teardown that was killed leaves it: what runs here then is told so; who means it hears nothing."""
+    (shell.folder / "sites").mkdir()
+    (shell.folder / "sites" / "main.setup.json").write_text("{}")
+    said = shell("status")
+    assert said.returncode == 0 and "site main is there in part only, so this runs on this machine" in said.stderr
+    assert "in part only" not in shell("status", STARBURST_BACKEND="local").stderr
+    nowhere = shell("--site", "other", "status")
+    assert nowhere.returncode == 2 and "STARBURST_SITE='other': there is none in " in nowhere.stderr
+
+
 def test_the_doctor_looks_at_this_machine(shell: Shell) -> None:
     """Where no site is configured; a home that cannot be is told, with what helps."""
     done = shell("doctor")

@@ -426,6 +426,18 @@ def test_what_is_signed_by_any_known_key_is_taken_and_nothing_else() -> None:
             KeyRing.of(cut.encode())
 
 
+def test_a_fleet_that_idles_under_the_key_before_is_named(tmp_path: Path) -> None:
+    """No new run finds it; `fleets stop` ends it before it is warm no more."""
+    shell, place = Shell(tmp_path), local_backend(tmp_path / "home")
+    starburst_map(abs, [-1], workers=1, keep_warm=600, backend=place, progress=False)
+    (fleet,) = json.loads(shell("fleets", "--json").stdout)
+    changed = shell("rotate-key")
+    assert f"kept warm, where no new run finds it: 1 fleet: {fleet['id']}" in " ".join(changed.stderr.split())
+    assert shell("fleets", "stop", fleet["id"]).returncode == 0
+    assert "kept warm" not in shell("rotate-key").stderr
+    place.close()
+
+
 def test_the_command_changes_the_key_here_and_of_a_site(tmp_path: Path, aws: Aws) -> None:
     """In a line; to revoke the others it asks first; a version of a secret cannot be changed."""
     shell = Shell(tmp_path)

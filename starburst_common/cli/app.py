@@ -157,6 +157,9 @@ def starburst(
         bool,
         typer.Option("--verbose", "-v", envvar="STARBURST_VERBOSE", help="Show tracebacks, and what goes on inside."),
     ] = False,
+    site: Annotated[
+        str | None, typer.Option("--site", metavar="NAME", help="Which of several; else as STARBURST_SITE says.")
+    ] = None,
 ) -> None:
     """Map a Python function over many inputs, on as many workers as there may be.
 
@@ -165,6 +168,10 @@ def starburst(
     SIGHUP are as Ctrl-C.
     """
     _log_to_stderr(verbose)
+    if site is not None:
+        before = os.environ.get("STARBURST_SITE")
+        os.environ["STARBURST_SITE"] = site
+        context.call_on_close(lambda: os.environ.update({"STARBURST_SITE": before or ""}))
     if version:
         typer.echo(f"starburst {__version__}")
     elif context.invoked_subcommand is None:

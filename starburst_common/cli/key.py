@@ -61,6 +61,17 @@ def rotate_key(
     else:
         kept = f"{older} older {'is' if older == 1 else 'are'} still known" if older else "no other is known"
         print(f"{_where(found)}: a new key {'would sign' if dry_run else 'signs'} from now on; {kept}")
+    if opened is not None and not revoke and (idle := _idle_and_warm(opened, dependent)):
+        say(f"kept warm, where no new run finds {'it' if len(idle) == 1 else 'them'}: {_many('fleet', idle)}")
+        say(f"`starburst fleets stop {' '.join(idle)}` ends what idles there at once")
+
+
+def _idle_and_warm(backend: Backend, ended: Dependent) -> list[str]:
+    """The fleets that wait for runs of a key that signs no more."""
+    from starburst_common.runs.standing import held_fleets
+
+    there = [fleet for fleet in held_fleets(backend) if fleet.entry is not None and not fleet.runs and fleet.workers]
+    return [fleet.id for fleet in there if fleet not in ended.fleets]
 
 
 def _where(found: Settings) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -63,7 +64,7 @@ def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> 
             try:
                 return read(key)
             except Refused as error:
-                _log.warning("left out of the costs: %s", error)
+                _tell_left_out(str(error))
         return None
 
     wanted = [*keys]
@@ -73,6 +74,12 @@ def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> 
         with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
             found = [*pool.map(one, wanted)]
     return [each for each in found if each is not None]
+
+
+@lru_cache(maxsize=1024)
+def _tell_left_out(why: str) -> None:
+    """Once, however often it is read."""
+    _log.warning("left out of the costs: %s", why)
 
 
 class Past(NamedTuple):
