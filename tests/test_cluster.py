@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Semaphore
 from typing import Any
 
+import numpy as np
 import pytest
 
 from starburst_common import BadInput, Cluster, ItemFailed, Rows, starburst_map
@@ -39,6 +40,16 @@ def test_several_iterables_are_mapped_as_by_the_standard_library(tmp_path: Path)
         with pytest.raises(BadInput, match="7 cannot be iterated over"):
             cluster.map(_together, [1], 7)
     assert starburst_map(pow, [2, 3], [3, 2], workers=1, backend=backend, progress=False) == [8, 9]
+    backend.close()
+
+
+def test_an_array_that_a_function_closes_over_goes_as_it_is_at_each_call(tmp_path: Path) -> None:
+    """However large it is, and though it lies where it did: as was found to be otherwise with joblib."""
+    backend, array = local_backend(tmp_path / "home"), np.random.default_rng(0).random(1 << 18)
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        for number in (7.0, 8.0):
+            array[3] = number
+            assert cluster.map(lambda at: float(array[at]), [3]) == [number]
     backend.close()
 
 
