@@ -175,7 +175,7 @@ def test_a_frame_of_where_items_lie_has_them_one_by_one(tmp_path: Path) -> None:
     plain.add("before")
     pack = b"".join([*item_parts(key, "r", 0, plain), *item_parts(key, "r", 1, StretchWriter(stretch))])
     assert len(pack) < 800
-    frames = Frames(b"".join(checked_frames(key, "r", pack, Span(0, 4))))
+    frames = Frames(b"".join(checked_frames(key, "r", pack, Span(0, 4))[0]))
     assert [frames[at] for at in range(4)] == ["before", 10, 11, 12]
     pickled, buffers = frames.pickled(2)
     assert b"rows.jsonl" in pickled

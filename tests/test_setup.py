@@ -262,7 +262,8 @@ def untagged(aws: Aws, site: Site, tags: dict[str, str]) -> list[str]:
     ec2, ours = aws.boto("ec2"), [{"Name": "tag:starburst:site", "Values": ["main"]}]
     for kind in ("vpcs", "subnets", "internet_gateways", "route_tables", "security_groups", "vpc_endpoints"):
         answer = getattr(ec2, f"describe_{kind}")(Filters=ours)
-        (found,) = [value for name, value in answer.items() if name not in ("ResponseMetadata", "NextToken")]
+        (there,) = [value for name, value in answer.items() if name not in ("ResponseMetadata", "NextToken")]
+        found = [each for each in there if str(each.get("State")).lower() != "deleted"]  # as endpoints are for a while
         assert found, kind
         pairs |= {f"{kind} {number}": each["Tags"] for number, each in enumerate(found)}
     lowered = {

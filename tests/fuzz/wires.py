@@ -417,10 +417,10 @@ def _frames(world: World) -> list[Target]:
     pack = world.bodies[world.keys(f"{world.names.folder}packs/")[0]]
     outcome = read_outcome(key, *next((name, world.bodies[name]) for name in world.keys(world.names.outcomes)))
     frames = [bytes(batch.frame) for batch in outcome.batches]
-    checked = b"".join(checked_frames(key, run, pack, span))
+    checked = b"".join(checked_frames(key, run, pack, span)[0])
 
     def unsigned(blob: bytes) -> None:
-        found = Frames(b"".join(checked_frames(key, run, blob, span)))
+        found = Frames(b"".join(checked_frames(key, run, blob, span)[0]))
         for index in range(ITEMS):
             _ = found[index]
 
