@@ -108,13 +108,13 @@ def test_a_run_takes_what_is_free_as_it_becomes_free(aws: Aws, clients: Clients,
     aws.set(on_demand_vcpu=6, others_vcpu=4, usage_lag_s=-60)
     backend = replace(backend, quotas=AccountQuotas(clients, aws.site["subnets"], kept_s=0.2))
     with Cluster(workers=8, backend=backend, progress=False) as cluster:
-        run = cluster.start(waits_a_little, range(1000), chunk_size=10)
+        run = cluster.start(waits_a_little, range(2000), chunk_size=10)
         aws.until(lambda: len(running(aws)) == 2 and "4 in use by others" in run.status().reason)
         aws.quota(on_demand_vcpu=9)
         aws.until(lambda: len(running(aws)) == 5)
         aws.set(others_vcpu=0)
         aws.until(lambda: len(running(aws)) == 8)
-        assert run.results(timeout=120) == [*range(1000)]
+        assert run.results(timeout=120) == [*range(2000)]
         run.wait()
     assert aws.requests()["ecs", "RunTask"] == 3
 
