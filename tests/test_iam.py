@@ -25,6 +25,7 @@ ELSEWHERE = {
     ("driver", "servicequotas:GetAWSDefaultServiceQuota"),
     ("driver", "sqs:DeleteMessage"),
     ("task", "s3:AbortMultipartUpload"),
+    ("task", "sqs:GetQueueUrl"),  # where a queue's address is not as it is expected to be
 }
 
 #: What is called only once a run has lasted a few seconds.
