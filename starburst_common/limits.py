@@ -50,6 +50,7 @@ DEADLINE = Rule(
     lambda value: _read(value) is not None,
     ': give seconds above 0, a length of time such as "2h", or a moment with its zone such as "2027-01-31T06:00+01:00"',
 )
+_USD = number(lambda value: value > 0, "US dollars above 0, or None")
 
 
 class LimitOptions(TypedDict, total=False):
@@ -59,7 +60,7 @@ class LimitOptions(TypedDict, total=False):
         float | None,
         Row(
             "USD that the run may cost: no more workers are started than it pays for, and all stop before it is spent.",
-            (number(lambda value: value > 0, "US dollars above 0, or None"),),
+            (_USD,),
             None,
             outside="US dollars, such as 25 or 2.50",
             shell="USD that it may cost; it stops before that is spent.",
@@ -69,7 +70,7 @@ class LimitOptions(TypedDict, total=False):
         float | None,
         Row(
             "USD that the run's workers together may cost an hour: no more are started beyond that.",
-            (number(lambda value: value > 0, "US dollars above 0, or None"),),
+            (_USD,),
             None,
             outside="US dollars, such as 10",
             shell="USD that its workers together may cost an hour.",

@@ -27,13 +27,18 @@ def mapped(place: Path, *, ours: bool = False) -> memoryview:
     except FileNotFoundError:
         raise NotFound(f"{place} is gone") from None
     try:
-        if not (nbytes := os.fstat(handle).st_size):
-            raise Refused(f"{place} is empty; refused")
-        address = _libc.mmap(None, nbytes, _READ | (_WRITE if ours else 0), _PRIVATE, handle, 0)
+        return mapped_from(handle, ours=ours, name=str(place))
     finally:
         os.close(handle)
+
+
+def mapped_from(handle: int, *, ours: bool, name: str) -> memoryview:
+    """The same of a file that is open, and may be closed then."""
+    if not (nbytes := os.fstat(handle).st_size):
+        raise Refused(f"{name} is empty; refused")
+    address = _libc.mmap(None, nbytes, _READ | (_WRITE if ours else 0), _PRIVATE, handle, 0)
     if address == _FAILED:
-        raise OSError(number := ctypes.get_errno(), os.strerror(number), str(place))
+        raise OSError(number := ctypes.get_errno(), os.strerror(number), name)
     there = (ctypes.c_char * nbytes).from_address(address)
     finalize(there, _libc.munmap, address, nbytes).atexit = False  # whoever looks at it holds it
     view = memoryview(there).cast("B")

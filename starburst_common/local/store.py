@@ -13,7 +13,7 @@ from shutil import rmtree
 
 from starburst_common.errors import Exists, NoSpace, NotFound, Refused, Unavailable
 from starburst_common.local.clock import FolderClock
-from starburst_common.mapped import mapped
+from starburst_common.mapped import mapped_from
 from starburst_common.model import Buffer
 from starburst_common.ports import MEMORY_BYTES, Entry, is_key
 from starburst_common.trust import owner_only
@@ -46,14 +46,14 @@ class FolderObjects:
         with _speaking_of(key), self._place(key).open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) > most:
                 raise Refused(f"{key} has {size:,} bytes, more than the {most:,} that are read; refused")
-            return memoryview(file.read()) if size < _MAPPED_BYTES else mapped(self._place(key), ours=True)[:size]
+            return memoryview(file.read()) if size < _MAPPED_BYTES else mapped_from(file.fileno(), ours=True, name=key)
 
     def get_range(self, key: str, offset: int, length: int) -> Buffer:
         with _speaking_of(key), self._place(key).open("rb") as file:
             if offset + length > (size := os.fstat(file.fileno()).st_size):
                 raise NotFound(f"{key} has {size} bytes, none are at {offset} to {offset + length}")
             if length >= _MAPPED_BYTES:
-                return mapped(self._place(key), ours=True)[offset : offset + length]
+                return mapped_from(file.fileno(), ours=True, name=key)[offset : offset + length]
             file.seek(offset)
             return memoryview(file.read(length))
 
