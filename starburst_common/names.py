@@ -241,11 +241,6 @@ def shared_folder(period: str) -> str:
     return f"{SHARED}{period}/"
 
 
-def shared_key(period: str, key: str, digest: str) -> str:
-    """A value, by the id of the key that seals it, which who refers to it has, and its content."""
-    return f"{shared_folder(period)}values/{key}-{digest}"
-
-
 def needed_by(period: str) -> str:
     """The folder with one marker for each run that refers to a value of that period; not sealed."""
     return f"{shared_folder(period)}needed-by/"

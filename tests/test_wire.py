@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import pickle
+import random
 import struct
 from array import array
 from base64 import b64decode, b64encode
@@ -18,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -403,6 +406,24 @@ def test_a_payload_is_good_for_its_key_and_place_only(key: bytes, about: str, ot
             unseal(key, other, sealed)
     with pytest.raises(Refused, match="nothing was unpickled"):
         unseal(key + b"!", about, sealed)
+
+
+def test_large_bodies_are_signed_all_the_same() -> None:
+    """Each by what `docs/wire.md` says, whatever parts it comes in; another bit, place, key or length is refused."""
+    halves = [random.Random(part).randbytes(1 << 19) for part in range(2)]
+    sealed = seal(KEY, "a", halves)
+    derived = hmac.digest(KEY, f"large\0{seals.WIRE_VERSION}\0a\0".encode(), "sha256")
+    assert sealed[4:36] == blake3(b"".join(halves), key=derived).digest()
+    assert seal(KEY, "a", [b"".join(halves)]) == sealed
+    assert bytes(unseal(KEY, "a", sealed)) == b"".join(halves)
+    for at in (4, 36, len(sealed) // 2, len(sealed) - 1):
+        forged = bytearray(sealed)
+        forged[at] ^= 1
+        with pytest.raises(Refused):
+            unseal(KEY, "a", forged)
+    for key, about, blob in ((OTHER_KEY, "a", sealed), (KEY, "b", sealed), (KEY, "a", sealed[:-1])):
+        with pytest.raises(Refused):
+            unseal(key, about, blob)
 
 
 def test_a_refusal_names_what_was_refused() -> None:

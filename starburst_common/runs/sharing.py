@@ -16,12 +16,12 @@ from starburst_common.code.shared import Shared, digests_in
 from starburst_common.errors import BadInput, Exists, NotFound, Refused, UnknownVersion
 from starburst_common.ids import held_for
 from starburst_common.model import Buffer, RunId
-from starburst_common.names import RUNS, SHARED, RunNames, needed_by, shared_folder, shared_key
+from starburst_common.names import RUNS, SHARED, RunNames, needed_by, shared_folder
 from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.inputs import Period
 from starburst_common.runs.patience import create_ours
 from starburst_common.wire.keys import key_id
-from starburst_common.wire.seals import nbytes_of, sealed_parts, unseal
+from starburst_common.wire.seals import WIRE_VERSION, nbytes_of, sealed_parts, unseal
 from starburst_common.wire.shared import read_shared, shared_document
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -68,9 +68,14 @@ def _mark(backend: Backend, run: RunId, period: str) -> None:
     create_ours(backend.store, key, Period(period=period).sealed(backend.key, key))
 
 
+def value_key(period: str, key: bytes, digest: str) -> str:
+    """Where a value lies, by what its readers have: the key that seals it, their wire version, its content."""
+    return f"{shared_folder(period)}values/{WIRE_VERSION}-{key_id(key)}-{digest}"
+
+
 def store_shared(backend: Backend, period: str, shared: Shared[object]) -> None:
     """Store a value, if it is not there. Raises `BadInput` for one that has changed, or is neither here nor there."""
-    store, key = backend.store, shared_key(period, key_id(backend.key), shared.digest)
+    store, key = backend.store, value_key(period, backend.key, shared.digest)
     content = shared.content
     if content is None:
         if not is_there(store, key):
@@ -90,7 +95,7 @@ def store_shared(backend: Backend, period: str, shared: Shared[object]) -> None:
 
 def fetch_shared(backend: Backend, period: str, digest: str) -> tuple[Buffer, list[str]]:
     """A stored value's bytes, and the values it refers to. Raises `NotFound`, and `Refused` unless we sealed it."""
-    key = shared_key(period, key_id(backend.key), digest)
+    key = value_key(period, backend.key, digest)
     found = backend.store.get(key)
     return found, checked(backend, key, found)
 

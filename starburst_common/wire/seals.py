@@ -1,6 +1,7 @@
 """Bytes and texts of ours, signed and with their version: a *sealed* object is version, HMAC and body.
 
-`about` says what something is and where it belongs, so it cannot be passed off as something else.
+`about` says what something is and where it belongs, so it cannot be passed off as something else. The HMAC of a large
+body is had by keyed BLAKE3, with a key that HMAC makes for it: a quarter of SHA-256's time.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from starburst_common.errors import UnknownVersion, Unsigned
 from starburst_common.model import Buffer
 from starburst_common.wire.keys import KeyRing
 
-WIRE_VERSION = 8
+WIRE_VERSION = 9
 _MAGIC = b"SBW"
 _HEAD = struct.Struct(">3sB32s")
 HEAD_BYTES = _HEAD.size  #: come before a sealed object's body
+_LARGE_BYTES = 1 << 20  #: from there on a body is
 
 
 def seal(key: bytes, about: str, parts: Iterable[Buffer]) -> bytes:
@@ -101,11 +103,19 @@ def unknown_version(about: str, version: int) -> UnknownVersion:
     )
 
 
-def _mac(key: bytes, about: str, parts: Iterable[Buffer], version: int | None = None) -> bytes:
-    mac = hmac.new(key, f"{WIRE_VERSION if version is None else version}\0{about}\0".encode(), hashlib.sha256)
+def _mac(key: bytes, about: str, parts: Sequence[Buffer], version: int | None = None) -> bytes:
+    what = f"{WIRE_VERSION if version is None else version}\0{about}\0".encode()
+    if nbytes_of(parts) < _LARGE_BYTES:
+        mac = hmac.new(key, what, hashlib.sha256)
+        for part in parts:
+            mac.update(part)
+        return mac.digest()
+    from blake3 import blake3  # slots have no key, nor this
+
+    large = blake3(key=hmac.digest(key, b"large\0" + what, hashlib.sha256))
     for part in parts:
-        mac.update(part)
-    return mac.digest()
+        large.update(part)
+    return large.digest()
 
 
 _MISFIT_EXIT = 200  # beyond the codes of processes that a signal ended
@@ -124,8 +134,8 @@ def misfit(exit_code: int | None) -> str:
 
     >>> misfit(0)
     ''
-    >>> misfit(209).partition(":")[0]
-    'a worker speaks wire version 9 and was given work of another, this starburst speaks 8'
+    >>> misfit(207).partition(":")[0]
+    'a worker speaks wire version 7 and was given work of another, this starburst speaks 9'
     """
     if exit_code is None or not _MISFIT_EXIT < exit_code < 256:
         return ""

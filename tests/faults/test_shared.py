@@ -17,7 +17,7 @@ import pytest
 from starburst_common import BadInput, Cluster, ItemFailed, NotFound, Refused, Shared, attach, share, starburst_map
 from starburst_common.local import local_backend
 from starburst_common.model import RunId
-from starburst_common.names import RUNS, SHARED, RunNames, shared_key
+from starburst_common.names import RUNS, SHARED, RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
 from starburst_common.runs.replay import stored_call
@@ -27,8 +27,9 @@ from starburst_common.runs.sharing import (
     period_now,
     prune_shared,
     store_shared,
+    value_key,
 )
-from starburst_common.wire.keys import key_id
+from starburst_common.wire.seals import WIRE_VERSION
 from tests.faults.conftest import Bed, on_both
 
 DAY_S = 86400.0
@@ -95,6 +96,7 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
         with pytest.raises(NotFound, match="is not here"):
             _ = away.value
     (key,) = store.written
+    assert f"/values/{WIRE_VERSION}-" in key  # another release, which could not read it, stores its own
     assert shared.value["table"] is table and table.flags.writeable
     whole, other, period = bytes(bed.backend.store.get(key)), share([1]), key.split("/")[1]
     bed.backend.store.put(key, whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -103,7 +105,7 @@ def test_a_value_is_stored_once_and_mapped_by_all_slots(bed: Bed) -> None:
     bed.backend.store.put(key, whole[: len(whole) // 2])  # as a power cut leaves it
     store_shared(bed.backend, period, shared)
     assert fetch_shared(bed.backend, period, shared.digest)[0] == whole
-    bed.backend.store.put(shared_key(period, key_id(bed.backend.key), other.digest), whole)  # another one in its place
+    bed.backend.store.put(value_key(period, bed.backend.key, other.digest), whole)  # another one in its place
     with pytest.raises(Refused):
         fetch_shared(bed.backend, period, other.digest)
 

@@ -21,8 +21,10 @@ def main() -> None:
 
         slot(int(sys.argv[2]), sys.argv[3])
     elif what == "forks":
+        gc.disable()  # as below
         from starburst_worker.forks import Forks
 
+        gc.enable()
         Forks().serve()
         os._exit(0)  # there is nothing to be closed
     else:

@@ -13,12 +13,11 @@ from starburst_common.errors import NotFound
 from starburst_common.latest import let_go
 from starburst_common.mapped import mapped
 from starburst_common.model import RunId
-from starburst_common.names import RunNames, code_key, shared_key
+from starburst_common.names import RunNames, code_key
 from starburst_common.ports import Backend
 from starburst_common.runs.inputs import Function
-from starburst_common.runs.sharing import checked, period_of
+from starburst_common.runs.sharing import checked, period_of, value_key
 from starburst_common.trust import owner_only
-from starburst_common.wire.keys import key_id
 from starburst_worker.locks import Locks
 from starburst_worker.order import FUNCTIONS_BYTES
 
@@ -85,7 +84,7 @@ class Fetched:
         with self._locks.of(RunNames(run).shared):
             if run not in self._periods:
                 self._periods[run] = period_of(self._backend, run)
-        key = shared_key(self._periods[run], key_id(self._backend.key), digest)
+        key = value_key(self._periods[run], self._backend.key, digest)
         with self._locks.of(key):
             if (known := self._shared.get(key)) is None:
                 self._shared[key] = known = self._fetched(key, self._scratch / f"shared-{digest}")

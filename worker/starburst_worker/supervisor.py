@@ -21,7 +21,6 @@ from starburst_worker.known import KnownRuns
 from starburst_worker.leases import Leases
 from starburst_worker.leasing import Leasing
 from starburst_worker.memory import too_big
-from starburst_worker.notices import EVERY_S, Notices
 from starburst_worker.prints import WRITE_S, Prints
 from starburst_worker.ready import Ready
 from starburst_worker.runner import Runner
@@ -96,6 +95,8 @@ class Supervisor:
         self._begin(self._every, min(renew_s, self._backend.tick_s), self._look)
         self._begin(self._every, WRITE_S, self._prints.write)
         if self._duty.notices:
+            from starburst_worker.notices import EVERY_S, Notices  # a twelfth of a start, which others do not need
+
             self._begin(self._every, min(renew_s / 6, EVERY_S), Notices(self._ending.take_back).look)
         while any(thread.is_alive() for thread in servers):
             self._ending.signals.wait(min(0.2, self._duty.pace.lease_s / 6))
