@@ -70,10 +70,8 @@ def joined(spans: Iterable[Span]) -> list[Span]:
     """
     found: list[Span] = []
     for span in sorted(spans):
-        if found and span.lo <= found[-1].hi:
-            found[-1] = Span(found[-1].lo, max(found[-1].hi, span.hi))
-        else:
-            found.append(span)
+        first = found.pop() if found and span.lo <= found[-1].hi else span
+        found.append(Span(first.lo, max(first.hi, span.hi)))
     return found
 
 
@@ -297,4 +295,5 @@ class RunStatus:
     withdrawn: int = 0  #: of those that are answered: an executor's calls that nobody wanted any more, and none ran
     limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that has ended it
     spent_usd: Decimal | None = None  #: what its workers cost so far, while it goes on; None where nothing is charged
+    priced: str = ""  #: by which prices that is: region, capacity, architecture and date, in words
     budget_usd: float | None = None  #: what it may cost

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from threading import Event, Thread
 
 from starburst_common.model import RunStatus
-from starburst_common.money.estimate import spent_text
+from starburst_common.money.estimate import spent_short, spent_text
 from starburst_common.phrases import one_line
 from starburst_common.runs.report import duration
 from starburst_common.runs.run import Run
@@ -17,7 +17,8 @@ from starburst_common.runs.watching import Watching
 
 _BAR_S, _LINE_S = 0.2, 5.0  # between two, at least
 _IDLE_BAR_S, _IDLE_LINE_S = 1.0, 30.0  # and at most: time passes
-_NAME = 28  # characters of a label before the bar: those of an id
+_NAME, _LEAST_NAME = 28, 12  # characters of a label before the bar: those of an id; where there is no room for them
+_TIME, _LEAST_BAR, _GAPS = 8, 4, 7  # a spinner and what is between the columns
 _LABEL = 120  # and in a line
 
 
@@ -124,32 +125,53 @@ def _bar(run: Run) -> Iterator[None]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
 
+    named, counted, noted, timed = (Column(no_wrap=True) for _ in range(4))
     columns = (
         SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
+        TextColumn("[bold]{task.description}", table_column=named),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        MofNCompleteColumn(table_column=counted),
+        TextColumn("{task.fields[note]}", table_column=noted),
+        TimeRemainingColumn(elapsed_when_finished=True, table_column=timed),
     )
     began, before = time.monotonic(), run.status().answered
     # it is drawn by who watches the run, and not by a thread of its own ten times a second
     with Progress(*columns, console=Console(stderr=True, emoji=False), auto_refresh=False) as bar:
         row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers")
         bar.refresh()
+        told = set[str]()
 
         def show(status: RunStatus) -> None:
             rate, _ = rate_and_eta(status, time.monotonic() - began, before)
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
             state = str(status.state) if status.state.over else _workers(status)
             waits = f" · {escape(one_line(status.reason, _NAME))}" if _waits(status) else ""
-            cost = f" · {burnt}" if (burnt := spent_text(status)) else ""
+            cost = f" · {burnt}" if (burnt := spent_short(status)) else ""
+            if burnt and status.priced not in told:  # once, above the bar, which has no room for it
+                told.add(status.priced)
+                bar.console.print(f"costs so far are for {status.priced}", highlight=False)
             note = f"{failed}{state} · {per_s(rate)}{cost}{waits}"
+            count = f"{status.answered}/{'?' if status.items is None else status.items}"
+            widths = room_for(bar.console.width, len(count), Text.from_markup(note).cell_len)
+            named.max_width, noted.max_width = widths
             bar.update(row, total=status.items, completed=status.answered, note=note, refresh=True)
 
         with _watched(run, show, _BAR_S, _IDLE_BAR_S):
             yield
+
+
+def room_for(width: int, count: int, note: int) -> tuple[int, int]:
+    """Columns for a bar's name and note in a line of such a width: of these the name gives way first.
+
+    >>> room_for(120, 7, 40), room_for(80, 7, 36), room_for(80, 7, 60)
+    ((28, 66), (18, 36), (12, 42))
+    """
+    left = width - count - _TIME - _LEAST_BAR - _GAPS
+    name = min(max(left - note, _LEAST_NAME), _NAME)
+    return name, max(left - name, 1)
 
 
 @contextmanager

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
+import struct
+import subprocess
+import termios
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from prefect_starburst.home.summary import progress_text
+from starburst_common import RunState, list_runs
+from starburst_common.progress import line
+from tests.places import aws_text, open_place
 from tests.policies import policies
-from tests.test_cli import Shell, one_error, shell_in, values
+from tests.test_cli import COMMAND, Shell, one_error, shell_in, values
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.needs import action_of
 
@@ -109,6 +119,43 @@ def test_what_a_run_cost_is_what_its_workers_were_charged_for(both: tuple[Shell,
     assert there["aws_estimate"]["usd"] == pytest.approx(row["usd"], abs=2e-6) and row["runs"] == 1
     (listed,) = json.loads(both[1]("runs", "--json").stdout)
     assert listed["aws_estimate"]["usd"] == pytest.approx(listed["spent_usd"], abs=2e-6)
+
+
+BY = r"us-east-1, Fargate Spot x86, prices of 20\d\d-\d\d-\d\d"
+
+
+def test_what_a_run_costs_so_far_says_by_which_prices(shell: Shell, aws: Aws) -> None:
+    """Once above a bar that fits into 80 columns with its counts; in a log's line, and in how the run stands."""
+    asked = ["map", "work:slow", "-i", "items.jsonl", "--workers", "2", "--spot", "--budget", "5", "--label", "x" * 50]
+    near, far = os.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen(
+        [*COMMAND, *asked, "-o", "out.jsonl"],
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        cwd=shell.folder,
+        env=shell.environment(TERM="xterm"),
+    ) as process:
+        os.close(far)
+        shown = b""
+        with suppress(OSError):  # once nobody has it open any more
+            while more := os.read(near, 10_000):
+                shown += more
+    os.close(near)
+    assert process.returncode == 0
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()))
+    assert [line for line in lines if re.fullmatch(f"costs so far are for {BY}", line)]
+    bars = [line for line in lines if " of $5.00" in line]
+    assert bars and all(len(line) <= 80 and re.search(r" [0-6]/6 .* · \$0\.00\d* of \$5\.00 ", line) for line in bars)
+    told = " ".join(shell("status", "last").stdout.split())
+    assert re.search(rf" spent \$0\.00\d+ of \$5\.00 \({BY}\) ", told), told
+    backend = open_place(aws_text(aws.site))
+    (run,) = list_runs(backend=backend)
+    status = replace(run.status(), state=RunState.RUNNING)
+    backend.close()
+    for text in (line(status, 1.0), progress_text(status, 6, "a burst", 1.0, 0)):
+        assert re.search(rf"(, | · )\$0\.00\d+ of \$5\.00 \({BY}\)", text)
 
 
 def test_a_detached_map_is_attached_to_and_leaves_nothing(shell: Shell, aws: Aws) -> None:

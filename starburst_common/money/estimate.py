@@ -68,6 +68,14 @@ class Estimate:
         }
 
     @property
+    def priced(self) -> str:
+        """By which prices, in short; its region is told apart."""
+        spot = " Spot" * (self.capacity == SPOT and not self.on.endswith("Spot"))
+        derived = ", derived" * (self.basis == DERIVED)
+        off = f", less {100 * self.discount:g}%" if self.discount else ""
+        return f"{self.on}{spot} {self.arch}, prices of {self.as_of}{derived}{off}"
+
+    @property
     def about(self) -> str:
         """It as in "it costs …"."""
         return str(self) if self.unknown or self.metered else f"about {self}"
@@ -265,7 +273,13 @@ def usd_text(usd: Decimal | None) -> str:
 
 
 def spent_text(status: RunStatus) -> str:
-    """What its workers have cost so far, of what they may; empty where nothing is charged for, or it is over."""
+    """What its workers have cost so far, of what they may, and by which prices; empty where nothing is charged for."""
+    spent = spent_short(status)
+    return f"{spent} ({status.priced})" if spent and status.priced else spent
+
+
+def spent_short(status: RunStatus) -> str:
+    """The same for where it was said by which prices."""
     if status.spent_usd is None:
         return ""
     of = f" of {usd_text(Decimal(str(status.budget_usd)))}" if status.budget_usd is not None else ""

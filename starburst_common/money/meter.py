@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from starburst_common.model import Granted, Tariff, WorkerPhase, WorkerState
-from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly
+from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly, size_of
 from starburst_common.resources import Resources
 
 
@@ -36,12 +36,28 @@ class Rates:
 
     def of(self, granted: Granted | None) -> Decimal:
         """Of one that was given this; of one of which that is not known yet, as it was asked for."""
-        price = None
-        if granted is not None and granted.vcpu:
-            arch = "arm" if granted.architecture.lower() in ("arm64", "aarch64") else "x86"
-            arch = arch if granted.architecture else self.tariff.arch
-            price = hourly(granted, replace(self.tariff, arch=arch), self.discount)
+        price = None if granted is None or not granted.vcpu else hourly(granted, self._tariff(granted), self.discount)
         return (self.each or Decimal(0)) if price is None else price / 3600
+
+    def priced(self, given: Iterable[Granted | None] = ()) -> str:
+        """By which prices workers cost what they do that were given these; as they are asked for, where none was.
+
+        >>> Rates(tariff=Tariff(region="eu-west-1"), asked=Resources.of(2, spot=True)).priced()
+        'eu-west-1, Fargate Spot x86, prices of 2026-09-29'
+        """
+        kinds = {
+            (granted.capacity, granted.architecture, granted.instance_type, granted.spot): granted
+            for granted in given
+            if granted is not None and granted.vcpu
+        }
+        asked = [(size_of(granted), self._tariff(granted)) for granted in kinds.values()] or [(self.asked, self.tariff)]
+        hours = [charge(size, Decimal(1), tariff, discount=self.discount) for size, tariff in asked]
+        return f"{self.tariff.region}, {' and '.join(sorted({hour.priced for hour in hours if not hour.unknown}))}"
+
+    def _tariff(self, granted: Granted) -> Tariff:
+        """Of a worker that was given this."""
+        arch = "arm" if granted.architecture.lower() in ("arm64", "aarch64") else "x86"
+        return replace(self.tariff, arch=arch) if granted.architecture else self.tariff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +69,7 @@ class Meter:
     least: Decimal = Decimal(0)  #: by the time that all have stopped, if they were told to at once
     burn: Decimal = Decimal(0)  #: a second, of those that are there
     grows: Decimal = Decimal(0)  #: the same of those whose first minute is over, which is in what was spent
+    priced: str = ""  #: by which prices, in words
 
     def read(self, now: float) -> Decimal:
         """What was spent until a later moment, if nothing has changed since."""
@@ -100,7 +117,7 @@ def metered(
             seconds = _billed(ended - max(worker.started_at, since), minimum)
             spent += rate * seconds
             least += rate * seconds
-    return Meter(at=now, spent=spent, least=least, burn=burn, grows=grows)
+    return Meter(at=now, spent=spent, least=least, burn=burn, grows=grows, priced=rates.priced(known))
 
 
 def _billed(seconds: float, minimum: float) -> Decimal:

@@ -219,6 +219,7 @@ class Hands:
             input_lost=action.input_lost,
             limit=action.limit,
             spent_usd=None if (spent := books.spent_usd()) is None else round(float(spent), 9),
+            priced=books.priced,
         )
 
     def _escalate(self) -> bool:

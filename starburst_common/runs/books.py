@@ -69,6 +69,7 @@ class Books:
         self.speculated = set[Span]()  #: chunks that a second worker was given, as they take long
         self.resent = 0  #: times that all was sent again, since something was settled
         self._finishing = False  # its end is being written
+        self._priced = ""
         self._inline: dict[Span, bytes] = {}
         self._inline_bytes = 0
         self._known: set[int] = set()  # workers, by ordinal
@@ -241,6 +242,11 @@ class Books:
             return self.spent
         return (self.spent or 0) + self.meter.read(self.meter.at + self.clock.monotonic() - self.bounds.read_at)
 
+    @property
+    def priced(self) -> str:
+        """By which prices, in words."""
+        return self._priced if self.state.over or self.meter is None else self.meter.priced
+
     # --- its end ------------------------------------------------------------------------------------------------------
 
     def tell_waits(self) -> None:
@@ -275,7 +281,7 @@ class Books:
         """The run has ended so."""
         with self.changed:
             self.state, self.reason, self.ended_at, self.limit = end.state, end.reason, end.ended_at, end.limit
-            self.spent = None if end.spent_usd is None else Decimal(str(end.spent_usd))
+            self.spent, self._priced = None if end.spent_usd is None else Decimal(str(end.spent_usd)), end.priced
             lost = self.tally.items is None if end.input_lost is None else end.input_lost
             self.input_lost = (self.input_lost or self.reason) if lost else ""
             self.order += [settled.span for settled in self.tally.salvage(self.damaged)]

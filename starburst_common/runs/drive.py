@@ -136,8 +136,8 @@ class Driver:
     def spent(self, workers: Sequence[WorkerState]) -> dict[str, Any]:
         """What these, its workers, cost, and may, for who merely looks: as of a run's status."""
         meter = self._limiter.read(workers, self._clock.time())
-        spent = None if meter is None else meter.spent + (self.books.spent or 0)
-        return {"spent_usd": spent, "budget_usd": self.policy.budget_usd}
+        found = {} if meter is None else {"spent_usd": meter.spent + (self.books.spent or 0), "priced": meter.priced}
+        return {"budget_usd": self.policy.budget_usd, **found}
 
     def recover(self) -> None:
         """Learn from the store what was planned, answered and decided before us."""

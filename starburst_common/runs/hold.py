@@ -142,6 +142,7 @@ class Hold:
                 ended_at=books.ended_at,
                 limit=books.limit,
                 spent_usd=books.spent_usd(),
+                priced=books.priced,
                 budget_usd=driver.policy.budget_usd,
                 slot_seconds=tally.slot_seconds,
                 attempts=tally.attempts,

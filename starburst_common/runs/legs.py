@@ -72,6 +72,7 @@ class End:
     input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
     limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that ended it
     spent_usd: float | None = None  #: what workers had cost by then, in all legs; None where nothing is charged for
+    priced: str = ""  #: by which prices, in words
     damage: str = ""  #: which of its answers were found to be damaged since
     onward: Resumed | None = None  #: the leg that what ran out of memory goes on in; nobody need begin it
 
@@ -109,6 +110,7 @@ class End:
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,
             limit=_kind(end, "limit") if end.given("limit") else None,
             spent_usd=end.number("spent_usd") if end.given("spent_usd") else None,
+            priced=end.text("priced") if end.given("priced") else "",
             damage=end.text("damage") if end.given("damage") else "",
             onward=Resumed.within(end.fields("onward")) if end.given("onward") else None,
         )

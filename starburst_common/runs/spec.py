@@ -102,6 +102,12 @@ class Leg:
     begun: Resumed | None = None  #: with the end of the one before; nobody need have written more of it
     end: End | None = None
 
+    @property
+    def budget_usd(self) -> float | None:
+        """What the run may have cost by its end, with the legs before."""
+        budget = self.limits.budget_usd
+        return None if budget is None else budget + (self.spent_usd or 0.0)
+
 
 def find_leg(backend: Backend, spec: Spec) -> Leg:
     """A run's last leg. Each of its objects is written once: so nobody who is late can end, or cancel, a later leg.

@@ -18,7 +18,7 @@ from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.report import duration
 from starburst_common.runs.sign import read_sign
-from starburst_common.runs.spec import WHOLE, find_leg, find_spec, is_cancelled
+from starburst_common.runs.spec import WHOLE, Leg, find_leg, find_spec, is_cancelled
 from starburst_common.runs.stored import read_until
 
 _ANSWERED = ("answered", "failed", "withdrawn", "slot_seconds", "attempts", "memory_mib")
@@ -29,9 +29,10 @@ READING = "its input is still being read"
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     """A run's status as the store tells it: its end, or its outcomes so far."""
     try:
-        end, damage = find_leg(backend, spec).end, spec.damage
+        leg, damage = find_leg(backend, spec), spec.damage
     except Refused as error:
-        end, damage = None, spec.damage or str(error)
+        leg, damage = None, spec.damage or str(error)
+    end = None if leg is None else leg.end
     if end is None:
         find_spec(backend, spec.run)  # raises `NotFound` if it was removed meanwhile
     fields: dict[str, Any] = dict.fromkeys(_COUNTED, 0) | {"items": None, "ended_at": None}
@@ -39,7 +40,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     if end is not None and end.known:
         fields = {name: getattr(end, name) for name in fields} | _late(backend, spec, end)
     if not reason and end is not None and end.known:
-        fields |= {"limit": end.limit, "spent_usd": None if end.spent_usd is None else Decimal(str(end.spent_usd))}
+        fields |= _money(leg, end)
         state, reason = end.state, "; ".join(filter(None, [end.reason, end.damage]))
         if end.damage and state in WHOLE:
             state = RunState.DAMAGED
@@ -67,6 +68,13 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
         reason=reason,
         **fields,
     )
+
+
+def _money(leg: Leg | None, end: End) -> dict[str, Any]:
+    """What a leg has cost by its end, and might."""
+    spent = None if end.spent_usd is None else Decimal(str(end.spent_usd))
+    budget = None if leg is None else leg.budget_usd
+    return {"limit": end.limit, "spent_usd": spent, "priced": end.priced, "budget_usd": budget}
 
 
 def _late(backend: Backend, spec: Spec, end: End) -> dict[str, Any]:
