@@ -11,6 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from starburst_common.dollars import usd_text
 from starburst_common.errors import Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.frontier import Frontier, Offer, frontier
@@ -19,7 +20,7 @@ from starburst_common.fleets.waves import Plan, Wish, plan
 from starburst_common.measured import Sample
 from starburst_common.model import NAT_ALL
 from starburst_common.money.book import SPOT
-from starburst_common.money.estimate import charge, usd_text
+from starburst_common.money.estimate import charge
 from starburst_common.money.offers import FargateOffer, InstanceOffer, derived, fargate_offers, instance_offers
 from starburst_common.money.tolls import NAT, tolls_usd
 from starburst_common.options import Options
@@ -27,6 +28,7 @@ from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
 from starburst_common.runs.ledger import LATELY_S, past_items
+from starburst_common.runs.limiting import rates_of
 
 _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine nobody counts
 #: An instance boots, joins its cluster and pulls the image: 75 to 105 s from nothing to the first item, as the R
@@ -48,7 +50,8 @@ def planned(
     if backend.refuse is not None:
         backend.refuse(options.resources)
     fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
-    wish = replace(_wish(backend, name, items, options, seconds, sample), workers=fleet.workers)
+    priced = rates_of(backend, options.resources).priced()
+    wish = replace(_wish(backend, name, items, options, seconds, sample), workers=fleet.workers, priced=priced)
     return _plan(fleet, wish, fleet.headroom([]))
 
 
@@ -122,8 +125,14 @@ def _of_fargate(backend: Backend, wish: Wish, each: FargateOffer) -> Offer:
         usd_an_hour=each.usd_an_hour,
         room=room,
         speed=LaunchSpeed() if backend.quotas is None else backend.quotas.speed,
+        priced=_priced(backend, each.as_of),
         note="; ".join(filter(None, ["derived price" * derived(each), pulls])),
     )
+
+
+def _priced(backend: Backend, as_of: str) -> str:
+    off = f", less {100 * backend.discount:g}%" if backend.discount else ""
+    return f"{backend.tariff.region}, prices of {as_of}{off}"
 
 
 def _of_instance(backend: Backend, wish: Wish, each: InstanceOffer) -> Offer:
@@ -138,6 +147,7 @@ def _of_instance(backend: Backend, wish: Wish, each: InstanceOffer) -> Offer:
         room=room or Headroom(),
         advised=room is not None,
         speed=_EC2,
+        priced=_priced(backend, each.price.as_of),
         note=f"{workers}{', derived price' * derived(each)}; {looked}",
     )
 

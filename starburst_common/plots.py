@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput
 from starburst_common.fleets.frontier import Frontier
 from starburst_common.fleets.waves import Plan, about
-from starburst_common.money.estimate import usd_text
 from starburst_common.phrases import one_line
 from starburst_common.runs.report import each_text
 
@@ -64,8 +64,12 @@ def frontier_plot(found: Frontier, file: Path, name: str = "") -> None:
     axes.set_yscale("log")
     _time_ticks(axes)
     _money_ticks(axes)
-    axes.set_xlabel("until all items are answered; numbers are workers")
-    axes.set_ylabel("cost, US dollars at list prices")
+    by = [
+        f"{priced}: {', '.join(offer.name for offer in found.offers if offer.priced == priced)}"
+        for priced in dict.fromkeys(offer.priced for offer in found.offers)
+    ]
+    axes.set_xlabel("\n".join(["until all items are answered; numbers are workers", *by]), fontsize=9)
+    axes.set_ylabel("cost, US dollars")
     items = f"{found.wish.items:,} items" if found.wish.items is not None else "items"
     each = each_text(found.wish.item_s or 0)
     axes.set_title(f"{name or 'Estimate'}: {items} of {each} on workers of {found.wish.resources.size}", fontsize=11)
@@ -93,11 +97,11 @@ def timeline_plot(found: Plan, file: Path, name: str = "") -> None:
     _whole_ticks(axes)
     _time_ticks(axes)
     axes.set_xlabel("since the first launch")
-    usd = "" if found.usd is None else f", ${found.usd:,.2f}"
+    usd = "" if found.usd is None else f", {usd_text(found.usd)}"
     ends = "" if found.ends_s is None else f": about {about(found.ends_s)}{usd}"
     axes.set_title(f"{name or 'Plan'}, {found.workers:,} of {found.wish.workers:,} workers{ends}", fontsize=11)
-    if found.bound:
-        axes.annotate(found.bound, (0.01, 0.98), xycoords="axes fraction", va="top", fontsize=8.5, color=_GREY)
+    if small := "\n".join(filter(None, [found.bound, found.wish.priced if found.usd is not None else ""])):
+        axes.annotate(small, (0.01, 0.98), xycoords="axes fraction", va="top", fontsize=8.5, color=_GREY)
     _save(figure, file)
 
 

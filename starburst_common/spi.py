@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from starburst_common.config import with_outside as with_outside  # options with those of variables and files
     from starburst_common.data.given import SUFFIXES as SUFFIXES  # of files whose rows can be items
     from starburst_common.data.results import discard_results as discard_results  # files that a run wrote
+    from starburst_common.dollars import usd_text as usd_text  # dollars in words
 
     # what is asked of it
     from starburst_common.early import start_as as start_as  # as `Cluster.start`, under an id made before
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from starburst_common.model import RunId as RunId  # all that another process needs to go on with it
     from starburst_common.money.estimate import Estimate as Estimate  # what its work costs; `Run.estimate` makes it
     from starburst_common.money.estimate import spent_text as spent_text  # what a run costs so far, in words
-    from starburst_common.money.estimate import usd_text as usd_text  # dollars in words
     from starburst_common.offered import OPTIONS as OPTIONS  # the table of what may be asked of a map
     from starburst_common.offered import MapOptions as MapOptions  # the same for type checkers
     from starburst_common.options import Options as Options  # one map's, checked
@@ -95,6 +95,7 @@ _HOMES = {
     "aws.reach": "site_parts",
     "aws.sessions": "AwsSession SessionAt session_in",
     "backends": "local_at open_backend preload",
+    "dollars": "usd_text",
     "early": "start_as",
     "code.modules": "imported names_in",
     "code.projects": "in_packages",
@@ -105,7 +106,7 @@ _HOMES = {
     "environment.choose": "nearest_requirements",
     "ids": "new_run_id",
     "model": "RunId",
-    "money.estimate": "Estimate spent_text usd_text",
+    "money.estimate": "Estimate spent_text",
     "offered": "OPTIONS MapOptions",
     "options": "Options refuse_unknown",
     "phrases": "code markdown one_line our_log told",

@@ -221,6 +221,7 @@ def test_a_run_s_workers_cost_no_more_an_hour_than_it_allows(tmp_path: Path, cap
     told = [message for message in caplog.messages if "of its budget of $0.022 are spent" in message]
     assert [message.rpartition(": ")[2] for message in told] == ["more than 40%"]
     with pytest.raises(
-        BadInput, match=r"max_hourly_cost=0.01: a worker of 1 vCPU, 2 GB, 1 slot costs \$0.054 an hour: give"
+        BadInput,
+        match=r"max_hourly_cost=0.01: a worker of 1 vCPU, 2 GB, 1 slot costs \$0.054 an hour \(us-east-1, .*\): give",
     ):
         refuse_unkept(sim.backend, Resources.of(1), Limits(hourly_usd=0.01), sim.clock.time())

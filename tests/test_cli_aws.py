@@ -135,7 +135,7 @@ def test_what_a_run_costs_so_far_says_by_which_prices(shell: Shell, aws: Aws) ->
         stdout=far,
         stderr=far,
         cwd=shell.folder,
-        env=shell.environment(TERM="xterm"),
+        env=shell.environment(TERM="xterm", COLUMNS="80"),
     ) as process:
         os.close(far)
         shown = b""
@@ -149,6 +149,9 @@ def test_what_a_run_costs_so_far_says_by_which_prices(shell: Shell, aws: Aws) ->
     bars = [line for line in lines if " of $5.00" in line]
     assert bars and all(len(line) <= 80 and re.search(r" [0-6]/6 .* · \$0\.00\d* of \$5\.00 ", line) for line in bars)
     told = " ".join(shell("status", "last").stdout.split())
+    for asked_of in (["runs"], ["costs"], ["plan", "work:slow", "-i", "items.jsonl", "--seconds", "9", "--spot"]):
+        done = shell(*asked_of)
+        assert re.search(BY, done.stdout + done.stderr), asked_of
     assert re.search(rf" spent \$0\.00\d+ of \$5\.00 \({BY}\) ", told), told
     backend = open_place(aws_text(aws.site))
     (run,) = list_runs(backend=backend)

@@ -62,6 +62,7 @@ ENTRY = AccountEntry(
     created_at=time.time(),
     ended_at=time.time(),
     usd={"compute": Decimal("0.40"), "public addresses": Decimal("0.02")},
+    prices_as_of="2026-09-29",
 )
 
 
@@ -236,7 +237,7 @@ def test_the_command_prints_a_table_with_bars(shell: Shell) -> None:
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     assert rows[0].startswith("an ice team with a") and rows[0].endswith("  $0.42  " + "█" * 11)
     assert "$0.42+?" in rows[1]
-    told = r"2% (less|more) than runs before let expect; us-east-1, x86, prices of 2026-"
+    told = r"2% (less|more) than runs before let expect; us-east-1, Fargate x86, prices of 2026-"
     said = rf"would cost: \$0\.84 for 3 runs since 30d, {told}"
     assert re.match(said, done.stderr)
 

@@ -89,7 +89,7 @@ def test_calc_takes_instances_too(shell: Shell) -> None:
     """Whole ones, with the date of the price; what cannot be says what can."""
     done = shell("calc", "--workers", "50", "--cpu", "4", "--memory", "8GB", "--hours", "2", "--on", "m7g.2xlarge")
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["cost", "$16.32", "$1.96", "$0.25", "$18.53"]
-    assert "on 25 of m7g.2xlarge in us-east-1, 2 workers each (prices of 2026-07-20)" in done.stderr
+    assert "on 25 of m7g.2xlarge in us-east-1, 2 workers each (prices of 2026-07-20, arm, on demand)" in done.stderr
     told = json.loads(shell("calc", "--cpu", "4", "--on", "m7g.xlarge", "--spot", "--json").stdout)
     assert (told["instances"], told["capacity"], told["basis"]) == (1, "spot", "derived")
     done = shell("calc", "--cpu", "4", "--on", "c7g.xlarge")

@@ -24,8 +24,11 @@ def test_a_site_is_told_with_what_it_costs(aws: Aws, tmp_path: Path) -> None:
         told = shell("status").stdout
         assert "site     bed in us-east-1, account 123456789012, X86_64\n" in told
         assert f"runs     {run.id}  running 0%, long\n" in told
-        assert "fleets   1 with runs\nworkers  2 alive: 2 vCPU, $0.11 an hour\n" in told
-        assert "kept     images: 0, 0 kB, $0.00 a month\n" in told
+        assert (
+            "fleets   1 with runs\nworkers  2 alive: 2 vCPU, $0.11 an hour (us-east-1, Fargate x86, prices of 20"
+            in told
+        )
+        assert "kept     images: 0, 0 kB, $0.00 a month (every region, price of 20" in told
         assert f"next     starburst status {run.id}\n" in told
         read = json.loads(shell("status", "--json").stdout)
         assert (read["runs"], read["vcpu"], read["usd_per_hour"]) == ([run.id], 2.0, pytest.approx(0.10874))

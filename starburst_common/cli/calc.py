@@ -70,8 +70,9 @@ def _on_fargate(
     resources: Resources, workers: int, hours: float, tariff: Tariff, discount: float, *, json: bool
 ) -> None:
     from starburst_common.cli.lines import print_json
+    from starburst_common.dollars import usd_text
     from starburst_common.errors import BadInput
-    from starburst_common.money.estimate import fargate_usd, usd_text
+    from starburst_common.money.estimate import fargate_usd
 
     seconds = hours * 3600 * workers
     price = fargate_usd(resources, seconds, workers if hours else 0, tariff, discount=discount)
@@ -89,9 +90,10 @@ def _on_instances(
 ) -> None:
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.prices import no_price
+    from starburst_common.dollars import usd_text
     from starburst_common.errors import BadInput
+    from starburst_common.instances import shapes
     from starburst_common.money.choices import instance_charge
-    from starburst_common.money.estimate import usd_text
     from starburst_common.money.instances import instance_prices
 
     price = instance_charge(type, resources, workers, hours, tariff, discount)
@@ -104,14 +106,20 @@ def _on_instances(
     if json:
         parts = {name: round(float(usd), 6) for name, usd in price.parts.items()}
         about = {"type": type, "instances": price.instances, "workers_each": price.each, "workers": workers}
-        where = {"hours": hours, "region": tariff.region, "capacity": "spot" if resources.spot else "on-demand"}
+        where = {
+            "hours": hours,
+            "region": tariff.region,
+            "arch": shapes()[type].arch,
+            "capacity": "spot" if resources.spot else "on-demand",
+        }
         told = {"basis": price.basis, "prices_as_of": price.as_of, "source": price.source, "discount": discount}
         print_json({"usd": round(float(price.usd), 6), "by_component": parts, **about, **where, **told})
         return
     off = f", less {100 * discount:g}%" * bool(discount)
     held = f"{price.instances:,} of {type}{spot} in {tariff.region}, {price.each} worker{'s' * (price.each != 1)} each"
+    how = f"{shapes()[type].arch}, {'Spot' if resources.spot else 'on demand'}"
     derived = ", derived" * (price.basis == "derived")
-    cost = f"{usd_text(price.usd)} on {held} (prices of {price.as_of}{derived}{off})"
+    cost = f"{usd_text(price.usd)} on {held} (prices of {price.as_of}, {how}{derived}{off})"
     text = f"{_many(workers, resources)} for {hours:g} h: {cost}"
     _print(price.parts, price.usd, text, price.source)
 
@@ -145,7 +153,7 @@ def discount_of(known: Settings, given: float | None) -> float:
 
 def _print(parts: Mapping[str, Decimal], usd: Decimal | None, text: str, source: str) -> None:
     from starburst_common.cli.show import say, simple_table
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     rows = [[name, usd_text(each)] for name, each in parts.items()]
     rows.append(["together", usd_text(usd)])

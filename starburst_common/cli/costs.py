@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from starburst_common.ports import Backend
     from starburst_common.runs.costs import Cost
 
+_FIELDS = ("runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd", "off_expected", "priced")
 _COLUMNS = ("runs", "items", "failed", "worker hours")
 _WIDTH = 80
 _BARS = (8, 20)  # columns of the longest, at least and at most
@@ -64,7 +65,7 @@ def show_costs(
     if plot is not None:
         from starburst_common.plots import costs_plot
 
-        costs_plot(rows, plot, f"{_head(opened)} by {by.removeprefix('tag:')} since {since}: {_how(opened)}")
+        costs_plot(rows, plot, f"{_head(opened)} by {by.removeprefix('tag:')} since {since}: {_how(rows)}")
     if json:
         _print_json(rows, began, by, opened)
     elif csv:
@@ -75,7 +76,7 @@ def show_costs(
 
 def _print_table(rows: Sequence[Cost], since: str, by: str, backend: Backend) -> None:
     from starburst_common.cli.show import painted, say, simple_table, width_of
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     if not rows:
         say(f"no run ended that began since {since}: --since looks further back")
@@ -98,7 +99,7 @@ def _print_table(rows: Sequence[Cost], since: str, by: str, backend: Backend) ->
     total = usd_text(sum((row.usd for row in rows), Decimal(0)))
     runs = sum(row.runs for row in rows)
     saved = sum((row.spot_saved for row in rows), Decimal(0))
-    how = (f", Spot saved {usd_text(saved)}" if saved else "") + f"{_off(rows)}; {_how(backend)}"
+    how = (f", Spot saved {usd_text(saved)}" if saved else "") + f"{_off(rows)}; {_how(rows)}"
     say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}{how}")
 
 
@@ -116,19 +117,13 @@ def _head(backend: Backend) -> str:
     return "would cost" if backend.name == "local" else "cost"
 
 
-def _how(backend: Backend) -> str:
+def _how(rows: Sequence[Cost]) -> str:
     """By what prices."""
-    from starburst_common.money.book import fargate_price
-
-    tariff = backend.tariff
-    price = fargate_price(tariff.region, arch=tariff.arch)
-    as_of = f"prices of {price.as_of}" if price is not None else "without a price"
-    off = f", less {100 * backend.discount:g}%" if backend.discount else ""
-    return f"{tariff.region}, {tariff.arch}, {as_of}{off}"
+    return "; ".join(dict.fromkeys(row.priced for row in rows if row.priced)) or "without a price"
 
 
 def _figures(row: Cost) -> list[str]:
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     usd = "?" if row.unknown >= max(row.runs, 1) else usd_text(row.usd) + "+?" * bool(row.unknown)
     return [f"{row.runs:,}", f"{row.items:,}", f"{row.failed:,}" if row.failed else "", _hours(row.worker_hours), usd]
@@ -154,6 +149,7 @@ def fields_of(row: Cost) -> dict[str, Any]:
         "usd": None if row.unknown >= max(row.runs, 1) else round(float(row.usd), 6),
         "unknown_runs": row.unknown,
         "spot_saved_usd": round(float(row.spot_saved), 6),
+        "priced": row.priced,
         "off_expected": None if row.off is None else round(row.off, 4),
     }
 
@@ -185,6 +181,5 @@ def _print_csv(rows: Sequence[Cost], by: str) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    head = ["name", "runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd", "off_expected"]
-    writer.writerow([by, *head[1:]])
-    writer.writerows([fields_of(row)[name] for name in head] for row in rows)
+    writer.writerow([by, *_FIELDS])
+    writer.writerows([row.name, *(fields_of(row)[name] for name in _FIELDS)] for row in rows)

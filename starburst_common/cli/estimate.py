@@ -147,6 +147,8 @@ def _print(found: Frontier) -> None:
         last = found.rows[-1][0]
         count = f"{last.workers:,} worker{'s' * (last.workers != 1)}"
         say(f"with {count} the bottleneck is {bottleneck(last, found.offers[0].room)}")
+    for priced in dict.fromkeys(offer.priced for offer in found.offers):
+        say(f"{priced}: {', '.join(offer.name for offer in found.offers if offer.priced == priced)}")
     for offer in found.offers:
         if offer.note:
             say(f"{offer.name}: {offer.note}")
@@ -175,7 +177,7 @@ def _ends(found: Frontier, plans: tuple[Plan, ...]) -> list[str]:
 def _cell(each: Plan) -> str:
     from decimal import Decimal
 
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     between = each.fields["usd_between"]
     if each.usd is None or between is None:

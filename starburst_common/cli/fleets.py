@@ -12,8 +12,8 @@ from starburst_common.cli.words import BackendWord, Json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from decimal import Decimal
 
+    from starburst_common.cli.standing import Given
     from starburst_common.ports import Backend
     from starburst_common.runs.standing import HeldFleet
 
@@ -29,6 +29,7 @@ def show_fleets(context: typer.Context, backend: BackendWord = "auto", json: Jso
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import painted, say, simple_table, width_of
+    from starburst_common.cli.standing import given_to
     from starburst_common.runs.standing import held_fleets
 
     if context.invoked_subcommand is not None:
@@ -57,6 +58,8 @@ def show_fleets(context: typer.Context, backend: BackendWord = "auto", json: Jso
                 paint=paint,
             )
         )
+        if priced := given_to(found, opened).priced:
+            say(f"an hour: {priced}")
 
 
 def stop(
@@ -113,14 +116,14 @@ def _named(name: str, there: Sequence[HeldFleet]) -> HeldFleet:
     return found[0]
 
 
-def _usd(fleet: HeldFleet, backend: Backend) -> Decimal | None:
+def _given(fleet: HeldFleet, backend: Backend) -> Given:
     from starburst_common.cli.standing import given_to
 
-    return given_to([fleet], backend)[1]
+    return given_to([fleet], backend)
 
 
 def _cells(fleet: HeldFleet, backend: Backend) -> tuple[str, ...]:
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     starting = f" ({fleet.starting} starting)" if fleet.starting else ""
     return (
@@ -130,7 +133,7 @@ def _cells(fleet: HeldFleet, backend: Backend) -> tuple[str, ...]:
         f"{fleet.size}{', Spot' * _spot(fleet)}" or "?",
         _holders(fleet),
         _warm(fleet),
-        usd_text(_usd(fleet, backend)),
+        usd_text(_given(fleet, backend).usd),
     )
 
 
@@ -164,7 +167,8 @@ def _warm(fleet: HeldFleet) -> str:
 def _fields(fleet: HeldFleet, backend: Backend) -> dict[str, Any]:
     from starburst_common.cli.show import iso
 
-    usd, until = _usd(fleet, backend) if backend.name == "aws" else None, fleet.warm_until
+    given, until = _given(fleet, backend), fleet.warm_until
+    usd = given.usd if backend.name == "aws" else None
     return {
         "id": fleet.id,
         "workers": len(fleet.workers),

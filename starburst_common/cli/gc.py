@@ -28,6 +28,7 @@ class Litter(NamedTuple):
     why: str
     usd_per_hour: Decimal | None = None
     usd_per_month: Decimal | None = None
+    priced: str = ""  #: by which prices, in words
 
 
 def gc(
@@ -114,29 +115,32 @@ def _of_kind(sweep: Sweep, tariff: Tariff, failed: list[str], *, really: bool) -
 
 
 def _litter(orphan: Orphan, tariff: Tariff) -> Litter:
-    from starburst_common.money.book import storage_usd_per_month
+    from starburst_common.money.book import item_price, storage_usd_per_month
     from starburst_common.money.estimate import hourly
 
-    hour = month = None
+    about = orphan.kind, orphan.name, orphan.why
     if orphan.granted is not None:
         hour = hourly(orphan.granted, tariff)
+        return Litter(*about, usd_per_hour=hour.usd, priced=hour.priced)
     if orphan.stored is not None:
+        price = item_price(orphan.stored[0], tariff.region)
         month = storage_usd_per_month(orphan.stored[0], tariff.region, orphan.stored[1])
-    return Litter(orphan.kind, orphan.name, orphan.why, hour, month)
+        return Litter(*about, usd_per_month=month, priced="" if price is None else price.told)
+    return Litter(*about)
 
 
 def _cost(each: Litter) -> str:
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     if each.usd_per_hour is not None:
-        return f": {usd_text(each.usd_per_hour)} an hour"
-    return "" if each.usd_per_month is None else f": {usd_text(each.usd_per_month)} a month"
+        return f": {usd_text(each.usd_per_hour)} an hour ({each.priced})"
+    return "" if each.usd_per_month is None else f": {usd_text(each.usd_per_month)} a month ({each.priced})"
 
 
 def _sum(found: Sequence[Litter], *, really: bool) -> str:
     from decimal import Decimal
 
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     if not found:
         return "nothing to remove"
@@ -156,4 +160,5 @@ def _fields(each: Litter) -> dict[str, Any]:
         "why": each.why,
         "usd_per_hour": None if hour is None else round(float(hour), 6),
         "usd_per_month": None if month is None else round(float(month), 6),
+        "priced": each.priced,
     }

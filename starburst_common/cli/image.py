@@ -185,16 +185,16 @@ def _size(size_bytes: int) -> str:
 
 
 def _usd(image: StoredImage) -> str:
+    from starburst_common.dollars import usd_text
     from starburst_common.money.book import ecr_usd_per_month
-    from starburst_common.money.estimate import usd_text
 
     return usd_text(ecr_usd_per_month(image.size_bytes))
 
 
 def _total(images: Sequence[StoredImage]) -> str:
-    from starburst_common.money.book import ecr_usd_per_month
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
+    from starburst_common.money.book import ecr_usd_per_month, item_price
 
-    total = sum(image.size_bytes for image in images)
-    plural = "s" * (len(images) != 1)
-    return f"{len(images)} image{plural}, {_size(total)}, about {usd_text(ecr_usd_per_month(total))} a month"
+    total, price = sum(image.size_bytes for image in images), item_price("ecr-storage", "*")
+    plural, by = "s" * (len(images) != 1), "" if price is None else f" ({price.told})"
+    return f"{len(images)} image{plural}, {_size(total)}, about {usd_text(ecr_usd_per_month(total))} a month{by}"

@@ -64,7 +64,8 @@ def recommend(
         told = [each.fields for each in found[:top]]
         print_json({"region": tariff.region, "workers": workers, "hours": hours, "choices": told})
         return
-    _print(found, top, looked=bool(rooms))
+    less = f", less {100 * off:g}%" if off else ""
+    _print(found, top, f"{tariff.region}, list prices of the day that each row tells{less}", looked=bool(rooms))
 
 
 def _rooms(known: Settings, region: str, families: list[tuple[str, bool]]) -> Rooms:
@@ -87,11 +88,11 @@ def _rooms(known: Settings, region: str, families: list[tuple[str, bool]]) -> Ro
     return {each: max(limit.total - limit.used, 0.0) for each, limit in told.items()}
 
 
-def _print(found: list[Choice], top: int, *, looked: bool) -> None:
+def _print(found: list[Choice], top: int, priced: str, *, looked: bool) -> None:
     from starburst_common.cli.show import say, simple_table, width_of
+    from starburst_common.dollars import usd_text
     from starburst_common.fleets.waves import about
     from starburst_common.money.choices import soonest
-    from starburst_common.money.estimate import usd_text
 
     names = [
         "on",
@@ -117,6 +118,7 @@ def _print(found: list[Choice], top: int, *, looked: bool) -> None:
         for each in found[:top]
     ]
     print(simple_table(names, rows, right=names[2:5], flexible="on", width=width_of(sys.stdout)))
+    say(f"costs: {priced}")
     steady = next((each for each in found if not each.spot), None)
     picked = {"cheapest": found[0], "cheapest that is never taken back": steady, "soonest": soonest(found)}
     for word, each in picked.items():

@@ -50,7 +50,8 @@ def reconcile(began: float, *, json: bool) -> None:
         found = compared(rows, billed(clients, site.name, min(begin, today), today) if begin < today else [], today)
     finally:
         clients.close()
-    _print_json(site, begin, today, found) if json else _print(site, found)
+    priced = "; ".join(dict.fromkeys(row.priced for row in rows if row.priced))
+    _print_json(site, begin, today, found) if json else _print(site, found, priced)
 
 
 def compared(rows: Sequence[Cost], lines: Sequence[Billed], today: date) -> Reconciled:
@@ -78,9 +79,9 @@ def _sum(days: Sequence[Day]) -> Day:
     return Day("all", sum((day.metered for day in days), Decimal(0)), sum((day.billed for day in days), Decimal(0)))
 
 
-def _print(site: Site, found: Reconciled) -> None:
+def _print(site: Site, found: Reconciled, priced: str) -> None:
     from starburst_common.cli.show import say, simple_table
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     if not found.days:
         say(f"no run of {site.name} before today, and nothing on the bill: --since looks further back")
@@ -96,6 +97,7 @@ def _print(site: Site, found: Reconciled) -> None:
     beside = ", ".join(f"{usd_text(usd)} for {service}" for service, usd in sorted(found.beside.items()))
     if beside:
         say(f"also on the bill, and not metered: {beside}")
+    say(f"metered by {priced or 'nothing'}")
     say("workers without their addresses, which AWS does not tag; runs count on the day that they began")
 
 

@@ -23,6 +23,7 @@ from starburst_common.cli.words import (
 
 if TYPE_CHECKING:
     from starburst_common.model import RunStatus
+    from starburst_common.money.estimate import Estimate
     from starburst_common.runs.run import Run
 
 _COLUMNS: tuple[str, ...] = ("run", "label", "state", "items", "failed", "started", "took", "cost")
@@ -68,9 +69,13 @@ def runs(
 
 
 def _print_table(shown: list[tuple[Run, RunStatus]]) -> None:
-    from starburst_common.cli.show import colour, painted, simple_table, width_of
+    from starburst_common.cli.show import colour, painted, say, simple_table, width_of
+    from starburst_common.model import RunState
+    from starburst_common.money.estimate import prices_told
 
-    names, rows, width = _COLUMNS, [_cells(run, now) for run, now in shown], width_of(sys.stdout)
+    prices = [None if now.state is RunState.DAMAGED else run.estimate(now, listed=True) for run, now in shown]
+    rows = [_cells(run, now, price) for (run, now), price in zip(shown, prices, strict=True)]
+    names, width = _COLUMNS, width_of(sys.stdout)
     while len(names) > _LEAST:
         room = sum(max(map(len, column)) + 2 for column in zip(names, *rows, strict=True) if column[0] != "label")
         if room + _LABEL <= width:
@@ -82,20 +87,20 @@ def _print_table(shown: list[tuple[Run, RunStatus]]) -> None:
         return painted(cell, style, sys.stdout)
 
     print(simple_table(names, rows, right=_RIGHT, flexible="label", width=width, paint=paint))
+    if "cost" in names and (priced := prices_told(filter(None, prices))):
+        say(f"cost: {priced}")
 
 
-def _cells(run: Run, now: RunStatus) -> tuple[str, ...]:
+def _cells(run: Run, now: RunStatus, price: Estimate | None) -> tuple[str, ...]:
     """A run's row, a cell a column."""
     from starburst_common.cli.show import ago, state_words
-    from starburst_common.model import RunState
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
     from starburst_common.runs.report import duration, elapsed_s
 
-    damaged = now.state is RunState.DAMAGED
-    label = f"damaged: {now.reason}" if damaged else run.label or run.function
+    label = f"damaged: {now.reason}" if price is None else run.label or run.function
     items = "?" if now.items is None else f"{now.items:,}"
     failed = f"{now.failed:,}" if now.failed else ""
-    took, cost = ("", "") if damaged else (duration(elapsed_s(now)), usd_text(run.estimate(now, listed=True).usd))
+    took, cost = ("", "") if price is None else (duration(elapsed_s(now)), usd_text(price.usd))
     return str(run.id), label, state_words(now), items, failed, ago(now.created_at, time.time()), took, cost
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starburst_common.ports import Limit
 
@@ -87,25 +87,34 @@ def _fleets(fleets: Sequence[HeldFleet]) -> str:
 
 
 def _workers(fleets: Sequence[HeldFleet], backend: Backend) -> str:
-    from starburst_common.money.estimate import usd_text
+    from starburst_common.dollars import usd_text
 
     alive = sum(len(fleet.workers) for fleet in fleets)
     if not alive:
         return "none alive"
     starting = sum(fleet.starting for fleet in fleets)
-    vcpu, usd = given_to(fleets, backend)
-    cost = f": {vcpu:g} vCPU, {usd_text(usd)} an hour" if vcpu else ""
+    given = given_to(fleets, backend)
+    cost = f": {given.vcpu:g} vCPU, {usd_text(given.usd)} an hour ({given.priced})" if given.vcpu else ""
     return f"{alive:,} alive{f', {starting:,} of them starting' if starting else ''}{cost}"
 
 
-def given_to(fleets: Sequence[HeldFleet], backend: Backend) -> tuple[float, Decimal | None]:
-    """What workers in AWS were given, and what that costs an hour; the price None where it is not known."""
-    from starburst_common.money.estimate import hourly
+class Given(NamedTuple):
+    """What workers in AWS were given."""
+
+    vcpu: float
+    usd: Decimal | None  #: an hour; None where that is not known
+    priced: str  #: by which prices, in words
+
+
+def given_to(fleets: Sequence[HeldFleet], backend: Backend) -> Given:
+    """All together."""
+    from starburst_common.money.estimate import hourly, prices_told
 
     given = [worker.granted for fleet in fleets for worker in fleet.workers if worker.granted is not None]
-    prices = [hourly(each, backend.tariff, backend.discount) for each in given]
-    known = [price for price in prices if price is not None]
-    return sum(each.vcpu for each in given), sum(known, Decimal(0)) if len(known) == len(prices) else None
+    hours = [hourly(each, backend.tariff, backend.discount) for each in given]
+    known = [hour.usd for hour in hours if hour.usd is not None]
+    usd = sum(known, Decimal(0)) if len(known) == len(hours) else None
+    return Given(sum(each.vcpu for each in given), usd, prices_told(hours))
 
 
 def limit_line(limit: Limit) -> str:
@@ -131,14 +140,17 @@ def _kept_line(each: Kept, region: str) -> str:
     if each.unknown:
         return f"{each.what}: not known: {each.unknown}"
     count = "" if each.count is None else f"{each.count:,}{'+' * each.more}, "
-    return f"{each.what}: {count}{size_text(each.bytes)}{'+' * each.more}, {a_month(_usd(each, region))}"
+    return f"{each.what}: {count}{size_text(each.bytes)}{'+' * each.more}, {a_month(each.priced, region, each.bytes)}"
 
 
-def a_month(usd: Decimal | None) -> str:
-    """A price a month, in words."""
-    from starburst_common.money.estimate import usd_text
+def a_month(item: str, region: str, size_bytes: int) -> str:
+    """What it costs a month to store so much, and by which price, in words."""
+    from starburst_common.dollars import usd_text
+    from starburst_common.money.book import item_price, storage_usd_per_month
 
-    return "less than a cent a month" if usd is not None and 0 < usd < _CENT else f"{usd_text(usd)} a month"
+    usd, price = storage_usd_per_month(item, region, size_bytes), item_price(item, region)
+    by = "" if price is None else f" ({price.told})"
+    return f"{'less than a cent' if usd is not None and 0 < usd < _CENT else usd_text(usd)} a month{by}"
 
 
 def _usd(each: Kept, region: str) -> Decimal | None:
@@ -169,7 +181,7 @@ def size_text(size: int) -> str:
 def _fields(
     fleets: Sequence[HeldFleet], limits: Sequence[Limit], kept: Sequence[Kept], backend: Backend
 ) -> dict[str, Any]:
-    vcpu, usd = given_to(fleets, backend)
+    vcpu, usd, priced = given_to(fleets, backend)
     return {
         "backend": backend.name,
         "site": backend.tariff.site,
@@ -188,6 +200,7 @@ def _fields(
         ],
         "vcpu": vcpu,
         "usd_per_hour": None if usd is None else round(float(usd), 6),
+        "priced": priced,
         "limits": [
             {
                 "name": limit.name,

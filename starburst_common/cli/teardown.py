@@ -146,8 +146,8 @@ def _staying(account: AwsAccount, bucket: str) -> dict[str, Any]:
 
     kept = objects_in(bucket, account.clients)
     usd = storage_usd_per_month(kept.priced, account.region, kept.bytes)
-    more = "+" * kept.more
-    say(f"  What stays: {kept.count:,}{more} objects, {size_text(kept.bytes)}{more}, {a_month(usd)}")
+    more, cost = "+" * kept.more, a_month(kept.priced, account.region, kept.bytes)
+    say(f"  What stays: {kept.count:,}{more} objects, {size_text(kept.bytes)}{more}, {cost}")
     return {
         "objects": kept.count,
         "bytes": kept.bytes,

@@ -27,6 +27,7 @@ class Offer:
     room: Headroom = field(default_factory=Headroom)
     advised: bool = True  #: it may be named as the soonest or cheapest; not where nobody looked whether there is room
     speed: LaunchSpeed = field(default_factory=LaunchSpeed)
+    priced: str = ""  #: of which region and day its price is, in words
     note: str = ""  #: what of its price or room a reader should know
 
     def usd_for(self, workers: int) -> Decimal | None:
@@ -125,6 +126,7 @@ class Frontier:
                     "name": offer.name,
                     "usd_per_worker_hour": None if offer.usd_an_hour is None else float(offer.usd_an_hour),
                     "room": None if offer.room.free == math.inf else int(offer.room.free),
+                    "priced": offer.priced,
                     "note": offer.note,
                     "plans": [_fields(plans[number]) for plans in self.rows],
                 }

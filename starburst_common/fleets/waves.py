@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from starburst_common.dollars import usd_text
 from starburst_common.fleets.headroom import Headroom, asked_by, each_of, worth_asking
 from starburst_common.ports import LaunchSpeed
 from starburst_common.resources import Resources
@@ -34,6 +35,7 @@ class Wish:
     longest_s: float = 0.0  #: how long the longest takes, as far as it is known
     begin_usd: Decimal = Decimal(0)  #: each worker costs so much beside its time
     each_usd: Decimal = Decimal(0)  #: and each item
+    priced: str = ""  #: by which prices, in words
     budget_usd: float | None = None
     deadline_s: float | None = None  #: from now
 
@@ -96,15 +98,10 @@ class Plan:
     @property
     def affordable(self) -> int | None:
         """How many items the budget pays for; None where it pays for all, or nobody knows."""
-        wish = self.wish
-        if (
-            wish.budget_usd is None
-            or wish.items is None
-            or self.usd is None
-            or self.usd <= Decimal(str(wish.budget_usd))
-        ):
+        items, budget = self.wish.items, self.wish.budget_usd
+        if budget is None or items is None or self.usd is None or self.usd <= Decimal(str(budget)):
             return None
-        return int(wish.items * Decimal(str(wish.budget_usd)) / self.usd)
+        return int(items * Decimal(str(budget)) / self.usd)
 
     def curve(self, points: int = 60) -> Sequence[Point]:
         """How many workers are at work, and how many items answered, evenly over the time that it takes."""
@@ -135,6 +132,7 @@ class Plan:
             else [round(self.low.ends_s, 1), round(self.high.ends_s, 1)],
             "usd": None if self.usd is None else round(float(self.usd), 6),
             "usd_between": self._usd_between(),
+            "priced": self.wish.priced,
             "items": self.wish.items,
             "item_s": self.wish.item_s,
             "late": self.late,
@@ -164,7 +162,7 @@ $3.12 ($3.10 to $3.22); with 400 vCPU about 10 min: `starburst quota request 500
             cure = f"workers={self.enough:,} would do" if self.enough else "no number of workers would do"
             said.append(f"that is later than in {about(self.wish.deadline_s or 0)}: {cure}")
         if self.affordable is not None:
-            said.append(f"${self.wish.budget_usd:,.2f} pays for about {self.affordable:,} items")
+            said.append(f"{usd_text(Decimal(str(self.wish.budget_usd)))} pays for about {self.affordable:,} items")
         return "; ".join(said)
 
     def _workers(self) -> str:
@@ -178,12 +176,11 @@ $3.12 ($3.10 to $3.22); with 400 vCPU about 10 min: `starburst quota request 500
     def _whole(self) -> str:
         if self.ends_s is None:
             return ""
-        between = self._usd_between()
-        usd = (
-            ""
-            if between is None or self.usd is None
-            else f", ${self.usd:,.2f} (${between[0]:,.2f} to ${between[1]:,.2f})"
-        )
+        between, usd = self._usd_between(), ""
+        if between is not None and self.usd is not None:
+            low, high = (usd_text(Decimal(str(each))) for each in (between[0], between[-1]))
+            by = f"; {self.wish.priced}" if self.wish.priced else ""
+            usd = f", {usd_text(self.usd)} ({low} to {high}{by})"
         return f"all {self.wish.items:,} items in about {about(self.ends_s)}{usd}"
 
     def _usd_between(self) -> list[float] | None:

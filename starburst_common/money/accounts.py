@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, Self
 
 from starburst_common.model import NATS, NO_NAT, Buffer, FailureKind, FleetId, RunId, RunState, Tariff
 from starburst_common.ports import TOLLS
+from starburst_common.resources import EC2 as ON_EC2
+from starburst_common.resources import FARGATE as ON_FARGATE
+from starburst_common.resources import Resources
 from starburst_common.wire.documents import open_kept, seal_document
 from starburst_common.wire.fields import Fields, malformed
 
@@ -65,6 +68,18 @@ class AccountEntry:
     def slot_seconds(self) -> float:
         """Slot time of all legs."""
         return sum(stint.slot_seconds for stint in self.stints)
+
+    @property
+    def asked(self) -> Resources:
+        """What each of its workers was to have; on this machine as it would be asked of Fargate."""
+        on_ec2 = not self.workers.keys().isdisjoint((EC2, EC2_SPOT))
+        return Resources(
+            cpu=self.cpu,
+            memory_mib=self.memory_mib,
+            slots=self.slots,
+            spot=not self.workers.keys().isdisjoint((FARGATE_SPOT, EC2_SPOT)),
+            capacity=ON_EC2 if on_ec2 else ON_FARGATE,
+        )
 
     @property
     def flow(self) -> str:

@@ -65,6 +65,12 @@ class ItemPrice:
     source: str
     as_of: str
 
+    @property
+    def told(self) -> str:
+        """Where and when it holds, in words."""
+        derived = ", derived" * (self.basis == DERIVED)
+        return f"{'every region' if self.region == '*' else self.region}, price of {self.as_of}{derived}"
+
 
 def fargate_prices(region: str = "") -> list[FargatePrice]:
     """Every price of Fargate that there is, or those of one region; those that were looked up before the book's."""

@@ -7,10 +7,13 @@ Source: https://aws.amazon.com/vpc/pricing/, "Public IPv4 address".
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
+from starburst_common.dollars import usd_text
 from starburst_common.model import Granted, RunStatus, Tariff
 from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT, fargate_price, item_price
 from starburst_common.money.shared import FEE, shared_hour
@@ -69,11 +72,8 @@ class Estimate:
 
     @property
     def priced(self) -> str:
-        """By which prices, in short; its region is told apart."""
-        spot = " Spot" * (self.capacity == SPOT and not self.on.endswith("Spot"))
-        derived = ", derived" * (self.basis == DERIVED)
-        off = f", less {100 * self.discount:g}%" if self.discount else ""
-        return f"{self.on}{spot} {self.arch}, prices of {self.as_of}{derived}{off}"
+        """By which prices, in words: region, capacity, architecture and date."""
+        return prices_told([self])
 
     @property
     def about(self) -> str:
@@ -90,6 +90,24 @@ class Estimate:
         prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
         saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
         return f"{usd_text(self.usd)} on {self.on} in {self.region} ({prices}, {how}){saved}"
+
+
+def prices_told(found: Iterable[Estimate]) -> str:
+    """By which prices these are, in words.
+
+    >>> hours = [charge(Resources.of(1, spot=spot), Decimal(1)) for spot in (True, False)]
+    >>> prices_told(hours), prices_told([])
+    ('us-east-1, Fargate Spot x86 and Fargate x86, prices of 2026-09-29', '')
+    """
+    grouped: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in found:
+        derived = ", derived" * (each.basis == DERIVED)
+        off = f", less {100 * each.discount:g}%" if each.discount else ""
+        if each.as_of:
+            kind = f"{each.on}{' Spot' * (each.capacity == SPOT)} {each.arch}"
+            grouped[each.region, f"prices of {each.as_of}{derived}{off}"].add(kind)
+    told = sorted(grouped.items())
+    return "; ".join(f"{region}, {' and '.join(sorted(kinds))}, {dated}" for (region, dated), kinds in told)
 
 
 def fargate_usd(
@@ -189,14 +207,16 @@ def size_of(granted: Granted) -> Resources:
     )
 
 
-def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Decimal | None:
-    """What a worker costs an hour, by what it was given; None where that is not known.
+def hourly(granted: Granted, tariff: Tariff, discount: float = 0.0) -> Estimate:
+    """What a worker costs an hour, by what it was given.
 
     >>> granted = Granted(capacity="FARGATE", architecture="", zone="", vcpu=1, memory_mib=2048)
-    >>> str(hourly(granted, Tariff())), hourly(granted, Tariff(region="mars-1"))
+    >>> str(hourly(granted, Tariff()).usd), hourly(granted, Tariff(region="mars-1")).usd
     ('0.054370', None)
     """
-    return charge(size_of(granted), Decimal(1), tariff, discount=discount).usd
+    arch = "arm" if granted.architecture.lower() in ("arm64", "aarch64") else "x86"
+    at = replace(tariff, arch=arch) if granted.architecture else tariff
+    return charge(size_of(granted), Decimal(1), at, discount=discount)
 
 
 def billed_hours(worker_seconds: float, workers: int) -> Decimal:
@@ -251,25 +271,6 @@ def metered_estimate(usd: Decimal, resources: Resources, tariff: Tariff = _LOCAL
     each = charge(resources, Decimal(1), tariff, discount=discount)
     found = charge(resources, usd / each.usd if each.usd else Decimal(0), tariff, discount=discount)
     return replace(found, metered=True)
-
-
-_WRITTEN_OUT = 15  #: digits of an amount; one that is larger, of a spec that nobody meant, is told by its size
-
-
-def usd_text(usd: Decimal | None) -> str:
-    """Dollars as printed: cents, or two digits that count where there are fewer; "?" where they are not known.
-
-    >>> [usd_text(Decimal(usd)) for usd in ("1234.567", "0.0472", "0.00164", "0.00000001", "0")]
-    ['$1,234.57', '$0.047', '$0.0016', '$0.000000010', '$0.00']
-    """
-    if usd is None:
-        return "?"
-    if usd == 0:
-        return "$0.00"
-    if usd.adjusted() >= _WRITTEN_OUT:
-        return f"${usd:.2E}"
-    digits = max(2, 1 - usd.adjusted())
-    return f"${usd.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,f}"
 
 
 def spent_text(status: RunStatus) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from starburst_common.model import Granted, Tariff, WorkerPhase, WorkerState
-from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly, size_of
+from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly, prices_told
 from starburst_common.resources import Resources
 
 
@@ -30,13 +30,18 @@ class Rates:
         return None if price is None else price / 3600
 
     @property
+    def on_demand(self) -> Rates:
+        """The same on demand, as workers may be given where there is no Spot."""
+        return replace(self, asked=replace(self.asked, spot=False))
+
+    @property
     def dearest(self) -> Decimal | None:
-        """The same on demand, as it may be given where there is no Spot."""
-        return replace(self, asked=replace(self.asked, spot=False)).each
+        """What another one costs so."""
+        return self.on_demand.each
 
     def of(self, granted: Granted | None) -> Decimal:
         """Of one that was given this; of one of which that is not known yet, as it was asked for."""
-        price = None if granted is None or not granted.vcpu else hourly(granted, self._tariff(granted), self.discount)
+        price = None if granted is None or not granted.vcpu else hourly(granted, self.tariff, self.discount).usd
         return (self.each or Decimal(0)) if price is None else price / 3600
 
     def priced(self, given: Iterable[Granted | None] = ()) -> str:
@@ -50,14 +55,8 @@ class Rates:
             for granted in given
             if granted is not None and granted.vcpu
         }
-        asked = [(size_of(granted), self._tariff(granted)) for granted in kinds.values()] or [(self.asked, self.tariff)]
-        hours = [charge(size, Decimal(1), tariff, discount=self.discount) for size, tariff in asked]
-        return f"{self.tariff.region}, {' and '.join(sorted({hour.priced for hour in hours if not hour.unknown}))}"
-
-    def _tariff(self, granted: Granted) -> Tariff:
-        """Of a worker that was given this."""
-        arch = "arm" if granted.architecture.lower() in ("arm64", "aarch64") else "x86"
-        return replace(self.tariff, arch=arch) if granted.architecture else self.tariff
+        hours = [hourly(granted, self.tariff, self.discount) for granted in kinds.values()]
+        return prices_told(hours or [charge(self.asked, Decimal(1), self.tariff, discount=self.discount)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from starburst_common.alerts import reached
-from starburst_common.money.estimate import usd_text
+from starburst_common.dollars import usd_text
 from starburst_common.sites.site import MONTHLY
 
 
@@ -50,6 +50,7 @@ class Spent:
     month: Month
     usd: Decimal
     runs: int
+    priced: str = ""  #: by which prices, in words
     alerts: tuple[float, ...] = (50.0, 80.0)  #: per cent of it at which it is said how much is used
 
     @property
@@ -71,7 +72,8 @@ class Spent:
         ('$162.00 of the monthly budget of team=a, $200.00, are used since 1970-01-01, by 14 runs', 80.0, Decimal('38'))
         """
         runs = f"{self.runs:,} run{'s' * (self.runs != 1)}"
-        return f"{usd_text(self.usd)} of {self.budget.named}, are used since {self.month.name}-01, by {runs}"
+        by = f" ({self.priced})" if self.priced else ""
+        return f"{usd_text(self.usd)} of {self.budget.named}, are used since {self.month.name}-01, by {runs}{by}"
 
     def refused(self, least: Decimal) -> str:
         """Why no run begins that costs so much at least, and what helps."""

@@ -6,10 +6,11 @@ from dataclasses import replace
 from decimal import Decimal
 from math import ceil
 
+from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput
 from starburst_common.instances import shapes
 from starburst_common.model import Tariff
-from starburst_common.money.estimate import ADDRESSES, Estimate, charge, usd_text
+from starburst_common.money.estimate import ADDRESSES, Estimate, charge
 from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, fits
 
 _WORKER_MIB = 256  #: for a worker beside its slots: measured 80 to 110, and its system's

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from starburst_common.dollars import usd_text
 from starburst_common.limits import Limits
 from starburst_common.model import FailureKind
 from starburst_common.money.budget import Purse
-from starburst_common.money.estimate import usd_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,7 @@ class Bounds:
         if self.purse is not None and self.kind is FailureKind.BUDGET:
             meter = self.purse.meter
             spent = f"{usd_text(meter.least)} once its {alive} workers have stopped" if alive else usd_text(meter.spent)
+            spent += f"; {meter.priced}" * bool(meter.priced)
             if self.purse.of:
                 return f"{self.purse.of}, is used up ({spent}): {left.removesuffix(' under another')}"
             return f"its budget of {usd_text(self.purse.budget)} is used up ({spent}): {left} --budget"

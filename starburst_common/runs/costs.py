@@ -16,7 +16,7 @@ from typing import TypeVar
 from starburst_common.errors import BadInput
 from starburst_common.model import FleetId
 from starburst_common.money.accounts import AccountEntry
-from starburst_common.money.estimate import billed_hours, charge
+from starburst_common.money.estimate import Estimate, billed_hours, charge, prices_told
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
@@ -45,6 +45,7 @@ class RunCost:
     worker_hours: Decimal
     billed: bool  #: by the time of its workers; else estimated from slot time
     spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
+    prices: Sequence[Estimate] = ()  #: that it is by
     expected: Decimal | None = None  #: what as many items would cost as in the run of its function before it
 
     @property
@@ -69,6 +70,7 @@ class Cost:
     unknown: int  #: of these runs, those whose price is not known
     parts: Mapping[str, Decimal]  #: by component
     spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
+    priced: str = ""  #: by which prices, in words
     off: float | None = None  #: by what share its runs cost more than runs of their functions before them let expect
 
 
@@ -133,6 +135,7 @@ def sums(
                 unknown=sum(bool(each.unknown) for each in group),
                 parts=dict(parts),
                 spot_saved=sum((each.spot_saved for each in group), Decimal(0)) * off,
+                priced=prices_told(replace(price, discount=discount) for each in group for price in each.prices),
                 off=_off(group),
             )
         )
@@ -193,13 +196,14 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
         return []
     _, runs = kept(backend, since - _DAY_S)
     read = abreast(backend, lambda key: read_entry(backend, key), runs.values())
-    hours, usd, unknown = Decimal(0), defaultdict[str, Decimal](Decimal), 0
+    hours, usd, unknown, prices = Decimal(0), defaultdict[str, Decimal](Decimal), 0, list[Estimate]()
     off = 1 - Decimal(str(backend.discount))
     for fleet, entries in warm_runs(read).items():
         spans, tariff = [(each.created_at, each.ended_at) for each in entries], entries[0].tariff
         for bill in abreast(backend, lambda name: bill_of(backend, FleetId(name), spans, since), [fleet]):  # noqa: B023
             for (size, arch), idle in bill.idle.items():
                 price = charge(size, idle, replace(tariff, arch=arch))
+                prices.append(price)
                 hours += idle
                 unknown += bool(price.unknown)
                 for part, each in price.parts.items():
@@ -208,7 +212,17 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
         return []
     total = sum(usd.values(), Decimal(0))
     return [
-        Cost(name=IDLE, runs=0, items=0, failed=0, worker_hours=float(hours), usd=total, unknown=unknown, parts=usd)
+        Cost(
+            name=IDLE,
+            runs=0,
+            items=0,
+            failed=0,
+            worker_hours=float(hours),
+            usd=total,
+            unknown=unknown,
+            parts=usd,
+            priced=prices_told(replace(price, discount=backend.discount) for price in prices),
+        )
     ]
 
 
@@ -220,13 +234,16 @@ def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCos
     if len(shares) < len(entry.stints):
         workers = sum(entry.workers.values())
         hours = billed_hours(entry.slot_seconds / entry.slots, workers)
-        return RunCost(entry=entry, parts=entry.usd, unknown=entry.unknown, worker_hours=hours, billed=False)
+        price = charge(entry.asked, Decimal(0), entry.tariff)
+        by = [replace(price, as_of=entry.prices_as_of)]
+        return RunCost(entry=entry, parts=entry.usd, unknown=entry.unknown, worker_hours=hours, billed=False, prices=by)
     parts: dict[str, Decimal] = defaultdict(Decimal, tolls_usd(entry.tolls, entry.tariff))
-    total, unknown, saved = Decimal(0), "", Decimal(0)
+    total, unknown, saved, by = Decimal(0), "", Decimal(0), list[Estimate]()
     for bill, share in shares:
         for (size, arch), hours in bill.hours.items():
             tariff = replace(entry.tariff, arch=arch)
             price = charge(size, hours * share, tariff)
+            by.append(price)
             if size.spot and price.usd is not None:
                 saved += (charge(replace(size, spot=False), hours * share, tariff).usd or price.usd) - price.usd
             total += hours * share
@@ -242,4 +259,5 @@ def _cost(entry: AccountEntry, shares: Sequence[tuple[Bill, Decimal]]) -> RunCos
         worker_hours=total,
         billed=True,
         spot_saved=max(saved, Decimal(0)),
+        prices=by,
     )

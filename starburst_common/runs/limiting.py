@@ -13,13 +13,13 @@ from decimal import Decimal
 from typing import Any
 
 from starburst_common.alerts import alerts_in, reached
+from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.limits import Limits
 from starburst_common.model import NAT_ALL, WorkerState
 from starburst_common.money.budget import Purse, least_budget
-from starburst_common.money.estimate import usd_text
 from starburst_common.money.meter import Meter, Rates, metered
 from starburst_common.money.monthly import Spent
 from starburst_common.names import RunNames
@@ -42,7 +42,9 @@ def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: f
         return
     rates = rates_of(backend, resources)
     if limits.hourly_usd is not None and rates.dearest is not None and limits.hourly_usd < 3600 * rates.dearest:
-        costs = f"a worker of {resources.size} costs {usd_text(3600 * rates.dearest)} an hour"
+        costs = (
+            f"a worker of {resources.size} costs {usd_text(3600 * rates.dearest)} an hour ({rates.on_demand.priced()})"
+        )
         raise BadInput(f"max_hourly_cost={limits.hourly_usd:g}: {costs}: give more, or ask for smaller ones")
     if limits.budget_usd is None:
         return
@@ -51,7 +53,8 @@ def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: f
         where = f"{backend.tariff.region} ({backend.tariff.arch}{', Spot' * resources.spot})"
         raise BadInput(f"{budget}: nobody knows what a worker costs in {where}: leave out budget, or spot")
     if Decimal(str(limits.budget_usd)) < (least := least_budget(rates.dearest, backend.stop_s)):
-        raise BadInput(f"{budget}: to begin and end a worker of {resources.size} costs {usd_text(least)}: give more")
+        costs = f"to begin and end a worker of {resources.size} costs {usd_text(least)} ({rates.on_demand.priced()})"
+        raise BadInput(f"{budget}: {costs}: give more")
 
 
 def rates_of(backend: Backend, resources: Resources) -> Rates:
@@ -156,7 +159,8 @@ class Limiter:
             return
         spent, budget = self.meter.spent, Decimal(str(self._limits.budget_usd))
         if (much := reached(alerts_of(self._backend, self._limits), spent, budget)) > self._alerted:
-            self._alerted, of = much, f"{usd_text(spent)} of its budget of {usd_text(budget)} are spent"
+            of = f"{usd_text(spent)} of its budget of {usd_text(budget)} are spent ({self.meter.priced})"
+            self._alerted = much
             _log.warning("run %s: %s: more than %g%%", self._names.run, of, much)
 
     def _others(self) -> Decimal:

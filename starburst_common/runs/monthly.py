@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
+from typing import NamedTuple
 
 from starburst_common.errors import BadInput, Denied, NotFound, Refused, Unavailable
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import ids, made_at
 from starburst_common.limits import Limits
 from starburst_common.model import FleetId, RunId, WorkerState
-from starburst_common.money.accounts import FARGATE_SPOT, AccountEntry
+from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.budget import least_budget
 from starburst_common.money.meter import Rates, metered
 from starburst_common.money.monthly import MonthlyBudget, Spent, budgets_of, month_of
@@ -65,6 +66,13 @@ def limiter_of(
     return Limiter(backend, names, fleet, clock, policy.limits, policy.began_at, left)
 
 
+class _Cost(NamedTuple):
+    """A run's."""
+
+    usd: Decimal
+    priced: str  #: by which prices, in words
+
+
 class Monthly:
     """The monthly budgets that a run comes under."""
 
@@ -77,7 +85,7 @@ class Monthly:
         clock: Clock = time,
     ) -> None:
         self._backend, self._run, self._budgets, self._alerts, self._clock = backend, run, budgets, alerts, clock
-        self._closed: dict[str, Decimal] = {}  # what entries cost whose fleets are all closed, by their keys
+        self._closed: dict[str, _Cost] = {}  # what entries cost whose fleets are all closed, by their keys
         self._entries: dict[str, AccountEntry] = {}
         self._spent: Spent | None = None
         self._looked_at, self._told = -math.inf, 0.0
@@ -117,13 +125,20 @@ class Monthly:
 
     def _look(self, budget: MonthlyBudget) -> Spent:
         month = month_of(self._clock.time())
-        usd = [
+        found = [
             *self._ended(budget, f"{ACCOUNTS}{month.name}/"),
             *(self._going(leg, rates) for leg, rates in self._legs(budget, month.begins)),
         ]
-        return Spent(budget=budget, month=month, usd=sum(usd, Decimal(0)), runs=len(usd), alerts=self._alerts)
+        return Spent(
+            budget=budget,
+            month=month,
+            usd=sum((each.usd for each in found), Decimal(0)),
+            runs=len(found),
+            priced="; ".join(sorted({each.priced for each in found if each.priced})),
+            alerts=self._alerts,
+        )
 
-    def _ended(self, budget: MonthlyBudget, folder: str) -> Iterator[Decimal]:
+    def _ended(self, budget: MonthlyBudget, folder: str) -> Iterator[_Cost]:
         """What each run cost that has an entry; one that was resumed has one, of its legs before."""
         for key in self._backend.store.list(folder):
             name = key.rpartition("/")[2]
@@ -135,15 +150,12 @@ class Monthly:
                 if budget.covers(self._entries[key].tags):
                     yield self._cost(key, self._entries[key])
 
-    def _cost(self, key: str, entry: AccountEntry) -> Decimal:
+    def _cost(self, key: str, entry: AccountEntry) -> _Cost:
         """By its workers; where nothing is kept of those, as it was estimated when it ended."""
         if key in self._closed:
             return self._closed[key]
-        asked = Resources(
-            cpu=entry.cpu, memory_mib=entry.memory_mib, slots=entry.slots, spot=FARGATE_SPOT in entry.workers
-        )
-        rates = Rates(tariff=entry.tariff, asked=asked, discount=self._backend.discount)
-        usd, whole = Decimal(0), True
+        rates = Rates(tariff=entry.tariff, asked=entry.asked, discount=self._backend.discount)
+        usd, whole, priced = Decimal(0), True, ""
         for number, stint in enumerate(entry.stints):
             workers, closed_at = self._workers(stint.fleet)
             until, last = entry.ended_at, number == len(entry.stints) - 1
@@ -151,11 +163,12 @@ class Monthly:
                 until = math.inf
             since = 0.0 if number else entry.created_at
             at = self._clock.time() if closed_at is None else closed_at
-            usd += metered(workers, rates, at, since=since, until=until).spent
-            whole = whole and closed_at is not None
+            meter = metered(workers, rates, at, since=since, until=until)
+            usd, priced, whole = usd + meter.spent, meter.priced, whole and closed_at is not None
+        usd = usd or sum(entry.usd.values(), Decimal(0)) * Decimal(str(1 - self._backend.discount))
         if whole:
-            self._closed[key] = usd
-        return usd or sum(entry.usd.values(), Decimal(0)) * Decimal(str(1 - self._backend.discount))
+            self._closed[key] = _Cost(usd, priced)
+        return _Cost(usd, priced)
 
     def _workers(self, fleet: FleetId) -> tuple[list[WorkerState], float | None]:
         """A fleet's, and when it was closed; None while it is open."""
@@ -182,8 +195,9 @@ class Monthly:
                 if budget.covers(spec.tags) and (leg := find_leg(backend, spec)).end is None:
                     yield leg, rates_of(backend, spec.resources)
 
-    def _going(self, leg: Leg, rates: Rates) -> Decimal:
+    def _going(self, leg: Leg, rates: Rates) -> _Cost:
         """What its workers will have cost once they have stopped, if they were told to now."""
         since = 0.0 if leg.number else leg.began_at
         workers = self._backend.compute.workers(leg.fleet)
-        return metered(workers, rates, self._clock.time(), since=since, stop_s=self._backend.stop_s).least
+        meter = metered(workers, rates, self._clock.time(), since=since, stop_s=self._backend.stop_s)
+        return _Cost(meter.least, meter.priced)

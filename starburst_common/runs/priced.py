@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from starburst_common.dollars import usd_text
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import RunId, RunStatus
-from starburst_common.money.estimate import Estimate, estimate_of, metered_estimate, slots_usd, usd_text
+from starburst_common.money.estimate import Estimate, estimate_of, metered_estimate, slots_usd
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.ports import Backend
 from starburst_common.runs.accounts import charged

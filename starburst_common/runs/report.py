@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from starburst_common.dollars import usd_text
 from starburst_common.model import Failure, RunStatus
-from starburst_common.money.estimate import Estimate, spent_text, usd_text
+from starburst_common.money.estimate import Estimate, spent_text
 from starburst_common.phrases import one_line, shortened, visible, visible_lines
 from starburst_common.runs.charts import Axis, answered_curve, histogram, worker_steps
 from starburst_common.runs.events import CURVES, RunEvent, thinned

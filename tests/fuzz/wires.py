@@ -23,11 +23,11 @@ from starburst_common.cli.costs import fields_of
 from starburst_common.cli.lines import json_text
 from starburst_common.cli.show import run_fields
 from starburst_common.cli.status import event_fields
+from starburst_common.dollars import usd_text
 from starburst_common.errors import NotFound, Refused
 from starburst_common.ids import run_id
 from starburst_common.model import FleetId, Granted, RunId, Span, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.accounts import AccountEntry, Stint
-from starburst_common.money.estimate import usd_text
 from starburst_common.names import PRUNED, RunNames, account, claim, fleet_folder, launch_record, new_stops_record
 from starburst_common.ports import Backend
 from starburst_common.runs.accounts import read_entry
