@@ -35,7 +35,7 @@ from starburst_common.runs.monthly import limiter_of
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.onward import held_for_it, onward, paced_policy, policy_of
 from starburst_common.runs.patience import at_exit
-from starburst_common.runs.reconcile import Finish, decide, served, waits_for
+from starburst_common.runs.reconcile import Finish, decide, ends, served, waits_for
 from starburst_common.runs.spec import mark_cancelled
 from starburst_common.runs.stored import withdraw_items
 from starburst_common.runs.view import Policy
@@ -153,11 +153,10 @@ class Driver:
         """End a run that nobody drives, if it is due, or else stop it for this reason; whether it has ended."""
         view = self._observer.view(self.policy)
         self.log.write()
-        ends = [action for action in decide(view, self.policy) if isinstance(action, Finish)]
-        if otherwise:
-            ends = ends or [Finish(RunState.STOPPED, otherwise, input_lost=self.books.tally.items is None)]
-        due = self.books.tally.complete or view.run.cancelled or bool(otherwise)
-        return due and self.hands.carry_out(ends)
+        found = ends(view, self.policy)
+        if otherwise and not found:
+            found = [Finish(RunState.STOPPED, otherwise, input_lost=self.books.tally.items is None)]
+        return (self.books.tally.complete or view.run.cancelled or bool(otherwise)) and self.hands.carry_out(found)
 
     def _go_on(self, begun: Resumed) -> None:
         """Drive the next leg from here, which has begun with the end of this one. What fails here is done again."""
@@ -172,15 +171,14 @@ class Driver:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def _drive(self) -> None:
-        error = None
         try:
             while not self.step(self.backend.tick_s):
                 pass
-        except BaseException as failed:
+        except BaseException as error:
             _log.exception("run %s: its driver failed", self.run)
-            error = failed
-        finally:
             self.books.close(error)
+        else:
+            self.books.close()
 
     def step(self, wait_s: float = 0.0) -> bool:
         """Listen for at most so long, and look, decide and act if a tick is due; whether the run is over and done with.
@@ -247,8 +245,7 @@ class Driver:
 
     def _end_if_due(self) -> bool:
         """End the run if what is known, or who cancelled it, says so; True once that is done."""
-        view = self._observer.marked(self._observer.known(self.policy))
-        return self.hands.carry_out([action for action in decide(view, self.policy) if isinstance(action, Finish)])
+        return self.hands.carry_out(ends(self._observer.marked(self._observer.known(self.policy)), self.policy))
 
     def _tick(self) -> bool:
         """Look, decide, act; True once the run is finished."""
@@ -275,7 +272,7 @@ class Driver:
 
     def _decided(self) -> bool:
         """Whether the run is to end, as can be seen without asking anybody."""
-        return any(isinstance(action, Finish) for action in decide(self._observer.known(self.policy), self.policy))
+        return self._observer.ended(self.policy)
 
     def _listen(self, wait_s: float) -> bool:
         """Wait for what moves the run; True if it is worth a look before the next tick."""

@@ -21,7 +21,7 @@ from starburst_common.runs.incoming import Incoming
 from starburst_common.runs.legs import End
 from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
-from starburst_common.runs.reconcile import launchable
+from starburst_common.runs.reconcile import ends, launchable
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
 from starburst_common.runs.stored import aside_items
@@ -49,6 +49,7 @@ class Observer:
         self._books, self._listener, self._clock = books, listener, books.clock
         self._limiter, self._input = limiter, Incoming(backend, names, books)
         self._gone: set[WorkerId] = set()  # workers whose end is written down, or came before the run
+        self._not_by: tuple[object, ...] = ()  # what was there when the run was last found not to end
         self._asked = 0  # for the last lines of so many
         self._empty_since: float | None = None  # when the run had last moved, as the queue was last found empty
         self._dead = 0  # messages that ended as dead letters, as last seen
@@ -167,6 +168,16 @@ class Observer:
             room = Room(launch_at=books.launch_at, impossible=books.impossible)
             fleet = FleetView(alive=books.alive, at_work=books.at_work)
             return View(now=self._clock.monotonic(), run=run, fleet=fleet, room=room, bounds=books.bounds)
+
+    def ended(self, policy: Policy) -> bool:
+        """Whether the run is to end by that. While nothing is new that could end it only time can, which ticks see."""
+        books, tally = self._books, self._books.tally
+        answered = tally.items is not None and tally.answered
+        new = (answered, tally.failed, books.cancelled, books.refused, books.input_lost, books.impossible)
+        if new == self._not_by or not ends(self.known(policy), policy):
+            self._not_by = new
+            return False
+        return True
 
     # --- dead letters -------------------------------------------------------------------------------------------------
 

@@ -115,8 +115,13 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> decide(reading.but(unheard_s=40), policy)[0].state
     <RunState.STOPPED: 'stopped'>
     """
+    return [*ends(view, policy)] or _deeds(view, policy)
+
+
+def ends(view: View, policy: Policy) -> list[Finish]:
+    """The same, where the run is to end."""
     end = _end(view, policy)
-    return [end] if end is not None else _deeds(view, policy)
+    return [] if end is None else [end]
 
 
 def _end(view: View, policy: Policy) -> Finish | None:
