@@ -18,15 +18,14 @@ from starburst_common.fleets.frontier import Frontier, Offer, frontier
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.fleets.waves import Plan, Wish, plan
 from starburst_common.measured import Sample
-from starburst_common.model import NAT_ALL
 from starburst_common.money.book import SPOT
 from starburst_common.money.estimate import charge
 from starburst_common.money.offers import FargateOffer, InstanceOffer, derived, fargate_offers, instance_offers
-from starburst_common.money.tolls import NAT, tolls_usd
 from starburst_common.options import Options
 from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
+from starburst_common.runs.beside import image_usd
 from starburst_common.runs.ledger import LATELY_S, past_items
 from starburst_common.runs.limiting import rates_of
 
@@ -92,7 +91,7 @@ def _wish(
         resources=options.resources,
         items=len(items) if isinstance(items, Sized) else None,
         item_s=seconds,
-        begin_usd=_pull_usd(backend, options.resources.image),
+        begin_usd=image_usd(backend, options.resources.image),
         budget_usd=options.limits.budget_usd,
         deadline_s=None if left_s == math.inf else left_s,
     )
@@ -103,14 +102,6 @@ def _wish(
         beside = sum(past[0].beside.values(), Decimal(0)) * Decimal(str(1 - backend.discount))
         return replace(wish, item_s=known[0], spread=(min(known), max(known)), each_usd=beside)
     return wish
-
-
-def _pull_usd(backend: Backend, image: str) -> Decimal:
-    """What it costs that each worker pulls its image through a NAT gateway."""
-    if backend.images is None or backend.tariff.nat != NAT_ALL:
-        return Decimal(0)
-    usd = tolls_usd({"image-bytes": backend.images.nbytes(image)}, backend.tariff).get(NAT, Decimal(0))
-    return usd * Decimal(str(1 - backend.discount))
 
 
 def _of_fargate(backend: Backend, wish: Wish, each: FargateOffer) -> Offer:

@@ -195,6 +195,7 @@ class Worker:
         for item in range(*chunk.span):
             values.add(item)
         part = Part(chunk=chunk, seconds=chunk.span.size * self.place.item_s)
+        part.log_bytes = chunk.span.size * self.place.log_bytes
         part.add(Batch(span=chunk.span, frame=memoryview(b"".join(values.parts()))))
         duty = Duty(
             fleet=self.spec.fleet, worker=self.id, backend="local", slots=1, memory_mib=None, pace=self.spec.pace
@@ -236,6 +237,7 @@ class Place:
     key: bytes
     item_s: float
     start_s: float
+    log_bytes: int = 0  #: that an item prints
     room: float = math.inf
     pull_s: float = 0.0  #: from the launch until a worker is charged for
     granted: Callable[[], Granted | None] = lambda: None

@@ -29,6 +29,7 @@ class Purse:
     meter: Meter
     each: Decimal  #: a second of another worker
     dearest: Decimal = Decimal(0)  #: the same where it is dearest, if that is more
+    begin: Decimal = Decimal(0)  #: another worker costs so much beside its time
     stop_s: float  #: a worker that is told to stop is billed for so long
     worth_s: float  #: another worker is not begun for less
     begun: bool = True  #: there has been one
@@ -37,7 +38,7 @@ class Purse:
     @property
     def least(self) -> Decimal:
         """What another worker costs at least."""
-        return max(self.each, self.dearest) * Decimal(str(max(float(LEAST_BILLED_S), self.stop_s)))
+        return self.begin + max(self.each, self.dearest) * Decimal(str(max(float(LEAST_BILLED_S), self.stop_s)))
 
     def lasts_s(self, more: int = 0) -> float:
         """When all workers have to be told to stop, in seconds from the reading, with more of them from then on."""
@@ -53,7 +54,8 @@ class Purse:
         worth_s = Decimal(str(self.worth_s))
         left = self.budget - self.meter.least - self.meter.burn * worth_s
         more = int(max(left, Decimal(0)) / (self.least + self.each * worth_s))
-        return more or int(not self.begun and self.budget >= least_budget(max(self.each, self.dearest), self.stop_s))
+        least = self.begin + least_budget(max(self.each, self.dearest), self.stop_s)
+        return more or int(not self.begun and self.budget >= least)
 
 
 def least_budget(each: Decimal, stop_s: float) -> Decimal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -195,12 +194,10 @@ class Hands:
         """How it has, with what there is to tell of it then."""
         books = self._books
         self.keep_history(curves=True)
-        pulled: dict[str, int] = {}
+        tally, workers = books.tally, self._fleet.states() if self._backend.charged else []
         if self._backend.charged:  # some may have begun since they were looked at
-            workers = self._fleet.states()
-            books.bounds, books.meter = self._limiter.look(workers), self._limiter.meter
-            pulled = self._limiter.pulled(workers)
-        tally = books.tally
+            books.bounds, books.meter = self._limiter.look(workers, tally), self._limiter.meter
+        untold = self._limiter.beside.untold(workers)
         return End(
             state=action.state,
             reason=action.reason,
@@ -213,7 +210,8 @@ class Hands:
             slot_seconds=round(tally.slot_seconds, 3),
             attempts=tally.attempts,
             memory_mib=tally.memory_mib,
-            tolls=dict(tally.tolls + self._tolls() + Counter(pulled)),
+            tolls=dict(tally.tolls + untold),
+            untold=dict(untold),
             outcomes=len(tally.spans()),
             ended_at=self._clock.time(),
             input_lost=action.input_lost,
@@ -247,11 +245,6 @@ class Hands:
         self._books.over(end)
         self.clean_up()
         return True
-
-    def _tolls(self) -> Counter[str]:
-        """Requests of this process, whose bytes go through no gateway of the site's."""
-        asked = {} if self._backend.tolls is None else self._backend.tolls()
-        return Counter({kind: count for kind, count in asked.items() if not kind.endswith("-bytes")})
 
     def ended_elsewhere(self) -> bool:
         """Whether another process has ended the run, or removed it; then it is over for us, too."""

@@ -135,7 +135,7 @@ class Driver:
 
     def spent(self, workers: Sequence[WorkerState]) -> dict[str, Any]:
         """What these, its workers, cost, and may, for who merely looks: as of a run's status."""
-        meter = self._limiter.read(workers, self._clock.time())
+        meter = self._limiter.read(workers, self.books.tally, self._clock.time())
         found = {} if meter is None else {"spent_usd": meter.spent + (self.books.spent or 0), "priced": meter.priced}
         return {"budget_usd": self.policy.budget_usd, **found}
 

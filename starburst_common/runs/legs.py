@@ -66,12 +66,13 @@ class End:
     slot_seconds: float = 0.0  #: slot time that was spent
     attempts: int = 0  #: at chunks that are settled
     tolls: dict[str, int] = field(default_factory=dict)  #: requests to store and queue that were charged for, about
+    untold: dict[str, int] = field(default_factory=dict)  #: of these, what no outcome tells
     memory_mib: float = 0.0  #: the most that a slot has taken; 0 where nobody knows
     outcomes: int | None = None  #: that these numbers are of; None where nobody says
     ended_at: float | None  #: wall clock; None where it cannot be read how it ended
     input_lost: bool | None = None  #: because the rest of its input never came; None where nobody says
     limit: FailureKind | None = None  #: BUDGET or DEADLINE, where that ended it
-    spent_usd: float | None = None  #: what workers had cost by then, in all legs; None where nothing is charged for
+    spent_usd: float | None = None  #: what it had cost by then, in all legs; None where nothing is charged for
     priced: str = ""  #: by which prices, in words
     damage: str = ""  #: which of its answers were found to be damaged since
     onward: Resumed | None = None  #: the leg that what ran out of memory goes on in; nobody need begin it
@@ -105,6 +106,7 @@ class End:
             attempts=end.whole("attempts"),
             memory_mib=end.number("memory_mib"),
             tolls=end.counts("tolls", TOLLS) if end.given("tolls") else {},
+            untold=end.counts("untold", TOLLS) if end.given("untold") else {},
             outcomes=end.whole("outcomes") if end.given("outcomes") else None,
             ended_at=end.moment("ended_at"),
             input_lost=end.flag("input_lost") if end.given("input_lost") else None,

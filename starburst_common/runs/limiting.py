@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,17 +19,20 @@ from starburst_common.errors import BadInput, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.limits import Limits
-from starburst_common.model import NAT_ALL, WorkerState
+from starburst_common.model import WorkerPhase, WorkerState
 from starburst_common.money.budget import Purse, least_budget
+from starburst_common.money.estimate import LEAST_BILLED_S
 from starburst_common.money.meter import Meter, Rates, metered
 from starburst_common.money.monthly import Spent
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock
 from starburst_common.resources import Resources
+from starburst_common.runs.beside import Charges, image_usd
 from starburst_common.runs.bounds import Bounds
 from starburst_common.runs.legs import Until
 from starburst_common.runs.stored import read_until
+from starburst_common.runs.tally import Tally
 
 _log = our_log()
 _SKEW_S = 2.0  #: a store tells whole seconds, and a request takes its time
@@ -52,7 +56,8 @@ def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: f
     if rates.each is None or rates.dearest is None:
         where = f"{backend.tariff.region} ({backend.tariff.arch}{', Spot' * resources.spot})"
         raise BadInput(f"{budget}: nobody knows what a worker costs in {where}: leave out budget, or spot")
-    if Decimal(str(limits.budget_usd)) < (least := least_budget(rates.dearest, backend.stop_s)):
+    least = least_budget(rates.dearest, backend.stop_s) + image_usd(backend, resources.image)
+    if Decimal(str(limits.budget_usd)) < least:
         costs = f"to begin and end a worker of {resources.size} costs {usd_text(least)} ({rates.on_demand.priced()})"
         raise BadInput(f"{budget}: {costs}: give more")
 
@@ -90,6 +95,7 @@ class Limiter:
             fleet.spec.resources,
             fleet.id,
         )
+        self.beside = Charges(backend, names, self._resources, began_at)
         self._others_usd, self._others_at = Decimal(0), -math.inf
         self._skew_s: float | None = None  # by how much our clock is behind the store's, once that is known
         self._told: Until | None = None  # what workers were told last
@@ -101,24 +107,25 @@ class Limiter:
         """Whether anything is."""
         return self._limits.ends_at(0.0) < math.inf or (self._limits.budget_usd is not None and self._backend.charged)
 
-    def look(self, workers: Sequence[WorkerState]) -> Bounds:
-        """Its bounds, with these workers."""
+    def look(self, workers: Sequence[WorkerState], tally: Tally) -> Bounds:
+        """Its bounds, with these workers and what outcomes tell."""
         clock, limits = self._clock, self._limits
         now = clock.monotonic()
-        self.meter = self.read(workers, clock.time() + (self._skewed() if self.limited else 0.0))
+        self.meter = self.read(workers, tally, clock.time() + (self._skewed() if self.limited else 0.0))
         self._alert()
         return Bounds(
             limits=limits,
             deadline=now + limits.ends_at(self._began_at) - clock.time(),
-            purse=self._purse(bool(workers)),
+            purse=self._purse(workers, tally),
             read_at=now,
         )
 
-    def read(self, workers: Sequence[WorkerState], now: float) -> Meter | None:
-        """What these have cost, by then; None where nothing is charged for, or nobody knows how much."""
+    def read(self, workers: Sequence[WorkerState], tally: Tally, now: float) -> Meter | None:
+        """What these have cost, with what is charged for beside them; None where nothing is, or nobody knows."""
         if not self._backend.charged or self._rates.each is None:
             return None
-        return metered(
+        beside = self.beside.usd(tally.tolls, workers)
+        meter = metered(
             workers,
             self._rates,
             now,
@@ -126,15 +133,7 @@ class Limiter:
             stop_s=self._backend.stop_s,
             unseen_until=math.inf if self._told is None else self._told.at + self._backend.stop_s,
         )
-
-    def pulled(self, workers: Sequence[WorkerState]) -> dict[str, int]:
-        """What these have pulled of images through a NAT gateway, as one of the tolls; instances keep theirs."""
-        images, began = self._backend.images, 0.0 if self._names.leg else self._began_at
-        begun = [worker for worker in workers if worker.started_at > began]
-        if images is None or self._backend.tariff.nat != NAT_ALL or not begun:
-            return {}
-        pulls = {(worker.granted and worker.granted.instance) or worker.id for worker in begun}
-        return {"image-bytes": len(pulls) * images.nbytes(self._resources.image)}
+        return replace(meter, spent=meter.spent + beside, least=meter.least + beside)
 
     def room(self, room: Headroom, workers: Sequence[WorkerState]) -> dict[str, Any]:
         """For how many more workers there is, by what the account allows and what the site may cost an hour; and why.
@@ -185,21 +184,27 @@ class Limiter:
             self._backend.store.put(self._names.until, told.sealed(self._backend.key, self._names.until))
             self._told = told
 
-    def _purse(self, begun: bool) -> Purse | None:
+    def _purse(self, workers: Sequence[WorkerState], tally: Tally) -> Purse | None:
         if self._limits.budget_usd is None or self.meter is None or (each := self._rates.each) is None:
             return None
         budget, of = Decimal(str(self._limits.budget_usd)), ""
         if self._month is not None and (spent := self._month()).left <= budget:
             budget, of = spent.left, spent.budget.named
+        a_second, begin = each / self._resources.slots, self.beside.begin
+        caused = self.beside.share(tally.tolls, tally.slot_seconds, a_second, each * LEAST_BILLED_S)
+        pulling = sum(not of.started_at and of.phase is not WorkerPhase.STOPPED for of in workers)
+        more = 1 + caused.share  # of what is charged for beside workers, they will cause as much as before
+        least = self.meter.least + caused.share * max(self.meter.least - caused.usd, Decimal(0)) + begin * pulling
         return Purse(
             budget=budget,
             of=of,
-            meter=self.meter,
-            each=each,
-            dearest=self._rates.dearest or each,
+            meter=replace(self.meter, least=least, burn=self.meter.burn * more),
+            each=each * more,
+            dearest=(self._rates.dearest or each) * more,
+            begin=begin,
             stop_s=self._backend.stop_s,
             worth_s=self._backend.worth_s,
-            begun=begun,
+            begun=bool(workers),
         )
 
     def _skewed(self) -> float:

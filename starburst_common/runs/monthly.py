@@ -23,6 +23,7 @@ from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.budget import least_budget
 from starburst_common.money.meter import Rates, metered
 from starburst_common.money.monthly import MonthlyBudget, Spent, budgets_of, month_of
+from starburst_common.money.tolls import tolls_usd
 from starburst_common.names import ACCOUNTS, RUNS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock
@@ -165,7 +166,11 @@ class Monthly:
             at = self._clock.time() if closed_at is None else closed_at
             meter = metered(workers, rates, at, since=since, until=until)
             usd, priced, whole = usd + meter.spent, meter.priced, whole and closed_at is not None
-        usd = usd or sum(entry.usd.values(), Decimal(0)) * Decimal(str(1 - self._backend.discount))
+        off = 1 - Decimal(str(self._backend.discount))
+        if usd:
+            usd += sum(tolls_usd(entry.tolls, entry.tariff).values(), Decimal(0)) * off
+        else:
+            usd = sum(entry.usd.values(), Decimal(0)) * off
         if whole:
             self._closed[key] = _Cost(usd, priced)
         return _Cost(usd, priced)

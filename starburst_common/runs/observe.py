@@ -114,7 +114,7 @@ class Observer:
             books.tally.set_aside(aside_items(self._backend, self._names))
         workers = self._fleet.tended()
         books.look_at_workers(workers)
-        books.bounds, books.meter = self._limiter.look(workers), self._limiter.meter
+        books.bounds, books.meter = self._limiter.look(workers, books.tally), self._limiter.meter
         row = self._barren_of(workers, policy)
         known = self.known(policy).but(expected=self._expected())
         quiet = known.now - known.run.quiet_since > policy.resend_after_s

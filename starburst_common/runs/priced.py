@@ -71,6 +71,8 @@ def cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool = F
         known = charged(backend, spec) if backend.charged else None
         if known is not None and known.usd:
             spent, saved = known.usd, known.on_demand_usd - known.usd
+        elif spent is not None:  # all of it
+            spent -= sum(beside.values(), Decimal(0))
     if spent is not None:
         found = metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
     else:
@@ -82,11 +84,13 @@ def ended_cost(backend: Backend, run: RunId, end: End) -> dict[str, Any]:
     """As JSON, what a run cost that is about to end so, and was to: its workers have not stopped yet."""
     spec = read_spec(backend, run)
     resources, tariff, discount = spec.resources, backend.tariff, backend.discount
+    beside = _of(end, backend)
     if end.spent_usd is not None:
-        found = metered_estimate(Decimal(str(end.spent_usd)), resources, tariff, discount)
+        of_workers = Decimal(str(end.spent_usd)) - sum(beside.values(), Decimal(0))
+        found = metered_estimate(of_workers, resources, tariff, discount)
     else:
         found = slots_usd(resources, end.slot_seconds, end.answered, spec.workers, tariff, discount=discount)
-    found = replace(found, parts=found.parts | _of(end, backend)) if found.parts else found
+    found = replace(found, parts=found.parts | beside) if found.parts else found
     expected = expected_of(backend, spec, end.items)
     return {**found.fields, "expected": None if expected is None else expected.fields(found.usd)}
 
