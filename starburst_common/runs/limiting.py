@@ -58,8 +58,8 @@ def refuse_unkept(backend: Backend, resources: Resources, limits: Limits, now: f
         raise BadInput(f"{budget}: nobody knows what a worker costs in {where}: leave out budget, or spot")
     least = least_budget(rates.dearest, backend.stop_s) + image_usd(backend, resources.image)
     if Decimal(str(limits.budget_usd)) < least:
-        costs = f"to begin and end a worker of {resources.size} costs {usd_text(least)} ({rates.on_demand.priced()})"
-        raise BadInput(f"{budget}: {costs}: give more")
+        costs = f"{usd_text(least)} ({rates.on_demand.priced()})"
+        raise BadInput(f"{budget}: to begin and end a worker of {resources.size} costs {costs}: give more")
 
 
 def rates_of(backend: Backend, resources: Resources) -> Rates:
