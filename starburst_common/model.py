@@ -1,92 +1,22 @@
-"""The nouns of a run as frozen values: spans of items, chunks, failures, outcomes, workers."""
+"""The nouns of a run as frozen values: chunks, failures, outcomes, workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
+from starburst_common.spans import Span as Span
+from starburst_common.spans import joined as joined
+from starburst_common.spans import spans_of as spans_of
+from starburst_common.spans import told_spans as told_spans
+from starburst_common.spans import without as without
+
 RunId = NewType("RunId", str)
 FleetId = NewType("FleetId", str)
 WorkerId = NewType("WorkerId", str)
 Buffer = bytes | bytearray | memoryview
-
-
-class Span(NamedTuple):
-    """Consecutive items, first included, last not.
-
-    >>> Span(2, 5).size, str(Span(2, 5))
-    (3, '000000000002-000000000005')
-    """
-
-    lo: int
-    hi: int
-
-    @property
-    def size(self) -> int:
-        """How many items."""
-        return self.hi - self.lo
-
-    def within(self, other: Span) -> bool:
-        """Whether the other holds all of these items."""
-        return other.lo <= self.lo and self.hi <= other.hi
-
-    def __str__(self) -> str:
-        return f"{self.lo:012d}-{self.hi:012d}"
-
-    @classmethod
-    def parse(cls, text: str) -> Span:
-        """The inverse of `str`. Raises `ValueError` for what is none."""
-        lo, hi = text.split("-")
-        return cls(int(lo), int(hi))
-
-
-def spans_of(indices: Iterable[int]) -> tuple[Span, ...]:
-    """Sorted item indices as the fewest spans.
-
-    >>> spans_of([1, 2, 3, 7])
-    (Span(lo=1, hi=4), Span(lo=7, hi=8))
-    """
-    return tuple(joined(Span(index, index + 1) for index in indices))
-
-
-def told_spans(spans: Sequence[Span], most: int = 5) -> str:
-    """Items for people, the last included; not endlessly many.
-
-    >>> told_spans([Span(0, 10), Span(12, 13)]), told_spans([Span(i, i + 1) for i in range(0, 20, 2)])
-    ('0-9, 12', '0, 2, 4, 6, 8 and 5 more')
-    """
-    told = [f"{span.lo}-{span.hi - 1}" if span.size > 1 else f"{span.lo}" for span in spans[:most]]
-    return ", ".join(told) + (f" and {more} more" if (more := sum(span.size for span in spans[most:])) else "")
-
-
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """Spans that may overlap as the fewest that hold the same items, in their order.
-
-    >>> joined([Span(4, 6), Span(1, 2), Span(4, 5), Span(6, 7)])
-    [Span(lo=1, hi=2), Span(lo=4, hi=7)]
-    """
-    found: list[Span] = []
-    for span in sorted(spans):
-        first = found.pop() if found and span.lo <= found[-1].hi else span
-        found.append(Span(first.lo, max(first.hi, span.hi)))
-    return found
-
-
-def without(whole: Span, parts: Iterable[Span]) -> tuple[Span, ...]:
-    """What is left of a span when others are taken out, which may lie beside it.
-
-    >>> without(Span(0, 10), [Span(2, 4), Span(8, 12), Span(20, 30)])
-    (Span(lo=0, hi=2), Span(lo=4, hi=8))
-    """
-    left, at = [], whole.lo
-    for part in sorted(parts):
-        if min(part.lo, whole.hi) > at:
-            left.append(Span(at, min(part.lo, whole.hi)))
-        at = max(at, part.hi)
-    return (*left, Span(at, whole.hi)) if at < whole.hi else tuple(left)
 
 
 class PackRef(NamedTuple):
@@ -197,6 +127,7 @@ class WorkerEnd(StrEnum):
     CRASHED = "crashed"  #: it ended by itself, or was killed, and nobody knows why
     UNSTARTED = "unstarted"  #: it never began; another may
     CUT_OFF = "cut off"  #: it never began, as it could reach nobody; nor can another, until its network is mended
+    DENIED = "denied"  #: it may not do its work; nor may another, until its role is allowed to
     UNSTARTABLE = "unstartable"  #: it could not do its work, nor could another of its kind; of another kind may
 
 

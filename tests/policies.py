@@ -28,6 +28,10 @@ SITE = Site.of(
 )
 
 
+#: How the actions begin that the doctor takes beyond a driver's; `gc` takes the others of an operator.
+DOCTORS = ("Get", "Describe", "ListTags")
+
+
 def policies() -> dict[str, set[str]]:
     """The actions that each of the printed policies allows, for a site with all there can be."""
     return {kind: actions_of(policy(SITE)) for kind, policy in POLICIES.items()}

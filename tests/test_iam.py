@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from starburst_common import Cluster, RunState, attach
+from starburst_common import Cluster, RunState, RunStopped, attach
 from starburst_common.errors import Denied
 from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
@@ -16,6 +18,8 @@ from starburst_common.sites.site import Site
 from tests.places import aws_text, open_place
 from tests.policies import actions_of
 from tests.testbed.bed import Bed as Aws
+
+rest = partial(pytest.param, marks=pytest.mark.rest)
 
 #: What only mishaps and longer runs need. Who may not list a bucket is told of a key that is not there that it may not
 #: be read (Amazon S3 API reference, GetObject).
@@ -98,6 +102,39 @@ def test_a_function_writes_only_where_workers_do(aws: Aws, backend: Backend) -> 
     assert may == ""
     for key, said in zip(keys[1:], others, strict=True):
         assert "AccessDenied" in said and said.endswith("s3:PutObject action"), (key, said)
+
+
+@pytest.mark.parametrize(
+    ("action", "on"),
+    [
+        ("s3:PutObject", "arn:aws:s3:::starburst-bed-123456789012/runs/run-"),
+        ("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:starburst-bed-run-"),
+        rest("s3:GetObject", "arn:aws:s3:::starburst-bed-123456789012/runs/run-"),
+        rest("s3:ListBucket", ""),
+        rest("sqs:ReceiveMessage", "arn:aws:sqs:us-east-1:123456789012:starburst-bed-fleet-"),
+        rest("sqs:DeleteMessage", "arn:aws:sqs:us-east-1:123456789012:starburst-bed-fleet-"),
+    ],
+)
+def test_what_workers_may_not_ends_the_run_after_a_few_in_a_sentence(
+    aws: Aws, backend: Backend, action: str, on: str
+) -> None:
+    """With what their role lacks, and what prints it; their log has no traceback. Once it is allowed, the same maps."""
+    iam, role = aws.boto("iam"), aws.site["task_role"].rpartition("/")[2]
+    forbids = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": action, "Resource": "*"}]}
+    iam.put_role_policy(RoleName=role, PolicyName="forbids", PolicyDocument=json.dumps(forbids))
+    with Cluster(workers=2, backend=backend, progress=False) as cluster:
+        run = cluster.start(abs, range(40), chunk_size=1)
+        lacks = rf"may not do {action} on {on}[\w/-]+" if on else r"is not allowed to reach runs/.*s3:ListBucket if it"
+        ends = r": allow it what `starburst iam-policy task` prints: start the run again then"
+        with pytest.raises(RunStopped, match=rf"\d workers could not work, nor .*: the task role {lacks}.*{ends}"):
+            run.results(timeout=60)
+        run.wait()
+        assert 3 <= len(aws.tasks()) <= 8
+        logs, of = aws.boto("logs"), {"logGroupName": aws.site["log_group"]}
+        printed = [event["message"] for event in logs.filter_log_events(**of)["events"]]
+        assert printed and not [text for text in printed if "Traceback" in text], printed
+        iam.delete_role_policy(RoleName=role, PolicyName="forbids")
+        assert cluster.map(abs, [-1, -2]) == [1, 2]
 
 
 def test_what_no_policy_allows_is_refused_by_its_name(aws: Aws, backend: Backend) -> None:

@@ -20,6 +20,7 @@ from starburst_common.aws import aws_backend
 from starburst_common.aws.sessions import known_regions
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.clearing import inventoried, tear_down
+from starburst_common.aws.setup.kept import write_site
 from starburst_common.aws.setup.making import planned, set_up
 from starburst_common.aws.setup.rotation import change_key
 from starburst_common.config import settings
@@ -30,7 +31,7 @@ from starburst_common.sites.policies import POLICIES, trust
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from starburst_common.wire.keys import secret_of
-from tests.policies import actions_of, allow
+from tests.policies import DOCTORS, actions_of, allow
 from tests.test_cli import COMMAND, Shell, shell_in
 from tests.testbed.bed import Bed as Aws
 from tests.testbed.conditions import ACCOUNT
@@ -200,6 +201,10 @@ def test_what_is_asked_anew_is_had_by_what_is_there_and_what_others_changed_is_m
     signs = ssm.get_parameter(**secret)["Parameter"]["Value"]
     iam.tag_role(RoleName=name, Tags=[{"Key": "of-others", "Value": "1"}])
     spoilt(account, before)
+    earlier = {"Bucket": before.bucket, "Key": "sites/main/asked"}  # as setup wrote it before it kept what once was
+    written = json.loads(account.boto("s3").get_object(**earlier)["Body"].read())
+    assert written.pop("once")["tags"] == ["team"]
+    account.boto("s3").put_object(**earlier, Body=json.dumps(written).encode())
     site = made(network="made", tags=("owner=me",), boundary=bound, log_days=30, kms_key=key, ec2=False)
     roles = [
         iam.get_role(RoleName=f"starburst-main-{REGION}-{kind}")["Role"] for kind in ("execution", "task", "build")
@@ -219,7 +224,7 @@ def test_what_is_asked_anew_is_had_by_what_is_there_and_what_others_changed_is_m
     wanted = WantedSite.of(name="main", region=REGION, network="made", ec2=False)
     set_up(account_of(), wanted, told.append)
     assert f"role {name}: mended: its boundary, which is no more; tags owner, which are no more; its policy" in told
-    assert "log group /starburst/main: mended: how long it keeps lines, 30 days and not 14" in " ".join(told)
+    assert "log group /starburst/main: mended: how long it keeps lines, 30 and not 14 days" in " ".join(told)
     assert "PermissionsBoundary" not in iam.get_role(RoleName=name)["Role"]
     assert ssm.describe_parameters(ParameterFilters=filters)["Parameters"][0]["KeyId"] == "alias/aws/ssm"
     told.clear()
@@ -227,6 +232,69 @@ def test_what_is_asked_anew_is_had_by_what_is_there_and_what_others_changed_is_m
     assert [line for line in told if not line.endswith(": there already")] == []
     gone()
     iam.delete_policy(PolicyArn=bound)
+
+
+def test_what_is_not_as_asked_is_named_and_stays_until_setup(account: Aws, tmp_path: Path) -> None:
+    """By the doctor, who needs no more than the operator's policy for it, and by setup's dry run, part by part."""
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    site = made(network="made", tags=("team=x",))
+    write_site(site)
+    account.grant(site.table(), setup=True)
+    assert amiss(shell, account) == {"as asked of setup": "17 parts, with their tags and settings"}
+    unused = {*actions_of(POLICIES["operator"](site))} - {*actions_of(POLICIES["driver"](site))}
+    unused -= {action for kind, action in account.allowed() if kind == "operator"}
+    assert [each for each in unused if each.partition(":")[2].startswith(DOCTORS)] == []
+    spoilt(account, site)
+    account.boto("s3").delete_bucket_policy(Bucket=site.bucket)
+    account.boto("s3").put_bucket_tagging(
+        Bucket=site.bucket, Tagging={"TagSet": [{"Key": "starburst:site", "Value": "main"}]}
+    )
+    account.boto("ecs").put_cluster_capacity_providers(
+        cluster=site.cluster, capacityProviders=["FARGATE"], defaultCapacityProviderStrategy=[]
+    )
+    account.boto("ecr").delete_repository(repositoryName=site.repository)
+    mends, names = "`starburst setup --site main` mends it", f"starburst-main-{REGION}"
+    what = {
+        f"bucket {site.bucket}": "tags team; its policy, by which it takes TLS only",
+        f"role {names}-task": "whom it trusts",
+        "log group /starburst/main": "how long it keeps lines, for ever and not 14 days",
+        "cluster starburst-main": "its lack of FARGATE_SPOT",
+    }
+    told = {part: f"not as asked of setup: {each}: {mends}" for part, each in what.items()}
+    told["repository starburst-main"] = "it is gone: `starburst setup --site main` makes it"
+    found = amiss(shell, account)
+    group = found.pop("security group starburst-main")
+    assert "lets in, tcp 22-22 from 0.0.0.0/0; what sg-" in group and found == told
+    assert amiss(shell, account, "driver")["as asked of setup"].endswith(
+        "`starburst iam-policy operator` prints what it takes"
+    )
+    shown = shell("setup", "--dry-run", "--json")
+    parts = {f"{each['kind']} {each['name']}": each for each in json.loads(shown.stdout)["parts"]}
+    assert {name for name, each in parts.items() if each["mended"]} == {*told, "security group starburst-main"} - {
+        "repository starburst-main"
+    }
+    assert not parts["repository starburst-main"]["there"] and shown.stderr.count(": is there\n") == 11
+    assert f"role {names}-task: to be mended: whom it trusts\n" in shown.stderr
+    assert amiss(shell, account) == {**told, "security group starburst-main": group}
+    assert shell("setup", "--yes", "--no-try").returncode == 0
+    assert [*amiss(shell, account)] == ["as asked of setup"]
+    marked = {"ResourceType": "Parameter", "ResourceId": "/starburst/main/signing-key"}
+    account.boto("ssm").remove_tags_from_resource(**marked, TagKeys=["starburst:site"])
+    lacks = amiss(shell, account)["signing key /starburst/main/signing-key"]
+    assert lacks == "it lacks the tag starburst:site=main, by which setup knows it: tag it"
+    account.boto("ssm").add_tags_to_resource(**marked, Tags=[{"Key": "starburst:site", "Value": "main"}])
+    gone()
+
+
+def amiss(shell: Shell, aws: Aws, who: str = "operator") -> dict[str, str]:
+    """What the doctor says of what setup has made."""
+    parts = json.loads(shell("doctor", "--json", **aws.as_user(who)).stdout)
+    kinds = ("bucket ", "signing key ", "security group ", "role ", "log group ", "repository ", "cluster ", "network ")
+    return {
+        each["part"]: each["told"]
+        for each in parts
+        if each["part"].startswith((*kinds, "as asked", "capacity ", "instance "))
+    }
 
 
 def spoilt(aws: Aws, site: Site) -> None:
@@ -526,7 +594,8 @@ def test_what_was_asked_before_is_asked_still(account: Aws, tmp_path: Path) -> N
     ]
     told = json.loads(again.stdout)
     assert told["asked"] == {"log_days": 30, "monthly_budget": ["team=x: 5"], "ec2": False}
-    assert {"kind": "cluster", "name": "starburst-main", "there": True} in told["parts"]
+    cluster = next(part for part in told["parts"] if part["kind"] == "cluster")
+    assert cluster["there"] and cluster["mended"] == ["tags team, which are no more"]
     assert not (tmp_path / "elsewhere").exists()
     assert shell("setup", "--forget", "tag", "--yes", "--no-try", **elsewhere).returncode == 0
     written = (tmp_path / "elsewhere" / "sites" / "main.toml").read_text()
@@ -603,9 +672,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_is_written(account: Aws, 
 
 def test_a_role_that_may_not_what_workers_must_is_refused_before_anything_is_made(account: Aws) -> None:
     """Where IAM may be asked; else that is told."""
-    iam, name = account.boto("iam"), "user-s-task"
-    trusted = json.dumps(trust("task", ACCOUNT, "aws", REGION))
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trusted)["Role"]["Arn"]
+    iam, (name, role) = account.boto("iam"), theirs(account)
     wanted, before = WantedSite.of(name="main", region=REGION, task_role=role), things(account)
     (said,) = planned(account_of(), wanted).wrong
     assert said.startswith(
@@ -622,6 +689,32 @@ def test_a_role_that_may_not_what_workers_must_is_refused_before_anything_is_mad
     assert not plan.wrong and "iam:SimulatePrincipalPolicy" in plan.unsure[0]
     iam.delete_role_policy(RoleName=name, PolicyName="p")
     iam.delete_role(RoleName=name)
+
+
+@pytest.mark.rest
+def test_a_role_that_may_not_what_workers_must_is_found_by_the_map_that_setup_tries(
+    account: Aws, tmp_path: Path
+) -> None:
+    """Where IAM may not be asked: it ends after three workers with what lacks, in a sentence."""
+    iam, (name, role) = account.boto("iam"), theirs(account)
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    allow(account, "iam:PassRole", role, user="setup")
+    forbid(account, "iam:SimulatePrincipalPolicy")
+    tried = shell("setup", "--task-role", role, "--image", account.site["image"], "--yes")
+    iam.delete_user_policy(UserName="setup", PolicyName="forbidden")
+    assert tried.returncode == 4 and "Traceback" not in tried.stderr, tried.stderr
+    (line,) = [each for each in tried.stderr.splitlines() if each.startswith("error: ")]
+    assert "3 workers could not work, nor could others: the task role may not do sqs:ReceiveMessage on arn:" in line
+    assert line.count(": allow it what `starburst iam-policy task` prints") == 1
+    gone()
+    iam.delete_role(RoleName=name)
+
+
+def theirs(aws: Aws) -> tuple[str, str]:
+    """A role of the user's that ECS may take, and that may do nothing: its name, and its ARN."""
+    trusted = json.dumps(trust("task", ACCOUNT, "aws", REGION))
+    role = aws.boto("iam").create_role(RoleName="user-s-task", AssumeRolePolicyDocument=trusted)["Role"]
+    return role["RoleName"], role["Arn"]
 
 
 def test_two_sites_have_two_buckets(account: Aws, tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ class EcrRepository:
         except NotFound:
             return
 
+    def policy(self) -> str | None:
+        """By which images go by themselves, as ECR has it; None where there is none."""
+        try:
+            with speaking(f"ecr:GetLifecyclePolicy {self._name}"):
+                return self._clients.ecr.get_lifecycle_policy(repositoryName=self._name)["lifecyclePolicyText"]
+        except NotFound:
+            return None
+
     # --- the repository -----------------------------------------------------------------------------------------------
 
     def _make(self) -> None:
@@ -123,7 +131,7 @@ class EcrRepository:
     def _see_to_expiry(self) -> None:
         """Have what a stopped build or removal leaves expire; an image can be made without."""
         try:
-            there = self._policy()
+            there = self.policy()
             if there is None:
                 with speaking(f"ecr:PutLifecyclePolicy {self._name}"):
                     self._clients.ecr.put_lifecycle_policy(repositoryName=self._name, lifecyclePolicyText=LIFECYCLE)
@@ -137,13 +145,6 @@ class EcrRepository:
             warned, self._warned = self._warned, True
         if not warned:
             _log.warning("what builds leave in the ECR repository %s may not expire: %s", self._name, why)
-
-    def _policy(self) -> str | None:
-        try:
-            with speaking(f"ecr:GetLifecyclePolicy {self._name}"):
-                return self._clients.ecr.get_lifecycle_policy(repositoryName=self._name)["lifecyclePolicyText"]
-        except NotFound:
-            return None
 
     # --- what is in it ------------------------------------------------------------------------------------------------
 

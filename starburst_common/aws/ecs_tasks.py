@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from starburst_common.aws.refusals import ROLE_NEEDS
 from starburst_common.aws.ways import unanswered, way_out
 from starburst_common.instances import shapes
 from starburst_common.model import Granted, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.wire.seals import TAKEN_EXIT, misfit
+from starburst_common.wire.seals import DENIED_EXIT, TAKEN_EXIT, misfit
 
 #: Told by text, in this order. Sources: Amazon ECS Developer Guide, "Stopped tasks error messages" and "Task
 #: lifecycle", read 2026-11-30. AWS's own examples name a Spot loss by two stop codes, so its text counts as well.
@@ -31,6 +32,11 @@ _SPOT = re.compile(
 _OOM = re.compile(r"OutOfMemory")
 _DENIED = re.compile(r"not authorized to perform: (?P<action>[\w-]+:\w+)")
 _KILLED = 137
+#: What a worker tells by its exit code.
+_BY_CODE = {
+    DENIED_EXIT: (WorkerEnd.DENIED, f"the task role may not do a worker's work, as its log says: {ROLE_NEEDS}"),
+    TAKEN_EXIT: (WorkerEnd.SPOT, "EC2 took its instance back"),
+}
 
 
 class Instance(NamedTuple):
@@ -60,11 +66,19 @@ def task_id(arn: str) -> WorkerId:
 
 
 def worker_state(
-    task: dict[str, Any], ordinal: int, instance: Instance | None = None, spots: Collection[str] = ()
+    task: dict[str, Any],
+    ordinal: int,
+    instance: Instance | None = None,
+    spots: Collection[str] = (),
+    *,
+    public: bool = False,
 ) -> WorkerState:
-    """A worker, from its task, and the instance that it is on; `spots` are the providers of instances on Spot."""
+    """A worker, from its task, and the instance that it is on; `spots` are the providers of instances on Spot.
+
+    `public`: the site has its workers ask for public addresses.
+    """
     phase = _phase(task.get("lastStatus", ""))
-    end, reason = _end(task) if phase is WorkerPhase.STOPPED else (None, "")
+    end, reason = _end(task, public=public) if phase is WorkerPhase.STOPPED else (None, "")
     return WorkerState(
         id=task_id(task["taskArn"]),
         ordinal=ordinal,
@@ -133,7 +147,7 @@ def _phase(status: str) -> WorkerPhase:
     return WorkerPhase.STOPPED if status in ("STOPPED", "DELETED") else WorkerPhase.RUNNING
 
 
-def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
+def _end(task: dict[str, Any], *, public: bool = False) -> tuple[WorkerEnd, str]:
     """Why a task stopped, and the same for a person.
 
     >>> stopped = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
@@ -145,6 +159,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     (<WorkerEnd.CRASHED: 'crashed'>, 'killed (exit code 137)')
     >>> _end(stopped | {"containers": [{"exitCode": 209}]})[0].value
     'unstartable'
+    >>> _end(stopped | {"containers": [{"exitCode": 195}]})[0].value
+    'denied'
     >>> _end({"stopCode": "SpotInterruption", "stoppedReason": "Your Spot Task was interrupted."})[0].value
     'spot'
     >>> _end({"stopCode": "TaskFailedToStart", "stoppedReason": "CannotPullContainerError: a/b:c: not found"})[0].value
@@ -153,6 +169,8 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
     'cut off'
     >>> _end(stopped | {"containers": [{"exitCode": 197}]})[1].partition(":")[0]
     'SQS takes no connection'
+    >>> ["assign_public_ip" in _end({"containers": [{"exitCode": 197}]}, public=each)[1] for each in (False, True)]
+    [True, False]
     >>> _end(stopped | {"stoppedReason": "OutOfMemoryError: Container killed due to memory usage"})[0].value
     'oom'
     >>> _end({"stopCode": "InfrastructureHealth", "containers": [{"exitCode": 137}]})[0].value
@@ -165,17 +183,17 @@ def _end(task: dict[str, Any]) -> tuple[WorkerEnd, str]:
         return WorkerEnd.OOM, f"{killed}: give each worker more memory"
     if why := misfit(code):
         return WorkerEnd.UNSTARTABLE, why
-    if code == TAKEN_EXIT:
-        return WorkerEnd.SPOT, "EC2 took its instance back"
+    if code in _BY_CODE:
+        return _BY_CODE[code]
     if code is not None and (way := unanswered("", code)) is not None:
-        return WorkerEnd.CUT_OFF, f"{way.name} takes no connection: {way_out([way], _region(task))}"
+        return WorkerEnd.CUT_OFF, f"{way.name} takes no connection: {way_out([way], _region(task), public=public)}"
     if _SPOT.search(f"{stop_code} {reason}"):
         return WorkerEnd.SPOT, reason or stop_code
     if stop_code == "TaskFailedToStart" or (code is None and stop_code == "EssentialContainerExited"):
         why = reason if said in reason else f"{reason} {said}".strip()
         if _CUT_OFF.search(why):
             way = unanswered(why)
-            return WorkerEnd.CUT_OFF, f"{why}: {way_out([way] if way else [], _region(task))}"
+            return WorkerEnd.CUT_OFF, f"{why}: {way_out([way] if way else [], _region(task), public=public)}"
         if _FULL.search(why):
             return WorkerEnd.UNSTARTED, f"{why}: give the site more or larger subnets, or ask for fewer workers"
         if _NEVER.search(why):

@@ -98,6 +98,7 @@ _TABLE = (
     ),
 )
 _ELSE = _Said("", Refusal.FATAL)
+ROLE_NEEDS = "allow it what `starburst iam-policy task` prints"
 _PASSED = " (a driver's printed policy has the site's roles only, none of a task_role=)"
 #: How AWS names what is not allowed. Source: IAM User Guide, "Troubleshoot access denied error messages"
 _NAMED = re.compile(r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>\S+))?")
@@ -154,6 +155,25 @@ def allow(text: str, otherwise: str = "") -> str:
         but = _PASSED if found["action"] == "iam:PassRole" else ""
         return f"let these credentials do {found['action']}{on}{but}, or use others"
     return f"let these credentials do {otherwise}, or use others" if otherwise else ""
+
+
+def role_lacks(error: str) -> str:
+    """What a worker was refused, for a person.
+
+    >>> text = "not allowed to reach runs/a: AccessDenied: {} is not authorized to perform: s3:GetObject on resource: "
+    >>> print(role_lacks(text.format("User: u") + '"arn:aws:s3:::b/runs/a" because no identity-based policy'))
+    the task role may not do s3:GetObject on arn:aws:s3:::b/runs/a: allow it what `starburst iam-policy task` prints
+    >>> role_lacks("not allowed to reach runs/a: The operation lacked the necessary privileges").partition(": allow")[0]
+    'the task role is not allowed to reach runs/a, by s3:GetObject, or s3:ListBucket if it is not there'
+    """
+    if found := _NAMED.search(error):
+        on = f" on {found['resource'].strip(chr(34))}" if found["resource"] else ""
+        lacks = f"may not do {found['action']}{on}"
+    else:
+        lacks = f"is {error.partition(': ')[0]}"
+        if lacks.startswith("is not allowed to reach "):  # S3 answers to HEAD without a word
+            lacks += ", by s3:GetObject, or s3:ListBucket if it is not there"
+    return f"the task role {lacks}: {ROLE_NEEDS}"
 
 
 def waiting_for(why: Refusal, text: str, vcpu: float = 0.0, kind: str = "Fargate") -> str:

@@ -78,7 +78,10 @@ class SeenTasks:
             tasks = [(task, task.get("containerInstanceArn", "")) for task in found["tasks"]]
             gone = [failure["arn"] for failure in found["failures"] if failure["arn"] in ordinals]
         hosts, spots = self._known(sorted({host for _, host in tasks if host})), self._site.spot_providers
-        return [worker_state(task, ordinals[task["taskArn"]], hosts.get(host), spots) for task, host in tasks], gone
+        public = self._site.assign_public_ip
+        return [
+            worker_state(task, ordinals[task["taskArn"]], hosts.get(host), spots, public=public) for task, host in tasks
+        ], gone
 
     def _known(self, arns: Sequence[str]) -> Mapping[str, Instance]:
         """One that nobody may look at, or that is gone, is left out: what it costs is not known."""

@@ -35,8 +35,8 @@ def doctor(
     """Look whether maps can be done; a line each: ok, WRONG with what to do, or ? where nobody could tell.
 
     Of a site: credentials, clock, each part of it, and each permission of yours and of its roles, by its name. IAM is
-    asked (iam:SimulatePrincipalPolicy), or they are tried by calls that change nothing; and quotas. Of this machine:
-    Python, and where runs are kept.
+    asked (iam:SimulatePrincipalPolicy), or they are tried by calls that change nothing; quotas; and what of that which
+    setup has made is not as it was asked for. Of this machine: Python, and where runs are kept.
 
     Nothing is made, but for what --from-worker needs, which costs a minute of one small worker. Exit code 5 if anything
     is wrong, 0 where all is ok or nobody could tell.
@@ -76,7 +76,7 @@ def _site(found: Settings, *, from_worker: bool) -> list[Reached]:
     named = Reached("site", True, f"{site.name} in {site.region}")
     parts = [named, _python(site, from_worker=from_worker), *site_parts(site)]
     known = next(part.fine for part in parts if part.part == "credentials")
-    return [*parts, *([*_quotas(site), *_permissions(site)] if known else [])]
+    return [*parts, *([*_quotas(site), *_permissions(site), *_as_asked(site)] if known else [])]
 
 
 def _quotas(site: Site) -> list[Reached]:
@@ -166,6 +166,35 @@ def _told_of(part: str, rulings: Sequence[Ruling], policy: str) -> Reached:
         fine = names(True)
         return Reached(part, None, f"{f'{fine}; ' if fine else ''}could not tell: {unknown}")
     return Reached(part, True, names(True))
+
+
+def _as_asked(site: Site) -> list[Reached]:
+    """Of what setup has made: what is not as it was asked for, a line a part; else a line for all."""
+    from starburst_common.aws.reach import Reached
+    from starburst_common.aws.setup.account import AdminClients, AwsAccount
+    from starburst_common.aws.setup.state import states
+    from starburst_common.errors import StarburstError
+
+    clients, mends = AdminClients(site.region), f"`starburst setup --site {site.name}`"
+    try:
+        found = states(AwsAccount.of(clients, site.name), site)
+    except StarburstError as error:
+        return [Reached("as asked of setup", None, str(error))]
+    finally:
+        clients.close()
+    told = {
+        each.part: f"not as asked of setup: {'; '.join(each.amiss)}: {mends} mends it" for each in found if each.amiss
+    }
+    told |= {each.part: f"it is gone: {mends} makes it" for each in found if not each.there}
+    tag = f"starburst:site={site.name}"
+    told |= {each.part: f"it lacks the tag {tag}, by which setup knows it: tag it" for each in found if not each.ours}
+    parts = [Reached(f"{part.kind} {part.name}", False, words) for part, words in told.items()]
+    if unsure := [each.unsure for each in found if each.unsure]:
+        what = f"could not look at {len(unsure)} of {len(found)} parts: {unsure[0]}: `starburst iam-policy operator`"
+        parts.append(Reached("as asked of setup", None, f"{what} prints what it takes"))
+    elif found and not parts:
+        parts.append(Reached("as asked of setup", True, f"{len(found)} parts, with their tags and settings"))
+    return parts
 
 
 def _machine(found: Settings) -> list[Reached]:

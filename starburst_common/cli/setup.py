@@ -14,6 +14,7 @@ from starburst_common.cli.words import Json
 
 if TYPE_CHECKING:
     from starburst_common.aws.setup.account import AwsAccount
+    from starburst_common.aws.setup.state import PartState
     from starburst_common.sites.asked import AskedSite
     from starburst_common.sites.site import Site
 
@@ -219,7 +220,6 @@ def _shown(account: AwsAccount, asked: AskedSite) -> dict[str, Any]:
     from starburst_common.aws.setup.kept import elsewhere
     from starburst_common.aws.setup.making import planned
     from starburst_common.cli.show import say
-    from starburst_common.sites.asked import what_is_asked
 
     wanted = asked.wanted
     say(f"Site {wanted.name} in {wanted.region}, account {account.id}, by")
@@ -232,8 +232,8 @@ def _shown(account: AwsAccount, asked: AskedSite) -> dict[str, Any]:
         say(f"  {words}: no more", style="yellow")
     parts, wrong, unsure = planned(account, wanted)
     wrong = [*filter(None, [elsewhere(wanted, account.id)]), *wrong]
-    for part, there in parts:
-        say(f"  {part.kind} {part.name}: {'is there, and mended' if there else 'to be made'}")
+    for each in parts:
+        say(f"  {each.part.kind} {each.part.name}: {_becomes(each)}")
     for text in unsure:
         say(f"  not looked at: {text}", style="yellow")
     if wrong:
@@ -241,19 +241,35 @@ def _shown(account: AwsAccount, asked: AskedSite) -> dict[str, Any]:
             say(f"error: {text}", style="red")
         raise typer.Exit(_WRONG)
     say("While nothing runs it costs $0.00 a month, and some cents a GB that is kept")
+    return _as_told(account, asked, parts, unsure)
+
+
+def _as_told(account: AwsAccount, asked: AskedSite, parts: list[PartState], unsure: list[str]) -> dict[str, Any]:
+    """The same for programs."""
+    from starburst_common.sites.asked import what_is_asked
+
     return {
-        "site": wanted.name,
-        "region": wanted.region,
+        "site": asked.wanted.name,
+        "region": account.region,
         "account": account.id,
         "caller": account.caller,
-        "asked": what_is_asked(wanted),
+        "asked": what_is_asked(asked.wanted),
         "kept": [*asked.kept],
         "changed": [{"before": before, "now": now} for before, now in asked.changed],
         "gone": [*asked.gone],
-        "parts": [{"kind": part.kind, "name": part.name, "there": there} for part, there in parts],
+        "parts": [
+            {"kind": each.part.kind, "name": each.part.name, "there": each.there, "mended": each.amiss}
+            for each in parts
+        ],
         "not_looked_at": unsure,
         "usd_per_month": 0.0,
     }
+
+
+def _becomes(state: PartState) -> str:
+    if not state.there:
+        return "to be made"
+    return f"to be mended: {'; '.join(state.amiss)}" if state.amiss else "is there"
 
 
 def _try(site: Site) -> None:

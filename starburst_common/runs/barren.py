@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from starburst_common.model import WorkerEnd, WorkerPhase, WorkerState
 
 #: How a worker ends that could not do its work.
-BAD_ENDS = (WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.CUT_OFF, WorkerEnd.UNSTARTABLE)
+BAD_ENDS = (
+    *(WorkerEnd.OOM, WorkerEnd.CRASHED, WorkerEnd.UNSTARTED, WorkerEnd.CUT_OFF, WorkerEnd.DENIED),
+    WorkerEnd.UNSTARTABLE,
+)
 #: Of these, without its program having begun.
 _UNBEGUN = (WorkerEnd.UNSTARTED, WorkerEnd.CUT_OFF)
 _LONG_AGO_S = 1800.0
@@ -20,7 +23,7 @@ class Barren:
 
     count: int = 0
     unbegun: int = 0  #: of these, that never began
-    cut_off: int = 0  #: of those, that could reach nobody
+    shut_out: int = 0  #: of these, that could reach nobody, or might not
     lasted_s: float = 0.0  #: from the first one's end to the last one's
     longest_s: float = 0.0  #: that one of them ran
     seen_at: float = 0.0  #: when the last one's end was seen
@@ -34,7 +37,7 @@ class Barren:
         return cls(
             count=len(row),
             unbegun=sum(worker.end in _UNBEGUN for worker in row),
-            cut_off=sum(worker.end is WorkerEnd.CUT_OFF for worker in row),
+            shut_out=sum(worker.end in (WorkerEnd.CUT_OFF, WorkerEnd.DENIED) for worker in row),
             lasted_s=max(ends) - min(ends) if ends else 0.0,
             longest_s=max((worker.ran_s for worker in row), default=0.0),
             seen_at=seen_at,
@@ -50,7 +53,8 @@ def barren(
 
     Each ended badly, or well but so soon that it cannot have idled out. What was told to go, by somebody or by Spot, is
     none, nor is what ended long ago: whoever attaches later may have mended the cause. One that settled something ends
-    the row, so this is what came since. All of it is as everybody sees it, so that two drivers decide alike.
+    the row, so this is what came since, unless it was denied something then: each would settle one thing. All of it is
+    as everybody sees it, so that two drivers decide alike.
 
     >>> def worker(ordinal, end, code, ran_s):
     ...     return WorkerState(id=f"w-{ordinal}", ordinal=ordinal, phase=WorkerPhase.STOPPED,
@@ -66,7 +70,8 @@ def barren(
     []
     """
     known = list(workers)
-    begin = max((worker.ordinal + 1 for worker in known if worker.id in productive), default=first)
+    able = (each for each in known if each.id in productive and each.end is not WorkerEnd.DENIED)
+    begin = max((worker.ordinal + 1 for worker in able), default=first)
     row = [
         worker
         for worker in known

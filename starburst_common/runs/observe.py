@@ -30,6 +30,7 @@ from starburst_common.runs.view import FleetView, Policy, Room, RunView, View
 _ASKED, _LAST_LINES = 3, 10  #: so many workers that ended badly are asked what they said last
 _HALF_REMOVED_S = 1.0
 _LINE_MOST = 200  #: characters of a worker's last line
+_STOPPED, _DENIED_MOST = "stopped: ", 400  #: comes before what a worker says that may not do its work; names of things
 
 
 class Observer:
@@ -228,6 +229,8 @@ class Observer:
         """How it ended, with the last that it said."""
         said = self._tail(worker.id).splitlines()
         last = next((line for line in reversed(said) if line.strip() and " ends with " not in line), "")
+        if worker.end is WorkerEnd.DENIED and (told := last.partition(_STOPPED)[2]):
+            return one_line(told, _DENIED_MOST)
         ended = f"exit code {worker.exit_code}" if worker.end is WorkerEnd.DONE else worker.reason
         return ": ".join(filter(None, [ended, one_line(last.strip(), _LINE_MOST)])) or "no word"
 

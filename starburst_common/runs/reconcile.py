@@ -87,7 +87,7 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> unbegun = Barren(count=3, unbegun=3, lasted_s=4, seen_at=0, why="no subnet has addresses left")
     >>> decide(view.but(alive=1, launched=4, barren=unbegun, now=2), policy)  # another one is tried
     [LaunchWorkers(ordinals=range(4, 5))]
-    >>> decide(view.but(launched=3, barren=Barren(count=3, unbegun=3, cut_off=3, why="no way out")), policy)[0].reason
+    >>> decide(view.but(launched=3, barren=Barren(count=3, unbegun=3, shut_out=3, why="no way out")), policy)[0].reason
     '3 workers could not start, nor could others: no way out: start the run again then'
     >>> purse = Purse(budget=Decimal(2), meter=Meter(at=0), each=Decimal("0.001"), stop_s=30, worth_s=300)
     >>> decide(view.but(purse=purse), replace(policy, workers=90, slots=1))  # 360 s of 5 workers: $1.80
@@ -144,7 +144,7 @@ def _end(view: View, policy: Policy) -> Finish | None:
     unfed = run.input_lost or (never_came(DIED, run.answered) if run.unheard_s > policy.feeder_lost_s else "")
     if unfed and (run.items is None or run.input_lost) and run.owed == 0:
         return Finish(RunState.STOPPED, unfed, input_lost=True)
-    if view.fleet.barren.cut_off >= _SURE and not view.fleet.at_work and run.owed:
+    if view.fleet.barren.shut_out >= _SURE and not view.fleet.at_work and run.owed:
         return Finish(RunState.STOPPED, _unreached(view.fleet.barren))
     if _hopeless(view, policy):
         return Finish(RunState.STOPPED, _too_barren(view.fleet.barren))
@@ -270,7 +270,8 @@ def _too_barren(row: Barren) -> str:
 
 
 def _unreached(row: Barren) -> str:
-    return f"{row.count} workers could not start, nor could others: {row.why}: start the run again then"
+    do = "start" if row.unbegun else "work"
+    return f"{row.shut_out} workers could not {do}, nor could others: {row.why}: start the run again then"
 
 
 _LEAST_SHARE = 100  # while the number of items is unknown, a share is taken of at least so many

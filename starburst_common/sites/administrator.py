@@ -60,7 +60,11 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "arn:*:s3:::starburst-*": (
         "s3:CreateBucket",
         "s3:DeleteBucket",
+        "s3:GetBucketPolicy",
+        "s3:GetBucketPublicAccessBlock",
         "s3:GetBucketTagging",
+        "s3:GetEncryptionConfiguration",
+        "s3:GetLifecycleConfiguration",
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",
         "s3:ListBucketVersions",

@@ -25,6 +25,14 @@ TRUSTED = {
 _BOUND = ("execution", "task", "build")
 _PULLS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _PUSHES = ("ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage")
+_SETTINGS = (
+    "s3:GetBucketPolicy",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketTagging",
+    "s3:GetEncryptionConfiguration",
+    "s3:GetLifecycleConfiguration",
+)
+_NETWORKS = ("AvailabilityZones", "InternetGateways", "RouteTables", "SecurityGroups", "VpcEndpoints", "Vpcs")
 _QUEUES = (
     "sqs:GetQueueUrl",
     "sqs:SendMessage",
@@ -128,11 +136,12 @@ def operator(site: Site) -> Document:
             *(_looks_after_hosts(site) if site.providers else []),
             allow(["logs:DescribeLogGroups"], ["*"]),
             allow(["iam:SimulatePrincipalPolicy", "iam:GetRole"], ["*"]),
+            *_looks_at_made(site),
             allow(["sqs:ListQueues"], arns.of("sqs", "*")),
             allow(["sqs:ListQueueTags"], arns.queues),
-            allow(["s3:ListBucketMultipartUploads"], arns.bucket()),
+            allow(["s3:ListBucketMultipartUploads", *_SETTINGS], arns.bucket()),
             allow(asks, ["*"]),
-            allow(["ec2:DescribeRouteTables", "ec2:DescribeVpcEndpoints"], ["*"]),
+            allow([f"ec2:Describe{kind}" for kind in _NETWORKS], ["*"]),
         ]
     )
 
@@ -204,6 +213,24 @@ def _looks_after_hosts(site: Site) -> list[Document]:
         allow(ends, arns.of("ecs", f"cluster/{site.cluster}")),
         allow(["ecs:DescribeCapacityProviders"], arns.of("ecs", *(f"capacity-provider/{n}" for n in site.providers))),
     ]
+
+
+def _looks_at_made(site: Site) -> list[Document]:
+    """To see whether what setup has made is as it was asked for."""
+    arns, stem = Arns(site), f"starburst-{site.name}"
+    profiles = f"arn:{arns.partition}:iam::{site.account}:instance-profile/{stem}-*"
+    return [
+        allow(["iam:GetRolePolicy"], [arns.role("*")]),
+        *([allow(["iam:GetInstanceProfile"], [profiles])] if site.providers else []),
+        *(_looks_at_parameter(site) if ":ssm:" in site.signing_secret else []),
+        allow(["logs:ListTagsForResource"], arns.of("logs", f"log-group:{site.log_group}")),
+        allow(["ecr:ListTagsForResource"], arns.repository),
+        allow(["ecs:DescribeClusters"], arns.of("ecs", f"cluster/{site.cluster}")),
+    ]
+
+
+def _looks_at_parameter(site: Site) -> list[Document]:
+    return [allow(["ssm:DescribeParameters"], ["*"]), allow(["ssm:ListTagsForResource"], [site.signing_secret])]
 
 
 def _hosts(site: Site, *actions: str) -> list[Document]:

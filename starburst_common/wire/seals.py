@@ -121,6 +121,7 @@ def _mac(key: bytes, about: str, parts: Sequence[Buffer], version: int | None = 
 _MISFIT_EXIT = 200  # beyond the codes of processes that a signal ended
 
 
+DENIED_EXIT = 195  #: of a worker whose role may not do its work
 TAKEN_EXIT = 199  #: of a worker whose instance EC2 takes back
 
 

@@ -1025,14 +1025,28 @@ def test_ends_are_told_apart(aws: Aws, backend: Backend) -> None:
     assert [state.id for state in states] == [interrupted, killed, told, idle]
 
 
-def test_a_worker_that_breaks_says_why(aws: Aws, backend: Backend) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "ended", "said"),
+    [
+        ({"code": "InvalidAddress", "status": 400}, (WorkerEnd.CRASHED, 1, "exit code 1"), "ReceiveMessage fleet-"),
+        (
+            {"code": "AccessDenied", "status": 403},
+            (WorkerEnd.DENIED, 195, "the task role may not do a worker's work, as its log says: allow it what "),
+            "stopped: the task role is not allowed to do sqs:ReceiveMessage fleet-",
+        ),
+    ],
+)
+def test_a_worker_that_breaks_says_why(
+    aws: Aws, backend: Backend, refusal: dict[str, Any], ended: tuple[WorkerEnd, int, str], said: str
+) -> None:
     """Its exit code tells that it was neither stopped nor killed, and its last lines tell the rest."""
-    aws.fault(service="sqs", operation="ReceiveMessage", code="AccessDenied", status=403)
+    aws.fault(service="sqs", operation="ReceiveMessage", **refusal)
     spec = fleet_of(backend, queue=True)
     backend.compute.launch(spec, [0])
     (state,) = until(backend, spec.fleet, lambda states: states[0].phase is WorkerPhase.STOPPED)
-    assert (state.end, state.exit_code, state.reason) == (WorkerEnd.CRASHED, 1, "exit code 1")
-    assert "not allowed to do sqs:ReceiveMessage" in backend.compute.tail(spec.fleet, state.id)
+    end, code, reason = ended
+    assert (state.end, state.exit_code) == (end, code) and state.reason.startswith(reason)
+    assert said in backend.compute.tail(spec.fleet, state.id)
 
 
 def test_what_stopped_is_remembered_when_ecs_has_forgotten_it(aws: Aws, clients: Clients, backend: Backend) -> None:

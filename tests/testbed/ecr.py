@@ -25,6 +25,7 @@ class Ecr:
         [
             *("GetAuthorizationToken", "DescribeImages", "ListImages", "BatchGetImage", "BatchDeleteImage"),
             *("PutLifecyclePolicy", "DeleteRepository", "PutAccountSetting", "GetAccountSetting"),
+            "GetDownloadUrlForLayer",
         ]
     )
 
@@ -39,6 +40,7 @@ class Ecr:
             "BatchDeleteImage": self._batch_delete,
             "PutLifecyclePolicy": self._put_policy,
             "DeleteRepository": self._delete_repository,
+            "GetDownloadUrlForLayer": self._layer,
             "PutAccountSetting": self._put_setting,
             "GetAccountSetting": self._setting,
         }
@@ -201,6 +203,11 @@ class Ecr:
                 "createdAt": gone.created_at.timestamp(),
             }
         }
+
+    def _layer(self, asked: Json) -> Json:
+        """Nobody pulls but by the registry; who asks for one tries whether he may."""
+        _known(asked)
+        raise Refused("LayersNotFoundException", f"The layer {asked['layerDigest']} does not exist in the repository.")
 
     def _put_setting(self, asked: Json) -> Json:
         name, value = asked["name"], asked["value"]

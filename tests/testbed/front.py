@@ -16,6 +16,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 
 from tests.testbed import cloud, endpoints, fargate, late, networks, parameters
 from tests.testbed.bill import Bill
+from tests.testbed.buckets import Buckets
 from tests.testbed.calls import Call, call_of
 from tests.testbed.codebuild import CodeBuild
 from tests.testbed.conditions import AT, REGION
@@ -71,6 +72,7 @@ class Front:
         self._faults = faults
         self._throttle = throttle
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._buckets = Buckets()
         self._creating = Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -174,7 +176,7 @@ class Front:
         if call.service == "ssm":
             _set_body(environ, parameters.by_names(call))
         if (call.service, call.operation) == ("s3", "PutBucketPolicy"):
-            _set_body(environ, _as_by_tls(call.body))
+            _set_body(environ, self._buckets.put(call))
         if (call.service, call.operation) == ("iam", "SimulatePrincipalPolicy"):
             return self.control.simulated(call)
         if (call.service, call.operation) == ("iam", "CreateServiceLinkedRole"):
@@ -189,7 +191,8 @@ class Front:
         if "HTTP_IF_NONE_MATCH" in environ and environ["REQUEST_METHOD"] in ("PUT", "POST"):
             with self._creating:  # moto looks whether the key is there, and writes it later: others may do both between
                 return self._from_moto(environ)
-        return self._from_moto(environ)
+        answer = self._from_moto(environ)
+        return self._buckets.answered(call, answer) if call.service == "s3" else answer
 
     def _changing_roles(self, environ: WSGIEnvironment, call: Call) -> Answer:
         with self._creating:
@@ -273,17 +276,6 @@ def _body(environ: WSGIEnvironment) -> bytes:
 
 def _set_body(environ: WSGIEnvironment, body: bytes) -> None:
     environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
-
-
-def _as_by_tls(policy: bytes) -> bytes:
-    """A bucket's policy without what it denies to whom does not use TLS: all that comes here stands for such calls.
-
-    moto evaluates no conditions, and would deny everything to everybody.
-    """
-    read = json.loads(policy)
-    denied = {"Bool": {"aws:SecureTransport": "false"}}
-    read["Statement"] = [each for each in read["Statement"] if each.get("Condition") != denied]
-    return json.dumps(read).encode()
 
 
 def _is_chunked(environ: WSGIEnvironment) -> bool:

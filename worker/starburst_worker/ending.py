@@ -6,13 +6,24 @@ import logging
 import threading
 import time
 
-from starburst_common.errors import UnknownVersion
-from starburst_common.wire.seals import TAKEN_EXIT, misfit_exit
+from starburst_common.errors import Denied, UnknownVersion
+from starburst_common.wire.seals import DENIED_EXIT, TAKEN_EXIT, misfit_exit
 from starburst_worker.signals import Signals
 
 _log = logging.getLogger("starburst.worker")
 
 EXIT_IDLE, EXIT_DRAINED, EXIT_BROKEN = 0, 143, 1
+
+
+def broken_exit(error: BaseException) -> int:
+    """What tells that a worker could not go on, once its log has said why."""
+    if isinstance(error, Denied):
+        from starburst_common.aws.refusals import role_lacks  # only AWS denies
+
+        _log.error("stopped: %s", role_lacks(str(error)))
+        return DENIED_EXIT
+    _log.error("stopped: %s", error)
+    return EXIT_BROKEN
 
 
 class Ending:
@@ -56,10 +67,16 @@ class Ending:
         self.leave()
 
     def broke(self, error: BaseException) -> None:
-        """One of its threads failed."""
-        self._broken = error
+        """One of its threads failed; what others then fail of is no news."""
+        if self._broken is None:
+            self._broken = error
         self.drain.set()
         self.ask()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether one has."""
+        return self._broken is not None
 
     def exit_code(self) -> int:
         """What tells whoever launched it why it ended."""
@@ -67,8 +84,7 @@ class Ending:
             _log.error("stopped: %s", self.misfit)
             return misfit_exit()
         if self._broken is not None:
-            _log.error("stopped: %s", self._broken)
-            return EXIT_BROKEN
+            return broken_exit(self._broken)
         if self.taken:
             return TAKEN_EXIT
         return EXIT_DRAINED if self.drain.is_set() else EXIT_IDLE

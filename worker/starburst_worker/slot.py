@@ -52,7 +52,8 @@ class Slot:
         self._bundles: set[str] = set()
         self._began_with = dict(sys.modules)
         os.register_at_fork(after_in_child=self._out.leave)
-        say(handle, {"ready": os.getpid()})
+        with suppress(BrokenPipeError):  # its worker has ended meanwhile, and closed the socket
+            say(handle, {"ready": os.getpid()})
 
     def serve(self) -> None:
         """Until the socket closes."""

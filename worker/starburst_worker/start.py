@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from starburst_common.backends import local_at
-from starburst_common.errors import Refused, Unavailable, UnknownVersion
+from starburst_common.errors import Denied, Refused, Unavailable, UnknownVersion
 from starburst_common.ports import Backend
 from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import misfit_exit
 from starburst_worker.duty import Duty
-from starburst_worker.ending import EXIT_BROKEN, EXIT_DRAINED
+from starburst_worker.ending import EXIT_BROKEN, EXIT_DRAINED, broken_exit
 from starburst_worker.gpus import GPUS
 from starburst_worker.guard import Guards, adopt_orphans
 from starburst_worker.private import keep_private, others_with, take
@@ -97,6 +97,8 @@ def work(orders: str, slot: SlotMain | None = None) -> NoReturn:
         gc.enable()
         code = supervisor.run()
         _log.info("worker %s ends with %d", duty.worker, code)
+    except Denied as error:
+        code = broken_exit(error)
     except Exception:
         _log.exception("worker %s failed", duty.worker)
     logging.shutdown()

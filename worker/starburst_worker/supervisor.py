@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from starburst_common.errors import Denied
 from starburst_common.names import work_queue
 from starburst_common.ports import Backend
 from starburst_worker.busy import Busy
@@ -129,8 +130,11 @@ class Supervisor:
         def guarded() -> None:
             try:
                 body(*args)
+            except Denied as error:
+                self._ending.broke(error)
             except BaseException as error:
-                _log.exception("a thread of the worker failed")
+                if not self._ending.is_broken:
+                    _log.exception("a thread of the worker failed")
                 self._ending.broke(error)
 
         thread = threading.Thread(target=guarded, daemon=daemon)

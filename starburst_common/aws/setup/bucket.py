@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
-from starburst_common.aws.setup.drift import Drift, mended, of_tags, pairs, plain
+from starburst_common.aws.setup.drift import Drift, holds, mended, of_tags, pairs, plain
 from starburst_common.errors import BadInput
 from starburst_common.names import BUILDS
 
 _CLOSED = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
 #: An upload costs money though nobody sees it; what builds read may hold passwords of package indexes.
-_LIFECYCLE = {
-    "Rules": [
-        {
-            "ID": "starburst: uploads that were not ended",
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-        },
-        {
-            "ID": "starburst: sources of builds",
-            "Status": "Enabled",
-            "Filter": {"Prefix": BUILDS},
-            "Expiration": {"Days": 1},
-        },
-    ]
+_LIFECYCLE: list[dict[str, Any]] = [
+    {
+        "ID": "starburst: uploads that were not ended",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    },
+    {
+        "ID": "starburst: sources of builds",
+        "Status": "Enabled",
+        "Filter": {"Prefix": BUILDS},
+        "Expiration": {"Days": 1},
+    },
+]
+#: What S3 says of a setting that nobody has made. Source: Amazon S3 API reference, "List of error codes"
+_UNSET = {
+    "NoSuchPublicAccessBlockConfiguration",
+    "ServerSideEncryptionConfigurationNotFoundError",
+    "NoSuchBucketPolicy",
+    "NoSuchLifecycleConfiguration",
 }
 _NO_REGION = "us-east-1"  #: which CreateBucket takes without being told. Source: Amazon S3 API reference
 
@@ -73,29 +78,60 @@ class SiteBucket:
 
     def make(self, *, own_names: bool, kms_key: str) -> None:
         """Have it, as it is to be."""
-        there = self.there()
-        if not there:
+        if self.there():
+            self.mended = mended(self.drifts(kms_key))
+        else:
             self._create(own_names=own_names)
-        with speaking(f"s3:PutBucket… {self.name}"):
-            done = mended(self.drifts())
-            self.mended = done if there else []
+            mended(self.drifts(kms_key))
+
+    def drifts(self, kms_key: str) -> Iterator[Drift]:
+        """What of its tags and settings is not as it is to be. Tags are put all at once; others' rules stay."""
+        with speaking(f"s3:GetBucket… {self.name}"):
+            found = self._tags()
+            marks, once = {**self._account.marks}, {*self._account.tags_once}
+            wanted = {**{name: value for name, value in found.items() if name not in once}, **marks}
+            yield from of_tags(self._account, found, lambda _: self._tag(wanted), lambda _: self._tag(wanted))
+            if not holds(self._setting("public_access_block", "PublicAccessBlockConfiguration"), _CLOSED):
+                yield Drift("how it is closed to the public", self._close)
+            encryption = {"Rules": [_encryption(kms_key)]}
+            if not holds(self._setting("bucket_encryption", "ServerSideEncryptionConfiguration"), encryption):
+                yield Drift("how it encrypts", lambda: self._encrypt(encryption))
+            if json.loads(self._setting("bucket_policy", "Policy") or "{}") != self._by_tls_only():
+                yield Drift("its policy, by which it takes TLS only", self._take_tls_only)
+            rules = self._setting("bucket_lifecycle_configuration", "Rules") or []
+            if not all(any(holds(rule, ours) for rule in rules) for ours in _LIFECYCLE):
+                names = {ours["ID"] for ours in _LIFECYCLE}
+                theirs = [rule for rule in rules if rule.get("ID") not in names]
+                yield Drift("what goes from it by itself", lambda: self._have_go([*theirs, *_LIFECYCLE]))
+
+    def _setting(self, of: str, answer: str) -> Any:
+        """One of its settings; None where nobody has made one."""
+        try:
+            return getattr(self._s3, f"get_{of}")(Bucket=self.name)[answer]
+        except ClientError as error:
+            if error_code(error) in _UNSET:
+                return None
+            raise
+
+    def _tag(self, tags: Mapping[str, str]) -> None:
+        with speaking(f"s3:PutBucketTagging {self.name}"):
+            self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": pairs(tags)})
+
+    def _close(self) -> None:
+        with speaking(f"s3:PutBucketPublicAccessBlock {self.name}"):
             self._s3.put_public_access_block(Bucket=self.name, PublicAccessBlockConfiguration=_CLOSED)  # type: ignore[arg-type]
-            self._s3.put_bucket_encryption(
-                Bucket=self.name, ServerSideEncryptionConfiguration={"Rules": [_encryption(kms_key)]}
-            )
+
+    def _encrypt(self, how: Any) -> None:
+        with speaking(f"s3:PutEncryptionConfiguration {self.name}"):
+            self._s3.put_bucket_encryption(Bucket=self.name, ServerSideEncryptionConfiguration=how)
+
+    def _take_tls_only(self) -> None:
+        with speaking(f"s3:PutBucketPolicy {self.name}"):
             self._s3.put_bucket_policy(Bucket=self.name, Policy=json.dumps(self._by_tls_only()))
-            self._s3.put_bucket_lifecycle_configuration(Bucket=self.name, LifecycleConfiguration=_LIFECYCLE)  # type: ignore[arg-type]
 
-    def drifts(self) -> Iterator[Drift]:
-        """What of its tags is not as it is to be; they are put all at once."""
-        found = self._tags()
-        marks, once = {**self._account.marks}, {*self._account.tags_once}
-        wanted = {**{name: value for name, value in found.items() if name not in once}, **marks}
-
-        def put(_: object) -> None:
-            self._s3.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": pairs(wanted)})
-
-        yield from of_tags(self._account, found, put, put)
+    def _have_go(self, rules: Any) -> None:
+        with speaking(f"s3:PutLifecycleConfiguration {self.name}"):
+            self._s3.put_bucket_lifecycle_configuration(Bucket=self.name, LifecycleConfiguration={"Rules": rules})
 
     def _tags(self) -> dict[str, str]:
         try:

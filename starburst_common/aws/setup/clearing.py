@@ -13,8 +13,9 @@ from starburst_common.aws.definitions import active_of, deregister, families_of
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.inventory import Inventory
-from starburst_common.aws.setup.making import KINDS, Tell
+from starburst_common.aws.setup.making import Tell
 from starburst_common.aws.setup.sharers import Sharers, stays_with_cluster
+from starburst_common.aws.setup.state import KINDS
 from starburst_common.errors import Unavailable
 from starburst_common.sites.wanted import SitePart
 

@@ -26,6 +26,19 @@ def mended(drifts: Iterable[Drift]) -> list[str]:
     return done
 
 
+def holds(found: Any, wanted: Any) -> bool:
+    """Whether what is there says all that is wanted; AWS may tell more than it was asked, and leaves out what is empty.
+
+    >>> holds({"a": [{"b": 1, "c": 2}], "d": 3}, {"a": [{"b": 1, "e": ""}]}), holds({}, {"a": 1}), holds(None, {})
+    (True, False, False)
+    """
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(holds(found.get(name, ""), each) for name, each in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
+    return bool(found == wanted)
+
+
 def of_tags(
     account: AwsAccount,
     found: Mapping[str, str],

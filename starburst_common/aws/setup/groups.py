@@ -66,7 +66,7 @@ class SecurityGroup:
     def _rules(self, group: Any) -> Iterator[Drift]:
         id, inward = group["GroupId"], group.get("IpPermissions", [])
         if inward:
-            yield Drift(f"{id} let in {', '.join(map(_told, inward))}", lambda: self._close(id, inward))
+            yield Drift(f"what {id} lets in, {', '.join(map(_told, inward))}", lambda: self._close(id, inward))
         outward = (
             each["CidrIp"]
             for rule in group.get("IpPermissionsEgress", [])
@@ -74,7 +74,7 @@ class SecurityGroup:
             for each in rule.get("IpRanges", [])
         )
         if _ANYWHERE not in outward:
-            yield Drift(f"{id} did not let all out", lambda: self._open(id))
+            yield Drift(f"what {id} lets out", lambda: self._open(id))
 
     def _close(self, id: str, rules: Any) -> None:
         with speaking("ec2:RevokeSecurityGroupIngress"):

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from starburst_common.aws.definitions import SITES, torn_down
@@ -69,18 +70,8 @@ class Inventory:
 
     def keep_asked(self, asked: Mapping[str, Any]) -> None:
         """What is asked of the site, for whoever sets it up again, from wherever; and what ever was, to be undone."""
-        once = self.once()
-        kept = {
-            "tags": sorted({*once.get("tags", []), *(each.partition("=")[0] for each in asked.get("tags", []))}),
-            "boundary": sorted({*once.get("boundary", []), *filter(None, [asked.get("boundary")])}),
-        }
-        self._store.put(f"{self._folder}asked", json.dumps({**asked, "once": kept}).encode())
-
-    def once(self) -> dict[str, list[str]]:
-        """The names of tags, and the boundaries, that were asked for at any time."""
-        found = (self.asked() or {}).get("once")
-        listed = found.items() if isinstance(found, dict) else ()
-        return {str(kind): [str(each) for each in them] for kind, them in listed if isinstance(them, list)}
+        once = {kind: sorted({*names, *_named(asked)[kind]}) for kind, names in _once(self.asked() or {}).items()}
+        self._store.put(f"{self._folder}asked", json.dumps({**asked, "once": once}).encode())
 
     def asked(self) -> dict[str, Any] | None:
         """What was; None where nobody has written it down, or it cannot be read."""
@@ -169,6 +160,38 @@ class Inventory:
 
     def _key(self, part: SitePart) -> str:
         return f"{self._folder}parts/{part.kind.replace(' ', '-')}--{part.name.strip('/').replace('/', '--')}"
+
+
+def _named(asked: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What of a site that was asked for can be told from what others put there by its name alone.
+
+    >>> _named({"tags": ["team=x"], "boundary": "arn:b"})
+    {'tags': ['team'], 'boundary': ['arn:b']}
+    """
+    return {
+        "tags": [str(each).partition("=")[0] for each in _listed(asked.get("tags"))],
+        "boundary": [str(each) for each in [asked.get("boundary")] if each],
+    }
+
+
+def _listed(found: Any) -> list[Any]:
+    return [*found] if isinstance(found, list | tuple) else []
+
+
+def _once(asked: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The same of what was asked for at any time, the last included: earlier releases wrote no more than that down."""
+    kept = asked.get("once")
+    kept = kept if isinstance(kept, dict) else {}
+    return {
+        kind: sorted({*names, *(str(each) for each in _listed(kept.get(kind)))})
+        for kind, names in _named(asked).items()
+    }
+
+
+def remembering(account: AwsAccount, asked: Mapping[str, Any] | None) -> AwsAccount:
+    """With what was asked of the site at any time, to tell it from what others have put there."""
+    once = _once(asked or {})
+    return replace(account, tags_once=once["tags"], bounds_once=once["boundary"])
 
 
 def _holder_in(body: bytes) -> Holder | None:

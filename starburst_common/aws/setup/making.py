@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from starburst_common.aws.roads import Roads
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.given import looked_at
 from starburst_common.aws.setup.groups import SecurityGroup
-from starburst_common.aws.setup.inventory import Inventory
+from starburst_common.aws.setup.inventory import Inventory, remembering
 from starburst_common.aws.setup.kept import KnownSite
 from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
 from starburst_common.aws.setup.network import Network, NetworkPlace, default_place, given_place
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
+from starburst_common.aws.setup.state import Made, PartState, is_there, state_of
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
 from starburst_common.errors import BadInput, Denied
 from starburst_common.sites.asked import what_is_asked
@@ -25,61 +26,30 @@ from starburst_common.sites.wanted import SitePart, WantedSite
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
-Thing = TypeVar("Thing", bound="Made")
-
-
-class Made(Protocol):
-    """One thing in an account."""
-
-    name: str
-
-    def there(self) -> bool:
-        """Whether it is."""
-
-    def ours(self) -> bool:
-        """Whether it is marked as this site's."""
-
-    @property
-    def mended(self) -> Sequence[str]:
-        """What of it was not as it was to be, and is since it was made again."""
-
-    def remove(self) -> None:
-        """Take it away, with all in it."""
-
-
-#: In the order in which they are taken away.
-KINDS: dict[str, Callable[[AwsAccount, str], Made]] = {
-    "capacity provider": CapacityProvider,
-    "cluster": SiteCluster,
-    "repository": SiteRepository,
-    "security group": SecurityGroup,
-    "network": Network,
-    "instance profile": InstanceProfile,
-    "role": Role,
-    "log group": LogGroup,
-    "signing key": SigningKey,
-    "bucket": SiteBucket,
-}
+Thing = TypeVar("Thing", bound=Made)
 
 
 class Planned(NamedTuple):
     """What setup would have."""
 
-    parts: list[tuple[SitePart, bool]]  #: with whether it is there
+    parts: list[PartState]  #: as they are now
     wrong: list[str]  #: why setup cannot be; nothing is to be made then
     unsure: list[str]  #: what nobody could look at
 
 
 def planned(account: AwsAccount, wanted: WantedSite) -> Planned:
     """What setup would have, and all that is wrong with what was given and with what is there, at once."""
-    parts = []
+    parts = list[PartState]()
     wrong, unsure = looked_at(account, wanted)
+    bucket = wanted.bucket_name(account.id)
+    account = remembering(account, asked_before(account, bucket, given=bool(wanted.bucket)))
     for part in wanted.parts(account.id):
         try:
-            parts.append((part, _looked_at(account, part)))
+            parts.append(state_of(account, wanted, part))
         except BadInput as error:
             if str(error) not in wrong:
                 wrong.append(str(error))
+    unsure += [f"{each.part.kind} {each.part.name}: {each.unsure}" for each in parts if each.unsure]
     return Planned(parts, wrong, unsure)
 
 
@@ -119,8 +89,8 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
     bucket = wanted.bucket_name(account.id)
     if not wanted.bucket:
         part = SitePart("bucket", bucket)
-        there = _looked_at(account, part)
-        own = SiteBucket(_remembering(account, bucket) if there else account, bucket)
+        there = is_there(account, part)
+        own = SiteBucket(remembering(account, Inventory(account, bucket).asked()) if there else account, bucket)
         own.make(own_names=wanted.own_names, kms_key=wanted.kms_key)
         tell(_told(part, there, own.mended))
     elif not SiteBucket(account, bucket).there():
@@ -130,13 +100,7 @@ def set_up(account: AwsAccount, wanted: WantedSite, tell: Tell) -> Site:
         inventory.refuse_others()
         inventory.keep_asked(what_is_asked(wanted))
         inventory.mark_torn_down(False)
-        return _Setup(_remembering(account, bucket), wanted, inventory, tell).rest()
-
-
-def _remembering(account: AwsAccount, bucket: str) -> AwsAccount:
-    """With what was asked of the site at any time, to tell it from what others have put there."""
-    once = Inventory(account, bucket).once()
-    return replace(account, tags_once=once.get("tags", []), bounds_once=once.get("boundary", []))
+        return _Setup(remembering(account, inventory.asked()), wanted, inventory, tell).rest()
 
 
 class _Setup:
@@ -175,7 +139,7 @@ class _Setup:
         return site
 
     def _have(self, part: SitePart, kind: Callable[[AwsAccount, str], Thing], make: Callable[[Thing], T]) -> T:
-        there = _looked_at(self._account, part)
+        there = is_there(self._account, part)
         self._inventory.add(part)
         thing = kind(self._account, part.name)
         made = make(thing)
@@ -201,21 +165,6 @@ class _Setup:
 
     def _part(self, kind: str) -> SitePart:
         return next(part for part in self._ours if part.kind == kind)
-
-
-def _looked_at(account: AwsAccount, part: SitePart) -> bool:
-    """Whether it is there. Raises `BadInput` where it is, and is not this site's."""
-    made = KINDS[part.kind](account, part.name)
-    if not made.there():
-        return False
-    if not made.ours():
-        option = {"role": f"--{part.name.rpartition('-')[2]}-role", "bucket": "--bucket", "cluster": "--cluster"}
-        instead = f"give it by {option[part.kind]}, " if part.kind in option else ""
-        raise BadInput(
-            f"there is a {part.kind} {part.name} that lacks the tag starburst:site={account.site}: {instead}choose "
-            "another --site, or remove it"
-        )
-    return True
 
 
 def _told(part: SitePart, there: bool, mended: Sequence[str]) -> str:

@@ -44,17 +44,18 @@ class InstanceProfile:
 
     def make(self) -> None:
         """Have it, with its role, which is there, and its tags."""
-        self.mended = mended(self.drifts())
-        with speaking(f"iam:CreateInstanceProfile {self.name}"):
-            if self._found() is None:
-                with suppress(self._iam.exceptions.EntityAlreadyExistsException):  # somebody else was first
-                    self._iam.create_instance_profile(InstanceProfileName=self.name, Tags=self._account.pairs)
-            if not (self._found() or {}).get("Roles"):
-                with suppress(self._iam.exceptions.LimitExceededException):  # the same: it takes one
-                    self._iam.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
+        if self._found() is not None:
+            self.mended = mended(self.drifts())
+            return
+        with (
+            speaking(f"iam:CreateInstanceProfile {self.name}"),
+            suppress(self._iam.exceptions.EntityAlreadyExistsException),  # somebody else was first
+        ):
+            self._iam.create_instance_profile(InstanceProfileName=self.name, Tags=self._account.pairs)
+        self._give_role()
 
     def drifts(self) -> Iterator[Drift]:
-        """What of its tags is not as it is to be."""
+        """What of its tags and its role is not as it is to be."""
         if (found := self._found()) is None:
             return
         named: dict[str, Any] = {"InstanceProfileName": self.name}
@@ -65,6 +66,15 @@ class InstanceProfile:
                 lambda tags: self._iam.tag_instance_profile(**named, Tags=pairs(tags)),
                 lambda names: self._iam.untag_instance_profile(**named, TagKeys=names),
             )
+        if not found.get("Roles"):
+            yield Drift("its lack of a role", self._give_role)
+
+    def _give_role(self) -> None:
+        with (
+            speaking(f"iam:AddRoleToInstanceProfile {self.name}"),
+            suppress(self._iam.exceptions.LimitExceededException),  # somebody else was first: it takes one
+        ):
+            self._iam.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
 
     def remove(self) -> None:
         """Its role goes by itself."""

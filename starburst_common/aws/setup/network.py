@@ -85,6 +85,12 @@ class Network:
 
     def make(self) -> NetworkPlace:
         """Have it whole: subnets in up to three zones that reach the internet, and S3 without it."""
+        lacked = [each.what for each in self._lacks()]
+        place = self._whole()
+        self.mended = [*lacked, *mended(self._tags())]
+        return place
+
+    def _whole(self) -> NetworkPlace:
         ec2 = self._ec2
         with speaking("ec2:CreateVpc"):
             vpc = self._one("vpcs", "Vpcs") or ec2.create_vpc(CidrBlock=_RANGE, **self._marked("vpc"))["Vpc"]
@@ -108,11 +114,35 @@ class Network:
                     RouteTableIds=[table],
                     **self._marked("vpc-endpoint"),
                 )
-        self.mended = mended(self.drifts())
         return NetworkPlace(id, tuple(subnets))
 
     def drifts(self) -> Iterator[Drift]:
-        """What of the tags of its parts is not as it is to be."""
+        """What of its parts and their tags is not as it is to be."""
+        yield from self._lacks()
+        yield from self._tags()
+
+    def _lacks(self) -> Iterator[Drift]:
+        """What of it is not there any more; all of it is made by one mend."""
+        if not self._vpcs():
+            return
+        subnets = self._all("subnets", "Subnets")
+        there = {each["AvailabilityZone"] for each in subnets}
+        if lacking := [zone for zone in self._zones() if zone not in there]:
+            yield Drift(f"its lack of a subnet in {', '.join(lacking)}", self._whole)
+        if hidden := [each["SubnetId"] for each in subnets if not each.get("MapPublicIpOnLaunch")]:
+            yield Drift(f"its lack of public addresses in {', '.join(hidden)}", self._whole)
+        gateway = self._one("internet_gateways", "InternetGateways") or {}
+        table = self._one("route_tables", "RouteTables") or {}
+        out = {each.get("GatewayId") for each in table.get("Routes", [])}
+        joined = {each.get("SubnetId") for each in table.get("Associations", [])}
+        if not gateway.get("Attachments") or gateway["InternetGatewayId"] not in out:
+            yield Drift("its lack of a way to the internet", self._whole)
+        elif away := [each["SubnetId"] for each in subnets if each["SubnetId"] not in joined]:
+            yield Drift(f"its lack of a way to the internet from {', '.join(away)}", self._whole)
+        if not self._one("vpc_endpoints", "VpcEndpoints"):
+            yield Drift("its lack of an endpoint of S3", self._whole)
+
+    def _tags(self) -> Iterator[Drift]:
         for kind, answer, id in _PARTS:
             for each in self._all(kind, answer):
                 yield from tags_in_ec2(self._account, self._ec2, each[id], each["Tags"])
@@ -150,11 +180,7 @@ class Network:
         ec2 = self._ec2
         with speaking("ec2:CreateSubnet"):
             there = {each["AvailabilityZone"]: each["SubnetId"] for each in self._all("subnets", "Subnets")}
-            zones = ec2.describe_availability_zones(
-                Filters=[{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}]
-            )
-            names = sorted(each["ZoneName"] for each in zones["AvailabilityZones"] if each["State"] == "available")
-            for number, zone in enumerate(names[:_ZONES]):
+            for number, zone in enumerate(self._zones()):
                 if zone not in there:
                     block = f"10.82.{16 * number}.0/20"
                     made = ec2.create_subnet(
@@ -164,6 +190,13 @@ class Network:
             for subnet in there.values():  # instances in them have no other way out
                 ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
         return [there[zone] for zone in sorted(there)]
+
+    def _zones(self) -> list[str]:
+        """In which it has subnets."""
+        usual: Any = [{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}]
+        with speaking("ec2:DescribeAvailabilityZones"):
+            zones = self._ec2.describe_availability_zones(Filters=usual)["AvailabilityZones"]
+        return sorted(each["ZoneName"] for each in zones if each["State"] == "available")[:_ZONES]
 
     def _routes(self, vpc: str, gateway: str, subnets: Sequence[str]) -> str:
         """The table by which all subnets reach the internet."""

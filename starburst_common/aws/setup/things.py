@@ -128,8 +128,8 @@ class LogGroup:
         """What of its retention and its tags is not as it is to be."""
         kept = (self._found() or {}).get("retentionInDays")
         if kept != days:
-            told = f"{kept} days" if kept else "for ever"
-            yield Drift(f"how long it keeps lines, {told} and not {days}", lambda: self._keep(days))
+            told = f"{kept}" if kept else "for ever"
+            yield Drift(f"how long it keeps lines, {told} and not {days} days", lambda: self._keep(days))
         with speaking(f"logs:TagResource {self.name}"):
             yield from of_tags(
                 self._account,
@@ -181,12 +181,12 @@ class SiteRepository:
             return self._account.is_ours(self._ecr.list_tags_for_resource(resourceArn=arn)["tags"])
 
     def make(self) -> None:
-        """Have it, with its tags."""
+        """Have it, with its tags, and what goes from it by itself."""
         self.mended = mended(self.drifts())
         self._repository.ensure()
 
     def drifts(self) -> Iterator[Drift]:
-        """What of its tags is not as it is to be."""
+        """What of its tags is not as it is to be, or that nothing goes by itself. Another's rules for that stay."""
         if (arn := self._arn()) is None:
             return
         with speaking(f"ecr:TagResource {self.name}"):
@@ -196,6 +196,8 @@ class SiteRepository:
                 lambda tags: self._ecr.tag_resource(resourceArn=arn, tags=pairs(tags)),
                 lambda names: self._ecr.untag_resource(resourceArn=arn, tagKeys=names),
             )
+        if self._repository.policy() is None:
+            yield Drift("its lack of a lifecycle policy", self._repository.ensure)
 
     def remove(self) -> None:
         """With its images, which can be made again."""
@@ -229,23 +231,28 @@ class SiteCluster:
 
     def make(self) -> None:
         """Have it with both kinds of capacity, and its tags."""
-        found = self._found()
-        self.mended = mended(self.drifts())
+        if self._found() is not None:
+            self.mended = mended(self.drifts())
+            return
+        tags = [{"key": key, "value": value} for key, value in self._account.marks.items()]
         with speaking(f"ecs:CreateCluster {self.name}"):
-            if found is None:
-                tags = [{"key": key, "value": value} for key, value in self._account.marks.items()]
-                self._ecs.create_cluster(clusterName=self.name, capacityProviders=[*CAPACITY], tags=tags)  # type: ignore[arg-type]
-            elif lacking := {*CAPACITY} - {*found.get("capacityProviders", [])}:
-                self._ecs.put_cluster_capacity_providers(
-                    cluster=self.name,
-                    capacityProviders=sorted({*found.get("capacityProviders", []), *lacking}),
-                    defaultCapacityProviderStrategy=found.get("defaultCapacityProviderStrategy", []),
-                )
+            self._ecs.create_cluster(clusterName=self.name, capacityProviders=[*CAPACITY], tags=tags)  # type: ignore[arg-type]
 
     def drifts(self) -> Iterator[Drift]:
-        """What of its tags is not as it is to be."""
-        if found := self._found():
-            yield from tags_in_ecs(self._account, self._ecs, found["clusterArn"], found.get("tags", []))
+        """What of its tags and kinds of capacity is not as it is to be."""
+        if (found := self._found()) is None:
+            return
+        yield from tags_in_ecs(self._account, self._ecs, found["clusterArn"], found.get("tags", []))
+        has = {*found.get("capacityProviders", [])}
+        if lacking := sorted({*CAPACITY} - has):
+            strategy = found.get("defaultCapacityProviderStrategy", [])
+            yield Drift(f"its lack of {' and '.join(lacking)}", lambda: self._have(sorted(has | {*CAPACITY}), strategy))
+
+    def _have(self, providers: list[str], strategy: Any) -> None:
+        with speaking(f"ecs:PutClusterCapacityProviders {self.name}"):
+            self._ecs.put_cluster_capacity_providers(
+                cluster=self.name, capacityProviders=providers, defaultCapacityProviderStrategy=strategy
+            )
 
     def remove(self) -> None:
         """Its tasks have ended before."""
