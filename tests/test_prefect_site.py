@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import boto3
 import cloudpickle
 import pytest
-from prefect import Flow
+from prefect import Flow, flow, task
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.deployments import run_deployment
 from pydantic import SecretStr, ValidationError
 
-from prefect_starburst import StarburstTaskRunner
+from prefect_starburst import StarburstTaskRunner, burst
 from prefect_starburst.home.block import StarburstSite
 from prefect_starburst.home.former import FLOW_RUN
 from prefect_starburst.home.settings import PREFIX, resolve
@@ -37,7 +37,7 @@ from starburst_common.errors import Denied
 from starburst_common.ports import Backend
 from starburst_common.sites.site import Site
 from tests.leftovers import nothing_left
-from tests.places import AWS_PACE
+from tests.places import AWS_PACE, environment
 from tests.policies import role_of_drivers
 from tests.prefect_bed import speaking_to
 from tests.prefect_server import PATIENCE_S, PrefectServer, until
@@ -284,6 +284,29 @@ def test_a_site_assumes_its_role_and_does_so_again(nobody: Aws) -> None:
         assert access_key(backend) not in (first, "bed-driver")
     finally:
         backend.close()
+
+
+@pytest.mark.usefixtures("server")
+def test_workers_that_a_site_has_none_of_fail_the_flow_in_a_sentence(aws: Aws, tmp_path: Path) -> None:
+    """By tasks and by a burst: it is the state's message, and says how the site gets them; nothing is begun."""
+    (tmp_path / "config.toml").write_text(aws.settings(ec2_provider="", gpu_provider="", gpu_spot_provider=""))
+
+    @task
+    def double(number: int) -> int:
+        return 2 * number
+
+    @flow(task_runner=StarburstTaskRunner(workers=1, backend="aws", capacity="ec2"))
+    def doubled(by: str) -> list[int]:
+        return burst(square, [1, 2]) if by == "burst" else double.map([1, 2]).result()
+
+    with environment({"STARBURST_CONFIG": str(tmp_path / "config.toml")}):
+        ends = [doubled(by, return_state=True) for by in ("tasks", "burst")]
+    for end in ends:
+        assert end.is_failed() and "Traceback" not in str(end.message)
+        assert (
+            str(end.message).count('capacity="ec2": site bed has no capacity provider of workers on EC2: `starb') == 1
+        )
+    assert aws.tasks() == [] and aws.leftovers()["queues"] == []
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -849,19 +850,48 @@ def test_a_region_is_asked_for_at_a_terminal(account: Aws, tmp_path: Path) -> No
     assert shell("setup", "--dry-run").stderr.startswith("error: no region: give --region, such as us-east-1")
     wrong = shell("setup", "--dry-run", AWS_REGION="cn-nort-1")
     assert (wrong.returncode, "did you mean cn-north-1" in wrong.stderr) == (2, True)
-    near, far = os.openpty()
-    asked = subprocess.Popen(
-        [*COMMAND, "setup", "--dry-run"], stdin=far, stdout=far, stderr=far, cwd=tmp_path, env=shell.environment()
-    )
-    os.write(near, b"us-east-9\nus-east-1\n")
-    assert asked.wait(60) == 0
-    os.close(far)
-    shown = " ".join(os.read(near, 10_000).decode().split())  # lines break at blanks
-    os.close(near)
-    assert shown.count("In which AWS region, such as us-east-1?") == 2
+    code, shown = at_a_terminal(shell, "setup", "--dry-run", typed="us-east-9\nus-east-1\n")
+    assert code == 0 and shown.count("In which AWS region? [us-east-1]: ") == 2
     assert "'us-east-9' is no region with Amazon ECS that boto3 knows: did you mean us-east-" in shown
     assert "Site main in us-east-1, account 123456789012" in shown
     assert {"us-east-1", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "eusc-de-east-1"} <= {*known_regions()}
+
+
+def test_of_a_new_site_what_was_not_said_is_asked_for_at_a_terminal(account: Aws, tmp_path: Path) -> None:
+    """Its name, its network where there is none, what it may cost: until that can be; then it is told as options."""
+    ec2 = account.boto("ec2", region_name="eu-west-1")
+    for subnet in ec2.describe_subnets()["Subnets"]:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    typed = "A b\n\nsubnet-1\n\nfifty\n50\nn\n"
+    code, shown = at_a_terminal(shell, "setup", "--region", "eu-west-1", "--try", "--tag", "team=a b", typed=typed)
+    assert code == 0 and not (tmp_path / "sites").exists()
+    asked = "What is the site to be called? [main]: "
+    assert shown.startswith(f"{asked}'A b': give up to 20 lower-case letters and digits, with single hyphens")
+    assert shown.count(asked) == 2 and "eu-west-1 has no default network. One is made for the site, for free" in shown
+    assert "[make one]: The subnet ID 'subnet-1' does not exist: name subnets in eu-west-1 Which subnets" in shown
+    assert "in USD? [none]: 'fifty': give an amount such as 50, or none for no limit What may all" in shown
+    options = "--site main --region eu-west-1 --network made --monthly-budget '*: 50' --tag 'team=a b' --yes"
+    assert f"Without questions: starburst setup {options} Make it? [y/N]:" in shown
+    named = ("setup", "--site", "b", "--network", "made", "--monthly-budget", "*: 5")
+    assert at_a_terminal(shell, *named, typed="n\n")[1].startswith("Site b in us-east-1, ")
+
+
+def at_a_terminal(shell: Shell, *words: str, typed: str) -> tuple[int, str]:
+    """The exit code, and what is shown, without breaks and what is typed."""
+    near, far = os.openpty()
+    silent = termios.tcgetattr(far)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(far, termios.TCSANOW, silent)
+    asked = subprocess.Popen(
+        [*COMMAND, *words], stdin=far, stdout=far, stderr=far, cwd=shell.folder, env=shell.environment()
+    )
+    os.write(near, typed.encode())
+    code = asked.wait(60)
+    os.close(far)
+    shown = os.read(near, 10_000).decode()
+    os.close(near)
+    return code, " ".join(shown.split())
 
 
 def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> None:

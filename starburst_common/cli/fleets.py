@@ -75,7 +75,7 @@ def stop(
     """
     from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.setup import agreed
+    from starburst_common.cli.questions import agreed
     from starburst_common.cli.show import say
     from starburst_common.errors import BadInput
     from starburst_common.runs.standing import held_fleets, stop_fleet

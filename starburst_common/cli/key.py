@@ -36,7 +36,7 @@ def rotate_key(
     ends is shown, and asked about.
     """
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.setup import agreed
+    from starburst_common.cli.questions import agreed
     from starburst_common.cli.show import say
     from starburst_common.config import settings
     from starburst_common.runs.forgotten import Dependent, dependent_on, end

@@ -96,7 +96,7 @@ def request(
     """Ask AWS for a larger quota on vCPU. Small steps are granted in minutes, large ones by AWS Support."""
     from starburst_common.aws.quota_requests import request_quota
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.setup import agreed
+    from starburst_common.cli.questions import agreed
     from starburst_common.cli.show import say
     from starburst_common.errors import BadInput
     from starburst_common.fleets.headroom import worth_asking

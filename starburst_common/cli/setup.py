@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +23,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be
 
 
 def setup(
+    context: typer.Context,
     site: SiteName = "main",
     region: Annotated[
         str | None,
@@ -93,19 +92,27 @@ def setup(
     Bucket, signing key, roles, log group, image repository, cluster and its capacity providers; they cost nothing while
     nothing runs, but for what is kept in the bucket and the repository. What is there stays; what was changed is
     mended; who is stopped halfway calls it again. What was asked of the site before, by whomever, is asked still,
-    unless it is given anew or named by --forget. `starburst teardown` takes it all away.
+    unless it is given anew or named by --forget. Of a new site what is not said is asked for at a terminal, each with a
+    default: name, region, network where the account has none, and what runs may cost a month. `starburst teardown`
+    takes it all away.
     """
     said = {**locals()}
     from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.lines import print_json
+    from starburst_common.cli.questions import agreed, new_name, somebody_there
     from starburst_common.cli.show import say
 
+    asks = somebody_there() and not (yes or dry_run)
+    if asks and _is_unnamed(context, site):
+        site = new_name(site)
     with may_set_up():
-        account, asked = _asked(site, region, _given(said), forget or [])
+        account, asked = _asked(site, region, _given(said), forget or [], asks=asks)
         shown = _shown(account, asked)
     if json and dry_run:
         print_json(shown)
+    if asks:
+        say(f"Without questions: {asked.as_command}")
     if dry_run or not agreed("Make it?", yes):
         return
     keep_wanted(asked.wanted, account.id)
@@ -144,11 +151,25 @@ def _given(said: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in DEFAULTS if given.get(name) not in (None, ())}
 
 
-def _asked(name: str, region: str | None, given: dict[str, Any], forget: list[str]) -> tuple[AwsAccount, AskedSite]:
-    """What is wanted of a site, with what was asked of it before: as its bucket has that, else as it was asked here."""
+def _is_unnamed(context: typer.Context, name: str) -> bool:
+    """Whether nobody has said which site, and there is none of that name yet."""
+    from starburst_common.aws.setup.kept import known
+
+    source = context.get_parameter_source("site")
+    return source is not None and source.name == "DEFAULT" and known(name) is None
+
+
+def _asked(
+    name: str, region: str | None, given: dict[str, Any], forget: list[str], *, asks: bool
+) -> tuple[AwsAccount, AskedSite]:
+    """What is wanted of a site, with what was asked of it before: as its bucket has that, else as it was asked here.
+
+    `asks`: of a new one what was not said is asked for.
+    """
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.kept import known
     from starburst_common.aws.setup.making import asked_before
+    from starburst_common.cli.questions import chosen_region, of_new_site
     from starburst_common.sites.asked import AskedSite
     from starburst_common.sites.wanted import WantedSite
 
@@ -159,57 +180,11 @@ def _asked(name: str, region: str | None, given: dict[str, Any], forget: list[st
     own = WantedSite(name=name, region=region).bucket_name(account.id)
     bucket = given.get("bucket") or (here.bucket if here else own)
     there = asked_before(account, bucket, given=bucket != own)
-    before = there if there is not None else here.asked if here else {}
-    asked = AskedSite.of(name, region, given, before, forget)
+    before = there if there is not None else here.asked if here else None
+    if asks and before is None:
+        given = {**given, **of_new_site(account, given)}
+    asked = AskedSite.of(name, region, given, before or {}, forget)
     return account.marking(asked.wanted.tags), asked
-
-
-def chosen_region(given: str | None) -> str:
-    """The region that is given, else that of the AWS profile or the environment, else what is typed at the terminal.
-
-    Raises `BadInput` where it is none that boto3 knows, or there is nobody to be asked.
-    """
-    from starburst_common.aws.answers import speaking
-    from starburst_common.aws.sessions import AwsSession, known_regions
-    from starburst_common.cli.show import say
-    from starburst_common.errors import BadInput
-
-    with speaking("AWS's settings"):
-        known = known_regions()
-        own = os.environ.get("AWS_REGION") or AwsSession().region_name or ""  # boto3 reads AWS_DEFAULT_REGION alone
-    region, where = (given, "--region") if given else (own, "AWS_REGION or the AWS profile")
-    if region and region not in known:
-        raise BadInput(f"{where}: {_no_region(region, known)}")
-    if not region and not (sys.stdin and sys.stdin.isatty()):
-        raise BadInput("no region: give --region, such as us-east-1, or set AWS_REGION")
-    while not region:
-        typed = str(typer.prompt("In which AWS region, such as us-east-1?", err=True)).strip()
-        if typed in known:
-            region = typed
-        else:
-            say(_no_region(typed, known))
-    return region
-
-
-def _no_region(typed: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
-    from starburst_common.phrases import told
-
-    near = get_close_matches(typed, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "`aws ec2 describe-regions` lists them"
-    return f"{told(typed, 40)} is no region with Amazon ECS that boto3 knows: {hint}"
-
-
-def agreed(question: str, yes: bool, otherwise: str = ", or --dry-run to see what it would be") -> bool:
-    """Whether who is at the terminal agrees. Raises `BadInput` where nobody is there to be asked."""
-    from starburst_common.errors import BadInput
-
-    if yes:
-        return True
-    if not (sys.stdin and sys.stdin.isatty()):
-        raise BadInput(f"nobody can be asked here: say --yes{otherwise}")
-    return typer.confirm(question, default=False, err=True)
 
 
 def _shown(account: AwsAccount, asked: AskedSite) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starburst_common.cli.setup import DryRun, SiteName, Yes, agreed, may_set_up
+from starburst_common.cli.setup import DryRun, SiteName, Yes, may_set_up
 from starburst_common.cli.words import Json
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def teardown(
     from starburst_common.aws.setup.clearing import tear_down
     from starburst_common.aws.setup.kept import forget, forget_settings
     from starburst_common.cli.lines import print_json
+    from starburst_common.cli.questions import agreed
     from starburst_common.cli.show import say
     from starburst_common.steps import steps_shown
 
@@ -78,7 +79,7 @@ def _place_of(site: str, region: str, bucket: str) -> tuple[AwsAccount, KnownSit
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.kept import known
     from starburst_common.aws.setup.making import found_in
-    from starburst_common.cli.setup import chosen_region
+    from starburst_common.cli.questions import chosen_region
     from starburst_common.errors import BadInput
     from starburst_common.phrases import told
 

@@ -29,6 +29,17 @@ class AskedSite:
     changed: tuple[tuple[str, str], ...]  #: before, and now
     gone: tuple[str, ...]
 
+    @property
+    def as_command(self) -> str:
+        """What asks for the same.
+
+        >>> AskedSite.of("main", "eu-west-1", {"network": "made"}, {}).as_command
+        'starburst setup --site main --region eu-west-1 --network made --yes'
+        """
+        where = f"--site {self.wanted.name} --region {self.wanted.region}"
+        options = [in_words(name, value) for name, value in what_is_asked(self.wanted).items()]
+        return " ".join(["starburst setup", where, *options, "--yes"])
+
     @classmethod
     def of(
         cls, name: str, region: str, given: Mapping[str, Any], before: Mapping[str, Any], forget: Collection[str] = ()

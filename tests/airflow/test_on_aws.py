@@ -89,6 +89,16 @@ def test_money_that_pays_for_no_worker_fails_a_task_for_good(aws: Aws, site: Bac
     assert list_runs(backend=site) == []
 
 
+def test_workers_that_the_site_has_none_of_fail_a_task_for_good(aws: Aws, site: Backend, monkeypatch: Any) -> None:
+    """In one sentence that says how it gets them; nothing is begun."""
+    with_limit(aws, monkeypatch, ec2_provider="", gpu_provider="", gpu_spot_provider="")
+    said = r'capacity="ec2": site bed has no capacity provider of workers on EC2: `starburst setup --ec2` makes them.*'
+    with pytest.raises(StarburstRefused) as refused:
+        operator(python_callable=sleeps, op_args=None, items=[0.0], capacity="ec2").execute(context())
+    assert re.fullmatch(said, str(refused.value)), refused.value
+    assert list_runs(backend=site) == [] and aws.tasks() == []
+
+
 @pytest.mark.rest
 def test_a_budget_stops_a_task_for_good(site: Backend) -> None:
     """The run is stopped before it is spent, and no retry follows."""
