@@ -6,7 +6,7 @@ Public subnets, with an S3 endpoint: a NAT gateway costs more than the workers. 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from starburst_common.errors import BadInput, Unavailable
 from starburst_common.steps import told_while
 
 _RANGE = "10.82.0.0/16"
+_BLOCKS = [f"10.82.{16 * number}.0/20" for number in range(16)]  #: of it
 _ZONES = 3
 _MOST_SUBNETS = 16  #: of a task. Source: Amazon ECS API reference, AwsVpcConfiguration
 _IN_USE = {"DependencyViolation", "InvalidGroup.InUse"}
@@ -127,7 +128,7 @@ class Network:
             return
         subnets = self._all("subnets", "Subnets")
         there = {each["AvailabilityZone"] for each in subnets}
-        if lacking := [zone for zone in self._zones() if zone not in there]:
+        if lacking := self._unserved(there):
             yield Drift(f"its lack of a subnet in {', '.join(lacking)}", self._whole)
         if hidden := [each["SubnetId"] for each in subnets if not each.get("MapPublicIpOnLaunch")]:
             yield Drift(f"its lack of public addresses in {', '.join(hidden)}", self._whole)
@@ -176,27 +177,25 @@ class Network:
     # --- its parts ----------------------------------------------------------------------------------------------------
 
     def _subnets(self, vpc: str) -> list[str]:
-        """In each zone one; zones that were chosen before stay."""
-        ec2 = self._ec2
+        """In each of three zones one; those that were chosen before stay, whatever zones there are now."""
+        ec2, found = self._ec2, self._all("subnets", "Subnets")
+        there = {each["AvailabilityZone"]: each["SubnetId"] for each in found}
+        free = [block for block in _BLOCKS if block not in {each["CidrBlock"] for each in found}]
         with speaking("ec2:CreateSubnet"):
-            there = {each["AvailabilityZone"]: each["SubnetId"] for each in self._all("subnets", "Subnets")}
-            for number, zone in enumerate(self._zones()):
-                if zone not in there:
-                    block = f"10.82.{16 * number}.0/20"
-                    made = ec2.create_subnet(
-                        VpcId=vpc, CidrBlock=block, AvailabilityZone=zone, **self._marked("subnet")
-                    )
-                    there[zone] = made["Subnet"]["SubnetId"]
+            for zone, block in zip(self._unserved(there), free, strict=False):
+                made = ec2.create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=zone, **self._marked("subnet"))
+                there[zone] = made["Subnet"]["SubnetId"]
             for subnet in there.values():  # instances in them have no other way out
                 ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
         return [there[zone] for zone in sorted(there)]
 
-    def _zones(self) -> list[str]:
-        """In which it has subnets."""
+    def _unserved(self, there: Collection[str]) -> list[str]:
+        """Zones that are to have a subnet, beside those that have."""
         usual: Any = [{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}]
         with speaking("ec2:DescribeAvailabilityZones"):
             zones = self._ec2.describe_availability_zones(Filters=usual)["AvailabilityZones"]
-        return sorted(each["ZoneName"] for each in zones if each["State"] == "available")[:_ZONES]
+        names = sorted(each["ZoneName"] for each in zones if each["State"] == "available")
+        return [each for each in names if each not in there][: max(_ZONES - len(there), 0)]
 
     def _routes(self, vpc: str, gateway: str, subnets: Sequence[str]) -> str:
         """The table by which all subnets reach the internet."""
