@@ -35,6 +35,7 @@ def targets() -> list[Target]:
     sayings = [
         _said({"ready": 4711}),
         _said({"first": 4, "values": 2, "logs": {"4": "x", "5": "é"}, "logged": 3}, frame),
+        _said({"first": 4, "values": 2, "logs": {}, "logged": 0, "done": 0.5}, frame),
         _said({"first": 4, "values": 0, "logs": {}, "fresh": [[5, 7, "é\n", False], [9, 0, "", True]], "logged": 7}),
         _said({"failure": failure, "pickled": True}, b"pickled"),
         _said({"unfit": unfit}),

@@ -40,9 +40,9 @@ class Ended(StrEnum):
 
 
 class Attempt:
-    """Of one slot, at what is open of a chunk. `deadly` counts how many slots in a row each function has ended as it
+    """Of one slot, at what is open of a chunk; `number` is another one for each of a worker, and grows.
 
-    was loaded; `number` is another one for each attempt of a worker, and grows.
+    `deadly` counts how many slots in a row each function has ended as it was loaded.
     """
 
     def __init__(self, serving: Serving, seat: Seat, ties: Ties, deadly: Counter[str], number: int) -> None:
@@ -51,8 +51,7 @@ class Attempt:
         self._asked, self._asked_at = GO, 0.0
         self._withdraws = False  # that was asked for the sake of items that are withdrawn
         self._watched = (-1, 0.0)  # the try at an item that is under way, and since when
-        self._saves = False  # its items do, what they have done
-        self._saved_last = False  # since the worker must go
+        self._saves = self._saved_last = False  # its items do, what they have done; since the worker must go
         self._killed: Reason | None = None  # why we ended the slot, if we did
 
     def run(self) -> Ended:
@@ -114,6 +113,7 @@ class Attempt:
             seat.ready, seat.pid = True, message.whole("ready", least=1)
         elif message.given("values"):
             self._take(message, said.blob)
+            return message.given("done") and message.number("done") >= 0  # these are the last
         elif message.given("failure"):
             self._serving.settle_large()
             failure = message.fields("failure")

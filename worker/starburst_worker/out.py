@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from starburst_common.model import Buffer, FailureKind
@@ -108,8 +109,8 @@ class Out:
     def done(self, seconds: float) -> None:
         """Everything that was asked for and allowed has been answered."""
         with self._lock:
-            self._send()
-            say(self._pipe.fileno(), {"done": seconds})
+            if not self._send(done={"done": seconds}):
+                say(self._pipe.fileno(), {"done": seconds})
 
     def flush(self) -> None:
         """Send what has waited long enough."""
@@ -129,16 +130,19 @@ class Out:
         gathers = bool(self._files) and self._board.ask == GO and self._frame.nbytes <= _FLUSH_BYTES
         self._send(values=not gathers or time.perf_counter() - self._gathered_at > self._gather_s)
 
-    def _send(self, *, values: bool = True) -> None:
-        if (values and len(self._frame)) or self._logs or self._fresh:
+    def _send(self, *, values: bool = True, done: Mapping[str, float] = MappingProxyType({})) -> bool:
+        """What there is, if there is something; whether there was."""
+        there = (values and len(self._frame) > 0) or bool(self._logs or self._fresh)
+        if there:
             count, frame = (len(self._frame), self._framed()) if values else (0, ())
             told = {"first": self._first, "values": count if frame else 0, "logs": self._logs, "fresh": self._fresh}
             nbytes, self.transcript.nbytes = self.transcript.nbytes, 0
-            say(self._pipe.fileno(), {**told, "logged": nbytes}, frame)
+            say(self._pipe.fileno(), {**told, "logged": nbytes, **done}, frame)
             self._logs, self._fresh = {}, []
             if values:
                 self._frame, self._next = self._plain(), -1
         self._since = time.perf_counter()
+        return there
 
     def _framed(self) -> Sequence[Buffer]:
         """The values as a frame, in parts; where they cannot be written, none, and failures of their items."""
