@@ -13,11 +13,14 @@ from starburst_common import Cluster, RunState, RunStopped, attach
 from starburst_common.errors import Denied
 from starburst_common.ports import Backend
 from starburst_common.runs.prune import prune
+from starburst_common.sites.administrator import administrator
 from starburst_common.sites.policies import POLICIES
 from starburst_common.sites.site import Site
+from starburst_common.sites.wanted import WantedSite
 from tests.places import aws_text, open_place
 from tests.policies import actions_of
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.conditions import ACCOUNT
 
 rest = partial(pytest.param, marks=pytest.mark.rest)
 
@@ -70,6 +73,18 @@ def test_a_run_needs_what_is_printed(aws: Aws, backend: Backend) -> None:
         if kind == "execution" or not action.startswith("ecr:")  # the site is given its image
     }
     assert unused <= ELSEWHERE
+
+
+def test_iam_takes_each_policy_as_one_of_its_own() -> None:
+    """6,144 characters at most, not counting blanks, for the longest name of a site, with a key of the user's.
+
+    Source: IAM User Guide, "IAM and AWS STS quotas", of managed policies, read 2026-12-01.
+    """
+    key = f"arn:aws:kms:ap-southeast-2:{ACCOUNT}:key/12345678-1234-1234-1234-123456789012"
+    site = WantedSite(name="a" * 20, region="ap-southeast-2", kms_key=key).site(ACCOUNT, ("subnet-1",), ())
+    documents = {kind: policy(site) for kind, policy in POLICIES.items()} | {"setup": administrator(key)}
+    lengths = {kind: len(json.dumps(each, separators=(",", ":"))) for kind, each in documents.items()}
+    assert {kind: length for kind, length in lengths.items() if length > 6144} == {}
 
 
 def written(bucket: str, key: str) -> str:

@@ -100,14 +100,13 @@ def setup(
     from starburst_common.aws.setup.kept import keep_wanted, write_site
     from starburst_common.aws.setup.making import set_up
     from starburst_common.cli.lines import print_json
-    from starburst_common.cli.questions import agreed, new_name, somebody_there
+    from starburst_common.cli.questions import agreed, somebody_there
     from starburst_common.cli.show import say
 
     asks = somebody_there() and not (yes or dry_run)
-    if asks and _is_unnamed(context, site):
-        site = new_name(site)
+    names = asks and _is_unnamed(context, site)
     with may_set_up():
-        account, asked = _asked(site, region, _given(said), forget or [], asks=asks)
+        account, asked = _asked(site, region, _given(said), forget or [], asks=asks, names=names)
         shown = _shown(account, asked)
     if json and dry_run:
         print_json(shown)
@@ -118,7 +117,7 @@ def setup(
     keep_wanted(asked.wanted, account.id)
     with may_set_up():
         made = set_up(account, asked.wanted, lambda text: say(f"  {text}"))
-    say(f"Site {site} is ready. Its settings are in {write_site(made)}", style="bold")
+    say(f"Site {made.name} is ready. Its settings are in {write_site(made)}", style="bold")
     if json:
         print_json(made.table())
     if try_it:
@@ -160,16 +159,16 @@ def _is_unnamed(context: typer.Context, name: str) -> bool:
 
 
 def _asked(
-    name: str, region: str | None, given: dict[str, Any], forget: list[str], *, asks: bool
+    name: str, region: str | None, given: dict[str, Any], forget: list[str], *, asks: bool, names: bool
 ) -> tuple[AwsAccount, AskedSite]:
     """What is wanted of a site, with what was asked of it before: as its bucket has that, else as it was asked here.
 
-    `asks`: of a new one what was not said is asked for.
+    `asks`: of a new one what was not said is asked for; `names`: its name, too, once there are credentials.
     """
     from starburst_common.aws.setup.account import AdminClients, AwsAccount
     from starburst_common.aws.setup.kept import known
     from starburst_common.aws.setup.making import asked_before
-    from starburst_common.cli.questions import chosen_region, of_new_site
+    from starburst_common.cli.questions import chosen_region, new_name, of_new_site
     from starburst_common.sites.asked import AskedSite
     from starburst_common.sites.wanted import WantedSite
 
@@ -177,6 +176,9 @@ def _asked(
     region = chosen_region(region or (here.region if here else None))
     WantedSite.check_values(name=name, region=region, **given)
     account = AwsAccount.of(AdminClients(region), name)
+    if names:
+        name = new_name(name)
+        account, here = account.called(name), known(name)
     own = WantedSite(name=name, region=region).bucket_name(account.id)
     bucket = given.get("bucket") or (here.bucket if here else own)
     there = asked_before(account, bucket, given=bucket != own)

@@ -95,4 +95,17 @@ def allow(actions: Sequence[str], resources: Sequence[str], condition: Document 
 
 
 def document(statements: Sequence[Document]) -> Document:
-    return {"Version": "2012-10-17", "Statement": [*statements]}
+    """With all that is allowed of the same things in one statement: IAM takes no long policies.
+
+    >>> of = [allow(["s3:GetObject"], ["a"]), allow(["s3:PutObject"], ["b"]), allow(["s3:DeleteObject"], ["a"])]
+    >>> [(each["Action"], each["Resource"]) for each in document(of)["Statement"]]
+    [(['s3:GetObject', 's3:DeleteObject'], ['a']), (['s3:PutObject'], ['b'])]
+    """
+    found: list[Document] = []
+    for each in statements:
+        same = next((one for one in found if {**one, "Action": each["Action"]} == each), None)
+        if same is None:
+            found.append({**each})
+        else:
+            same["Action"] = [*dict.fromkeys([*same["Action"], *each["Action"]])]
+    return {"Version": "2012-10-17", "Statement": found}

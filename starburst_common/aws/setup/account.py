@@ -52,6 +52,10 @@ class AwsAccount:
         clients.owner = found["Account"]
         return cls(clients=clients, id=found["Account"], caller=found["Arn"], site=site, marks=tags(site, more))
 
+    def called(self, site: str) -> AwsAccount:
+        """The same, for another site."""
+        return replace(self, site=site, marks=tags(site))
+
     def marking(self, more: Sequence[str]) -> AwsAccount:
         """The same, with these tags of the user's for all that is made."""
         return replace(self, marks=tags(self.site, more))
