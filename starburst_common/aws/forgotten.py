@@ -27,7 +27,7 @@ _ENDED = re.compile(r"worker \S+ ends with \d+$")  #: as a worker says
 
 
 def forgotten(arn: str, ordinal: int, launch: Launch, now: float) -> WorkerState:
-    """From its launch until an hour ago, on demand: it stopped no later, and was no dearer.
+    """From its launch until an hour ago, on Fargate on demand: it stopped no later, and was no dearer.
 
     >>> request = {"overrides": {"cpu": "1024", "memory": "2048"}}
     >>> launch = Launch(lo=0, count=1, token="", spot=True, request=request, at=1000.0, tasks=("a/task-1",))
@@ -43,7 +43,7 @@ def forgotten(arn: str, ordinal: int, launch: Launch, now: float) -> WorkerState
         reason=REASON,
         started_at=launch.at,
         stopped_at=max(now - _KEPT_S, launch.at),
-        granted=_granted(launch.request),
+        granted=_granted(launch),
     )
 
 
@@ -66,16 +66,19 @@ def as_they_said(logs: Any, group: str, workers: Sequence[WorkerState]) -> list[
     return [ends.get(worker.id, worker) for worker in workers]
 
 
-def _granted(request: dict[str, Any]) -> Granted | None:
+def _granted(launch: Launch) -> Granted | None:
     """What was asked for; of instances nobody knows which it was."""
-    asked = request.get("overrides", {})
-    if on_ec2(request) or not str(asked.get("cpu", "")).isdecimal() or not str(asked.get("memory", "")).isdecimal():
+    asked, on_instance = launch.request.get("overrides", {}), on_ec2(launch.request)
+    if not str(asked.get("cpu", "")).isdecimal() or not str(asked.get("memory", "")).isdecimal():
         return None
+    needs = [need for each in asked.get("containerOverrides", []) for need in each.get("resourceRequirements", [])]
     return Granted(
-        capacity="FARGATE",
+        capacity="EC2" if on_instance else "FARGATE",
         architecture="",
         zone="",
         vcpu=int(asked["cpu"]) / 1024,
         memory_mib=int(asked["memory"]),
         storage_gb=int((asked.get("ephemeralStorage") or {}).get("sizeInGiB") or 0),
+        gpus=sum(int(need["value"]) for need in needs if need.get("type") == "GPU"),
+        spot=on_instance and launch.spot,
     )

@@ -195,7 +195,8 @@ def _charge_on_ec2(resources: Resources, hours: Decimal, tariff: Tariff, discoun
 
 
 def size_of(granted: Granted) -> Resources:
-    """What a worker was given, as it is priced."""
+    """What a worker was given, as it is priced; on an instance that nobody knows as on the cheapest."""
+    on_fargate = not granted.instance and granted.capacity in ("", "FARGATE", "FARGATE_SPOT")
     of_instance = {"capacity": EC2, "instance_type": granted.instance_type, "gpus": granted.gpus}
     return Resources(
         cpu=granted.vcpu,
@@ -203,7 +204,7 @@ def size_of(granted: Granted) -> Resources:
         slots=1,
         spot=granted.spot or granted.capacity == "FARGATE_SPOT",
         storage_gb=granted.storage_gb,
-        **(of_instance if granted.instance else {}),  # type: ignore[arg-type]
+        **({} if on_fargate else of_instance),  # type: ignore[arg-type]
     )
 
 

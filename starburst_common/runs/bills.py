@@ -61,7 +61,8 @@ def bill_of(
         spans = [*spans, *((_began(name), account.closed_at) for name in by)]
     for worker in account.workers:
         if (given := worker.granted) is not None and worker.started_at:
-            what = size_of(given), "arm" if given.architecture.lower() in ("arm64", "aarch64") else "x86"
+            arch = "arm" if given.architecture.lower() in ("arm64", "aarch64") else "x86"
+            what = size_of(given), arch if given.architecture else backend.tariff.arch
             ended = worker.stopped_at or account.closed_at
             idle_s = 0.0 if spans is None else alone_s(max(worker.started_at, since), ended, spans)
             idle[what] += Decimal(str(idle_s)) / 3600

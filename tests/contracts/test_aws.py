@@ -1049,12 +1049,16 @@ def test_a_worker_that_breaks_says_why(
     assert said in backend.compute.tail(spec.fleet, state.id)
 
 
-def test_what_stopped_is_remembered_when_ecs_has_forgotten_it(aws: Aws, clients: Clients, backend: Backend) -> None:
+@pytest.mark.parametrize("capacity", ["fargate", "ec2"])
+def test_what_stopped_is_remembered_when_ecs_has_forgotten_it(
+    aws: Aws, clients: Clients, backend: Backend, capacity: str
+) -> None:
     """After an hour (ECS API reference, DescribeTasks). What nobody saw stop has stopped, too, for no known reason.
 
     Its log tells when; so a run's meter and the accounts count it.
     """
     seen, unseen = fleet_of(backend), fleet_of(backend)  # whose queues are not there: their workers end at once
+    unseen = replace(unseen, resources=replace(unseen.resources, capacity=capacity))
     backend.compute.launch(seen, [0])
     backend.compute.launch(unseen, [0])
     began = time.time()
@@ -1074,9 +1078,10 @@ def test_what_stopped_is_remembered_when_ecs_has_forgotten_it(aws: Aws, clients:
     assert later.workers(unseen.fleet) == [state]
     spent = metered([state], Rates(tariff=backend.tariff, asked=unseen.resources), state.stopped_at).spent
     later.forget(unseen.fleet)
-    (hours,) = bill_of(backend, unseen.fleet).hours.values()
+    ((given, hours),) = bill_of(backend, unseen.fleet).hours.items()
     minute = charge(unseen.resources, Decimal(1) / 60, backend.tariff).usd
     assert hours == Decimal(1) / 60 and spent == pytest.approx(minute)
+    assert charge(given[0], hours, replace(backend.tariff, arch=given[1])).usd == pytest.approx(minute)
     assert aws.tasks() == []
 
 
