@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import re
 import time
 from dataclasses import replace
@@ -22,12 +23,14 @@ from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_fleet_id, new_run_id
 from starburst_common.model import Buffer, FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.accounts import AccountEntry, Stint
+from starburst_common.money.meter import Rates, metered
 from starburst_common.names import ACCOUNTS, account
 from starburst_common.options import Options
 from starburst_common.plots import costs_plot
 from starburst_common.ports import Backend, ObjectStore
 from starburst_common.resources import Resources
 from starburst_common.runs.accounts import read_entry
+from starburst_common.runs.bills import UNUSED
 from starburst_common.runs.costs import run_costs
 from starburst_common.runs.records import Spec
 from starburst_common.runs.remembered import remembered
@@ -169,6 +172,27 @@ def test_runs_that_shared_a_fleet_share_what_it_was_billed(backend: Backend) -> 
     assert round(first.parts["public addresses"], 9) == Decimal("0.015")
     assert first.parts["requests"] == Decimal("0.0050")
     assert round(first.spot_saved, 9) == round((Decimal("0.11652") - Decimal("0.03709066")) * 3 / 4, 9)
+
+
+def test_the_ledger_s_sum_is_the_sum_over_all_workers(backend: Backend) -> None:
+    """To the cent, whatever they were given, however short they were there and whoever shared them: each as metered."""
+    rng, spent, tariff = random.Random(21), Decimal(0), ENTRY.tariff
+    rates = Rates(tariff=tariff, asked=ENTRY.asked)
+    for _ in range(30):
+        fleet, closed_at, ran = new_fleet_id(), 1_800_000_000.0 + 40 * HOUR_S, []
+        for ordinal in range(rng.randint(1, 30)):
+            kind = rng.choice(["FARGATE", "FARGATE_SPOT", "EC2", "provider"])
+            each = worker(ordinal, rng.uniform(0.001, 40), capacity=kind, architecture=rng.choice(["arm64", "x86_64"]))
+            assert each.granted is not None
+            given = replace(each.granted, vcpu=rng.choice([0.25, 1, 4]), instance=f"i-{ordinal}" * (kind == "provider"))
+            ran.append(replace(each, granted=replace(given, instance_type="m7g.large" * bool(given.instance))))
+        close_account(backend.store, backend.key, fleet, ran, closed_at)
+        for share in range(rng.randint(1, 3)):
+            kept(backend, fleet=fleet, slot_seconds=rng.uniform(0, 5000), function=f"f{share}")
+        spent += metered(ran, rates, closed_at).spent
+    rows = costs(since=0.0, backend=backend)
+    ledger = sum((usd for row in rows for part, usd in row.parts.items() if part != UNUSED), Decimal(0))
+    assert spent > 30 and abs(ledger - spent) < Decimal("0.01")
 
 
 def test_what_was_read_of_the_accounts_is_not_read_again(

@@ -117,11 +117,12 @@ def _of_kind(sweep: Sweep, tariff: Tariff, failed: list[str], *, really: bool) -
 def _litter(orphan: Orphan, tariff: Tariff) -> Litter:
     from starburst_common.money.book import item_price, storage_usd_per_month
     from starburst_common.money.estimate import hourly
+    from starburst_common.money.sums import prices_told
 
     about = orphan.kind, orphan.name, orphan.why
     if orphan.granted is not None:
         hour = hourly(orphan.granted, tariff)
-        return Litter(*about, usd_per_hour=hour.usd, priced=hour.priced)
+        return Litter(*about, usd_per_hour=hour.usd, priced=prices_told([hour]))
     if orphan.stored is not None:
         price = item_price(orphan.stored[0], tariff.region)
         month = storage_usd_per_month(orphan.stored[0], tariff.region, orphan.stored[1])

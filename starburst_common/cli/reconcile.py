@@ -58,9 +58,9 @@ def compared(rows: Sequence[Cost], lines: Sequence[Billed], today: date) -> Reco
     """By day, before today. Addresses are left out: AWS does not tag those of tasks; so is what is no worker's time."""
     from starburst_common.aws.billed import OF_WORKERS
     from starburst_common.money.estimate import ADDRESSES
-    from starburst_common.money.tolls import LOGS, NAT, REQUESTS
+    from starburst_common.money.tolls import APART
 
-    apart = (ADDRESSES, REQUESTS, LOGS, NAT)
+    apart = (ADDRESSES, *APART)
     metered: dict[str, Decimal] = defaultdict(Decimal)
     on_bill: dict[str, Decimal] = defaultdict(Decimal)
     beside: dict[str, Decimal] = defaultdict(Decimal)

@@ -71,7 +71,7 @@ def runs(
 def _print_table(shown: list[tuple[Run, RunStatus]]) -> None:
     from starburst_common.cli.show import colour, painted, say, simple_table, width_of
     from starburst_common.model import RunState
-    from starburst_common.money.estimate import prices_told
+    from starburst_common.money.sums import prices_told
 
     prices = [None if now.state is RunState.DAMAGED else run.estimate(now, listed=True) for run, now in shown]
     rows = [_cells(run, now, price) for (run, now), price in zip(shown, prices, strict=True)]

@@ -108,7 +108,8 @@ class Given(NamedTuple):
 
 def given_to(fleets: Sequence[HeldFleet], backend: Backend) -> Given:
     """All together."""
-    from starburst_common.money.estimate import hourly, prices_told
+    from starburst_common.money.estimate import hourly
+    from starburst_common.money.sums import prices_told
 
     given = [worker.granted for fleet in fleets for worker in fleet.workers if worker.granted is not None]
     hours = [hourly(each, backend.tariff, backend.discount) for each in given]

@@ -7,8 +7,6 @@ Source: https://aws.amazon.com/vpc/pricing/, "Public IPv4 address".
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_UP, Decimal
 from typing import Any
@@ -71,11 +69,6 @@ class Estimate:
         }
 
     @property
-    def priced(self) -> str:
-        """By which prices, in words: region, capacity, architecture and date."""
-        return prices_told([self])
-
-    @property
     def about(self) -> str:
         """It as in "it costs …"."""
         return str(self) if self.unknown or self.metered else f"about {self}"
@@ -90,24 +83,6 @@ class Estimate:
         prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
         saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
         return f"{usd_text(self.usd)} on {self.on} in {self.region} ({prices}, {how}){saved}"
-
-
-def prices_told(found: Iterable[Estimate]) -> str:
-    """By which prices these are, in words.
-
-    >>> hours = [charge(Resources.of(1, spot=spot), Decimal(1)) for spot in (True, False)]
-    >>> prices_told(hours), prices_told([])
-    ('us-east-1, Fargate Spot x86 and Fargate x86, prices of 2026-09-29', '')
-    """
-    grouped: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for each in found:
-        derived = ", derived" * (each.basis == DERIVED)
-        off = f", less {100 * each.discount:g}%" if each.discount else ""
-        if each.as_of:
-            kind = f"{each.on}{' Spot' * (each.capacity == SPOT)} {each.arch}"
-            grouped[each.region, f"prices of {each.as_of}{derived}{off}"].add(kind)
-    told = sorted(grouped.items())
-    return "; ".join(f"{region}, {' and '.join(sorted(kinds))}, {dated}" for (region, dated), kinds in told)
 
 
 def fargate_usd(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from starburst_common.model import Granted, Tariff, WorkerPhase, WorkerState
-from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly, prices_told
+from starburst_common.money.estimate import LEAST_BILLED_S, charge, hourly
+from starburst_common.money.sums import prices_told
 from starburst_common.resources import Resources
 
 

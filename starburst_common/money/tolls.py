@@ -9,6 +9,7 @@ from starburst_common.model import NAT_ALL, NO_NAT, Tariff
 from starburst_common.money.book import item_price
 
 REQUESTS, LOGS, NAT = "requests", "logs", "data through NAT"  #: components
+APART = (REQUESTS, LOGS, NAT)
 _LOCAL = Tariff()
 
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
 from starburst_common.money.accounts import EC2, EC2_SPOT, FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
-from starburst_common.money.estimate import fargate_usd
+from starburst_common.money.estimate import Estimate, fargate_usd
 from starburst_common.money.meter import Rates, metered
+from starburst_common.money.sums import together
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.names import account
 from starburst_common.phrases import our_log
@@ -104,16 +105,18 @@ def _on_demand(worker: WorkerState) -> WorkerState:
 
 def _entry(backend: Backend, spec: Spec) -> AccountEntry | None:
     stints: list[Stint] = []
+    prices: list[Estimate] = []
     end: End | None = None
     for leg in legs_of(backend, spec):
+        before, workers = sum(stint.slot_seconds for stint in stints), 0 if end is None else end.workers
         if (end := leg.end) is None or end.ended_at is None:
             return None
-        before = sum(stint.slot_seconds for stint in stints)
         stints.append(Stint(leg.fleet, round(max(end.slot_seconds - before, 0.0), 3)))
+        worked_s, workers = stints[-1].slot_seconds / leg.resources.slots, max(end.workers - workers, 0)
+        prices.append(fargate_usd(leg.resources, worked_s, workers or int(worked_s > 0), backend.tariff))
     if end is None or end.ended_at is None:
         return None
-    resources = spec.resources
-    price = fargate_usd(resources, end.slot_seconds / resources.slots, end.workers, backend.tariff)
+    resources, price = spec.resources, together(prices)
     asked = LOCAL if backend.name == "local" else _capacity(resources)
     return AccountEntry(
         **{name: getattr(spec, name) for name in _OF_SPEC},

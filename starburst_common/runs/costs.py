@@ -16,7 +16,8 @@ from typing import TypeVar
 from starburst_common.errors import BadInput
 from starburst_common.model import FleetId
 from starburst_common.money.accounts import AccountEntry
-from starburst_common.money.estimate import Estimate, billed_hours, charge, prices_told
+from starburst_common.money.estimate import Estimate, billed_hours, charge
+from starburst_common.money.sums import prices_told
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend

@@ -109,8 +109,9 @@ class Hold:
                 raise BadInput(f"run {run}: {driver.books.reason}: nothing that was stored is left to be run")
             return
         limits = driver.policy.limits.but(asked)
-        refuse_unkept(self.backend, self.spec.resources, limits, time.time())
-        limits = within_month(self.backend, self.spec.tags, self.spec.resources, limits)
+        resources = driver.fleet.spec.resources  # which may be larger ones by now
+        refuse_unkept(self.backend, resources, limits, time.time())
+        limits = within_month(self.backend, self.spec.tags, resources, limits)
         begin_leg(self.backend, run, driver.leg, forgiven=tally.failed, limits=limits)
         self.driver = None
         driver = self.driving()

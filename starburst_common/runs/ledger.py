@@ -16,7 +16,8 @@ from starburst_common.errors import Denied, NotFound, Refused, Unavailable
 from starburst_common.ids import ids, made_at
 from starburst_common.model import RunId
 from starburst_common.money.accounts import AccountEntry
-from starburst_common.money.tolls import tolls_usd
+from starburst_common.money.estimate import fargate_usd
+from starburst_common.money.tolls import APART, tolls_usd
 from starburst_common.names import ACCOUNTS, RUNS
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend
@@ -87,6 +88,7 @@ class Past(NamedTuple):
 
     seconds: float
     beside: dict[str, Decimal]  #: USD by component, of what is charged for beside workers and their images
+    dearer: Decimal = Decimal(1)  #: than on workers of its first size, by what share: some items had larger ones
 
 
 def past_items(backend: Backend, function: str, since: float, most: int = 5, *, before: float = math.inf) -> list[Past]:
@@ -96,10 +98,21 @@ def past_items(backend: Backend, function: str, since: float, most: int = 5, *, 
         if items := entry.succeeded + sum(entry.failed.values()):
             tolls = {kind: count for kind, count in entry.tolls.items() if kind != "image-bytes"}
             beside = tolls_usd(tolls, backend.tariff)
-            found.append(Past(entry.slot_seconds / items, {part: usd / items for part, usd in beside.items()}))
+            each = {part: usd / items for part, usd in beside.items()}
+            found.append(Past(entry.slot_seconds / items, each, _dearer(entry)))
         if len(found) == most:
             break
     return found
+
+
+def _dearer(entry: AccountEntry) -> Decimal:
+    """By what its later legs had larger workers."""
+    workers = sum(entry.workers.values())
+    first = fargate_usd(entry.asked, entry.slot_seconds / entry.slots, workers, entry.tariff)
+    usd = sum((usd for part, usd in entry.usd.items() if part not in APART), Decimal(0))
+    if len(entry.stints) < 2 or not usd or not first.usd or first.as_of != entry.prices_as_of:
+        return Decimal(1)
+    return usd / first.usd
 
 
 def most_memory_mib(backend: Backend, function: str, since: float, most: int = 5) -> float:

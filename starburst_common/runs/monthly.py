@@ -198,7 +198,7 @@ class Monthly:
             with suppress(NotFound, Refused):
                 spec = read_spec(backend, RunId(name))
                 if budget.covers(spec.tags) and (leg := find_leg(backend, spec)).end is None:
-                    yield leg, rates_of(backend, spec.resources)
+                    yield leg, rates_of(backend, leg.resources)
 
     def _going(self, leg: Leg, rates: Rates) -> _Cost:
         """What its workers will have cost once they have stopped, if they were told to now."""

@@ -124,14 +124,15 @@ def expected_of(backend: Backend, spec: Spec, items: int) -> Expected | None:
     middle, low, high = at(sum(times) / len(times)), at(min(times)), at(max(times))
     if middle.usd is None:
         return None
+    dearer = sum((each.dearer for each in past), Decimal(0)) / len(past)
     share, beside = Decimal(str((1 - backend.discount) * items)) / len(past), defaultdict[str, Decimal](Decimal)
     for each in past:
         for part, usd in each.beside.items():
             beside[part] += usd * share
     more = sum(beside.values(), Decimal(0))
     return Expected(
-        parts=middle.parts | beside,
-        low=(low.usd or Decimal(0)) + more,
-        high=(high.usd or Decimal(0)) + more,
+        parts={part: usd * dearer for part, usd in middle.parts.items()} | beside,
+        low=(low.usd or Decimal(0)) * dearer + more,
+        high=(high.usd or Decimal(0)) * dearer + more,
         runs=len(past),
     )

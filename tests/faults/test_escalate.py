@@ -11,9 +11,11 @@ import pytest
 
 from starburst_common import BadInput, Cluster, EventKind, FailureKind, RunState, StarburstExecutor
 from starburst_common.ids import new_fleet_id, new_run_id
+from starburst_common.money.estimate import billed_hours, charge
 from starburst_common.names import RunNames, account
 from starburst_common.runs.accounts import read_entry
 from starburst_common.runs.bills import bill_of
+from starburst_common.runs.ledger import past_items
 from starburst_common.runs.legs import End, Resumed
 from starburst_common.runs.spec import is_cancelled, last_end, legs_of, mark_cancelled, read_spec, write_end
 from tests.calls import hungry
@@ -51,11 +53,20 @@ def test_what_ran_out_of_memory_goes_on_with_twice_as_much_once(bed: Bed) -> Non
     told = [event.text for event in run.events() if event.kind in (EventKind.ESCALATED, EventKind.ENDED)]
     assert told[0] == "2 items ran out of memory with 512 MB, and go on with 1 GB" and len(told) == 2
     assert all(count == 1 for item, count in bed.calls().items() if item not in (5, 6))
+    entry, legs = read_entry(bed.backend, account(run.id)), [*legs_of(bed.backend, read_spec(bed.backend, run.id))]
+    workers = [leg.end.workers for leg in legs if leg.end is not None]
+    each = [
+        charge(leg.resources, billed_hours(stint.slot_seconds, count), bed.backend.tariff).usd or 0
+        for leg, stint, count in zip(legs, entry.stints, [workers[0], workers[1] - workers[0]], strict=True)
+    ]
+    told = entry.usd["compute"] + entry.usd.get("public addresses", 0)
+    assert float(told) == pytest.approx(float(sum(each)), rel=1e-9) and all(each)
+    (past,) = past_items(bed.backend, entry.function, 0.0)
+    assert 1 < past.dearer < 2, "some of its time was on larger workers"
     if isinstance(bed, AwsBed):  # both are in its costs, and the second had what the first left of the budget
-        entry = read_entry(bed.backend, account(run.id))
         hours = [bill_of(bed.backend, stint.fleet).hours for stint in entry.stints]
         assert [{size.memory_mib for size, _ in each} for each in hours] == [{512}, {1024}]
-        first, second = legs_of(bed.backend, read_spec(bed.backend, run.id))
+        first, second = legs
         assert first.end is not None and first.end.spent_usd
         assert second.limits.budget_usd == pytest.approx(1.0 - first.end.spent_usd, abs=1e-6)
 
