@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import pytest
 from botocore.validate import ParamValidator
 
 from starburst_common import Cluster, starburst_map
+from starburst_common.aws.clients import Clients
+from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.requests import placed, run_task, task_definition
 from starburst_common.errors import BadInput, RunStopped
 from starburst_common.model import FleetId, Granted, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
@@ -113,6 +117,44 @@ def test_spot_takes_half_of_the_instances_back(aws: Aws, backend: Backend) -> No
         ends = {state.id: state.end for state in backend.compute.tend(backend.compute.fleets()[0])}
         assert {ends[task] for task in gone} == {WorkerEnd.SPOT}  # type: ignore[index]
         assert run.status().failed == 0
+    assert all_gone(aws)
+
+
+def test_what_spot_has_no_instance_for_is_on_demand(aws: Aws, backend: Backend) -> None:
+    """As on Fargate: all that were asked for run, and meanwhile the run says what it waits for.
+
+    ECS leaves their tasks waiting, so the two that have waited for three minutes are let go: no failure of theirs.
+    """
+    aws.set(ec2_room={"Standard Spot": 4})
+    late = [0.0]
+    clients = Clients(aws.site["region"])
+    site = Site.of(aws.site, "the test")
+    compute = EcsCompute(site, clients, backend.store, backend.key, clock=lambda: time.time() + late[0])
+    asked: dict[str, Any] = {"capacity": "ec2", "spot": True, "cpu": 2, "slots": 1, "progress": False}
+    with Cluster(workers=4, backend=replace(backend, compute=compute), **asked) as cluster:
+        run = cluster.start(slow, range(200))
+        aws.until(lambda: "EC2 to start an instance for 2 of 4 workers" in run.status().reason)
+        aws.until(lambda: sum(task["running"] for task in aws.tasks()) == 2)
+        late[0] = 181.0
+        aws.until(lambda: sum(task["running"] for task in aws.tasks()) == 4)
+        on = Counter(task["provider"] for task in aws.tasks() if task["running"])
+        assert on == {aws.site["ec2_spot_provider"]: 2, aws.site["ec2_provider"]: 2}
+        aws.until(lambda: run.status().reason == "")
+        run.cancel()
+    clients.close()
+    assert len(aws.tasks()) == 6
+    assert all_gone(aws)
+
+
+def test_what_spots_quota_has_no_room_for_is_on_demand(aws: Aws, backend: Backend) -> None:
+    """At once: what the quota says needs no waiting."""
+    aws.set(ec2_vcpu={"Standard Spot": 2, "Standard": 64})
+    asked: dict[str, Any] = {"capacity": "ec2", "spot": True, "cpu": 2, "slots": 1, "progress": False}
+    with Cluster(workers=3, backend=backend, **asked) as cluster:
+        run = cluster.start(slow, range(12))
+        assert run.results() == [*range(12)]
+        on = Counter(task["provider"] for task in aws.tasks())
+        assert on == {aws.site["ec2_spot_provider"]: 1, aws.site["ec2_provider"]: 2}
     assert all_gone(aws)
 
 

@@ -65,21 +65,22 @@ def aws_backend(
     secret = signing_key(clients, site.signing_secret) if key is None else key
     if len(secret) < _LEAST_KEY:
         raise BadInput(f"the signing secret has {len(secret)} characters: put at least {_LEAST_KEY} random ones there")
-    store = S3Objects(site.bucket, clients)
+    store, quotas = S3Objects(site.bucket, clients), AccountQuotas(clients, site.subnets, site)
+    compute = EcsCompute(site, clients, store, secret, swaps=store, limits=quotas.limits)
     return replace(
-        _backend(address_of(site), clients, store, EcsCompute(site, clients, store, secret, swaps=store), secret),
+        _backend(address_of(site), clients, store, compute, secret),
         queue=_queue(clients, site.name, tags(site.name, site.tags)),
         keep_s=keep_days * 86400,
         machine=_MACHINES[site.architecture],
         refuse=partial(refuse_impossible, site, clients),
         images=EcsImages(site, image or ImageSettings(), clients, store),
         turns=QuotaTurns(store, _TURNS_S),
-        quotas=AccountQuotas(clients, site.subnets, site),
+        quotas=quotas,
         tariff=site.tariff,
         max_hourly_usd=site.max_hourly_cost,
         monthly_budget=site.monthly_budget,
         alert_at=site.alert_at,
-        compute_by=lambda other: EcsCompute(site, clients, store, other),
+        compute_by=lambda other: EcsCompute(site, clients, store, other, limits=quotas.limits),
     )
 
 

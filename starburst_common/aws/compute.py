@@ -11,6 +11,7 @@ from dataclasses import replace
 from starburst_common.aws.abreast import abreast
 from starburst_common.aws.accounts import close_account
 from starburst_common.aws.answers import said_in, speaking
+from starburst_common.aws.asking import Asking
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.definitions import Definitions
 from starburst_common.aws.ecs_tasks import task_id, worker_state
@@ -19,14 +20,14 @@ from starburst_common.aws.launch_rate import Rate, Swaps, launch_rates
 from starburst_common.aws.launches import Launch, Launches, free_steps, unanswered
 from starburst_common.aws.pace import Bucket
 from starburst_common.aws.possible import refuse_impossible
-from starburst_common.aws.refusals import AGAIN_S, NewRoles, Refusal, explained, refusal, waiting_for
-from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, on_ec2, placed, run_task, ways
+from starburst_common.aws.refusals import AGAIN_S, Refusal, refusal, waiting_for
+from starburst_common.aws.requests import RUN_TASK_MOST, alike, log_stream, run_task
 from starburst_common.aws.seen import SeenTasks
-from starburst_common.aws.zones import Zones
+from starburst_common.aws.spot import NONE_CAME, in_vain, lacking, parts_on_spot, room
 from starburst_common.errors import CannotLaunch, NotFound, StarburstError, Unavailable
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.phrases import our_log
-from starburst_common.ports import ObjectStore, Wait, WorkerSpec
+from starburst_common.ports import Limit, ObjectStore, Wait, WorkerSpec
 from starburst_common.sites.site import Site
 
 _log = our_log("starburst.aws")
@@ -53,15 +54,16 @@ class EcsCompute:
         swaps: Swaps | None = None,
         clock: Callable[[], float] = time.time,
         pace: Callable[[], float] = time.monotonic,
+        limits: Callable[..., Sequence[Limit]] | None = None,
     ) -> None:
+        """`limits` tells what quotas of the account are left, as those of `Quotas`."""
         self._site, self._clients, self._store, self._key, self._clock = site, clients, store, key, clock
+        self._limits = limits
         self._launches = Launches(store, key, clock=clock)
-        self._roles = NewRoles()
         self.definitions = Definitions(site, clients)
-        # Rates: Amazon ECS and AWS Fargate, "Request throttling" and "Service quotas", read 2026-11-22.
-        self._zones = Zones()
-        self._calls = Bucket(burst=20, each_s=20, clock=pace)  # RunTask on Fargate
-        self._stops = Bucket(burst=80, each_s=40, clock=pace)  # StopTask
+        self._asking = Asking(site, clients, store, self._launches, self.definitions, clock=clock, pace=pace)
+        # Source: Amazon ECS API reference, "Request throttling", StopTask; read 2026-11-22
+        self._stops = Bucket(burst=80, each_s=40, clock=pace)
         self._starts = launch_rates(swaps, clock=clock, pace=pace)
         self._seen = SeenTasks(site, clients, clock=clock, pace=pace)
 
@@ -82,14 +84,14 @@ class EcsCompute:
         starts, wanted = self._rate(spec), sum(count for _, count in steps)
         left = taken = starts.take(spec.fleet, wanted, spec.priority) if steps else 0
         try:
-            for lo, count in steps:
+            for lo, count, spot in parts_on_spot(steps, self._spot_room(spec)):
                 if not (allowed := min(count, left)):
                     break
                 request = run_task(self._site, definition, spec, allowed)
-                claimed = self._launches.claim(spec.fleet, lo, allowed, request, spot=spec.resources.spot)
+                claimed = self._launches.claim(spec.fleet, lo, allowed, request, spot=spot)
                 if claimed is None:
                     return _ANOTHER
-                granted, wait = self._ask(spec.fleet, claimed)
+                granted, wait = self._asking.ask(spec.fleet, claimed)
                 left -= granted
                 if wait is not None:
                     return wait
@@ -107,13 +109,26 @@ class EcsCompute:
             raise
         except StarburstError as error:
             code, text = said_in(error)
-            if self._roles.judged(refusal(code, text), self._clock()) is Refusal.ROLE:
+            if self._asking.roles.judged(refusal(code, text), self._clock()) is Refusal.ROLE:
                 return Wait(waiting_for(Refusal.ROLE, text), AGAIN_S[Refusal.ROLE])
             raise CannotLaunch(f"no worker can start: {error}") from error
 
     def _rate(self, spec: WorkerSpec) -> Rate:
         """How fast such workers may be launched."""
         return self._starts["EC2" if spec.resources.on_ec2 else "FARGATE_SPOT" if spec.resources.spot else "FARGATE"]
+
+    def _spot_room(self, spec: WorkerSpec) -> float:
+        """How many more such workers are to be asked for on Spot; of Fargate's ECS says at once how many it has."""
+        resources = spec.resources
+        if not resources.spot:
+            return 0
+        if not resources.on_ec2 or not self._site.falls_back(gpus=resources.gpus):
+            return math.inf
+        seen, fresh = self._granted(*self._launches.read(spec.fleet))
+        if lacking([*seen, *fresh], self._clock()):
+            return 0
+        limits = self._limits(spot=True, ec2=True, gpus=resources.gpus > 0) if self._limits is not None else []
+        return room([each for each in limits if each.capacity in self._site.spot_providers], fresh, resources.cpu)
 
     def workers(self, fleet: FleetId) -> list[WorkerState]:
         launches, stops = self._launches.read(fleet)
@@ -133,8 +148,16 @@ class EcsCompute:
         if any(state.end is WorkerEnd.UNSTARTABLE for state in ended):
             self.definitions.doubt()
         self._launches.stopped(fleet, ended)
+        self._let_go(fleet, launches, fresh)
         asked = self._asked_for(fleet, launches, math.inf)
         return sorted([*asked, *seen, *fresh], key=lambda state: state.ordinal)
+
+    def _let_go(self, fleet: FleetId, launches: Sequence[Launch], workers: Sequence[WorkerState]) -> None:
+        """Of those for whom no instance on Spot comes; they are missing then, and others are launched."""
+        arns = {task_id(arn): (arn, launch.at) for launch in launches for arn in launch.tasks or ()}
+        if late := in_vain(workers, {worker: at for worker, (_, at) in arns.items()}, self._clock()):
+            _log.info("EC2 Spot has no instance for %d workers of %s: others are asked for on demand", len(late), fleet)
+            abreast(lambda worker: self._stop(arns[worker][0], NONE_CAME), late, at_once=_AT_ONCE)
 
     def _ask_again(self, fleet: FleetId, launch: Launch) -> None:
         """Of a launch that its driver left; workers that have ended for long are not launched anew."""
@@ -143,7 +166,7 @@ class EcsCompute:
         else:
             _log.info("asking again for workers %d to %d of %s", launch.lo, launch.hi - 1, fleet)
             with suppress(CannotLaunch):  # who next wants these workers is told
-                self._ask(fleet, launch)
+                self._asking.ask(fleet, launch)
 
     def ended(self, fleet: FleetId, worker: WorkerId) -> WorkerState | None:
         """As a driver has written it down; nothing is asked of ECS."""
@@ -187,80 +210,6 @@ class EcsCompute:
     def fleets(self) -> list[FleetId]:
         return self._launches.fleets()
 
-    # --- launching ----------------------------------------------------------------------------------------------------
-
-    def _ask(self, fleet: FleetId, launch: Launch) -> tuple[int, Wait | None]:
-        """Ask ECS for a launch's tasks, here and there and at last for fewer, and write down what it gave: how many."""
-        tasks: list[str] = []
-        refused: tuple[Refusal, str, str] | None = None
-        lacked, full = False, set[bool]()  # capacities whose quota is used up, in whatever zone
-        for way, (on_spot, subnets) in enumerate(ways(launch.spot, self._site.subnets, ec2=on_ec2(launch.request))):
-            if on_spot in full:
-                continue
-            asked = launch.count - len(tasks)
-            while asked:
-                try:
-                    more, said = self._run_task(launch, way, asked, on_spot, subnets)
-                except BaseException:
-                    if tasks:  # asking anew, with quota freed meanwhile, might go another way
-                        self._launches.answer(fleet, launch, tasks)
-                    raise
-                tasks += more
-                refused = said or refused
-                lacked |= said is not None and said[0] is Refusal.CAPACITY
-                if more or said is None or said[0] is not Refusal.QUOTA:
-                    break
-                asked //= 2
-            if len(tasks) == launch.count:
-                refused = None
-                break
-            if refused is not None and refused[0] in (Refusal.QUOTA, Refusal.NO_SPOT):
-                full.add(on_spot)
-            elif refused is not None and refused[0] is not Refusal.CAPACITY:
-                break
-        self._launches.answer(fleet, launch, tasks)
-        if lacked and len(tasks) == launch.count:
-            self._zones.lack(spot=launch.spot, now=self._clock())
-        return len(tasks), None if refused is None else self._wait(launch, *refused)
-
-    def _wait(self, launch: Launch, why: Refusal, code: str, text: str) -> Wait:
-        """For what is to be waited. Raises `CannotLaunch` where that does not help, or has not for long."""
-        why = self._roles.judged(why, self._clock())
-        if why is Refusal.GONE:
-            why = self.definitions.gone(self._store)
-        if why not in AGAIN_S:
-            raise CannotLaunch(explained(code, text))
-        vcpu = int(launch.request["overrides"]["cpu"]) / 1024
-        kind = f"{'EC2' if on_ec2(launch.request) else 'Fargate'}{' Spot' * launch.spot}"
-        return Wait(waiting_for(why, text, vcpu, kind), AGAIN_S[why])
-
-    def _run_task(
-        self, launch: Launch, way: int, count: int, spot: bool, subnets: tuple[str, ...]
-    ) -> tuple[list[str], tuple[Refusal, str, str] | None]:
-        request = placed({**launch.request, "count": count}, self._site, spot=spot, subnets=subnets)
-        self._calls.wait()
-        try:
-            with speaking("ecs:RunTask"):
-                answer = self._clients.launching.run_task(**request, clientToken=f"{launch.token}-{way}-{count}")
-                started = [task["taskArn"] for task in answer["tasks"]]
-                self._zones.started((task.get("availabilityZone", "") for task in answer["tasks"]), self._clock())
-                self._roles = NewRoles()
-        except StarburstError as ours:
-            code, text = said_in(ours)
-            if not code:
-                raise
-            why = refusal(code, text)
-            if why is Refusal.FATAL and isinstance(ours, Unavailable):  # as with credentials that have expired
-                raise
-            return [], (why, code, text)
-        if answer.get("failures"):
-            failure = answer["failures"][0]
-            code, text = failure.get("reason", ""), failure.get("detail", "")
-            return started, (refusal(code, text), code, text)
-        if len(started) < count:
-            return started, (Refusal.CAPACITY, "", "")
-        return started, None
-
     def _asked_for(self, fleet: FleetId, launches: Sequence[Launch], most_s: float) -> list[WorkerState]:
         """The workers of launches that were not answered yet, and are no older."""
         return [
@@ -291,8 +240,8 @@ class EcsCompute:
         tasks = [task for task in self._seen.living(fleet) if task["taskArn"] not in known]
         return [worker_state(task, ordinal) for ordinal, task in enumerate(tasks, first)]
 
-    def _stop(self, arn: str) -> None:
+    def _stop(self, arn: str, why: str = "starburst: no longer needed") -> None:
         self._stops.wait()
         unknown = self._clients.ecs.exceptions.InvalidParameterException
         with suppress(NotFound), speaking("ecs:StopTask"), suppress(unknown):
-            self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason="starburst: no longer needed")
+            self._clients.ecs.stop_task(cluster=self._site.cluster, task=arn, reason=why)

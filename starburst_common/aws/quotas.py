@@ -63,9 +63,13 @@ class AccountQuotas:
     def limits(self, *, spot: bool, ec2: bool = False, gpus: bool = False) -> Sequence[Limit]:
         asks: dict[str, Callable[[], Limit]] = {}
         if ec2 and self.site is not None:  # a worker has its instance's address
-            provider = self.site.provider(gpus=gpus, spot=spot)
-            for quota in ec2_quotas(instance_families(self.site, gpus=gpus), spot=spot):
-                asks[f"{quota.path} {provider}"] = partial(self._of_provider, quota, provider)
+            families = instance_families(self.site, gpus=gpus)
+            for on_spot in (True, False) if spot else (False,):
+                provider = self.site.provider(gpus=gpus, spot=on_spot)
+                if on_spot and provider not in self.site.spot_providers:
+                    continue
+                for quota in ec2_quotas(families, spot=on_spot):
+                    asks[f"{quota.path} {provider}"] = partial(self._of_provider, quota, provider)
         else:
             asks |= {quota.path: partial(self.limit, quota) for quota in fargate_quotas(spot=spot)}
             asks["addresses"] = self._addresses

@@ -124,7 +124,9 @@ def run_task(site: Site, definition: str, spec: WorkerSpec, count: int) -> dict[
         **marked,
     }
     if spec.resources.on_ec2:
-        request[_PLACE] = _only(site.provider(gpus=spec.resources.gpus, spot=False))
+        gpus = spec.resources.gpus
+        provider = site.provider(gpus=gpus, spot=False) or site.provider(gpus=gpus, spot=True)
+        request[_PLACE] = _only(provider)
     return request
 
 

@@ -10,7 +10,7 @@ from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.fleets.turns import bounded
 from starburst_common.ids import made_at
-from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerState
+from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import RunNames, work_queue
 from starburst_common.phrases import one_line
 from starburst_common.ports import Backend, Depth, is_there
@@ -129,6 +129,7 @@ class Observer:
             dead=self._dead_letters(known.now, policy, quiet=quiet) if known.run.owed else 0,
             resent=books.resent,
             surplus=turn.surplus,
+            unplaced=sum(map(_unplaced, workers)) if self._fleet.spec.resources.on_ec2 else 0,
             **bounded(self._limiter.room(room, workers), turn),
         )
 
@@ -261,3 +262,9 @@ class Observer:
             return self._backend.compute.tail(self._fleet.id, worker)
         except (Denied, OSError) as error:  # no reason to stop the run, nor to wait
             return f"(its log cannot be read: {error})"
+
+
+def _unplaced(worker: WorkerState) -> bool:
+    """Whether one that is to have an instance has none yet."""
+    given = worker.granted
+    return worker.phase is WorkerPhase.STARTING and given is not None and bool(given.capacity) and not given.instance

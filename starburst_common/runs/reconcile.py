@@ -236,12 +236,17 @@ def waits_for(view: View, policy: Policy) -> str:
     'workers: the last 3 ended within 2 s without an answer: exit code 0: no disk'
     >>> waits_for(View(now=0, run=run).but(free=0, bound="a quota"), policy)
     'a quota'
+    >>> waits_for(View(now=0, run=run).but(alive=1, unplaced=1), policy)
+    'EC2 to start an instance for 1 of 1 workers'
     """
     row, wanted = view.fleet.barren, launchable(view, policy) - view.fleet.alive
     if not _counts(view, policy):
         if view.bounds.pays < min(wanted, view.room.free):
             return "workers: its budget pays for no more at once"
-        return view.room.bound if view.room.free < wanted else ""
+        if view.room.free < wanted:
+            return view.room.bound
+        few = f"EC2 to start an instance for {view.fleet.unplaced} of {view.fleet.alive} workers"
+        return few if view.fleet.unplaced else ""
     if row.unbegun == row.count:
         return f"workers: the last {row.count} could not start: {row.why}"
     return f"workers: the last {row.count} ended within {-(-row.longest_s // 1):.0f} s without an answer: {row.why}"

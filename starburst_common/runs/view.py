@@ -42,6 +42,7 @@ class FleetView:
 
     alive: int = 0  #: starting or running
     at_work: int = 0  #: of these, whose process is there
+    unplaced: int = 0  #: of those alive, for whom an instance has yet to come
     surplus: int = 0  #: of those alive, which other fleets should have, as they share a full quota
     launched: int = 0  #: ever, which is the next ordinal
     barren: Barren = field(default_factory=Barren)  #: those that ended for nothing since one settled anything

@@ -236,6 +236,11 @@ task_role, signing_secret
         own = (self.gpu_provider, self.gpu_spot_provider) if gpus else (self.ec2_provider, self.ec2_spot_provider)
         return (own[1] if spot else "") or own[0]
 
+    def falls_back(self, *, gpus: int) -> bool:
+        """Whether such workers may be on demand in place of Spot: it has a capacity provider for either."""
+        on_demand, spot = (self.provider(gpus=gpus, spot=spot) for spot in (False, True))
+        return bool(on_demand) and spot != on_demand
+
     @property
     def tariff(self) -> Tariff:
         """By which its workers are charged for."""

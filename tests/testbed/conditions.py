@@ -82,6 +82,7 @@ class Conditions:
     ec2_vcpu: dict[str, float] = field(
         default_factory=lambda: {"Standard": 4000.0, "Standard Spot": 4000.0, "G and VT": 64.0, "G and VT Spot": 64.0}
     )
+    ec2_room: dict[str, float] = field(default_factory=dict)  #: vCPU that EC2 has of each; without limit if not named
     instance_s: float = 0.1  #: from the launch of an instance to its registration
     placement_s: float = 600.0  #: how long a task waits for an instance before it is stopped
     spot_notice_s: float = (

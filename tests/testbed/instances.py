@@ -258,6 +258,10 @@ class Hosts:
         if not room:
             self._why.update(dict.fromkeys(tasks, f"VcpuLimitExceeded: {_LIMIT}"))
             return
+        room = [each for each in room if each.vcpu <= self._capacity(each.quota_family, provider.spot)]
+        if not room:
+            self._why.update(dict.fromkeys(tasks, f"InsufficientInstanceCapacity: {_NO_CAPACITY}"))
+            return
         whole = [sum(task.vcpu for task in tasks), sum(task.memory_mib for task in tasks)]
         gpus = sum(task.gpus for task in tasks)
         chosen = next((each for each in room if each.fits(whole[0], whole[1], gpus)), room[-1])
@@ -275,11 +279,16 @@ class Hosts:
 
     def _room(self, family: str, spot: bool) -> float:
         """vCPU that the account may still run of a family."""
-        name = f"{family}{' Spot' * spot}"
-        used = sum(
+        return self._conditions.ec2_vcpu.get(f"{family}{' Spot' * spot}", 0.0) - self._running(family, spot)
+
+    def _capacity(self, family: str, spot: bool) -> float:
+        """vCPU that EC2 still has of a family."""
+        return self._conditions.ec2_room.get(f"{family}{' Spot' * spot}", float("inf")) - self._running(family, spot)
+
+    def _running(self, family: str, spot: bool) -> float:
+        return sum(
             host.type.vcpu for host in self._hosts if (host.type.quota_family, host.provider.spot) == (family, spot)
         )
-        return self._conditions.ec2_vcpu.get(name, 0.0) - used
 
     def used(self, family: str, spot: bool, since: float, until: float) -> float:
         """vCPU of a family that ran in a minute."""
@@ -316,3 +325,4 @@ _LIMIT = (
     "You have requested more vCPU capacity than your current vCPU limit allows for the instance bucket that the "
     "specified instance type belongs to."
 )
+_NO_CAPACITY = "There is no capacity available that matches your request."
