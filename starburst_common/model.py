@@ -145,6 +145,7 @@ class Granted:
     instance: str = ""  #: in EC2, which it shares with others; empty on Fargate, as its type
     instance_type: str = ""
     spot: bool = False  #: of an instance
+    managed: bool = True  #: of an instance: it is ECS's to manage, for a fee
 
 
 #: What goes through a site's NAT gateway: nothing, as there is none; all that does not go to S3; all.
@@ -162,6 +163,8 @@ class Tariff:
     nat: str = NO_NAT  #: what of its bytes goes through a NAT gateway, one of `NATS`
     types: tuple[str, ...] = ()  #: of its instances, as patterns of names; empty for those that sites have by default
     gpu_types: tuple[str, ...] = ()  #: the same of those with GPUs
+    managed: bool = True  #: its instances are ECS's to manage, for a fee; not where they are a group of the user's
+    gpus_managed: bool = True  #: the same of those with GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

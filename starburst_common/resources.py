@@ -105,6 +105,7 @@ class Resources:
     capacity: str = FARGATE  #: or EC2: instances that workers share. On a laptop it changes nothing
     gpus: int = 0  #: of its own. On a laptop it changes nothing
     instance_type: str = ""  #: of the instance that it is on, once that is known: for its price
+    managed: bool = True  #: the same of that: it is ECS's to manage, for a fee
 
     @property
     def on_ec2(self) -> bool:
@@ -143,7 +144,7 @@ class Resources:
 
         >>> Resources.of(4)  # doctest: +NORMALIZE_WHITESPACE
         Resources(cpu=4, memory_mib=8192, slots=4, memory_given=False, spot=False, image='', storage_gb=0, env={},
-        task_role='', aws_tags={}, capacity='fargate', gpus=0, instance_type='')
+        task_role='', aws_tags={}, capacity='fargate', gpus=0, instance_type='', managed=True)
         >>> Resources.of(3, capacity="ec2").memory_mib
         5376
         >>> Resources.of(3)  # doctest: +ELLIPSIS

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,29 @@ import pytest
 from botocore.validate import ParamValidator
 
 from starburst_common import Cluster, starburst_map
+from starburst_common.aws.accounts import read_worker
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
+from starburst_common.aws.ecs_tasks import Instance, worker_state
 from starburst_common.aws.requests import placed, run_task, task_definition
+from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput, RunStopped
 from starburst_common.model import FleetId, Granted, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
+from starburst_common.money.choices import instance_charge
 from starburst_common.money.estimate import charge, size_of
+from starburst_common.money.instances import instance_prices
 from starburst_common.money.meter import Rates, metered
+from starburst_common.money.offers import instance_offers
+from starburst_common.money.shared import FEE, fee_share
+from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.runs.bills import unused_of
+from starburst_common.runs.costs import costs
 from starburst_common.sites.managed import IDLE_S
 from starburst_common.sites.site import Site
+from starburst_common.wire.fields import Fields
 from tests.places import aws_text, open_place
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
@@ -258,6 +268,54 @@ def test_workers_pay_for_their_share_and_what_nobody_takes_is_told_apart() -> No
     assert spot.parts["management fee"] == each.parts["management fee"]
 
 
+def test_instances_of_a_group_of_the_users_own_cost_no_fee(aws: Aws) -> None:
+    """Not in an estimate, where the site names another capacity provider than setup makes, nor in what a worker cost.
+
+    What ECS says that a worker is on counts before what the site names, also once that is written down.
+    """
+    mine = Site.of({**aws.site, "ec2_provider": "mine", "ec2_spot_provider": ""}, "the test").tariff
+    one, gpu = Resources.of(1, capacity="ec2"), Resources.of(4, gpus=1)
+    fees = [FEE in charge(size, Decimal(1), tariff).parts for tariff in (Tariff(), mine) for size in (one, gpu)]
+    assert fees == [True, True, False, True]
+    charged = [instance_charge("c7i.xlarge", Resources.of(1), 4, 1, tariff) for tariff in (Tariff(), mine)]
+    assert [FEE in each.parts for each in charged if each] == [True, False]
+    (cheapest,) = [each for each in instance_offers(one, mine) if each.name == "c7i.xlarge"]
+    assert float(cheapest.usd_an_hour) == pytest.approx((0.1785 + 0.005) / 4)
+    for launched, taxed in (("EC2", False), ("MANAGED_INSTANCES", True)):
+        task = {"taskArn": "a/1", "lastStatus": "RUNNING", "launchType": launched, "cpu": "1024", "memory": "1792"}
+        worker = worker_state(task, 0, Instance("i-1", "c7i.xlarge"))
+        kept = read_worker(Fields("a record", json.loads(json.dumps(asdict(worker)))))
+        assert kept.granted is not None and kept == worker
+        for tariff in (Tariff(), mine):
+            assert (FEE in charge(size_of(kept.granted), Decimal(1), tariff).parts) is taxed
+
+
+def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backend) -> None:
+    """By status, report and accounts alike: the difference of the two prices of the types that its workers were on.
+
+    Each component is as its workers had it, and what nobody took of the instances is told apart.
+    """
+    asked: dict[str, Any] = {"capacity": "ec2", "spot": True, "cpu": 2, "slots": 1, "progress": False}
+    with Cluster(workers=2, backend=backend, **asked) as cluster:
+        run = cluster.start(slow, range(8))
+        assert run.results() == [*range(8)]
+    (instance,) = aws.instances()
+    prices = {each.capacity: each.usd_per_hour for each in instance_prices(instance["type"], "us-east-1")}
+    hours = Decimal(2) / 60 * 2 / instance["vcpu"]  # of the instance, as two workers are charged for a minute each
+    saved, told = (prices["on-demand"] - prices["spot"]) * hours, run.estimate(run.status())
+    (row,) = costs(since=0.0, backend=backend)
+    assert float(told.spot_saved) == pytest.approx(float(saved)) == pytest.approx(float(row.spot_saved))
+    assert row.parts.pop("idle instances") > 0
+    parts = {name: round(usd, 9) for name, usd in row.parts.items()}
+    assert parts["compute"] == round(prices["spot"] * hours, 9)
+    assert parts[FEE] == round(prices["on-demand"] * hours * fee_share(Tariff()), 9)
+    assert {name: round(usd, 9) for name, usd in told.parts.items()} == parts
+    run.report()
+    page = bytes(backend.store.get(RunNames(run.id).report)).decode()
+    for text in ("EC2", "Spot", f"Spot saved {usd_text(saved)}", FEE, "waiting for EC2 to start an instance"):
+        assert text in page
+
+
 def test_a_run_names_the_quota_that_it_waits_for(aws: Aws, backend: Backend) -> None:
     """That of the family that its instances are of, and the command that asks for more of it."""
     aws.set(ec2_vcpu={"Standard": 0})
@@ -287,7 +345,7 @@ def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) ->
     """
     ecs = aws.boto("ecs").meta.service_model
     asked = {}
-    for name in ("bed-ec2", "mine"):
+    for name in ("starburst-bed-ec2", "mine"):
         site = Site.of({**aws.site, "ec2_provider": name}, "the test")
         pace = Pace(lease_s=90, chunk_s=30, idle_s=60, lifetime_s=600, inline_bytes=1000)
         spec = WorkerSpec(fleet=FleetId("fleet-1"), resources=Resources.of(2, capacity="ec2"), pace=pace)
@@ -298,7 +356,7 @@ def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) ->
             assert not ParamValidator().validate(sent, shape).has_errors()
         assert request.pop("capacityProviderStrategy") == [{"capacityProvider": name, "weight": 1}]
         asked[name] = definition, request
-    assert asked["mine"] == asked["bed-ec2"]
+    assert asked["mine"] == asked["starburst-bed-ec2"]
     assert {*asked["mine"][0]["requiresCompatibilities"]} == {"EC2", "MANAGED_INSTANCES"}
 
 

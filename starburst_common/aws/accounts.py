@@ -71,4 +71,5 @@ def _granted(fields: Fields) -> Granted:
         instance=fields.text("instance") if fields.given("instance") else "",
         instance_type=fields.text("instance_type") if fields.given("instance_type") else "",
         spot=fields.flag("spot") if fields.given("spot") else False,
+        managed=fields.flag("managed") if fields.given("managed") else True,
     )

@@ -123,6 +123,7 @@ def _granted(task: dict[str, Any], instance: Instance | None, spots: Collection[
         instance=instance.id if instance is not None else "",
         instance_type=instance.type if instance is not None else "",
         spot=task.get("capacityProviderName", "") in spots,
+        managed=task.get("launchType", "") != "EC2",  # as of instances of a group
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -133,8 +134,8 @@ def tariff_of(known: Settings, region: str | None, arm: bool | None, *, private:
     from starburst_common.model import Tariff
 
     tariff = Tariff() if known.site is None else known.site.tariff
-    return Tariff(
-        site=tariff.site,
+    return replace(
+        tariff,
         region=region or tariff.region,
         arch=tariff.arch if arm is None else "arm" if arm else "x86",
         public_ipv4=tariff.public_ipv4 and not private,

@@ -146,6 +146,8 @@ def _tariff(fields: Fields) -> Tariff:
         nat=nat,
         types=tuple(map(str, fields.many("types"))) if fields.given("types") else (),
         gpu_types=tuple(map(str, fields.many("gpu_types"))) if fields.given("gpu_types") else (),
+        managed=fields.flag("managed") if fields.given("managed") else True,
+        gpus_managed=fields.flag("gpus_managed") if fields.given("gpus_managed") else True,
     )
 
 

@@ -119,8 +119,8 @@ def instance_charge(
 ) -> InstanceCharge | None:
     """What so many workers for so long cost on instances of a type; None where that has no price in the region.
 
-    Each instance is charged for as a whole, by the second and a minute at least, with AWS's fee for managing it and its
-    address; see `shared`. Its disk is not counted.
+    Each instance is charged for as a whole, by the second and a minute at least, with AWS's fee for managing it, if
+    it does, and its address; see `shared`. Its disk is not counted.
 
     >>> charged = instance_charge("m7i.2xlarge", Resources.of(4), 3, 2, Tariff())
     >>> charged.instances, charged.each, round(charged.parts["compute"], 4)
@@ -135,7 +135,8 @@ def instance_charge(
     instances, off = -(-workers // each), Decimal(str(1 - discount))
     paid = Decimal(str(max(hours, LEAST_BILLED_S / 3600))) * instances
     address = item_price("public-ipv4", tariff.region) if tariff.public_ipv4 else None
-    parts = {COMPUTE: paid * price.usd_per_hour * off, FEE: paid * on_demand.usd_per_hour * fee_share(tariff.region)}
+    fee = paid * on_demand.usd_per_hour * fee_share(tariff, gpus=shape is not None and shape.gpus > 0)
+    parts = {COMPUTE: paid * price.usd_per_hour * off} | ({FEE: fee} if fee else {})
     parts |= {ADDRESSES: paid * address.usd * off} if address else {}
     return InstanceCharge(
         instances=instances, each=each, parts=parts, basis=price.basis, source=price.source, as_of=price.as_of

@@ -150,7 +150,7 @@ def _charge_on_ec2(resources: Resources, hours: Decimal, tariff: Tariff, discoun
     found, off = shared_hour(resources, tariff), Decimal(str(1 - discount)) if discount else 1
     parts: dict[str, Decimal] = {}
     if found is not None and hours:
-        parts = {COMPUTE: hours * found.compute * off, FEE: hours * found.fee}
+        parts = {COMPUTE: hours * found.compute * off} | ({FEE: hours * found.fee} if found.fee else {})
         parts |= {ADDRESSES: hours * found.address * off} if tariff.public_ipv4 else {}
     where = f"for {tariff.arch} in {tariff.region}"
     return Estimate(
@@ -172,7 +172,9 @@ def _charge_on_ec2(resources: Resources, hours: Decimal, tariff: Tariff, discoun
 def size_of(granted: Granted) -> Resources:
     """What a worker was given, as it is priced; on an instance that nobody knows as on the cheapest."""
     on_fargate = not granted.instance and granted.capacity in ("", "FARGATE", "FARGATE_SPOT")
-    of_instance = {"capacity": EC2, "instance_type": granted.instance_type, "gpus": granted.gpus}
+    of_instance = {
+        "capacity": EC2, "instance_type": granted.instance_type, "gpus": granted.gpus, "managed": granted.managed
+    }  # fmt: skip
     return Resources(
         cpu=granted.vcpu,
         memory_mib=granted.memory_mib,

@@ -45,6 +45,19 @@ class Rates:
         price = None if granted is None or not granted.vcpu else hourly(granted, self.tariff, self.discount).usd
         return (self.each or Decimal(0)) if price is None else price / 3600
 
+    def shares(self, granted: Granted | None) -> dict[str, Decimal]:
+        """Of that, what each component is of it.
+
+        >>> one = Granted(capacity="FARGATE", architecture="", zone="", vcpu=2, memory_mib=8192)
+        >>> shares = Rates(tariff=Tariff(), asked=Resources.of(1)).shares(one)
+        >>> {part: round(share, 3) for part, share in shares.items()}
+        {'compute': Decimal('0.959'), 'public addresses': Decimal('0.041')}
+        """
+        price = None if granted is None or not granted.vcpu else hourly(granted, self.tariff, self.discount)
+        if price is None or not price.usd:
+            price = charge(self.asked, Decimal(1), self.tariff, discount=self.discount)
+        return {part: usd / price.usd for part, usd in price.parts.items()} if price.usd else {}
+
     def priced(self, given: Iterable[Granted | None] = ()) -> str:
         """By which prices workers cost what they do that were given these; as they are asked for, where none was.
 

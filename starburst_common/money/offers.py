@@ -85,7 +85,7 @@ def instance_offers(
     each = address.usd if at.public_ipv4 and address is not None else Decimal(0)
     off = Decimal(str(1 - discount))
     found = []
-    prices, fee = prices_in(at.region), fee_share(at.region)
+    prices, fee = prices_in(at.region), fee_share(at, gpus=gpus > 0)
     for (type, capacity), price in prices.items():
         shape, on_demand = shapes().get(type), prices.get((type, ON_DEMAND))
         if shape is None or on_demand is None or not _fits(shape, gpus, gpu, arch):

@@ -1,14 +1,14 @@
 """A worker on an instance in; what its share of that costs an hour, by component, out.
 
-An instance is charged for whole, by the second and a minute at least, with its address, and AWS takes a fee for
-managing it, of its price on demand, whatever it costs. Sources: https://aws.amazon.com/ec2/pricing/on-demand/,
+An instance is charged for whole, by the second and a minute at least, with its address, and where ECS manages it, AWS
+takes a fee, of its price on demand, whatever it costs. Sources: https://aws.amazon.com/ec2/pricing/on-demand/,
 https://aws.amazon.com/ecs/pricing/, "Amazon ECS Managed Instances"; read 2026-11-30. A worker's share is what it takes
 most of, of vCPU, memory and GPUs; what nobody takes is idle, and told apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 
@@ -58,7 +58,7 @@ def shared_hour(resources: Resources, tariff: Tariff) -> SharedHour | None:
     return SharedHour(
         type=type,
         compute=price.usd_per_hour * share,
-        fee=on_demand.usd_per_hour * share * fee_share(region),
+        fee=on_demand.usd_per_hour * share * _fee_share(resources, tariff),
         address=(address.usd if address is not None else Decimal(0)) * share,
         basis=price.basis if resources.instance_type else DERIVED,
         source=price.source,
@@ -66,15 +66,24 @@ def shared_hour(resources: Resources, tariff: Tariff) -> SharedHour | None:
     )
 
 
-def fee_share(region: str) -> Decimal:
-    """What AWS takes for managing an instance, of its price on demand.
+def fee_share(tariff: Tariff, *, gpus: bool = False) -> Decimal:
+    """What AWS takes for managing an instance, of its price on demand; nothing where it is of a group of the user's.
 
-    >>> fee_share("eu-west-1")
-    Decimal('0.12')
+    >>> fee_share(Tariff(region="eu-west-1")), fee_share(Tariff(managed=False))
+    (Decimal('0.12'), Decimal('0'))
     """
-    fee = item_price("managed-instances-fee", region)
+    if not (tariff.gpus_managed if gpus else tariff.managed):
+        return Decimal(0)
+    fee = item_price("managed-instances-fee", tariff.region)
     assert fee is not None  # it is of every region
     return fee.usd
+
+
+def _fee_share(resources: Resources, tariff: Tariff) -> Decimal:
+    """The same of a worker, by the instance that it is on, once that is known."""
+    if resources.instance_type:
+        tariff = replace(tariff, managed=resources.managed, gpus_managed=resources.managed)
+    return fee_share(tariff, gpus=resources.gpus > 0)
 
 
 def _price(type: str, region: str, capacity: str) -> InstancePrice | None:

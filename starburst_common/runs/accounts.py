@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -71,6 +72,7 @@ class Charged(NamedTuple):
 
     usd: Decimal
     on_demand_usd: Decimal  #: what they would have without Spot
+    parts: dict[str, Decimal]  #: by component, of what each was given
 
 
 def charged(backend: Backend, spec: Spec) -> Charged | None:
@@ -80,7 +82,7 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
     """
     from starburst_common.aws.accounts import Account
 
-    usd, dearer = Decimal(0), Decimal(0)
+    usd, dearer, parts = Decimal(0), Decimal(0), defaultdict[str, Decimal](Decimal)
     try:
         for leg in legs_of(backend, spec):
             rates = Rates(tariff=backend.tariff, asked=leg.resources, discount=backend.discount)
@@ -90,12 +92,16 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
             own = account.closed_at - leg.end.ended_at < _CLOSES_S
             since = 0.0 if leg.number else leg.began_at
             until = math.inf if own else leg.end.ended_at
-            usd += metered(account.workers, rates, account.closed_at, since=since, until=until).spent
+            for worker in account.workers:
+                spent = metered([worker], rates, account.closed_at, since=since, until=until).spent
+                usd += spent
+                for part, share in rates.shares(worker.granted).items():
+                    parts[part] += spent * share
             workers = [_on_demand(worker) for worker in account.workers]
             dearer += metered(workers, rates, account.closed_at, since=since, until=until).spent
     except (NotFound, Refused):
         return None
-    return Charged(usd, dearer)
+    return Charged(usd, dearer, dict(parts))
 
 
 def _on_demand(worker: WorkerState) -> WorkerState:

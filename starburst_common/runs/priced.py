@@ -65,19 +65,21 @@ def cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool = F
 
     `listed` among others, by what its end tells of that.
     """
-    spent, saved, beside = status.spent_usd, Decimal(0), dict[str, Decimal]()
+    spent, saved, beside, parts = status.spent_usd, Decimal(0), dict[str, Decimal](), dict[str, Decimal]()
     if status.state.over and not listed:
         beside = _beside(backend, spec)
         known = charged(backend, spec) if backend.charged else None
         if known is not None and known.usd:
-            spent, saved = known.usd, known.on_demand_usd - known.usd
+            spent, saved, parts = known.usd, known.on_demand_usd - known.usd, known.parts
         elif spent is not None:  # all of it
             spent -= sum(beside.values(), Decimal(0))
     if spent is not None:
         found = metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
     else:
         found = estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
-    return replace(found, parts=found.parts | beside, spot_saved=max(saved, Decimal(0))) if found.parts else found
+    if not found.parts:
+        return found
+    return replace(found, parts=(parts or found.parts) | beside, spot_saved=max(saved, Decimal(0)))
 
 
 def ended_cost(backend: Backend, run: RunId, end: End) -> dict[str, Any]:

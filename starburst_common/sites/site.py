@@ -252,7 +252,13 @@ task_role, signing_secret
             nat=self.nat_gateway,
             types=self.instance_types,
             gpu_types=self.gpu_types,
+            managed=self._managed(self.ec2_provider or self.ec2_spot_provider),
+            gpus_managed=self._managed(self.gpu_provider or self.gpu_spot_provider),
         )
+
+    def _managed(self, provider: str) -> bool:
+        """Whether it is one that setup makes; who names one has a group of instances, as we say, which costs no fee."""
+        return not provider or provider.startswith(f"starburst-{self.name}-")
 
     def table(self) -> dict[str, Any]:
         """The inverse of `of`, for JSON."""
