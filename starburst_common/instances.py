@@ -84,6 +84,18 @@ def shapes() -> dict[str, Shape]:
 
 
 @lru_cache(maxsize=64)
+def suited(patterns: tuple[str, ...], arch: str, *, gpus: bool) -> tuple[Shape, ...]:
+    """The types on which workers may be, where a site allows such names; see `sites.managed`, which asks for them.
+
+    >>> [shape.type for shape in suited(("t4g.*", "c7g.*large", "g5.12xlarge"), "arm", gpus=False)][:2]
+    ['c7g.12xlarge', 'c7g.16xlarge']
+    """
+    found = (each for each in shapes().values() if each.arch == arch and each.like(patterns))
+    whole = (each for each in found if not each.burstable and ".metal" not in each.type)
+    return tuple(each for each in whole if (each.gpus > 0 if gpus else not each.gpu))
+
+
+@lru_cache(maxsize=64)
 def families(patterns: tuple[str, ...], arch: str) -> tuple[str, ...]:
     """The families of quotas of which types with such names take.
 

@@ -149,7 +149,8 @@ def _room_on(backend: Backend, wish: Wish, each: InstanceOffer) -> Headroom | No
         return None
     spot, shape = each.price.capacity == SPOT, each.shape
     limits = backend.quotas.limits(spot=spot, ec2=True, gpus=bool(wish.resources.gpus))
-    mine = [limit for limit in limits if limit.name.startswith(f"EC2 {shape.quota_family} ") and not limit.unknown]
+    kind = [limit for limit in limits if (" Spot " in limit.name) == spot and not limit.unknown]
+    mine = [limit for limit in kind if limit.name.startswith(f"EC2 {shape.quota_family} ")]
     if not mine:
         return None
     least = min(mine, key=lambda limit: limit.total - limit.used)

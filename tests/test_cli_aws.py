@@ -322,6 +322,7 @@ def test_the_doctor_tells_what_is_fine_and_what_is_wrong(aws: Aws, shell: Shell)
     assert parts["you may sqs"]["told"].startswith("CreateQueue, TagQueue, DeleteQueue, GetQueueAttributes")
     assert parts["worker"]["told"].endswith("it reached bucket, queues, registry, log and key")
     ecs, of = aws.boto("ecs"), {"cluster": aws.site["cluster"]}
+    aws.until(lambda: not aws.leftovers()["tasks"])
     for provider in ecs.describe_capacity_providers(**of)["capacityProviders"]:
         ecs.delete_capacity_provider(**of, capacityProvider=provider["name"])
     ecs.delete_cluster(**of)

@@ -33,6 +33,7 @@ from starburst_common.money.instances import instance_prices
 from starburst_common.money.meter import Rates, metered
 from starburst_common.money.offers import instance_offers
 from starburst_common.money.shared import FEE, fee_share
+from starburst_common.money.sizing import larger
 from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, WorkerSpec
@@ -312,7 +313,7 @@ def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backen
     assert {name: round(usd, 9) for name, usd in told.parts.items()} == parts
     run.report()
     page = bytes(backend.store.get(RunNames(run.id).report)).decode()
-    for text in ("EC2", "Spot", f"Spot saved {usd_text(saved)}", FEE, "waiting for EC2 to start an instance"):
+    for text in ("EC2", "Spot", f"Spot saved {usd_text(saved)}", FEE):
         assert text in page
 
 
@@ -374,6 +375,31 @@ def test_a_site_without_instances_refuses_workers_on_them(aws: Aws) -> None:
         Cluster(**asked, gpus=1).plan(squared, [1])
     assert aws.requests() == {}
     backend.close()
+
+
+def test_a_worker_that_no_type_of_the_sites_holds_is_refused(aws: Aws) -> None:
+    """By what ECS registers of an instance, before anything is stored; as is a second turn where there is no more.
+
+    Of a group of the user's own nobody knows its types: what the largest of all holds is taken.
+    """
+    small = {**aws.site, "instance_types": ["c7i.xlarge"]}
+    site, mine = open_place(aws_text(small)), open_place(aws_text({**small, "ec2_provider": "mine"}))
+    aws.requests(reset=True)
+    asked: dict[str, Any] = {"workers": 1, "progress": False, "capacity": "ec2"}
+    for size in ({"memory": "8GB"}, {"cpu": 5}):
+        with pytest.raises(
+            BadInput, match=r"types c7i.xlarge \(X86_64\) holds a worker of .*: c7i.xlarge has 4 vCPU and 7.4 GB"
+        ):
+            starburst_map(squared, [1], backend=site, **asked, **size)
+    with pytest.raises(BadInput, match=r"types \* "):
+        starburst_map(squared, [1], backend=mine, **asked, memory="900000GB")
+    assert aws.requests() == {}
+    with pytest.raises(BadInput, match=r"no worker with more memory than 7\.4 GB on the site's types"):
+        starburst_map(squared, [1], backend=site, **asked, memory="7577MB", escalate=True)
+    assert larger(Resources.of(4, "7GB", capacity="ec2"), tariff=site.tariff).memory_mib == 7577
+    assert larger(Resources.of(4, "7GB", capacity="ec2"), tariff=mine.tariff).memory_mib == 14336
+    site.close()
+    mine.close()
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 
-from starburst_common.instances import GPU_TYPES, TYPES, Shape, shapes
+from starburst_common.instances import shapes, suited
 from starburst_common.model import Tariff
 from starburst_common.money.book import DERIVED, ON_DEMAND, SPOT, item_price
-from starburst_common.money.instances import InstancePrice, instance_prices, prices_in
+from starburst_common.money.instances import InstancePrice, allowed, instance_prices, prices_in
 from starburst_common.resources import Resources
 
 FEE = "management fee"
@@ -47,7 +47,7 @@ def shared_hour(resources: Resources, tariff: Tariff) -> SharedHour | None:
     'm7g.'
     """
     size, region = (resources.cpu, resources.memory_mib, resources.gpus), tariff.region
-    types = (tariff.gpu_types or GPU_TYPES) if resources.gpus else (tariff.types or TYPES)
+    types = allowed(tariff, gpus=resources.gpus > 0)
     type = resources.instance_type or _cheapest(*size, resources.spot, region, tariff.arch, types)
     shape, price = shapes().get(type), _price(type, region, SPOT if resources.spot else ON_DEMAND)
     on_demand = _price(type, region, ON_DEMAND)
@@ -95,19 +95,12 @@ def _cheapest(
     cpu: float, memory_mib: int, gpus: int, spot: bool, region: str, arch: str, types: tuple[str, ...]
 ) -> str:
     """The type on which such workers cost least; empty where none holds one, or has a price."""
+    may_be = {shape.type: shape for shape in suited(types, arch, gpus=gpus > 0)}
     found = [
         (price.usd_per_hour * Decimal(str(shape.share(cpu, memory_mib, gpus))), type)
         for (type, capacity), price in prices_in(region).items()
         if capacity == (SPOT if spot else ON_DEMAND)
-        and (shape := shapes().get(type)) is not None
-        and _may_be(shape, arch, gpus, types)
+        and (shape := may_be.get(type)) is not None
         and shape.fits(cpu, memory_mib, gpus)
     ]
     return min(found, default=(Decimal(0), ""))[1]
-
-
-def _may_be(shape: Shape, arch: str, gpus: int, types: tuple[str, ...]) -> bool:
-    """As `sites.managed` asks for them."""
-    if shape.arch != arch or shape.burstable or ".metal" in shape.type:
-        return False
-    return shape.like(types) and (shape.gpus > 0 if gpus else not shape.gpu)

@@ -8,9 +8,9 @@ from math import ceil
 
 from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput
-from starburst_common.instances import shapes
 from starburst_common.model import Tariff
 from starburst_common.money.estimate import ADDRESSES, Estimate, charge
+from starburst_common.money.instances import of_site
 from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, fits
 
 _WORKER_MIB = 256  #: for a worker beside its slots: measured 80 to 110, and its system's
@@ -34,10 +34,11 @@ def enough_mib(resources: Resources, peak_mib: float) -> int | None:
     return next((mib for mib in range(least, most + 1, step) if mib >= needed and fits(resources.cpu, mib)), None)
 
 
-def larger(resources: Resources, peak_mib: float = 0.0) -> Resources:
+def larger(resources: Resources, peak_mib: float = 0.0, tariff: Tariff | None = None) -> Resources:
     """The next size for what ran out of memory: twice as much, or as slots have been known to take if that is more.
 
-    With more vCPU where Fargate sells it so only; as many slots as before. Raises `BadInput` where there is no larger.
+    With more vCPU where Fargate sells it so only; on EC2 as much as the largest type has that the site allows. As many
+    slots as before. Raises `BadInput` where there is no larger.
 
     >>> larger(Resources.of(1)).size, larger(Resources.of(1, "8GB")).size
     ('1 vCPU, 4 GB, 1 slot', '2 vCPU, 16 GB, 1 slot')
@@ -45,6 +46,8 @@ def larger(resources: Resources, peak_mib: float = 0.0) -> Resources:
     ('1 vCPU, 7 GB, 1 slot', '16 vCPU, 120 GB, 1 slot')
     >>> larger(Resources.of(3, "20GB", capacity="ec2")).size
     '3 vCPU, 40 GB, 3 slots'
+    >>> larger(Resources.of(3, "10GB", capacity="ec2"), tariff=Tariff(types=("m7i.xlarge",))).size
+    '3 vCPU, 14.7998 GB, 3 slots'
     >>> larger(Resources.of(16, "120GB"))
     Traceback (most recent call last):
     starburst_common.errors.BadInput: escalate: there is no worker with more memory than 120 GB: leave it out
@@ -52,8 +55,12 @@ def larger(resources: Resources, peak_mib: float = 0.0) -> Resources:
     has = resources.memory_mib
     wanted = max(2 * has, ceil(resources.slots * peak_mib * _SPARE + _WORKER_MIB) if peak_mib else 0)
     if resources.on_ec2:
-        most = max(int(shape.registered_mib) for shape in shapes().values() if shape.gpus >= resources.gpus)
-        sold = [(resources.cpu, min(wanted, most))]
+        holding = [
+            shape
+            for shape in of_site(tariff or Tariff(), gpus=resources.gpus > 0)
+            if shape.fits(resources.cpu, has, resources.gpus)
+        ]
+        sold = [(resources.cpu, min(wanted, max((shape.registered_mib for shape in holding), default=has)))]
     else:
         sold = [
             (cpu, mib)
@@ -63,7 +70,8 @@ def larger(resources: Resources, peak_mib: float = 0.0) -> Resources:
             if mib > has and fits(cpu, mib)
         ]
     if not sold or sold[-1][1] <= has:
-        raise BadInput(f"escalate: there is no worker with more memory than {size_told(has)}: leave it out")
+        where = " on the site's types of instances" * resources.on_ec2
+        raise BadInput(f"escalate: there is no worker with more memory than {size_told(has)}{where}: leave it out")
     cpu, mib = next((size for size in sold if size[1] >= wanted), sold[-1])
     return replace(resources, cpu=cpu, memory_mib=mib, memory_given=True)
 

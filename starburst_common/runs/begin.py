@@ -69,7 +69,7 @@ class NewRun:
             )
         resources = fleet.spec.resources
         if options.escalate:
-            larger(resources)
+            larger(resources, tariff=fleet.backend.tariff)
         refuse_unkept(fleet.backend, resources, options.limits, time.time())
         options = replace(options, limits=within_month(fleet.backend, options.tags, resources, options.limits))
         place, files = stands or place_here(options.files, shared=fleet.backend.shares_files)
@@ -211,7 +211,8 @@ def larger_of(fleet: Fleet, spec: Spec) -> Callable[[Resources], Resources]:
     """The next size for what runs out of memory, by what its function's runs have taken."""
 
     def next_size(resources: Resources) -> Resources:
-        return larger(resources, most_memory_mib(fleet.backend, spec.function, time.time() - LATELY_S))
+        peak_mib = most_memory_mib(fleet.backend, spec.function, time.time() - LATELY_S)
+        return larger(resources, peak_mib, fleet.backend.tariff)
 
     return next_size
 
