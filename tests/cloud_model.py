@@ -365,7 +365,7 @@ class Driver:
         self._limits: tuple[float, list[Limit]] = (-math.inf, [])
         self._unlaunched: LaunchWorkers | None = None
         self._ticks = 0
-        self._empty_since: float | None = None
+        self._few_since: float | None = None
 
     def tick(self) -> None:
         """Look, which takes its time."""
@@ -425,11 +425,12 @@ class Driver:
         return view.but(free=room.free, bound=room.why(cloud.resources))
 
     def _depth(self) -> Depth:
-        """As `Observer`: what was found empty once is not believed."""
+        """As `Observer`: that there are too few is not believed at once."""
         cloud = self.cloud
         depth = Depth(len(cloud.queue), sum(cloud.in_flight.values()))
-        before, self._empty_since = self._empty_since, cloud.quiet_since if not sum(depth) else None
-        return depth if sum(depth) or before == cloud.quiet_since else Depth(len(cloud.owed), 0)
+        few = sum(depth) < len(cloud.owed)
+        before, self._few_since = self._few_since, cloud.quiet_since if few else None
+        return depth if not few or before == cloud.quiet_since else Depth(len(cloud.owed), 0)
 
     def _row(self, states: Sequence[WorkerState]) -> Barren:
         cloud = self.cloud

@@ -77,6 +77,20 @@ def test_what_is_lost_is_sent_again(tmp_path: Path) -> None:
     assert queue.sent[work] == 8
 
 
+def test_what_is_lost_beside_a_long_item_is_sent_again_while_that_runs(tmp_path: Path) -> None:
+    """After a quarter of an hour, not when that has ended; and nobody is launched meanwhile to find nothing to do."""
+    simulation, queue = lagging(tmp_path, lag_s=60.0, resend_after_s=90.0)
+    simulation.place.item_s = 7200.0
+    spec = simulation.begin(2, chunk=1, workers=2)
+    work = work_queue(spec.fleet)
+    (lost,) = queue.receive(work, limit=1, lease_s=60, wait_s=0)
+    queue.delete(work, [lost.receipt])
+    driver = simulation.driver(spec)
+    assert max(simulation.steps(driver)) == pytest.approx(2.3, abs=0.1)
+    assert driver.books.tally.answered == 2
+    assert len(simulation.place.gone) <= 4
+
+
 def test_a_chunk_that_was_sent_again_is_looked_for_first(tmp_path: Path) -> None:
     """A worker that gets it finds that it is settled; one that was sent once it runs without a look."""
     simulation, queue = lagging(tmp_path, lag_s=0.0, resend_after_s=5.0)

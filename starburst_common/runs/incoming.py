@@ -8,7 +8,7 @@ from starburst_common.errors import NotFound, Refused, UnknownVersion
 from starburst_common.names import RunNames
 from starburst_common.ports import Backend
 from starburst_common.runs.books import Books
-from starburst_common.runs.reconcile import never_came
+from starburst_common.runs.reasons import never_came
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.stored import items_stored, planned_chunks
 

@@ -52,7 +52,7 @@ class Observer:
         self._gone: set[WorkerId] = set()  # workers whose end is written down, or came before the run
         self._not_by: tuple[object, ...] = ()  # what was there when the run was last found not to end
         self._asked = 0  # for the last lines of so many
-        self._empty_since: float | None = None  # when the run had last moved, as the queue was last found empty
+        self._few_since: float | None = None  # when the run had last moved, as too few messages were last found
         self._dead = 0  # messages that ended as dead letters, as last seen
         self._dead_at = self._clock.monotonic()
         self._first_worker = -1  # ordinal; who was launched before cannot have failed this run; -1: to be seen
@@ -134,10 +134,11 @@ class Observer:
         )
 
     def _depth(self, known: View) -> Depth:
-        """The run's messages: as many as chunks are owed, unless the look before has found none either."""
+        """The run's messages: as many as chunks are owed, unless the look before has found fewer, too."""
         depth = self._backend.queue.depth(work_queue(self._fleet.id), group=self._names.run)
-        empty_since, self._empty_since = self._empty_since, known.run.quiet_since if not sum(depth) else None
-        return depth if sum(depth) or empty_since == known.run.quiet_since else known.run.depth
+        few = sum(depth) < known.run.owed
+        few_since, self._few_since = self._few_since, known.run.quiet_since if few else None
+        return depth if not few or few_since == known.run.quiet_since else known.run.depth
 
     def marked(self, view: View) -> View:
         """The same, with what others have said of it."""

@@ -30,7 +30,7 @@ from starburst_common.ports import SMALL_BYTES, Backend
 from starburst_common.runs.accounts import keep_lacking
 from starburst_common.runs.act import READ_S
 from starburst_common.runs.begin import recovered
-from starburst_common.runs.reconcile import DIED
+from starburst_common.runs.reasons import DIED
 from starburst_common.runs.sharing import prune_shared
 from starburst_common.runs.spec import kept_longer_s, read_spec
 

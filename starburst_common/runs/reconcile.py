@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from starburst_common.model import FailureKind, RunState
-from starburst_common.runs.barren import Barren
+from starburst_common.runs.reasons import DIED, all_dead, never_came, too_barren, too_many, unreached
 from starburst_common.runs.view import Policy, View
 
 
@@ -52,8 +52,6 @@ class Finish:
 
 
 Action = LaunchWorkers | Withdraw | Resend | Speculate | Escalate | Finish
-#: Why no more input comes where nobody has said why.
-DIED = "the driver died while reading its input"
 
 
 def decide(view: View, policy: Policy) -> list[Action]:
@@ -64,6 +62,7 @@ def decide(view: View, policy: Policy) -> list[Action]:
     >>> from starburst_common.money.budget import Purse
     >>> from starburst_common.money.meter import Meter
     >>> from starburst_common.ports import Depth
+    >>> from starburst_common.runs.barren import Barren
     >>> from starburst_common.runs.view import RunView
     >>> from starburst_common.tolerance import Tolerance
     >>> policy = Policy(workers=4, slots=2, tolerate=Tolerance.of(0), resend_after_s=10)
@@ -98,6 +97,9 @@ def decide(view: View, policy: Policy) -> list[Action]:
     []
     >>> decide(view.but(alive=4, launched=4, depth=Depth(0, 0), now=11), policy)
     [Resend()]
+    >>> one = view.but(alive=1, launched=2, owed=4, depth=Depth(0, 1))  # of a long item; its message is all there is
+    >>> [decide(one.but(now=now), policy) for now in (11, 101)]
+    [[], [Resend()]]
     >>> last = view.but(owed=2, single=2, alive=4, at_work=4, launched=4, item_s=3)
     >>> [decide(last.but(now=now), replace(policy, speculate=True)) for now in (9, 10)]
     [[], [Speculate()]]
@@ -130,7 +132,7 @@ def _end(view: View, policy: Policy) -> Finish | None:
     known = run.items if run.items is not None else max(run.answered, _LEAST_SHARE)
     failed = max(run.failed - policy.forgiven, 0)
     if not policy.tolerate.allows(failed=failed, items=known):  # the reason why somebody may have cancelled
-        return Finish(RunState.STOPPED, _too_many(view, policy))
+        return Finish(RunState.STOPPED, too_many(view, policy))
     if run.cancelled:
         return Finish(RunState.CANCELLED, "cancelled")
     if run.items is not None and run.answered >= run.items:
@@ -145,11 +147,11 @@ def _end(view: View, policy: Policy) -> Finish | None:
     if unfed and (run.items is None or run.input_lost) and run.owed == 0:
         return Finish(RunState.STOPPED, unfed, input_lost=True)
     if view.fleet.barren.shut_out >= _SURE and not view.fleet.at_work and run.owed:
-        return Finish(RunState.STOPPED, _unreached(view.fleet.barren))
+        return Finish(RunState.STOPPED, unreached(view.fleet.barren))
     if _hopeless(view, policy):
-        return Finish(RunState.STOPPED, _too_barren(view.fleet.barren))
+        return Finish(RunState.STOPPED, too_barren(view.fleet.barren))
     if _all_lost(view, policy) and run.dead and run.resent >= _RESENDS:
-        return Finish(RunState.STOPPED, _dead(view))
+        return Finish(RunState.STOPPED, all_dead(view))
     return None
 
 
@@ -161,11 +163,15 @@ def _deeds(view: View, policy: Policy) -> list[Action]:
     spare = 1 if fleet.barren.unbegun >= _SURE else max(_spare(view, policy), 1)
     paid = view.bounds.pays if view.now + view.run.item_s < view.bounds.stop_at() else 0
     more = int(min(launchable(view, policy) - fleet.alive, spare - fleet.barren.tried, view.room.free, paid))
-    if more > 0 and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy)):
+    if (
+        more > 0
+        and not _all_at_work(view, policy)
+        and view.now >= max(view.room.launch_at, fleet.barren.seen_at + barren_wait_s(view, policy))
+    ):
         actions.append(LaunchWorkers(range(fleet.launched, fleet.launched + more)))
     if fleet.surplus:
         actions.append(Withdraw(fleet.surplus))
-    if _all_lost(view, policy):
+    if _all_lost(view, policy) or _some_lost(view, policy):
         actions.append(Resend())
     if policy.speculate and _straggles(view, policy):
         actions.append(Speculate())
@@ -192,9 +198,21 @@ def _all_lost(view: View, policy: Policy) -> bool:
     return run.owed > 0 and sum(run.depth) == 0 and view.now - run.quiet_since > policy.resend_after_s
 
 
-def never_came(why: str, stored: int) -> str:
-    """The reason of a run whose input is lost but for so many items."""
-    return f"{why}: {stored} items were stored and are answered, later ones never came: start a new run for those"
+def _some_lost(view: View, policy: Policy) -> bool:
+    """Fewer messages are left than chunks are owed, all of them at work, and nothing has moved for very long.
+
+    Nobody can tell which are lost, and whoever is idle runs what is at work a second time: not for a short wait.
+    """
+    run = view.run
+    few = run.depth.waiting == 0 and 0 < run.depth.leased < run.owed
+    return few and view.now - run.quiet_since > _WHILE_SOME_WORK * policy.resend_after_s
+
+
+def _all_at_work(view: View, policy: Policy) -> bool:
+    """All messages there are are at workers that live, for a while now: another one would find nothing to do."""
+    run, busy = view.run, view.fleet.alive * policy.slots
+    nothing = run.depth.waiting == 0 and 0 < run.depth.leased <= busy and not run.expected
+    return nothing and view.now - run.quiet_since > policy.resend_after_s
 
 
 def launchable(view: View, policy: Policy) -> int:
@@ -226,6 +244,7 @@ def waits_for(view: View, policy: Policy) -> str:
     """What the run waits for before it launches more workers; empty when for nothing.
 
     >>> from starburst_common.ports import Depth
+    >>> from starburst_common.runs.barren import Barren
     >>> from starburst_common.runs.view import FleetView, RunView
     >>> from starburst_common.tolerance import Tolerance
     >>> policy = Policy(workers=1, slots=1, tolerate=Tolerance.of(0), resend_after_s=10)
@@ -266,19 +285,6 @@ def _hopeless(view: View, policy: Policy) -> bool:
     )
 
 
-def _too_barren(row: Barren) -> str:
-    return (
-        f"{row.count} workers in a row settled nothing and ended, each within {-(-row.longest_s // 1):.0f} s, the last "
-        f"with {row.why}: what they printed is in the warnings before, on AWS also in the log group: "
-        "mend that, and start the run again"
-    )
-
-
-def _unreached(row: Barren) -> str:
-    do = "start" if row.unbegun else "work"
-    return f"{row.shut_out} workers could not {do}, nor could others: {row.why}: start the run again then"
-
-
 _LEAST_SHARE = 100  # while the number of items is unknown, a share is taken of at least so many
 _SURE = 3  # so many that could not start are no chance
 _BARREN = 4  # so many more than are wanted at once may end for nothing
@@ -286,20 +292,5 @@ _FAR_TOO_MANY = 4
 _WHILE_ONE_WORKS = 10  # so much longer others can wait
 _FAR_LONGER = 3  # times as long as an item has taken since anything was settled
 _LEAST_LONG_S = 5.0
+_WHILE_SOME_WORK = 10  # so much longer messages are waited for where others are at work
 _RESENDS = 3  # of messages that then end as dead letters
-
-
-def _dead(view: View) -> str:
-    run = view.run
-    return (
-        f"{run.owed} chunks are owed, and their messages end as dead letters ({run.dead}), though they were sent "
-        f"again {run.resent} times: no worker can read them or lives to finish one; the workers' logs say why"
-    )
-
-
-def _too_many(view: View, policy: Policy) -> str:
-    limit = policy.tolerate
-    allowed = f"{limit.percent:g}%" if limit.percent is not None else str(limit.count)
-    of = f" of {view.run.items}" if view.run.items is not None else ""
-    since = " since it was resumed" if policy.forgiven else ""
-    return f"{view.run.failed - policy.forgiven}{of} items failed{since}, more than the {allowed} tolerated"

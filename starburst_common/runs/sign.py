@@ -16,7 +16,7 @@ from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.runs.legs import End
 from starburst_common.runs.marks import Sign
 from starburst_common.runs.patience import Waits, at_exit, patiently
-from starburst_common.runs.reconcile import DIED
+from starburst_common.runs.reasons import DIED
 from starburst_common.runs.spec import last_end
 
 _BEATS = 6  #: so many signs are given in the time after which a feeder counts as lost
