@@ -378,6 +378,24 @@ def test_a_quota_is_shown_and_raised(shell: Shell, aws: Aws) -> None:
     assert re.search(r"Fargate vCPU quota +16 +2 +14 +applied", shell("quota", "status").stdout)
 
 
+def test_a_request_that_somebody_at_aws_decides_is_open(shell: Shell, aws: Aws) -> None:
+    """It has a case beside its own id, is waited for, and no second one is made meanwhile."""
+    shell.env.update(aws.as_user("operator"))
+    aws.set(quota_answer="CASE_OPENED", quota_answer_s=0.0)
+    made = json.loads(shell("quota", "request", "9000", "--yes", "--json").stdout)
+    (found,) = json.loads(shell("quota", "status", "--json").stdout)["requests"]
+    assert (found["id"], found["status"], found["case"]) == (made["id"], "CASE_OPENED", "case-1")
+    assert "a request is open" in one_error(shell("quota", "request", "10000", "--yes"))
+    watching = shell.start("quota", "watch", "--every", "1")
+    assert watching.stdout is not None and watching.stderr is not None
+    assert watching.stderr.readline() == "Fargate vCPU quota, 9000 vCPU: case opened (case case-1)\n"
+    aws.set(quota_answer="APPROVED")
+    assert watching.stderr.read() == "Fargate vCPU quota, 9000 vCPU: approved (case case-1)\n"
+    assert watching.wait(60) == 0
+    watching.stdout.close()
+    watching.stderr.close()
+
+
 @pytest.mark.rest
 def test_a_request_for_more_may_be_denied(shell: Shell, aws: Aws) -> None:
     """By AWS, which the exit code tells; or to who asks, by the name of the right."""

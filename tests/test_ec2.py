@@ -355,6 +355,8 @@ def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) ->
         for operation, sent in (("RegisterTaskDefinition", definition), ("RunTask", request)):
             shape = ecs.operation_model(operation).input_shape
             assert not ParamValidator().validate(sent, shape).has_errors()
+        assert site.assign_public_ip and "networkConfiguration" not in request  # ECS takes none for instances' network
+        assert (request["cluster"], "launchType" in request) == (site.cluster, False)
         assert request.pop("capacityProviderStrategy") == [{"capacityProvider": name, "weight": 1}]
         asked[name] = definition, request
     assert asked["mine"] == asked["starburst-bed-ec2"]

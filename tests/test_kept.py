@@ -91,6 +91,7 @@ def test_a_run_is_kept_from_its_end_and_as_much_longer_as_was_asked(backend: Bac
     assert run.expires_at == pytest.approx(time.time() + 7 * DAY_S, abs=60)
     run.extend(DAY_S)
     assert run.extend(DAY_S) == pytest.approx(time.time() + 9 * DAY_S, abs=60)
+    assert run.extend(1.0) > time.time() + 9 * DAY_S - 60 < (run.expires_at or 0)  # never less than it had
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(BadInput, match="give seconds above 0"):
             run.extend(wrong)

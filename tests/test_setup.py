@@ -26,6 +26,7 @@ from starburst_common.aws.setup.making import planned, set_up
 from starburst_common.aws.setup.rotation import change_key
 from starburst_common.config import settings
 from starburst_common.errors import RunStopped
+from starburst_common.names import BUILDS
 from starburst_common.sites.administrator import administrator
 from starburst_common.sites.asked import AskedSite, what_is_asked
 from starburst_common.sites.policies import POLICIES, trust
@@ -139,6 +140,12 @@ def test_from_an_account_to_a_map_and_back_to_nothing(account: Aws, tmp_path: Pa
     (definition,) = [each for each in things(account)["definitions"] if "starburst-main" in each]
     told = account.boto("ecs").describe_task_definition(taskDefinition=definition, include=["TAGS"])["tags"]
     assert {"key": "team", "value": "x"} in told
+    bucket = settings().site.bucket
+    rules = account.boto("s3").get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [rule["Filter"]["Prefix"] for rule in rules if "Expiration" in rule] == [BUILDS]  # and nothing of a run
+    (stream, *_) = account.boto("logs").describe_log_streams(logGroupName="/starburst/main")["logStreams"]
+    assert stream["logStreamName"].rpartition("/")[0] == "worker/worker"  # prefix, container; then the task's id
+    assert stream["logStreamName"].rpartition("/")[2] in {task["arn"].rpartition("/")[2] for task in account.tasks()}
     going = json.loads(shell("teardown", "--dry-run", "--json").stdout)
     assert {"kind": "bucket", "name": "starburst-main-123456789012-us-east-1-an", "goes": False} in going["parts"]
     assert len(going["task_definitions"]) == 1 and going["objects"] > 10 and going["bytes"] > 1000

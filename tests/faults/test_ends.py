@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread, active_count
@@ -34,7 +34,7 @@ from starburst_worker.duty import Duty
 from starburst_worker.parts import Part
 from starburst_worker.settle import Settler
 from tests.calls import add, after
-from tests.faults.conftest import Bed, LocalBed, noting, on_both
+from tests.faults.conftest import AwsBed, Bed, LocalBed, noting, on_both
 from tests.ports import Port, counting, slow_to_write
 
 WAYS = {
@@ -306,6 +306,31 @@ def test_futures_end_whatever_becomes_of_the_driver(local_bed: LocalBed) -> None
     broken.clear()
     executor.shutdown()
     assert all(future.done() for future in futures)
+
+
+def test_calls_end_on_aws_as_the_standard_has_them(aws_bed: AwsBed) -> None:
+    """A single one's answer is not lost, its run has it, too; so do `map`, `as_completed`, asyncio and a cluster."""
+    with StarburstExecutor(2, backend=aws_bed.backend) as executor:
+        assert executor.submit(add, 1, 2).result(120) == 3
+        run = executor.run_id
+    assert run is not None
+    assert [*attach(run, backend=aws_bed.backend).results()] == [3]
+
+    async def awaited(executor: StarburstExecutor) -> list[int]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(executor, add, item) for item in range(5)))
+
+    with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
+        with StarburstExecutor(2, backend=aws_bed.backend) as executor:
+            futures = {executor.submit(add, item, 1): item for item in range(20)}
+            assert [*executor.map(add, range(20), range(20))] == [2 * item for item in range(20)]
+            assert {futures[each]: each.result() for each in as_completed(futures, 120)} == {
+                n: n + 1 for n in range(20)
+            }
+            assert asyncio.run(awaited(executor)) == [*range(5)]
+        assert cluster.submit(add, 3, 4).result(120) == 7
+        assert cluster.map(add, range(4)) == [0, 1, 2, 3]
+    assert [*aws_bed.backend.store.list(FLEETS)] == []
 
 
 class Quits:

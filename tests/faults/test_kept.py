@@ -106,6 +106,9 @@ def test_a_run_that_goes_on_is_never_pruned(bed: Bed) -> None:
     with Cluster(workers=1, backend=bed.backend.paced(idle_s=IDLE_S), progress=False) as cluster:
         run = cluster.start(held, range(8), chunk_size=2)
         bed.until(lambda: bool(bed.workers()))
+        with pytest.raises(TimeoutError):
+            run.results(timeout=0.1)
+        assert run.extend(1.0) > time.time() + bed.backend.keep_s - 60  # no wait and no extension makes it end sooner
         assert prune(bed.backend, now=later(400)) == []
         gate.touch()
         assert run.results(timeout=120) == [-item for item in range(8)]

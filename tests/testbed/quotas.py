@@ -18,6 +18,7 @@ from tests.testbed.tasks import SPOT, TaskStore
 Json = dict[str, Any]
 _MINUTES = 30
 _ON_DEMAND = "L-3032A538"
+_OPEN = ("PENDING", "CASE_OPENED")
 
 
 class Bucket(NamedTuple):
@@ -85,7 +86,7 @@ class Quotas:
     def _request(self, asked: Json) -> Json:
         """Source: Service Quotas API reference, RequestServiceQuotaIncrease."""
         quota, wanted = _one(self._all(asked), asked), float(asked["DesiredValue"])
-        if any(each["Status"] == "PENDING" for each in self._requests(asked)):
+        if any(each["Status"] in _OPEN for each in self._requests(asked)):
             raise Refused("ResourceAlreadyExistsException", "The request already exists.")
         if wanted <= quota["Value"]:
             raise Refused("IllegalArgumentException", "The desired value must be greater than the current one.")
@@ -107,8 +108,10 @@ class Quotas:
         """Answer what was asked long enough ago."""
         set_ = self._conditions
         for each in set_.quota_requests:
-            if each["Status"] == "PENDING" and CLOCK.time() - each["Created"] >= set_.quota_answer_s:
+            if each["Status"] in _OPEN and CLOCK.time() - each["Created"] >= set_.quota_answer_s:
                 each |= {"Status": set_.quota_answer, "LastUpdated": CLOCK.time()}
+                if set_.quota_answer == "CASE_OPENED":
+                    each["CaseId"] = f"case-{1 + set_.quota_requests.index(each)}"
                 bucket = next((known for known in BUCKETS if known.code == each["QuotaCode"]), None)
                 if each["Status"] == "APPROVED" and bucket is not None:
                     set_.ec2_vcpu[f"{bucket.family}{' Spot' * bucket.spot}"] = each["DesiredValue"]
