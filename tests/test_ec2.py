@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,8 @@ from starburst_common.aws.accounts import read_worker
 from starburst_common.aws.clients import Clients
 from starburst_common.aws.compute import EcsCompute
 from starburst_common.aws.ecs_tasks import Instance, worker_state
+from starburst_common.aws.orphan_hosts import OrphanHosts
+from starburst_common.aws.owners import Owners
 from starburst_common.aws.requests import placed, run_task, task_definition
 from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput, RunStopped
@@ -43,7 +46,7 @@ from starburst_common.runs.costs import costs
 from starburst_common.sites.managed import IDLE_S
 from starburst_common.sites.site import Site
 from starburst_common.wire.fields import Fields
-from tests.places import aws_text, open_place
+from tests.places import aws_text, environment, open_place
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
 
@@ -236,6 +239,22 @@ def test_an_instance_that_stays_without_a_worker_is_found_and_ended(aws: Aws, ba
     (found,) = [each for each in json.loads(done.stdout)["things"] if each["kind"] == "instance"]
     assert (found["name"], found["usd_per_hour"] > 0) == (stays["id"], True), done.stdout
     assert not running(aws)
+
+
+def test_an_idle_instance_of_the_users_own_is_left(aws: Aws) -> None:
+    """Where the site names another capacity provider than setup makes: how many stay, and how long, its group says."""
+    ecs, site = aws.boto("ecs"), {**aws.site, "ec2_provider": "mine"}
+    like = ecs.describe_capacity_providers(cluster=aws.site["cluster"])["capacityProviders"][0]
+    ecs.create_capacity_provider(
+        name="mine", cluster=aws.site["cluster"], managedInstancesProvider=like["managedInstancesProvider"]
+    )
+    backend = open_place(aws_text(site))
+    assert starburst_map(squared, range(2), workers=1, backend=backend, progress=False, capacity="ec2") == [0, 1]
+    aws.until(lambda: all(each["idle"] for each in running(aws)))
+    with environment(aws.as_user("operator")), closing(Clients(aws.site["region"])) as clients:
+        owners = Owners(Site.of(site, "the test"), clients, now=time.time() + 1, least_s=0)
+        assert [each["provider"] for each in running(aws)] == ["mine"] and [*OrphanHosts(owners).found()] == []
+    backend.close()
 
 
 def on(instance: str, type: str, *, at: float, until: float, vcpu: float = 1, spot: bool = False) -> WorkerState:

@@ -1,4 +1,7 @@
-"""A site in; instances of its capacity providers without any worker out, which ECS has not ended by itself."""
+"""A site in; instances of its capacity providers without any worker out, which ECS has not ended by itself.
+
+Those of a group of the user's are his: how many there are, and until when, that group says.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class OrphanHosts:
         self._owners, self._site, self._ecs = owners, owners.site, owners.clients.ecs
 
     def found(self) -> Iterator[Orphan]:
-        if not self._site.providers:
+        if not self._site.own_providers:
             return
         with speaking("ecs:ListContainerInstances"):
             pages = self._ecs.get_paginator("list_container_instances").paginate(cluster=self._site.cluster)
@@ -50,7 +53,7 @@ class OrphanHosts:
             return [
                 each
                 for each in found["containerInstances"]
-                if each.get("capacityProviderName", "") in self._site.providers
+                if each.get("capacityProviderName", "") in self._site.own_providers
             ]
 
     def _orphan(self, told: Any) -> Orphan:

@@ -227,6 +227,11 @@ task_role, signing_secret
         return tuple(dict.fromkeys(filter(None, named)))
 
     @property
+    def own_providers(self) -> tuple[str, ...]:
+        """Those of them whose instances ECS starts and ends for the site alone, as setup makes them."""
+        return tuple(filter(self._managed, self.providers))
+
+    @property
     def spot_providers(self) -> tuple[str, ...]:
         """Those of them on Spot."""
         return tuple(filter(None, (self.ec2_spot_provider, self.gpu_spot_provider)))
