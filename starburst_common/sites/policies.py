@@ -223,7 +223,7 @@ def _looks_at_made(site: Site) -> list[Document]:
         allow(["iam:GetRolePolicy"], [arns.role("*")]),
         *([allow(["iam:GetInstanceProfile"], [profiles])] if site.providers else []),
         *(_looks_at_parameter(site) if ":ssm:" in site.signing_secret else []),
-        allow(["logs:ListTagsForResource"], arns.of("logs", f"log-group:{site.log_group}")),
+        allow(["logs:ListTagsForResource"], arns.of("logs", f"log-group:{site.log_group}*")),
         allow(["ecr:ListTagsForResource"], arns.repository),
         allow(["ecs:DescribeClusters"], arns.of("ecs", f"cluster/{site.cluster}")),
     ]
