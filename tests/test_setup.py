@@ -269,9 +269,15 @@ def test_what_is_not_as_asked_is_named_and_stays_until_setup(account: Aws, tmp_p
     )
     account.boto("ecr").delete_repository(repositoryName=site.repository)
     account.boto("ec2").delete_subnet(SubnetId=site.subnets[1])
+    s3, of = account.boto("s3"), {"Bucket": site.bucket}
+    rule = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "runs/"}, "Expiration": {"Days": 90}}
+    s3.put_bucket_lifecycle_configuration(**of, LifecycleConfiguration={"Rules": [rule]})
+    s3.delete_public_access_block(**of)
+    s3.delete_bucket_encryption(**of)
     mends, names = "`starburst setup --site main` mends it", f"starburst-main-{REGION}"
     what = {
-        f"bucket {site.bucket}": "tags team; its policy, by which it takes TLS only",
+        f"bucket {site.bucket}": "tags team; how it is closed to the public; how it encrypts; its policy, by which it "
+        "takes TLS only; what goes from it by itself",
         f"role {names}-task": "whom it trusts",
         "log group /starburst/main": "how long it keeps lines, for ever and not 14 days",
         "network starburst-main": "its lack of a subnet in us-east-1b",
@@ -294,6 +300,8 @@ def test_what_is_not_as_asked_is_named_and_stays_until_setup(account: Aws, tmp_p
     assert f"role {names}-task: to be mended: whom it trusts\n" in shown.stderr
     done = shell("setup", "--yes", "--no-try")
     assert done.returncode == 0 and f"role {names}-task: mended: whom it trusts\n" in done.stderr
+    rules = s3.get_bucket_lifecycle_configuration(**of)["Rules"]
+    assert rule in rules and len(rules) == 3
     marked = {"ResourceType": "Parameter", "ResourceId": "/starburst/main/signing-key"}
     account.boto("ssm").remove_tags_from_resource(**marked, TagKeys=["starburst:site"])
     lacks = "it lacks the tag starburst:site=main, by which setup knows it: tag it"
