@@ -36,7 +36,11 @@ def measure(contender: str, size: int) -> dict[str, float]:
 SCENARIO = Scenario(
     name="arrays",
     title="Arrays there and back",
-    about=f"{ITEMS} arrays of 1 MiB are mapped on two workers, each to another one of its size; the whole process.",
+    about=f"{ITEMS} arrays of 1 MiB are mapped on two workers, each to another one of its size; the whole process. "
+    "Before, each was copied eleven times and went through sockets. Now 200 MiB are written to files twice and sent "
+    "through a socket once, and signed or checked four times, by BLAKE3 in 0.03 s each. The limit is those two writes: "
+    "memory that the page cache gets anew for each run, where a pipe has the same 64 KiB again and again. Where that "
+    "is memory which a virtual machine's host gives only as it is touched, a write takes 0.03 to 0.4 s.",
     size_heading="arrays",
     cases=cases,
     measure=measure,

@@ -43,9 +43,12 @@ def measure(contender: str, size: int) -> dict[str, float]:
 SCENARIO = Scenario(
     name="closure",
     title="A function that closes over 200 MB",
-    about=f"A lambda over an array of 25 million random floats is mapped over {ITEMS} items on two workers, and again. "
-    "The first call holds the workers' start. joblib knows the array again by its place in memory, and would send what "
-    "it has even if that was altered since; we look at all of it.",
+    about=f"A lambda over an array of 25 million random floats is mapped over {ITEMS} items on two workers, and "
+    "again. The first call holds the workers' start. joblib knows the array again by its place in memory, and"
+    " would send what it has even if that was altered since; we look at all of it, in 0.03 s of CPU by "
+    "BLAKE3, where SHA-256 took 0.1. Before, it was pickled, hashed and copied four times for each call. The "
+    "first call's limits are one write of 200 MB to a file, and two reads of it that check the seal, one a "
+    "worker.",
     size_heading="items",
     cases=cases,
     measure=measure,

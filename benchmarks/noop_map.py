@@ -37,7 +37,11 @@ SCENARIO = Scenario(
     about="Two workers map a function that returns its argument over a range. The wall time is that of the whole "
     "process: interpreter, imports, starting the workers, the map, comparing every result, shutting down. "
     "Driver memory is the peak resident set of that process, without its workers. A ProcessPool that spawns shows what "
-    "two fresh interpreters cost, where the others are forks of the one that maps.",
+    "two fresh interpreters cost, where the others are forks of the one that maps. Before, an item was a pickle of its "
+    "own, there and back, and each worker and slot imported all anew. Now 256 are pickled together; an item costs 1.1 "
+    "system calls (the umask that the one before it may have changed), and a map of a few 0.4 s of CPU: half of it "
+    "imports, in the caller and in the process that workers are forked from, side by side. That is the floor for few "
+    "items; for many it is the interpreter, 1 µs an item on each side.",
     size_heading="items",
     cases=cases,
     measure=measure,

@@ -41,9 +41,13 @@ def measure(contender: str, size: int) -> dict[str, float]:
 SCENARIO = Scenario(
     name="round_trip",
     title="There and back on warm workers",
-    about=f"Two workers, warmed by a map of {WARMING} items. First result: from starting another map of {MAPPED} items "
-    "to holding its first result. Round trip: submit one item and wait for its result, one after another; the median "
-    "and 95th percentile within a process.",
+    about=f"Two workers, warmed by a map of {WARMING} items. First result: from starting another map of {MAPPED} "
+    "items to holding its first result. Round trip: submit one item and wait for its result, one after "
+    "another; the median and 95th percentile within a process. A call goes through four processes and five "
+    "threads, each of which is woken, and leaves three files (what was asked, that it was, the answer) before"
+    " anybody is told: about 270 system calls, 100 of them SQLite's, 70 for waking somebody, and 1.9 ms of "
+    "CPU. A pool's goes through two pipes, and is gone with its processes. Before, the driver also decided "
+    "twice a call whether the run was to end, and a slot said twice that it was done.",
     size_heading="round trips",
     cases=cases,
     measure=measure,

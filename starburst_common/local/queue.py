@@ -151,9 +151,8 @@ class LocalQueue:
 
     def _lease(self, db: sqlite3.Connection, queue: str, limit: int, lease_s: float) -> list[Leased]:
         now = self._clock()
-        if db.execute("SELECT 1 FROM queues WHERE name = ?", (queue,)).fetchone() is None:
-            raise NotFound(f"no queue {queue}")
         if db.execute(_TURN, {"queue": queue, "now": now}).fetchone() is None:
+            self._known(db, queue)
             return []
         with self._database.transaction(db):
             (limit_receives,) = self._known(db, queue)
