@@ -99,6 +99,8 @@ _TABLE = (
 )
 _ELSE = _Said("", Refusal.FATAL)
 ROLE_NEEDS = "allow it what `starburst iam-policy task` prints"
+_UNTOLD = "lacked the necessary privileges"  #: as obstore says it, where S3 answers to HEAD without a word
+_OF_KEYS = re.compile(r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|security token")  #: no policy cures that
 _PASSED = " (a driver's printed policy has the site's roles only, none of a task_role=)"
 #: How AWS names what is not allowed. Source: IAM User Guide, "Troubleshoot access denied error messages"
 _NAMED = re.compile(r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>\S+))?")
@@ -165,15 +167,17 @@ def role_lacks(error: str) -> str:
     the task role may not do s3:GetObject on arn:aws:s3:::b/runs/a: allow it what `starburst iam-policy task` prints
     >>> role_lacks("not allowed to reach runs/a: The operation lacked the necessary privileges").partition(": allow")[0]
     'the task role is not allowed to reach runs/a, by s3:GetObject, or s3:ListBucket if it is not there'
+    >>> print(role_lacks("not allowed to reach a: InvalidAccessKeyId: no key: let these credentials do it"))
+    the task role is not allowed to reach a: InvalidAccessKeyId: no key
     """
     if found := _NAMED.search(error):
         on = f" on {found['resource'].strip(chr(34))}" if found["resource"] else ""
-        lacks = f"may not do {found['action']}{on}"
-    else:
-        lacks = f"is {error.partition(': ')[0]}"
-        if lacks.startswith("is not allowed to reach "):  # S3 answers to HEAD without a word
-            lacks += ", by s3:GetObject, or s3:ListBucket if it is not there"
-    return f"the task role {lacks}: {ROLE_NEEDS}"
+        return f"the task role may not do {found['action']}{on}: {ROLE_NEEDS}"
+    what, _, why = error.partition(": let these credentials do")[0].partition(": ")
+    if _UNTOLD in why:
+        return f"the task role is {what}, by s3:GetObject, or s3:ListBucket if it is not there: {ROLE_NEEDS}"
+    advice = "" if _OF_KEYS.search(why) else f": {ROLE_NEEDS}"
+    return f"the task role is {what}: {why}{advice}"
 
 
 def waiting_for(why: Refusal, text: str, vcpu: float = 0.0, kind: str = "Fargate") -> str:
