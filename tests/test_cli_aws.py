@@ -57,7 +57,11 @@ def both(aws_server: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def alike(text: str) -> str:
-    """Without what differs from run to run: ids, times, speeds, costs (metered there), where the module lay."""
+    """Without what differs from run to run: ids, times, speeds, costs (metered there), where the module lay.
+
+    Columns are as wide as what is in them.
+    """
+    text = re.sub(r" {2,}", "  ", text)
     text = text.replace("about ", "").replace("(metered, ", "(")
     text = re.sub(r'[^"]*(?=/work\.py)', "<folder>", text)
     text = re.sub(r'"worker": "[^"]*"', "<worker>", text)
