@@ -125,6 +125,23 @@ def test_what_a_run_cost_is_what_its_workers_were_charged_for(both: tuple[Shell,
     assert listed["aws_estimate"]["usd"] == pytest.approx(listed["spent_usd"], abs=2e-6)
 
 
+def test_what_a_detached_map_may_cost_an_hour_and_a_month(shell: Shell, aws: Aws) -> None:
+    """Two workers of $0.054 under $0.11, whoever drives it; and none where a month's budget of its tag is used up."""
+    asked = ["map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "4", "--chunk-size", "1"]
+    name = shell(*asked, "--max-hourly-cost", "0.11", "--tag", "team=a").stdout.strip()
+    assert shell("attach", name).returncode == 0
+    assert len(aws.tasks()) == 2
+    shell.env["STARBURST_CONFIG"] = str(shell.folder / "budget.toml")
+    (shell.folder / "budget.toml").write_text(aws.settings(monthly_budget=["team=a: 0.0003"]))
+    done = shell(*asked, "--tag", "team=a")
+    assert done.returncode == 2
+    assert re.search(
+        rf"of the monthly budget of team=a, \$0\.00030, are used .*, by 1 run \({BY.replace(' Spot', '')}", done.stderr
+    )
+    assert shell("resume", name).returncode == 0  # nothing is left of it to be run
+    assert values(shell(*asked[:3], "items.jsonl", "--tag", "team=b", "--workers", "1").stdout) == [*range(6)]
+
+
 BY = r"us-east-1, Fargate Spot x86, prices of 20\d\d-\d\d-\d\d"
 
 

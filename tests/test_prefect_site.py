@@ -309,6 +309,34 @@ def test_workers_that_a_site_has_none_of_fail_the_flow_in_a_sentence(aws: Aws, t
     assert aws.tasks() == [] and aws.leftovers()["queues"] == []
 
 
+@pytest.mark.usefixtures("server")
+def test_a_month_s_budget_holds_for_flows(aws: Aws, tmp_path: Path) -> None:
+    """By whatever path their calls go: what is left bounds a run, and where nothing is, none begins."""
+    options: dict[str, Any] = {"workers": 1, "cpu": 0.25, "backend": "aws", "tags": {"team": "a"}}
+
+    def square(x: int) -> int:
+        return x * x
+
+    @task
+    def double(x: int) -> int:
+        return 2 * x
+
+    @flow(task_runner=StarburstTaskRunner(**options))
+    def doubled(by: str) -> Any:
+        return burst(square, [1, 2]) if by == "burst" else double.map([1, 2]).result()
+
+    ends = []
+    for most in ("0.005", "0.0003"):
+        (tmp_path / "config.toml").write_text(aws.settings(monthly_budget=[f"team=a: {most}"]))
+        with environment({"STARBURST_CONFIG": str(tmp_path / "config.toml")}):
+            ends += [doubled(by, return_state=True) for by in ("tasks", "burst")]
+            runs = [run.status() for run in list_runs(backend="aws")]
+    assert [end.is_completed() for end in ends] == [True, True, False, False]
+    assert len(runs) == 2 and all(0 < (run.budget_usd or 0) <= 0.005 for run in runs)
+    for end in ends[2:]:
+        assert "of the monthly budget of team=a, $0.00030, are used since" in str(end.message)
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
