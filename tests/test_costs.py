@@ -9,6 +9,7 @@ import random
 import re
 import time
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -23,6 +24,8 @@ from starburst_common.fleets.fleet import Fleet
 from starburst_common.ids import new_fleet_id, new_run_id
 from starburst_common.model import Buffer, FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.accounts import AccountEntry, Stint
+from starburst_common.money.book import fargate_price
+from starburst_common.money.kept import Sheet, keep
 from starburst_common.money.meter import Rates, metered
 from starburst_common.names import ACCOUNTS, account
 from starburst_common.options import Options
@@ -193,6 +196,30 @@ def test_the_ledger_s_sum_is_the_sum_over_all_workers(backend: Backend) -> None:
     rows = costs(since=0.0, backend=backend)
     ledger = sum((usd for row in rows for part, usd in row.parts.items() if part != UNUSED), Decimal(0))
     assert spent > 30 and abs(ledger - spent) < Decimal("0.01")
+
+
+def test_a_run_costs_what_was_in_force_when_it_began(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever prices were looked up since; those of its day count, whether by the book or by an earlier look."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    region = "ap-south-2"  # of which this process knows nothing else
+    book = fargate_price(region)
+    assert book is not None
+    usd = book.usd_per_vcpu_hour, Decimal("0.05"), Decimal("0.06")  # by the book and by two looks
+    for price, day in zip(usd[1:], ("2026-06-01", "2026-09-01"), strict=True):
+        prices = {"x86 vCPU": price, "x86 GB": book.usd_per_gb_hour}
+        keep(region, {"fargate": Sheet(prices=prices, source="AWS", as_of=day, published=day)})
+    for day in ("2026-05-31", "2026-06-01", "2026-08-31", "2026-09-02"):
+        fleet, began = new_fleet_id(), datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
+        close_account(backend.store, backend.key, fleet, [worker(0, 1.0)], began + HOUR_S)
+        kept(
+            backend, fleet=fleet, created_at=began, ended_at=began + HOUR_S, function=day, tariff=Tariff(region=region)
+        )
+    found = {each.entry.function: each for each in run_costs(backend, 0.0)}
+    by_hand = {day: 2 * usd[look] + 8 * book.usd_per_gb_hour for day, look in zip(found, (0, 1, 1, 2), strict=True)}
+    assert {day: round(each.parts["compute"], 9) for day, each in found.items()} == by_hand
+    assert [each.prices[0].as_of for each in found.values()][1:] == ["2026-06-01", "2026-06-01", "2026-09-01"]
 
 
 def test_what_was_read_of_the_accounts_is_not_read_again(

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from starburst_common.errors import BadInput
 from starburst_common.money import kept
-from starburst_common.money.kept import sheets
+from starburst_common.money.kept import edition, sheets
 from starburst_common.money.tables import FARGATE, OTHER, rows, sources
 
 #: What else has a price.
@@ -106,7 +106,6 @@ def _looked_up(price: FargatePrice) -> FargatePrice:
     )
 
 
-@lru_cache(maxsize=256)
 def fargate_price(region: str, *, arch: str = "x86", capacity: str = ON_DEMAND) -> FargatePrice | None:
     """The price in a region; None where it is not known.
 
@@ -114,6 +113,11 @@ def fargate_price(region: str, *, arch: str = "x86", capacity: str = ON_DEMAND) 
     >>> ireland.usd_per_vcpu_hour, ireland.basis, fargate_price("ca-west-1", capacity="spot")
     (Decimal('0.00979124'), 'observed', None)
     """
+    return _fargate_price(region, arch, capacity, edition(region))
+
+
+@lru_cache(maxsize=256)
+def _fargate_price(region: str, arch: str, capacity: str, _: tuple[int, str]) -> FargatePrice | None:
     found = (price for price in fargate_prices(region) if (price.arch, price.capacity) == (arch, capacity))
     return next(found, None)
 

@@ -1,10 +1,16 @@
-"""Prices that this user has had looked up, in a file a region in the user's cache; in force before the book's."""
+"""Prices that this user has had looked up, in a file a region in the user's cache; in force before the book's.
+
+What was in force before is kept, too: what was used then is reckoned by that.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
@@ -17,6 +23,9 @@ from starburst_common.phrases import oddity, our_log
 from starburst_common.trust import own_folder, owner_only, what_others_may
 
 _log = our_log()
+_DAY = ContextVar("_DAY", default="")  # prices are to be of; empty for today
+_kept = [0]  # times that this process has kept some
+_FORMER = "former"
 
 FARGATE, INSTANCES, SPOT = "fargate", "instances", "spot"  #: what is looked up, each for itself
 
@@ -36,10 +45,45 @@ def folder() -> Path:
     return user_cache_path("starburst") / "prices"
 
 
-@lru_cache(maxsize=64)
+@contextmanager
+def prices_then(at: float) -> Iterator[None]:
+    """Reckon with the prices that were in force at that time (wall clock) while the block runs."""
+    token = _DAY.set(time.strftime("%Y-%m-%d", time.gmtime(at)))
+    try:
+        yield
+    finally:
+        _DAY.reset(token)
+
+
+def edition(region: str) -> tuple[int, str]:
+    """What tells which of a region's prices are in force, for who remembers some: how often they were looked up here,
+
+    and the day of which they are to be, where some were looked up since.
+    """
+    day = _DAY.get()
+    return _kept[0], day if day and any(sheet.as_of > day for sheet in _read(region, "", _kept[0]).values()) else ""
+
+
 def sheets(region: str) -> dict[str, Sheet]:
     """What was looked up of a region; nothing where it cannot be read, which is said."""
-    file = folder() / f"{region}.json"
+    times, day = edition(region)
+    found = _read(region, "", times)
+    if not day:
+        return found
+    former = sorted(path.stem.removeprefix(f"{region}-") for path in (folder() / _FORMER).glob(f"{region}-2*.json"))
+    then = [_read(region, each, times) for each in former if each <= day]
+    return {
+        kind: sheet
+        for told in [*then, found]  # the last one holds
+        for kind, sheet in told.items()
+        if sheet.as_of <= day
+    }
+
+
+@lru_cache(maxsize=64)
+def _read(region: str, day: str, times: int) -> dict[str, Sheet]:
+    """Those in force, or before they were looked up on a later day than this; after so many times here."""
+    file = folder() / _FORMER / f"{region}-{day}.json" if day else folder() / f"{region}.json"
     try:
         text = file.read_text(encoding="utf-8")
         if why := what_others_may(file):
@@ -59,13 +103,18 @@ def sheets(region: str) -> dict[str, Sheet]:
 
 def keep(region: str, found: Mapping[str, Sheet]) -> Path:
     """These in place of what was known of the same; in one step, whoever reads meanwhile."""
-    file = own_folder(folder()) / f"{region}.json"
-    told = {kind: asdict(sheet) for kind, sheet in {**sheets(region), **found}.items()}
+    before = _read(region, "", _kept[0])
+    if day := max((sheet.as_of for sheet in before.values()), default=""):
+        _write(own_folder(own_folder(folder()) / _FORMER) / f"{region}-{day}.json", before)
+    _kept[0] += 1
+    return _write(own_folder(folder()) / f"{region}.json", {**before, **found})
+
+
+def _write(file: Path, found: Mapping[str, Sheet]) -> Path:
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8", opener=owner_only) as opened:
-        json.dump(told, opened, default=str)
+        json.dump({kind: asdict(sheet) for kind, sheet in found.items()}, opened, default=str)
     temporary.replace(file)
-    sheets.cache_clear()
     return file
 
 

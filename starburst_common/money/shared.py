@@ -16,6 +16,7 @@ from starburst_common.instances import shapes, suited
 from starburst_common.model import Tariff
 from starburst_common.money.book import DERIVED, ON_DEMAND, SPOT, item_price
 from starburst_common.money.instances import InstancePrice, allowed, instance_prices, prices_in
+from starburst_common.money.kept import edition
 from starburst_common.resources import Resources
 
 FEE = "management fee"
@@ -48,7 +49,7 @@ def shared_hour(resources: Resources, tariff: Tariff) -> SharedHour | None:
     """
     size, region = (resources.cpu, resources.memory_mib, resources.gpus), tariff.region
     types = allowed(tariff, gpus=resources.gpus > 0)
-    type = resources.instance_type or _cheapest(*size, resources.spot, region, tariff.arch, types)
+    type = resources.instance_type or _cheapest(*size, resources.spot, region, tariff.arch, types, edition(region))
     shape, price = shapes().get(type), _price(type, region, SPOT if resources.spot else ON_DEMAND)
     on_demand = _price(type, region, ON_DEMAND)
     if shape is None or price is None or on_demand is None:
@@ -92,7 +93,14 @@ def _price(type: str, region: str, capacity: str) -> InstancePrice | None:
 
 @lru_cache(maxsize=256)
 def _cheapest(
-    cpu: float, memory_mib: int, gpus: int, spot: bool, region: str, arch: str, types: tuple[str, ...]
+    cpu: float,
+    memory_mib: int,
+    gpus: int,
+    spot: bool,
+    region: str,
+    arch: str,
+    types: tuple[str, ...],
+    _: tuple[int, str],
 ) -> str:
     """The type on which such workers cost least; empty where none holds one, or has a price."""
     may_be = {shape.type: shape for shape in suited(types, arch, gpus=gpus > 0)}

@@ -17,6 +17,7 @@ from starburst_common.errors import BadInput
 from starburst_common.model import FleetId
 from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.estimate import Estimate, billed_hours, charge
+from starburst_common.money.kept import prices_then
 from starburst_common.money.sums import prices_told
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.phrases import our_log, told
@@ -167,7 +168,8 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
                 for stint in entry.stints
                 if stint.fleet in bills
             ]
-            found.append(_cost(entry, shares))
+            with prices_then(entry.created_at):
+                found.append(_cost(entry, shares))
     return _expecting(sorted(found, key=lambda each: each.entry.created_at))
 
 
@@ -203,7 +205,8 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
         spans, tariff = [(each.created_at, each.ended_at) for each in entries], entries[0].tariff
         for bill in abreast(backend, lambda name: bill_of(backend, FleetId(name), spans, since), [fleet]):  # noqa: B023
             for (size, arch), idle in bill.idle.items():
-                price = charge(size, idle, replace(tariff, arch=arch))
+                with prices_then(entries[-1].created_at):
+                    price = charge(size, idle, replace(tariff, arch=arch))
                 prices.append(price)
                 hours += idle
                 unknown += bool(price.unknown)

@@ -21,6 +21,7 @@ from starburst_common.limits import Limits
 from starburst_common.model import FleetId, RunId, WorkerState
 from starburst_common.money.accounts import AccountEntry
 from starburst_common.money.budget import least_budget
+from starburst_common.money.kept import prices_then
 from starburst_common.money.meter import Rates, metered
 from starburst_common.money.monthly import MonthlyBudget, Spent, budgets_of, month_of
 from starburst_common.money.tolls import tolls_usd
@@ -149,7 +150,9 @@ class Monthly:
                 if key not in self._entries:
                     self._entries[key] = read_entry(self._backend, key)
                 if budget.covers(self._entries[key].tags):
-                    yield self._cost(key, self._entries[key])
+                    with prices_then(self._entries[key].created_at):
+                        found = self._cost(key, self._entries[key])
+                    yield found
 
     def _cost(self, key: str, entry: AccountEntry) -> _Cost:
         """By its workers; where nothing is kept of those, as it was estimated when it ended."""

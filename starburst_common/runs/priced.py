@@ -11,6 +11,7 @@ from starburst_common.dollars import usd_text
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import RunId, RunStatus
 from starburst_common.money.estimate import Estimate, estimate_of, metered_estimate, slots_usd
+from starburst_common.money.kept import prices_then
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.ports import Backend
 from starburst_common.runs.accounts import charged
@@ -63,8 +64,13 @@ class Expected:
 def cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool = False) -> Estimate:
     """What it costs so far, by its workers where they are charged for, or would; less the user's discount.
 
-    `listed` among others, by what its end tells of that.
+    `listed` among others, by what its end tells of that. By the prices that were in force when it began.
     """
+    with prices_then(spec.created_at):
+        return _cost_of(backend, spec, status, listed=listed)
+
+
+def _cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool) -> Estimate:
     spent, saved, beside, parts = status.spent_usd, Decimal(0), dict[str, Decimal](), dict[str, Decimal]()
     if status.state.over and not listed:
         beside = _beside(backend, spec)
