@@ -99,6 +99,9 @@ _TABLE = (
 )
 _ELSE = _Said("", Refusal.FATAL)
 ROLE_NEEDS = "allow it what `starburst iam-policy task` prints"
+#: What of others than the role's own policy is in the way. Source: IAM User Guide, "Troubleshoot access denied error
+#: messages", read 2026-12-01
+_APART = re.compile(r"with an explicit deny in an? [\w -]+|because no (?!identity-based)[\w -]+? allows")
 _UNTOLD = "lacked the necessary privileges"  #: as obstore says it, where S3 answers to HEAD without a word
 _OF_KEYS = re.compile(r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|security token")  #: no policy cures that
 _PASSED = " (a driver's printed policy has the site's roles only, none of a task_role=)"
@@ -165,6 +168,11 @@ def role_lacks(error: str) -> str:
     >>> text = "not allowed to reach runs/a: AccessDenied: {} is not authorized to perform: s3:GetObject on resource: "
     >>> print(role_lacks(text.format("User: u") + '"arn:aws:s3:::b/runs/a" because no identity-based policy'))
     the task role may not do s3:GetObject on arn:aws:s3:::b/runs/a: allow it what `starburst iam-policy task` prints
+    >>> text = "u is not authorized to perform: s3:PutObject {}"
+    >>> role_lacks(text.format("with an explicit deny in a service control policy")).partition(": allow")[0]
+    'the task role may not do s3:PutObject, with an explicit deny in a service control policy'
+    >>> role_lacks(text.format("because no VPC endpoint policy allows the s3:PutObject action")).partition(": allow")[0]
+    'the task role may not do s3:PutObject, because no VPC endpoint policy allows it'
     >>> role_lacks("not allowed to reach runs/a: The operation lacked the necessary privileges").partition(": allow")[0]
     'the task role is not allowed to reach runs/a, by s3:GetObject, or s3:ListBucket if it is not there'
     >>> print(role_lacks("not allowed to reach a: InvalidAccessKeyId: no key: let these credentials do it"))
@@ -172,7 +180,9 @@ def role_lacks(error: str) -> str:
     """
     if found := _NAMED.search(error):
         on = f" on {found['resource'].strip(chr(34))}" if found["resource"] else ""
-        return f"the task role may not do {found['action']}{on}: {ROLE_NEEDS}"
+        apart = _APART.search(error)
+        by = f", {apart[0]}{' it' if apart[0].endswith('allows') else ''}" if apart else ""
+        return f"the task role may not do {found['action']}{on}{by}: {ROLE_NEEDS}"
     what, _, why = error.partition(": let these credentials do")[0].partition(": ")
     if _UNTOLD in why:
         return f"the task role is {what}, by s3:GetObject, or s3:ListBucket if it is not there: {ROLE_NEEDS}"
