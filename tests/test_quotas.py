@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -261,6 +262,28 @@ def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_pat
         runs[0].wait()
     for each in places:
         each.close()
+
+
+@pytest.mark.parametrize("spot", [2, 0])
+def test_runs_that_share_spot_are_on_demand_beside_that(aws: Aws, clients: Clients, tmp_path: Path, spot: int) -> None:
+    """What Spot has no room for is on demand, as of a run alone: none waits for its share of Spot to be free."""
+    aws.set(spot_vcpu=spot, on_demand_vcpu=20, usage_lag_s=60)
+    with ExitStack() as stack:
+        runs = list[Run]()
+        for _ in range(2):
+            place = open_place(aws_text(aws.site))
+            stack.callback(place.close)
+            quotas = AccountQuotas(clients, aws.site["subnets"], kept_s=0.2)
+            place = replace(place, quotas=quotas, turns=QuotaTurns(cast("S3Objects", place.store), 0.2))
+            cluster = stack.enter_context(Cluster(workers=4, spot=True, backend=place, progress=False))
+            runs.append(cluster.start(slow_until(tmp_path / "soon"), range(100), chunk_size=2))
+        there = Counter({"FARGATE_SPOT": spot, "FARGATE": 8 - spot})
+        aws.until(lambda: Counter(task["provider"] for task in running(aws)) == there, within_s=60)
+        (tmp_path / "soon").touch()
+        assert [run.results(timeout=120) for run in runs] == [[*range(100)]] * 2
+        told = [event for run in runs for event in run.events()]
+        assert not {EventKind.WITHDRAWN, EventKind.LOST} & {event.kind for event in told}
+        assert not [event.text for event in told if "its share of that" in event.text]
 
 
 _FORTY = """

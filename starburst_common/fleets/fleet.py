@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from starburst_common.fleets.headroom import Headroom, each_of, headroom
-from starburst_common.fleets.turns import QuotaTurn, turn
+from starburst_common.fleets.headroom import Headroom, each_of, headroom, on_capacity
+from starburst_common.fleets.turns import FREE, QuotaTurn, turn
 from starburst_common.ids import held_for, new_fleet_id
 from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, work_queue
@@ -111,30 +111,42 @@ class Fleet:
         """The same for its driver, who also does what another has left."""
         return self.backend.compute.tend(self.id)
 
-    def headroom(self, workers: Sequence[WorkerState], *, shared: bool = False) -> Headroom:
-        """For how many more than these there is room now, as far as anything limits them.
-
-        With `shared`, leave out the quota that others of the site wait for, too: `turn` tells of that.
-        """
-        return headroom(self._limits()[shared:], workers, self.spec.resources)
+    def headroom(self, workers: Sequence[WorkerState], turn: QuotaTurn = FREE) -> Headroom:
+        """For how many more than these there is room now, as far as anything limits them, other fleets included."""
+        return headroom(self._limits(), workers, self.spec.resources, turn)
 
     def turn(self, workers: Sequence[WorkerState], wanted: int, now: float) -> QuotaTurn:
-        """What of these, and of others that are wanted, it may have where fleets of the site share a full quota."""
+        """What of these, and of others that are wanted, it may have where fleets of the site share a full quota.
+
+        That is the quota on the capacity that is asked for first. Who has others has that much less to want of it, and
+        gives up none of it where there is room on others.
+        """
         turns, resources, limits = self.backend.turns, self.spec.resources, self._limits()
         if turns is None or not limits or limits[0].basis is Basis.ASSUMED:
-            return QuotaTurn()
+            return FREE
         limit, each = limits[0], each_of(limits[0], resources)
-        mine = [each for each in workers if each.granted is None or each.granted.capacity == limit.capacity]
-        alive = sum(worker.phase is not WorkerPhase.STOPPED for worker in mine)
+        mine = [each for each in workers if on_capacity(each, limit)]
+        alive, beside = (
+            sum(worker.phase is not WorkerPhase.STOPPED for worker in those)
+            for those in (mine, [worker for worker in workers if not on_capacity(worker, limit)])
+        )
         lately = sum(not 0 < worker.stopped_at < now - _COUNTED_LATE_S for worker in mine)
         own = QuotaAsk(
-            has=alive * each, wants=max(wanted, 0) * each, had=lately * each, each=each, weight=self.spec.priority
+            has=alive * each,
+            wants=max(wanted - beside, 0) * each,
+            had=lately * each,
+            each=each,
+            weight=self.spec.priority,
         )
         asks = turns.say(limit.code, self.id, own)
         others = headroom([limit], workers, resources).others - sum(
             ask.had for name, ask in asks.items() if name != self.id
         )
-        return turn(self.id, asks, limit.total - max(others, 0), quota=limit.name)
+        found = turn(self.id, asks, limit.total - max(others, 0), quota=limit.name)
+        rest = [each for each in limits if each.capacity and each.capacity != limit.capacity]
+        if rest and found.surplus and headroom(rest, workers, resources).free >= 1:
+            return replace(found, surplus=0)
+        return found
 
     def _limits(self) -> Sequence[Limit]:
         quotas, resources = self.backend.quotas, self.spec.resources
@@ -147,8 +159,13 @@ class Fleet:
         return self.backend.compute.launch(self.spec, ordinals)
 
     def withdraw(self, count: int) -> list[WorkerId]:
-        """Stop so many workers, which hand back what they have: those first that have not begun, then the last."""
-        alive = [worker for worker in self.states() if worker.phase is not WorkerPhase.STOPPED]
+        """Stop so many workers of the capacity that fleets share, which hand back what they have.
+
+        Those first that have not begun, then the last.
+        """
+        first = next(iter(self._limits()), None)
+        there = (worker for worker in self.states() if first is None or on_capacity(worker, first))
+        alive = [worker for worker in there if worker.phase is not WorkerPhase.STOPPED]
         alive.sort(key=lambda worker: (worker.phase is not WorkerPhase.STARTING, -worker.ordinal))
         chosen = [worker.id for worker in alive[:count]]
         self.backend.compute.stop(self.id, chosen, grace_s=_GRACE_S)

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from starburst_common.fleets.turns import FREE, QuotaTurn
 from starburst_common.instances import shapes
 from starburst_common.model import WorkerPhase, WorkerState
 from starburst_common.ports import Basis, Limit, Unit
@@ -26,6 +27,7 @@ class Headroom:
     free: float = math.inf  #: so many; without limit where none is known
     bound: Limit | None = None  #: what allows no more
     others: float = 0.0  #: of that limit, what is in use by none of the fleet's
+    words: str = ""  #: what bounds them, where it is no limit of the account's alone
 
     def said(self, resources: Resources) -> str:
         """What bounds them, for a person.
@@ -41,14 +43,18 @@ class Headroom:
 
     def why(self, resources: Resources) -> str:
         """The same, and what helps."""
-        if self.bound is None:
-            return ""
+        if self.bound is None or self.words:
+            return self.words
         cure = f"`{asked_by(self.bound)}` raises it" if self.bound.code else "give the site more or larger subnets"
         return f"{self.said(resources)}: {cure}"
 
 
-def headroom(limits: Sequence[Limit], workers: Iterable[WorkerState], resources: Resources) -> Headroom:
+def headroom(
+    limits: Sequence[Limit], workers: Iterable[WorkerState], resources: Resources, turn: QuotaTurn = FREE
+) -> Headroom:
     """For how many more workers there is room; of several capacities, on all of them together.
+
+    Of the first limit a fleet may have no more than its `turn` tells, where others of the site want some.
 
     >>> quota = Limit(name="quota", unit=Unit.VCPU, total=10, capacity="FARGATE", used=6, seen=(60, 120))
     >>> headroom([quota], [], Resources.of(2)).free
@@ -62,10 +68,15 @@ def headroom(limits: Sequence[Limit], workers: Iterable[WorkerState], resources:
     >>> new = WorkerState(id="w", ordinal=0, phase=WorkerPhase.STARTING, started_at=130)
     >>> headroom([quota], [new], Resources.of(2)).free
     1
+    >>> demand = Limit(name="quota", unit=Unit.VCPU, total=6, capacity="FARGATE_ON_DEMAND")
+    >>> headroom([quota, demand], [], Resources.of(2), QuotaTurn(more=0, words="its share")).free  # all on demand
+    3
     """
     known = list(workers)
     first = next((limit.capacity for limit in limits if limit.capacity), "")
     rooms = [(*_room(limit, known, first, resources), limit) for limit in limits]
+    if turn.words and rooms:
+        rooms[0] = turn.more, rooms[0][1], rooms[0][2]
     free, others, bound = math.inf, 0.0, None
     if of_capacity := [room for room in rooms if room[2].capacity]:
         free = sum(room for room, _, _ in of_capacity)
@@ -73,7 +84,8 @@ def headroom(limits: Sequence[Limit], workers: Iterable[WorkerState], resources:
     for room, used, limit in rooms:
         if not limit.capacity and room < free:
             free, others, bound = room, used, limit
-    return Headroom(free=free, bound=None if free == math.inf else bound, others=others)
+    words = turn.words if rooms and bound is rooms[0][2] else ""
+    return Headroom(free=free, bound=None if free == math.inf else bound, others=others, words=words)
 
 
 def each_of(limit: Limit, resources: Resources) -> float:
@@ -125,6 +137,11 @@ def _counted(worker: WorkerState, each: float) -> tuple[str, float]:
     given = worker.granted
     shape = shapes().get(given.instance_type) if given is not None else None
     return (given.instance, shape.vcpu) if given is not None and shape is not None else (worker.id, each)
+
+
+def on_capacity(worker: WorkerState, limit: Limit) -> bool:
+    """Whether a worker is of the capacity that a limit is on, or may be."""
+    return worker.granted is None or not limit.capacity or worker.granted.capacity == limit.capacity
 
 
 def _takes(worker: WorkerState, limit: Limit, first: str) -> bool:

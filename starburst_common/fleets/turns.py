@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from starburst_common.ports import QuotaAsk
 
@@ -22,6 +21,10 @@ class QuotaTurn:
     more: float = math.inf  #: so many it may have beside those that it has; without limit where nobody else wants any
     surplus: int = 0  #: so many of those that it has are others' by now
     words: str = ""  #: what bounds it, for a person
+
+
+#: Where nobody else wants any.
+FREE = QuotaTurn()
 
 
 def shares(asks: Mapping[str, QuotaAsk], total: float) -> dict[str, float]:
@@ -88,7 +91,7 @@ def turn(mine: str, asks: Mapping[str, QuotaAsk], total: float, *, quota: str = 
     """
     me, others = asks[mine], {name: ask for name, ask in asks.items() if name != mine and ask.wants + ask.has > 0}
     if not others:
-        return QuotaTurn()
+        return FREE
     found = in_workers(asks, total)
     has, fair = math.floor(me.has / me.each + _ROUNDED), found[mine]
     short = any(found[name] * ask.each > ask.has + _ROUNDED for name, ask in others.items())
@@ -99,12 +102,3 @@ def turn(mine: str, asks: Mapping[str, QuotaAsk], total: float, *, quota: str = 
         words=f"{quota}: its share of that by priority is {fair * me.each:g} of {total:g} vCPU, as others of the site "
         "want some",
     )
-
-
-def bounded(room: Mapping[str, Any], turn: QuotaTurn) -> dict[str, Any]:
-    """For how many more there is room, and why, with what a turn allows.
-
-    >>> bounded({"free": 9, "bound": "addresses"}, QuotaTurn(more=3, words="its share"))
-    {'free': 3, 'bound': 'its share'}
-    """
-    return {"free": turn.more, "bound": turn.words} if turn.more < room["free"] else dict(room)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from starburst_common.errors import Denied
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
-from starburst_common.fleets.turns import bounded
 from starburst_common.ids import made_at
 from starburst_common.model import RunState, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import RunNames, work_queue
@@ -121,7 +120,7 @@ class Observer:
         quiet = known.now - known.run.quiet_since > policy.resend_after_s
         wanted = launchable(known, policy)
         turn = self._fleet.turn(workers, wanted, self._clock.time())
-        room = self._fleet.headroom(workers, shared=bool(turn.words)) if wanted > books.alive else Headroom()
+        room = self._fleet.headroom(workers, turn) if wanted > books.alive else Headroom()
         return self.marked(known).but(
             depth=self._depth(known) if known.run.owed and quiet else known.run.depth,
             launched=max((worker.ordinal for worker in workers), default=-1) + 1,
@@ -130,7 +129,7 @@ class Observer:
             resent=books.resent,
             surplus=turn.surplus,
             unplaced=sum(map(_unplaced, workers)) if self._fleet.spec.resources.on_ec2 else 0,
-            **bounded(self._limiter.room(room, workers), turn),
+            **self._limiter.room(room, workers),
         )
 
     def _depth(self, known: View) -> Depth:
