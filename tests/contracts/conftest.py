@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -233,5 +234,6 @@ def _processes(home: Path) -> Iterator[ComputeBed]:
     for fleet in compute.fleets():  # type: ignore[attr-defined]
         compute.stop(fleet, [worker.id for worker in compute.workers(fleet)], grace_s=0.0)
     for pid in processes_in(home):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGKILL)
     backend.close()
