@@ -38,7 +38,7 @@ from starburst_common.ids import new_fleet_id
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.estimate import charge
 from starburst_common.money.meter import Rates, metered
-from starburst_common.names import FLEETS, work_queue
+from starburst_common.names import FLEETS, work_queue, worker_records
 from starburst_common.ports import Backend, Depth, ObjectStore, WorkerSpec
 from starburst_common.resources import Resources
 from starburst_common.runs.bills import bill_of
@@ -855,6 +855,19 @@ def test_launches_keep_to_fargates_rate(aws: Aws, clients: Clients, backend: Bac
         aws.elapse(wait.seconds)
     assert launched == [100, 120, 140]
     assert ordinals(compute.workers(spec.fleet)) == [*range(150)]
+
+
+@pytest.mark.usefixtures("unborn")
+def test_all_tasks_of_a_fleet_that_no_record_names_are_stopped(aws: Aws, clients: Clients, backend: Backend) -> None:
+    """Also beyond the hundred that ECS lists at once; those of another fleet go on."""
+    compute, other, spec = another(aws, clients, backend), fleet_of(backend), fleet_of(backend)
+    assert compute.launch(other, [0]) is None
+    while (wait := compute.launch(spec, range(110))) is not None:
+        time.sleep(wait.seconds)
+    backend.store.delete_folder(worker_records(spec.fleet))
+    another(aws, clients, backend).forget(spec.fleet)
+    told = Counter(task["started_by"] for task in aws.tasks() if task["stop_code"] == "UserInitiated")
+    assert told == {spec.fleet: 110}
 
 
 @pytest.mark.usefixtures("unborn")
