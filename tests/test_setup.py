@@ -886,14 +886,14 @@ def test_of_a_new_site_what_was_not_said_is_asked_for_at_a_terminal(account: Aws
     for subnet in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=subnet["SubnetId"])
     shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
-    typed = "A b\n\nsubnet-1\n\nfifty\n50\nn\n"
+    typed = "A b\n\nsubnet-1\n\n0\n50\nn\n"
     code, shown = at_a_terminal(shell, "setup", "--region", "eu-west-1", "--try", "--tag", "team=a b", typed=typed)
     assert code == 0 and not (tmp_path / "sites").exists()
     asked = "What is the site to be called? [main]: "
     assert shown.startswith(f"{asked}'A b': give up to 20 lower-case letters and digits, with single hyphens")
     assert shown.count(asked) == 2 and "eu-west-1 has no default network. One is made for the site, for free" in shown
     assert "[make one]: The subnet ID 'subnet-1' does not exist: name subnets in eu-west-1 Which subnets" in shown
-    assert "in USD? [none]: 'fifty': give an amount such as 50, or none for no limit What may all" in shown
+    assert "in USD? [none]: '0': give an amount such as 50, or none for no limit What may all" in shown
     options = "--site main --region eu-west-1 --network made --monthly-budget '*: 50' --tag 'team=a b' --yes"
     assert f"Without questions: starburst setup {options} Make it? [y/N]:" in shown
     named = ("setup", "--site", "b", "--network", "made", "--monthly-budget", "*: 5")
@@ -931,6 +931,9 @@ def test_what_is_another_s_is_refused_and_left(account: Aws, tmp_path: Path) -> 
     assert {**things(account), "roles": set()} == {**before, "roles": set()}
     refused = shell("setup", "--dry-run", **account.as_user("driver"))
     assert refused.returncode == 5 and "`starburst iam-policy setup` prints what who sets sites up" in refused.stderr
+    unknown = shell("setup", "--dry-run", AWS_ACCESS_KEY_ID="AKIAXXXXXXXXXXXXXXXX")
+    assert unknown.returncode == 5
+    assert unknown.stderr.endswith("invalid: AWS does not take these credentials: renew them, or use others\n")
     assert shell("setup", "--no-try").stderr.splitlines()[-1].startswith("error: nobody can be asked here: say --yes")
     assert shell("teardown", "--yes").returncode == 2
 

@@ -27,7 +27,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
 from starburst_common.aws.objects import EXPIRED
-from starburst_common.aws.refusals import allow, to_do
+from starburst_common.aws.refusals import NOT_TAKEN, RENEW, allow, to_do
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.phrases import oddity, told
 
@@ -78,10 +78,6 @@ _FORBIDDEN = {
     "AccessDenied",
     "AccessDeniedException",
     "UnauthorizedOperation",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "SignatureDoesNotMatch",
-    "InvalidAccessKeyId",
     "BlockedException",
 }
 #: What is told of credentials that somebody has to renew; those of `aws login` are in newer releases of botocore only.
@@ -152,6 +148,8 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
             return Unavailable(f"{doing}: {code}: {message}")
         if code in _FORBIDDEN:
             return Denied(f"not allowed to do {doing}: {message}: {allow(message, 'it')}")
+        if code in NOT_TAKEN:
+            return Denied(f"not allowed to do {doing}: {message.rstrip('.')}: {RENEW}")
         return StarburstError(": ".join(filter(None, [doing, code, message, to_do(code, message)])))
     if isinstance(error, _RENEWED):
         return Unavailable(f"{doing}: {EXPIRED}: {error}")

@@ -18,6 +18,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from starburst_common.aws.refusals import NOT_TAKEN, RENEW
 from starburst_common.errors import BadInput, Denied, Exists, NotFound, Refused, StarburstError, Unavailable
 from starburst_common.model import Buffer
 from starburst_common.phrases import one_line
@@ -29,7 +30,7 @@ _SAID = re.compile(r"<Code>([\w.]+)</Code>\s*<Message>([^<]*)")
 #: "Error responses"
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _REDIRECTED = "incorrectly configured region"
-_FORBIDDEN = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AllAccessDisabled", "InvalidToken"}
+_FORBIDDEN = {"AccessDenied", "AllAccessDisabled", *NOT_TAKEN}
 #: A status that says that the same request will fail again, and codes of which that is not so. Source: Amazon S3
 #: API reference, "Error responses"; the statuses are in obstore's text.
 _FINAL = re.compile(r"\b4(?!08|09|29)\d\d (Bad Request|Forbidden|Method Not Allowed|Unprocessable)|<Code>KMS\.")
@@ -191,7 +192,8 @@ def _meaning(error: Exception, key: str) -> StarburstError:
     if code.startswith("ExpiredToken"):
         return Unavailable(f"{key}: {EXPIRED}")
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _FORBIDDEN:
-        return Denied(f"not allowed to reach {key}: {said}: let these credentials do it, or use others")
+        advice = RENEW if code in NOT_TAKEN else "let these credentials do it, or use others"
+        return Denied(f"not allowed to reach {key}: {said}: {advice}")
     if code and _FINAL.search(str(error)) and not _LATER.search(code):
         return StarburstError(f"{key}: {said}")
     return Unavailable(f"{key}: {said}")

@@ -98,12 +98,18 @@ _TABLE = (
     ),
 )
 _ELSE = _Said("", Refusal.FATAL)
+#: What AWS says of credentials that it does not take, whatever they are allowed. Sources: IAM API reference, "Common
+#: errors"; Amazon S3 API reference, "Error responses"
+NOT_TAKEN = {
+    *("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+    "InvalidToken",
+}
+RENEW = "AWS does not take these credentials: renew them, or use others"
 ROLE_NEEDS = "allow it what `starburst iam-policy task` prints"
 #: What of others than the role's own policy is in the way. Source: IAM User Guide, "Troubleshoot access denied error
 #: messages", read 2026-12-01
 _APART = re.compile(r"with an explicit deny in an? [\w -]+|because no (?!identity-based)[\w -]+? allows")
 _UNTOLD = "lacked the necessary privileges"  #: as obstore says it, where S3 answers to HEAD without a word
-_OF_KEYS = re.compile(r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|security token")  #: no policy cures that
 _PASSED = " (a driver's printed policy has the site's roles only, none of a task_role=)"
 #: How AWS names what is not allowed. Source: IAM User Guide, "Troubleshoot access denied error messages"
 _NAMED = re.compile(r"not authorized to perform:? (?P<action>[\w-]+:\w+)(?: on (?:the )?resource:? (?P<resource>\S+))?")
@@ -175,19 +181,20 @@ def role_lacks(error: str) -> str:
     'the task role may not do s3:PutObject, because no VPC endpoint policy allows it'
     >>> role_lacks("not allowed to reach runs/a: The operation lacked the necessary privileges").partition(": allow")[0]
     'the task role is not allowed to reach runs/a, by s3:GetObject, or s3:ListBucket if it is not there'
-    >>> print(role_lacks("not allowed to reach a: InvalidAccessKeyId: no key: let these credentials do it"))
-    the task role is not allowed to reach a: InvalidAccessKeyId: no key
+    >>> role_lacks(f"not allowed to reach a: InvalidAccessKeyId: no key: {RENEW}")[:77]
+    'the task role is not allowed to reach a: InvalidAccessKeyId: no key: AWS does'
     """
     if found := _NAMED.search(error):
         on = f" on {found['resource'].strip(chr(34))}" if found["resource"] else ""
         apart = _APART.search(error)
         by = f", {apart[0]}{' it' if apart[0].endswith('allows') else ''}" if apart else ""
         return f"the task role may not do {found['action']}{on}{by}: {ROLE_NEEDS}"
+    if RENEW in error:
+        return f"the task role is {error}"
     what, _, why = error.partition(": let these credentials do")[0].partition(": ")
     if _UNTOLD in why:
         return f"the task role is {what}, by s3:GetObject, or s3:ListBucket if it is not there: {ROLE_NEEDS}"
-    advice = "" if _OF_KEYS.search(why) else f": {ROLE_NEEDS}"
-    return f"the task role is {what}: {why}{advice}"
+    return f"the task role is {what}: {why}: {ROLE_NEEDS}"
 
 
 def waiting_for(why: Refusal, text: str, vcpu: float = 0.0, kind: str = "Fargate") -> str:

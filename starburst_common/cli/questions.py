@@ -122,8 +122,9 @@ def _budget() -> dict[str, Any]:
     from starburst_common.sites.site import MONTHLY
 
     while (typed := _typed("What may all its runs cost a month, in USD?", _NONE)) != _NONE:
-        if MONTHLY.fullmatch(budget := f"*: {typed.removeprefix('$')}"):
-            return {"monthly_budget": (budget,)}
+        found = MONTHLY.fullmatch(f"*: {typed.removeprefix('$')}")
+        if found is not None and float(found["usd"]) > 0:
+            return {"monthly_budget": (found[0],)}
         say(f"{told(typed, 40)}: give an amount such as 50, or none for no limit")
     return {}
 

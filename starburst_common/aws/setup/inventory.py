@@ -75,7 +75,7 @@ class Inventory:
 
     def asked(self) -> dict[str, Any] | None:
         """What was; None where nobody has written it down, or it cannot be read."""
-        with suppress(NotFound, Refused, ValueError):
+        with suppress(NotFound, Refused, ValueError, RecursionError):
             found = json.loads(bytes(self._store.get(f"{self._folder}asked", SMALL_BYTES)))
             return found if isinstance(found, dict) else None
         return None
@@ -107,7 +107,7 @@ class Inventory:
         """All there are. What is no part is left out."""
         found = []
         for entry in self._store.entries(f"{self._folder}parts/"):
-            with suppress(NotFound, Refused, ValueError, TypeError):
+            with suppress(NotFound, Refused, ValueError, TypeError, RecursionError):
                 kind, name = json.loads(bytes(self._store.get(entry.key, SMALL_BYTES)))
                 found.append(SitePart(str(kind), str(name)))
         return found
@@ -195,7 +195,7 @@ def remembering(account: AwsAccount, asked: Mapping[str, Any] | None) -> AwsAcco
 
 
 def _holder_in(body: bytes) -> Holder | None:
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, RecursionError):
         by, host, pid, at = json.loads(body)
         return Holder(one_line(str(by), 100), str(host), int(pid), float(at))
     return None
