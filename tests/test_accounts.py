@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import hmac
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from starburst_common import Cluster, RunState, attach
-from starburst_common.errors import Refused
+from starburst_common.errors import Refused, UnknownVersion
 from starburst_common.model import Failure, FailureKind, Outcome, RunId, Span
 from starburst_common.money.accounts import AccountEntry
 from starburst_common.names import ACCOUNTS, RunNames, account
@@ -19,8 +21,9 @@ from starburst_common.runs.accounts import keep_entry, read_entry
 from starburst_common.runs.legs import End
 from starburst_common.runs.outcomes import outcome_parts, read_summary
 from starburst_common.runs.prune import prune
-from starburst_common.runs.spec import begin_leg, write_end
+from starburst_common.runs.spec import begin_leg, read_spec, write_end
 from starburst_common.runs.tally import Tally
+from starburst_common.wire.seals import HEAD_BYTES, WIRE_VERSION
 from tests.test_kept import ended
 from tests.test_wire import A_CHUNK, KEY
 
@@ -130,6 +133,22 @@ def test_whoever_comes_next_writes_an_entry_that_lacks(backend: Backend, how: st
         assert bytes(backend.store.get(account(run))) == body
     assert the_entry(backend).run == run
     assert [*backend.store.list(RunNames(run).folder)] == [] or how == "twice"
+
+
+def test_an_entry_of_an_earlier_release_is_read_and_one_of_a_later_is_not(backend: Backend) -> None:
+    """What runs have cost outlives upgrades; their own documents are of one release."""
+    run = ended(backend)
+    key, spec = keep_entry(backend, run), RunNames(run).spec
+    entry = read_entry(backend, key)
+    for version, known in ((WIRE_VERSION - 1, True), (WIRE_VERSION + 1, False)):
+        for place in (key, spec):
+            body = memoryview(bytes(backend.store.get(place)))[HEAD_BYTES:]
+            mac = hmac.new(backend.key, f"{version}\0{place}\0".encode() + body, "sha256").digest()
+            backend.store.put(place, b"".join([b"SBW", bytes([version]), mac, body]))
+        with nullcontext() if known else pytest.raises(UnknownVersion):
+            assert read_entry(backend, key) == entry
+        with pytest.raises(UnknownVersion):
+            read_spec(backend, run)
 
 
 def test_an_entry_is_of_the_month_of_its_run_and_sealed(backend: Backend) -> None:

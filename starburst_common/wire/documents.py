@@ -14,6 +14,7 @@ from starburst_common.wire.fields import Fields, malformed, parsed, whole
 from starburst_common.wire.keys import KeyRing
 from starburst_common.wire.seals import HEAD_BYTES, seal, seal_text, unseal, unseal_text
 
+_FIRST = 1  #: version of the wire
 LENGTH = struct.Struct(">I")
 
 
@@ -53,16 +54,18 @@ def open_document(key: bytes, about: str, blob: Buffer) -> tuple[Fields, list[me
 
 
 def open_kept(key: bytes, about: str, blob: Buffer, written_at: Callable[[], float]) -> Fields:
-    """The header of a document that is kept beyond its key: also by a key that is retired, if it was there before that.
+    """The header of a document that is kept beyond its key and release: of any version until ours, also by a key that
+
+    is retired, if it was there before that.
 
     `written_at` is by the store's clock, which nobody who writes there can set back. What is unpickled is not read so.
     """
     try:
-        return open_document(key, about, blob)[0]
+        return read_document(unseal(key, about, blob, since=_FIRST), about)[0]
     except Unsigned:
         for retired in key.retired if isinstance(key, KeyRing) else ():
             with suppress(Unsigned):
-                fields, _ = open_document(retired.key, about, blob)
+                fields, _ = read_document(unseal(retired.key, about, blob, since=_FIRST), about)
                 if written_at() <= retired.until:
                     return fields
         raise

@@ -33,9 +33,9 @@ def sealed_parts(key: bytes, about: str, parts: Iterable[Buffer]) -> list[Buffer
     return [_HEAD.pack(_MAGIC, WIRE_VERSION, _mac(key, about, body)), *body]
 
 
-def unseal(key: bytes, about: str, blob: Buffer) -> memoryview:
-    """The body, if it is ours. Raises `UnknownVersion` or `Refused`, and reads nothing else of it."""
-    return _unsealed(key, about, blob)[0]
+def unseal(key: bytes, about: str, blob: Buffer, *, since: int = WIRE_VERSION) -> memoryview:
+    """The body, if it is ours and no older than that. Raises `UnknownVersion` or `Refused`, and reads nothing else."""
+    return _unsealed(key, about, blob, since)[0]
 
 
 def signer_of(key: bytes, about: str, blob: Buffer) -> bytes:
@@ -43,7 +43,7 @@ def signer_of(key: bytes, about: str, blob: Buffer) -> bytes:
     return _unsealed(key, about, blob)[1]
 
 
-def _unsealed(key: bytes, about: str, blob: Buffer) -> tuple[memoryview, bytes]:
+def _unsealed(key: bytes, about: str, blob: Buffer, since: int = WIRE_VERSION) -> tuple[memoryview, bytes]:
     view = memoryview(blob)
     if len(view) < _HEAD.size or view[:3] != _MAGIC:
         raise Unsigned(f"{about}: not a starburst payload; refused")
@@ -52,7 +52,7 @@ def _unsealed(key: bytes, about: str, blob: Buffer) -> tuple[memoryview, bytes]:
     signer = _signer(key, lambda known: hmac.compare_digest(mac, _mac(known, about, [body], version)))
     if signer is None:
         raise Unsigned(f"{about}: not signed with this site's key; refused, nothing was unpickled")
-    if version != WIRE_VERSION:
+    if not since <= version <= WIRE_VERSION:
         raise unknown_version(about, version)
     return body, signer
 
