@@ -2,7 +2,8 @@
 
 It has a tag's costs once that was activated as a cost allocation tag, from then on, and a day's about a day later.
 Sources: AWS Cost Management API reference, GetCostAndUsage and ListCostAllocationTags; AWS Billing User Guide, "Using
-user-defined cost allocation tags"; read 2026-11-30. A request costs $0.01: AWS Cost Explorer, "Pricing"; read 2026-12-01.
+user-defined cost allocation tags"; read 2026-11-30. A request costs $0.01: AWS Cost Explorer, "Pricing"; read
+2026-12-01.
 """
 
 from __future__ import annotations
