@@ -705,7 +705,7 @@ def test_a_role_that_may_not_what_workers_must_is_refused_before_anything_is_mad
     assert said.endswith("allow it what `starburst iam-policy task` prints") and things(account) == before
     site = wanted.site(ACCOUNT, ("subnet-1",), ())
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=json.dumps(POLICIES["task"](site)))
-    assert planned(account_of(), wanted)[1:] == ([], [])
+    assert planned(account_of(), wanted)[1:3] == ([], [])
     forbid(account, "iam:SimulatePrincipalPolicy")
     account.until(lambda: planned(account_of(), wanted).unsure)
     plan = planned(account_of(), wanted)
@@ -979,7 +979,7 @@ def test_all_that_runs_left_is_taken_and_no_more_is_needed_than_the_policy_says(
     key = account.boto("kms").create_key(KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["Arn"]
     given = {"boundary": bound, "kms_key": key, "image": account.site["image"], "gpu_types": ("g6.*",)}
     named = WantedSite.of(name="main", region=REGION, bucket=account.site["bucket"], **given)
-    assert planned(account_of(), named)[1:] == ([], [])
+    assert planned(account_of(), named)[1:3] == ([], [])
     theirs = WantedSite.of(name="main", region=REGION, task_role=account.site["task_role"])
     assert "--task-role" in planned(account_of(), theirs).wrong[0]  # it is for another bucket
     iam.delete_policy(PolicyArn=bound)

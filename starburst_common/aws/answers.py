@@ -41,6 +41,7 @@ _GONE = {
     "NoSuchKey",
     "NoSuchBucket",
     "RepositoryNotFoundException",
+    "RepositoryPolicyNotFoundException",
     "LifecyclePolicyNotFoundException",
     "ClusterNotFoundException",
 }

@@ -32,7 +32,8 @@ def doctor(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look whether maps can be done; a line each: ok, WRONG with what to do, or ? where nobody could tell.
+    """Look whether maps can be done; a line each: ok, WRONG with what to do, or ? where nobody could tell, or it is to
+    be known.
 
     Of a site: credentials, clock, each part of it, and each permission of yours and of its roles, by its name. IAM is
     asked (iam:SimulatePrincipalPolicy), or they are tried by calls that change nothing; quotas; and what of that which
@@ -76,7 +77,7 @@ def _site(found: Settings, *, from_worker: bool) -> list[Reached]:
     named = Reached("site", True, f"{site.name} in {site.region}")
     parts = [named, _python(site, from_worker=from_worker), *site_parts(site)]
     known = next(part.fine for part in parts if part.part == "credentials")
-    return [*parts, *([*_quotas(site), *_permissions(site), *_as_asked(site)] if known else [])]
+    return [*parts, *([*_quotas(site), *_permissions(site), *_as_asked(site), *_of_others(found)] if known else [])]
 
 
 def _quotas(site: Site) -> list[Reached]:
@@ -195,6 +196,28 @@ def _as_asked(site: Site) -> list[Reached]:
     elif found and not parts:
         parts.append(Reached("as asked of setup", True, f"{len(found)} parts, with their tags and settings"))
     return parts
+
+
+def _of_others(found: Settings) -> list[Reached]:
+    """What others have set on bucket and repository."""
+    from starburst_common.aws.reach import Reached
+    from starburst_common.aws.setup.account import AdminClients, AwsAccount
+    from starburst_common.aws.setup.others import remarks
+    from starburst_common.errors import StarburstError
+
+    site = found.site
+    assert site is not None
+    clients = AdminClients(site.region)
+    try:
+        account = AwsAccount.of(clients, site.name)
+        seen = remarks(account, site.bucket, site.repository, keep_days=found.keep_days)
+    except StarburstError as error:
+        return [Reached("what others have set", None, str(error))]
+    finally:
+        clients.close()
+    parts = [Reached(each.about, False if each.wrong else None, each.told) for each in seen.found]
+    unsure = [Reached("what others have set", None, f"could not look at {each}") for each in seen.unsure[:1]]
+    return [*parts, *unsure]
 
 
 def _machine(found: Settings) -> list[Reached]:

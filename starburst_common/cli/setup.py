@@ -207,18 +207,21 @@ def _shown(account: AwsAccount, asked: AskedSite) -> dict[str, Any]:
         say(f"  {now}: in place of {before}", style="yellow")
     for words in asked.gone:
         say(f"  {words}: no more", style="yellow")
-    parts, wrong, unsure = planned(account, wanted)
+    parts, wrong, unsure, remarks = planned(account, wanted)
     wrong = [*filter(None, [elsewhere(wanted, account.id)]), *wrong]
     for each in parts:
         say(f"  {each.part.kind} {each.part.name}: {_becomes(each)}")
     for text in unsure:
         say(f"  not looked at: {text}", style="yellow")
+    for about, _, text in remarks:
+        say(f"  {about}: {text}", style="yellow")
     if wrong:
         for text in wrong:
             say(f"error: {text}", style="red")
         raise typer.Exit(_WRONG)
     say("While nothing runs it costs $0.00 a month, and some cents a GB that is kept")
-    return _as_told(account, asked, parts, unsure)
+    warnings = [f"{about}: {text}" for about, _, text in remarks]
+    return {**_as_told(account, asked, parts, unsure), "warnings": warnings}
 
 
 def _as_told(account: AwsAccount, asked: AskedSite, parts: list[PartState], unsure: list[str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _SETTINGS = (
     "s3:GetBucketPolicy",
     "s3:GetBucketPublicAccessBlock",
     "s3:GetBucketTagging",
+    "s3:GetBucketVersioning",
     "s3:GetEncryptionConfiguration",
     "s3:GetLifecycleConfiguration",
 )
@@ -224,7 +225,7 @@ def _looks_at_made(site: Site) -> list[Document]:
         *([allow(["iam:GetInstanceProfile"], [profiles])] if site.providers else []),
         *(_looks_at_parameter(site) if ":ssm:" in site.signing_secret else []),
         allow(["logs:ListTagsForResource"], arns.of("logs", f"log-group:{site.log_group}*")),
-        allow(["ecr:ListTagsForResource"], arns.repository),
+        allow(["ecr:GetRepositoryPolicy", "ecr:ListTagsForResource"], arns.repository),
         allow(["ecs:DescribeClusters"], arns.of("ecs", f"cluster/{site.cluster}")),
     ]
 

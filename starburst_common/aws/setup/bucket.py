@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.drift import Drift, holds, mended, of_tags, pairs, plain
-from starburst_common.errors import BadInput
+from starburst_common.errors import BadInput, StarburstError
 from starburst_common.names import BUILDS
 
 _CLOSED = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
@@ -37,6 +37,7 @@ _UNSET = {
     "NoSuchBucketPolicy",
     "NoSuchLifecycleConfiguration",
 }
+_AT_ONCE = 1000  #: that DeleteObjects takes. Source: Amazon S3 API reference
 _NO_REGION = "us-east-1"  #: which CreateBucket takes without being told. Source: Amazon S3 API reference
 
 
@@ -98,11 +99,20 @@ class SiteBucket:
                 yield Drift("how it encrypts", lambda: self._encrypt(encryption))
             if json.loads(self._setting("bucket_policy", "Policy") or "{}") != self._by_tls_only():
                 yield Drift("its policy, by which it takes TLS only", self._take_tls_only)
-            rules = self._setting("bucket_lifecycle_configuration", "Rules") or []
+            rules = self.lifecycle()
             if not all(any(holds(rule, ours) for rule in rules) for ours in _LIFECYCLE):
-                names = {ours["ID"] for ours in _LIFECYCLE}
-                theirs = [rule for rule in rules if rule.get("ID") not in names]
+                theirs = [rule for rule in rules if not is_ours(rule)]
                 yield Drift("what goes from it by itself", lambda: self._have_go([*theirs, *_LIFECYCLE]))
+
+    def lifecycle(self) -> list[Any]:
+        """The rules by which objects go by themselves, others' too."""
+        with speaking(f"s3:GetLifecycleConfiguration {self.name}"):
+            return self._setting("bucket_lifecycle_configuration", "Rules") or []
+
+    def versioned(self) -> bool:
+        """Whether what is removed stays, as an old version."""
+        with speaking(f"s3:GetBucketVersioning {self.name}"):
+            return self._s3.get_bucket_versioning(Bucket=self.name).get("Status") == "Enabled"
 
     def _setting(self, of: str, answer: str) -> Any:
         """One of its settings; None where nobody has made one."""
@@ -160,16 +170,20 @@ class SiteBucket:
     def remove(self) -> None:
         """With all that lies in it."""
         with speaking(f"s3:DeleteBucket {self.name}"):
-            pages = self._s3.get_paginator("list_object_versions")
-            for page in pages.paginate(Bucket=self.name):
-                found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-                if found:
-                    named = [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]
-                    self._s3.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})  # type: ignore[typeddict-item]
+            while found := self._versions():
+                answer = self._s3.delete_objects(Bucket=self.name, Delete={"Objects": found, "Quiet": True})
+                if len(refused := answer.get("Errors", [])) == len(found):
+                    raise StarburstError(_stay(self.name, refused))
             for uploads in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.name):
                 for each in uploads.get("Uploads", []):
                     self._s3.abort_multipart_upload(Bucket=self.name, Key=each["Key"], UploadId=each["UploadId"])
             self._s3.delete_bucket(Bucket=self.name)
+
+    def _versions(self) -> list[Any]:
+        """As many as go at once: a listing that goes on while they go may miss some."""
+        page = self._s3.list_object_versions(Bucket=self.name, MaxKeys=_AT_ONCE)
+        found: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        return [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found[:_AT_ONCE]]
 
     def _by_tls_only(self) -> dict[str, Any]:
         arn = f"arn:{self._account.partition}:s3:::{self.name}"
@@ -182,6 +196,21 @@ class SiteBucket:
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         }
         return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def is_ours(rule: Mapping[str, Any]) -> bool:
+    """Whether setup has made a rule of a bucket's lifecycle."""
+    return rule.get("ID") in {ours["ID"] for ours in _LIFECYCLE}
+
+
+def _stay(bucket: str, refused: Sequence[Mapping[str, Any]]) -> str:
+    """What S3 says of objects that it does not remove."""
+    first, many = refused[0], f"{len(refused):,} object{'s' * (len(refused) != 1)} stay{'s' * (len(refused) == 1)}"
+    why = f"{first.get('Code')}: {first.get('Message')}"
+    return (
+        f"s3:DeleteObject {bucket}/{first.get('Key')}: {why}: {many}: see to what holds them, such as a legal hold, "
+        "and call it again"
+    )
 
 
 def _encryption(kms_key: str) -> Any:

@@ -16,6 +16,7 @@ from starburst_common.aws.setup.inventory import Inventory, remembering
 from starburst_common.aws.setup.kept import KnownSite
 from starburst_common.aws.setup.managed import CapacityProvider, InstanceProfile
 from starburst_common.aws.setup.network import Network, NetworkPlace, default_place, given_place
+from starburst_common.aws.setup.others import Remark, remarks
 from starburst_common.aws.setup.roles import Role, ensure_role_of_ecs
 from starburst_common.aws.setup.state import Made, PartState, is_there, state_of
 from starburst_common.aws.setup.things import LogGroup, SigningKey, SiteCluster, SiteRepository
@@ -35,6 +36,7 @@ class Planned(NamedTuple):
     parts: list[PartState]  #: as they are now
     wrong: list[str]  #: why setup cannot be; nothing is to be made then
     unsure: list[str]  #: what nobody could look at
+    remarks: list[Remark]  #: of what others have set, which stays
 
 
 def planned(account: AwsAccount, wanted: WantedSite) -> Planned:
@@ -50,7 +52,8 @@ def planned(account: AwsAccount, wanted: WantedSite) -> Planned:
             if str(error) not in wrong:
                 wrong.append(str(error))
     unsure += [f"{each.part.kind} {each.part.name}: {each.unsure}" for each in parts if each.unsure]
-    return Planned(parts, wrong, unsure)
+    seen = remarks(account, bucket, wanted.stem)
+    return Planned(parts, wrong, [*unsure, *seen.unsure], seen.found)
 
 
 def asked_before(account: AwsAccount, bucket: str, *, given: bool) -> dict[str, Any] | None:

@@ -186,9 +186,13 @@ class SiteRepository:
         self._repository.ensure()
 
     def drifts(self) -> Iterator[Drift]:
-        """What of its tags is not as it is to be, or that nothing goes by itself. Another's rules for that stay."""
-        if (arn := self._arn()) is None:
+        """What of its tags, and its images' tags, is not as it is to be, or that nothing goes by itself.
+
+        Another's rules for that stay.
+        """
+        if (found := self._found()) is None:
             return
+        arn = found["repositoryArn"]
         with speaking(f"ecr:TagResource {self.name}"):
             yield from of_tags(
                 self._account,
@@ -196,6 +200,8 @@ class SiteRepository:
                 lambda tags: self._ecr.tag_resource(resourceArn=arn, tags=pairs(tags)),
                 lambda names: self._ecr.untag_resource(resourceArn=arn, tagKeys=names),
             )
+        if found.get("imageTagMutability") != "IMMUTABLE":
+            yield Drift("its tags, which may be moved to other images", self._fix_tags)
         if self._repository.policy() is None:
             yield Drift("its lack of a lifecycle policy", self._repository.ensure)
 
@@ -204,11 +210,18 @@ class SiteRepository:
         with speaking(f"ecr:DeleteRepository {self.name}"):
             self._ecr.delete_repository(repositoryName=self.name, force=True)
 
+    def _fix_tags(self) -> None:
+        with speaking(f"ecr:PutImageTagMutability {self.name}"):
+            self._ecr.put_image_tag_mutability(repositoryName=self.name, imageTagMutability="IMMUTABLE")
+
     def _arn(self) -> str | None:
+        found = self._found()
+        return None if found is None else str(found["repositoryArn"])
+
+    def _found(self) -> Any:
         try:
             with speaking(f"ecr:DescribeRepositories {self.name}"):
-                found = self._ecr.describe_repositories(repositoryNames=[self.name])
-                return found["repositories"][0]["repositoryArn"]
+                return self._ecr.describe_repositories(repositoryNames=[self.name])["repositories"][0]
         except NotFound:
             return None
 
