@@ -415,7 +415,7 @@ def packed_as(text: str) -> bytes:
 
 def test_a_source_that_was_exchanged_is_not_built(engine: Engine, lab: Lab, tmp_path: Path) -> None:
     """By whoever may write there: nothing of it is run, nothing is pushed, and the error says so."""
-    lab.aws.set(build_start_s=0.5)
+    lab.aws.set(build_start_s=3.0)
     bucket, ran = lab.aws.site["bucket"], tmp_path / "ran"
 
     def exchange(line: str) -> None:

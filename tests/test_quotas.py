@@ -20,8 +20,10 @@ from starburst_common.aws.clients import Clients
 from starburst_common.aws.launch_rate import BURST, EACH_S, LaunchRate
 from starburst_common.aws.quotas import AccountQuotas
 from starburst_common.aws.turns import QuotaTurns
+from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import FleetId
-from starburst_common.ports import Backend, Basis, Limit, Unit
+from starburst_common.ports import Backend, Basis, LaunchSpeed, Limit, QuotaAsk, Unit
+from starburst_common.resources import Resources
 from tests.places import aws_text, open_place
 from tests.testbed.bed import Bed as Aws
 
@@ -262,6 +264,38 @@ def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_pat
         runs[0].wait()
     for each in places:
         each.close()
+
+
+class Told:
+    """Quotas of which so much was in use a minute ago."""
+
+    speed = LaunchSpeed(burst=100, each_s=0.05, start_s=1)
+
+    def __init__(self, used: float, total: float) -> None:
+        self._limit = Limit(name="quota", unit=Unit.VCPU, total=total, used=used, code="fargate/L-1")
+
+    def limits(self, *, spot: bool, ec2: bool = False, gpus: bool = False) -> list[Limit]:
+        """Always the same."""
+        return [replace(self._limit, seen=(time.time() - 60, time.time()))]
+
+
+def test_what_a_fleet_has_left_is_the_next_ones_at_once(backend: Backend) -> None:
+    """AWS tells what is in use minutes late: what it counts of the site's fleets that have ended is nobody's."""
+
+    def room(used: float) -> float:
+        turns = QuotaTurns(cast("S3Objects", backend.store), 0.0)  # another process
+        place = replace(backend, quotas=Told(used, 6), turns=turns)
+        fleet = Fleet.of(place, Resources.of(1), 6, FleetId("next"))
+        return fleet.headroom([], fleet.turn([], 6, time.time())).free
+
+    turns = QuotaTurns(cast("S3Objects", backend.store), 0.0)
+    assert room(4) == 2
+    turns.say("fargate/L-1", "first", QuotaAsk(has=4, wants=4, had=4))
+    turns.leave("first")
+    assert (room(4), room(5)) == (6, 5)
+    turns.say("fargate/L-1", "warm", QuotaAsk(has=2, wants=2, had=3))
+    turns.leave("warm", stays=True)
+    assert room(6) == 5  # of seven that were there, two still are
 
 
 @pytest.mark.parametrize("spot", [2, 0])

@@ -205,7 +205,8 @@ def waiting_for(why: Refusal, text: str, vcpu: float = 0.0, kind: str = "Fargate
     """
     match why:
         case Refusal.QUOTA:
-            return f"{kind} vCPU quota ({vcpu:g} for each worker, refused by AWS): `starburst quota request` raises it"
+            more = f"`starburst quota request{' --spot' * ('Spot' in kind)}` raises it"
+            return f"{kind} vCPU quota ({vcpu:g} for each worker, refused by AWS): {more}"
         case Refusal.CAPACITY:
             return f"{kind} capacity in the site's zones ({vcpu:g} vCPU for each worker)"
         case Refusal.BUSY:

@@ -21,6 +21,7 @@ from starburst_common.wire.fields import Fields, parsed
 
 _log = our_log("starburst.aws")
 _LEAVES_S = 60.0  #: who has said nothing for so long has and wants none
+_COUNTED_S = 600.0  #: and what it had may be counted still; as with the quotas' metrics
 _TRIES = 3
 _LEAST_WEIGHT, _LEAST_EACH = 0.01, 0.125
 
@@ -43,20 +44,27 @@ class QuotaTurns:
                 self._known[quota, fleet] = now, asks
         return {**asks, fleet: replace(mine, at=now)}
 
-    def leave(self, fleet: str) -> None:
-        """It wants none any more."""
+    def leave(self, fleet: str, *, stays: bool = False) -> None:
+        """It wants none any more; that it had some is known as long as that may be counted."""
         with self._lock:
             for quota, name in [said for said in self._known if said[1] == fleet]:
                 del self._known[quota, name]
-                self._said(_key(quota), fleet, None)
+                self._said(_key(quota), fleet, None, stays=stays)
 
-    def _said(self, key: str, fleet: str, mine: QuotaAsk | None) -> Mapping[str, QuotaAsk]:
+    def _said(self, key: str, fleet: str, mine: QuotaAsk | None, *, stays: bool = False) -> Mapping[str, QuotaAsk]:
         now = self._clock()
+
+        def lately(ask: QuotaAsk) -> QuotaAsk:
+            return ask if now - ask.at < _LEAVES_S else replace(ask, has=0.0, wants=0.0)
+
         try:
             for _ in range(_TRIES):
                 asks, tag = self._read(key)
-                here = {name: ask for name, ask in asks.items() if name != fleet and abs(now - ask.at) < _LEAVES_S}
-                here |= {} if mine is None else {fleet: mine}
+                here = {name: lately(ask) for name, ask in asks.items() if abs(now - ask.at) < _COUNTED_S}
+                if mine is not None:
+                    here[fleet] = mine
+                elif (own := here.get(fleet)) is not None:
+                    here[fleet] = QuotaAsk(has=0.0, wants=0.0, had=own.had - own.has * stays, each=own.each, at=now)
                 told = {name: asdict(ask) for name, ask in here.items()}
                 if self._swaps.swap(key, json.dumps(told).encode(), tag) is not None:
                     return here

@@ -139,10 +139,10 @@ class Fleet:
             weight=self.spec.priority,
         )
         asks = turns.say(limit.code, self.id, own)
-        others = headroom([limit], workers, resources).others - sum(
-            ask.had for name, ask in asks.items() if name != self.id
-        )
-        found = turn(self.id, asks, limit.total - max(others, 0), quota=limit.name)
+        rivals = [ask for name, ask in asks.items() if name != self.id]
+        others = headroom([limit], workers, resources).others - sum(ask.had for ask in rivals)
+        gone = sum(max(ask.had - ask.has, 0) for ask in rivals if limit.seen[0] < ask.at)
+        found = replace(turn(self.id, asks, limit.total - max(others, 0), quota=limit.name), gone=gone)
         rest = [each for each in limits if each.capacity and each.capacity != limit.capacity]
         if rest and found.surplus and headroom(rest, workers, resources).free >= 1:
             return replace(found, surplus=0)

@@ -11,7 +11,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starburst_common.fleets.turns import FREE, QuotaTurn
 from starburst_common.instances import shapes
@@ -54,7 +54,8 @@ def headroom(
 ) -> Headroom:
     """For how many more workers there is room; of several capacities, on all of them together.
 
-    Of the first limit a fleet may have no more than its `turn` tells, where others of the site want some.
+    Of the first limit a fleet may have no more than its `turn` tells, where others of the site want some, and what
+    that tells to be gone is free, whatever is counted.
 
     >>> quota = Limit(name="quota", unit=Unit.VCPU, total=10, capacity="FARGATE", used=6, seen=(60, 120))
     >>> headroom([quota], [], Resources.of(2)).free
@@ -65,6 +66,8 @@ def headroom(
     >>> gone = WorkerState(id="w", ordinal=0, phase=WorkerPhase.STOPPED, started_at=100, stopped_at=130)
     >>> headroom([quota], [gone], Resources.of(2)).free
     3
+    >>> headroom([quota], [], Resources.of(2), QuotaTurn(gone=4)).free
+    4
     >>> new = WorkerState(id="w", ordinal=0, phase=WorkerPhase.STARTING, started_at=130)
     >>> headroom([quota], [new], Resources.of(2)).free
     1
@@ -73,6 +76,8 @@ def headroom(
     3
     """
     known = list(workers)
+    if turn.gone:
+        limits = [replace(limits[0], used=max(limits[0].used - turn.gone, 0)), *limits[1:]]
     first = next((limit.capacity for limit in limits if limit.capacity), "")
     rooms = [(*_room(limit, known, first, resources), limit) for limit in limits]
     if turn.words and rooms:
@@ -99,11 +104,12 @@ def asked_by(limit: Limit) -> str:
     >>> few = Limit(name="EC2 G and VT Spot vCPU quota", unit=Unit.VCPU, total=0, code="ec2/L-3819A6DF")
     >>> asked_by(few), asked_by(Limit(name="Fargate vCPU quota", unit=Unit.VCPU, total=6, code="fargate/L-3032A538"))
     ("starburst quota request --spot --ec2 'G and VT'", 'starburst quota request')
+    >>> asked_by(Limit(name="Fargate Spot vCPU quota", unit=Unit.VCPU, total=6, code="fargate/L-36FBB829"))
+    'starburst quota request --spot'
     """
-    found = re.fullmatch(r"EC2 (?P<family>.+?)(?: \(.*\))?(?P<spot> Spot)? vCPU quota", limit.name)
-    if found is None:
-        return "starburst quota request"
-    return f"starburst quota request{' --spot' if found['spot'] else ''} --ec2 {shlex.quote(found['family'])}"
+    asks = f"starburst quota request{' --spot' * (' Spot ' in limit.name)}"
+    found = re.fullmatch(r"EC2 (?P<family>.+?)(?: \(.*\))?(?: Spot)? vCPU quota", limit.name)
+    return asks if found is None else f"{asks} --ec2 {shlex.quote(found['family'])}"
 
 
 _LADDER = (16, 32, 64, 100, 200, 500, 1000, 2000, 5000, 10_000)

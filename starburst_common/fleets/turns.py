@@ -21,6 +21,7 @@ class QuotaTurn:
     more: float = math.inf  #: so many it may have beside those that it has; without limit where nobody else wants any
     surplus: int = 0  #: so many of those that it has are others' by now
     words: str = ""  #: what bounds it, for a person
+    gone: float = 0.0  #: so much of what is counted of the quota other fleets of the site had, and have no more
 
 
 #: Where nobody else wants any.
@@ -87,7 +88,7 @@ def turn(mine: str, asks: Mapping[str, QuotaAsk], total: float, *, quota: str = 
     >>> turn("b", {**asks, "a": QuotaAsk(has=2, wants=50)}, 6, quota="Fargate vCPU quota").words
     'Fargate vCPU quota: its share of that by priority is 4 of 6 vCPU, as others of the site want some'
     >>> turn("a", {"a": QuotaAsk(has=6, wants=50)}, 6)  # nobody else wants any
-    QuotaTurn(more=inf, surplus=0, words='')
+    QuotaTurn(more=inf, surplus=0, words='', gone=0.0)
     """
     me, others = asks[mine], {name: ask for name, ask in asks.items() if name != mine and ask.wants + ask.has > 0}
     if not others:

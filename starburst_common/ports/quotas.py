@@ -56,8 +56,8 @@ class Turns(Protocol):
     def say(self, quota: str, fleet: str, mine: QuotaAsk) -> Mapping[str, QuotaAsk]:
         """What all have and want of it, this fleet what it says. Cheap to ask at every tick; never raises."""
 
-    def leave(self, fleet: str) -> None:
-        """It wants none any more; else that is known in a minute."""
+    def leave(self, fleet: str, *, stays: bool = False) -> None:
+        """It wants none any more, whether or not what it has `stays`; else that is known in a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,5 +259,5 @@ class Hands:
         backend.queue.drop_group(work_queue(self._fleet.id), self._names.run)
         closed = self._fleet.release(self._names.run)
         if backend.turns is not None:  # another run on its fleet says so again
-            backend.turns.leave(self._fleet.id)
+            backend.turns.leave(self._fleet.id, stays=not closed)
         backend.store.sweep(self._names.folder, older_than_s=0.0 if closed else _HALF_WRITTEN_S)
