@@ -147,8 +147,8 @@ class Settings:
         float,
         Row(
             "a share that your contract takes off list prices, such as 0.15; for all estimates and costs",
-            (number(lambda value: 0 <= value < 1, "a share from 0 to 1, such as 0.15"),),
-            outside="a share from 0 to 1, such as 0.15",
+            (number(lambda value: 0 <= value < 1, "a share from 0 on and below 1, such as 0.15"),),
+            outside="a share from 0 on and below 1, such as 0.15",
         ),
     ]
     site: Site | None  #: where in AWS, if the file has a table of that name

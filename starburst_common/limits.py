@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Self, TypedDict
 
 from starburst_common.alerts import ALERTS, alerts_in
@@ -13,6 +13,8 @@ from starburst_common.errors import BadInput
 from starburst_common.rows import Row, Rule, is_number, number
 
 _LONGEST_S = 10 * 365 * 86400.0
+_LAST_AT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()  # after which no date is
+_MOST_USD = 1e12
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -42,7 +44,7 @@ def _read(deadline: Any) -> _Deadline | None:
         except ValueError:
             return None
     if isinstance(deadline, datetime):
-        return _Deadline(at=deadline.timestamp()) if deadline.tzinfo is not None else None
+        return _Deadline(at=min(deadline.timestamp(), _LAST_AT)) if deadline.tzinfo is not None else None
     return _Deadline(after_s=float(deadline)) if is_number(deadline) and 0 < deadline <= _LONGEST_S else None
 
 
@@ -50,7 +52,7 @@ DEADLINE = Rule(
     lambda value: _read(value) is not None,
     ': give seconds above 0, a length of time such as "2h", or a moment with its zone such as "2027-01-31T06:00+01:00"',
 )
-_USD = number(lambda value: value > 0, "US dollars above 0, or None")
+_USD = number(lambda value: 0 < value <= _MOST_USD, f"US dollars above 0, at most {_MOST_USD:,.0f}, or None")
 
 
 class LimitOptions(TypedDict, total=False):

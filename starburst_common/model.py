@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -231,3 +232,4 @@ class RunStatus:
     spent_usd: Decimal | None = None  #: what its workers cost so far, while it goes on; None where nothing is charged
     priced: str = ""  #: by which prices that is: region, capacity, architecture and date, in words
     budget_usd: float | None = None  #: what it may cost
+    tolls: Mapping[str, int] = field(default_factory=dict)  #: of one that has ended: requests that were charged for

@@ -13,14 +13,17 @@ import pytest
 from starburst_common.errors import BadInput
 from starburst_common.limits import Limits
 from starburst_common.model import FailureKind, Granted, RunState, Tariff, WorkerEnd, WorkerId, WorkerPhase, WorkerState
-from starburst_common.money.budget import least_budget
+from starburst_common.money.budget import Purse, least_budget
 from starburst_common.money.estimate import charge
-from starburst_common.money.meter import Rates, metered
+from starburst_common.money.meter import Meter, Rates, metered
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.resources import Resources
+from starburst_common.runs.bounds import Bounds
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import read_end
+from starburst_common.runs.stored import read_until
+from starburst_common.wire.fields import LAST_MOMENT
 from tests.simulator import TICK_S, Clock, Simulation, Worker
 from tests.test_prices import BY_HAND
 
@@ -156,6 +159,36 @@ def test_no_run_costs_more_than_its_budget(tmp_path: Path) -> None:
     """Whatever befalls drivers and workers, and whatever their clocks say."""
     shares = [keeps(tmp_path / str(seed), seed) for seed in range(100)]
     assert sum(share > Decimal("0.9") for share in shares) > 5  # they are used up
+
+
+def test_a_budget_that_lasts_beyond_all_dates_is_as_none(tmp_path: Path) -> None:
+    """Workers are told an end that they can read, however far it is."""
+    sim = Simulation(tmp_path, item_s=10.0, start_s=5.0)
+    sim.backend = sim.place.backend = replace(sim.backend, charged=True, tariff=_TARIFF)
+    spec = sim.begin(4, chunk=1, workers=2, slots=1, budget=1e12)
+    driver, told = sim.driver(spec), list[float]()
+    while not driver.step():
+        if (until := read_until(sim.backend, spec.run, 0)) is not None:
+            told.append(until.at)
+        sim.clock.sleep(TICK_S)
+    assert {*told} == {LAST_MOMENT}
+    end = read_end(sim.backend, spec.run)
+    assert end is not None and end.state is RunState.SUCCEEDED
+
+
+def test_why_a_run_stops_is_told_as_it_is() -> None:
+    """What a budget comes to once workers have stopped, or that no other is paid for; what a deadline leaves."""
+    meter = Meter(at=0, spent=Decimal("0.0014"), least=Decimal("0.0020"), burn=Decimal("0.001"))
+    purse = Purse(budget=Decimal("0.0020"), meter=meter, each=Decimal("0.001"), stop_s=30, worth_s=300)
+    assert "($0.0020 once its worker has stopped)" in Bounds(purse=purse).why(0, 4, 1)
+    assert "($0.0020 once its 2 workers have stopped)" in Bounds(purse=purse).why(0, 4, 2)
+    assert "($0.0020 once its workers have stopped)" in Bounds(purse=purse).why(0, 4, 0)
+    none = replace(purse, meter=replace(meter, burn=Decimal(0)))
+    assert "($0.0014, and what is left pays for no worker)" in Bounds(purse=none).why(0, 4, 0)
+    bounds = Bounds(limits=Limits(deadline_s=30.0), deadline=130.0)
+    assert bounds.why(0, 4, 0, 130.0).startswith("its deadline has passed, 30 s after it began: 0 of 4")
+    early = "its deadline, 30 s after it began, leaves no time for another item: 0 of 4"
+    assert bounds.why(0, 4, 0, 126.0).startswith(early)
 
 
 @pytest.mark.rest

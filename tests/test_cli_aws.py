@@ -123,6 +123,8 @@ def test_what_a_run_cost_is_what_its_workers_were_charged_for(both: tuple[Shell,
     assert there["aws_estimate"]["usd"] == pytest.approx(row["usd"], abs=2e-6) and row["runs"] == 1
     (listed,) = json.loads(both[1]("runs", "--json").stdout)
     assert listed["aws_estimate"]["usd"] == pytest.approx(listed["spent_usd"], abs=2e-6)
+    parts, whole = (each["aws_estimate"]["by_component"] for each in (listed, there))
+    assert parts.keys() == whole.keys() and parts["requests"] == whole["requests"] > 0
 
 
 def test_what_a_detached_map_may_cost_an_hour_and_a_month(shell: Shell, aws: Aws) -> None:

@@ -20,6 +20,7 @@ from starburst_common.local import local_backend
 from starburst_common.options import Options
 from starburst_common.resources import FARGATE_MEMORY_MIB, Resources, memory_mib
 from starburst_common.tolerance import Tolerance
+from starburst_common.wire.fields import LAST_MOMENT
 from starburst_common.workers_offered import MOST_WORKERS
 
 cpus = st.sampled_from(sorted(FARGATE_MEMORY_MIB))
@@ -214,6 +215,7 @@ def test_tolerating_failures_returns_them() -> None:
         ("max_hourly_cost", "10"),
         ("budget", 0),
         ("budget", -1),
+        ("budget", 1e13),
         ("budget", float("nan")),
         ("budget", float("inf")),
         ("budget", "5"),
@@ -268,6 +270,7 @@ def test_a_wrong_option_is_refused_by_name(option: str, wrong: Any) -> None:
         ({"deadline": "2h"}, "limits", Limits(deadline_s=7200.0)),
         ({"deadline": timedelta(minutes=1)}, "limits", Limits(deadline_s=60.0)),
         ({"deadline": datetime(2027, 1, 1, tzinfo=UTC)}, "limits", Limits(deadline_at=1798761600.0)),
+        ({"deadline": "9999-12-31T23:59-10:00"}, "limits", Limits(deadline_at=LAST_MOMENT)),  # in UTC of no date
         ({"driver_ttl": 900}, "driver_ttl_s", 900.0),
         ({"priority": 3}, "priority", 3.0),
         ({"keep_warm": 600}, "keep_warm_s", 600.0),

@@ -23,6 +23,7 @@ from starburst_common.ports import SMALL_BYTES, Backend, is_there
 from starburst_common.resources import Resources
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
+from starburst_common.runs.settled import settled_account
 from starburst_common.runs.spec import legs_of, read_spec
 
 _log = our_log()
@@ -76,19 +77,17 @@ class Charged(NamedTuple):
 
 
 def charged(backend: Backend, spec: Spec) -> Charged | None:
-    """What a run's workers cost, once their fleets are closed; None before, or where nobody knows.
+    """What a run's workers cost, once these have stopped; None before, or where nobody knows.
 
     Of a fleet that was closed long after the run, as that of a `Cluster`, what it cost until the run's end counts.
     """
-    from starburst_common.aws.accounts import Account
-
     usd, dearer, parts = Decimal(0), Decimal(0), defaultdict[str, Decimal](Decimal)
     try:
         for leg in legs_of(backend, spec):
             rates = Rates(tariff=backend.tariff, asked=leg.resources, discount=backend.discount)
             if rates.each is None or leg.end is None or leg.end.ended_at is None:
                 return None
-            account = Account.read(backend.store, backend.key, leg.fleet)
+            account = settled_account(backend, leg.fleet)
             own = account.closed_at - leg.end.ended_at < _CLOSES_S
             since = 0.0 if leg.number else leg.began_at
             until = math.inf if own else leg.end.ended_at

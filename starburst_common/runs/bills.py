@@ -17,6 +17,7 @@ from starburst_common.money.estimate import billed_hours, size_of
 from starburst_common.names import holders
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
+from starburst_common.runs.settled import settled_account
 from starburst_common.sites.managed import IDLE_S
 
 UNUSED = "idle instances"  #: a component
@@ -44,7 +45,7 @@ def warm_runs(read: Iterable[AccountEntry]) -> dict[FleetId, list[AccountEntry]]
 def bill_of(
     backend: Backend, fleet: FleetId, spans: Sequence[tuple[float, float]] | None = None, since: float = 0.0
 ) -> Bill:
-    """Of a closed fleet; of a warm one, which tells when it had runs, also while it is open, as it stands now."""
+    """Of a fleet that has settled; of a warm one, which tells when it had runs, also before, as it stands now."""
     from starburst_common.aws.accounts import Account
 
     hours, idle = (
@@ -52,7 +53,7 @@ def bill_of(
         defaultdict[tuple[Resources, str], Decimal](Decimal),
     )
     try:
-        account = Account.read(backend.store, backend.key, fleet)
+        account = settled_account(backend, fleet)
     except NotFound:
         if spans is None:
             raise

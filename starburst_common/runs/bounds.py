@@ -55,16 +55,22 @@ class Bounds:
         """Whether all are to stop now; or none is left, and what there is lets none begin."""
         return now >= self.stop_at() or not (alive or (self.pays and now + item_s < self.stop_at()))
 
-    def why(self, answered: int, items: int | None, alive: int) -> str:
-        """Why a run stops that could go on, with figures."""
+    def why(self, answered: int, items: int | None, alive: int, now: float = math.inf) -> str:
+        """Why a run stops that could go on, with figures; also somewhat before its end, where that lets none begin."""
         of = f" of {items:,}" if items is not None else ""
         left = f"{answered:,}{of} items are answered; `starburst resume` goes on under another"
         if self.purse is not None and self.kind is FailureKind.BUDGET:
             meter = self.purse.meter
-            spent = f"{usd_text(meter.least)} once its {alive} workers have stopped" if alive else usd_text(meter.spent)
+            theirs = "worker has" if alive == 1 else f"{alive} workers have" if alive else "workers have"
+            if alive or meter.burn:
+                spent = f"{usd_text(meter.least)} once its {theirs} stopped"
+            else:
+                spent = f"{usd_text(meter.spent)}, and what is left pays for no worker"
             spent += f"; {meter.priced}" * bool(meter.priced)
             if self.purse.of:
                 return f"{self.purse.of}, is used up ({spent}): {left.removesuffix(' under another')}"
             return f"its budget of {usd_text(self.purse.budget)} is used up ({spent}): {left} --budget"
         when = "" if self.limits.deadline_s is None else f", {self.limits.deadline_s:,.0f} s after it began"
+        if now < self.deadline:
+            return f"its deadline{when}{',' * bool(when)} leaves no time for another item: {left} --deadline"
         return f"its deadline has passed{when}: {left} --deadline"

@@ -154,7 +154,8 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
         for stint in entry.stints:
             usage[stint.fleet] += stint.slot_seconds
             stints[stint.fleet] += 1
-    wanted = [fleet for fleet in usage if fleet in fleets]
+    left = {*backend.compute.fleets()} if backend.charged else set[FleetId]()  # open, some of them by who was killed
+    wanted = [fleet for fleet in usage if fleet in fleets or fleet in left]
     spans = {fleet: [(each.created_at, each.ended_at) for each in of] for fleet, of in warm_runs(read).items()}
     bills = {
         bill.fleet: bill

@@ -33,6 +33,7 @@ from starburst_common.runs.bounds import Bounds
 from starburst_common.runs.legs import Until
 from starburst_common.runs.stored import read_until
 from starburst_common.runs.tally import Tally
+from starburst_common.wire.fields import LAST_MOMENT
 
 _log = our_log()
 _SKEW_S = 2.0  #: a store tells whole seconds, and a request takes its time
@@ -178,7 +179,7 @@ class Limiter:
         stop_at = bounds.stop_at(more)
         if stop_at == math.inf:  # nobody is there
             return
-        at = self._clock.time() + self._skewed() + stop_at - self._clock.monotonic()
+        at = min(self._clock.time() + self._skewed() + stop_at - self._clock.monotonic(), LAST_MOMENT)
         if self._told is None or not -0.5 < at - self._told.at < _LATER_S:
             told = Until(at=max(at, 0.0), kind=bounds.kind_at(more))
             self._backend.store.put(self._names.until, told.sealed(self._backend.key, self._names.until))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -72,9 +73,9 @@ def cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool = F
 
 def _cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool) -> Estimate:
     spent, saved, beside, parts = status.spent_usd, Decimal(0), dict[str, Decimal](), dict[str, Decimal]()
-    if status.state.over and not listed:
-        beside = _beside(backend, spec)
-        known = charged(backend, spec) if backend.charged else None
+    if status.state.over:
+        beside = _of(status.tolls, backend) if listed else _beside(backend, spec)
+        known = charged(backend, spec) if backend.charged and not listed else None
         if known is not None and known.usd:
             spent, saved, parts = known.usd, known.on_demand_usd - known.usd, known.parts
         elif spent is not None:  # all of it
@@ -92,7 +93,7 @@ def ended_cost(backend: Backend, run: RunId, end: End) -> dict[str, Any]:
     """As JSON, what a run cost that is about to end so, and was to: its workers have not stopped yet."""
     spec = read_spec(backend, run)
     resources, tariff, discount = spec.resources, backend.tariff, backend.discount
-    beside = _of(end, backend)
+    beside = _of(end.tolls, backend)
     if end.spent_usd is not None:
         of_workers = Decimal(str(end.spent_usd)) - sum(beside.values(), Decimal(0))
         found = metered_estimate(of_workers, resources, tariff, discount)
@@ -103,16 +104,17 @@ def ended_cost(backend: Backend, run: RunId, end: End) -> dict[str, Any]:
     return {**found.fields, "expected": None if expected is None else expected.fields(found.usd)}
 
 
-def _of(end: End | None, backend: Backend) -> dict[str, Decimal]:
+def _of(tolls: Mapping[str, int], backend: Backend) -> dict[str, Decimal]:
     """By component, what is charged for beside workers."""
-    tolls, off = {} if end is None else end.tolls, 1 - Decimal(str(backend.discount))
+    off = 1 - Decimal(str(backend.discount))
     return {part: usd * off for part, usd in tolls_usd(tolls, backend.tariff).items()}
 
 
 def _beside(backend: Backend, spec: Spec) -> dict[str, Decimal]:
     """What else than its workers it was charged for; nothing where its end cannot be read."""
     try:
-        return _of(find_leg(backend, spec).end, backend)
+        end = find_leg(backend, spec).end
+        return {} if end is None else _of(end.tolls, backend)
     except (NotFound, Refused):
         return {}
 

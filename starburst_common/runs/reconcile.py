@@ -141,7 +141,7 @@ def _end(view: View, policy: Policy) -> Finish | None:
         return Finish(RunState.STOPPED, why)
     alive = view.fleet.alive
     if view.bounds.over(view.now, alive=alive or not run.owed, item_s=run.item_s):
-        why = view.bounds.why(run.answered, run.items, alive)
+        why = view.bounds.why(run.answered, run.items, alive, view.now)
         return Finish(RunState.STOPPED, why, limit=view.bounds.kind)
     unfed = run.input_lost or (never_came(DIED, run.answered) if run.unheard_s > policy.feeder_lost_s else "")
     if unfed and (run.items is None or run.input_lost) and run.owed == 0:

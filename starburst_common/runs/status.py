@@ -74,7 +74,7 @@ def _money(leg: Leg | None, end: End) -> dict[str, Any]:
     """What a leg has cost by its end, and might."""
     spent = None if end.spent_usd is None else Decimal(str(end.spent_usd))
     budget = None if leg is None else leg.budget_usd
-    return {"limit": end.limit, "spent_usd": spent, "priced": end.priced, "budget_usd": budget}
+    return {"limit": end.limit, "spent_usd": spent, "priced": end.priced, "budget_usd": budget, "tolls": end.tolls}
 
 
 def _late(backend: Backend, spec: Spec, end: End) -> dict[str, Any]:

@@ -129,6 +129,22 @@ def test_what_a_run_cost_is_the_sum_over_all_its_workers_whoever_drove_it(aws_be
     assert status.spent_usd is not None and abs(status.spent_usd - by_hand) < each_s / 3600 * 30 * len(tasks)
 
 
+def test_a_run_that_is_cancelled_without_a_driver_costs_what_its_workers_did(aws_bed: AwsBed) -> None:
+    """In all sums, once they have stopped, though the dead driver's fleet is open still, and nothing is answered."""
+    bed = aws_bed
+    with abandoned(bed) as name:
+        attach(name, backend=bed.backend).cancel()
+        bed.until(lambda: not bed.workers())
+        assert any(key.endswith("/held-by/cluster") for key in bed.objects())
+        (row,) = costs(since=0.0, backend=bed.backend)
+        run = attach(name, backend=bed.backend)
+        usd, of_workers = run.estimate(run.status()).usd, row.parts["compute"] + row.parts["public addresses"]
+        each_s = (charge(run.resources, Decimal(1), bed.backend.tariff).usd or Decimal(0)) / 3600
+    assert row.worker_hours * 3600 == pytest.approx(60 * WORKERS) and usd is not None
+    assert of_workers == pytest.approx(each_s * 60 * WORKERS, abs=Decimal("0.000001"))
+    assert row.usd == pytest.approx(usd, abs=Decimal("0.000001"))
+
+
 @pytest.mark.rest
 def test_who_comes_back_while_they_leave_gets_every_answer(local_bed: LocalBed) -> None:
     """One worker has left, and the other is about to or sees that somebody drives: the run goes on either way."""
