@@ -114,6 +114,34 @@ def test_without_aws_or_with_a_broken_file_the_book_is_in_force(aws: Aws, shell:
     assert "everybody may write it" in shell("prices", "show", "--region", "eu-west-1").stderr
 
 
+def test_what_was_looked_up_before_the_book_or_in_days_to_come_is_not_in_force(tmp_path: Path) -> None:
+    """The newer of both holds; a date that is none or to come is told, as what is lacking, and the book is in force."""
+    shell = Shell(shell_in(tmp_path).folder, env={"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    book, file = shown(shell, "fargate"), tmp_path / "cache/starburst/prices/eu-west-1.json"
+    file.parent.mkdir(parents=True)
+    prices = {"x86 vCPU": "0.05", "x86 GB": "0.005"}
+
+    def told(as_of: str, **fields: str) -> tuple[bool, str]:
+        """Whether these are in force, and what is said."""
+        sheet = {"prices": fields or prices, "source": "AWS", "as_of": as_of, "published": "2026-09-01"}
+        file.write_text(json.dumps({"fargate": sheet}))
+        file.chmod(0o600)
+        rows = shown(shell, "fargate")
+        at = rows["x86 on-demand"]
+        assert rows == book or (at["usd_per_vcpu_hour"], at["as_of"]) == ("0.05", as_of)
+        return rows != book, shell("prices", "show", "fargate", "--region", "eu-west-1").stderr
+
+    said = told(f"{date.today()}")
+    assert said[0] and "starburst:" not in said[1]
+    assert told("2026-01-01")[0] is False
+    to_come = f"{date.today() + timedelta(days=9)}"
+    for odd in (to_come, "soon"):
+        in_force, why = told(odd)
+        assert not in_force and "the price book is in force" in why and odd in why
+    in_force, why = told(f"{date.today()}", **{"x86 GB": "0.005"})
+    assert not in_force and "lacks x86 vCPU: the price book is in force for it" in why
+
+
 def test_a_region_is_asked_for(aws: Aws, shell: Shell) -> None:
     """The site's, if there is one; a list is asked for where the API is, whatever region it is of."""
     done = shell("prices", "update", STARBURST_CONFIG=str(shell.folder / "none"))

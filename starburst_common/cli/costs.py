@@ -119,7 +119,8 @@ def _head(backend: Backend) -> str:
 
 def _how(rows: Sequence[Cost]) -> str:
     """By what prices."""
-    return "; ".join(dict.fromkeys(row.priced for row in rows if row.priced)) or "without a price"
+    told = dict.fromkeys(each for row in rows if row.priced for each in row.priced.split("; "))
+    return "; ".join(told) or "without a price"
 
 
 def _figures(row: Cost) -> list[str]:

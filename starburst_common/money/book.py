@@ -94,7 +94,10 @@ def fargate_prices(region: str = "") -> list[FargatePrice]:
 def _looked_up(price: FargatePrice) -> FargatePrice:
     sheet = sheets(price.region).get(kept.FARGATE)
     names = f"{price.arch} vCPU", f"{price.arch} GB"
-    if sheet is None or not {*names} <= {*sheet.prices}:
+    if sheet is None or not kept.holds(sheet.as_of, price.as_of):
+        return price
+    if lacking := tuple(name for name in names if name not in sheet.prices):
+        kept.tell_lacking(price.region, lacking)
         return price
     return replace(
         price,

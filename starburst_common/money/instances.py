@@ -66,7 +66,10 @@ def _known(region: str, type: str = "") -> dict[tuple[str, str, str], InstancePr
                 about = (head[each][column] for each in ("type", "source", "as_of"))
                 found |= {(name, each.region, each.capacity): each for each in _priced(name, cells[column], *about)}
     for where in (head["type"][column] for column in columns):
-        found |= {(each.type, where, each.capacity): each for each in _looked_up(where, type)}
+        for each in _looked_up(where, type):
+            known = found.get(key := (each.type, where, each.capacity))
+            if known is None or kept.holds(each.as_of, known.as_of):
+                found[key] = each
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
@@ -58,10 +59,21 @@ def prices_then(at: float) -> Iterator[None]:
 def edition(region: str) -> tuple[int, str]:
     """What tells which of a region's prices are in force, for who remembers some: how often they were looked up here,
 
-    and the day of which they are to be, where some were looked up since.
+    and the day of which they are to be, where some were looked up.
     """
-    day = _DAY.get()
-    return _kept[0], day if day and any(sheet.as_of > day for sheet in _read(region, "", _kept[0]).values()) else ""
+    return _kept[0], _DAY.get() if _read(region, "", _kept[0]) else ""
+
+
+def holds(looked_up: str, book: str) -> bool:
+    """Whether prices that were looked up on that day are in force before those of a book of that day."""
+    return looked_up >= book or "" < _DAY.get() < book
+
+
+@lru_cache(maxsize=64)
+def tell_lacking(region: str, names: tuple[str, ...]) -> None:
+    """Once, that these are not among what was looked up there."""
+    file, lacking = folder() / f"{region}.json", ", ".join(names)
+    _log.warning("%s lacks %s: the price book is in force for it; `starburst prices update` asks again", file, lacking)
 
 
 def sheets(region: str) -> dict[str, Sheet]:
@@ -125,4 +137,6 @@ def _sheet(told: dict[str, Any]) -> Sheet:
         raise ValueError("a price that is none")
     if not all(isinstance(each, str) for each in (source, as_of, published)):
         raise TypeError("no text where one belongs")
+    if date.fromisoformat(as_of) > date.today() + timedelta(days=1):  # zones differ by one
+        raise ValueError(f"it is of {as_of}, which is to come")
     return Sheet(prices=prices, source=source, as_of=as_of, published=published)
