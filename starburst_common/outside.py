@@ -66,6 +66,10 @@ def sites_folder() -> Path:
     return config_file().parent / "sites"
 
 
+class UnknownSite(BadInput):
+    """A site was named whose settings are not here."""
+
+
 def written_site(file: Path, written: dict[str, Any], env: Mapping[str, str]) -> tuple[Any, str]:
     """The table of the site to be used, taken out of what the settings file says, and where it is from; None for none.
 
@@ -81,9 +85,12 @@ def written_site(file: Path, written: dict[str, Any], env: Mapping[str, str]) ->
         return None, ""
     if chosen not in made:
         known = f"known are {', '.join(made)}" if made else "there is none"
-        raise BadInput(f"STARBURST_SITE={told(name)}: {known} in {folder}: `starburst setup --site` makes one")
+        raise UnknownSite(
+            f"site {told(name)}, by --site or STARBURST_SITE: {known} in {folder}: `starburst setup --site {name}` "
+            "makes it, or writes its settings here, where another machine has made it"
+        )
     if not name and len(made) > 1 and chosen != "main":
-        raise BadInput(f"several sites are in {folder}: choose one of {', '.join(made)} by STARBURST_SITE")
+        raise BadInput(f"several sites are in {folder}: choose one of {', '.join(made)} by --site or STARBURST_SITE")
     return _read_site(made[chosen]), str(made[chosen])
 
 

@@ -18,6 +18,7 @@ from starburst_common.money.accounts import AccountEntry
 from starburst_common.names import ACCOUNTS, RunNames, account
 from starburst_common.ports import Backend
 from starburst_common.runs.accounts import keep_entry, read_entry
+from starburst_common.runs.costs import run_costs
 from starburst_common.runs.legs import End
 from starburst_common.runs.outcomes import outcome_parts, read_summary
 from starburst_common.runs.prune import prune
@@ -161,3 +162,12 @@ def test_an_entry_is_of_the_month_of_its_run_and_sealed(backend: Backend) -> Non
     backend.store.put(other, body)
     with pytest.raises(Refused):
         read_entry(backend, other)
+
+
+def test_entries_that_are_left_out_are_told_in_a_line(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    """However many there are: the first by its name, the others by their number."""
+    for number in range(3):
+        backend.store.put(account(RunId(f"run-20261130-235959-0a1b2c{number:02}")), b"nobody's")
+    assert run_costs(backend, 0.0) == []
+    (told,) = [record.message for record in caplog.records if record.message.startswith("left out of the costs")]
+    assert told.endswith("; and 2 more") and "0a1b2c00" in told

@@ -542,7 +542,7 @@ def test_with_a_key_of_the_user_s_the_printed_policy_suffices(account: Aws, tmp_
         and "with --kms-key for a key" in refused.stderr
     )
     printed = shell("iam-policy", "setup", "--kms-key", key)
-    assert shell("iam-policy", "driver", "--kms-key", key).returncode == 2
+    assert shell("iam-policy", "prices", "--kms-key", key).returncode == 2
     of = {"UserName": "setup", "PolicyName": "keyed"}
     account.boto("iam").put_user_policy(**of, PolicyDocument=printed.stdout)
     done = shell("setup", "--site", "keyed", *asked, **setup)
@@ -702,7 +702,8 @@ def test_a_role_that_may_not_what_workers_must_is_refused_before_anything_is_mad
     assert said.startswith(
         f"--task-role {role}: it may not s3:AbortMultipartUpload, s3:GetObject, s3:ListBucket, s3:Put"
     )
-    assert said.endswith("allow it what `starburst iam-policy task` prints") and things(account) == before
+    printed = f"starburst iam-policy task --site main --region {REGION}"
+    assert said.endswith(f"allow it what `{printed}` prints") and things(account) == before
     site = wanted.site(ACCOUNT, ("subnet-1",), ())
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=json.dumps(POLICIES["task"](site)))
     assert planned(account_of(), wanted)[1:3] == ([], [])

@@ -11,10 +11,13 @@ import pytest
 from starburst_common.aws.setup.bucket import SiteBucket
 from starburst_common.aws.setup.kept import write_site
 from starburst_common.errors import StarburstError
+from starburst_common.sites.policies import POLICIES
+from starburst_common.sites.wanted import WantedSite
 from tests.test_cli import Shell
 from tests.test_setup import account as account
 from tests.test_setup import account_of, amiss, gone, made, setting_up
 from tests.testbed.bed import Bed as Aws
+from tests.testbed.conditions import ACCOUNT
 
 ANYBODY = {
     "Version": "2012-10-17",
@@ -69,6 +72,45 @@ def test_what_others_may_do_to_a_site_or_lose_of_it_is_told_by_doctor_and_setup(
     ecr.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps({"rules": [rule]}))
     assert "its lifecycle policy is not starburst's" in shell("doctor", **account.as_user("operator")).stdout
     gone()
+
+
+def test_a_key_that_is_none_is_told_with_what_puts_another_there(account: Aws, tmp_path: Path) -> None:
+    """By what reads runs, and by setup, which calls nothing ready then. One that is gone is told once."""
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    site = made(ec2=False)
+    write_site(site)
+    account.grant(site.table(), setup=True)
+    ssm, name = account.boto("ssm"), "/starburst/main/signing-key"
+    ssm.put_parameter(Name=name, Value="short", Type="SecureString", Overwrite=True)
+    said = "has 5 bytes, and a signing key has 32 at least, as text: put back what it was, or have `starburst rotate"
+    for command in (("rotate-key",), ("setup", "--yes", "--no-try")):
+        done = shell(*command)
+        assert done.returncode == 2 and said in " ".join(done.stderr.split()), done.stderr
+        assert "is ready" not in done.stderr
+    assert shell("rotate-key", "--revoke", "--yes").returncode == 0
+    assert shell("runs").returncode == 0
+    ssm.delete_parameter(Name=name)
+    (gone_key,) = [row for row in json.loads(shell("doctor", "--json").stdout) if row["part"].startswith("signing key")]
+    assert "have `starburst setup` make a new one, which reads no earlier run" in gone_key["told"]
+    assert "have `starburst setup` make a new one" in shell("rotate-key", "--revoke", "--yes").stderr
+    assert shell("setup", "--yes", "--no-try").returncode == 0
+    assert shell("runs").returncode == 0
+    gone()
+
+
+def test_policies_are_printed_before_there_is_a_site(account: Aws, tmp_path: Path) -> None:
+    """As it will be called, in the account of these credentials or of a given one; with what it is to have."""
+    shell = Shell(tmp_path, env={**account.env, **setting_up(account, tmp_path)})
+    site = WantedSite(name="new", region="us-east-1").site(ACCOUNT, ("subnet-0",), ())
+    for whose in ("task", "driver"):
+        assert json.loads(shell("iam-policy", whose, "--site", "new", "--json").stdout) == POLICIES[whose](site)
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    asked = ("iam-policy", "task", "--site", "new", "--region", "eu-west-1", "--account")
+    elsewhere = WantedSite(name="new", region="eu-west-1", bucket="mine").site("210987654321", ("subnet-0",), ())
+    printed = shell(*asked, "210987654321", "--bucket", "mine", **nobody)
+    assert json.loads(printed.stdout) == POLICIES["task"](elsewhere)
+    refused = shell(*asked, "2109", **nobody)
+    assert refused.returncode == 2 and "give the twelve digits of an AWS account" in refused.stderr
 
 
 def test_a_bucket_with_more_versions_than_go_at_once_is_emptied(account: Aws) -> None:

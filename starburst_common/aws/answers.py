@@ -26,7 +26,7 @@ from botocore.exceptions import (
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 from botocore.parsers import ResponseParserError
 
-from starburst_common.aws.objects import EXPIRED
+from starburst_common.aws.objects import EXPIRED, UNHAD
 from starburst_common.aws.refusals import NOT_TAKEN, RENEW, allow, to_do
 from starburst_common.errors import Denied, NotFound, StarburstError, Unavailable
 from starburst_common.phrases import oddity, told
@@ -137,6 +137,8 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
     Denied('not allowed to do ecs:RunTask: no: let these credentials do it, or use others')
     >>> meaning(MissingDependencyException(msg="awscrt"), "sts")
     Denied("sts: Missing Dependency: awscrt: `pip install 'botocore[crt]'`, or use other credentials")
+    >>> str(meaning(SSOError(), "sts")).partition(": An unspecified")[0]
+    'sts: the AWS profile gives no credentials: renew them, as with `aws sso login`, or correct it'
     """
     if isinstance(error, ClientError):
         code, message = error_code(error), error.response.get("Error", {}).get("Message", "")
@@ -153,7 +155,7 @@ def meaning(error: ClientError | BotoCoreError, doing: str) -> StarburstError:
             return Denied(f"not allowed to do {doing}: {message.rstrip('.')}: {RENEW}")
         return StarburstError(": ".join(filter(None, [doing, code, message, to_do(code, message)])))
     if isinstance(error, _RENEWED):
-        return Unavailable(f"{doing}: {EXPIRED}: {error}")
+        return Unavailable(f"{doing}: {UNHAD}: {error}")
     if isinstance(error, MissingDependencyException):  # what `aws login` keeps is read by a library of its own
         return Denied(f"{doing}: {error}: `pip install 'botocore[crt]'`, or use other credentials")
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):

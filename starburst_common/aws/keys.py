@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm.type_defs import ParameterTypeDef
 
 
+_ANEW = "put back what it was, or have `starburst rotate-key --revoke` make a new one, which reads no earlier run"
+
+
+def lacking(error: NotFound) -> BadInput:
+    """What to do where there is no key."""
+    return BadInput(
+        f"{str(error).rstrip('.')}: put it back, or have `starburst setup` make a new one, which reads no earlier run; "
+        "or correct the site's region or signing_secret in the settings"
+    )
+
+
 def _secret(clients: Clients, arn: str) -> str:
     """Of an ARN as task definitions take it, which may go on with a key of JSON, a stage and a version.
 
@@ -35,15 +46,13 @@ def signing_key(clients: Clients, arn: str) -> KeyRing:
     try:
         secret = read_secret(clients, arn)
     except NotFound as error:
-        raise BadInput(f"{error} Correct the site's region or signing_secret in the settings") from error
+        raise lacking(error) from error
     try:
         ring = KeyRing.of(secret, partial(read_secret, clients, arn))
     except Refused as error:
-        raise BadInput(f"{arn}: {error}: correct it, or put another one there") from error
+        raise BadInput(f"{arn}: {error}: {_ANEW}") from error
     if len(ring) < KEY_BYTES:
-        raise BadInput(
-            f"{arn} has {len(ring)} bytes, and a signing key has {KEY_BYTES} at least: put a longer one there"
-        )
+        raise BadInput(f"{arn} has {len(ring)} bytes, and a signing key has {KEY_BYTES} at least, as text: {_ANEW}")
     return ring
 
 

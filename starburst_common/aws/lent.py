@@ -11,7 +11,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 
 from starburst_common.aws.access import S3Access
 from starburst_common.aws.clients import Clients
-from starburst_common.aws.objects import EXPIRED
+from starburst_common.aws.objects import EXPIRED, UNHAD
 from starburst_common.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Lent(S3Access):
         try:
             return ask()
         except Unavailable as error:
-            if EXPIRED not in str(error):
+            if not any(words in str(error) for words in (EXPIRED, UNHAD)):
                 raise
         self._clients.renew(session)
         time.sleep(_CREDENTIALS_KEPT_S)

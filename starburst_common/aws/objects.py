@@ -24,7 +24,8 @@ from starburst_common.model import Buffer
 from starburst_common.phrases import one_line
 from starburst_common.ports import MEMORY_BYTES, SMALL_BYTES, Entry
 
-EXPIRED = "the AWS credentials have expired: renew them, as with `aws login`; starburst then goes on by itself"
+EXPIRED = "the AWS credentials have expired: renew them, as with `aws login`; a run that waits for them then goes on"
+UNHAD = "the AWS profile gives no credentials: renew them, as with `aws sso login`, or correct it"
 _SAID = re.compile(r"<Code>([\w.]+)</Code>\s*<Message>([^<]*)")
 #: How S3 says that a bucket is in another region, and obstore where it is not told so. Source: Amazon S3 API reference,
 #: "Error responses"

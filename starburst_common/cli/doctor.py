@@ -186,7 +186,11 @@ def _as_asked(site: Site) -> list[Reached]:
     told = {
         each.part: f"not as asked of setup: {'; '.join(each.amiss)}: {mends} mends it" for each in found if each.amiss
     }
-    told |= {each.part: f"it is gone: {mends} makes it" for each in found if not each.there}
+    told |= {
+        each.part: f"it is gone: {mends} makes it"
+        for each in found
+        if not each.there and each.part.kind != "signing key"  # which was looked at before
+    }
     tag = f"starburst:site={site.name}"
     told |= {each.part: f"it lacks the tag {tag}, by which setup knows it: tag it" for each in found if not each.ours}
     parts = [Reached(f"{part.kind} {part.name}", False, words) for part, words in told.items()]

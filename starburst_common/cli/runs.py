@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _COLUMNS: tuple[str, ...] = ("run", "label", "state", "items", "failed", "started", "took", "cost")
 _RIGHT = ("items", "failed", "took", "cost")  # these are numbers
 _LEAST = 6  # columns that are shown however narrow it is
+_DAMAGED = 40  # characters of why a run is, all of which `status` tells
 _LABEL = 12  # columns of a label, at least, before others give way
 
 
@@ -95,9 +96,10 @@ def _cells(run: Run, now: RunStatus, price: Estimate | None) -> tuple[str, ...]:
     """A run's row, a cell a column."""
     from starburst_common.cli.show import ago, state_words
     from starburst_common.dollars import usd_text
+    from starburst_common.phrases import one_line
     from starburst_common.runs.report import duration, elapsed_s
 
-    label = f"damaged: {now.reason}" if price is None else run.label or run.function
+    label = one_line(f"damaged: {now.reason}", _DAMAGED) if price is None else run.label or run.function
     items = "?" if now.items is None else f"{now.items:,}"
     failed = f"{now.failed:,}" if now.failed else ""
     took, cost = ("", "") if price is None else (duration(elapsed_s(now)), usd_text(price.usd))

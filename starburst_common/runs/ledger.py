@@ -58,14 +58,15 @@ def _made(name: str) -> float:
 
 
 def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> list[T]:
-    """What is read of each; what is gone or cannot be read is left out, and told."""
+    """What is read of each; what is gone or cannot be read is left out, and told in a line."""
+    refused: list[str] = []
 
     def one(key: str) -> T | None:
         with suppress(NotFound):
             try:
                 return read(key)
             except Refused as error:
-                _tell_left_out(str(error))
+                refused.append(str(error))
         return None
 
     wanted = [*keys]
@@ -74,6 +75,9 @@ def abreast(backend: Backend, read: Callable[[str], T], keys: Iterable[str]) -> 
     else:
         with ThreadPoolExecutor(min(_AT_ONCE, len(wanted))) as pool:
             found = [*pool.map(one, wanted)]
+    if refused:
+        others = f"; and {len(refused) - 1:,} more" if len(refused) > 1 else ""
+        _tell_left_out(f"{min(refused)}{others}")
     return [each for each in found if each is not None]
 
 

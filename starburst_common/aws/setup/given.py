@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, is_gone, speaking
+from starburst_common.aws.keys import signing_key
 from starburst_common.aws.roads import Roads
 from starburst_common.aws.setup.account import AwsAccount
 from starburst_common.aws.setup.inventory import Inventory
@@ -37,7 +38,7 @@ class Findings(NamedTuple):
 def looked_at(account: AwsAccount, wanted: WantedSite) -> Findings:
     """All at once."""
     found = Findings([], [])
-    for look in (_bucket, _cluster, _network, _groups, _roles, _boundary, _key, _image, _types):
+    for look in (_bucket, _signing, _cluster, _network, _groups, _roles, _boundary, _key, _image, _types):
         try:
             found.wrong.extend(look(account, wanted))
         except Denied as error:
@@ -85,6 +86,15 @@ def _bucket(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:
         yield f"--bucket {name}: it is in {where}, and the site is to be in {account.region}: give one there"
     else:
         yield from _refused(Inventory(account, name).refuse_others)
+
+
+def _signing(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:
+    """What the parameter says that is there already: nothing works by what is no key."""
+    key = SigningKey(account, wanted.key_name)
+    if key.there() and key.ours():
+        arn = account.arn("ssm", f"parameter{wanted.key_name}")
+        wrong = _refused(lambda: signing_key(account.clients, arn))
+        yield from (f"{each}; or remove the parameter, and setup makes one" for each in wrong)
 
 
 def _region_of(account: AwsAccount, bucket: str) -> str | None:
@@ -170,7 +180,14 @@ def _may(account: AwsAccount, wanted: WantedSite, kind: str) -> Iterator[str]:
     site = wanted.site(account.id, wanted.subnets or ("subnet-0",), wanted.security_groups)
     rulings = role_permissions(account, site, kind)
     if lacks := sorted({each.permission.action for each in rulings if not each.allowed}):
-        yield f"it may not {', '.join(lacks)}: allow it what `starburst iam-policy {kind}` prints"
+        yield f"it may not {', '.join(lacks)}: allow it what `{_printing(wanted, kind)}` prints"
+
+
+def _printing(wanted: WantedSite, kind: str) -> str:
+    """The command that prints a policy of a site that need not be there yet."""
+    given = {"bucket": wanted.bucket, "cluster": wanted.cluster, "kms-key": wanted.kms_key}
+    more = "".join(f" --{name} {value}" for name, value in given.items() if value)
+    return f"starburst iam-policy {kind} --site {wanted.name} --region {wanted.region}{more}"
 
 
 def _role(account: AwsAccount, kind: str, arn: str) -> Iterator[str]:
@@ -265,7 +282,7 @@ def _or_none(ask: Callable[..., Any], **asked: Any) -> Any:
         raise
 
 
-def _refused(look: Callable[[], None]) -> Iterable[str]:
+def _refused(look: Callable[[], object]) -> Iterable[str]:
     try:
         look()
     except BadInput as error:

@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from starburst_common.aws.answers import speaking
-from starburst_common.aws.keys import parameter, read_secret
+from starburst_common.aws.keys import lacking, parameter, read_secret
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.site_tasks import SiteTasks, key_of
-from starburst_common.errors import BadInput, StarburstError, Unavailable
+from starburst_common.errors import BadInput, NotFound, StarburstError, Unavailable
 from starburst_common.ports import KEY_BYTES
 from starburst_common.sites.site import Site
 from starburst_common.wire.keys import MOST_KEYS, changed, key_id, keys_in
@@ -41,7 +41,7 @@ def change_key(
     try:
         account = AwsAccount.of(clients, site.name)
         with Inventory(account, site.bucket).held(tell) as still:
-            before, at = read_secret(clients, site.signing_secret), time.time() if now is None else now
+            before, at = _before(clients, site), time.time() if now is None else now
             new = secrets.token_hex(KEY_BYTES).encode()
             after = changed(before, new, revoke=revoke, now=at, agreed=agreed)
             if not still():
@@ -55,6 +55,13 @@ def change_key(
     finally:
         clients.close()
     return len(known) - 1
+
+
+def _before(clients: AdminClients, site: Site) -> bytes:
+    try:
+        return read_secret(clients, site.signing_secret)
+    except NotFound as error:
+        raise lacking(error) from error
 
 
 def refuse_version(site: Site) -> None:
