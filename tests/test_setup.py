@@ -329,6 +329,7 @@ def spoilt(aws: Aws, site: Site) -> None:
     everywhere = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
     ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[everywhere])
     aws.boto("logs").delete_retention_policy(logGroupName=site.log_group)
+    aws.boto("ecr").put_image_tag_mutability(repositoryName=site.repository, imageTagMutability="MUTABLE")
     role = site.task_role.rpartition("/")[2]
     others = trust("instance", ACCOUNT, "aws", REGION)
     aws.boto("iam").update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(others))
