@@ -6,10 +6,13 @@ The table is the price book's, with its date; a type that was launched since is 
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.resources import files
+
+from starburst_common.model import Tariff
 
 #: Of an instance's memory, what its system takes and ECS does not register as free for tasks: at most, as Karpenter
 #: takes it (its setting `vmMemoryOverheadPercent`, 0.075, read 2026-11-30). AWS documents no number.
@@ -52,6 +55,15 @@ class Shape:
     def fits(self, vcpu: float, memory_mib: float, gpus: int = 0) -> bool:
         """Whether it has room for such workers, all together."""
         return vcpu <= self.vcpu and memory_mib <= self.registered_mib and gpus <= self.gpus
+
+    def holds(self, vcpu: float, memory_mib: float, gpus: int = 0) -> int:
+        """How many such workers it has room for.
+
+        >>> shapes()["m7g.4xlarge"].holds(4, 14336), shapes()["g5.12xlarge"].holds(4, 14336, 1)
+        (4, 4)
+        """
+        bounds = [math.floor(self.vcpu / vcpu), math.floor(self.registered_mib / memory_mib)]
+        return min([*bounds, *([self.gpus // gpus] if gpus else [])])
 
     def like(self, patterns: tuple[str, ...]) -> bool:
         """Whether one of these names it; "*" stands for anything. Source: EC2 API, `AllowedInstanceTypes`."""
@@ -104,3 +116,26 @@ def families(patterns: tuple[str, ...], arch: str) -> tuple[str, ...]:
     """
     found = (each.quota_family for each in shapes().values() if each.arch == arch and each.like(patterns))
     return tuple(sorted({*found}))
+
+
+def allowed(tariff: Tariff, *, gpus: bool) -> tuple[str, ...]:
+    """The types of workers' instances, as patterns of names."""
+    return (tariff.gpu_types or GPU_TYPES) if gpus else (tariff.types or TYPES)
+
+
+def of_site(tariff: Tariff, *, gpus: bool) -> tuple[Shape, ...]:
+    """The types on which workers may be; all where these are of a group of the user's, which we do not see."""
+    known = tariff.gpus_managed if gpus else tariff.managed
+    return suited(allowed(tariff, gpus=gpus) if known else ("*",), tariff.arch, gpus=gpus)
+
+
+@lru_cache(maxsize=64)
+def smallest(tariff: Tariff, family: str, vcpu: float, memory_mib: float, gpus: int = 0) -> Shape | None:
+    """Of a site's types in a family of quotas, the one that takes least and holds such a worker; None where none does.
+
+    >>> [getattr(smallest(Tariff(), "G and VT", 4, 14336, gpus), "vcpu", None) for gpus in (1, 4, 8, 9)]
+    [4, 48, 192, None]
+    """
+    found = (each for each in of_site(tariff, gpus=gpus > 0) if each.quota_family == family)
+    fit = ((each, held) for each in found if (held := each.holds(vcpu, memory_mib, gpus)))
+    return min(fit, key=lambda pair: (pair[0].vcpu, -pair[1], pair[0].type), default=(None, 0))[0]

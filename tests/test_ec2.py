@@ -348,6 +348,20 @@ def test_a_run_names_the_quota_that_it_waits_for(aws: Aws, backend: Backend) -> 
         run.cancel()
 
 
+def test_room_is_of_whole_instances(aws: Aws, backend: Backend) -> None:
+    """What holds 8 GPUs has 192 vCPU, however few a worker asks for: a plan and a run know before anything is asked."""
+    large: dict[str, Any] = {"backend": backend, "progress": False, "cpu": 4, "spot": False}
+    four = Cluster(workers=3, gpus=4, **large).plan(abs, range(30))
+    assert (four.workers, four.needed) == (1, 144)
+    with Cluster(workers=1, gpus=8, **large) as cluster:
+        says = "EC2 G and VT vCPU quota (192 for an instance of 1 worker, as "
+        assert str(cluster.plan(abs, range(8))).startswith(f"none of 1 worker now: {says}")
+        run = cluster.start(squared, range(4))
+        aws.until(lambda: says in run.status().reason, what="the quota's name")
+        assert not aws.tasks()
+        run.cancel()
+
+
 @pytest.mark.rest
 def test_a_run_says_why_no_instance_comes(aws: Aws, backend: Backend) -> None:
     """In AWS's words, where the role by which ECS starts them may not do so; and what would help."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from starburst_common.fleets.headroom import Headroom, each_of, headroom, on_capacity
+from starburst_common.fleets.headroom import Headroom, each_of, headroom, instance_of, on_capacity
 from starburst_common.fleets.turns import FREE, QuotaTurn, turn
 from starburst_common.ids import held_for, new_fleet_id
 from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
@@ -113,7 +113,7 @@ class Fleet:
 
     def headroom(self, workers: Sequence[WorkerState], turn: QuotaTurn = FREE) -> Headroom:
         """For how many more than these there is room now, as far as anything limits them, other fleets included."""
-        return headroom(self._limits(), workers, self.spec.resources, turn)
+        return headroom(self._limits(), workers, self.spec.resources, turn, self.backend.tariff)
 
     def turn(self, workers: Sequence[WorkerState], wanted: int, now: float) -> QuotaTurn:
         """What of these, and of others that are wanted, it may have where fleets of the site share a full quota.
@@ -124,7 +124,9 @@ class Fleet:
         turns, resources, limits = self.backend.turns, self.spec.resources, self._limits()
         if turns is None or not limits or limits[0].basis is Basis.ASSUMED:
             return FREE
-        limit, each = limits[0], each_of(limits[0], resources)
+        limit, tariff = limits[0], self.backend.tariff
+        on, each = instance_of(limit, resources, tariff), each_of(limit, resources)
+        each = max(each, on.vcpu / on.holds(resources.cpu, resources.memory_mib, resources.gpus)) if on else each
         mine = [each for each in workers if on_capacity(each, limit)]
         alive, beside = (
             sum(worker.phase is not WorkerPhase.STOPPED for worker in those)
@@ -140,11 +142,11 @@ class Fleet:
         )
         asks = turns.say(limit.code, self.id, own)
         rivals = [ask for name, ask in asks.items() if name != self.id]
-        others = headroom([limit], workers, resources).others - sum(ask.had for ask in rivals)
+        others = headroom([limit], workers, resources, tariff=tariff).others - sum(ask.had for ask in rivals)
         gone = sum(max(ask.had - ask.has, 0) for ask in rivals if limit.seen[0] < ask.at)
         found = replace(turn(self.id, asks, limit.total - max(others, 0), quota=limit.name), gone=gone)
         rest = [each for each in limits if each.capacity and each.capacity != limit.capacity]
-        if rest and found.surplus and headroom(rest, workers, resources).free >= 1:
+        if rest and found.surplus and headroom(rest, workers, resources, tariff=tariff).free >= 1:
             return replace(found, surplus=0)
         return found
 
@@ -152,7 +154,8 @@ class Fleet:
         quotas, resources = self.backend.quotas, self.spec.resources
         if quotas is None:
             return []
-        return quotas.limits(spot=resources.spot, ec2=resources.on_ec2, gpus=resources.gpus > 0)
+        found = quotas.limits(spot=resources.spot, ec2=resources.on_ec2, gpus=resources.gpus > 0)
+        return [each for each in found if instance_of(each, resources, self.backend.tariff)] or found
 
     def launch(self, ordinals: Sequence[int]) -> Wait | None:
         """Start workers; what some of them must wait for, if so. Raises `CannotLaunch`."""

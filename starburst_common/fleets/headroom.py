@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from starburst_common.fleets.turns import FREE, QuotaTurn
-from starburst_common.instances import shapes
-from starburst_common.model import WorkerPhase, WorkerState
+from starburst_common.instances import Shape, shapes, smallest
+from starburst_common.model import Tariff, WorkerPhase, WorkerState
 from starburst_common.ports import Basis, Limit, Unit
 from starburst_common.resources import Resources
 
@@ -27,7 +27,8 @@ class Headroom:
     free: float = math.inf  #: so many; without limit where none is known
     bound: Limit | None = None  #: what allows no more
     others: float = 0.0  #: of that limit, what is in use by none of the fleet's
-    words: str = ""  #: what bounds them, where it is no limit of the account's alone
+    on: Shape | None = None  #: the smallest instance that holds a worker, of which that limit is
+    words: str = ""  #: what bounds them, where it is no limit of the account's, or not that alone
 
     def said(self, resources: Resources) -> str:
         """What bounds them, for a person.
@@ -35,11 +36,25 @@ class Headroom:
         >>> few = Limit(name="Fargate vCPU quota", unit=Unit.VCPU, total=16, code="fargate/L-3032A538")
         >>> Headroom(free=0, bound=few, others=4.5).said(Resources.of(2))
         'Fargate vCPU quota (2 for each worker, 16 in all, 4.5 in use by others)'
+        >>> gpus = Limit(name="EC2 G and VT vCPU quota", unit=Unit.VCPU, total=64)
+        >>> Headroom(free=0, bound=gpus, on=shapes()["g6.48xlarge"]).said(Resources.of(4, gpus=8))
+        'EC2 G and VT vCPU quota (192 for an instance of 1 worker, as g6.48xlarge, 64 in all)'
         """
         if self.bound is None:
-            return ""
+            return self.words
         each, others = each_of(self.bound, resources), f", {self.others:g} in use by others" if self.others else ""
-        return f"{self.bound.name} ({each:g} for each worker, {self.bound.total:g} in all{others})"
+        takes = f"{each:g} for each worker"
+        if self.on is not None and self.takes(held := _held(self.on, resources), resources) != held * each:
+            takes = f"{self.on.vcpu} for an instance of {held} worker{'s' * (held != 1)}, as {self.on.type}"
+        return f"{self.bound.name} ({takes}, {self.bound.total:g} in all{others})"
+
+    def takes(self, workers: int, resources: Resources) -> float:
+        """What so many take of what bounds them: of EC2's, whole instances."""
+        if self.bound is None:
+            return 0.0
+        if self.on is None:
+            return workers * each_of(self.bound, resources)
+        return -(-workers // _held(self.on, resources)) * self.on.vcpu
 
     def why(self, resources: Resources) -> str:
         """The same, and what helps."""
@@ -50,12 +65,17 @@ class Headroom:
 
 
 def headroom(
-    limits: Sequence[Limit], workers: Iterable[WorkerState], resources: Resources, turn: QuotaTurn = FREE
+    limits: Sequence[Limit],
+    workers: Iterable[WorkerState],
+    resources: Resources,
+    turn: QuotaTurn = FREE,
+    tariff: Tariff | None = None,
 ) -> Headroom:
     """For how many more workers there is room; of several capacities, on all of them together.
 
     Of the first limit a fleet may have no more than its `turn` tells, where others of the site want some, and what
-    that tells to be gone is free, whatever is counted.
+    that tells to be gone is free, whatever is counted. By its `tariff` it is
+    known which instances a site has; without, they are as large as a worker.
 
     >>> quota = Limit(name="quota", unit=Unit.VCPU, total=10, capacity="FARGATE", used=6, seen=(60, 120))
     >>> headroom([quota], [], Resources.of(2)).free
@@ -74,12 +94,16 @@ def headroom(
     >>> demand = Limit(name="quota", unit=Unit.VCPU, total=6, capacity="FARGATE_ON_DEMAND")
     >>> headroom([quota, demand], [], Resources.of(2), QuotaTurn(more=0, words="its share")).free  # all on demand
     3
+    >>> gpus = Limit(name="EC2 G and VT vCPU quota", unit=Unit.VCPU, total=64, capacity="gpus")
+    >>> [headroom([gpus], [], Resources.of(4, gpus=each), tariff=Tariff()).free for each in (1, 4, 8)]
+    [16, 1, 0]
     """
     known = list(workers)
     if turn.gone:
         limits = [replace(limits[0], used=max(limits[0].used - turn.gone, 0)), *limits[1:]]
     first = next((limit.capacity for limit in limits if limit.capacity), "")
-    rooms = [(*_room(limit, known, first, resources), limit) for limit in limits]
+    on = {limit.name: instance_of(limit, resources, tariff) for limit in limits}
+    rooms = [(*_room(limit, known, first, resources, on[limit.name]), limit) for limit in limits]
     if turn.words and rooms:
         rooms[0] = turn.more, rooms[0][1], rooms[0][2]
     free, others, bound = math.inf, 0.0, None
@@ -90,12 +114,22 @@ def headroom(
         if not limit.capacity and room < free:
             free, others, bound = room, used, limit
     words = turn.words if rooms and bound is rooms[0][2] else ""
-    return Headroom(free=free, bound=None if free == math.inf else bound, others=others, words=words)
+    if bound is None or free == math.inf:
+        return Headroom(free=free, others=others, words=words)
+    return Headroom(free=free, bound=bound, others=others, on=on[bound.name], words=words)
 
 
 def each_of(limit: Limit, resources: Resources) -> float:
     """What one worker takes of a limit."""
     return resources.cpu if limit.unit is Unit.VCPU else 1
+
+
+def instance_of(limit: Limit, resources: Resources, tariff: Tariff | None) -> Shape | None:
+    """The smallest instance that holds a worker, where a limit is on such and it is known."""
+    found = _EC2.fullmatch(limit.name)
+    if tariff is None or found is None:
+        return None
+    return smallest(tariff, found["family"], resources.cpu, resources.memory_mib, resources.gpus)
 
 
 def asked_by(limit: Limit) -> str:
@@ -108,10 +142,11 @@ def asked_by(limit: Limit) -> str:
     'starburst quota request --spot'
     """
     asks = f"starburst quota request{' --spot' * (' Spot ' in limit.name)}"
-    found = re.fullmatch(r"EC2 (?P<family>.+?)(?: \(.*\))?(?: Spot)? vCPU quota", limit.name)
+    found = _EC2.fullmatch(limit.name)
     return asks if found is None else f"{asks} --ec2 {shlex.quote(found['family'])}"
 
 
+_EC2 = re.compile(r"EC2 (?P<family>.+?)(?: \(.*\))?(?: Spot)? vCPU quota")
 _LADDER = (16, 32, 64, 100, 200, 500, 1000, 2000, 5000, 10_000)
 _SPARE = 1.25
 
@@ -126,16 +161,34 @@ def worth_asking(vcpu: float) -> int:
     return next((step for step in _LADDER if step >= wanted), -(-wanted // 1000) * 1000)
 
 
-def _room(limit: Limit, workers: Sequence[WorkerState], first: str, resources: Resources) -> tuple[float, float]:
+def _held(shape: Shape, resources: Resources) -> int:
+    return max(shape.holds(resources.cpu, resources.memory_mib, resources.gpus), 1)
+
+
+def _room(
+    limit: Limit, workers: Sequence[WorkerState], first: str, resources: Resources, on: Shape | None
+) -> tuple[float, float]:
     """For how many more workers, and what others use."""
     if limit.basis is Basis.ASSUMED:
         return math.inf, 0.0
     each, mine = each_of(limit, resources), [worker for worker in workers if _takes(worker, limit, first)]
-    now = sum(worker.phase is not WorkerPhase.STOPPED for worker in mine) * each
+    now = [worker for worker in mine if worker.phase is not WorkerPhase.STOPPED]
     begin, end = limit.seen
     then = [worker for worker in mine if 0 < worker.started_at < end and not 0 < worker.stopped_at <= begin]
     others = max(limit.used - sum(dict(_counted(worker, each) for worker in then).values()), 0)
-    return max(math.floor((limit.total - others - now) / each), 0), others
+    if on is not None:
+        return _room_on(on, now, limit.total - others, resources), others
+    return max(math.floor((limit.total - others - len(now) * each) / each), 0), others
+
+
+def _room_on(on: Shape, alive: Sequence[WorkerState], vcpu: float, resources: Resources) -> int:
+    """For how many more there is room on the instances that those have, and on such as there are vCPU for."""
+    given = [worker.granted for worker in alive if worker.granted is not None]
+    known = [(each.instance, shapes()[each.instance_type]) for each in given if each.instance_type in shapes()]
+    there = dict(known)
+    held = sum(_held(shape, resources) for shape in there.values())
+    more = max(math.floor((vcpu - sum(shape.vcpu for shape in there.values())) / on.vcpu), 0)
+    return max(held + more * _held(on, resources) - len(alive), 0)
 
 
 def _counted(worker: WorkerState, each: float) -> tuple[str, float]:

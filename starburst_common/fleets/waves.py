@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from starburst_common.dollars import usd_text
-from starburst_common.fleets.headroom import Headroom, asked_by, each_of, worth_asking
+from starburst_common.fleets.headroom import Headroom, asked_by, worth_asking
 from starburst_common.ports import LaunchSpeed
 from starburst_common.resources import Resources
 
@@ -202,7 +202,7 @@ def plan(wish: Wish, room: Headroom, speed: LaunchSpeed, *, usd_an_hour: Decimal
     found, limit = _reckoned(workers, wish, speed, usd_an_hour), room.bound
     needs, needed = 0, 0.0
     if workers < useful and limit is not None and limit.code:
-        needed = useful * each_of(limit, wish.resources) + room.others
+        needed = room.takes(useful, wish.resources) + room.others
         needs = worth_asking(needed)
     return Plan(
         wish=wish,

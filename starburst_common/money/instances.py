@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from starburst_common.instances import GPU_TYPES, TYPES, suited
 from starburst_common.instances import Shape as Shape
+from starburst_common.instances import allowed as allowed
+from starburst_common.instances import of_site as of_site
 from starburst_common.instances import shapes as shapes
-from starburst_common.model import Tariff
 from starburst_common.money import kept
 from starburst_common.money.book import DERIVED, OBSERVED, ON_DEMAND, SPOT
 from starburst_common.money.kept import sheets
@@ -107,14 +107,3 @@ def _priced(type: str, cell: str, region: str, source: str, as_of: str) -> Itera
             source=sources()[name][0],
             as_of=date,
         )
-
-
-def allowed(tariff: Tariff, *, gpus: bool) -> tuple[str, ...]:
-    """The types of workers' instances, as patterns of names."""
-    return (tariff.gpu_types or GPU_TYPES) if gpus else (tariff.types or TYPES)
-
-
-def of_site(tariff: Tariff, *, gpus: bool) -> tuple[Shape, ...]:
-    """The types on which workers may be; all where these are of a group of the user's, which we do not see."""
-    known = tariff.gpus_managed if gpus else tariff.managed
-    return suited(allowed(tariff, gpus=gpus) if known else ("*",), tariff.arch, gpus=gpus)

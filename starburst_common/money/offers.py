@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -105,8 +104,7 @@ def held(shape: Shape, resources: Resources, gpus: int = 0) -> int:
     >>> held(shapes()["m7g.4xlarge"], Resources.of(4)), held(shapes()["g5.12xlarge"], Resources.of(4), gpus=1)
     (4, 4)
     """
-    bounds = [math.floor(shape.vcpu / resources.cpu), shape.registered_mib // resources.memory_mib]
-    return min([*bounds, *([shape.gpus // gpus] if gpus else [])])
+    return shape.holds(resources.cpu, resources.memory_mib, gpus)
 
 
 def _fits(shape: Shape, gpus: int, gpu: str, arch: str) -> bool:
