@@ -123,7 +123,7 @@ class Calls:
         rows = None if found is None else count_rows(found, partial(self._begun, tell=tell, stop_at_first=True), tell)
         tell(lambda: "storing files")
         new = NewRun.of(fleet, name_of(fn), options, stop_at_first=stop_at_first)
-        say_plan(fleet, items if rows is None else rows, options.progress)  # of one that is not refused
+        say_plan(fleet, items if rows is None else rows, options.limits, options.progress)  # of one that is not refused
         whole = rows is not None or isinstance(items, Sized)
         with beginning(fleet, new, expected=lambda: int(not whole)) as begun:
             feed, books = begun.feed, begun.driver.books

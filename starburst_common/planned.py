@@ -6,9 +6,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from starburst_common.dollars import usd_text
@@ -17,7 +18,9 @@ from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.frontier import Frontier, Offer, frontier
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.fleets.waves import Plan, Wish, plan
+from starburst_common.limits import Limits
 from starburst_common.measured import Sample
+from starburst_common.model import WorkerState
 from starburst_common.money.book import SPOT
 from starburst_common.money.estimate import charge
 from starburst_common.money.offers import FargateOffer, InstanceOffer, derived, fargate_offers, instance_offers
@@ -27,7 +30,7 @@ from starburst_common.ports import Backend, LaunchSpeed
 from starburst_common.resources import Resources
 from starburst_common.runs.beside import image_usd
 from starburst_common.runs.ledger import LATELY_S, past_items
-from starburst_common.runs.limiting import rates_of
+from starburst_common.runs.limiting import burn_beside, burn_of, rates_of, within_hourly
 
 _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine nobody counts
 #: An instance boots, joins its cluster and pulls the image: 75 to 105 s from nothing to the first item, as the R
@@ -51,7 +54,7 @@ def planned(
     fleet = Fleet.of(backend, options.resources, options.workers or backend.default_workers)
     priced = rates_of(backend, options.resources).priced()
     wish = replace(_wish(backend, name, items, options, seconds, sample), workers=fleet.workers, priced=priced)
-    return _plan(fleet, wish, fleet.headroom([]))
+    return _plan(fleet, wish, _room(fleet, options.limits, []))
 
 
 def estimated(
@@ -162,19 +165,28 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def say_plan(fleet: Fleet, items: object, wanted: bool | None) -> None:
+def say_plan(fleet: Fleet, items: object, limits: Limits, wanted: bool | None) -> None:
     """What is about to come, on stderr, where an account says how much that is, and unless progress is not wanted."""
     if wanted is False or fleet.backend.quotas is None or sys.stderr is None:
         return
     try:
         workers = fleet.states()
+        if any(worker.end is None for worker in workers):
+            return  # they are there already
+        room = _room(fleet, limits, workers)
     except (Denied, Unavailable):
         return  # who launches is told
-    if any(worker.end is None for worker in workers):
-        return  # they are there already
     count = len(items) if isinstance(items, Sized) else None
     wish = Wish(workers=fleet.workers, resources=fleet.spec.resources, items=count)
-    print(one_line(str(_plan(fleet, wish, fleet.headroom(workers)))), file=sys.stderr, flush=True)
+    print(one_line(str(_plan(fleet, wish, room))), file=sys.stderr, flush=True)
+
+
+def _room(fleet: Fleet, limits: Limits, workers: Sequence[WorkerState]) -> Headroom:
+    """For how many more, by what the account allows and what they may cost an hour."""
+    backend, rates = fleet.backend, rates_of(fleet.backend, fleet.spec.resources)
+    burn = partial(burn_of, workers, rates, time)
+    others = partial(burn_beside, backend, rates, fleet.id, time)
+    return within_hourly(backend, rates, limits, fleet.headroom(workers), burn, others)
 
 
 def _plan(fleet: Fleet, wish: Wish, room: Headroom) -> Plan:

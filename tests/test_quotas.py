@@ -122,6 +122,22 @@ def test_a_run_takes_what_is_free_as_it_becomes_free(aws: Aws, clients: Clients,
     assert aws.requests()["ecs", "RunTask"] == 3
 
 
+def test_a_plan_and_a_runs_first_line_reckon_with_what_an_hour_may_cost(
+    aws: Aws, backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own limit, and the site's, which the workers of others take of: no more than a run would launch."""
+    said = "its max_hourly_cost of $0.11: $0.00 now"
+    with Cluster(workers=8, backend=backend, max_hourly_cost=0.11, spot=False) as cluster:
+        found = cluster.plan(abs, range(100))
+        assert (found.workers, str(found)) == (2, f"2 of 8 workers now: {said}")
+        assert cluster.map(abs, range(4)) == [*range(4)]
+        assert f"2 of 4 workers now: {said}\n" in capsys.readouterr().err
+        held = replace(backend, max_hourly_usd=0.17)
+        aws.until(lambda: len(running(aws)) == 2)
+        site = Cluster(workers=8, backend=held, spot=False).plan(abs, range(100))
+        assert str(site).startswith("1 of 8 workers now: the site's max_hourly_cost of $0.17: $0.1")
+
+
 @pytest.mark.parametrize(
     "service", ["servicequotas", *(pytest.param(name, marks=pytest.mark.rest) for name in ("cloudwatch", "ec2"))]
 )

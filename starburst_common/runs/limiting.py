@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from starburst_common.alerts import alerts_in, reached
@@ -19,7 +20,7 @@ from starburst_common.errors import BadInput, Refused
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.fleets.headroom import Headroom
 from starburst_common.limits import Limits
-from starburst_common.model import WorkerPhase, WorkerState
+from starburst_common.model import FleetId, WorkerPhase, WorkerState
 from starburst_common.money.budget import Purse, least_budget
 from starburst_common.money.estimate import LEAST_BILLED_S
 from starburst_common.money.meter import Meter, Rates, metered
@@ -72,6 +73,38 @@ def alerts_of(backend: Backend, limits: Limits) -> tuple[float, ...]:
     """Per cent of a budget at which it is said how much is used: as the run has it, else as the site."""
     found = alerts_in(backend.alert_at) if limits.alerts is None else limits.alerts
     return found or ()
+
+
+def burn_of(workers: Sequence[WorkerState], rates: Rates, clock: Clock) -> Decimal:
+    """What these cost a second."""
+    return metered(workers, rates, clock.time()).burn
+
+
+def burn_beside(backend: Backend, rates: Rates, fleet: FleetId, clock: Clock) -> Decimal:
+    """What workers of other fleets of the site cost a second."""
+    fleets = [each for each in backend.compute.fleets() if each != fleet]
+    return burn_of([worker for each in fleets for worker in backend.compute.workers(each)], rates, clock)
+
+
+def within_hourly(
+    backend: Backend,
+    rates: Rates,
+    limits: Limits,
+    room: Headroom,
+    burn: Callable[[], Decimal],
+    others: Callable[[], Decimal],
+) -> Headroom:
+    """The room that is left by what a run's workers, and the site's, may cost an hour; these are what they cost now."""
+    own, each = limits.hourly_usd if backend.charged else None, rates.dearest
+    for most, of in ((own, "its"), (backend.max_hourly_usd, "the site's")):
+        if not most or room.free < 1 or each is None:
+            continue
+        now = burn() + (0 if of == "its" else others())
+        paid = max(int((Decimal(str(most)) / 3600 - now) / each), 0)
+        if paid < room.free:
+            cost = f"{usd_text(3600 * now)} now"
+            room = Headroom(free=paid, words=f"{of} max_hourly_cost of {usd_text(Decimal(str(most)))}: {cost}")
+    return room
 
 
 class Limiter:
@@ -141,17 +174,9 @@ class Limiter:
 
         What others cost is seen now and then: two who start workers at once may go beyond it by what one of them does.
         """
-        free, bound, each = room.free, room.why(self._resources), self._rates.dearest
-        own = self._limits.hourly_usd if self._backend.charged else None
-        for most, of in ((own, "its"), (self._backend.max_hourly_usd, "the site's")):
-            if not most or free < 1 or each is None:
-                continue
-            burn = metered(workers, self._rates, self._clock.time()).burn + (0 if of == "its" else self._others())
-            paid = max(int((Decimal(str(most)) / 3600 - burn) / each), 0)
-            if paid < free:
-                now = f"{usd_text(3600 * burn)} now"
-                free, bound = paid, f"{of} max_hourly_cost of {usd_text(Decimal(str(most)))}: {now}"
-        return {"free": free, "bound": bound}
+        burn = partial(burn_of, workers, self._rates, self._clock)
+        paid = within_hourly(self._backend, self._rates, self._limits, room, burn, self._others)
+        return {"free": paid.free, "bound": paid.why(self._resources)}
 
     def _alert(self) -> None:
         """Say in the log how much of the run's budget is used, where that is much."""
@@ -167,9 +192,8 @@ class Limiter:
         """What workers of other fleets of the site cost a second."""
         now = self._clock.monotonic()
         if now - self._others_at > self._backend.look_s / 2:
-            fleets = [fleet for fleet in self._backend.compute.fleets() if fleet != self._fleet]
-            workers = [worker for fleet in fleets for worker in self._backend.compute.workers(fleet)]
-            self._others_usd, self._others_at = metered(workers, self._rates, self._clock.time()).burn, now
+            self._others_usd = burn_beside(self._backend, self._rates, self._fleet, self._clock)
+            self._others_at = now
         return self._others_usd
 
     def tell(self, bounds: Bounds, more: int = 0) -> None:
