@@ -71,6 +71,27 @@ def rate_and_eta(status: RunStatus, elapsed_s: float, before: int = 0) -> tuple[
     return rate, (status.items - status.answered) / rate
 
 
+class WorkingTime:
+    """For how long answers may have come, as a run is looked at: a wait before its first worker is none of it.
+
+    >>> from types import SimpleNamespace as Look
+    >>> pace = WorkingTime(0, 0.0)
+    >>> [pace.of(Look(workers=workers, answered=0), now) for workers, now in ((0, 360.0), (2, 365.0), (0, 370.0))]
+    [0.0, 5.0, 10.0]
+    """
+
+    def __init__(self, before: int, now: float) -> None:
+        """With so many answered then; by any clock."""
+        self._before, self._since, self._begun = before, now, False
+
+    def of(self, status: RunStatus, now: float) -> float:
+        """Seconds, by this look."""
+        self._begun = self._begun or status.workers > 0 or status.answered > self._before
+        if not self._begun:
+            self._since = now
+        return now - self._since
+
+
 def per_s(rate: float, what: str = "") -> str:
     """A rate, in a unit in which it is no zero.
 
@@ -108,11 +129,12 @@ def _workers(status: RunStatus) -> str:
 @contextmanager
 def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
     began, before, ended = time.monotonic(), run.status().answered, Event()
+    pace = WorkingTime(before, began)
 
     def show(status: RunStatus) -> None:
-        elapsed = time.monotonic() - began
+        elapsed, working_s = (now := time.monotonic()) - began, pace.of(status, now)
         if not ended.is_set() and (elapsed >= _LINE_S or (at_once and status.state.over)):
-            print(line(status, elapsed, before), file=sys.stderr, flush=True)
+            print(line(status, working_s, before), file=sys.stderr, flush=True)
         if status.state.over:
             ended.set()
 
@@ -137,7 +159,8 @@ def _bar(run: Run) -> Iterator[None]:
         TextColumn("{task.fields[note]}", table_column=noted),
         TimeRemainingColumn(elapsed_when_finished=True, table_column=timed),
     )
-    began, before = time.monotonic(), run.status().answered
+    before = run.status().answered
+    pace = WorkingTime(before, time.monotonic())
     # it is drawn by who watches the run, and not by a thread of its own ten times a second
     with Progress(*columns, console=Console(stderr=True, emoji=False), auto_refresh=False) as bar:
         row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers")
@@ -145,7 +168,7 @@ def _bar(run: Run) -> Iterator[None]:
         told = set[str]()
 
         def show(status: RunStatus) -> None:
-            rate, _ = rate_and_eta(status, time.monotonic() - began, before)
+            rate, _ = rate_and_eta(status, pace.of(status, time.monotonic()), before)
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
             state = str(status.state) if status.state.over else _workers(status)
             waits = f" · {escape(one_line(status.reason, _NAME))}" if _waits(status) else ""

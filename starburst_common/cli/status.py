@@ -15,6 +15,8 @@ _LABEL = 120  # characters of one
 _EVENTS, _EVENT = 12, 150  # so many are shown, and of each so many characters
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starburst_common.model import RunStatus
     from starburst_common.runs.events import RunEvent
     from starburst_common.runs.run import Run
@@ -128,11 +130,20 @@ def event_fields(event: RunEvent) -> dict[str, Any]:
     return {"at": iso(event.at), "kind": str(event.kind), "text": event.text, **sums}
 
 
-def _happened(run: Run, now: RunStatus) -> list[str]:
+def _rate(events: Sequence[RunEvent], now: RunStatus) -> float:
+    """Items a second since its first worker was launched."""
+    from starburst_common.runs.events import EventKind
+
+    began = min((event.at for event in events if event.kind is EventKind.LAUNCHED), default=now.created_at)
+    working_s = (now.ended_at or time.time()) - began
+    return now.answered / working_s if working_s > 0 else 0.0
+
+
+def _happened(events: Sequence[RunEvent], now: RunStatus) -> list[str]:
     from starburst_common.phrases import one_line
     from starburst_common.runs.report import duration, told_events
 
-    told = told_events(run.events(), _EVENTS)
+    told = told_events(events, _EVENTS)
     return [f"{duration(max(each.at - now.created_at, 0.0)):>12}  {one_line(each.text, _EVENT)}" for each in told]
 
 
@@ -146,7 +157,7 @@ def _show(run: Run, now: RunStatus) -> None:
     from starburst_common.progress import per_s
     from starburst_common.runs.report import counts, duration, elapsed_s
 
-    elapsed, cost, expected = elapsed_s(now), run.estimate(now), run.expected(now)
+    events, elapsed, cost, expected = run.events(), elapsed_s(now), run.estimate(now), run.expected(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"
     rows: dict[str, str | list[str] | Text] = {
         "run": Text(run.id, style="bold"),
@@ -158,14 +169,14 @@ def _show(run: Run, now: RunStatus) -> None:
         "reason": now.reason,
         "items": f"{now.answered - now.withdrawn:,} of {items} answered{counts(now)}",
         "workers": f"{now.workers} alive of {run.workers}, each {run.resources.size}",
-        "rate": f"{per_s(now.answered / elapsed if elapsed else 0, 'items')}",
+        "rate": f"{per_s(_rate(events, now), 'items')}",
         "elapsed": f"{duration(elapsed)}, started {ago(now.created_at, time.time())}",
         "slot time": duration(now.slot_seconds),
         "spent": spent_text(now) if not now.state.over or now.budget_usd else "",
         "memory": memory_told(run.resources, now.memory_mib, cost),
         "on AWS": cost.about,
         "before": "" if expected is None else expected.told(cost.usd if now.state.over else None),
-        "happened": _happened(run, now),
+        "happened": _happened(events, now),
         "kept": _kept(run),
         "next": next_steps(now, "status"),
     }
