@@ -105,7 +105,7 @@ class CallOptions(LimitOptions, total=False):
         float | None,
         Row(
             "seconds that workers go on without a driver, as the process is that began the run, or any that waits for "
-            "it; then they stop, and who attaches goes on with it. None has them work to its end. On AWS 40 at least.",
+            "it; then they stop, and who attaches goes on. None has them work to its end. On AWS less than 40 is 40.",
             (number(lambda value: 1 <= value <= _LONGEST_S, f"seconds from 1 to {_LONGEST_S:.0f}, or None"),),
             None,
             outside="seconds",

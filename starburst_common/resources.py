@@ -44,14 +44,15 @@ _OURS = re.compile(
 )
 #: Source: IAM User Guide, "IAM and AWS STS quotas": a path of 512 characters and a name of 64. Read 2026-11-30
 ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/[!-~]{1,576}"
+_UNIT_MIB = {"T": 1024 * 1024, "G": 1024, "M": 1}
 _NO_SIZE = ' is not a size: write "8GB", "512MB" or a number of GB'
 
 
 def memory_mib(size: str | float) -> int:
     """A memory size in MiB; a bare number is GB. GB and GiB are both 1024 MiB, as ECS counts.
 
-    >>> memory_mib("8GB"), memory_mib(8), memory_mib("512MB"), memory_mib("1.5 GiB")
-    (8192, 8192, 512, 1536)
+    >>> memory_mib("8GB"), memory_mib(8), memory_mib("512MB"), memory_mib("1.5 GiB"), memory_mib("1TB")
+    (8192, 8192, 512, 1536, 1048576)
     >>> memory_mib("8XB")
     Traceback (most recent call last):
     starburst_common.errors.BadInput: memory='8XB' is not a size: write "8GB", "512MB" or a number of GB
@@ -64,10 +65,10 @@ def memory_mib(size: str | float) -> int:
 
 def _mib(size: Any) -> int | None:
     given = size if isinstance(size, str) else str(size) if is_number(size) else ""
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*(GI?B?|MI?B?)?\s*", given, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d+)?)\s*([TGM]I?B?)?\s*", given, re.IGNORECASE)
     if match is None or float(match[1]) <= 0:
         return None
-    return round(float(match[1]) * (1 if (match[2] or "G")[0] in "mM" else 1024))
+    return round(float(match[1]) * _UNIT_MIB[(match[2] or "G")[0].upper()])
 
 
 def fits(cpu: float, mib: int) -> bool:

@@ -194,6 +194,16 @@ def test_a_detached_map_is_attached_to_and_leaves_nothing(shell: Shell, aws: Aws
     nothing_runs(aws, name)
 
 
+@pytest.mark.rest
+def test_a_detached_map_without_room_says_who_waits_for_it(shell: Shell, aws: Aws) -> None:
+    """That is a process of this machine, which may end: the command that goes on then is named."""
+    aws.set(on_demand_vcpu=0)
+    done = shell("map", "work:slow", "-i", "items.jsonl", "--detach", "--workers", "2")
+    name = done.stdout.strip()
+    assert "no worker could be started yet" in done.stderr and f"`starburst attach {name}` does" in done.stderr
+    shell("cancel", name)
+
+
 def test_what_nobody_of_ours_wrote_of_a_fleet_costs_that_alone(shell: Shell, aws: Aws) -> None:
     """It is told, counts for nothing, and no run of the name of none is the last."""
     s3, bucket = aws.boto("s3"), aws.site["bucket"]
@@ -392,6 +402,7 @@ def test_a_quota_is_shown_and_raised(shell: Shell, aws: Aws) -> None:
     aws.set(on_demand_vcpu=6, others_vcpu=2, quota_answer_s=3600.0)
     assert re.search(r"Fargate vCPU quota +6 +2 +4 +applied", shell("quota", "status").stdout)
     assert "allowed already" in one_error(shell("quota", "request", "6", "--yes"))
+    assert "8 vCPU, and --workers 5: give one" in one_error(shell("quota", "request", "8", "--workers", "5", "--yes"))
     asked = shell("quota", "request", "--yes", "--json")
     assert {"vcpu": 16.0, "status": "PENDING"}.items() <= json.loads(asked.stdout).items()
     assert "a request is open" in one_error(shell("quota", "request", "100", "--yes"))

@@ -161,6 +161,8 @@ def _warm(fleet: HeldFleet) -> str:
         return ""
     if fleet.warm_until is None:
         return f"{duration(fleet.entry.keep_warm_s)} after it"
+    if fleet.warm_until < time.time() and not fleet.workers:
+        return "over: `starburst gc` removes it"
     return f"until {time.strftime('%H:%M:%S', time.localtime(fleet.warm_until))}"
 
 

@@ -277,6 +277,8 @@ def leave(run: Run, backend: str) -> None:
     """Have another process drive the run to its end, once its workers are launched."""
     import subprocess
 
+    from starburst_common.cli.show import say
+
     until = time.monotonic() + _LAUNCH_S
     try:
         while (status := run.status()).workers == 0 and not status.state.over and time.monotonic() < until:
@@ -285,16 +287,10 @@ def leave(run: Run, backend: str) -> None:
         run.cancel()
         raise
     if not status.state.over:
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "starburst_common.cli",
-            "attach",
-            run.id,
-            "--backend",
-            backend,
-            "--quiet",
-        ]
+        words = ["-P", "-m", "starburst_common.cli", "attach"]
+        command = [sys.executable, *words, run.id, "--backend", backend, "--quiet"]
         nowhere = subprocess.DEVNULL
         subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
+        if not status.workers:
+            waits = "no worker could be started yet: a process of this machine does when there is room"
+            say(f"{waits}; if that ends, `starburst attach {run.id}` does")

@@ -103,6 +103,8 @@ def request(
     from starburst_common.ports import Basis
     from starburst_common.resources import Resources
 
+    if vcpu is not None and workers is not None:
+        raise BadInput(f"{vcpu} vCPU, and --workers {workers:,}: give one of them")
     account, quota = _account(), _quota(ec2, spot=spot)
     now = account.limit(quota)
     if vcpu is None:
