@@ -52,7 +52,7 @@ def test_a_memory_size_is_read_as_meant(size: str | float, mib: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", ["", "GB", "8XB", "8TB", "-8GB", "0", 0, -1, "8GB8", True, float("nan"), float("inf"), "1e3"]
+    "size", ["", "GB", "8XB", "8PB", "-8GB", "0", 0, -1, "8GB8", True, float("nan"), float("inf"), "1e3"]
 )
 def test_a_wrong_memory_size_is_refused(size: Any) -> None:
     """By name, with its value and examples of right ones."""
