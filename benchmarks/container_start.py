@@ -24,7 +24,9 @@ def measure(contender: str, size: int) -> dict[str, float]:
     from tests.testbed.engine import running_engine
 
     with running_engine() as engine, Bed(workers="docker") as bed, environment(bed.env):
-        backend = open_place(aws_text({**bed.site, "image": engine.test_image()}))
+        site = {**bed.site, "image": engine.test_image()}
+        bed.grant(site)
+        backend = open_place(aws_text(site))
         cpu, memory = size / 1024, "2GB"
         began = time.time()
         with Cluster(workers=1, cpu=cpu, memory=memory, backend=backend, progress=False) as cluster:
