@@ -267,7 +267,7 @@ NOWHERE = {"AWS_SHARED_CREDENTIALS_FILE": "none", "AWS_CONFIG_FILE": "none"}
         (("cluster = ", "#"), {}, 2, "[site] lacks cluster"),
         (('"us-east-1"', '"here"'), {}, 2, "region='here': give an AWS region such as us-east-1"),
         (("starburst-bed-1", "no-such-bucket-1"), {}, 2, "make the site's bucket, or correct its name in the settings"),
-        (('"us-east-1"', '"eu-west-1"'), {}, 2, "Correct the site's region or signing_secret in the settings"),
+        (('"us-east-1"', '"eu-west-1"'), {}, 2, "correct the site's region or signing_secret in the settings"),
         (
             ("", ""),
             {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", **NOWHERE},

@@ -441,7 +441,7 @@ def test_two_commands_at_once_make_one_site(account: Aws, tmp_path: Path) -> Non
     assert not [task for task in account.tasks() if task["desired_status"] == "RUNNING"]
     gone = one("map", "math:sqrt", "-i", "-", "--workers", "1", stdin="4\n")
     assert (gone.returncode, len(gone.stderr.splitlines())) == (2, 1), gone.stderr
-    assert "Correct the site's region or signing_secret in the settings" in gone.stderr
+    assert "correct the site's region or signing_secret in the settings" in gone.stderr
     assert one("teardown", "--yes", "--with-data").returncode == 0
     assert one("sites", "--json").stdout == "[]\n"
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,8 @@ from packaging.utils import canonicalize_name
 
 from starburst_common.errors import CannotBuild
 from starburst_common.phrases import without_credentials
+
+sysconfig.get_config_vars()  # of two threads that are the first to ask, one may be told nothing, as by `find_uv_bin`
 
 #: as uv names them: for systems with glibc 2.28 of 2018, as Debian 10 and Red Hat 8 have it, or a later one
 PLATFORMS = {"linux/amd64": "x86_64-manylinux_2_28", "linux/arm64": "aarch64-manylinux_2_28"}
