@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from starburst_common.fleets.headroom import Headroom, each_of, headroom, instance_of, on_capacity
+from starburst_common.fleets.headroom import Headroom, each_of, headroom, held_on, instance_of, on_capacity
 from starburst_common.fleets.turns import FREE, QuotaTurn, turn
 from starburst_common.ids import held_for, new_fleet_id
 from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
@@ -126,7 +126,7 @@ class Fleet:
             return FREE
         limit, tariff = limits[0], self.backend.tariff
         on, each = instance_of(limit, resources, tariff), each_of(limit, resources)
-        each = max(each, on.vcpu / on.holds(resources.cpu, resources.memory_mib, resources.gpus)) if on else each
+        each = max(each, on.vcpu / held_on(on, resources)) if on else each
         mine = [each for each in workers if on_capacity(each, limit)]
         alive, beside = (
             sum(worker.phase is not WorkerPhase.STOPPED for worker in those)

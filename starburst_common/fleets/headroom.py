@@ -44,7 +44,7 @@ class Headroom:
             return self.words
         each, others = each_of(self.bound, resources), f", {self.others:g} in use by others" if self.others else ""
         takes = f"{each:g} for each worker"
-        if self.on is not None and self.takes(held := _held(self.on, resources), resources) != held * each:
+        if self.on is not None and self.takes(held := held_on(self.on, resources), resources) != held * each:
             takes = f"{self.on.vcpu} for an instance of {held} worker{'s' * (held != 1)}, as {self.on.type}"
         return f"{self.bound.name} ({takes}, {self.bound.total:g} in all{others})"
 
@@ -54,7 +54,7 @@ class Headroom:
             return 0.0
         if self.on is None:
             return workers * each_of(self.bound, resources)
-        return -(-workers // _held(self.on, resources)) * self.on.vcpu
+        return -(-workers // held_on(self.on, resources)) * self.on.vcpu
 
     def why(self, resources: Resources) -> str:
         """The same, and what helps."""
@@ -161,7 +161,8 @@ def worth_asking(vcpu: float) -> int:
     return next((step for step in _LADDER if step >= wanted), -(-wanted // 1000) * 1000)
 
 
-def _held(shape: Shape, resources: Resources) -> int:
+def held_on(shape: Shape, resources: Resources) -> int:
+    """How many workers an instance has, which holds one."""
     return max(shape.holds(resources.cpu, resources.memory_mib, resources.gpus), 1)
 
 
@@ -186,9 +187,9 @@ def _room_on(on: Shape, alive: Sequence[WorkerState], vcpu: float, resources: Re
     given = [worker.granted for worker in alive if worker.granted is not None]
     known = [(each.instance, shapes()[each.instance_type]) for each in given if each.instance_type in shapes()]
     there = dict(known)
-    held = sum(_held(shape, resources) for shape in there.values())
+    held = sum(held_on(shape, resources) for shape in there.values())
     more = max(math.floor((vcpu - sum(shape.vcpu for shape in there.values())) / on.vcpu), 0)
-    return max(held + more * _held(on, resources) - len(alive), 0)
+    return max(held + more * held_on(on, resources) - len(alive), 0)
 
 
 def _counted(worker: WorkerState, each: float) -> tuple[str, float]:

@@ -26,8 +26,9 @@ def image_usd(backend: Backend, image: str) -> Decimal:
 
 def image_bytes(backend: Backend, image: str) -> int:
     """What a worker pulls of its image through a NAT gateway."""
-    through = backend.images is not None and backend.tariff.nat == NAT_ALL
-    return backend.images.nbytes(image) if backend.images is not None and through else 0
+    if backend.images is None or backend.tariff.nat != NAT_ALL:
+        return 0
+    return backend.images.nbytes(image)
 
 
 def beside_usd(backend: Backend, tolls: Mapping[str, int]) -> Decimal:

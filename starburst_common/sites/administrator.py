@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+BUCKET_SETTINGS = (
+    "s3:GetBucketPolicy",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketTagging",
+    "s3:GetBucketVersioning",
+    "s3:GetEncryptionConfiguration",
+    "s3:GetLifecycleConfiguration",
+)  #: as whoever looks at a site's bucket reads them
+
 #: By what they are done to; a site's things all have names that begin so, but those of networks, which have ids.
 _ACTIONS: dict[str, tuple[str, ...]] = {
     "*": (
@@ -60,12 +69,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "arn:*:s3:::starburst-*": (
         "s3:CreateBucket",
         "s3:DeleteBucket",
-        "s3:GetBucketPolicy",
-        "s3:GetBucketPublicAccessBlock",
-        "s3:GetBucketTagging",
-        "s3:GetBucketVersioning",
-        "s3:GetEncryptionConfiguration",
-        "s3:GetLifecycleConfiguration",
+        *BUCKET_SETTINGS,
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",
         "s3:ListBucketVersions",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from starburst_common.sites.administrator import BUCKET_SETTINGS
 from starburst_common.sites.arns import Arns, Document, allow, document
 from starburst_common.sites.arns import partition_of as partition_of
 from starburst_common.sites.managed import infrastructure, instance
@@ -25,14 +26,6 @@ TRUSTED = {
 _BOUND = ("execution", "task", "build")
 _PULLS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _PUSHES = ("ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage")
-_SETTINGS = (
-    "s3:GetBucketPolicy",
-    "s3:GetBucketPublicAccessBlock",
-    "s3:GetBucketTagging",
-    "s3:GetBucketVersioning",
-    "s3:GetEncryptionConfiguration",
-    "s3:GetLifecycleConfiguration",
-)
 _NETWORKS = ("AvailabilityZones", "InternetGateways", "RouteTables", "SecurityGroups", "VpcEndpoints", "Vpcs")
 _QUEUES = (
     "sqs:GetQueueUrl",
@@ -140,7 +133,7 @@ def operator(site: Site) -> Document:
             *_looks_at_made(site),
             allow(["sqs:ListQueues"], arns.of("sqs", "*")),
             allow(["sqs:ListQueueTags"], arns.queues),
-            allow(["s3:ListBucketMultipartUploads", *_SETTINGS], arns.bucket()),
+            allow(["s3:ListBucketMultipartUploads", *BUCKET_SETTINGS], arns.bucket()),
             allow(asks, ["*"]),
             allow([f"ec2:Describe{kind}" for kind in _NETWORKS], ["*"]),
         ]
