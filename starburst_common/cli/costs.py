@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from starburst_common.ports import Backend
     from starburst_common.runs.costs import Cost
 
-_FIELDS = ("runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd", "off_expected", "priced")
+_FIELDS = (
+    *("runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "provisional_runs", "spot_saved_usd"),
+    *("off_expected", "priced"),
+)
 _COLUMNS = ("runs", "items", "failed", "worker hours")
 _WIDTH = 80
 _BARS = (8, 20)  # columns of the longest, at least and at most
@@ -45,7 +48,8 @@ def show_costs(
     """Tell what runs cost, or on this machine would have cost on AWS, the dearest first; also of runs long removed.
 
     By the time of their workers once these have stopped, until then estimated. List prices, less the discount that
-    the settings name. A cost with "+?" lacks runs whose price is not known.
+    the settings name. A cost with "~" is provisional, as workers have not all
+    stopped; one with "+?" lacks runs whose price is not known.
     """
     from starburst_common.backends import open_backend
     from starburst_common.errors import BadInput
@@ -101,6 +105,8 @@ def _print_table(rows: Sequence[Cost], since: str, by: str, backend: Backend) ->
     saved = sum((row.spot_saved for row in rows), Decimal(0))
     how = (f", Spot saved {usd_text(saved)}" if saved else "") + f"{_off(rows)}; {_how(rows)}"
     say(f"{_head(backend)}: {total} for {runs:,} run{'s' * (runs != 1)} since {since}{how}")
+    if any(row.provisional for row in rows):
+        say("~ is provisional: workers have not all stopped")
 
 
 def _off(rows: Sequence[Cost]) -> str:
@@ -127,6 +133,7 @@ def _figures(row: Cost) -> list[str]:
     from starburst_common.dollars import usd_text
 
     usd = "?" if row.unknown >= max(row.runs, 1) else usd_text(row.usd) + "+?" * bool(row.unknown)
+    usd = "~" * bool(row.provisional) + usd
     return [f"{row.runs:,}", f"{row.items:,}", f"{row.failed:,}" if row.failed else "", _hours(row.worker_hours), usd]
 
 
@@ -149,6 +156,7 @@ def fields_of(row: Cost) -> dict[str, Any]:
         "worker_hours": round(row.worker_hours, 6),
         "usd": None if row.unknown >= max(row.runs, 1) else round(float(row.usd), 6),
         "unknown_runs": row.unknown,
+        "provisional_runs": row.provisional,
         "spot_saved_usd": round(float(row.spot_saved), 6),
         "priced": row.priced,
         "off_expected": None if row.off is None else round(row.off, 4),

@@ -31,6 +31,7 @@ class Bill:
     hours: Mapping[tuple[Resources, str], Decimal]  #: while runs had them
     idle: Mapping[tuple[Resources, str], Decimal]  #: while none had, of a warm fleet
     unused: Sequence[tuple[Resources, str, Decimal]] = ()  #: hours of whole instances, that no worker of it took
+    settled: bool = True  #: nothing more comes to it
 
 
 def warm_runs(read: Iterable[AccountEntry]) -> dict[FleetId, list[AccountEntry]]:
@@ -52,11 +53,13 @@ def bill_of(
         defaultdict[tuple[Resources, str], Decimal](Decimal),
         defaultdict[tuple[Resources, str], Decimal](Decimal),
     )
+    settled = True
     try:
         account = settled_account(backend, fleet)
     except NotFound:
         if spans is None:
             raise
+        settled = False
         account = Account(closed_at=time.time(), workers=tuple(backend.compute.workers(fleet)))
         by = [name for name in held_for(backend.store.list(holders(fleet))) if name.startswith("run-")]
         spans = [*spans, *((_began(name), account.closed_at) for name in by)]
@@ -69,7 +72,8 @@ def bill_of(
             idle[what] += Decimal(str(idle_s)) / 3600
             hours[what] += billed_hours(max(ended - worker.started_at, 0.0), 1) - Decimal(str(idle_s)) / 3600
     unused = [*unused_of(account.workers, account.closed_at)]
-    return Bill(fleet=fleet, hours=hours, unused=unused, idle={what: each for what, each in idle.items() if each})
+    none_had = {what: each for what, each in idle.items() if each}
+    return Bill(fleet=fleet, hours=hours, unused=unused, idle=none_had, settled=settled)
 
 
 def unused_of(workers: Sequence[WorkerState], now: float) -> Iterator[tuple[Resources, str, Decimal]]:

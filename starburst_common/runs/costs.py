@@ -49,6 +49,7 @@ class RunCost:
     spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
     prices: Sequence[Estimate] = ()  #: that it is by
     expected: Decimal | None = None  #: what as many items would cost as in the run of its function before it
+    provisional: bool = False  #: workers that it had are there still, or may be
 
     @property
     def usd(self) -> Decimal:
@@ -71,6 +72,7 @@ class Cost:
     usd: Decimal  #: of the runs whose price is known
     unknown: int  #: of these runs, those whose price is not known
     parts: Mapping[str, Decimal]  #: by component
+    provisional: int = 0  #: of these runs, those whose workers have not all stopped; of warm fleets, such as are open
     spot_saved: Decimal = Decimal(0)  #: what those on Spot would have cost more on demand
     priced: str = ""  #: by which prices, in words
     off: float | None = None  #: by what share its runs cost more than runs of their functions before them let expect
@@ -136,6 +138,7 @@ def sums(
                 usd=sum(parts.values(), Decimal(0)),
                 unknown=sum(bool(each.unknown) for each in group),
                 parts=dict(parts),
+                provisional=sum(each.provisional for each in group),
                 spot_saved=sum((each.spot_saved for each in group), Decimal(0)) * off,
                 priced=prices_told(replace(price, discount=discount) for each in group for price in each.prices),
                 off=_off(group),
@@ -161,6 +164,7 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
         bill.fleet: bill
         for bill in abreast(backend, lambda fleet: bill_of(backend, FleetId(fleet), spans.get(FleetId(fleet))), wanted)
     }
+    going = {fleet for fleet in left if fleet not in bills or not bills[fleet].settled}
     found = []
     for entry in read:
         if entry.created_at >= since:
@@ -170,7 +174,8 @@ def run_costs(backend: Backend, since: float) -> list[RunCost]:
                 if stint.fleet in bills
             ]
             with prices_then(entry.created_at):
-                found.append(_cost(entry, shares))
+                cost = _cost(entry, shares)
+            found.append(replace(cost, provisional=any(stint.fleet in going for stint in entry.stints)))
     return _expecting(sorted(found, key=lambda each: each.entry.created_at))
 
 
@@ -200,11 +205,13 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
         return []
     _, runs = kept(backend, since - _DAY_S)
     read = abreast(backend, lambda key: read_entry(backend, key), runs.values())
-    hours, usd, unknown, prices = Decimal(0), defaultdict[str, Decimal](Decimal), 0, list[Estimate]()
+    hours, usd, prices = Decimal(0), defaultdict[str, Decimal](Decimal), list[Estimate]()
+    unknown = provisional = 0
     off = 1 - Decimal(str(backend.discount))
     for fleet, entries in warm_runs(read).items():
         spans, tariff = [(each.created_at, each.ended_at) for each in entries], entries[0].tariff
         for bill in abreast(backend, lambda name: bill_of(backend, FleetId(name), spans, since), [fleet]):  # noqa: B023
+            provisional += bool(bill.idle) and not bill.settled
             for (size, arch), idle in bill.idle.items():
                 with prices_then(entries[-1].created_at):
                     price = charge(size, idle, replace(tariff, arch=arch))
@@ -226,6 +233,7 @@ def idle_costs(backend: Backend, since: float) -> list[Cost]:
             usd=total,
             unknown=unknown,
             parts=usd,
+            provisional=provisional,
             priced=prices_told(replace(price, discount=backend.discount) for price in prices),
         )
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from starburst_common import Cluster, attach, costs
+from starburst_common.cli.costs import _figures, fields_of
 from starburst_common.code.pack import pack_function
 from starburst_common.ids import new_run_id
 from starburst_common.money.estimate import charge
@@ -130,16 +131,22 @@ def test_what_a_run_cost_is_the_sum_over_all_its_workers_whoever_drove_it(aws_be
 
 
 def test_a_run_that_is_cancelled_without_a_driver_costs_what_its_workers_did(aws_bed: AwsBed) -> None:
-    """In all sums, once they have stopped, though the dead driver's fleet is open still, and nothing is answered."""
+    """In all sums, once they have stopped, though the dead driver's fleet is open still, and nothing is answered.
+
+    Until then the sums say that they are provisional.
+    """
     bed = aws_bed
     with abandoned(bed) as name:
         attach(name, backend=bed.backend).cancel()
+        (going,) = costs(since=0.0, backend=bed.backend)
+        assert (going.provisional, fields_of(going)["provisional_runs"], _figures(going)[-1][0]) == (1, 1, "~")
         bed.until(lambda: not bed.workers())
         assert any(key.endswith("/held-by/cluster") for key in bed.objects())
         (row,) = costs(since=0.0, backend=bed.backend)
         run = attach(name, backend=bed.backend)
         usd, of_workers = run.estimate(run.status()).usd, row.parts["compute"] + row.parts["public addresses"]
         each_s = (charge(run.resources, Decimal(1), bed.backend.tariff).usd or Decimal(0)) / 3600
+    assert row.provisional == 0 and "~" not in _figures(row)[-1]
     assert row.worker_hours * 3600 == pytest.approx(60 * WORKERS) and usd is not None
     assert of_workers == pytest.approx(each_s * 60 * WORKERS, abs=Decimal("0.000001"))
     assert row.usd == pytest.approx(usd, abs=Decimal("0.000001"))
