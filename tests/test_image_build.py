@@ -201,9 +201,9 @@ def test_a_builder_that_takes_long_keeps_its_turn(home: Path) -> None:
     builder.start()
     try:
         assert taken.wait(120)
-        waiting = threading.Thread(target=lambda: turn(home, lost_s=1.0).take(), daemon=True)
+        waiting = threading.Thread(target=lambda: turn(home, lost_s=4.0).take(), daemon=True)
         waiting.start()
-        waiting.join(3.0)
+        waiting.join(5.0)
         assert waiting.is_alive()
         assert [*local_backend(home).store.list("builds/")] == [f"{FOLDER}000000"]
     finally:

@@ -193,11 +193,12 @@ def test_an_earlier_attempt_that_lives_is_left_alone(tmp_path: Path) -> None:
     facts = pickle.dumps(CallContext(task_run={}, tags=frozenset(), log_prints=False))
     with closing(open_backend("local")) as opened:
         backend = replace(opened, feeder_lost_s=3.0)  # so signs of life come every half second
+        patient = replace(opened, feeder_lost_s=10.0)  # and may be late on a busy machine
         with StarburstExecutor(workers=1, backend=backend) as executor:
             run = executor.start()
             future = executor.submit(gated, tmp_path / "gate", facts)
             until(lambda: run.status().items != 0 and list(stored_items(backend, run.id)), "the call is sent")
-            Former([attach(run.id, backend=backend)], backend).end()
+            Former([attach(run.id, backend=patient)], patient).end()
             assert not run.status().state.over
             (tmp_path / "gate").touch()
             assert future.result() == "done"
