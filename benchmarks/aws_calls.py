@@ -50,7 +50,7 @@ SCENARIO = Scenario(
     about=f"No-op items on {WORKERS} Fargate workers of the test bed, from an empty account but for the site: requests "
     "that reached each service until the fleet was closed, and the driver's CPU seconds. The time is the bed's, all on "
     "one machine, and says nothing of AWS. Each chunk costs an object, a notice and its share of receives and deletes; "
-    "each worker five reads of what the run is, two receives and a stop; the driver about a hundred. What grows with "
+    "each worker four reads of what the run is, two receives and a stop; the driver about a hundred. What grows with "
     "the items are bytes: answers and inputs that are too large for a message are objects, read in one request each.",
     size_heading="items",
     cases=cases,

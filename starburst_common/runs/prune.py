@@ -94,10 +94,12 @@ def store_time(backend: Backend) -> float:
 
 def _prune_claims(backend: Backend, now: float) -> None:
     """Remove the claims under names whose last one is as old as an expired run, and names none that is kept."""
-    from starburst_common.runs.claims import Claims  # most who prune now and then have none
+    if not (names := ids(backend.store.folders(CLAIMS))):
+        return
+    from starburst_common.runs.claims import Claims
 
     kept = {*backend.store.folders(RUNS)}
-    for name in ids(backend.store.folders(CLAIMS)):
+    for name in names:
         written = [entry.written_at for entry in backend.store.entries(claim(name))]
         if now - max(written, default=now) < backend.keep_s:
             continue

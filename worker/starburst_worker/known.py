@@ -102,8 +102,8 @@ class KnownRuns:
                 driven=None if ttl_s is None else Driven(ttl_s=ttl_s),
                 numbers=numbers,
                 leg=names.leg,
-                over=ended or is_there(store, names.cancel),
-                looked_at=time.monotonic(),
+                over=ended,
+                looked_at=time.monotonic() - self._look_every_s + self._backend.tick_s,  # whether it is cancelled
                 unfit=_unfit(spec),
                 until_at=-math.inf if limited else math.inf,
             )
