@@ -306,6 +306,8 @@ def test_futures_end_whatever_becomes_of_the_driver(local_bed: LocalBed) -> None
     broken.clear()
     executor.shutdown()
     assert all(future.done() for future in futures)
+    # the executor may have given its run up while no driver could go on: it is cancelled, and who looks next ends it
+    assert attach(executor.run_id or "", backend=local_bed.backend).wait(120).state is RunState.CANCELLED
 
 
 def test_calls_end_on_aws_as_the_standard_has_them(aws_bed: AwsBed) -> None:
