@@ -10,7 +10,6 @@ from typing import Any
 
 from starburst_common.code.pack import pack_function
 from starburst_common.code.place import check_files
-from starburst_common.data.counted import Found, count_rows
 from starburst_common.data.given import Rows
 from starburst_common.data.results import Results
 from starburst_common.data.where import placed
@@ -18,8 +17,7 @@ from starburst_common.errors import BadInput, RunStopped, StarburstError
 from starburst_common.fleets.fleet import Fleet
 from starburst_common.model import RunState
 from starburst_common.options import Options
-from starburst_common.phrases import our_log
-from starburst_common.planned import name_of, say_plan
+from starburst_common.phrases import name_of, our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import preparing, progress
 from starburst_common.runs.begin import NewRun, beginning
@@ -106,7 +104,11 @@ class Calls:
         stop_at_first: bool,
     ) -> Run:
         backend = self.backend
-        found = Found(items, backend.buckets, shared=backend.shares_files) if isinstance(items, Rows) else None
+        found = None
+        if isinstance(items, Rows):
+            from starburst_common.data.counted import Found, count_rows  # most calls have none
+
+            found = Found(items, backend.buckets, shared=backend.shares_files)
         iterator = iter(()) if isinstance(items, Rows) else iterated(items)
         first = list(islice(iterator, 1))
         tell(lambda: f"pickling {name_of(fn)}")
@@ -123,7 +125,7 @@ class Calls:
         rows = None if found is None else count_rows(found, partial(self._begun, tell=tell, stop_at_first=True), tell)
         tell(lambda: "storing files")
         new = NewRun.of(fleet, name_of(fn), options, stop_at_first=stop_at_first)
-        say_plan(fleet, items if rows is None else rows, options.limits, options.progress)  # of one that is not refused
+        _say_plan(fleet, items if rows is None else rows, options)  # of one that is not refused
         whole = rows is not None or isinstance(items, Sized)
         with beginning(fleet, new, expected=lambda: int(not whole)) as begun:
             feed, books = begun.feed, begun.driver.books
@@ -141,3 +143,11 @@ class Calls:
             feed.stop()
         self.driven(begun.driver)
         return Run(fleet.backend, new.spec, begun.driver)
+
+
+def _say_plan(fleet: Fleet, items: object, options: Options) -> None:
+    """What is about to come, where an account says how much that is, and unless progress is not wanted."""
+    if options.progress is not False and fleet.backend.quotas is not None:
+        from starburst_common.planned import say_plan
+
+        say_plan(fleet, items, options.limits)

@@ -159,7 +159,8 @@ class Cluster:
 
         `seconds` an item takes, else as `measure` found, else as in former runs of a function of that name.
         """
-        from starburst_common.planned import name_of, planned
+        from starburst_common.phrases import name_of
+        from starburst_common.planned import planned
 
         wanted = self._merged({**options})
         return planned(self._place, name_of(fn), items, wanted, seconds=seconds, sample=sample)
@@ -178,7 +179,8 @@ class Cluster:
 
         Durations as of `plan`; `instances` has EC2's cheapest types that hold such workers too, by the price book.
         """
-        from starburst_common.planned import estimated, name_of
+        from starburst_common.phrases import name_of
+        from starburst_common.planned import estimated
 
         wanted = self._merged({**options})
         return estimated(self._place, name_of(fn), items, wanted, seconds=seconds, sample=sample, instances=instances)

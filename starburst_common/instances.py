@@ -5,12 +5,10 @@ The table is the price book's, with its date; a type that was launched since is 
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from importlib.resources import files
 
 from starburst_common.model import Tariff
 
@@ -77,6 +75,9 @@ def shapes() -> dict[str, Shape]:
     >>> shapes()["g5.xlarge"].gpu, shapes()["c7g.xlarge"].memory_mib, shapes()["g5g.xlarge"].arch
     ('NVIDIA A10G', 8192, 'arm')
     """
+    import csv  # here, as most runs ask for no instance
+    from importlib.resources import files
+
     table = files("starburst_common").joinpath("money", "book", "types.csv")
     rows = csv.reader(table.read_text(encoding="utf-8").splitlines()[1:])
     return {

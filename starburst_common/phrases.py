@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starburst_common.errors import StarburstError
 
@@ -117,6 +118,40 @@ def without_credentials(text: str) -> str:
         lambda found: found[0] if found[1].endswith("ssh://") and ":" not in found[2] else found[1], text
     )
     return _QUERY.sub(_without_secrets, text)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What a run says that it calls."""
+    return getattr(fn, "__qualname__", repr(fn))
+
+
+def duration(seconds: float) -> str:
+    """A length of time, short.
+
+    >>> [duration(s) for s in (0.04, 3.21, 64, 3700, 200_000)]
+    ['0.0 s', '3.2 s', '1 min 04 s', '1 h 01 min', '2 d 7 h']
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def each_text(seconds: float) -> str:
+    """How long an item takes, in one unit for each magnitude.
+
+    >>> [each_text(s) for s in (2e-07, 0.000231, 0.0123, 0.25, 64)]
+    ['less than 0.01 ms', '0.23 ms', '12 ms', '0.25 s', '1 min 04 s']
+    """
+    if 0 < seconds < 1e-5:
+        return "less than 0.01 ms"
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.2g} s" if seconds < 1 else duration(seconds)
 
 
 def _without_secrets(query: re.Match[str]) -> str:

@@ -6,11 +6,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import Any
 
 from starburst_common.dollars import usd_text
 from starburst_common.errors import Denied, Unavailable
@@ -38,11 +37,6 @@ _HERE = LaunchSpeed(burst=1000, each_s=1000.0, start_s=1.0)  #: on this machine 
 _EC2 = LaunchSpeed(start_s=90.0)
 _MOST_EACH = 4  #: workers of an instance: larger ones stand half empty where workers are few
 _MOST = 10_000  #: workers, where nobody says how many
-
-
-def name_of(fn: Callable[..., Any]) -> str:
-    """What a run says that it calls."""
-    return getattr(fn, "__qualname__", repr(fn))
 
 
 def planned(
@@ -165,9 +159,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def say_plan(fleet: Fleet, items: object, limits: Limits, wanted: bool | None) -> None:
-    """What is about to come, on stderr, where an account says how much that is, and unless progress is not wanted."""
-    if wanted is False or fleet.backend.quotas is None or sys.stderr is None:
+def say_plan(fleet: Fleet, items: object, limits: Limits) -> None:
+    """What is about to come, on stderr."""
+    if sys.stderr is None:
         return
     try:
         workers = fleet.states()

@@ -10,8 +10,7 @@ from starburst_common.dollars import usd_text
 from starburst_common.errors import BadInput
 from starburst_common.fleets.frontier import Frontier
 from starburst_common.fleets.waves import Plan, about
-from starburst_common.phrases import one_line
-from starburst_common.runs.report import each_text
+from starburst_common.phrases import each_text, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,7 @@ from threading import Event, Thread
 
 from starburst_common.model import RunStatus
 from starburst_common.money.estimate import spent_short, spent_text
-from starburst_common.phrases import one_line
-from starburst_common.runs.report import duration
+from starburst_common.phrases import duration, one_line
 from starburst_common.runs.run import Run
 from starburst_common.runs.watching import Watching
 

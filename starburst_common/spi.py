@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     # words for people
     from starburst_common.phrases import code as code  # a text as code in markdown
+    from starburst_common.phrases import duration as duration  # seconds in words
     from starburst_common.phrases import markdown as markdown  # a text as itself in markdown
     from starburst_common.phrases import one_line as one_line  # a text cut to a line
     from starburst_common.phrases import our_log as our_log  # a logger whose lines fit
@@ -80,7 +81,6 @@ if TYPE_CHECKING:
     from starburst_common.runs.find import run_of as run_of  # the run that it drives, as it knows it
     from starburst_common.runs.manifest import written_to as written_to  # the pattern of files of a run's values
     from starburst_common.runs.replay import stored_items as stored_items  # what it was given
-    from starburst_common.runs.report import duration as duration  # seconds in words
     from starburst_common.runs.report import elapsed_s as elapsed_s  # how long a run has taken so far
     from starburst_common.runs.retry import newest_of as newest_of  # the last retry of a run: the one to drive
     from starburst_common.runs.sign import Watch as Watch  # whether who feeds it lives
@@ -109,7 +109,7 @@ _HOMES = {
     "money.estimate": "Estimate spent_text",
     "offered": "OPTIONS MapOptions",
     "options": "Options refuse_unknown",
-    "phrases": "code markdown one_line our_log told",
+    "phrases": "code duration markdown one_line our_log told",
     "pickling.byvalue": "dumps",
     "pickling.places": "MAINS",
     "pickling.raised": "named packed printed",
@@ -125,7 +125,7 @@ _HOMES = {
     "runs.find": "answer_of driver_of run_of",
     "runs.manifest": "written_to",
     "runs.replay": "stored_items",
-    "runs.report": "duration elapsed_s",
+    "runs.report": "elapsed_s",
     "runs.retry": "newest_of",
     "runs.sign": "Watch",
     "runs.watching": "Watching",

@@ -24,9 +24,9 @@ def demo(
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import console, run_fields, say
     from starburst_common.cluster import Cluster
+    from starburst_common.phrases import duration
     from starburst_common.progress import progress
     from starburst_common.runs.find import attach
-    from starburst_common.runs.report import duration
 
     thrown = DARTS * _HANDFULS
     began = time.perf_counter()

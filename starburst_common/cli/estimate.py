@@ -99,7 +99,7 @@ def say_memory(sample: Sample | None, resources: Resources) -> None:
 
 def _measured_text(sample: Sample) -> str:
     from starburst_common.fleets.waves import about
-    from starburst_common.runs.report import each_text
+    from starburst_common.phrases import each_text
 
     low, high = sample.spread
     count, of = len(sample.seconds), "" if sample.of is None else f" of {sample.of:,}"

@@ -155,7 +155,7 @@ def _holders(fleet: HeldFleet) -> str:
 
 
 def _warm(fleet: HeldFleet) -> str:
-    from starburst_common.runs.report import duration
+    from starburst_common.phrases import duration
 
     if fleet.entry is None:
         return ""

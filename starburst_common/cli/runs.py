@@ -96,8 +96,8 @@ def _cells(run: Run, now: RunStatus, price: Estimate | None) -> tuple[str, ...]:
     """A run's row, a cell a column."""
     from starburst_common.cli.show import ago, state_words
     from starburst_common.dollars import usd_text
-    from starburst_common.phrases import one_line
-    from starburst_common.runs.report import duration, elapsed_s
+    from starburst_common.phrases import duration, one_line
+    from starburst_common.runs.report import elapsed_s
 
     label = one_line(f"damaged: {now.reason}", _DAMAGED) if price is None else run.label or run.function
     items = "?" if now.items is None else f"{now.items:,}"

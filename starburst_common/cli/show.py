@@ -15,8 +15,8 @@ from unicodedata import combining, east_asian_width
 from starburst_common.cli.wrap import wrapped
 from starburst_common.errors import Refused
 from starburst_common.model import Failure, RunState, RunStatus
-from starburst_common.phrases import one_line, visible
-from starburst_common.runs.report import counts, duration, elapsed_s
+from starburst_common.phrases import duration, one_line, visible
+from starburst_common.runs.report import counts, elapsed_s
 from starburst_common.runs.run import Run
 
 if TYPE_CHECKING:

@@ -140,8 +140,8 @@ def _rate(events: Sequence[RunEvent], now: RunStatus) -> float:
 
 
 def _happened(events: Sequence[RunEvent], now: RunStatus) -> list[str]:
-    from starburst_common.phrases import one_line
-    from starburst_common.runs.report import duration, told_events
+    from starburst_common.phrases import duration, one_line
+    from starburst_common.runs.report import told_events
 
     told = told_events(events, _EVENTS)
     return [f"{duration(max(each.at - now.created_at, 0.0)):>12}  {one_line(each.text, _EVENT)}" for each in told]
@@ -153,9 +153,9 @@ def _show(run: Run, now: RunStatus) -> None:
     from starburst_common.cli.show import ago, next_steps, print_fields, state_text
     from starburst_common.money.estimate import spent_text
     from starburst_common.money.sizing import memory_told
-    from starburst_common.phrases import one_line
+    from starburst_common.phrases import duration, one_line
     from starburst_common.progress import per_s
-    from starburst_common.runs.report import counts, duration, elapsed_s
+    from starburst_common.runs.report import counts, elapsed_s
 
     events, elapsed, cost, expected = run.events(), elapsed_s(now), run.estimate(now), run.expected(now)
     items = "not counted yet" if now.items is None else f"{now.items:,}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -142,6 +141,8 @@ def asked_by(limit: Limit) -> str:
     'starburst quota request --spot'
     """
     asks = f"starburst quota request{' --spot' * (' Spot ' in limit.name)}"
+    import shlex  # here, as few read this
+
     found = _EC2.fullmatch(limit.name)
     return asks if found is None else f"{asks} --ec2 {shlex.quote(found['family'])}"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.resources import files
 
 FARGATE, EC2, OTHER = "fargate.csv", "ec2.csv", "other.csv"
 INTERRUPTIONS = "interruptions.csv"
@@ -13,6 +11,9 @@ INTERRUPTIONS = "interruptions.csv"
 
 def rows(table: str, first: str | tuple[str, ...] = "") -> Iterator[list[str]]:
     """The rows of a table below its head, or those that begin with this; others are not parsed."""
+    import csv  # here, as what is charged for nothing asks for no price
+    from importlib.resources import files
+
     text = files("starburst_common.money").joinpath("book", table).read_text(encoding="utf-8")
     lines = text.splitlines()
     wanted = (first,) if isinstance(first, str) else first

@@ -26,7 +26,6 @@ from starburst_common.runs.manifest import write_manifest
 from starburst_common.runs.messages import chunk_message
 from starburst_common.runs.observe import Observer
 from starburst_common.runs.outcomes import outcome_parts
-from starburst_common.runs.priced import ended_cost
 from starburst_common.runs.reconcile import Action, Escalate, Finish, LaunchWorkers, Speculate, Withdraw
 from starburst_common.runs.spec import mark_cancelled, write_end
 from starburst_common.runs.stored import create_outcome
@@ -183,6 +182,8 @@ class Hands:
             return False
         end = self._ended(action)
         if self._results is not None:
+            from starburst_common.runs.priced import ended_cost  # most runs have no manifest
+
             cost = partial(ended_cost, self._backend, self._names.run, end)
             write_manifest(self._backend, self._results, end, [settled.span for settled in books.tally.spans()], cost)
         held = write_end(self._backend, self._names.run, self._names.leg, end)

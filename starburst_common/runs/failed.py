@@ -14,7 +14,6 @@ from starburst_common.model import RunId, RunStatus
 from starburst_common.phrases import our_log
 from starburst_common.pickling.raised import named
 from starburst_common.runs.family import Family
-from starburst_common.runs.replay import stored_frames
 
 _log = our_log()
 
@@ -24,6 +23,8 @@ def write_failed(family: Family, uri: str) -> int:
 
     Raises `BadInput` where some are not what a line of JSON can say, or cannot be read: the file has the others.
     """
+    from starburst_common.runs.replay import stored_frames  # with the first that failed
+
     backend, run = family.first.backend, family.first.spec.run
     wanted = {failure.index for failure in family.failures()}
     wanted |= {index for span in family.unanswered() for index in range(span.lo, span.hi)}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from starburst_common.errors import BadInput, NotFound, Refused, Unavailable
@@ -38,14 +38,15 @@ from starburst_common.runs.history import history
 from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import CLOSE_S
-from starburst_common.runs.priced import Expected, cost_of, expected_of
 from starburst_common.runs.reading import Reading, await_end, deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.renumbered import Numbers, numbers_of
-from starburst_common.runs.report import report_page
 from starburst_common.runs.spec import WHOLE, begin_leg, find_spec, is_cancelled, read_spec, under_its_key
 from starburst_common.runs.status import READING, stored_status
 from starburst_common.runs.tally import Settled
+
+if TYPE_CHECKING:  # what only some runs need is imported with the first that does
+    from starburst_common.runs.priced import Expected
 
 
 class Hold:
@@ -161,10 +162,14 @@ class Hold:
 
     def estimate(self, status: RunStatus, *, listed: bool = False) -> Estimate:
         """What it costs so far, or would; see `cost_of`."""
+        from starburst_common.runs.priced import cost_of
+
         return cost_of(self.backend, self.spec, status, listed=listed)
 
     def expected(self, status: RunStatus) -> Expected | None:
         """What it was to cost, by its function's runs of a month before it; None where there is none."""
+        from starburst_common.runs.priced import expected_of
+
         return expected_of(self.backend, self.spec, status.items or 0)
 
     def events(self) -> list[RunEvent]:
@@ -239,6 +244,8 @@ class Hold:
 
     def publish(self, status: RunStatus, failures: Sequence[Failure], retries: Sequence[RunId]) -> str:
         """Write its page, in place of an earlier one; the URL at which a person can open it."""
+        from starburst_common.runs.report import report_page  # with the first page
+
         spec, cost = self.spec, self.estimate(status)
         page = report_page(
             status,

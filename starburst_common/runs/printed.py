@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from starburst_common.runs import remains
 from starburst_common.runs.hold import Hold
-from starburst_common.runs.live import live_prints
 
 
 def printed(held: Hold, item: int | None, *, follow: bool) -> Iterator[tuple[int, str]]:
@@ -15,6 +14,8 @@ def printed(held: Hold, item: int | None, *, follow: bool) -> Iterator[tuple[int
     if numbers is not None and item is not None and (at := numbers.at(item)) is None:
         return
     if follow:
+        from starburst_common.runs.live import live_prints
+
         prints = live_prints(held.backend, held.spec)
     else:
         outcomes = remains.stored_outcomes(held.backend, held.spec, at)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from starburst_common.data.counted import RowsCounted
 from starburst_common.data.given import Rows
-from starburst_common.data.portions import stretches
 from starburst_common.errors import BadInput, RunCancelled, RunStopped
 from starburst_common.options import Options
 from starburst_common.runs.books import Books
 from starburst_common.runs.chunking import chunk_items, growing_chunk_items, shrinking_chunk_items
 from starburst_common.runs.feed import Feed
 from starburst_common.wire.frames import NUMBERS
+
+if TYPE_CHECKING:  # most maps have none
+    from starburst_common.data.counted import RowsCounted
 
 _NUMBERS = 255  #: are pickled with the next item
 _GATHER_S = 0.1  #: an item of a slow input waits at most so long, and for the next item, before it is sent
@@ -116,6 +117,8 @@ class Reader:
 
     def read_rows(self, rows: RowsCounted) -> None:
         """Rows that lie elsewhere: only where is fed. Raises as `Feed.flush`."""
+        from starburst_common.data.portions import stretches
+
         for stretch in stretches(rows.portions, self._chunk_size or chunk_items(len(rows), self._slots, self._batch)):
             self._feed.add_stretch(self._function, stretch)
         self._ended()

@@ -13,7 +13,7 @@ from typing import Any
 from starburst_common.dollars import usd_text
 from starburst_common.model import Failure, RunStatus
 from starburst_common.money.estimate import Estimate, spent_text
-from starburst_common.phrases import one_line, shortened, visible, visible_lines
+from starburst_common.phrases import duration, each_text, one_line, shortened, visible, visible_lines
 from starburst_common.runs.charts import Axis, answered_curve, histogram, worker_steps
 from starburst_common.runs.events import CURVES, RunEvent, thinned
 from starburst_common.runs.priced import Expected
@@ -195,35 +195,6 @@ def _rows(failures: Sequence[Failure]) -> list[dict[str, Any]]:
 
 def _moment(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def duration(seconds: float) -> str:
-    """A length of time, short.
-
-    >>> [duration(s) for s in (0.04, 3.21, 64, 3700, 200_000)]
-    ['0.0 s', '3.2 s', '1 min 04 s', '1 h 01 min', '2 d 7 h']
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def each_text(seconds: float) -> str:
-    """How long an item takes, in one unit for each magnitude.
-
-    >>> [each_text(s) for s in (2e-07, 0.000231, 0.0123, 0.25, 64)]
-    ['less than 0.01 ms', '0.23 ms', '12 ms', '0.25 s', '1 min 04 s']
-    """
-    if 0 < seconds < 1e-5:
-        return "less than 0.01 ms"
-    if seconds < 0.1:
-        return f"{1000 * seconds:.2g} ms" if seconds < 0.01 else f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.2g} s" if seconds < 1 else duration(seconds)
 
 
 def counts(status: RunStatus) -> str:

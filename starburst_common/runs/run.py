@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from starburst_common.errors import BadInput
 from starburst_common.limits import LimitOptions
@@ -26,13 +26,15 @@ from starburst_common.runs.family import Family
 from starburst_common.runs.hold import Hold
 from starburst_common.runs.manifest import files_of, results_of
 from starburst_common.runs.patience import CLOSE_S
-from starburst_common.runs.priced import Expected
 from starburst_common.runs.printed import printed
 from starburst_common.runs.reading import deadline_in
 from starburst_common.runs.records import Spec
 from starburst_common.runs.retry import retries_of
 from starburst_common.runs.spec import expires_at, find_leg, keep_longer, kept_longer_s, mark_cancelled
 from starburst_common.tolerance import Tolerance
+
+if TYPE_CHECKING:  # what only some runs need is imported with the first that does
+    from starburst_common.runs.priced import Expected
 
 _LONGEST_S = 36_500 * 86_400.0
 

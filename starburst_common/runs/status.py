@@ -10,13 +10,13 @@ from typing import Any
 from starburst_common.errors import NotFound, Refused
 from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
 from starburst_common.names import RunNames
+from starburst_common.phrases import duration
 from starburst_common.ports import Backend
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.history import stored_waits
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
-from starburst_common.runs.report import duration
 from starburst_common.runs.sign import read_sign
 from starburst_common.runs.spec import WHOLE, Leg, find_leg, find_spec, is_cancelled
 from starburst_common.runs.stored import read_until
