@@ -12,8 +12,10 @@ from decimal import Decimal
 import pytest
 
 from starburst_common import Cluster, RunState, attach
+from starburst_common.aws.accounts import close_account
 from starburst_common.errors import Refused, UnknownVersion
-from starburst_common.model import Failure, FailureKind, Outcome, RunId, Span
+from starburst_common.limits import Limits
+from starburst_common.model import Failure, FailureKind, Outcome, RunId, Span, Tariff
 from starburst_common.money.accounts import AccountEntry
 from starburst_common.names import ACCOUNTS, RunNames, account
 from starburst_common.ports import Backend
@@ -25,6 +27,7 @@ from starburst_common.runs.prune import prune
 from starburst_common.runs.spec import begin_leg, read_spec, write_end
 from starburst_common.runs.tally import Tally
 from starburst_common.wire.seals import HEAD_BYTES, WIRE_VERSION
+from tests.test_costs import worker
 from tests.test_kept import ended
 from tests.test_wire import A_CHUNK, KEY
 
@@ -101,6 +104,20 @@ def test_a_run_that_was_resumed_has_one_entry_of_all_its_legs(backend: Backend) 
     assert (entry.state, entry.succeeded, entry.workers) == (RunState.FAILED, 6, {"local": 2})
     assert [stint.slot_seconds for stint in entry.stints] == [60.0, 40.0]
     assert len({stint.fleet for stint in entry.stints}) == 2
+
+
+def test_what_a_resumed_run_has_cost_is_what_its_workers_were_charged_for(backend: Backend) -> None:
+    """Also those of the leg before, which went on when that ended; its budget is beside what they cost."""
+    began, each = 1_800_000_000.0, worker(0, 1.0)  # from then on, for an hour
+    end = End(state=RunState.STOPPED, items=8, answered=3, workers=1, ended_at=began + 3570, spent_usd=0.12)
+    place = replace(backend, charged=True, tariff=Tariff())
+    run = ended(place, end=end)
+    fleet = read_spec(place, run).fleet
+    close_account(place.store, place.key, fleet, [replace(each, started_at=began)], began + 3600)
+    begin_leg(place, run, 0, forgiven=0, limits=Limits(budget_usd=1.0))
+    status = attach(run, backend=place).status()
+    usd = 0.12 + 30 / 3600 * (2 * 0.04048 + 8 * 0.004445 + 0.005)
+    assert status.spent_usd == pytest.approx(Decimal(usd)) and status.budget_usd == pytest.approx(1 + usd)
 
 
 def test_failures_are_counted_by_kind_however_many_there_are() -> None:

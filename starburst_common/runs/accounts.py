@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
@@ -24,7 +24,10 @@ from starburst_common.resources import Resources
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.settled import settled_account
-from starburst_common.runs.spec import legs_of, read_spec
+from starburst_common.runs.spec import Leg, legs_of, read_spec
+
+if TYPE_CHECKING:
+    from starburst_common.aws.accounts import Account
 
 _log = our_log()
 _OF_SPEC = ("run", "parent", "who", "function", "label", "tags", "created_at")
@@ -88,9 +91,7 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
             if rates.each is None or leg.end is None or leg.end.ended_at is None:
                 return None
             account = settled_account(backend, leg.fleet)
-            own = account.closed_at - leg.end.ended_at < _CLOSES_S
-            since = 0.0 if leg.number else leg.began_at
-            until = math.inf if own else leg.end.ended_at
+            since, until = _times(leg, leg.end.ended_at, account)
             for worker in account.workers:
                 spent = metered([worker], rates, account.closed_at, since=since, until=until).spent
                 usd += spent
@@ -101,6 +102,39 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
     except (NotFound, Refused):
         return None
     return Charged(usd, dearer, dict(parts))
+
+
+def last_leg(backend: Backend, spec: Spec) -> Leg:
+    """As `find_leg`, with what the legs before it have cost until their workers had stopped, as far as that is known.
+
+    Raises `Refused`.
+    """
+    *former, leg = legs_of(backend, spec)
+    late = sum((_late_usd(backend, each) for each in former), Decimal(0)) if backend.charged else Decimal(0)
+    return replace(leg, spent_usd=(leg.spent_usd or 0.0) + float(late)) if late else leg
+
+
+def _late_usd(backend: Backend, leg: Leg) -> Decimal:
+    """What a leg's workers cost beyond what was known when it ended."""
+    if leg.end is None or leg.end.ended_at is None:
+        return Decimal(0)
+    try:
+        account = settled_account(backend, leg.fleet)
+    except (NotFound, Refused):
+        return Decimal(0)
+    rates = Rates(tariff=backend.tariff, asked=leg.resources, discount=backend.discount)
+    since, until = _times(leg, leg.end.ended_at, account)
+    whole, known = (
+        metered(account.workers, rates, account.closed_at, since=since, until=at).spent
+        for at in (until, leg.end.ended_at)
+    )
+    return whole - known
+
+
+def _times(leg: Leg, ended_at: float, account: Account) -> tuple[float, float]:
+    """From when to when a leg's workers are counted: of a fleet that was closed long after it, until its end."""
+    own = account.closed_at - ended_at < _CLOSES_S
+    return 0.0 if leg.number else leg.began_at, math.inf if own else ended_at
 
 
 def _on_demand(worker: WorkerState) -> WorkerState:

@@ -26,6 +26,7 @@ from starburst_common.options import Options
 from starburst_common.pickling.within import importing
 from starburst_common.ports import Backend
 from starburst_common.resources import Resources
+from starburst_common.runs.accounts import last_leg
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
 from starburst_common.runs.ledger import LATELY_S, most_memory_mib
@@ -36,7 +37,7 @@ from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import bounded, patiently
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import SignOfLife
-from starburst_common.runs.spec import find_leg, read_end, under_its_key, write_leg, write_spec
+from starburst_common.runs.spec import read_end, under_its_key, write_leg, write_spec
 from starburst_common.runs.stored import store_bundle
 
 
@@ -223,7 +224,7 @@ def larger_of(fleet: Fleet, spec: Spec) -> Callable[[Resources], Resources]:
 def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     """A driver that knows what the store tells of a run, in its last leg; it is not started."""
     backend = under_its_key(backend, spec)
-    leg = find_leg(backend, spec)
+    leg = last_leg(backend, spec)
     warm_s = 0.0 if leg.number else spec.terms.keep_warm_s
     fleet = Fleet.of(backend, leg.resources, spec.workers, leg.fleet, keep_warm_s=warm_s)
     policy = replace(

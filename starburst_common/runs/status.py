@@ -12,13 +12,14 @@ from starburst_common.model import RunId, RunState, RunStatus, WorkerPhase
 from starburst_common.names import RunNames
 from starburst_common.phrases import duration
 from starburst_common.ports import Backend
+from starburst_common.runs.accounts import last_leg
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.history import stored_waits
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
-from starburst_common.runs.spec import WHOLE, Leg, find_leg, find_spec, is_cancelled
+from starburst_common.runs.spec import WHOLE, Leg, find_spec, is_cancelled
 from starburst_common.runs.stored import read_until
 
 _ANSWERED = ("answered", "failed", "withdrawn", "slot_seconds", "attempts", "memory_mib")
@@ -29,7 +30,7 @@ READING = "its input is still being read"
 def stored_status(backend: Backend, spec: Spec) -> RunStatus:
     """A run's status as the store tells it: its end, or its outcomes so far."""
     try:
-        leg, damage = find_leg(backend, spec), spec.damage
+        leg, damage = last_leg(backend, spec), spec.damage
     except Refused as error:
         leg, damage = None, spec.damage or str(error)
     end = None if leg is None else leg.end
