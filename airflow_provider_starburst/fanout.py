@@ -165,13 +165,13 @@ def _going(run: Run, asked: Wanted, *, again: bool) -> Run:
 
 def awaited(run: Run, *, every_s: float, until: float, tell: Callable[[str], None]) -> bool:
     """Wait for a run's end, and tell now and then how it stands; False if `until` (wall clock) comes first."""
-    began, lines, pages = time.monotonic(), Due(PROGRESS_S, first_s=SOON_S), Due(REPORT_S)
+    lines, pages = Due(PROGRESS_S, first_s=SOON_S), Due(REPORT_S)
     while True:
         status = run.wait(max(min(every_s, until - time.time()), 0.0))
         if status.state.over:
             return True
         if lines.now():
-            tell(line(status, time.monotonic() - began))
+            tell(line(status))
         if pages.now():
             with suppress(StarburstError, OSError):  # it is shown, and no more
                 run.report()

@@ -224,6 +224,7 @@ class RunStatus:
     created_at: float
     ended_at: float | None
     slot_seconds: float  #: slot time: what slots spent on settled chunks
+    rate: float = 0.0  #: items a second, since a worker was first at work in its leg; 0 where nobody knows
     attempts: int = 0  #: at chunks that are settled
     memory_mib: float = 0.0  #: the most that a slot has taken; 0 where nobody knows
     reason: str = ""  #: why it ended early, or what it waits for

@@ -62,33 +62,9 @@ def preparing(wanted: bool | None, every_s: float = _LINE_S) -> Iterator[Callabl
         ended.set()
 
 
-def rate_and_eta(status: RunStatus, elapsed_s: float, before: int = 0) -> tuple[float, float | None]:
-    """Items a second, not counting those answered before, and the seconds left if the number of items is known."""
-    rate = (status.answered - before) / elapsed_s if elapsed_s > 0 else 0.0
-    if status.items is None or rate == 0:
-        return rate, None
-    return rate, (status.items - status.answered) / rate
-
-
-class WorkingTime:
-    """For how long answers may have come, as a run is looked at: a wait before its first worker is none of it.
-
-    >>> from types import SimpleNamespace as Look
-    >>> pace = WorkingTime(0, 0.0)
-    >>> [pace.of(Look(workers=workers, answered=0), now) for workers, now in ((0, 360.0), (2, 365.0), (0, 370.0))]
-    [0.0, 5.0, 10.0]
-    """
-
-    def __init__(self, before: int, now: float) -> None:
-        """With so many answered then; by any clock."""
-        self._before, self._since, self._begun = before, now, False
-
-    def of(self, status: RunStatus, now: float) -> float:
-        """Seconds, by this look."""
-        self._begun = self._begun or status.workers > 0 or status.answered > self._before
-        if not self._begun:
-            self._since = now
-        return now - self._since
+def left_s(status: RunStatus) -> float | None:
+    """Seconds until all is answered, at the pace at which it goes; None where nobody knows."""
+    return (status.items - status.answered) / status.rate if status.items is not None and status.rate else None
 
 
 def per_s(rate: float, what: str = "") -> str:
@@ -104,16 +80,17 @@ def per_s(rate: float, what: str = "") -> str:
     return f"{amount:,.{int(0 < amount < 10 and amount != int(amount))}f}{f' {what}' if what else ''}/{unit}"
 
 
-def line(status: RunStatus, elapsed_s: float, before: int = 0) -> str:
+def line(status: RunStatus) -> str:
     """One line that says where a run is."""
-    rate, left = rate_and_eta(status, elapsed_s, before)
+    left = left_s(status)
     of = "?" if status.items is None else f"{status.items:,}"
     failed = f", {status.failed:,} failed" if status.failed else ""
     eta = f", about {duration(left)} left" if left and not status.state.over else ""
     end = f", {status.state}" if status.state.over else f", {_workers(status)}"
     name = one_line(status.label or status.id, _LABEL)
     cost = f", {burnt}" if (burnt := spent_text(status)) else ""
-    return f"{name}: {status.answered:,} of {of} items{failed}{end}, {per_s(rate)}{cost}{eta}{_waits(status)}"
+    rate = f", {per_s(status.rate)}" if status.rate or not status.state.over else ""
+    return f"{name}: {status.answered:,} of {of} items{failed}{end}{rate}{cost}{eta}{_waits(status)}"
 
 
 def _waits(status: RunStatus) -> str:
@@ -127,13 +104,12 @@ def _workers(status: RunStatus) -> str:
 
 @contextmanager
 def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
-    began, before, ended = time.monotonic(), run.status().answered, Event()
-    pace = WorkingTime(before, began)
+    began, ended = time.monotonic(), Event()
 
     def show(status: RunStatus) -> None:
-        elapsed, working_s = (now := time.monotonic()) - began, pace.of(status, now)
+        elapsed = time.monotonic() - began
         if not ended.is_set() and (elapsed >= _LINE_S or (at_once and status.state.over)):
-            print(line(status, working_s, before), file=sys.stderr, flush=True)
+            print(line(status), file=sys.stderr, flush=True)
         if status.state.over:
             ended.set()
 
@@ -158,8 +134,6 @@ def _bar(run: Run) -> Iterator[None]:
         TextColumn("{task.fields[note]}", table_column=noted),
         TimeRemainingColumn(elapsed_when_finished=True, table_column=timed),
     )
-    before = run.status().answered
-    pace = WorkingTime(before, time.monotonic())
     # it is drawn by who watches the run, and not by a thread of its own ten times a second
     with Progress(*columns, console=Console(stderr=True, emoji=False), auto_refresh=False) as bar:
         row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers")
@@ -167,7 +141,6 @@ def _bar(run: Run) -> Iterator[None]:
         told = set[str]()
 
         def show(status: RunStatus) -> None:
-            rate, _ = rate_and_eta(status, pace.of(status, time.monotonic()), before)
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
             state = str(status.state) if status.state.over else _workers(status)
             waits = f" · {escape(one_line(status.reason, _NAME))}" if _waits(status) else ""
@@ -175,7 +148,7 @@ def _bar(run: Run) -> Iterator[None]:
             if burnt and status.priced not in told:  # once, above the bar, which has no room for it
                 told.add(status.priced)
                 bar.console.print(f"costs so far are for {status.priced}", highlight=False)
-            note = f"{failed}{state} · {per_s(rate)}{cost}{waits}"
+            note = f"{failed}{state} · {per_s(status.rate)}{cost}{waits}"
             count = f"{status.answered}/{'?' if status.items is None else status.items}"
             widths = room_for(bar.console.width, len(count), Text.from_markup(note).cell_len)
             named.max_width, noted.max_width = widths

@@ -63,9 +63,9 @@ if TYPE_CHECKING:
     from starburst_common.pickling.state import State as State  # what a function was: equal ones are sent once
     from starburst_common.pickling.within import explain as explain  # a file that was not found on a worker
     from starburst_common.ports import Backend as Backend  # what all is handed; who opens one closes it
+    from starburst_common.progress import left_s as left_s  # seconds until it is over, by how fast it goes
     from starburst_common.progress import line as line  # how a run stands, in a line of a log
     from starburst_common.progress import progress as progress  # the same on stderr, while a block runs
-    from starburst_common.progress import rate_and_eta as rate_and_eta  # items a second, seconds left
     from starburst_common.rows import YES_NO as YES_NO  # the rule of a table's row: true or false
     from starburst_common.rows import Row as Row  # one of a table: meaning, rules, default, how text is read
     from starburst_common.rows import one_of as one_of  # a rule: one of a few words
@@ -117,7 +117,7 @@ _HOMES = {
     "pickling.state": "State",
     "pickling.within": "explain",
     "ports": "Backend",
-    "progress": "line progress rate_and_eta",
+    "progress": "left_s line progress",
     "rows": "YES_NO Row one_of whole",
     "runs.answers": "exception_of with_traceback",
     "runs.claims": "Claim Claims Stage",

@@ -180,7 +180,7 @@ def test_what_a_run_costs_so_far_says_by_which_prices(shell: Shell, aws: Aws) ->
     (run,) = list_runs(backend=backend)
     status = replace(run.status(), state=RunState.RUNNING)
     backend.close()
-    for text in (line(status, 1.0), progress_text(status, 6, "a burst", 1.0, 0)):
+    for text in (line(status), progress_text(status, 6, "a burst")):
         assert re.search(rf"(, | · )\$0\.00\d+ of \$5\.00 \({BY}\)", text)
 
 

@@ -20,12 +20,14 @@ from typing import Any
 import pytest
 
 from starburst_common import EventKind, Run, RunEvent, RunState, RunStatus, attach
+from starburst_common.cli.status import _rate
 from starburst_common.errors import Unavailable
 from starburst_common.model import WorkerEnd
 from starburst_common.names import RunNames
-from starburst_common.progress import progress
+from starburst_common.progress import left_s, line, progress
 from starburst_common.runs.events import CURVES, EventRecord, merged
 from starburst_common.runs.history import HISTORY_BYTES, History, stored_history
+from starburst_common.runs.report import duration
 from starburst_common.runs.watching import Watching
 from tests.ports import Port
 from tests.simulator import Simulation
@@ -283,6 +285,23 @@ def test_a_bar_is_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             pass
     assert threading.active_count() == before
     assert "40/40" in terminal.getvalue() and "succeeded" in terminal.getvalue()
+
+
+def test_the_time_left_is_by_the_time_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the wait for a first worker, whoever asks: two workers of ten seconds an item answer 0.2 a second."""
+    simulation = Simulation(tmp_path, item_s=10.0, start_s=3600.0)
+    spec = simulation.begin(100, chunk=5, workers=2)
+    monkeypatch.setattr(time, "time", simulation.clock.time)
+    here = Run(simulation.backend, spec, simulation.driver(spec))
+    steps = simulation.steps(here._held.driver)  # type: ignore[arg-type]
+    while here.status().answered < 50:
+        next(steps)
+    for now in (here.status(), Run(simulation.backend, spec, None).status()):
+        assert now.rate == pytest.approx(0.2, rel=0.15) and left_s(now) == pytest.approx(250, rel=0.15)
+        assert f"about {duration(left_s(now) or 0)} left" in line(now)
+    for _ in steps:
+        pass
+    assert _rate(here.events(), here.status()) == pytest.approx(0.2, rel=0.15)
 
 
 def test_the_report_tells_what_happened(tmp_path: Path, unaided: None) -> None:

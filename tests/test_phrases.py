@@ -123,7 +123,7 @@ def test_artifacts_show_what_others_wrote_as_text() -> None:
         id=RunId("run-1"), state=RunState.STOPPED, label=evil, items=2, answered=1, failed=1, workers=0,
         created_at=0.0, ended_at=1.0, slot_seconds=1.0, reason=evil,
     )  # fmt: skip
-    text = summary.progress_text(status, 2, f"burst of {phrases.code(evil, 50)}", 1.0, 0)
+    text = summary.progress_text(status, 2, f"burst of {phrases.code(evil, 50)}")
     assert not hidden(text) and len(text) < 1000
     assert r"\<img" in text and r"\[x\](y)" in text and r"a\|b" in text
     failure = Failure(index=0, kind=FailureKind.USER, error=evil, message=evil, traceback="", worker="", exception=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class StarburstRunSensor(BaseSensorOperator):
         with as_airflow_has_them():
             hook = StarburstHook(self.starburst_conn_id, self.aws_conn_id)
             over, status = stepped(*driving(hook.where(), self.run_id))
-            self.log.info("starburst: run %s: %s", self.run_id, line(status, time.time() - status.created_at))
+            self.log.info("starburst: run %s: %s", self.run_id, line(status))
             return PokeReturnValue(is_done=over, xcom_value=self._results(hook) if over else None)
 
     def _results(self, hook: StarburstHook) -> StarburstResults:

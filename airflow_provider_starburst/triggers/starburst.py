@@ -224,7 +224,7 @@ def line_of(status: RunStatus) -> str:
     """How a run stands, in a line."""
     from starburst_common.spi import line
 
-    return line(status, time.time() - status.created_at)
+    return line(status)
 
 
 def shown(run: Run) -> None:

@@ -57,7 +57,6 @@ class Artifacts:
         self._deployment: UUID | None = flow.flow_run.deployment_id if flow and flow.flow_run else None
         self._names = [flow.flow.name if flow and flow.flow else "", name]
         self._run, self._backend, self._what, self._submitted = run, backend_name, what, submitted
-        self._began, self._before = time.monotonic(), run.status().answered
         self._artifact: UUID | None = None
         self._shown: tuple[float, str] | None = None
         self._watching = Watching(run, every_s=_EVERY_S, idle_s=_IDLE_S)
@@ -145,8 +144,7 @@ class Artifacts:
 
     def _progress(self, status: RunStatus) -> tuple[float, str]:
         expected = self._submitted() if self._submitted is not None and status.items is None else status.items
-        text = progress_text(status, expected, self._what, time.monotonic() - self._began, self._before)
-        return percent(status, expected), text
+        return percent(status, expected), progress_text(status, expected, self._what)
 
     def _show(self, client: SyncPrefectClient, shown: tuple[float, str]) -> None:
         if self._artifact is None:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from starburst_common import Failure, Run, RunState, RunStatus
-from starburst_common.spi import code, duration, elapsed_s, markdown, rate_and_eta, spent_text
+from starburst_common.spi import code, duration, elapsed_s, left_s, markdown, spent_text
 
 _MESSAGE = 200  #: characters of a failure, or of why a run ended
 
@@ -19,10 +19,10 @@ def percent(status: RunStatus, expected: int | None) -> float:
     return round(100 * min(status.answered / expected, 1), 1) if expected else 100.0 * status.state.over
 
 
-def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: float, before: int) -> str:
+def progress_text(status: RunStatus, expected: int | None, what: str) -> str:
     """A line on how the run stands."""
     of = "" if expected is None else f" of {expected:,}"
-    rate, left = rate_and_eta(status, elapsed, before)
+    left = left_s(status)
     parts = [f"**{what}**: {status.answered:,}{of} items"]
     if status.failed:
         parts.append(f"{status.failed:,} failed")
@@ -30,7 +30,7 @@ def progress_text(status: RunStatus, expected: int | None, what: str, elapsed: f
         parts.append(f"{_ending(status)} after {duration(elapsed_s(status))}")
     else:
         parts.append(f"{status.workers:,} worker{'s' * (status.workers != 1)}")
-        parts += [f"{rate:,.0f}/s"] if rate else []
+        parts += [f"{status.rate:,.0f}/s"] if status.rate else []
         parts += [spent_text(status)] if status.spent_usd is not None else []
         parts += [f"about {duration(left)} left"] if left else []
     if status.reason:

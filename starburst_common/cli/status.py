@@ -131,12 +131,13 @@ def event_fields(event: RunEvent) -> dict[str, Any]:
 
 
 def _rate(events: Sequence[RunEvent], now: RunStatus) -> float:
-    """Items a second since its first worker was launched."""
-    from starburst_common.runs.events import EventKind
+    """Items a second, while workers were there."""
+    from starburst_common.runs.events import Speed
 
-    began = min((event.at for event in events if event.kind is EventKind.LAUNCHED), default=now.created_at)
-    working_s = (now.ended_at or time.time()) - began
-    return now.answered / working_s if working_s > 0 else 0.0
+    speed = Speed()
+    for event in events:
+        speed.see(event)
+    return speed.whole(now.answered, now.ended_at or time.time())
 
 
 def _happened(events: Sequence[RunEvent], now: RunStatus) -> list[str]:

@@ -85,6 +85,55 @@ _TEXTS: dict[EventKind, Callable[[RunEvent], str]] = {
 }
 
 
+class Speed:
+    """How fast items are answered, by events one after another, from when a worker was first at work in a leg.
+
+    So neither a wait for the first one counts, nor the time between two legs. Of one that was resumed after an hour:
+
+    >>> launched, at_work, ended = EventKind.LAUNCHED, EventKind.WORKERS, EventKind.ENDED
+    >>> speed = Speed()
+    >>> for kind, at, count, answered in ((launched, 0, 1, 0), (at_work, 60, 1, 0), (ended, 70, 0, 5)):
+    ...     speed.see(RunEvent(kind=kind, at=at, count=count, answered=answered))
+    >>> for kind, at, answered in ((launched, 3670, 5), (at_work, 3700, 5)):
+    ...     speed.see(RunEvent(kind=kind, at=at, count=1, answered=answered))
+    >>> speed.rate(50, 3715), speed.whole(50, 3715)
+    (3.0, 2.0)
+    """
+
+    def __init__(self) -> None:
+        self._begun: tuple[float, int] | None = None  # when that was, and how much was answered by then
+        self._at_work = False
+        self._former_s, self._former = 0.0, 0  # what other legs took, and items that were answered in them
+
+    def see(self, event: RunEvent) -> None:
+        """It happened next."""
+        if event.kind in (EventKind.ENDED, EventKind.ESCALATED):
+            if self._begun is not None:
+                self._former_s += max(event.at - self._begun[0], 0.0)
+                self._former += event.answered - self._begun[1]
+            self._begun, self._at_work = None, False
+        elif event.kind is EventKind.WORKERS and event.count and not self._at_work:
+            self._begun, self._at_work = (event.at, event.answered), True
+        elif event.kind is EventKind.LAUNCHED and self._begun is None:  # what was quick is over before they are seen
+            self._begun = event.at, event.answered
+
+    def rate(self, answered: int, now: float) -> float:
+        """Items a second in this leg, with so many answered now, or in those before; 0 where nobody knows."""
+        if self._begun is None:
+            return self.whole(answered, now)
+        return _rate(answered - self._begun[1], now - self._begun[0])
+
+    def whole(self, answered: int, now: float) -> float:
+        """The same in all legs."""
+        if self._begun is None:
+            return _rate(self._former, self._former_s)
+        return _rate(self._former + answered - self._begun[1], self._former_s + now - self._begun[0])
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 and count > 0 else 0.0
+
+
 class EventRecord:
     """One run's, as this process saw them: the last thousand or so. Whoever holds its books' lock may use it."""
 
@@ -94,6 +143,7 @@ class EventRecord:
         self._tick_s = tick_s
         self._began = 0.0  # when the first of those was settled that are one event
         self._held: list[RunEvent] = []
+        self.speed = Speed()
 
     def add(self, kind: EventKind, at: float, **fields: Any) -> None:
         """It happens. What is settled within a tick is one event, which has a new number each time."""
@@ -101,6 +151,7 @@ class EventRecord:
         if kind in UNTOLD:
             self.told = self.number
         event, last = RunEvent(kind=kind, at=at, number=self.number, **fields), self._held[-1:]
+        self.speed.see(event)
         if kind is EventKind.SETTLED and last and last[0].kind is kind and abs(at - self._began) < self._tick_s:
             self._held[-1] = event
             return

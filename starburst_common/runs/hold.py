@@ -147,6 +147,7 @@ class Hold:
                 priced=books.priced,
                 budget_usd=driver.policy.budget_usd,
                 slot_seconds=tally.slot_seconds,
+                rate=books.events.speed.rate(tally.answered, books.clock.time()),
                 attempts=tally.attempts,
                 memory_mib=tally.memory_mib,
                 reason="; ".join(filter(None, [books.reason, damage])) or (READING if reading else ""),

@@ -15,7 +15,8 @@ from starburst_common.ports import Backend
 from starburst_common.runs.accounts import last_leg
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.history import stored_waits
+from starburst_common.runs.events import Speed
+from starburst_common.runs.history import stored_history, stored_waits
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
@@ -58,7 +59,7 @@ def stored_status(backend: Backend, spec: Spec) -> RunStatus:
                 state = RunState.RUNNING
                 states = driver.fleet.states()
                 workers = sum(worker.phase is not WorkerPhase.STOPPED for worker in states)
-                fields |= driver.spent(states)
+                fields |= driver.spent(states) | {"rate": _rate(driver)}
                 reason = _reason(driver, spec, workers)
     return RunStatus(
         id=spec.run,
@@ -92,6 +93,14 @@ def _late(backend: Backend, spec: Spec, end: End) -> dict[str, Any]:
         tally = recovered(backend, spec).books.tally
         return {name: getattr(tally, name) for name in _ANSWERED}
     return {}
+
+
+def _rate(driver: Driver) -> float:
+    """Items a second, as far as its drivers have stored since when."""
+    speed = Speed()
+    for event in stored_history(driver.backend, RunNames(driver.run, driver.leg)):
+        speed.see(event)
+    return speed.rate(driver.books.tally.answered, time.time())
 
 
 def _reason(driver: Driver, spec: Spec, workers: int) -> str:
