@@ -1,9 +1,10 @@
-"""Fleets that clusters of this process hold: let go with the cluster, else with the process."""
+"""Fleets that clusters of this process hold, and say so now and then: let go with the cluster, or with the process."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from threading import Event, Thread
 
 from starburst_common.errors import Denied, StarburstError, Unavailable
 from starburst_common.fleets.fleet import Fleet
@@ -12,18 +13,28 @@ from starburst_common.phrases import our_log
 from starburst_common.runs.patience import CLOSE_S, at_exit, bounded, patiently
 
 _log = our_log()
-_held: dict[tuple[FleetId, str], Fleet] = {}  # by clusters of this process that are not closed
+SIGN_S = 60.0  #: between two signs that a cluster has its fleet still
+_held: dict[tuple[FleetId, str], tuple[Fleet, Event]] = {}  # by clusters of this process that are not closed
 os.register_at_fork(after_in_child=_held.clear)
 
 
 def held(fleet: Fleet, holder: str) -> None:
     """A cluster has it from now on, by that name."""
-    _held[fleet.id, holder] = fleet
+    _held[fleet.id, holder] = fleet, (gone := Event())
+    with suppress(RuntimeError):  # no further thread can be: then nobody knows after a while
+        Thread(target=_sign, args=(fleet, holder, gone), name=f"starburst-holds-{fleet.id}", daemon=True).start()
+
+
+def _sign(fleet: Fleet, holder: str, gone: Event) -> None:
+    while not gone.wait(SIGN_S):
+        with suppress(StarburstError, OSError):
+            fleet.sign(holder, gone.is_set)
 
 
 def let_go(fleet: Fleet, holder: str) -> None:
     """Its cluster is closed. What the calls gave is not lost because an outage meets the end."""
-    _held.pop((fleet.id, holder), None)
+    if there := _held.pop((fleet.id, holder), None):
+        there[1].set()
     try:
         patiently(lambda: fleet.release(holder), bounded(f"fleet {fleet.id}", CLOSE_S))
     except (Unavailable, Denied) as error:
@@ -33,6 +44,7 @@ def let_go(fleet: Fleet, holder: str) -> None:
 @at_exit
 def _let_go() -> None:
     """Clusters that nobody closed let go of their workers, which a run that goes on keeps."""
-    for (_, holder), fleet in _held.items():
+    for (_, holder), (fleet, gone) in _held.items():
+        gone.set()
         with suppress(StarburstError):
             fleet.release(holder)

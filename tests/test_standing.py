@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from starburst_common import Cluster, RunState, starburst_map
+from starburst_common import Cluster, RunState, holding, starburst_map
+from starburst_common.ports import Backend
+from starburst_common.runs.standing import held_fleets
+from tests.leftovers import home_of
 from tests.places import aws_text, open_place
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
@@ -62,6 +66,28 @@ def test_this_machine_is_told_in_short(tmp_path: Path) -> None:
     assert "kept     0 runs, 0 kB; " in told and " GB free on that disk\n" in told
     done = shell("status", "--label", "x")
     assert done.returncode == 2 and "go with RUN: they say which run `last` means" in done.stderr
+
+
+def test_a_cluster_whose_process_was_killed_holds_no_fleet(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as nothing was heard of it for some minutes; one that is there says so every minute."""
+    shell = Shell(tmp_path, env={"STARBURST_HOME": str(home_of(backend))})
+    with Cluster(workers=1, backend=backend, progress=False):
+        (marker,) = (home_of(backend) / "store" / "fleets").glob("*/held-by/*")
+        os.utime(marker, (time.time() - 720,) * 2)
+        assert " nobody: its cluster was last heard of 12 min ago" in shell("fleets").stdout
+        assert "fleets   1 that nobody needs: starburst gc\n" in shell("status").stdout
+    monkeypatch.setattr(holding, "SIGN_S", 0.05)
+    with Cluster(workers=1, backend=backend, progress=False):
+        (marker,) = (home_of(backend) / "store" / "fleets").glob("*/held-by/*")
+        os.utime(marker, (time.time() - 720,) * 2)
+        until = time.monotonic() + 30
+        while time.time() - marker.stat().st_mtime > 60 and time.monotonic() < until:
+            time.sleep(0.02)
+        (told,) = json.loads(shell("fleets", "--json").stdout)
+        assert (told["clusters"], told["silent_clusters"]) == (1, 0)
+    assert held_fleets(backend) == []
 
 
 @pytest.mark.rest

@@ -147,11 +147,15 @@ def _spot(fleet: HeldFleet) -> bool:
 
 
 def _holders(fleet: HeldFleet) -> str:
+    from starburst_common.cli.show import ago
+
     if fleet.unsigned:
         return "nobody: its key is no longer valid"
     clusters = f"{fleet.clusters} cluster{'s' * (fleet.clusters != 1)}" if fleet.clusters else ""
     more = f"{len(fleet.runs) - _SAID} more" if len(fleet.runs) > _SAID else ""
-    return ", ".join(filter(None, [*(run.id for run in fleet.runs[:_SAID]), more, clusters])) or "nobody"
+    if by := ", ".join(filter(None, [*(run.id for run in fleet.runs[:_SAID]), more, clusters])):
+        return by
+    return f"nobody: its cluster was last heard of {ago(fleet.heard_at, time.time())}" if fleet.silent else "nobody"
 
 
 def _warm(fleet: HeldFleet) -> str:
@@ -180,6 +184,7 @@ def _fields(fleet: HeldFleet, backend: Backend) -> dict[str, Any]:
         "spot": _spot(fleet),
         "runs": [run.id for run in fleet.runs],
         "clusters": fleet.clusters,
+        "silent_clusters": fleet.silent,
         "keep_warm_s": None if fleet.entry is None else fleet.entry.keep_warm_s,
         "warm_until": None if until is None else iso(until),
         "usd_per_hour": None if usd is None else round(float(usd), 6),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from starburst_common.fleets.headroom import Headroom, each_of, headroom, held_on, instance_of, on_capacity
@@ -87,6 +87,13 @@ class Fleet:
         except BaseException:
             self.backend.store.delete([holders(self.id) + holder])
             raise
+
+    def sign(self, holder: str, gone: Callable[[], bool]) -> None:
+        """Say that it is held by that name still, if it is; undone where that one has let go meanwhile."""
+        if self.held_by(holder):
+            self.backend.store.put(holders(self.id) + holder, self.spec.resources.image.encode())
+            if gone():
+                self.backend.store.delete([holders(self.id) + holder])
 
     def held_by(self, holder: str) -> bool:
         """Whether it is held by that name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from starburst_common.runs.run import Run
 from starburst_common.runs.spec import find_spec, read_spec
 
 _log = our_log()
+_SILENT_S = 300.0  #: clocks differ, and an outage passes; a cluster says every minute that it has a fleet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class HeldFleet:
     id: FleetId
     runs: tuple[Run, ...]  #: that go on, oldest first
     clusters: int  #: that hold it, whether or not a run goes on
+    silent: int = 0  #: further ones, of which nothing was heard for long, as of those whose process was killed
+    heard_at: float = 0.0  #: when one of these was heard of last, on the store's clock
     workers: tuple[WorkerState, ...]  #: alive
     at_work: int = 0  #: of these at most, by the messages that are leased
     entry: WarmEntry | None = None  #: it stays open without anybody
@@ -84,7 +88,10 @@ def _held(backend: Backend) -> Iterator[HeldFleet]:
     entries = warm_entries(backend)
     for name in sorted(ids(backend.store.folders(FLEETS))):
         fleet = FleetId(name)
-        by = held_for(backend.store.list(holders(fleet)))
+        written = {entry.key.rpartition("/")[2]: entry.written_at for entry in backend.store.entries(holders(fleet))}
+        by = held_for(written)
+        clusters = [written[name] for name in by if not name.startswith("run-") and name != KEPT_WARM]
+        silent = [at for at in clusters if time.time() - at > _SILENT_S]
         specs = [*_specs(backend, sorted(each for each in by if each.startswith("run-")))]
         runs, entry = [*_going_on(backend, specs)], entries.get(fleet)
         foreign = any(spec.damage and _is_foreign(backend, spec) for spec in specs)
@@ -99,7 +106,9 @@ def _held(backend: Backend) -> Iterator[HeldFleet]:
             yield HeldFleet(
                 id=fleet,
                 runs=tuple(runs),
-                clusters=sum(not each.startswith("run-") and each != KEPT_WARM for each in by),
+                clusters=len(clusters) - len(silent),
+                silent=len(silent),
+                heard_at=max(silent, default=0.0),
                 workers=tuple(alive),
                 at_work=min(leased, len(alive)),
                 entry=entry if KEPT_WARM in by else None,
