@@ -33,11 +33,11 @@ from starburst_common.plots import costs_plot
 from starburst_common.ports import Backend, ObjectStore
 from starburst_common.resources import Resources
 from starburst_common.runs.accounts import read_entry
-from starburst_common.runs.bills import UNUSED
 from starburst_common.runs.costs import run_costs
 from starburst_common.runs.records import Spec
 from starburst_common.runs.remembered import remembered
 from starburst_common.runs.spec import write_spec
+from starburst_common.runs.unused import UNUSED
 from tests.leftovers import home_of
 from tests.test_cli import Shell, shell_in
 from tests.test_kept import ended

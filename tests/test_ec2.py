@@ -41,8 +41,8 @@ from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, WorkerSpec
 from starburst_common.resources import Resources
-from starburst_common.runs.bills import unused_of
 from starburst_common.runs.costs import costs
+from starburst_common.runs.unused import unused_of
 from starburst_common.sites.managed import IDLE_S
 from starburst_common.sites.site import Site
 from starburst_common.wire.fields import Fields
@@ -325,7 +325,8 @@ def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backen
     saved, told = (prices["on-demand"] - prices["spot"]) * hours, run.estimate(run.status())
     (row,) = costs(since=0.0, backend=backend)
     assert float(told.spot_saved) == pytest.approx(float(saved)) == pytest.approx(float(row.spot_saved))
-    assert row.parts.pop("idle instances") > 0
+    assert row.parts["idle instances"] > 0 and row.priced.startswith(f"us-east-1, EC2 {instance['type']} Spot ")
+    assert str(told) == f"{usd_text(row.usd)} (metered; {row.priced}); Spot saved {usd_text(saved)}"
     parts = {name: round(usd, 9) for name, usd in row.parts.items()}
     assert parts["compute"] == round(prices["spot"] * hours, 9)
     assert parts[FEE] == round(prices["on-demand"] * hours * fee_share(Tariff()), 9)

@@ -244,7 +244,7 @@ def run_fields(run: Run, status: RunStatus, *, listed: bool = False) -> dict[str
         "ended_at": iso(status.ended_at),
         "expires_at": iso(kept_until(run)),
         "elapsed_s": round(elapsed, 3),
-        "items_per_s": round(status.answered / elapsed, 3) if elapsed else 0.0,
+        "items_per_s": round(status.rate or (status.answered / elapsed if elapsed else 0.0), 3),
         "slot_seconds": round(status.slot_seconds, 3),
         "attempts": status.attempts,
         "memory_peak_mib": status.memory_mib or None,

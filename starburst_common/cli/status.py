@@ -40,7 +40,9 @@ def status(run: MaybeRun = None, backend: BackendWord = "auto", json: Json = Fal
     found = find_run(run, backend)
     now = found.status()
     if json:
-        print_json(run_fields(found, now) | {"events": [event_fields(event) for event in found.events()]})
+        events = found.events()
+        told = {"items_per_s": round(_rate(events, now), 3), "events": [event_fields(event) for event in events]}
+        print_json(run_fields(found, now) | told)
     else:
         _show(found, now)
     raise typer.Exit(exit_code(found, now))

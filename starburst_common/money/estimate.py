@@ -41,6 +41,7 @@ class Estimate:
     basis: str = OBSERVED  #: of the price of vCPU and memory; or "derived" from others
     discount: float = 0.0  #: that is taken off, as a share
     metered: bool = False  #: by the time of its workers, and no estimate
+    priced: str = ""  #: by which prices, in words, where its workers were on several types of instances
     spot_saved: Decimal = Decimal(0)  #: US dollars that those on Spot would have cost more on demand
 
     @property
@@ -62,6 +63,7 @@ class Estimate:
             "capacity": self.capacity,
             "discount": self.discount,
             "prices_as_of": self.as_of,
+            "priced": self.priced,
             "basis": self.basis,
             "metered": self.metered,
             "spot_saved_usd": round(float(self.spot_saved), 6),
@@ -76,12 +78,14 @@ class Estimate:
     def __str__(self) -> str:
         if self.unknown:
             return f"cost not known: {self.unknown}"
+        saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
+        if self.priced:
+            return f"{usd_text(self.usd)} ({'metered; ' * self.metered}{self.priced}){saved}"
         off = f", less {100 * self.discount:g}%" if self.discount else ""
         derived = ", derived" if self.basis == DERIVED else ""
         spot = "Spot" if self.capacity == SPOT else "on demand"
         how = f"{self.arch}, {spot}{derived}{off}"
         prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
-        saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
         return f"{usd_text(self.usd)} on {self.on} in {self.region} ({prices}, {how}){saved}"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
 from starburst_common.money.accounts import EC2, EC2_SPOT, FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
-from starburst_common.money.estimate import Estimate, fargate_usd
+from starburst_common.money.estimate import Estimate, charge, fargate_usd
 from starburst_common.money.meter import Rates, metered
 from starburst_common.money.sums import together
 from starburst_common.money.tolls import tolls_usd
@@ -25,6 +25,7 @@ from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.settled import settled_account
 from starburst_common.runs.spec import Leg, legs_of, read_spec
+from starburst_common.runs.unused import UNUSED, unused_of
 
 if TYPE_CHECKING:
     from starburst_common.aws.accounts import Account
@@ -76,7 +77,8 @@ class Charged(NamedTuple):
 
     usd: Decimal
     on_demand_usd: Decimal  #: what they would have without Spot
-    parts: dict[str, Decimal]  #: by component, of what each was given
+    parts: dict[str, Decimal]  #: by component, of what each was given; instances that nobody took beside that
+    priced: str  #: by which prices, in words
 
 
 def charged(backend: Backend, spec: Spec) -> Charged | None:
@@ -84,7 +86,7 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
 
     Of a fleet that was closed long after the run, as that of a `Cluster`, what it cost until the run's end counts.
     """
-    usd, dearer, parts = Decimal(0), Decimal(0), defaultdict[str, Decimal](Decimal)
+    usd, dearer, parts, priced = Decimal(0), Decimal(0), defaultdict[str, Decimal](Decimal), list[str]()
     try:
         for leg in legs_of(backend, spec):
             rates = Rates(tariff=backend.tariff, asked=leg.resources, discount=backend.discount)
@@ -99,9 +101,13 @@ def charged(backend: Backend, spec: Spec) -> Charged | None:
                     parts[part] += spent * share
             workers = [_on_demand(worker) for worker in account.workers]
             dearer += metered(workers, rates, account.closed_at, since=since, until=until).spent
+            priced.append(rates.priced(worker.granted for worker in account.workers))
+            for size, arch, hours in unused_of(account.workers, account.closed_at) if until == math.inf else ():
+                tariff = replace(backend.tariff, arch=arch)
+                parts[UNUSED] += charge(size, hours, tariff, discount=backend.discount).usd or Decimal(0)
     except (NotFound, Refused):
         return None
-    return Charged(usd, dearer, dict(parts))
+    return Charged(usd, dearer, dict(parts), "; ".join(dict.fromkeys(priced)))
 
 
 def last_leg(backend: Backend, spec: Spec) -> Leg:

@@ -24,9 +24,10 @@ from starburst_common.phrases import our_log, told
 from starburst_common.ports import Backend
 from starburst_common.rows import is_number
 from starburst_common.runs.accounts import read_entry
-from starburst_common.runs.bills import UNUSED, Bill, bill_of, warm_runs
+from starburst_common.runs.bills import Bill, bill_of, warm_runs
 from starburst_common.runs.ledger import abreast, kept
 from starburst_common.runs.remembered import remembered
+from starburst_common.runs.unused import UNUSED
 
 T = TypeVar("T")
 

@@ -73,11 +73,13 @@ def cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool = F
 
 def _cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool) -> Estimate:
     spent, saved, beside, parts = status.spent_usd, Decimal(0), dict[str, Decimal](), dict[str, Decimal]()
+    priced = ""
     if status.state.over:
         beside = _of(status.tolls, backend) if listed else _beside(backend, spec)
         known = charged(backend, spec) if backend.charged and not listed else None
         if known is not None and known.usd:
             spent, saved, parts = known.usd, known.on_demand_usd - known.usd, known.parts
+            priced = known.priced if spec.resources.on_ec2 else ""
         elif spent is not None:  # all of it
             spent -= sum(beside.values(), Decimal(0))
     if spent is not None:
@@ -86,7 +88,7 @@ def _cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool) -
         found = estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
     if not found.parts:
         return found
-    return replace(found, parts=(parts or found.parts) | beside, spot_saved=max(saved, Decimal(0)))
+    return replace(found, parts=(parts or found.parts) | beside, spot_saved=max(saved, Decimal(0)), priced=priced)
 
 
 def ended_cost(backend: Backend, run: RunId, end: End) -> dict[str, Any]:
