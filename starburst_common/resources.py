@@ -254,7 +254,7 @@ RULES = {
     "cpu": Rule(
         lambda value: is_number(value) and EC2_VCPU[0] <= value <= EC2_VCPU[1],
         f" is not a Fargate size: use one of {', '.join(map(str, FARGATE_MEMORY_MIB))}; on EC2 {EC2_VCPU[0]} to "
-        f"{EC2_VCPU[1]}",
+        f"{EC2_VCPU[1]}, and for more than that, which ECS gives no task, more workers",
     ),
     "capacity": Rule(lambda value: value in (FARGATE, EC2), ': give "fargate", "ec2" or None'),
     "gpus": whole(0, 16),

@@ -1062,6 +1062,18 @@ def test_a_site_that_is_there_in_part_is_not_passed_over_unsaid(shell: Shell) ->
     assert nowhere.returncode == 2 and "site 'other', by --site or STARBURST_SITE: there is none in " in nowhere.stderr
 
 
+def test_a_quota_is_suggested_of_each_capacity(shell: Shell) -> None:
+    """Round, with a quarter to spare; of EC2's whole instances: those of 96 vCPU are the least that hold 65."""
+    for flags, vcpu, quota in (
+        (("--cpu", "8", "--spot"), 64, "Fargate Spot vCPU quota"),
+        (("--cpu", "65", "--ec2", "Standard"), 1000, "EC2 Standard"),
+        (("--cpu", "4", "--ec2", "G and VT", "--spot"), 32, "EC2 G and VT Spot vCPU quota"),
+    ):
+        said = shell("quota", "suggest", "--workers", "5", *flags)
+        assert said.stdout == f"{vcpu}\n" and quota in said.stderr
+        assert f"`starburst quota request {vcpu} " in said.stderr
+
+
 def test_the_doctor_looks_at_this_machine(shell: Shell) -> None:
     """Where no site is configured; a home that cannot be is told, with what helps."""
     done = shell("doctor")

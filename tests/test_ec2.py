@@ -442,7 +442,7 @@ def test_a_worker_that_no_type_of_the_sites_holds_is_refused(aws: Aws) -> None:
     ("asked", "said"),
     [
         ({"cpu": 3}, "not a Fargate size: use one of"),
-        ({"cpu": 200}, "on EC2 0.125 to 192"),
+        ({"cpu": 200, "capacity": "ec2"}, "on EC2 0.125 to 192, and for more than that, .*, more workers"),
         ({"gpus": 1, "capacity": "fargate"}, "Fargate has no GPU"),
         ({"capacity": "ec2", "storage": "50GB"}, "share the disk of their instance"),
         ({"capacity": "spot"}, 'give "fargate", "ec2" or None'),

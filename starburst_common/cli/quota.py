@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starburst_common.aws.quota_requests import QuotaRequest
     from starburst_common.aws.quotas import AccountQuotas
     from starburst_common.aws.vcpu_quotas import VcpuQuota
+    from starburst_common.model import Tariff
     from starburst_common.ports import Limit
 
 _SHOWN = 5  #: requests
@@ -27,16 +28,18 @@ Family = Annotated[
     typer.Option("--ec2", metavar="FAMILY", help='Of EC2: Standard, "G and VT", P, X, Inf, Trn, F, DL or HPC.'),
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, max=100_000, help="So many at once.")]
-Cpu = Annotated[float, typer.Option("--cpu", help="vCPU of each, a Fargate size.")]
+Cpu = Annotated[float, typer.Option("--cpu", help="vCPU of each; on Fargate one of its sizes.")]
 
 
 def status(
     every: Annotated[bool, typer.Option("--all", help="Those of every family of EC2's instances, too.")] = False,
+    spot: Spot = False,
+    ec2: Family = None,
     json: Json = False,
 ) -> None:
     """Show the quotas on vCPU in the site's account and region, what of them is in use, and what was asked.
 
-    Those of Fargate, and of the instances that the site's workers may run on.
+    Those of Fargate, and of the instances that the site's workers may run on; or the one that is named.
     """
     from starburst_common.aws.abreast import abreast
     from starburst_common.aws.quota_requests import quota_requests
@@ -45,7 +48,7 @@ def status(
     from starburst_common.errors import StarburstError
 
     account, why = _account(), ""
-    quotas = _quotas(account, every)
+    quotas = [_quota(ec2, spot=spot)] if spot or ec2 else _quotas(account, every)
     limits = abreast(account.limit, quotas, at_once=_AT_ONCE)
     asked: list[QuotaRequest] = []
     try:
@@ -69,17 +72,21 @@ def status(
         say(unknown)
 
 
-def suggest(workers: Workers = None, cpu: Cpu = 1, json: Json = False) -> None:
+def suggest(workers: Workers = None, cpu: Cpu = 1, spot: Spot = False, ec2: Family = None, json: Json = False) -> None:
     """Print which quota to ask for, to have so many workers at once: round, with a quarter to spare."""
     from starburst_common.cli.lines import print_json
+    from starburst_common.cli.show import say
+    from starburst_common.config import settings
     from starburst_common.fleets.headroom import worth_asking
-    from starburst_common.resources import Resources
+    from starburst_common.model import Tariff
 
-    vcpu = worth_asking((workers or 1) * Resources.of(cpu).cpu)
+    quota, site = _quota(ec2, spot=spot), settings().site
+    vcpu = worth_asking(_taken(workers or 1, cpu, quota, Tariff() if site is None else site.tariff))
     if json:
-        print_json({"vcpu": vcpu})
+        print_json({"vcpu": vcpu, "quota": quota.name})
     else:
         print(vcpu)
+        say(f"of the {quota.name}: `starburst quota request {vcpu}{_flags(ec2, spot=spot)}` asks for it")
 
 
 def request(
@@ -101,14 +108,14 @@ def request(
     from starburst_common.errors import BadInput
     from starburst_common.fleets.headroom import worth_asking
     from starburst_common.ports import Basis
-    from starburst_common.resources import Resources
 
     if vcpu is not None and workers is not None:
         raise BadInput(f"{vcpu} vCPU, and --workers {workers:,}: give one of them")
     account, quota = _account(), _quota(ec2, spot=spot)
     now = account.limit(quota)
     if vcpu is None:
-        vcpu = worth_asking(now.total if workers is None else workers * Resources.of(cpu).cpu)
+        assert account.site is not None  # as `_account` has it
+        vcpu = worth_asking(now.total if workers is None else _taken(workers, cpu, quota, account.site.tariff))
     if vcpu <= now.total and now.basis is not Basis.ASSUMED:
         raise BadInput(f"{quota.name}: {now.total:g} vCPU are allowed already: ask for more than that")
     question = f"{quota.name}: from {now.total:g} ({now.basis}) to {vcpu:g} vCPU in {account.clients.region}?"
@@ -118,7 +125,7 @@ def request(
     if json:
         print_json(_request_fields(made))
     else:
-        which = f"{' --spot' * spot}{f' --ec2 {ec2!r}' if ec2 else ''}"
+        which = _flags(ec2, spot=spot)
         say(f"asked for {vcpu:g} vCPU: {_told(made)}; `starburst quota watch{which}` waits for the answer")
 
 
@@ -185,6 +192,28 @@ def _quota(family: str | None, *, spot: bool) -> VcpuQuota:
         return found[0]
     known = [quota.family.partition(" (")[0] for quota in VCPU_QUOTAS if quota.service == "ec2" and quota.spot == spot]
     raise BadInput(f"--ec2 {told(family)}: give one of {', '.join(known)}")
+
+
+def _taken(workers: int, cpu: float, quota: VcpuQuota, tariff: Tariff) -> float:
+    """What so many workers take of it: of EC2's, whole instances of the smallest type of the site's that holds one."""
+    from starburst_common.aws.vcpu_quotas import FARGATE
+    from starburst_common.fleets.headroom import Headroom, instance_of
+    from starburst_common.instances import of_site
+    from starburst_common.ports import Limit, Unit
+    from starburst_common.resources import EC2, Resources
+
+    if quota.family == FARGATE:
+        return workers * Resources.of(cpu).cpu
+    family = quota.family.partition(" (")[0]
+    gpus = any(shape.quota_family == family for shape in of_site(tariff, gpus=True))
+    size, limit = Resources.of(cpu, capacity=EC2, gpus=int(gpus)), Limit(name=quota.name, unit=Unit.VCPU, total=0)
+    return Headroom(bound=limit, on=instance_of(limit, size, tariff)).takes(workers, size)
+
+
+def _flags(family: str | None, *, spot: bool) -> str:
+    import shlex
+
+    return f"{' --spot' * spot}{f' --ec2 {shlex.quote(family)}' if family else ''}"
 
 
 def _told(request: QuotaRequest) -> str:
