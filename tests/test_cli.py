@@ -1063,10 +1063,10 @@ def test_a_site_that_is_there_in_part_is_not_passed_over_unsaid(shell: Shell) ->
 
 
 def test_a_quota_is_suggested_of_each_capacity(shell: Shell) -> None:
-    """Round, with a quarter to spare; of EC2's whole instances: those of 96 vCPU are the least that hold 65."""
+    """Round, with a quarter to spare; of EC2's whole instances: those of 96 vCPU are the least that hold 73."""
     for flags, vcpu, quota in (
         (("--cpu", "8", "--spot"), 64, "Fargate Spot vCPU quota"),
-        (("--cpu", "65", "--ec2", "Standard"), 1000, "EC2 Standard"),
+        (("--cpu", "73", "--ec2", "Standard"), 1000, "EC2 Standard"),
         (("--cpu", "4", "--ec2", "G and VT", "--spot"), 32, "EC2 G and VT Spot vCPU quota"),
     ):
         said = shell("quota", "suggest", "--workers", "5", *flags)
