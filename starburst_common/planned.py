@@ -107,7 +107,8 @@ def _of_fargate(backend: Backend, wish: Wish, each: FargateOffer) -> Offer:
     pulls = (
         f"{usd_text(wish.begin_usd)} of each worker is for its image, through a NAT gateway" if wish.begin_usd else ""
     )
-    room = Headroom() if backend.quotas is None else Fleet.of(backend, asks, 1).headroom([])
+    fleet = Fleet.of(backend, asks, 1)
+    room = Headroom() if backend.quotas is None else fleet.headroom([], fleet.look())
     return Offer(
         name=each.name,
         usd_an_hour=each.usd_an_hour,
@@ -180,7 +181,7 @@ def _room(fleet: Fleet, limits: Limits, workers: Sequence[WorkerState]) -> Headr
     backend, rates = fleet.backend, rates_of(fleet.backend, fleet.spec.resources)
     burn = partial(burn_of, workers, rates, time)
     others = partial(burn_beside, backend, rates, fleet.id, time)
-    return within_hourly(backend, rates, limits, fleet.headroom(workers), burn, others)
+    return within_hourly(backend, rates, limits, fleet.headroom(workers, fleet.look()), burn, others)
 
 
 def _plan(fleet: Fleet, wish: Wish, room: Headroom) -> Plan:

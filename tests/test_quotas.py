@@ -301,8 +301,11 @@ def test_what_a_fleet_has_left_is_the_next_ones_at_once(backend: Backend) -> Non
     def room(used: float) -> float:
         turns = QuotaTurns(cast("S3Objects", backend.store), 0.0)  # another process
         place = replace(backend, quotas=Told(used, 6), turns=turns)
+        planned = Cluster(workers=6, backend=place).plan(abs, [1] * 6, seconds=60.0)
         fleet = Fleet.of(place, Resources.of(1), 6, FleetId("next"))
-        return fleet.headroom([], fleet.turn([], 6, time.time())).free
+        free = fleet.headroom([], fleet.turn([], 6, time.time())).free
+        assert planned.workers == free, "who plans knows it, too"
+        return free
 
     turns = QuotaTurns(cast("S3Objects", backend.store), 0.0)
     assert room(4) == 2

@@ -44,6 +44,14 @@ class QuotaTurns:
                 self._known[quota, fleet] = now, asks
         return {**asks, fleet: replace(mine, at=now)}
 
+    def look(self, quota: str) -> Mapping[str, QuotaAsk]:
+        """What all have and want of it, as they say."""
+        try:
+            return self._lately(self._read(_key(quota))[0])
+        except StarburstError as error:
+            _log.info("what fleets of the site have of quotas is not known: %s", error)
+            return {}
+
     def leave(self, fleet: str, *, stays: bool = False) -> None:
         """It wants none any more; that it had some is known as long as that may be counted."""
         with self._lock:
@@ -53,14 +61,10 @@ class QuotaTurns:
 
     def _said(self, key: str, fleet: str, mine: QuotaAsk | None, *, stays: bool = False) -> Mapping[str, QuotaAsk]:
         now = self._clock()
-
-        def lately(ask: QuotaAsk) -> QuotaAsk:
-            return ask if now - ask.at < _LEAVES_S else replace(ask, has=0.0, wants=0.0)
-
         try:
             for _ in range(_TRIES):
                 asks, tag = self._read(key)
-                here = {name: lately(ask) for name, ask in asks.items() if abs(now - ask.at) < _COUNTED_S}
+                here = self._lately(asks)
                 if mine is not None:
                     here[fleet] = mine
                 elif (own := here.get(fleet)) is not None:
@@ -71,6 +75,13 @@ class QuotaTurns:
         except StarburstError as error:
             _log.info("quotas are not shared by priority: %s", error)
         return {}
+
+    def _lately(self, asks: Mapping[str, QuotaAsk]) -> dict[str, QuotaAsk]:
+        now = self._clock()
+        here = {name: ask for name, ask in asks.items() if abs(now - ask.at) < _COUNTED_S}
+        return {
+            name: ask if now - ask.at < _LEAVES_S else replace(ask, has=0.0, wants=0.0) for name, ask in here.items()
+        }
 
     def _read(self, key: str) -> tuple[dict[str, QuotaAsk], str | None]:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from starburst_common.fleets.headroom import Headroom, each_of, headroom, held_on, instance_of, on_capacity
-from starburst_common.fleets.turns import FREE, QuotaTurn, turn
+from starburst_common.fleets.turns import FREE, QuotaTurn, gone, turn
 from starburst_common.ids import held_for, new_fleet_id
 from starburst_common.model import FleetId, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import fleet_folder, holders, work_queue
@@ -122,6 +122,14 @@ class Fleet:
         """For how many more than these there is room now, as far as anything limits them, other fleets included."""
         return headroom(self._limits(), workers, self.spec.resources, turn, self.backend.tariff)
 
+    def look(self) -> QuotaTurn:
+        """What others of the site had of its quota lately, and have no more, for who merely plans."""
+        turns, limits = self.backend.turns, self._limits()
+        if turns is None or not limits or limits[0].basis is Basis.ASSUMED:
+            return FREE
+        rivals = [ask for name, ask in turns.look(limits[0].code).items() if name != self.id]
+        return QuotaTurn(gone=gone(rivals, limits[0].seen[0]))
+
     def turn(self, workers: Sequence[WorkerState], wanted: int, now: float) -> QuotaTurn:
         """What of these, and of others that are wanted, it may have where fleets of the site share a full quota.
 
@@ -150,8 +158,8 @@ class Fleet:
         asks = turns.say(limit.code, self.id, own)
         rivals = [ask for name, ask in asks.items() if name != self.id]
         others = headroom([limit], workers, resources, tariff=tariff).others - sum(ask.had for ask in rivals)
-        gone = sum(max(ask.had - ask.has, 0) for ask in rivals if limit.seen[0] < ask.at)
-        found = replace(turn(self.id, asks, limit.total - max(others, 0), quota=limit.name), gone=gone)
+        found = turn(self.id, asks, limit.total - max(others, 0), quota=limit.name)
+        found = replace(found, gone=gone(rivals, limit.seen[0]))
         rest = [each for each in limits if each.capacity and each.capacity != limit.capacity]
         if rest and found.surplus and headroom(rest, workers, resources, tariff=tariff).free >= 1:
             return replace(found, surplus=0)

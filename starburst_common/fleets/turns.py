@@ -6,7 +6,7 @@ A quota that is not used up binds nobody. Where it is, each has its share, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from starburst_common.ports import QuotaAsk
@@ -77,6 +77,15 @@ def in_workers(asks: Mapping[str, QuotaAsk], total: float) -> dict[str, int]:
         found[first] += 1
         left -= asks[first].each
     return found
+
+
+def gone(rivals: Iterable[QuotaAsk], counted_at: float) -> float:
+    """What of a quota others had when it was counted, and have no more.
+
+    >>> gone([QuotaAsk(has=1, wants=1, had=4, at=90), QuotaAsk(has=0, wants=0, had=9, at=30)], 60)
+    3
+    """
+    return sum(max(ask.had - ask.has, 0) for ask in rivals if counted_at < ask.at)
 
 
 def turn(mine: str, asks: Mapping[str, QuotaAsk], total: float, *, quota: str = "quota") -> QuotaTurn:

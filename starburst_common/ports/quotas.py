@@ -56,6 +56,9 @@ class Turns(Protocol):
     def say(self, quota: str, fleet: str, mine: QuotaAsk) -> Mapping[str, QuotaAsk]:
         """What all have and want of it, this fleet what it says. Cheap to ask at every tick; never raises."""
 
+    def look(self, quota: str) -> Mapping[str, QuotaAsk]:
+        """The same for who has and wants none of it. Never raises."""
+
     def leave(self, fleet: str, *, stays: bool = False) -> None:
         """It wants none any more, whether or not what it has `stays`; else that is known in a minute."""
 
