@@ -18,6 +18,7 @@ from starburst_common.sites.site import Site
 AWS_PACE: dict[str, float] = {
     "lease_s": 5.0,
     "chunk_s": 2.0,
+    "share_s": 0.5,
     "tick_s": 0.25,
     "poll_s": 2.0,
     "look_s": 2.0,

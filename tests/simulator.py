@@ -302,7 +302,9 @@ class Simulation:
             compute=self.place,
             key=self.place.key,
             default_workers=4,
-            pace=Pace(lease_s=LEASE_S, chunk_s=30.0, idle_s=60.0, lifetime_s=math.inf, inline_bytes=65536),
+            pace=Pace(
+                lease_s=LEASE_S, chunk_s=30.0, share_s=30.0, idle_s=60.0, lifetime_s=math.inf, inline_bytes=65536
+            ),
             tick_s=TICK_S,
             poll_s=20.0,
             look_s=60.0,

@@ -382,7 +382,7 @@ def test_a_group_of_the_users_own_is_asked_as_managed_instances_are(aws: Aws) ->
     asked = {}
     for name in ("starburst-bed-ec2", "mine"):
         site = Site.of({**aws.site, "ec2_provider": name}, "the test")
-        pace = Pace(lease_s=90, chunk_s=30, idle_s=60, lifetime_s=600, inline_bytes=1000)
+        pace = Pace(lease_s=90, chunk_s=30, share_s=5, idle_s=60, lifetime_s=600, inline_bytes=1000)
         spec = WorkerSpec(fleet=FleetId("fleet-1"), resources=Resources.of(2, capacity="ec2"), pace=pace)
         definition = task_definition(site, "i:1", ec2=True)
         request = placed(run_task(site, "d:1", spec, 3), site, spot=False, subnets=())

@@ -133,7 +133,7 @@ class PlayedRunner(Runner):
     """A runner whose slot answers, is too slow, or is told to go, as it is chosen."""
 
     def __init__(self, worker: Worker, ties: Ties) -> None:
-        self._played, self._ties = worker, replace(ties, chunk_s=1.0, part_bytes=1)
+        self._played, self._ties = worker, replace(ties, part_bytes=1)
         self.seat, self._serving = None, None
 
     def _attempt(self, serving: Serving) -> Ended:
@@ -236,7 +236,9 @@ class World:
             compute=Crew(self),
             key=b"k" * 32,
             default_workers=2,
-            pace=Pace(lease_s=LEASE_S, chunk_s=1.0, idle_s=math.inf, lifetime_s=math.inf, inline_bytes=65536),
+            pace=Pace(
+                lease_s=LEASE_S, chunk_s=1.0, share_s=1.0, idle_s=math.inf, lifetime_s=math.inf, inline_bytes=65536
+            ),
             tick_s=0.0,
             poll_s=0.0,
             look_s=0.0,

@@ -313,7 +313,7 @@ def settler_on(backend: Backend) -> Settler:
         home="",
         slots=1,
         memory_mib=None,
-        pace=Pace(lease_s=1, chunk_s=1, idle_s=1, lifetime_s=1, inline_bytes=0),
+        pace=Pace(lease_s=1, chunk_s=1, share_s=1, idle_s=1, lifetime_s=1, inline_bytes=0),
     )
     backend.queue.ensure(work_queue(duty.fleet))
     return Settler(backend, duty)

@@ -101,7 +101,7 @@ def _backend(address: Address, clients: Clients, store: ObjectStore, compute: Co
         compute=compute,
         key=key,
         default_workers=10,
-        pace=Pace(lease_s=90.0, chunk_s=30.0, idle_s=60.0, lifetime_s=12 * 3600.0, inline_bytes=48 << 10),
+        pace=Pace(lease_s=90.0, chunk_s=30.0, share_s=5.0, idle_s=60.0, lifetime_s=12 * 3600.0, inline_bytes=48 << 10),
         tick_s=5.0,
         poll_s=20.0,
         look_s=60.0,

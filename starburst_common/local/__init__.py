@@ -38,7 +38,7 @@ def local_backend(home: Path, *, keep_days: float = 7) -> Backend:
         compute=LocalCompute(home),
         key=_signing_key(home / "signing.key"),
         default_workers=os.cpu_count() or 1,
-        pace=Pace(lease_s=5.0, chunk_s=2.0, idle_s=20.0, lifetime_s=12 * 3600.0, inline_bytes=65536),
+        pace=Pace(lease_s=5.0, chunk_s=2.0, share_s=2.0, idle_s=20.0, lifetime_s=12 * 3600.0, inline_bytes=65536),
         tick_s=0.25,
         poll_s=1.0,
         look_s=2.0,

@@ -13,7 +13,8 @@ class Pace:
     """A fleet's, from its backend to each of its workers; times in seconds."""
 
     lease_s: float  #: a worker that is not heard of for so long has lost its chunk
-    chunk_s: float  #: the work a chunk should hold, once durations are known
+    chunk_s: float  #: the work a chunk should hold, once durations are known: one that has run for longer is shared
+    share_s: float  #: the same of one as it was planned, where as much again is left: nobody knew how long it is
     idle_s: float  #: how long a worker waits for work before it stops itself
     lifetime_s: float  #: how long a worker lives at most
     inline_bytes: int  #: items and outcomes up to so many bytes ride inside messages
@@ -28,6 +29,7 @@ class Pace:
         return cls(
             lease_s=orders.number("lease_s"),
             chunk_s=orders.number("chunk_s"),
+            share_s=orders.number("share_s"),
             idle_s=orders.number("idle_s"),
             lifetime_s=orders.number("lifetime_s"),
             inline_bytes=orders.whole("inline_bytes"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 CHUNK_ITEMS = 20_000
 _CHARGED_ITEMS = 50_000  #: where messages cost
 _CHUNKS_A_SLOT = 3
-_EVEN_ITEMS = 100  #: so many a slot take about as long as those of any other
 
 
 def chunk_items(items: int, slots: int, batch: int = 1) -> int:
@@ -25,20 +24,13 @@ def chunk_items(items: int, slots: int, batch: int = 1) -> int:
     return _whole_batches(-(-items // (slots * _CHUNKS_A_SLOT)), batch)
 
 
-def shrinking_chunk_items(fed: int, items: int, slots: int, batch: int = 1) -> int:
-    """The same where messages cost: one chunk a slot; of few items two, the large ones first, the last no larger.
+def charged_chunk_items(items: int, slots: int, batch: int = 1) -> int:
+    """The same where messages cost: one chunk a slot, of which a worker soon hands back what turns out to be long.
 
-    >>> shrinking_chunk_items(0, 10_000, 2), shrinking_chunk_items(0, 1_000_000, 2)
-    (5000, 50000)
-    >>> sizes = [shrinking_chunk_items(fed, 100, 2) for fed in (0, 34, 68, 85)]
-    >>> sizes, chunk_items(100, 2), shrinking_chunk_items(0, 16, 20)
-    ([34, 34, 17, 17], 17, 1)
+    >>> charged_chunk_items(10_000, 2), charged_chunk_items(1_000_000, 2), charged_chunk_items(16, 20)
+    (5000, 50000, 1)
     """
-    if items >= slots * _EVEN_ITEMS:
-        return _whole_batches(-(-items // slots), batch, _CHARGED_ITEMS)
-    large = -(-2 * items // (slots * _CHUNKS_A_SLOT))
-    size = large if fed < large * slots else -(-items // (slots * _CHUNKS_A_SLOT))
-    return _whole_batches(size, batch, _CHARGED_ITEMS)
+    return _whole_batches(-(-items // slots), batch, _CHARGED_ITEMS)
 
 
 def growing_chunk_items(fed: int, slots: int, batch: int = 1) -> int:

@@ -54,6 +54,12 @@ def checked_frames(key: bytes, run: str, frames: Buffer, span: Span) -> tuple[li
     return parts, pickles
 
 
+def items_of(before: Buffer) -> Span:
+    """The items of a frame, by what comes before it."""
+    first, count, _ = _FRAME.unpack(before)
+    return Span(first, first + count)
+
+
 def frames_in(key: bytes, run: str, pack: Buffer) -> list[tuple[Span, int, int]]:
     """The items of each frame in a pack, its offset and its length. Raises `Refused` unless the pack is whole."""
     view, at = memoryview(pack), 0

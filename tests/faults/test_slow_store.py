@@ -70,7 +70,7 @@ class Counting:
 
 backend = open_place(place)
 duty = Duty(fleet=fleet, worker="stalling", backend="local", slots=2, memory_mib=None,
-            pace=Pace(lease_s=3.0, chunk_s=2.0, idle_s=60.0, lifetime_s=600.0, inline_bytes=0))
+            pace=Pace(lease_s=3.0, chunk_s=2.0, share_s=2.0, idle_s=60.0, lifetime_s=600.0, inline_bytes=0))
 backend = replace(backend, store=Stalling(backend.store), queue=Counting(backend.queue))
 sys.exit(Supervisor(backend, duty, Path.cwd()).run())
 """

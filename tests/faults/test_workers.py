@@ -73,6 +73,18 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
     assert len({pid for _, pid in got[:8]}) == 2
 
 
+def test_a_planned_chunk_is_shared_soon_and_its_pieces_are_not(local_bed: LocalBed) -> None:
+    """Three chunks of 0.8 s: each is one outcome for what it had when it had run for 0.2 s, and for each of its pieces."""
+    backend = local_bed.backend.paced(chunk_s=30.0, share_s=0.2)
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        run = cluster.start(time.sleep, [0.1] * 24)
+        run.results()
+        spans = [settled.span for settled in run._held.settled()]
+    pieces = [span.size for span in spans if span.size < 8]
+    assert len(spans) - len(pieces) == 3
+    assert 6 <= len(pieces) <= 12 and max(pieces) <= 2
+
+
 @on_both
 def test_an_item_goes_on_from_what_it_saved_as_its_worker_had_to_go(bed: Bed) -> None:
     """It has time to save when its worker is told to go, whoever runs it next loads that; nothing is done twice."""

@@ -89,7 +89,9 @@ def _aws() -> list[Target]:
     )  # fmt: skip
     resources = Resources.of(1)
     spec = WorkerSpec(
-        fleet=FLEET, resources=resources, pace=Pace(lease_s=1, chunk_s=1, idle_s=1, lifetime_s=1, inline_bytes=1)
+        fleet=FLEET,
+        resources=resources,
+        pace=Pace(lease_s=1, chunk_s=1, share_s=1, idle_s=1, lifetime_s=1, inline_bytes=1),
     )
     definition = b'{"taskDefinition": {"taskDefinitionArn": "arn:x", "status": "ACTIVE"}}'
     running = b'{"tasks": [{"taskArn": "%s"}], "failures": []}' % ARN.format(1).encode()

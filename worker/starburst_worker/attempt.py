@@ -97,7 +97,7 @@ class Attempt:
             seed=terms.seed,
             batch=terms.batch,
             results_to=Results(terms.results_to, work.run).files if terms.results_to else "",
-            results_s=self._ties.chunk_s,
+            results_s=self._ties.pace.chunk_s,
             numbers=[] if numbers is None else [span for each in todo for span in numbers.spans_of(each)],
             folder=place.folder,
             files=str(work.files or ""),
@@ -225,9 +225,7 @@ class Attempt:
                 self._withdraws = False
                 serving.withdraw(board.reached)
         elif serving.splittable and self._asked == GO:
-            items_s = 0.0 if serving.first_at is None else now - serving.first_at
-            enough = items_s > self._ties.chunk_s or serving.work.known.leaving
-            if enough and fresh and board.reached + 1 < serving.work.chunk.span.hi:
+            if fresh and serving.is_long(now, board.reached):
                 self._ask(NO_NEW, now)
         elif serving.splittable and self._asked == NO_NEW and now - self._asked_at > 2 * TICK_S:
             serving.split(board.reached)

@@ -14,7 +14,7 @@ from starburst_common.ports import SMALL_BYTES, Backend, Leased
 from starburst_common.runs.failures import Reason
 from starburst_common.runs.marks import Suspect
 from starburst_common.runs.messages import read_chunk_message
-from starburst_common.wire.items import checked_frames
+from starburst_common.wire.items import checked_frames, items_of
 from starburst_worker.duty import Duty
 from starburst_worker.fetched import Fetched
 from starburst_worker.known import KnownRun, KnownRuns
@@ -79,6 +79,7 @@ class Intake:
             function=function,
             files=self._fetched.files(run, known.spec.place.files),
             frames=frames,
+            planned=items_of(frames[0]) == chunk.span,
             lies=None if lies is None else (str(lies), chunk.ref.offset, chunk.ref.length),
             shared=self._fetched.shared(run, {*function.stored.shared}.union(*map(digests_in, pickles))),
             receipt=taken.receipt,

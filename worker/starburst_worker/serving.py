@@ -13,7 +13,7 @@ from starburst_worker.parts import Part, pieces
 from starburst_worker.ties import Ties
 from starburst_worker.work import Settle, Work
 
-_MOST_PIECES = 20
+_LEAST_PIECES, _MOST_PIECES = 4, 20  #: of what is left of a planned chunk, and of any
 _MOST_PARTS = 100  #: a chunk with more gaps in its answers, as where many items wait to be tried again, stays whole
 
 
@@ -113,6 +113,15 @@ class Serving:
         if reached >= 0:
             self._settle_parts([part for part in self.parts if part.failures])
 
+    def is_long(self, now: float, reached: int) -> bool:
+        """Whether others are to run what has not begun, if they are free: also where nothing more may begin here."""
+        span, pace = self.work.chunk.span, self.ties.pace
+        if reached + 1 >= span.hi or self.work.known.leaving:
+            return reached + 1 < span.hi
+        ran_s = 0.0 if self.first_at is None else now - self.first_at
+        left_s = ran_s / max(reached + 1 - span.lo, 1) * (span.hi - reached - 1)
+        return ran_s > pace.chunk_s or (self.work.planned and ran_s > pace.share_s < left_s)
+
     def split(self, reached: int | None = None) -> None:
         """Settle what is answered; items that were not started go back to the queue; ours to run stay as new parts.
 
@@ -125,12 +134,13 @@ class Serving:
         reached = min(reached, span.hi - 1)
         mine = [left for left in (Span(s.lo, min(s.hi, reached + 1)) for s in part.open()) if left.size > 0]
         each_s = (now - (self.first_at or self.began)) / max(reached + 1 - span.lo + self._settled, 1)
-        fits = max(int(self.ties.chunk_s / max(each_s, 1e-9)), 1)
+        fits = max(int(self.ties.pace.chunk_s / max(each_s, 1e-9)), 1)
+        least = _LEAST_PIECES if self.work.planned else 1
         batch = self.work.known.spec.terms.batch or 1
         given = [
             piece
             for far in without(Span(max(reached + 1, span.lo), span.hi), ())
-            for size in [max(fits, -(-far.size // _MOST_PIECES))]
+            for size in [min(max(fits, -(-far.size // _MOST_PIECES)), -(-far.size // least))]
             for piece in pieces(part.chunk, far, size=-(-size // batch) * batch, deaths=0)
         ]
         part.seconds = now - self.began

@@ -63,7 +63,7 @@ class Supervisor:
             worker=duty.worker,
             scratch=scratch,
             guards=guards or Guards(),
-            chunk_s=duty.pace.chunk_s,
+            pace=duty.pace,
             part_bytes=self._settling.part_bytes,
             too_big=self._too_big,
             draining=self._ending.drain.is_set,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starburst_common.model import RunId
+from starburst_common.ports.pace import Pace
 from starburst_common.runs.outcomes import Printed
 from starburst_worker.guard import Guards
 from starburst_worker.saved import Saved
@@ -20,7 +21,7 @@ class Ties:
     worker: str
     scratch: Path
     guards: Guards
-    chunk_s: float  #: a chunk that has run for so long is shared
+    pace: Pace
     part_bytes: int  #: more answers than that are settled before the others are there
     too_big: Callable[[Seat], str]  #: why this slot must be killed for memory, if so
     draining: Callable[[], bool]  #: the worker must go

@@ -26,6 +26,7 @@ class Work:
     function: FetchedFunction
     frames: list[Buffer]
     receipt: str
+    planned: bool = False  #: the chunk is as it was planned, and no piece of one
     lies: tuple[str, int, int] | None = None  #: the file that the frames lie in, from where, and how many bytes
     shared: dict[str, str] = field(default_factory=dict)  #: files of the shared values it refers to, by digest
     files: Path | None = None  #: what was sent to lie where its items stand
