@@ -419,7 +419,7 @@ def test_shutdown_may_cancel_what_is_pending(make: Make, gate: Gate) -> None:
     executor = make(1)
     held = gate.hold(executor, "value")
     futures = [executor.submit(calls.add, number) for number in range(400)]
-    opener = threading.Timer(0.2, gate.open)
+    opener = threading.Thread(target=lambda: (until(futures[-1].cancelled), gate.open()))
     opener.start()
     executor.shutdown(cancel_futures=True)
     opener.join()
