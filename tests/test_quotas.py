@@ -103,6 +103,19 @@ def test_who_cannot_ask_is_told_what_is_assumed(
     assert [each.unknown for each in quotas.limits(spot=False)] == ["", ""]
 
 
+def test_a_quota_that_is_nearly_used_up_is_looked_at_sooner(aws: Aws, clients: Clients) -> None:
+    """Somebody waits for what becomes free of it: every 20 s, and not every minute as of others."""
+    quotas = AccountQuotas(clients, aws.site["subnets"], clock=aws.clock.time, ticks=aws.clock.monotonic)
+    for others, again in ((8, False), (38, True)):
+        aws.set(on_demand_vcpu=40, others_vcpu=others)
+        aws.elapse(61)
+        assert quotas.limits(spot=False)[0].used == others
+        before = aws.requests()
+        aws.elapse(21)
+        quotas.limits(spot=False)
+        assert (aws.requests() != before) is again
+
+
 def test_a_run_takes_what_is_free_as_it_becomes_free(aws: Aws, clients: Clients, backend: Backend) -> None:
     """Others have four of six vCPU: two workers run, and the status says so; five when the quota is raised to nine
 

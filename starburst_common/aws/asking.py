@@ -48,7 +48,7 @@ class Asking:
             if on_spot in full:
                 continue
             asked = launch.count - len(tasks)
-            while asked:
+            while asked and len(tasks) < launch.count:
                 try:
                     more, said = self._run_task(launch, way, asked, on_spot, subnets)
                 except BaseException:
@@ -58,9 +58,9 @@ class Asking:
                 tasks += more
                 refused = said or refused
                 lacked |= said is not None and said[0] is Refusal.CAPACITY
-                if more or said is None or said[0] is not Refusal.QUOTA:
+                if said is not None and (more or said[0] is not Refusal.QUOTA):
                     break
-                asked //= 2
+                asked //= 2  # refused as a whole, there may be room for fewer; granted then, for some beside them
             if len(tasks) == launch.count:
                 refused = None
                 break

@@ -30,7 +30,9 @@ from starburst_common.sites.site import Site
 _log = our_log("starburst.aws")
 
 KEPT_S = 60.0  #: what was told is believed for so long
+_FULL_KEPT_S = 20.0  #: of a quota that is nearly used up, since somebody waits for what becomes free
 _FAILED_KEPT_S = 300.0  #: and that nobody could be asked
+_FULL = 0.75
 #: Source of the minute: Amazon CloudWatch User Guide, "CloudWatch usage metrics", read 2026-11-30. How late it comes is
 #: not documented.
 _PERIOD_S, _LATE_S = 60, 600
@@ -90,7 +92,9 @@ class AccountQuotas:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def _keep(self, name: str, limit: Limit) -> None:
-        self._kept[name] = self._ticks() + (_FAILED_KEPT_S if limit.unknown else self._kept_s), limit
+        full = limit.used > _FULL * limit.total
+        kept_s = _FAILED_KEPT_S if limit.unknown else min(self._kept_s, _FULL_KEPT_S) if full else self._kept_s
+        self._kept[name] = self._ticks() + kept_s, limit
         if limit.unknown and limit.unknown not in self._told:
             self._told.add(limit.unknown)
             _log.info("%s: %s", limit.name, limit.unknown)

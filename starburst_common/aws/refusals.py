@@ -24,7 +24,7 @@ class Refusal(StrEnum):
 _ROLE_COMES_S = 120.0  #: a new role may be unknown for less
 #: When to ask again for what was refused.
 AGAIN_S = {
-    Refusal.QUOTA: 30.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 5.0, Refusal.RATE: 5.0,
+    Refusal.QUOTA: 10.0, Refusal.CAPACITY: 20.0, Refusal.BUSY: 10.0, Refusal.ROLE: 5.0, Refusal.RATE: 5.0,
     Refusal.GONE: 1.0,
 }  # fmt: skip
 
