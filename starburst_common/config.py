@@ -146,7 +146,7 @@ class Settings:
     discount: Annotated[
         float,
         Row(
-            "a share that your contract takes off list prices, such as 0.15; for all estimates and costs",
+            "what your contract takes off list prices, as a share: 0.15 is 15% less; for all estimates and costs",
             (number(lambda value: 0 <= value < 1, "a share from 0 on and below 1, such as 0.15"),),
             outside="a share from 0 on and below 1, such as 0.15",
         ),

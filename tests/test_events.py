@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -192,6 +192,27 @@ def test_the_record_is_bounded(tmp_path: Path) -> None:
     assert resent[0] == 0 and resent[-1] == 19_990 and resent == sorted(resent)
     assert events.since(events.number) == []
     assert [event.number for event in events.since(held[-3].number)] == [held[-2].number, held[-1].number]
+
+
+def test_an_outage_is_waited_for_as_long_as_was_said(tmp_path: Path, unaided: None) -> None:
+    """Where nothing was, for as long as it lasts; each outage begins anew."""
+    simulation, refuses = Simulation(tmp_path, item_s=30.0), [False]
+
+    def refuse(name: str, *_: object) -> None:
+        if refuses[0]:
+            raise Unavailable("no network")
+
+    spec = simulation.begin(400, chunk=10, workers=2)
+    backend = replace(simulation.backend, store=Port(simulation.backend.store, refuse), outage_s=600.0)
+    simulation.backend = backend
+    steps = simulation.steps(simulation.driver(spec))
+    for lasts_s, more in ((500, True), (500, False), (700, True)):
+        began = simulation.clock.now
+        refuses[0] = more
+        with pytest.raises(Unavailable) if lasts_s > 600 else nullcontext():
+            while simulation.clock.now < began + lasts_s:
+                next(steps)
+    assert simulation.clock.now - began == pytest.approx(600, abs=20)
 
 
 @pytest.mark.parametrize("words", ["", "x" * 5000, "\N{PILE OF POO}" * 5000, "\x00" * 5000])

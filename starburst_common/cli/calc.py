@@ -27,7 +27,8 @@ Hours = Annotated[
 Arm = Annotated[bool | None, typer.Option("--arm/--x86", help="Architecture; else the site's, or x86.")]
 Private = Annotated[bool, typer.Option("--private", help="Without public addresses.")]
 Discount = Annotated[
-    float | None, typer.Option("--discount", help="A share off list prices, such as 0.15; else the settings'.")
+    float | None,
+    typer.Option("--discount", help="What is taken off list prices, as a share: 0.15 is 15% less; else the settings'."),
 ]
 
 

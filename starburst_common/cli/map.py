@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from starburst_common.runs.run import Run
 
 _LAUNCH_S = 30.0
+_UNSEEN = "12h"  # an outage is waited for by who nobody sees; by then no worker is left
 
 
 FunctionWord = Annotated[
@@ -288,7 +289,7 @@ def leave(run: Run, backend: str) -> None:
         raise
     if not status.state.over:
         words = ["-P", "-m", "starburst_common.cli", "attach"]
-        command = [sys.executable, *words, run.id, "--backend", backend, "--quiet"]
+        command = [sys.executable, *words, run.id, "--backend", backend, "--quiet", "--patience", _UNSEEN]
         nowhere = subprocess.DEVNULL
         subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
         if not status.workers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from starburst_common.cli import stops
-from starburst_common.cli.words import BackendWord, Json, MaybeRun, Quiet, RunWord
+from starburst_common.cli.words import BackendWord, Json, MaybeRun, Quiet, RunWord, seconds_of
 from starburst_common.errors import Refused
 
 _LABEL = 120  # characters of one
@@ -48,20 +48,32 @@ def status(run: MaybeRun = None, backend: BackendWord = "auto", json: Json = Fal
     raise typer.Exit(exit_code(found, now))
 
 
-def attach_to(run: RunWord, backend: BackendWord = "auto", quiet: Quiet = False, json: Json = False) -> None:
+def attach_to(
+    run: RunWord,
+    backend: BackendWord = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+    patience: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Give up an outage that lasts so long, such as 12h; else never.")
+    ] = None,
+) -> None:
     """Drive a run on, with progress, until it is over.
 
     Safe beside the process that started it, and after that has died. Ctrl-C only detaches: the run goes on.
     """
+    from starburst_common.backends import open_backend
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import exit_code, run_fields, summary
     from starburst_common.cli.which import find_run
     from starburst_common.runs.find import attach
 
-    found = find_run(run, backend)
+    opened = open_backend(backend)
+    if patience is not None:
+        opened = opened.paced(outage_s=seconds_of(patience, "--patience"))
+    found = find_run(run, opened)
     if not found.status().state.over:
         stay(found, quiet=quiet)
-    ended = attach(found.id, backend=backend)
+    ended = attach(found.id, backend=opened)
     now = ended.status()
     if json:
         print_json(run_fields(ended, now))

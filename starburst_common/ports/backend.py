@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -42,6 +43,7 @@ class Backend:
     resend_after_s: float = 5.0  #: the queue's counts are right where nothing has moved for so long
     feeder_lost_s: float = 30.0  #: who feeds a run, and has given no sign of life for so long, is dead
     patience_s: float = 900.0  #: so long an outage is waited for where somebody waits for a run to begin
+    outage_s: float = math.inf  #: a driver gives up an outage that lasts for longer; the run stays as it is
     machine: str = ""  #: of workers, as `bundle.machine_of` has it; empty where it is not known
     shares_files: bool = False  #: workers see the files of the process that starts a run
     buckets: Buckets | None = None  #: how we see the user's; None: as this process does by default

@@ -210,7 +210,7 @@ class Driver:
             if not over:
                 self.hands.keep_history()
         except OSError as error:
-            waits.outage = str(error)
+            waits.meets(error, self._clock.monotonic(), self.backend.outage_s)
             self.books.tell_waits()
             self._clock.sleep(_RETRY_S if wait_s else 0.0)
             return False

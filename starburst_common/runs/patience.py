@@ -31,7 +31,15 @@ class WaitsFor:
     launch: str = ""  #: what the last launch was told
     feed: str = ""  #: the outage that whoever feeds it here waits for
     outage: str = ""  #: the one that its driver waits for
+    outage_at: float = 0.0  #: since when it does, on its clock
     dead: str = ""  #: messages that no worker could read or finish
+
+    def meets(self, error: OSError, now: float, most_s: float) -> None:
+        """Its driver an outage, or the same one again; raises one that has lasted for longer."""
+        self.outage_at = self.outage_at if self.outage else now
+        if now - self.outage_at > most_s:
+            raise error
+        self.outage = str(error)
 
     def __str__(self) -> str:
         return self.outage or self.space or self.launch or self.feed or self.dead
