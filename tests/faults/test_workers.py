@@ -74,7 +74,7 @@ def test_a_long_chunk_hands_back_what_it_has_not_started(bed: Bed) -> None:
 
 
 def test_a_planned_chunk_is_shared_soon_and_its_pieces_are_not(local_bed: LocalBed) -> None:
-    """Three chunks of 0.8 s: each is one outcome for what it had when it had run for 0.2 s, and for each of its pieces."""
+    """Three chunks of 0.8 s: each is one outcome for what it had after 0.2 s, and for each of its pieces."""
     backend = local_bed.backend.paced(chunk_s=30.0, share_s=0.2)
     with Cluster(workers=1, backend=backend, progress=False) as cluster:
         run = cluster.start(time.sleep, [0.1] * 24)
