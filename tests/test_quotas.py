@@ -255,13 +255,13 @@ def slow_until(soon: Path) -> Callable[[int], int]:
 
 
 def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_path: Path) -> None:
-    """Of six vCPU the first run has all; one of thrice its priority has four when it comes, and one of its own one.
+    """Of four vCPU the first run has all; one of thrice its priority has three when it comes.
 
-    Workers hand back what they have and end for that, which costs no item its answer, nor a retry; as the others end,
-    their share is the first's again.
+    Workers hand back what they have and end for that, which costs no item its answer, nor a retry; as the other ends,
+    its share is the first's again.
     """
-    aws.set(on_demand_vcpu=6, usage_lag_s=60)
-    places = [open_place(aws_text(aws.site)) for _ in range(3)]
+    aws.set(on_demand_vcpu=4, usage_lag_s=60)
+    places = [open_place(aws_text(aws.site)) for _ in range(2)]
     others = [
         replace(
             each,
@@ -276,16 +276,15 @@ def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_pat
 
     with ExitStack() as stack:
         runs = list[Run]()
-        for place, priority in zip(others, (1, 3, 1), strict=True):
-            cluster = stack.enter_context(Cluster(workers=6, backend=place, progress=False))
+        for place, priority in zip(others, (1, 3), strict=True):
+            cluster = stack.enter_context(Cluster(workers=4, backend=place, progress=False))
             runs.append(cluster.start(slow_until(tmp_path / "soon"), range(400), chunk_size=2, priority=priority))
             if len(runs) == 1:
-                aws.until(lambda: of(runs[0]) == 6, what="all of the quota")
-        aws.until(lambda: [of(run) for run in runs] == [1, 4, 1], what="shares by priority")
+                aws.until(lambda: of(runs[0]) == 4, what="all of the quota")
+        aws.until(lambda: [of(run) for run in runs] == [1, 3], what="shares by priority")
         assert "its share of that by priority is" in runs[0].status().reason
-        for run in runs[1:]:
-            run.cancel()
-        aws.until(lambda: of(runs[0]) == 6, what="all of it again")
+        runs[1].cancel()
+        aws.until(lambda: of(runs[0]) == 4, what="all of it again")
         (tmp_path / "soon").touch()
         assert runs[0].results(timeout=300) == [*range(400)]
         assert EventKind.WITHDRAWN in [event.kind for event in runs[0].events()]

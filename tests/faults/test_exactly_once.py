@@ -69,7 +69,7 @@ from starburst_common import Cluster
 from tests.calls import wait_for
 from tests.faults.conftest import noting
 from tests.places import open_place
-cluster = Cluster(workers=2, backend=open_place(sys.argv[1]), progress=False)
+cluster = Cluster(workers=2, backend=open_place(sys.argv[1]).paced(idle_s=2.0), progress=False)
 run = cluster.start(noting(Path(sys.argv[2]), seconds=float(sys.argv[3])), range(10_000))
 print(run.id, flush=True)
 time.sleep(600)

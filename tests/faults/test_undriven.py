@@ -34,7 +34,7 @@ import pytest
 from starburst_common import Cluster
 from tests.faults.test_undriven import slowly
 from tests.places import open_place
-cluster = Cluster(workers=2, backend=open_place(sys.argv[1]), progress=False)
+cluster = Cluster(workers=2, backend=open_place(sys.argv[1]).paced(idle_s=2.0), progress=False)
 run = cluster.start(slowly(Path(sys.argv[2])), range(int(sys.argv[3])), driver_ttl=float(sys.argv[4]))
 print(run.id, flush=True)
 time.sleep(600)
