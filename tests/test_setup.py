@@ -18,6 +18,7 @@ import pytest
 
 from starburst_common import BadInput, Cluster, StarburstError, starburst_map
 from starburst_common.aws import aws_backend
+from starburst_common.aws.reach import site_parts
 from starburst_common.aws.sessions import known_regions
 from starburst_common.aws.setup.account import AdminClients, AwsAccount
 from starburst_common.aws.setup.clearing import inventoried, tear_down
@@ -33,6 +34,7 @@ from starburst_common.sites.policies import POLICIES, trust
 from starburst_common.sites.site import Site
 from starburst_common.sites.wanted import WantedSite
 from starburst_common.wire.keys import secret_of
+from tests.places import AWS_PACE
 from tests.policies import DOCTORS, actions_of, allow
 from tests.test_cli import COMMAND, Shell, shell_in
 from tests.testbed.bed import Bed as Aws
@@ -116,6 +118,7 @@ def account(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """The bed's account, which must be as before when the test is over."""
     for name, value in setting_up(aws, tmp_path).items():
         monkeypatch.setenv(name, value)
+    aws.set(throttling=False)  # nobody sets up as many sites a minute
     before = things(aws)
     yield aws
     aws.clear_faults()
@@ -259,6 +262,16 @@ def test_what_is_not_as_asked_is_named_and_stays_until_setup(account: Aws, tmp_p
     unused = {*actions_of(POLICIES["operator"](site))} - {*actions_of(POLICIES["driver"](site))}
     unused -= {action for kind, action in account.allowed() if kind == "operator"}
     assert [each for each in unused if each.partition(":")[2].startswith(DOCTORS)] == []
+    ecs, on_demand = account.boto("ecs"), site.ec2_provider
+    (spoiled,) = ecs.describe_capacity_providers(cluster=site.cluster, capacityProviders=[on_demand])[
+        "capacityProviders"
+    ]
+    asked = spoiled["managedInstancesProvider"]
+    asked["infrastructureOptimization"] = {"scaleInAfter": -1}
+    asked["instanceLaunchTemplate"]["instanceRequirements"]["allowedInstanceTypes"] = ["m7i.*"]
+    asked["instanceLaunchTemplate"]["monitoring"] = "DETAILED"  # which setup says nothing of
+    del asked["instanceLaunchTemplate"]["capacityOptionType"]
+    ecs.update_capacity_provider(name=on_demand, cluster=site.cluster, managedInstancesProvider=asked)
     spoilt(account, site)
     account.boto("s3").delete_bucket_policy(Bucket=site.bucket)
     account.boto("s3").put_bucket_tagging(
@@ -276,6 +289,7 @@ def test_what_is_not_as_asked_is_named_and_stays_until_setup(account: Aws, tmp_p
     s3.delete_bucket_encryption(**of)
     mends, names = "`starburst setup --site main` mends it", f"starburst-main-{REGION}"
     what = {
+        f"capacity provider {on_demand}": "its allowedInstanceTypes, scaleInAfter",
         f"bucket {site.bucket}": "tags team; how it is closed to the public; how it encrypts; its policy, by which it "
         "takes TLS only; what goes from it by itself",
         f"role {names}-task": "whom it trusts",
@@ -296,7 +310,7 @@ def test_what_is_not_as_asked_is_named_and_stays_until_setup(account: Aws, tmp_p
     assert {name for name, each in parts.items() if each["mended"]} == {*told, "security group starburst-main"} - {
         "repository starburst-main"
     }
-    assert not parts["repository starburst-main"]["there"] and shown.stderr.count(": is there\n") == 10
+    assert not parts["repository starburst-main"]["there"] and shown.stderr.count(": is there\n") == 9
     assert f"role {names}-task: to be mended: whom it trusts\n" in shown.stderr
     done = shell("setup", "--yes", "--no-try")
     assert done.returncode == 0 and f"role {names}-task: mended: whom it trusts\n" in done.stderr
@@ -314,6 +328,7 @@ def amiss(shell: Shell, aws: Aws, who: str = "operator") -> dict[str, str]:
     """What the doctor says of what setup has made."""
     parts = json.loads(shell("doctor", "--json", **aws.as_user(who)).stdout)
     kinds = ("bucket ", "signing key ", "security group ", "role ", "log group ", "repository ", "cluster ", "network ")
+    kinds = (*kinds, "capacity provider ")
     return {
         each["part"]: each["told"]
         for each in parts
@@ -507,7 +522,7 @@ def test_a_cluster_that_others_use_stays_until_they_have_ended(account: Aws, tmp
     w2 = settings(backend="aws", env={**os.environ, "STARBURST_SITE": "w2"}).site
     assert w2 is not None
     account.grant(w2.table(), setup=True)
-    run = Cluster(backend=aws_backend(w2), workers=1, progress=False).start(time.sleep, [600])
+    run = Cluster(backend=aws_backend(w2).paced(**AWS_PACE), workers=1, progress=False).start(time.sleep, [600])
     account.until(lambda: any(task["last_status"] == "RUNNING" for task in account.tasks()))
     shown = shell("teardown", "--with-data", "--dry-run", "--json")
     told = json.loads(shown.stdout)
@@ -809,7 +824,11 @@ def test_a_network_of_their_own_without_a_way_out_is_refused_before_anything_is_
         beyond = {"RouteTableId": network.table, "DestinationCidrBlock": "10.9.0.0/16"}
         ec2.create_route(**beyond, VpcPeeringConnectionId=peer["VpcPeeringConnectionId"])
         plan = planned(account_of(), wanted)
-        assert not plan.wrong and "what answers in other networks; unless it is there: " in plan.unsure[0]
+        behind = "what answers there EC2 does not tell: `starburst doctor --from-worker` shows"
+        assert not plan.wrong and "other networks" in plan.unsure[0] and behind in plan.unsure[0]
+        looked = site_parts(wanted.site(ACCOUNT, wanted.subnets, ()))
+        (way,) = [part for part in looked if part.part == "network"]
+        assert way.fine is None and behind in way.told and "do not lead to" in way.told
         ec2.delete_route(**beyond)
         nat = ec2.create_nat_gateway(SubnetId=subnets[0], ConnectivityType="private")["NatGateway"]
         out = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": nat["NatGatewayId"]}

@@ -14,7 +14,7 @@ from starburst_common.aws.clients import Clients
 from starburst_common.aws.ecr import EcrRepository
 from starburst_common.aws.keys import signing_key
 from starburst_common.aws.roads import Roads
-from starburst_common.aws.ways import lost_told
+from starburst_common.aws.ways import lost_told, unsure_told
 from starburst_common.aws.whose import see_whose
 from starburst_common.errors import BadInput, Denied, NotFound, StarburstError
 from starburst_common.sites.site import Site
@@ -67,10 +67,16 @@ def site_parts(site: Site, new_session: Callable[[], AwsSession] | None = None) 
         clients.close()
 
 
+class _Unsure(Exception):
+    """Nobody can tell from here; the text says how to be sure."""
+
+
 def _told(parts: tuple[tuple[str, Callable[[], str]], ...]) -> Iterator[Reached]:
     for part, look in parts:
         try:
             yield Reached(part, True, look())
+        except _Unsure as unsure:
+            yield Reached(part, None, str(unsure))
         except StarburstError as error:
             yield Reached(
                 part, None if part in ("network", "instances") and isinstance(error, Denied) else False, str(error)
@@ -152,6 +158,8 @@ def _network(clients: Clients, site: Site) -> str:
     """By its routes and endpoints; what security groups let through is not looked at."""
     roads = Roads(clients.networks, site)
     if lost := roads.lost:
+        if lost.keys() <= roads.elsewhere:
+            raise _Unsure(unsure_told(lost, site))
         raise BadInput(lost_told(lost, site))
     nat = "" if roads.nat == site.nat_gateway else f'; costs are told right with `nat_gateway = "{roads.nat}"`'
     return f"{len(site.subnets)} subnets, which lead to all that workers need{nat}"

@@ -163,6 +163,15 @@ def lost_told(lost: Mapping[str, Sequence[Way]], site: Site) -> str:
     return f"{', '.join(sorted(lost))} do not lead to {_listed(way.name for way in ways)}: {out}"
 
 
+def unsure_told(lost: Mapping[str, Sequence[Way]], site: Site) -> str:
+    """The same of subnets with routes to other networks, where all of it may be."""
+    return (
+        f"{', '.join(sorted(lost))} have routes to other networks, as through a peering connection or a transit "
+        "gateway, and what answers there EC2 does not tell: `starburst doctor --from-worker` shows, by a worker, "
+        f"whether the site's have all that they need. By what is seen from here {lost_told(lost, site)}"
+    )
+
+
 def table_of(subnet: str, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The route table that holds for a subnet."""
     joined = [(each, joint) for each in tables for joint in each.get("Associations", [])]

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from starburst_common.aws.answers import speaking
 from starburst_common.aws.setup.account import AwsAccount
 
+_DEFAULTS = (False, 0, "excluded")  #: of a capacity provider's settings
+
 
 class Drift(NamedTuple):
     """One thing that is not as it is to be."""
@@ -37,6 +39,27 @@ def holds(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
     return bool(found == wanted)
+
+
+def unlike(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """The settings that are not as wanted, by AWS's names. Lists have no order; what is AWS's default may be left out.
+
+    >>> [*unlike({"a": ["x", "y"], "b": 3}, {"a": ["y", "x"], "b": 3, "c": False, "d": "excluded", "e": {"max": 0}})]
+    []
+    >>> [*unlike({"a": ["x"], "b": 4, "c": True, "e": {"max": 1}}, {"a": [], "b": 3, "c": False, "e": {"max": 0}})]
+    ['a', 'b', 'c', 'e.max']
+    >>> [*unlike(None, {"a": ["x"], "b": {"min": 1}})]
+    ['a', 'b.min']
+    """
+    if isinstance(wanted, Mapping):
+        for key, each in wanted.items():
+            within = f"{name}.{key}" if key in ("min", "max") else key
+            yield from unlike(found.get(key) if isinstance(found, Mapping) else None, each, within)
+    elif isinstance(wanted, list):
+        if sorted(found or ()) != sorted(wanted):
+            yield name
+    elif found != wanted and not (found is None and wanted in _DEFAULTS):
+        yield name
 
 
 def of_tags(

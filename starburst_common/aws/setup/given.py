@@ -19,7 +19,7 @@ from starburst_common.aws.setup.inventory import Inventory
 from starburst_common.aws.setup.network import default_place
 from starburst_common.aws.setup.permissions import role_permissions
 from starburst_common.aws.setup.things import CAPACITY, SigningKey
-from starburst_common.aws.ways import lost_told
+from starburst_common.aws.ways import lost_told, unsure_told
 from starburst_common.errors import BadInput, Denied
 from starburst_common.sites.arns import in_ecr
 from starburst_common.sites.policies import TRUSTED, trusts
@@ -62,7 +62,7 @@ def _roads(account: AwsAccount, wanted: WantedSite, found: Findings) -> None:
     if sure := {subnet: ways for subnet, ways in lost.items() if subnet not in elsewhere}:
         found.wrong.append(f"--subnet: {lost_told(sure, site)}")
     if unsure := {subnet: ways for subnet, ways in lost.items() if subnet in elsewhere}:
-        found.unsure.append(f"what answers in other networks; unless it is there: {lost_told(unsure, site)}")
+        found.unsure.append(f"where the subnets lead: {unsure_told(unsure, site)}")
 
 
 def _bucket(account: AwsAccount, wanted: WantedSite) -> Iterator[str]:

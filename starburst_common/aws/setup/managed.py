@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from starburst_common.aws.answers import error_code, speaking
 from starburst_common.aws.setup.account import AwsAccount
-from starburst_common.aws.setup.drift import Drift, mended, of_tags, pairs, plain, tags_in_ecs
+from starburst_common.aws.setup.drift import Drift, mended, of_tags, pairs, plain, tags_in_ecs, unlike
 from starburst_common.errors import Unavailable
 from starburst_common.sites.managed import provider
 from starburst_common.sites.site import Site
@@ -24,6 +24,7 @@ _GONE = "NoSuchEntity"
 _KNOWN_S = 60.0  #: so long a new role may be unknown to ECS
 _PATIENCE_S = 600.0  #: for instances to end, whose capacity provider goes
 _LOOK_S = 3.0
+_ROLE_S = 1.0  #: between tries with a role that ECS does not know yet
 _MOST = 100  #: instances a call. Source: Amazon ECS API reference, DescribeContainerInstances
 
 
@@ -112,14 +113,10 @@ class CapacityProvider:
 
     def make(self, site: Site) -> None:
         """Have it as it is to be; instances that are there already stay as they are."""
-        kind = self.name.removeprefix(f"{self._cluster}-")
-        profile = f"arn:{self._account.partition}:iam::{self._account.id}:instance-profile/starburst-{site.name}"
-        wanted: Any = provider(
-            site, f"{profile}-{site.region}-instance", spot=kind.endswith("-spot"), gpus=kind.startswith("gpu")
-        )
-        asked: dict[str, Any] = {"name": self.name, "cluster": self._cluster, "managedInstancesProvider": wanted}
+        asked: dict[str, Any] = {"name": self.name, "cluster": self._cluster}
+        asked["managedInstancesProvider"] = self._wanted(site)
         until = time.monotonic() + _KNOWN_S
-        self.mended = mended(self.drifts())
+        self.mended = mended(self.drifts(site))
         with speaking(f"ecs:CreateCapacityProvider {self.name}"):
             there = self._found() is not None
             while True:
@@ -131,12 +128,29 @@ class CapacityProvider:
                         return
                     if "assume the role" not in str(error) or time.monotonic() > until:
                         raise
-                time.sleep(_LOOK_S)
+                time.sleep(_ROLE_S)
 
-    def drifts(self) -> Iterator[Drift]:
-        """What of its tags is not as it is to be."""
-        if (found := self._found()) is not None:
-            yield from tags_in_ecs(self._account, self._ecs, found["capacityProviderArn"], found.get("tags", []))
+    def drifts(self, site: Site, *, placed: bool = True) -> Iterator[Drift]:
+        """What of its tags and settings is not as it is to be; of its network only where it is known, so `placed`.
+
+        Settings are mended by `make`, which says all of them each time.
+        """
+        if (found := self._found()) is None:
+            return
+        yield from tags_in_ecs(self._account, self._ecs, found["capacityProviderArn"], found.get("tags", []))
+        wanted = self._wanted(site)
+        wanted["instanceLaunchTemplate"].pop("capacityOptionType")  # is what it is
+        if not placed:
+            wanted["instanceLaunchTemplate"].pop("networkConfiguration")
+        if others := [*unlike(found.get("managedInstancesProvider"), wanted)]:
+            yield Drift(f"its {', '.join(others)}", lambda: None)
+
+    def _wanted(self, site: Site) -> dict[str, Any]:
+        kind = self.name.removeprefix(f"{self._cluster}-")
+        profile = f"arn:{self._account.partition}:iam::{self._account.id}:instance-profile/starburst-{site.name}"
+        return provider(
+            site, f"{profile}-{site.region}-instance", spot=kind.endswith("-spot"), gpus=kind.startswith("gpu")
+        )
 
     def _ask(self, asked: dict[str, Any], *, there: bool) -> None:
         if there:

@@ -137,4 +137,5 @@ def _drifts(account: AwsAccount, wanted: WantedSite, part: SitePart) -> Iterator
         case "instance profile":
             return InstanceProfile(account, name).drifts()
         case _:
-            return CapacityProvider(account, name).drifts()
+            site = wanted.site(account.id, wanted.subnets or ("subnet-0",), wanted.security_groups)
+            return CapacityProvider(account, name).drifts(site, placed=False)
