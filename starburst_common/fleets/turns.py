@@ -96,6 +96,8 @@ def turn(mine: str, asks: Mapping[str, QuotaAsk], total: float, *, quota: str = 
     (4, 0)
     >>> turn("b", {**asks, "a": QuotaAsk(has=2, wants=50)}, 6, quota="Fargate vCPU quota").words
     'Fargate vCPU quota: its share of that by priority is 4 of 6 vCPU, as others of the site want some'
+    >>> turn("a", {**asks, "a": QuotaAsk(has=6, wants=5)}, 4000).surplus  # b has not got what there is yet
+    0
     >>> turn("a", {"a": QuotaAsk(has=6, wants=50)}, 6)  # nobody else wants any
     QuotaTurn(more=inf, surplus=0, words='', gone=0.0)
     """
@@ -104,11 +106,12 @@ def turn(mine: str, asks: Mapping[str, QuotaAsk], total: float, *, quota: str = 
         return FREE
     found = in_workers(asks, total)
     has, fair = math.floor(me.has / me.each + _ROUNDED), found[mine]
-    short = any(found[name] * ask.each > ask.has + _ROUNDED for name, ask in others.items())
-    free = math.floor((total - sum(ask.has for ask in asks.values())) / me.each + _ROUNDED)
+    left = total - sum(ask.has for ask in asks.values())
+    short = sum(max(found[name] * ask.each - ask.has, 0) for name, ask in others.items()) - left
+    free = math.floor(left / me.each + _ROUNDED)
     return QuotaTurn(
         more=max(min(fair - has, free), 0),
-        surplus=max(has - fair, 0) if short else 0,
+        surplus=max(min(has - fair, math.ceil(short / me.each - _ROUNDED)), 0),
         words=f"{quota}: its share of that by priority is {fair * me.each:g} of {total:g} vCPU, as others of the site "
         "want some",
     )
