@@ -187,6 +187,8 @@ class Hands:
             cost = partial(ended_cost, self._backend, self._names.run, end)
             write_manifest(self._backend, self._results, end, [settled.span for settled in books.tally.spans()], cost)
         held = write_end(self._backend, self._names.run, self._names.leg, end)
+        if end.input_lost and not is_there(store, self._names.spec):
+            store.delete_folder(self._names.folder)  # who began it has taken it back meanwhile, but for this end
         if held is end:
             self._read_told_at = self._clock.monotonic()  # it is kept for as long after its end
         return self._over(held)

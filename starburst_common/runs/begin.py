@@ -35,6 +35,7 @@ from starburst_common.runs.limiting import refuse_unkept
 from starburst_common.runs.manifest import results_to
 from starburst_common.runs.monthly import within_month
 from starburst_common.runs.patience import bounded, patiently
+from starburst_common.runs.reasons import GIVEN_UP
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import SignOfLife
 from starburst_common.runs.spec import read_end, under_its_key, write_leg, write_spec
@@ -197,7 +198,7 @@ def begin(
 def undo(fleet: Fleet, feed: Feed) -> None:
     """No worker was launched for this run: leave nothing of it, as far as the outage lets us that may be the reason."""
     backend, names = fleet.backend, RunNames(feed.run)
-    feed.stop()
+    feed.stop(GIVEN_UP)
     for step in (
         lambda: backend.queue.drop_group(work_queue(fleet.id), feed.run),
         lambda: backend.queue.drop(names.notices),

@@ -20,6 +20,7 @@ from starburst_common.runs.incoming import Incoming
 from starburst_common.runs.legs import End
 from starburst_common.runs.limiting import Limiter
 from starburst_common.runs.listen import Listener
+from starburst_common.runs.reasons import GIVEN_UP
 from starburst_common.runs.reconcile import ends, launchable
 from starburst_common.runs.sign import Watch
 from starburst_common.runs.spec import is_cancelled, read_end
@@ -95,7 +96,7 @@ class Observer:
         if kept:
             state, reason = RunState.DAMAGED, f"{self._names.spec} is gone from {store.place}"
         else:
-            state, by = RunState.STOPPED, ", or who began it gave it up before its input was whole" * lacks
+            state, by = RunState.STOPPED, f", or {GIVEN_UP}" * lacks
             reason = f"its store is gone: somebody removed it{by}: nothing of it is kept in {store.place}"
         return End(state=state, reason=reason, ended_at=self._clock.time(), input_lost=lacks)
 

@@ -7,6 +7,7 @@ from starburst_common.runs.view import Policy, View
 
 #: Why no more input comes where nobody has said why.
 DIED = "the driver died while reading its input"
+GIVEN_UP = "who began it gave it up before its input was whole"  #: to whoever meets it on its way out
 
 
 def never_came(why: str, stored: int) -> str:
