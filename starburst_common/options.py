@@ -11,7 +11,7 @@ from starburst_common.errors import BadInput, UnknownOption
 from starburst_common.limits import Limits
 from starburst_common.model import RunId
 from starburst_common.offered import OPTIONS, MapOptions
-from starburst_common.phrases import told
+from starburst_common.phrases import nearest, told
 from starburst_common.resources import Resources
 from starburst_common.tolerance import Tolerance
 
@@ -118,8 +118,5 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            from difflib import get_close_matches  # only who is wrong needs it
-
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            hint = f"did you mean {near!r}?" if (near := nearest(name, known)) else f"there are {', '.join(known)}"
             raise UnknownOption(f"no option {told(name)}: {hint}")

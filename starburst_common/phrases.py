@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from starburst_common.errors import StarburstError
@@ -118,6 +118,19 @@ def without_credentials(text: str) -> str:
         lambda found: found[0] if found[1].endswith("ssh://") and ":" not in found[2] else found[1], text
     )
     return _QUERY.sub(_without_secrets, text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Of known words the one that was probably meant; "" where none was.
+
+    >>> nearest("retrys", ["chunk_size", "retries"]), nearest("x", ["retries"])
+    ('retries', '')
+    """
+    with suppress(ImportError):  # a user's module may have that name
+        from difflib import get_close_matches  # only who is wrong needs it
+
+        return next(iter(get_close_matches(word, known, n=1)), "")
+    return ""
 
 
 def name_of(fn: Callable[..., Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,23 @@ def test_what_can_be_imported_here_can_be_imported_there(tmp_path: Path) -> None
     cases, here = json.loads(python(HOME, root, out, cwd=tmp_path))
     there = python(ELSEWHERE, out, len(cases), cwd=out).splitlines()
     assert dict(zip(cases, there, strict=False)) == dict(zip(cases, here, strict=True))
+
+
+def test_what_a_run_imports_at_its_end_may_be_called_like_a_users_module(tmp_path: Path) -> None:
+    """A map whose items are answered gives them, and a plan its price, beside modules of these names."""
+    script = (
+        "from starburst_common import Cluster, starburst_map\n"
+        "print(starburst_map(abs, [-1], workers=1, progress=False))\n"
+        "assert Cluster(workers=1).plan(abs, range(9), seconds=1)\n"
+    )
+    names = ("csv", "difflib", "shlex", "statistics", "planned", "report")
+    folder = write(tmp_path, {"script.py": script, **{f"{name}.py": "MINE = 1\n" for name in names}})
+    done = subprocess.run(
+        [sys.executable, folder / "script.py"],
+        env={**os.environ, "STARBURST_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "[1]\n"), done.stderr

@@ -141,10 +141,11 @@ def asked_by(limit: Limit) -> str:
     'starburst quota request --spot'
     """
     asks = f"starburst quota request{' --spot' * (' Spot ' in limit.name)}"
-    import shlex  # here, as few read this
-
     found = _EC2.fullmatch(limit.name)
-    return asks if found is None else f"{asks} --ec2 {shlex.quote(found['family'])}"
+    if found is None:
+        return asks
+    family = f"'{found['family']}'" if " " in found["family"] else found["family"]
+    return f"{asks} --ec2 {family}"
 
 
 _EC2 = re.compile(r"EC2 (?P<family>.+?)(?: \(.*\))?(?: Spot)? vCPU quota")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache
 
 from starburst_common.errors import BadInput
 from starburst_common.money import kept
 from starburst_common.money.kept import edition, sheets
 from starburst_common.money.tables import FARGATE, OTHER, rows, sources
+from starburst_common.phrases import nearest
 
 #: What else has a price.
 ITEMS = (
@@ -166,8 +166,7 @@ def refuse_region(region: str) -> None:
     """
     known = regions()
     if region not in known:
-        near = get_close_matches(region, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        hint = f"did you mean {near!r}?" if (near := nearest(region, known)) else f"known are {', '.join(known)}"
         raise BadInput(f"region={region!r} has no price here: {hint}")
 
 
