@@ -24,13 +24,17 @@ def chunk_items(items: int, slots: int, batch: int = 1) -> int:
     return _whole_batches(-(-items // (slots * _CHUNKS_A_SLOT)), batch)
 
 
-def charged_chunk_items(items: int, slots: int, batch: int = 1) -> int:
-    """The same where messages cost: one chunk a slot, of which a worker soon hands back what turns out to be long.
+def charged_chunk_items(fed: int, items: int, slots: int, batch: int = 1) -> int:
+    """The same where messages cost: one chunk for each slot, of which a worker soon hands back what turns out to be long.
 
-    >>> charged_chunk_items(10_000, 2), charged_chunk_items(1_000_000, 2), charged_chunk_items(16, 20)
+    >>> charged_chunk_items(0, 10_000, 2), charged_chunk_items(0, 1_000_000, 2), charged_chunk_items(0, 16, 20)
     (5000, 50000, 1)
+    >>> [charged_chunk_items(fed, 6, 4) for fed in (0, 2, 4, 5)], [charged_chunk_items(fed, 6, 2, 2) for fed in (0, 4)]
+    ([2, 2, 1, 1], [4, 2])
     """
-    return _whole_batches(-(-items // slots), batch, _CHARGED_ITEMS)
+    each, more = divmod(-(-items // batch), slots)
+    longer = fed < more * (each + 1) * batch
+    return _whole_batches((each + longer) * batch, batch, _CHARGED_ITEMS)
 
 
 def growing_chunk_items(fed: int, slots: int, batch: int = 1) -> int:

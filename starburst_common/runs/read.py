@@ -91,7 +91,7 @@ class Reader:
     def read_all(self, length: int) -> None:
         """So many items, in the caller's own thread. Raises what their iterator does, and as `Feed.add`."""
         feed, function = self._feed, self._function
-        size = self._size(length)
+        size = self._size(0, length)
         numbers: list[Any] = []  # nobody can alter these, and several are pickled sooner than each alone
         most = min(_NUMBERS, size - 1)
         for item in self._items:
@@ -104,14 +104,16 @@ class Reader:
             feed.add(function, item)
             if feed.open_items >= size:
                 feed.close_chunk()
+                size = self._size(feed.fed, length)
             most = min(_NUMBERS, size - feed.open_items - 1)
         if numbers:
             feed.add_numbers(function, numbers)
         self._ended()
 
-    def _size(self, length: int) -> int:
-        sized = charged_chunk_items if self._charged else chunk_items
-        return self._chunk_size or sized(length, self._slots, self._batch)
+    def _size(self, fed: int, length: int) -> int:
+        if self._chunk_size is None and self._charged:
+            return charged_chunk_items(fed, length, self._slots, self._batch)
+        return self._chunk_size or chunk_items(length, self._slots, self._batch)
 
     def read_rows(self, rows: RowsCounted) -> None:
         """Rows that lie elsewhere: only where is fed. Raises as `Feed.flush`."""
