@@ -203,7 +203,7 @@ class LocalCompute:
                 return True
             if time.monotonic() > until:
                 return False
-            time.sleep(0.01)
+            time.sleep(0.002)
 
 
 def worker_id(fleet: FleetId, ordinal: int) -> WorkerId:
