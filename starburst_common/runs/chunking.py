@@ -25,7 +25,7 @@ def chunk_items(items: int, slots: int, batch: int = 1) -> int:
 
 
 def charged_chunk_items(fed: int, items: int, slots: int, batch: int = 1) -> int:
-    """The same where messages cost: one chunk for each slot, of which a worker soon hands back what turns out to be long.
+    """The same where messages cost: one for each slot, of which a worker soon hands back what turns out to be long.
 
     >>> charged_chunk_items(0, 10_000, 2), charged_chunk_items(0, 1_000_000, 2), charged_chunk_items(0, 16, 20)
     (5000, 50000, 1)
