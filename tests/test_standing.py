@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from starburst_common import Cluster, RunState, holding, starburst_map
+from starburst_common.errors import Unavailable
 from starburst_common.ports import Backend
+from starburst_common.ports.store import is_there
 from starburst_common.runs.standing import held_fleets
 from tests.leftovers import home_of
 from tests.places import aws_text, open_place
+from tests.ports import Port
 from tests.test_cli import Shell
 from tests.testbed.bed import Bed as Aws
 
@@ -88,6 +94,30 @@ def test_a_cluster_whose_process_was_killed_holds_no_fleet(
         (told,) = json.loads(shell("fleets", "--json").stdout)
         assert (told["clusters"], told["silent_clusters"]) == (1, 0)
     assert held_fleets(backend) == []
+
+
+def test_a_cluster_that_closes_while_it_says_so_leaves_nothing(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where that was written and nobody was told: its fleet is closed, and no marker stays."""
+    signs, closes, stays = threading.Event(), threading.Event(), list[str]()
+
+    def late(name: str, key: Any) -> None:
+        if name == "list" and "/held-by/" in key and signs.is_set():
+            closes.set()
+            time.sleep(0.2)
+        elif name == "put" and "/held-by/" in key and stays:
+            signs.set()
+            closes.wait(0.5)
+            backend.store.put(key, b"")
+            raise Unavailable("no answer came")
+        elif name == "put" and "/held-by/" in key:
+            stays.append(key)
+
+    monkeypatch.setattr(holding, "SIGN_S", 0.05)
+    with Cluster(workers=1, backend=replace(backend, store=Port(backend.store, late)), progress=False):
+        assert signs.wait(30)
+    assert held_fleets(backend) == [] and not is_there(backend.store, stays[0])
 
 
 @pytest.mark.rest

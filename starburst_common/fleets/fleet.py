@@ -91,9 +91,11 @@ class Fleet:
     def sign(self, holder: str, gone: Callable[[], bool]) -> None:
         """Say that it is held by that name still, if it is; undone where that one has let go meanwhile."""
         if self.held_by(holder):
-            self.backend.store.put(holders(self.id) + holder, self.spec.resources.image.encode())
-            if gone():
-                self.backend.store.delete([holders(self.id) + holder])
+            try:
+                self.backend.store.put(holders(self.id) + holder, self.spec.resources.image.encode())
+            finally:  # what met an outage may be there
+                if gone():
+                    self.backend.store.delete([holders(self.id) + holder])
 
     def held_by(self, holder: str) -> bool:
         """Whether it is held by that name."""
