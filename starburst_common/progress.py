@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from datetime import timedelta
 from threading import Event, Thread
 
 from starburst_common.model import RunStatus
@@ -121,7 +122,7 @@ def _lines(run: Run, *, at_once: bool) -> Iterator[None]:
 def _bar(run: Run) -> Iterator[None]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
     from rich.table import Column
     from rich.text import Text
 
@@ -132,13 +133,13 @@ def _bar(run: Run) -> Iterator[None]:
         BarColumn(),
         MofNCompleteColumn(table_column=counted),
         TextColumn("{task.fields[note]}", table_column=noted),
-        TimeRemainingColumn(elapsed_when_finished=True, table_column=timed),
+        TextColumn("{task.fields[left]}", style="progress.remaining", table_column=timed),
     )
     # it is drawn by who watches the run, and not by a thread of its own ten times a second
     with Progress(*columns, console=Console(stderr=True, emoji=False), auto_refresh=False) as bar:
-        row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers")
+        row = bar.add_task(escape(one_line(run.label or run.id, _NAME)), total=None, note="starting workers", left="")
         bar.refresh()
-        told = set[str]()
+        told, began = set[str](), time.monotonic()
 
         def show(status: RunStatus) -> None:
             failed = f"[red]{status.failed:,} failed[/red] · " if status.failed else ""
@@ -152,10 +153,22 @@ def _bar(run: Run) -> Iterator[None]:
             count = f"{status.answered}/{'?' if status.items is None else status.items}"
             widths = room_for(bar.console.width, len(count), Text.from_markup(note).cell_len)
             named.max_width, noted.max_width = widths
-            bar.update(row, total=status.items, completed=status.answered, note=note, refresh=True)
+            left = _short(time.monotonic() - began if status.state.over else left_s(status))
+            bar.update(row, total=status.items, completed=status.answered, note=note, left=left, refresh=True)
 
         with _watched(run, show, _BAR_S, _IDLE_BAR_S):
             yield
+
+
+def _short(seconds: float | None) -> str:
+    """A length of time in eight characters, or "-:--:--" where nobody knows.
+
+    >>> [_short(seconds) for seconds in (None, 0.4, 3723, 200_000)]
+    ['-:--:--', '0:00:00', '1:02:03', '2 d 7 h']
+    """
+    if seconds is None:
+        return "-:--:--"
+    return str(timedelta(seconds=int(seconds))) if seconds < 86400 else duration(seconds)
 
 
 def room_for(width: int, count: int, note: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from starburst_common.errors import Unavailable
 from starburst_common.model import WorkerEnd
 from starburst_common.names import RunNames
 from starburst_common.progress import left_s, line, progress
+from starburst_common.runs.begin import recovered
 from starburst_common.runs.events import CURVES, EventRecord, merged
 from starburst_common.runs.history import HISTORY_BYTES, History, stored_history
 from starburst_common.runs.report import duration
@@ -209,7 +210,8 @@ def test_an_outage_is_waited_for_as_long_as_was_said(tmp_path: Path, unaided: No
     for lasts_s, more in ((500, True), (500, False), (700, True)):
         began = simulation.clock.now
         refuses[0] = more
-        with pytest.raises(Unavailable) if lasts_s > 600 else nullcontext():
+        given_up = pytest.raises(Unavailable, match=r"after 10 min .*attach` goes on with the run: no network")
+        with given_up if lasts_s > 600 else nullcontext():
             while simulation.clock.now < began + lasts_s:
                 next(steps)
     assert simulation.clock.now - began == pytest.approx(600, abs=20)
@@ -317,9 +319,14 @@ def test_the_time_left_is_by_the_time_at_work(tmp_path: Path, monkeypatch: pytes
     steps = simulation.steps(here._held.driver)  # type: ignore[arg-type]
     while here.status().answered < 50:
         next(steps)
-    for now in (here.status(), Run(simulation.backend, spec, None).status()):
+    attached = Run(simulation.backend, spec, recovered(simulation.backend, spec))
+    for now in (here.status(), Run(simulation.backend, spec, None).status(), attached.status()):
         assert now.rate == pytest.approx(0.2, rel=0.15) and left_s(now) == pytest.approx(250, rel=0.15)
         assert f"about {duration(left_s(now) or 0)} left" in line(now)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress(here, None):
+        pass
+    assert re.search(r"0:0[34]:\d\d", terminal.getvalue())
     for _ in steps:
         pass
     assert _rate(here.events(), here.status()) == pytest.approx(0.2, rel=0.15)

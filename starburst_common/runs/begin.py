@@ -29,6 +29,7 @@ from starburst_common.resources import Resources
 from starburst_common.runs.accounts import last_leg
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.feed import Feed
+from starburst_common.runs.history import stored_history
 from starburst_common.runs.ledger import LATELY_S, most_memory_mib
 from starburst_common.runs.legs import End
 from starburst_common.runs.limiting import refuse_unkept
@@ -241,6 +242,8 @@ def recovered(backend: Backend, spec: Spec, *, calm_s: float = 0.0) -> Driver:
     more: dict[str, Any] = {"results": results, "ttl_s": ttl_s, "tags": spec.tags, "larger": larger_of(fleet, spec)}
     driver = Driver(backend, spec.run, fleet, policy, leg=leg.number, calm_s=calm_s, **more)
     driver.begun = leg.begun
+    for event in stored_history(backend, RunNames(spec.run, leg.number)):
+        driver.books.events.speed.see(event)
     driver.recover()
     return driver
 

@@ -98,6 +98,14 @@ class Speed:
     ...     speed.see(RunEvent(kind=kind, at=at, count=1, answered=answered))
     >>> speed.rate(50, 3715), speed.whole(50, 3715)
     (3.0, 2.0)
+
+    And of a quick one, nearly all of which was answered before workers were seen:
+
+    >>> speed = Speed()
+    >>> for kind, at, answered in ((launched, 0, 0), (at_work, 1.99, 900), (ended, 2, 1000)):
+    ...     speed.see(RunEvent(kind=kind, at=at, count=1, answered=answered))
+    >>> speed.whole(1000, 2)
+    500.0
     """
 
     def __init__(self) -> None:
@@ -113,7 +121,9 @@ class Speed:
                 self._former += event.answered - self._begun[1]
             self._begun, self._at_work = None, False
         elif event.kind is EventKind.WORKERS and event.count and not self._at_work:
-            self._begun, self._at_work = (event.at, event.answered), True
+            self._at_work = True
+            if self._begun is None or self._begun[1] == event.answered:  # else they were at work before they were seen
+                self._begun = event.at, event.answered
         elif event.kind is EventKind.LAUNCHED and self._begun is None:  # what was quick is over before they are seen
             self._begun = event.at, event.answered
 

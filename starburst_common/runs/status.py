@@ -15,8 +15,7 @@ from starburst_common.ports import Backend
 from starburst_common.runs.accounts import last_leg
 from starburst_common.runs.begin import recovered
 from starburst_common.runs.drive import Driver
-from starburst_common.runs.events import Speed
-from starburst_common.runs.history import stored_history, stored_waits
+from starburst_common.runs.history import stored_waits
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import read_sign
@@ -97,10 +96,7 @@ def _late(backend: Backend, spec: Spec, end: End) -> dict[str, Any]:
 
 def _rate(driver: Driver) -> float:
     """Items a second, as far as its drivers have stored since when."""
-    speed = Speed()
-    for event in stored_history(driver.backend, RunNames(driver.run, driver.leg)):
-        speed.see(event)
-    return speed.rate(driver.books.tally.answered, time.time())
+    return driver.books.events.speed.rate(driver.books.tally.answered, time.time())
 
 
 def _reason(driver: Driver, spec: Spec, workers: int) -> str:
