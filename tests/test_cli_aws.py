@@ -401,6 +401,8 @@ def test_a_quota_is_shown_and_raised(shell: Shell, aws: Aws) -> None:
     shell.env.update(aws.as_user("operator"))
     aws.set(on_demand_vcpu=6, others_vcpu=2, quota_answer_s=3600.0)
     assert re.search(r"Fargate vCPU quota +6 +2 +4 +applied", shell("quota", "status").stdout)
+    assert "give one of them" in one_error(shell("quota", "status", "--all", "--spot"))
+    assert "--ec2 ''" in one_error(shell("quota", "status", "--ec2", ""))
     assert "allowed already" in one_error(shell("quota", "request", "6", "--yes"))
     assert "8 vCPU, and --workers 5: give one" in one_error(shell("quota", "request", "8", "--workers", "5", "--yes"))
     asked = shell("quota", "request", "--yes", "--json")

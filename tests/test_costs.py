@@ -321,6 +321,7 @@ def test_the_command_is_for_machines_too(shell: Shell) -> None:
     }
     assert told["rows"][0]["by_component"] == {"compute": 0.4, "public addresses": 0.02}
     rows = [*csv.DictReader(StringIO(shell("costs", "--csv").stdout))]
+    assert [*rows[0]][-2:] == ["priced", "provisional_runs"], "columns keep their places"
     assert [(row["function"], row["runs"], row["failed"], row["usd"]) for row in rows] == [
         ("simulate", "3", "2", "0.84")
     ]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from starburst_common.runs.costs import Cost
 
 _FIELDS = (
-    *("runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "provisional_runs", "spot_saved_usd"),
-    *("off_expected", "priced"),
+    *("runs", "items", "failed", "worker_hours", "usd", "unknown_runs", "spot_saved_usd", "off_expected", "priced"),
+    "provisional_runs",  # the newest last: who reads columns by their place goes on
 )
 _COLUMNS = ("runs", "items", "failed", "worker hours")
 _WIDTH = 80

@@ -45,10 +45,13 @@ def status(
     from starburst_common.aws.quota_requests import quota_requests
     from starburst_common.cli.lines import print_json
     from starburst_common.cli.show import say, simple_table
-    from starburst_common.errors import StarburstError
+    from starburst_common.errors import BadInput, StarburstError
 
     account, why = _account(), ""
-    quotas = [_quota(ec2, spot=spot)] if spot or ec2 else _quotas(account, every)
+    named = spot or ec2 is not None
+    if named and every:
+        raise BadInput("--all, and --spot or --ec2, which name one quota: give one of them")
+    quotas = [_quota(ec2, spot=spot)] if named else _quotas(account, every)
     limits = abreast(account.limit, quotas, at_once=_AT_ONCE)
     asked: list[QuotaRequest] = []
     try:

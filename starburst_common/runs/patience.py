@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from starburst_common.errors import Exists, NotFound, Refused
+from starburst_common.errors import Exists, NotFound, Refused, Unavailable
 from starburst_common.model import Buffer
+from starburst_common.phrases import duration
 from starburst_common.ports import ObjectStore
 
 _log = logging.getLogger("starburst")
@@ -37,8 +38,9 @@ class WaitsFor:
     def meets(self, error: OSError, now: float, most_s: float) -> None:
         """Its driver an outage, or the same one again; raises one that has lasted for longer."""
         self.outage_at = self.outage_at if self.outage else now
-        if now - self.outage_at > most_s:
-            raise error
+        if (lasts_s := now - self.outage_at) > most_s:
+            how = f"given up after {duration(lasts_s)} of an outage; `starburst attach` goes on with the run"
+            raise Unavailable(f"{how}: {error}") from error
         self.outage = str(error)
 
     def __str__(self) -> str:
