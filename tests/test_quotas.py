@@ -261,12 +261,12 @@ def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_pat
     its share is the first's again.
     """
     aws.set(on_demand_vcpu=4, usage_lag_s=60)
-    places = [open_place(aws_text(aws.site)) for _ in range(2)]
+    places = [open_place(aws_text(aws.site)).paced(idle_s=2.0) for _ in range(2)]
     others = [
         replace(
             each,
-            quotas=AccountQuotas(clients, aws.site["subnets"], kept_s=0.2),
-            turns=QuotaTurns(cast("S3Objects", each.store), 0.2),
+            quotas=AccountQuotas(clients, aws.site["subnets"], kept_s=2.0),
+            turns=QuotaTurns(cast("S3Objects", each.store), 1.0),
         )
         for each in places
     ]
