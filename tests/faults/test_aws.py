@@ -22,8 +22,8 @@ DOUBLED = [2 * item for item in range(N)]
 
 def mapped(bed: AwsBed, *, seconds: float = 0.0002, **options: Any) -> list[Any]:
     """All items on a few workers."""
-    given = {"workers": 4, **options}
-    return starburst_map(noting(bed.notes, seconds=seconds), range(N), backend=bed.backend, progress=False, **given)
+    given = {"workers": 4, "backend": bed.backend, **options}
+    return starburst_map(noting(bed.notes, seconds=seconds), range(N), progress=False, **given)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_an_image_that_cannot_be_pulled_is_one_clear_error(aws_bed: AwsBed) -> N
     with pytest.raises(
         RunStopped, match=r"CannotPullContainerError.*starburst-bed:worker: not found.*correct the site"
     ):
-        mapped(aws_bed)
+        mapped(aws_bed, backend=aws_bed.backend.paced(lease_s=1.0))  # by which it has patience
     assert aws_bed.aws.requests()[("ecs", "RunTask")] <= 10
 
 

@@ -40,7 +40,8 @@ def test_an_endpoint_that_lacks_ends_the_run_after_three_and_is_named(
         shell = Shell(tmp_path, env={**aws.env, **aws.as_user("operator"), "STARBURST_CONFIG": str(config)})
         kind = "a gateway endpoint" if lacks == "s3" else "an interface endpoint"
         add = rf"in private ones {kind} com\.amazonaws\.us-east-1\.{lacks}\b"
-        with Cluster(workers=2, backend=open_place(aws_text({**aws.site, **private})), progress=False) as cluster:
+        backend = open_place(aws_text({**aws.site, **private})).paced(lease_s=3.0)
+        with Cluster(workers=2, backend=backend, progress=False) as cluster:
             run = cluster.start(abs, range(40), chunk_size=1)
             with pytest.raises(RunStopped, match=rf"\d workers could not start.*{said}.*{add}"):
                 run.results(timeout=120)
