@@ -7,7 +7,7 @@ import warnings
 from tests.fuzz.hunt import hunt
 from tests.fuzz.targets import all_targets
 
-INPUTS = 25  #: a target
+INPUTS = 15  #: a target
 
 
 def test_what_is_nearly_valid_is_refused_or_read_and_nothing_else() -> None:
