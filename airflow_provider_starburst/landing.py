@@ -98,6 +98,7 @@ def landing_of(backend: Backend, run: str) -> Landing:
     costs = [each.estimate(status) for each, status in zip(family, statuses, strict=True)]
     known = [cost.usd for cost in costs if cost.usd is not None]
     usd = sum(known, Decimal(0)) if len(known) == len(costs) else None
+    idle = sum((cost.usd - (cost.foreseen_usd or 0) for cost in costs if cost.usd is not None), Decimal(0))
     expected = first.expected(statuses[0])
     ended_at = max(status.ended_at or time.time() for status in statuses)
     pages = [family[at].report() for at in sorted({0, len(family) - 1})]  # to the last one the task's link leads
@@ -112,7 +113,7 @@ def landing_of(backend: Backend, run: str) -> Landing:
         "slot_seconds": round(sum(status.slot_seconds for status in statuses), 3),
         "estimated_usd": None if usd is None else f"{usd:.6f}",
         "expected_usd": None if expected is None else f"{expected.usd:.6f}",
-        "off_expected": None if expected is None else expected.off(usd),
+        "off_expected": None if expected is None else expected.off(None if usd is None else usd - idle),
         "priced": {name: costs[0].fields[name] for name in _PRICED},
         "ended_at": datetime.fromtimestamp(ended_at, UTC).isoformat(),
         "function": first.function,

@@ -25,6 +25,7 @@ from starburst_common.ids import new_fleet_id, new_run_id
 from starburst_common.model import Buffer, FleetId, Granted, RunState, Tariff, WorkerId, WorkerPhase, WorkerState
 from starburst_common.money.accounts import AccountEntry, Stint
 from starburst_common.money.book import fargate_price
+from starburst_common.money.estimate import UNUSED
 from starburst_common.money.kept import Sheet, keep
 from starburst_common.money.meter import Rates, metered
 from starburst_common.names import ACCOUNTS, account
@@ -37,7 +38,6 @@ from starburst_common.runs.costs import run_costs
 from starburst_common.runs.records import Spec
 from starburst_common.runs.remembered import remembered
 from starburst_common.runs.spec import write_spec
-from starburst_common.runs.unused import UNUSED
 from tests.leftovers import home_of
 from tests.test_cli import Shell, shell_in
 from tests.test_kept import ended

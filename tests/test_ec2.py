@@ -48,6 +48,7 @@ from starburst_common.sites.site import Site
 from starburst_common.wire.fields import Fields
 from tests.places import aws_text, environment, open_place
 from tests.test_cli import Shell
+from tests.test_costs import kept
 from tests.testbed.bed import Bed as Aws
 
 
@@ -331,9 +332,12 @@ def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backen
     assert parts["compute"] == round(prices["spot"] * hours, 9)
     assert parts[FEE] == round(prices["on-demand"] * hours * fee_share(Tariff()), 9)
     assert {name: round(usd, 9) for name, usd in told.parts.items()} == parts
+    kept(backend, function=run.function, created_at=time.time() - 9, ended_at=time.time() - 8)  # a run before
     run.report()
     page = bytes(backend.store.get(RunNames(run.id).report)).decode()
-    for text in ("EC2", "Spot", f"Spot saved {usd_text(saved)}", FEE):
+    before, of_workers = run.expected(run.status()), told.usd - told.parts["idle instances"]
+    assert before is not None
+    for text in ("EC2", "Spot", f"Spot saved {usd_text(saved)}", FEE, before.told(of_workers)):
         assert text in page
 
 

@@ -71,7 +71,7 @@ def summary_text(
         "workers": f"{run.workers:,} at most, each {run.resources.size}",
         "slot time": duration(status.slot_seconds),
         "cost" if estimate.metered else "estimated cost": str(estimate),
-        "before": "" if expected is None else expected.told(estimate.usd),
+        "before": "" if expected is None else expected.told(estimate.foreseen_usd),
         "report": code(report) if report.startswith("file:") else f"[open]({report})" if report else "",
     }
     verbs = [f"status {run.id}"]

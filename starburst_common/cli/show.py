@@ -252,7 +252,7 @@ def run_fields(run: Run, status: RunStatus, *, listed: bool = False) -> dict[str
         "spent_usd": None if status.spent_usd is None else round(float(status.spent_usd), 6),
         "budget_usd": status.budget_usd,
         "aws_estimate": price.fields,
-        "expected": None if expected is None else expected.fields(price.usd if status.state.over else None),
+        "expected": None if expected is None else expected.fields(price.foreseen_usd if status.state.over else None),
     }
 
 

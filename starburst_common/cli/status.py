@@ -190,7 +190,7 @@ def _show(run: Run, now: RunStatus) -> None:
         "spent": spent_text(now) if not now.state.over or now.budget_usd else "",
         "memory": memory_told(run.resources, now.memory_mib, cost),
         "on AWS": cost.about,
-        "before": "" if expected is None else expected.told(cost.usd if now.state.over else None),
+        "before": "" if expected is None else expected.told(cost.foreseen_usd if now.state.over else None),
         "happened": _happened(events, now),
         "kept": _kept(run),
         "next": next_steps(now, "status"),

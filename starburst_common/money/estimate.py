@@ -20,6 +20,7 @@ from starburst_common.resources import EC2, Resources
 LEAST_BILLED_S = 60  #: of each worker; source: as above
 FREE_STORAGE_GB = 20  #: of each worker; source: as above
 COMPUTE, STORAGE, ADDRESSES = "compute", "storage", "public addresses"
+UNUSED = "idle instances"  #: a component, too
 _ON = {ON_DEMAND: "Fargate", SPOT: "Fargate Spot"}
 _LOCAL = Tariff()
 
@@ -48,6 +49,11 @@ class Estimate:
     def usd(self) -> Decimal | None:
         """US dollars; None where a price is not known."""
         return None if self.unknown else sum(self.parts.values(), Decimal(0))
+
+    @property
+    def foreseen_usd(self) -> Decimal | None:
+        """The same without idle instances, which no former run tells of: what is held against what was expected."""
+        return None if self.usd is None else self.usd - self.parts.get(UNUSED, Decimal(0))
 
     @property
     def fields(self) -> dict[str, Any]:

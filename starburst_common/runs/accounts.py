@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starburst_common.errors import Denied, Exists, NotFound, Refused
 from starburst_common.model import RunId, WorkerState
 from starburst_common.money.accounts import EC2, EC2_SPOT, FARGATE, FARGATE_SPOT, LOCAL, AccountEntry, Stint
-from starburst_common.money.estimate import Estimate, charge, fargate_usd
+from starburst_common.money.estimate import UNUSED, Estimate, charge, fargate_usd
 from starburst_common.money.meter import Rates, metered
 from starburst_common.money.sums import together
 from starburst_common.money.tolls import tolls_usd
@@ -25,7 +25,7 @@ from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
 from starburst_common.runs.settled import settled_account
 from starburst_common.runs.spec import Leg, legs_of, read_spec
-from starburst_common.runs.unused import UNUSED, unused_of
+from starburst_common.runs.unused import unused_of
 
 if TYPE_CHECKING:
     from starburst_common.aws.accounts import Account

@@ -16,7 +16,7 @@ from typing import TypeVar
 from starburst_common.errors import BadInput
 from starburst_common.model import FleetId
 from starburst_common.money.accounts import AccountEntry
-from starburst_common.money.estimate import Estimate, billed_hours, charge
+from starburst_common.money.estimate import UNUSED, Estimate, billed_hours, charge
 from starburst_common.money.kept import prices_then
 from starburst_common.money.sums import prices_told
 from starburst_common.money.tolls import tolls_usd
@@ -27,7 +27,6 @@ from starburst_common.runs.accounts import read_entry
 from starburst_common.runs.bills import Bill, bill_of, warm_runs
 from starburst_common.runs.ledger import abreast, kept
 from starburst_common.runs.remembered import remembered
-from starburst_common.runs.unused import UNUSED
 
 T = TypeVar("T")
 

@@ -119,7 +119,7 @@ def _head(
         "memory": memory,
         "spent so far": spent_text(status),
         "cost" if estimate.metered else "estimated cost": str(estimate),
-        "before": "" if expected is None else expected.told(estimate.usd if status.state.over else None),
+        "before": "" if expected is None else expected.told(estimate.foreseen_usd if status.state.over else None),
         "prices from": estimate.source,
     }
     return {name: text for name, text in rows.items() if text}

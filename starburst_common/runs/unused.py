@@ -13,8 +13,6 @@ from starburst_common.money.estimate import size_of
 from starburst_common.resources import Resources
 from starburst_common.sites.managed import IDLE_S
 
-UNUSED = "idle instances"  #: a component of costs
-
 
 def unused_of(workers: Sequence[WorkerState], now: float) -> Iterator[tuple[Resources, str, Decimal]]:
     """Of the instances of workers, by their types: hours of whole ones that none of these workers took.
