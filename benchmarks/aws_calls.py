@@ -53,8 +53,8 @@ SCENARIO = Scenario(
     "each worker four reads of what the run is, two receives and a stop; the driver about ninety. What grows with the "
     "items are bytes: answers and inputs that are too large for a message are objects, read in one request each. "
     "Before, there were three chunks a slot, each with a receive and a delete of its own, notices came two at a time, "
-    "and each worker asked twice whether the run was over or cancelled. The limit is what a crash must find: an object, "
-    "a notice and a lease a worker, and who holds what.",
+    "and each worker asked twice whether the run was over or cancelled. The limit is what a crash must find: "
+    "an object, a notice and a lease a worker, and who holds what.",
     size_heading="items",
     cases=cases,
     measure=measure,
