@@ -198,4 +198,6 @@ def _watched(run: Run, show: Callable[[RunStatus], None], every_s: float, idle_s
     finally:
         watching.close()
         thread.join()
-        show(run.status())
+        driver = run._held.driver
+        if driver is None or driver.books.error is None:  # else that is told: asking anew would meet the same
+            show(run.status())

@@ -217,6 +217,22 @@ def test_an_outage_is_waited_for_as_long_as_was_said(tmp_path: Path, unaided: No
     assert simulation.clock.now - began == pytest.approx(600, abs=20)
 
 
+def test_an_outage_that_was_given_up_is_not_asked_about_anew(tmp_path: Path) -> None:
+    """Who waits with progress is told what was given up, and not half a minute later of the outage alone."""
+    simulation = Simulation(tmp_path, item_s=30.0)
+    spec = simulation.begin(40, chunk=10, workers=2)
+    driver = simulation.driver(spec)
+
+    def refuse(name: str, *_: object) -> None:
+        raise Unavailable("asked anew")
+
+    driver.books.close(Unavailable("given up"))
+    backend = replace(simulation.backend, store=Port(simulation.backend.store, refuse))
+    run = Run(backend, spec, driver)
+    with pytest.raises(Unavailable, match="given up"), progress(run, True):
+        raise driver.books.error or AssertionError
+
+
 @pytest.mark.parametrize("words", ["", "x" * 5000, "\N{PILE OF POO}" * 5000, "\x00" * 5000])
 def test_what_is_stored_of_it_is_small(words: str) -> None:
     """Whatever it says, and however much happened."""

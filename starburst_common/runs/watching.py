@@ -33,6 +33,8 @@ class Watching:
             seen = self._next(books, seen, shown_at)
             if self._closed.is_set():
                 return
+            if books.error is not None:
+                continue
             yield self._run.status()
             shown_at = time.monotonic()
             if books.closed and books.error is None:
