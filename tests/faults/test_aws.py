@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,16 +194,29 @@ def test_an_image_that_cannot_be_pulled_is_one_clear_error(aws_bed: AwsBed) -> N
 
 
 def test_a_crash_is_told_with_the_last_lines(aws_bed: AwsBed, caplog: pytest.LogCaptureFixture) -> None:
-    """A worker killed from outside is reported as such, with what it printed last."""
+    """A worker killed from outside is reported as such, with what it printed last. The last item waits for that."""
     caplog.set_level(logging.WARNING, "starburst")
+    go = Path(f"{aws_bed.notes}.go")
+    double = noting(aws_bed.notes, seconds=0.01)
+
+    def held(item: int) -> int:
+        while item == 399 and not go.exists():
+            time.sleep(0.01)
+        return double(item)
+
+    def badly() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
+
     with Cluster(workers=2, backend=aws_bed.backend, progress=False) as cluster:
-        run = cluster.start(noting(aws_bed.notes, seconds=0.001), range(N))
-        aws_bed.until(lambda: sum(aws_bed.calls().values()) > 500)
+        run = cluster.start(held, range(400))
+        aws_bed.until(lambda: len(aws_bed.calls()) > 20)
         (killed,) = aws_bed.aws.kill_some(1)
-        assert run.results(timeout=300) == DOUBLED
+        aws_bed.until(lambda: bool(badly()))
+        go.touch()
+        assert run.results(timeout=300) == DOUBLED[:400]
         run.wait()
         (fleet,) = aws_bed.backend.compute.fleets()
-    (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
+    (told,) = badly()
     assert f"worker {killed} ended badly (crashed): killed (exit code 137)" in told
     printed, last = aws_bed.backend.compute.tail(fleet, killed), told.partition("\n")[2]
     assert last and last in printed
