@@ -457,6 +457,20 @@ def test_shutdown_withdraws_what_was_sent_and_has_not_begun(
         assert status.items == 2 + len(ran) + status.withdrawn
 
 
+def test_what_has_begun_is_not_withdrawn_before_its_worker_was_seen(module_backend: Backend, gate: Gate) -> None:
+    """A driver that has not looked at workers since it launched one answers nothing in its place."""
+    executor = StarburstExecutor(1, backend=replace(module_backend, tick_s=2.0))
+    held = gate.hold(executor, "value")
+    later = executor.submit(calls.add, 1)
+    until(later.running)
+    executor.shutdown(wait=False, cancel_futures=True)
+    until(later.cancelled)
+    assert not held.done()
+    gate.open()
+    assert held.result(PATIENCE_S) == "value"
+    executor.shutdown()
+
+
 @pytest.mark.parametrize("way", ["error", "close", "timeout"])
 @pytest.mark.parametrize("chunksize", [1, 2])
 def test_who_leaves_a_map_early_withdraws_its_calls(shared: Executor, tmp_path: Path, way: str, chunksize: int) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from starburst_common.data.results import Results
 from starburst_common.errors import CannotLaunch, Denied, Unavailable
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import Chunk, Outcome, RunState, Span, WorkerId
+from starburst_common.model import Chunk, Outcome, RunState, Span, WorkerId, without
 from starburst_common.money.sizing import size_told
 from starburst_common.names import RunNames, work_queue
 from starburst_common.ports import Backend, is_there
@@ -32,6 +32,7 @@ from starburst_common.runs.stored import create_outcome
 
 READ_S = 600.0  #: a run is kept for so long after somebody read its answers
 _READS = 3  #: so often a reader says in that time that it reads on
+_SEEN_S = 15.0  #: a worker that is at work is seen to be so within that time
 _HALF_WRITTEN_S = 2.0  #: a file that nobody has added to for so long was left by a worker that died
 
 
@@ -142,11 +143,21 @@ class Hands:
         bodies = [chunk_message(self._backend.key, fleet, run, chunk, again=again) for chunk in chunks]
         self._backend.queue.send(work_queue(fleet), bodies, group=run)
 
-    def answer_withdrawn(self, span: Span) -> None:
-        """Answer a chunk's items, none of which is to begin, in a worker's place."""
-        outcome = Outcome(span=span, worker="", seconds=0.0, failures=tuple(WITHDRAWN.of_all([span])))
-        parts = outcome_parts(self._backend.key, self._names.outcome(span), outcome)
-        create_outcome(self._backend, self._names.run, span, parts)
+    def answer_withdrawn(self, spans: Sequence[Span], since: float) -> list[Span]:
+        """Chunks of these items, answered in place of workers, where none was there once it was said.
+
+        Who comes later begins nothing of it.
+        """
+        books = self._books
+        if not spans or books.at_work or (books.alive and self._clock.monotonic() - since < _SEEN_S):
+            return []
+        with books.changed:
+            chunks = [span for span in books.tally.owed if not without(span, spans)]
+        for span in chunks:
+            outcome = Outcome(span=span, worker="", seconds=0.0, failures=tuple(WITHDRAWN.of_all([span])))
+            parts = outcome_parts(self._backend.key, self._names.outcome(span), outcome)
+            create_outcome(self._backend, self._names.run, span, parts)
+        return chunks
 
     def keep_history(self, *, curves: bool = False) -> None:
         """Store what happened, for other processes, where something is new that nothing else of the run tells.

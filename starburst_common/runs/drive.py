@@ -19,7 +19,7 @@ from weakref import WeakSet
 from starburst_common.data.results import Results
 from starburst_common.errors import Denied, NotFound
 from starburst_common.fleets.fleet import Fleet
-from starburst_common.model import FleetId, Outcome, RunId, RunState, Span, WorkerState, without
+from starburst_common.model import FleetId, Outcome, RunId, RunState, Span, WorkerState
 from starburst_common.money.sizing import larger
 from starburst_common.names import RunNames
 from starburst_common.phrases import our_log
@@ -84,6 +84,7 @@ class Driver:
         if ttl_s is not None:  # from the first tick on
             self._told_at, self._tell_s = -math.inf, min(_TELL_S, mark_every_s(ttl_s))
         self._calm_s, self._calm_until = calm_s, -math.inf
+        self._withdrawn: tuple[Sequence[Span], float] = ((), 0.0)  # which items, and when their workers could know
         self._thread = threading.Thread(target=self._drive, name=f"starburst-{run}", daemon=True)
 
     def _stand(self, fleet: Fleet, policy: Policy, leg: int) -> None:
@@ -114,17 +115,12 @@ class Driver:
         mark_cancelled(self.backend, self.run, self.leg)
 
     def withdraw(self, spans: Sequence[Span]) -> None:
-        """Items, sent or about to be, that are not to begin any more: workers answer them so.
+        """Items, sent or about to be, that are not to begin any more, beside none that were: workers answer them so.
 
-        Where none is at work, this does. Calls that have begun are answered as ever.
+        Where none is there, this does. Calls that have begun are answered as ever.
         """
-        books = self.books
         withdraw_items(self.backend, self.run, spans)
-        with books.changed:
-            chunks = [] if books.at_work else [span for span in books.tally.owed if not without(span, spans)]
-        for span in chunks:
-            self.hands.answer_withdrawn(span)
-            self.listener.look_at(span)
+        self._withdrawn = (tuple(spans), self._clock.monotonic())
 
     def outcome(self, span: Span, deadline: float | None = None) -> Outcome | None:
         """A booked outcome; see `Listener.outcome`."""
@@ -259,7 +255,10 @@ class Driver:
         if self._clock.monotonic() - self._drawn_at > _TELL_S:
             self._drawn_at = self._clock.monotonic()
             self.hands.keep_history(curves=True)
+        withdrawn = self._withdrawn
         view = self._observer.view(self.policy)
+        for span in self.hands.answer_withdrawn(*withdrawn):
+            self.listener.look_at(span)
         self.hands.launch_no_more()
         if self.hands.carry_out(decide(view, self.policy)):
             return True
