@@ -42,7 +42,7 @@ from starburst_common.names import RunNames
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, Wait, WorkerSpec
 from starburst_common.runs.answers import answers
-from starburst_common.runs.begin import begin, end_or_hold, recovered
+from starburst_common.runs.begin import begin, recovered, taken_up
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.records import Spec
 from starburst_common.runs.spec import begin_leg, find_leg, read_end
@@ -275,11 +275,11 @@ class World:
 
     def read(self) -> None:
         """Who attaches, and drives it on."""
-        driver = recovered(self.backend, self.spec)
+        driver = taken_up(self.backend, self.spec)
         self.drivers.append(driver)
         if driver.leg:  # whoever resumed it may have died before its chunks were sent
             driver.policy = replace(driver.policy, resend_after_s=0.05)
-        if end_or_hold(self.backend, driver) is None:
+        if not driver.books.closed:
             driver._drive()
 
     def cancel(self) -> None:
@@ -315,9 +315,10 @@ class World:
 
     @property
     def driven(self) -> bool:
-        """It is over, or somebody will see to that."""
-        drives = any(actor.name in ("feeder", "reader", "resumer") for actor in self.stage.living)
-        return drives or find_leg(self.backend, self.spec).end is not None
+        """It is over and its workers are gone, or somebody will see to that."""
+        if not self.stage.living:
+            return find_leg(self.backend, self.spec).end is not None
+        return any(actor.name in ("feeder", "reader", "resumer") for actor in self.stage.living)
 
     def check_actors(self) -> None:
         """Nobody failed, but for those that were made to die."""
