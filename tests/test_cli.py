@@ -881,7 +881,8 @@ def test_ctrl_c_after_the_last_item_says_so(shell: Shell) -> None:
 
 def test_a_reader_that_leaves_cancels_a_map(shell: Shell) -> None:
     """`| head` ends it quietly."""
-    process = shell.start("map", "work:slow", "-i", "items.jsonl", "--workers", "1", "-q")
+    (shell.folder / "many.jsonl").write_text("1\n" * 1000)
+    process = shell.start("map", "work:slow", "-i", "many.jsonl", "--workers", "1", "--chunk-size", "1", "-q")
     with process:
         assert process.stdout is not None
         process.stdout.readline()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from decimal import Decimal
@@ -72,10 +72,17 @@ def slow(item: int) -> int:
     return item
 
 
-def gpus(_: int) -> tuple[str, int]:
-    """That this item's slot sees, and which slot that is."""
-    time.sleep(0.3)
-    return os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.getpid()
+def gpus(folder: Path) -> Callable[[int], tuple[str, int]]:
+    """That an item's slot sees, and which slot that is; the first items end when four slots run some."""
+
+    def seen(_: int) -> tuple[str, int]:
+        (folder / f"slot-{os.getpid()}").touch()
+        until = time.monotonic() + 300
+        while len([*folder.glob("slot-*")]) < 4 and time.monotonic() < until:
+            time.sleep(0.02)
+        return os.environ.get("CUDA_VISIBLE_DEVICES", ""), os.getpid()
+
+    return seen
 
 
 def running(aws: Aws) -> list[dict[str, Any]]:
@@ -129,8 +136,8 @@ def test_spot_takes_half_of_the_instances_back(aws: Aws, backend: Backend) -> No
         lost = aws.take_back(share=0.5) or aws.take_back(count=1)
         gone = {task for each in aws.instances() if each["id"] in lost for task in each["tasks"]}
         assert gone and run.results() == [*range(24)]
-        ends = {state.id: state.end for state in backend.compute.tend(backend.compute.fleets()[0])}
-        assert {ends[task] for task in gone} == {WorkerEnd.SPOT}  # type: ignore[index]
+        (fleet,) = backend.compute.fleets()
+        aws.until(lambda: {state.end for state in backend.compute.tend(fleet) if state.id in gone} == {WorkerEnd.SPOT})
         assert run.status().failed == 0
     assert all_gone(aws)
 
@@ -174,26 +181,29 @@ def test_what_spots_quota_has_no_room_for_is_on_demand(aws: Aws, backend: Backen
 
 
 _DRIVER = """
-import time
+import sys, time
+from pathlib import Path
 from starburst_common import Cluster
 from tests.places import open_place
-from tests.test_ec2 import slow
-cluster = Cluster(workers=3, backend=open_place({text!r}).paced(idle_s=1.0), progress=False, capacity="ec2")
-cluster.start(slow, range(30), )
+from tests.test_quotas import slow_until
+cluster = Cluster(workers=3, backend=open_place(sys.argv[1]).paced(idle_s=1.0), progress=False, capacity="ec2")
+cluster.start(slow_until(Path(sys.argv[2])), range(300), chunk_size=10)
 print("begun", flush=True)
 time.sleep(600)
 """
 
 
-def test_all_goes_though_every_driver_is_dead(aws: Aws) -> None:
+def test_all_goes_though_every_driver_is_dead(aws: Aws, tmp_path: Path) -> None:
     """Workers end what there is and stop when idle; then ECS ends their instances, whoever of ours is dead."""
-    driver = subprocess.Popen([sys.executable, "-c", _DRIVER.format(text=aws_text(aws.site))], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", _DRIVER, aws_text(aws.site), str(tmp_path / "soon")]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert driver.stdout is not None
     driver.stdout.readline()
     aws.until(lambda: sum(task["running"] for task in aws.tasks()) == 3)
     driver.kill()
     driver.wait()
     driver.stdout.close()
+    (tmp_path / "soon").touch()
     aws.until(lambda: not aws.leftovers()["tasks"], what="no worker")
     assert all_gone(aws)
 
@@ -213,10 +223,10 @@ def test_two_runs_share_instances_and_neither_ends_the_others(aws: Aws, backend:
     assert all_gone(aws)
 
 
-def test_each_slot_has_a_gpu_of_its_own(aws: Aws, backend: Backend) -> None:
+def test_each_slot_has_a_gpu_of_its_own(aws: Aws, backend: Backend, tmp_path: Path) -> None:
     """Workers that have GPUs are on instances that have them, by that alone; slots are as many as those."""
     with Cluster(workers=1, cpu=4, memory="12GB", gpus=4, backend=backend, progress=False) as cluster:
-        run = cluster.start(gpus, range(12))
+        run = cluster.start(gpus(tmp_path), range(12), chunk_size=1)
         seen = dict.fromkeys(run.results())
         assert sorted({device for device, _ in seen}) == ["0", "1", "2", "3"]
         (instance,) = [each for each in aws.instances() if each["tasks"]]

@@ -704,11 +704,14 @@ def test_an_idle_executor_whose_run_is_cancelled_is_broken(backend: Backend) -> 
 # --- its own ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_callback_that_waits_for_the_executors_end_is_told_so(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_waits_for_the_executors_end_is_told_so(
+    make: Make, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
     """It would wait for itself."""
     executor = make(1)
-    done = executor.submit(calls.after, 0.2, 1)
+    done = gate.hold(executor, 1)
     done.add_done_callback(lambda _: executor.shutdown())
+    gate.open()
     assert done.result(PATIENCE_S) == 1
     executor.shutdown()
     assert "RuntimeError" in caplog.text

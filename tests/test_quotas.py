@@ -116,7 +116,9 @@ def test_a_quota_that_is_nearly_used_up_is_looked_at_sooner(aws: Aws, clients: C
         assert (aws.requests() != before) is again
 
 
-def test_a_run_takes_what_is_free_as_it_becomes_free(aws: Aws, clients: Clients, backend: Backend) -> None:
+def test_a_run_takes_what_is_free_as_it_becomes_free(
+    aws: Aws, clients: Clients, backend: Backend, tmp_path: Path
+) -> None:
     """Others have four of six vCPU: two workers run, and the status says so; five when the quota is raised to nine
 
     in mid-run, and all eight once the others are gone. RunTask refuses nothing.
@@ -124,13 +126,14 @@ def test_a_run_takes_what_is_free_as_it_becomes_free(aws: Aws, clients: Clients,
     aws.set(on_demand_vcpu=6, others_vcpu=4, usage_lag_s=-60)
     backend = replace(backend, quotas=AccountQuotas(clients, aws.site["subnets"], kept_s=0.2))
     with Cluster(workers=8, backend=backend, progress=False) as cluster:
-        run = cluster.start(waits_a_little, range(2000), chunk_size=10)
+        run = cluster.start(slow_until(tmp_path / "soon"), range(400), chunk_size=2)
         aws.until(lambda: len(running(aws)) == 2 and "4 in use by others" in run.status().reason)
         aws.quota(on_demand_vcpu=9)
         aws.until(lambda: len(running(aws)) == 5)
         aws.set(others_vcpu=0)
         aws.until(lambda: len(running(aws)) == 8)
-        assert run.results(timeout=120) == [*range(2000)]
+        (tmp_path / "soon").touch()
+        assert run.results(timeout=120) == [*range(400)]
         run.wait()
     assert aws.requests()["ecs", "RunTask"] == 3
 
@@ -154,13 +157,14 @@ def test_a_plan_and_a_runs_first_line_reckon_with_what_an_hour_may_cost(
 @pytest.mark.parametrize(
     "service", ["servicequotas", *(pytest.param(name, marks=pytest.mark.rest) for name in ("cloudwatch", "ec2"))]
 )
-def test_a_run_needs_none_of_it(aws: Aws, backend: Backend, service: str) -> None:
+def test_a_run_needs_none_of_it(aws: Aws, backend: Backend, tmp_path: Path, service: str) -> None:
     """Who may not ask has a run all the same, which learns from RunTask what there is room for."""
     aws.fault(service=service, code="AccessDeniedException", status=403, times=1000)
     aws.set(on_demand_vcpu=3)
     with Cluster(workers=4, backend=backend, progress=False) as cluster:
-        run = cluster.start(waits_a_little, range(400), chunk_size=10)
+        run = cluster.start(slow_until(tmp_path / "soon"), range(400), chunk_size=10)
         aws.until(lambda: len(running(aws)) == 3 and "Fargate vCPU quota (1 for each" in run.status().reason)
+        (tmp_path / "soon").touch()
         assert run.results(timeout=120) == [*range(400)]
         run.wait()
 
@@ -174,6 +178,16 @@ def waits_a_little(item: int) -> int:
     """Some time a piece."""
     time.sleep(0.02)
     return item
+
+
+def slow_until(soon: Path) -> Callable[[int], int]:
+    """Half a second a piece, until a file is there."""
+
+    def waits(item: int) -> int:
+        time.sleep(0.0 if soon.exists() else 0.5)
+        return item
+
+    return waits
 
 
 # --- the launch rate --------------------------------------------------------------------------------------------------
@@ -242,16 +256,6 @@ def test_what_is_written_there_by_others_stops_nobody(backend: Backend) -> None:
     assert rate.take(FleetId("fleet"), 70) == 0
     clock.now += 2
     assert rate.take(FleetId("fleet"), 70) == 2 * EACH_S
-
-
-def slow_until(soon: Path) -> Callable[[int], int]:
-    """Half a second a piece, until a file is there."""
-
-    def waits(item: int) -> int:
-        time.sleep(0.0 if soon.exists() else 0.5)
-        return item
-
-    return waits
 
 
 def test_runs_share_a_full_quota_by_priority(aws: Aws, clients: Clients, tmp_path: Path) -> None:

@@ -558,12 +558,12 @@ def test_the_wall_clock_is_never_asked(tmp_path: Path, monkeypatch: pytest.Monke
     queue = LocalQueue(tmp_path / "queue.sqlite3")
     queue.ensure("work")
     queue.send("work", ["a"], group="g")
-    queue.receive("work", limit=1, lease_s=0.3, wait_s=0)
+    queue.receive("work", limit=1, lease_s=3.0, wait_s=0)
     right = time.time
     for jump_s in (HOUR_S, -24 * HOUR_S):
         monkeypatch.setattr(time, "time", lambda jump_s=jump_s: right() + jump_s)
         assert queue.receive("work", limit=1, lease_s=60, wait_s=0) == []
-    assert [message.body for message in queue.receive("work", limit=1, lease_s=60, wait_s=2.0)] == ["a"]
+    assert [message.body for message in queue.receive("work", limit=1, lease_s=60, wait_s=60.0)] == ["a"]
     queue.close()
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,31 @@ def noting(notes: Path, *, seconds: float = 0.0) -> Callable[[int], int]:
         return item * 2
 
     return double
+
+
+def held_at(bed: Bed, held: Callable[[int], bool]) -> Callable[[int], int]:
+    """The same, which waits at some items until they are let go."""
+    double, gate = noting(bed.notes), Path(f"{bed.notes}.go")
+
+    def wait(item: int) -> int:
+        import os
+        import time
+
+        while held(item) and not gate.exists():
+            gate.with_suffix(f".{os.getpid()}").touch()
+            time.sleep(0.01)
+        return double(item)
+
+    return wait
+
+
+@contextmanager
+def holding(bed: Bed, slots: int) -> Iterator[None]:
+    """While so many slots are in the midst of what `held_at` holds; then it is let go."""
+    gate = Path(f"{bed.notes}.go")
+    bed.until(lambda: len([*gate.parent.glob(f"{gate.stem}.[0-9]*")]) >= slots)
+    yield
+    gate.touch()
 
 
 def watched(bed: Bed) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from starburst_common import Cluster, RunState, RunStopped, starburst_map
-from tests.faults.conftest import AwsBed, noting
+from tests.faults.conftest import AwsBed, held_at, holding, noting
 from tests.places import aws_text, open_place
 from tests.testbed.private import private_network
 
@@ -86,18 +86,13 @@ def test_a_small_quota_is_used_up_and_waited_for(aws_bed: AwsBed) -> None:
     Nobody has to be refused for that.
     """
     aws_bed.aws.quota(on_demand_vcpu=6)
-    most = 0
     with Cluster(workers=50, backend=aws_bed.backend, progress=False) as cluster:
-        run = cluster.start(noting(aws_bed.notes, seconds=0.005), range(2000), chunk_size=20)
-        aws_bed.until(lambda: run.status().answered > 0)
-        while not run.status().state.over:
-            most = max(most, len(aws_bed.workers()))
-            if run.status().answered < 1000:
-                assert "waiting for Fargate vCPU quota (1 for each worker, 6 in all)" in run.status().reason
-            time.sleep(0.1)
+        run = cluster.start(held_at(aws_bed, lambda item: item >= 1000), range(2000), chunk_size=20)
+        with holding(aws_bed, slots=6):
+            assert "waiting for Fargate vCPU quota (1 for each worker, 6 in all)" in run.status().reason
         assert run.results() == DOUBLED[:2000]
         run.wait()
-    assert most == 6 and aws_bed.aws.requests()["ecs", "RunTask"] == 1
+    assert len(aws_bed.aws.tasks()) == 6 and aws_bed.aws.requests()["ecs", "RunTask"] == 1
 
 
 def test_no_capacity_for_a_while_is_waited_for(aws_bed: AwsBed) -> None:

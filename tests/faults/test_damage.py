@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ from tests.faults.conftest import Bed, LocalBed, noting
 _START = """
 import os, sys
 from dataclasses import replace
+os.environ["HELD_ITEM"] = "39"
 from starburst_common import Cluster
 from tests.faults.test_damage import double
 from tests.places import open_place
@@ -55,9 +57,9 @@ os._exit(0)
 
 
 def double(item: int) -> int:
-    """Twice the item; the later half takes a moment."""
-    if item >= 24:
-        time.sleep(0.1)
+    """Twice the item; one is never done by the workers of who is about to be gone."""
+    if os.environ.get("HELD_ITEM") == str(item):
+        time.sleep(3600)
     return item * 2
 
 

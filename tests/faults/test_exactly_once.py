@@ -22,7 +22,7 @@ from starburst_common.runs.begin import recovered
 from starburst_common.runs.reconcile import Finish, Resend
 from starburst_common.runs.spec import read_spec
 from tests.calls import its_worker, wait_for
-from tests.faults.conftest import Bed, LocalBed, noting, on_both
+from tests.faults.conftest import Bed, LocalBed, held_at, holding, noting, on_both
 
 N = 10_000
 DOUBLED = [2 * item for item in range(N)]
@@ -39,9 +39,10 @@ def started(bed: Bed, *, seconds: float = 0.0, lease_s: float = 0.0, **options: 
 @on_both
 def test_a_killed_worker_costs_its_chunk_another_run_and_no_answer(bed: Bed) -> None:
     """SIGKILL in the middle of a chunk: it is leased again when its lease ends, and every item is answered once."""
-    cluster, run = started(bed, seconds=0.0005)
-    with cluster:
-        bed.signal_workers(signal.SIGKILL, 1)
+    with Cluster(workers=2, backend=bed.backend, progress=False) as cluster:
+        run = cluster.start(held_at(bed, lambda item: item > 5000 and item % 500 == 499), range(N), chunk_size=500)
+        with holding(bed, slots=2):
+            bed.signal_workers(signal.SIGKILL, 1)
         assert run.results(timeout=300) == DOUBLED
         run.wait()
         settled = sum(1 for _ in bed.backend.store.list(RunNames(run.id).outcomes))

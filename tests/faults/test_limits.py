@@ -66,7 +66,7 @@ def test_workers_whose_driver_is_dead_stop_at_the_end_that_it_told(bed: Bed) -> 
     told = read_until(backend, names.run, 0)
     assert told is not None and told.kind is FailureKind.DEADLINE
     spec = attach(name, backend=backend).status()
-    assert abs(told.at - spec.created_at - 3600) < 1
+    assert abs(told.at - spec.created_at - 3600) < 30
     soon = Until(at=time.time() + 1, kind=FailureKind.BUDGET)
     backend.store.put(names.until, soon.sealed(backend.key, names.until))
     bed.until(lambda: not bed.workers(), within_s=60.0)

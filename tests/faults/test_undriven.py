@@ -58,9 +58,9 @@ def slowly(notes: Path) -> Callable[[int], int]:
 
 
 @contextmanager
-def abandoned(bed: Bed) -> Iterator[str]:
+def abandoned(bed: Bed, ttl_s: float = 0.0) -> Iterator[str]:
     """A run whose driver's process is killed while all its workers are busy, for longer than a test takes."""
-    command = [sys.executable, "-c", DRIVER, bed.text, str(bed.notes), str(N), str(ttl_s(bed))]
+    command = [sys.executable, "-c", DRIVER, bed.text, str(bed.notes), str(N), str(ttl_s or short_s(bed))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
@@ -71,7 +71,7 @@ def abandoned(bed: Bed) -> Iterator[str]:
     attach(name, backend=bed.backend)._held.driving().fleet.close()
 
 
-def ttl_s(bed: Bed) -> float:
+def short_s(bed: Bed) -> float:
     """Some looks of a worker, whose pace is another one there."""
     return 2.0 if isinstance(bed, LocalBed) else 8.0
 
@@ -97,10 +97,10 @@ def test_workers_stop_where_nobody_drives_their_run(bed: Bed) -> None:
 def test_who_comes_back_in_time_keeps_them(local_bed: LocalBed) -> None:
     """Another process, as a trigger's, drives by steps, for longer than that: the workers that are there go on."""
     bed = local_bed
-    with abandoned(bed) as name:
+    with abandoned(bed, ttl_s=5.0) as name:
         driver, before = driver_of(name, bed.backend), len(bed.calls())
         while not driver.step(0.1):
-            if len(bed.calls()) > before + 40:  # they have worked on for twice as long
+            if len(bed.calls()) > before + 60:  # they have worked on for longer
                 hurry(bed)
         assert bed.calls() == dict.fromkeys(range(N), 1)
         assert len([*bed.notes.iterdir()]) == WORKERS

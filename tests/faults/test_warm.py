@@ -19,10 +19,11 @@ from starburst_common.names import FLEETS, WARM, work_queue
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Wait, WorkerSpec
 from starburst_common.runs.prune import prune
+from starburst_common.runs.standing import held_fleets, stop_fleet
 from tests.faults.conftest import Bed, on_both
 from tests.stage import Actor, Stage, Staged
 
-WARM_S = 3.0
+WARM_S = 3.0  #: where a test waits for it to be over
 IDLE_S = 0.5  #: of workers that nobody keeps warm
 
 
@@ -46,13 +47,18 @@ def gone(bed: Bed) -> None:
     """It ends by itself: workers by their own clocks, the rest with the next pruning, and nothing is left."""
     bed.until(lambda: not bed.workers())
     prune(bed.backend)
+    nothing_warm(bed)
+
+
+def nothing_warm(bed: Bed) -> None:
+    """No fleet is left, nor an entry of one."""
     assert fleets_of(bed.backend) == [] and [*bed.backend.store.list(WARM)] == []
 
 
 @on_both
 def test_the_next_run_has_the_workers_of_the_last(bed: Bed) -> None:
     """Whatever began it: a map, another cluster, an executor; no worker is launched for it, and others find none."""
-    warm = {"workers": 2, "keep_warm": WARM_S, "backend": bed.backend.paced(idle_s=IDLE_S), "progress": False}
+    warm = {"workers": 2, "keep_warm": 600, "backend": bed.backend.paced(idle_s=IDLE_S), "progress": False}
     first = {*starburst_map(who, range(20), chunk_size=1, **warm)}
     (fleet,) = fleets_of(bed.backend)
     before = [worker.id for worker in bed.backend.compute.workers(FleetId(fleet))]
@@ -69,11 +75,12 @@ def test_the_next_run_has_the_workers_of_the_last(bed: Bed) -> None:
         {"spot": True} if bed.backend.name == "aws" else {},
     ):
         if other:
-            held = open_fleet(warm["backend"], Options.of(workers=1, **{"keep_warm": WARM_S, **other}), "other")
+            held = open_fleet(warm["backend"], Options.of(workers=1, **{"keep_warm": 600, **other}), "other")
             assert held.id != fleet
             assert held.release("other") is False
     assert len(fleets_of(bed.backend)) > 3
-    gone(bed)
+    assert all(stop_fleet(bed.backend, each) for each in held_fleets(bed.backend))
+    nothing_warm(bed)
 
 
 @on_both

@@ -22,7 +22,7 @@ from starburst_common.runs.events import EventKind
 from starburst_common.wire.seals import WIRE_VERSION, misfit_exit
 from starburst_worker.duty import own_task
 from tests.calls import its_worker, wait_for
-from tests.faults.conftest import AwsBed, Bed, LocalBed, noting, on_both
+from tests.faults.conftest import AwsBed, Bed, LocalBed, held_at, holding, noting, on_both
 
 
 def test_slots_are_started_once_and_all_are_used(bed: Bed) -> None:
@@ -346,10 +346,10 @@ def test_a_log_that_may_not_be_read_stops_no_run(bed: Bed, caplog: pytest.LogCap
     """What a worker that died said last is only told; that it cannot be is told instead."""
     caplog.set_level(logging.WARNING, "starburst")
     with Cluster(workers=1, backend=bed.backend, progress=False) as cluster:
-        run = cluster.start(noting(bed.notes, seconds=0.01), range(300), chunk_size=10)
-        bed.until(lambda: run.status().answered > 0)
-        bed.hide_logs()
-        bed.signal_workers(signal.SIGKILL, 1)
+        run = cluster.start(held_at(bed, lambda item: item >= 20), range(300), chunk_size=10)
+        with holding(bed, slots=1):
+            bed.hide_logs()
+            bed.signal_workers(signal.SIGKILL, 1)
         assert run.results(timeout=300) == [2 * item for item in range(300)]
         assert run.wait().state is RunState.SUCCEEDED
     (told,) = [record.getMessage() for record in caplog.records if "ended badly" in record.getMessage()]
