@@ -62,7 +62,7 @@ def alike(text: str) -> str:
     Columns are as wide as what is in them.
     """
     text = re.sub(r" {2,}", "  ", text)
-    text = text.replace("about ", "").replace("(metered, ", "(")
+    text = text.replace("about ", "").replace("(metered so far, ", "(").replace("(metered, ", "(")
     text = re.sub(r'[^"]*(?=/work\.py)', "<folder>", text)
     text = re.sub(r'"worker": "[^"]*"', "<worker>", text)
     text = re.sub(r"(run|fleet)-\d{8}-\d{6}-[0-9a-f]{8}", "<id>", text)

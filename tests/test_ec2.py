@@ -330,6 +330,10 @@ def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backen
     with Cluster(workers=2, backend=backend, **asked) as cluster:
         run = cluster.start(slow, range(8))
         assert run.results() == [*range(8)]
+        early = run.estimate(run.status())
+        assert (
+            early.provisional and "(metered so far, " in str(early) and str(early).endswith(", without idle instances)")
+        )
     (instance,) = aws.instances()
     prices = {each.capacity: each.usd_per_hour for each in instance_prices(instance["type"], "us-east-1")}
     hours = Decimal(2) / 60 * 2 / instance["vcpu"]  # of the instance, as two workers are charged for a minute each
@@ -342,7 +346,8 @@ def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backen
     assert parts["compute"] == round(prices["spot"] * hours, 9)
     assert parts[FEE] == round(prices["on-demand"] * hours * fee_share(Tariff()), 9)
     assert {name: round(usd, 9) for name, usd in told.parts.items()} == parts
-    kept(backend, function=run.function, created_at=time.time() - 9, ended_at=time.time() - 8)  # a run before
+    began = run.status().created_at
+    kept(backend, function=run.function, created_at=began - 9, ended_at=began - 8)  # a run before
     run.report()
     page = bytes(backend.store.get(RunNames(run.id).report)).decode()
     before, of_workers = run.expected(run.status()), told.usd - told.parts["idle instances"]

@@ -42,6 +42,7 @@ class Estimate:
     basis: str = OBSERVED  #: of the price of vCPU and memory; or "derived" from others
     discount: float = 0.0  #: that is taken off, as a share
     metered: bool = False  #: by the time of its workers, and no estimate
+    provisional: bool = False  #: its workers have not all stopped, as far as is known
     priced: str = ""  #: by which prices, in words, where its workers were on several types of instances
     spot_saved: Decimal = Decimal(0)  #: US dollars that those on Spot would have cost more on demand
 
@@ -54,6 +55,12 @@ class Estimate:
     def foreseen_usd(self) -> Decimal | None:
         """The same without idle instances, which no former run tells of: what is held against what was expected."""
         return None if self.usd is None else self.usd - self.parts.get(UNUSED, Decimal(0))
+
+    @property
+    def lacks(self) -> str:
+        """What is not in it, in words."""
+        whole = UNUSED in self.parts or self.priced or not self.on.startswith("EC2")
+        return "" if whole else f"without {UNUSED}"
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -72,6 +79,7 @@ class Estimate:
             "priced": self.priced,
             "basis": self.basis,
             "metered": self.metered,
+            "provisional": self.provisional,
             "spot_saved_usd": round(float(self.spot_saved), 6),
             "source": self.source,
         }
@@ -85,13 +93,14 @@ class Estimate:
         if self.unknown:
             return f"cost not known: {self.unknown}"
         saved = f"; Spot saved {usd_text(self.spot_saved)}" if self.spot_saved else ""
+        metered = ("metered so far" if self.provisional else "metered") if self.metered else ""
         if self.priced:
-            return f"{usd_text(self.usd)} ({'metered; ' * self.metered}{self.priced}){saved}"
+            return f"{usd_text(self.usd)} ({metered}{'; ' * self.metered}{self.priced}){saved}"
         off = f", less {100 * self.discount:g}%" if self.discount else ""
         derived = ", derived" if self.basis == DERIVED else ""
         spot = "Spot" if self.capacity == SPOT else "on demand"
-        how = f"{self.arch}, {spot}{derived}{off}"
-        prices = f"{'metered, ' * self.metered}prices of {self.as_of}"
+        how = f"{self.arch}, {spot}{derived}{off}{', ' * bool(self.lacks)}{self.lacks}"
+        prices = f"{metered}{', ' * self.metered}prices of {self.as_of}"
         return f"{usd_text(self.usd)} on {self.on} in {self.region} ({prices}, {how}){saved}"
 
 

@@ -47,7 +47,7 @@ def prices_told(found: Iterable[Estimate]) -> str:
         derived = ", derived" * (each.basis == DERIVED)
         off = f", less {100 * each.discount:g}%" if each.discount else ""
         if each.as_of:
-            kind = f"{each.on}{' Spot' * (each.capacity == SPOT)} {each.arch}"
+            kind = f"{each.on}{' Spot' * (each.capacity == SPOT)} {each.arch}{' ' * bool(each.lacks)}{each.lacks}"
             grouped[each.region, f"prices of {each.as_of}{derived}{off}"].add(kind)
     told = sorted(grouped.items())
     return "; ".join(f"{region}, {' and '.join(sorted(kinds))}, {dated}" for (region, dated), kinds in told)

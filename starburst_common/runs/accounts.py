@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = our_log()
 _OF_SPEC = ("run", "parent", "who", "function", "label", "tags", "created_at")
-_CLOSES_S = 60.0  #: whoever ends a run that has a fleet of its own closes that within so long
+CLOSES_S = 60.0  #: whoever ends a run that has a fleet of its own closes that within so long
 
 
 def keep_entry(backend: Backend, run: RunId) -> str:
@@ -139,7 +139,7 @@ def _late_usd(backend: Backend, leg: Leg) -> Decimal:
 
 def _times(leg: Leg, ended_at: float, account: Account) -> tuple[float, float]:
     """From when to when a leg's workers are counted: of a fleet that was closed long after it, until its end."""
-    own = account.closed_at - ended_at < _CLOSES_S
+    own = account.closed_at - ended_at < CLOSES_S
     return 0.0 if leg.number else leg.began_at, math.inf if own else ended_at
 
 

@@ -29,13 +29,12 @@ from starburst_common.names import ACCOUNTS, RUNS, RunNames
 from starburst_common.phrases import our_log
 from starburst_common.ports import Backend, Clock
 from starburst_common.resources import Resources
-from starburst_common.runs.accounts import read_entry
+from starburst_common.runs.accounts import CLOSES_S, read_entry
 from starburst_common.runs.limiting import Limiter, alerts_of, rates_of
 from starburst_common.runs.spec import WHOLE, Leg, find_leg, read_spec
 from starburst_common.runs.view import Policy
 
 _log = our_log()
-_CLOSES_S = 60.0  #: whoever ends a run that has a fleet of its own closes that within so long
 _LOOK_S = 60.0  #: between two looks at what others have spent
 
 
@@ -163,7 +162,7 @@ class Monthly:
         for number, stint in enumerate(entry.stints):
             workers, closed_at = self._workers(stint.fleet)
             until, last = entry.ended_at, number == len(entry.stints) - 1
-            if closed_at is not None and (not last or closed_at - entry.ended_at < _CLOSES_S):
+            if closed_at is not None and (not last or closed_at - entry.ended_at < CLOSES_S):
                 until = math.inf
             since = 0.0 if number else entry.created_at
             at = self._clock.time() if closed_at is None else closed_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from starburst_common.money.estimate import Estimate, estimate_of, metered_estim
 from starburst_common.money.kept import prices_then
 from starburst_common.money.tolls import tolls_usd
 from starburst_common.ports import Backend
-from starburst_common.runs.accounts import charged
+from starburst_common.runs.accounts import CLOSES_S, charged
 from starburst_common.runs.ledger import LATELY_S, past_items
 from starburst_common.runs.legs import End
 from starburst_common.runs.records import Spec
@@ -73,10 +74,12 @@ def cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool = F
 
 def _cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool) -> Estimate:
     spent, saved, beside, parts = status.spent_usd, Decimal(0), dict[str, Decimal](), dict[str, Decimal]()
-    priced = ""
+    priced, provisional = "", not status.state.over
     if status.state.over:
         beside = _of(status.tolls, backend) if listed else _beside(backend, spec)
         known = charged(backend, spec) if backend.charged and not listed else None
+        ended = status.ended_at or 0.0  # of a fleet that is open for longer, what it cost until then counts
+        provisional = known is None and not listed and time.time() - ended < CLOSES_S
         if known is not None and known.usd:
             spent, saved, parts = known.usd, known.on_demand_usd - known.usd, known.parts
             priced = known.priced if spec.resources.on_ec2 else ""
@@ -84,6 +87,7 @@ def _cost_of(backend: Backend, spec: Spec, status: RunStatus, *, listed: bool) -
             spent -= sum(beside.values(), Decimal(0))
     if spent is not None:
         found = metered_estimate(spent, spec.resources, backend.tariff, backend.discount)
+        found = replace(found, provisional=provisional)
     else:
         found = estimate_of(status, spec.resources, spec.workers, backend.tariff, backend.discount)
     if not found.parts:
