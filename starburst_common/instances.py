@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from pathlib import Path
 
 from starburst_common.model import Tariff
 
@@ -75,9 +76,7 @@ def shapes() -> dict[str, Shape]:
     >>> shapes()["g5.xlarge"].gpu, shapes()["c7g.xlarge"].memory_mib, shapes()["g5g.xlarge"].arch
     ('NVIDIA A10G', 8192, 'arm')
     """
-    from importlib.resources import files
-
-    table = files("starburst_common").joinpath("money", "book", "types.csv")
+    table = Path(__file__).parent / "money" / "book" / "types.csv"
     rows = (line.split(",") for line in table.read_text(encoding="utf-8").splitlines()[1:])
     return {
         name: Shape(

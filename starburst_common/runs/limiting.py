@@ -95,9 +95,9 @@ def within_hourly(
     others: Callable[[], Decimal],
 ) -> Headroom:
     """The room that is left by what a run's workers, and the site's, may cost an hour; these are what they cost now."""
-    own, each = limits.hourly_usd if backend.charged else None, rates.dearest
+    own = limits.hourly_usd if backend.charged else None
     for most, of in ((own, "its"), (backend.max_hourly_usd, "the site's")):
-        if not most or room.free < 1 or each is None:
+        if not most or room.free < 1 or (each := rates.dearest) is None:
             continue
         now = burn() + (0 if of == "its" else others())
         paid = max(int((Decimal(str(most)) / 3600 - now) / each), 0)

@@ -235,6 +235,26 @@ def test_a_fork_reads_its_parents_run_and_is_told_of_its_executor(tmp_path: Path
     assert done.stderr == ""
 
 
+def test_threads_of_a_run_import_nothing(tmp_path: Path) -> None:
+    """A module that one imports just as its process forks would be half imported in the child, for good."""
+    (tmp_path / "imports.py").write_text(
+        "import sys, threading, time\n"
+        "from starburst_common import Cluster\n"
+        "def fails(item): raise ValueError(item)\n"
+        "def hears(event, told):\n"
+        "    if event == 'import' and threading.current_thread().name.startswith('starburst'): print(told[0])\n"
+        "sys.addaudithook(hears)\n"
+        "with Cluster(workers=1, backend='local', progress=False) as cluster:\n"
+        "    cluster.submit(abs, -4).result()\n"
+        "    cluster.start(abs, [-1, -2]).results()\n"
+        "    print(len(cluster.start(fails, [1], return_exceptions=True).results()))\n"
+        "    run = cluster.start(time.sleep, [9])\n"
+        "    run.cancel()\n"
+        "    print(run.wait(60).state)\n"
+    )
+    assert run_script(tmp_path / "imports.py").stdout.splitlines() == ["1", "cancelled"]
+
+
 def test_a_fork_that_returns_from_the_function_answers_nothing(bed: Bed) -> None:
     """Both processes come back from the function; only the slot goes on."""
 
