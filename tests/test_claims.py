@@ -64,24 +64,24 @@ def test_who_is_not_the_last_cannot_end_the_run(backend: Backend, cluster: Clust
 
 def test_who_is_the_last_ends_the_run_and_may_say_so_twice(backend: Backend, cluster: Cluster) -> None:
     """What was answered stays; a later try goes on with the rest."""
-    run, claims = cluster.start(time.sleep, [0.0, 60.0], chunk_size=1), Claims(backend, "c" * 64, "me")
+    run, claims = cluster.start(time.sleep, [0.0, 600.0], chunk_size=1), Claims(backend, "c" * 64, "me")
     claimed(claims, run)
     next(iter(run.iter_completed()))
     assert claims.cancel()
     assert claims.cancel()
-    assert run.wait(30).state is RunState.CANCELLED
+    assert run.wait(120).state is RunState.CANCELLED
     last = claims.last()
     assert last is not None and (last.stage, last.run, last.about) == (Stage.CANCELLED, run.id, {"code": "1"})
 
 
 def test_a_cancel_that_comes_late_meets_the_leg_that_it_meant(backend: Backend, cluster: Cluster) -> None:
     """Its process may die, or sleep, between its claim and what it does: the run that was resumed since goes on."""
-    run, claims = cluster.start(time.sleep, [0.0, 60.0], chunk_size=1), Claims(backend, "d" * 64, "me")
+    run, claims = cluster.start(time.sleep, [0.0, 600.0], chunk_size=1), Claims(backend, "d" * 64, "me")
     claimed(claims, run)
     assert claims.cancel()
     cancelled = claims.last()
     assert cancelled is not None
-    run.wait(30)
+    run.wait(120)
     again = attach(run.id, backend=backend)
     again.resume()
     claims.finish(cancelled)

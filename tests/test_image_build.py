@@ -144,7 +144,7 @@ def _hold(home: Path, taken: Any) -> None:
     assert held.take()
     with held.kept():
         taken.set()
-        time.sleep(60)
+        time.sleep(600)
 
 
 def test_one_builds_and_the_others_wait_until_it_has(home: Path) -> None:

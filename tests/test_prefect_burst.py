@@ -436,7 +436,7 @@ def test_what_is_not_the_same_is_run_anew(tmp_path: Path, change: str) -> None:
 
 
 FLOW = """
-import sys
+import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -450,11 +450,14 @@ from tests.test_prefect_burst import noting
 class Scenario:
     number: int
 
-noted = noting(Path(sys.argv[2]), seconds=0.1)
+noted, gate = noting(Path(sys.argv[2]), seconds=0.1), Path(sys.argv[2]) / "gate"
 
 def scored(scenario):
     assert isinstance(scenario, Scenario), "both are of one process"
-    return noted(scenario.number)
+    value = noted(scenario.number)
+    while scenario.number >= 40 and not gate.exists():
+        time.sleep(0.02)
+    return value
 
 @flow(name="killed", task_runner=StarburstTaskRunner(workers=2, backend="local"))
 def killed():
@@ -492,6 +495,7 @@ def stopped_midway(folder: Path, kind: str, number: int) -> str:
     until(under_way, "ten calls")
     process.send_signal(number)
     process.communicate(timeout=PATIENCE_S)
+    (folder / "notes" / "gate").touch()
     return flow_run_id
 
 

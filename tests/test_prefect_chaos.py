@@ -43,10 +43,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @task
 def slowly(item: int, notes: Path) -> int:
-    """Twice the item; each call leaves a byte."""
+    """Twice the item; each call leaves a byte. Later ones wait for the end of what disturbs the flow."""
     with (notes / str(os.getpid())).open("a") as file:
         file.write(".")
     time.sleep(0.02)
+    while item >= 60 and not notes.with_name("over").exists():
+        time.sleep(0.02)
     return 2 * item
 
 
@@ -74,7 +76,14 @@ def meanwhile(disturb: Callable[[], None], items: int, notes: Path) -> State[Any
     The flow ends when the disturbance has: a refused connection at its own last call is for Prefect's client to try
     again, which not all of its releases do.
     """
-    disturbing, ids = threading.Thread(target=disturb), list[str]()
+
+    def to_its_end() -> None:
+        try:
+            disturb()
+        finally:
+            notes.with_name("over").touch()
+
+    disturbing, ids = threading.Thread(target=to_its_end), list[str]()
 
     @flow(task_runner=StarburstTaskRunner(workers=2, backend="local"))
     def body() -> list[int]:

@@ -38,11 +38,12 @@ LARGE = 2 << 20
 
 
 @task
-def noted(item: int, notes: Path, seconds: float = 0.0) -> int:
-    """Twice the item; each call leaves a line."""
+def noted(item: int, notes: Path, gate: Path | None = None) -> int:
+    """Twice the item; each call leaves a line. With a gate, later ones wait until it is there."""
     with (notes / str(os.getpid())).open("a") as file:
         file.write(f"{item}\n")
-    time.sleep(seconds)
+    while gate is not None and item >= 40 and not gate.exists():
+        time.sleep(0.02)
     return 2 * item
 
 
@@ -139,7 +140,7 @@ notes = Path(sys.argv[2])
 
 @flow(name="killed", task_runner=StarburstTaskRunner(workers=2, backend="local"))
 def killed():
-    return noted.map(range(60), unmapped(notes), unmapped(0.1)).result()
+    return noted.map(range(60), unmapped(notes), unmapped(notes / "gate")).result()
 
 with get_client(sync_client=True) as client:
     run = client.read_flow_run(UUID(sys.argv[1]))
@@ -171,6 +172,7 @@ def test_a_killed_flow_process_is_started_again(tmp_path: Path, home: Path) -> N
     until(under_way, "ten calls")
     first.send_signal(signal.SIGKILL)
     first.communicate()
+    (tmp_path / "gate").touch()
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run_id, AwaitingRetry(), force=True)
     printed, told = start().communicate(timeout=PATIENCE_S)

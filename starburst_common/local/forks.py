@@ -108,7 +108,8 @@ def _bury() -> None:
         with suppress(ChildProcessError):
             if not os.waitpid(pid, os.WNOHANG)[0]:
                 continue
-        _leaving.remove(pid)
+        with suppress(ValueError):  # another thread has met its end, too
+            _leaving.remove(pid)
 
 
 _leaving: list[int] = []

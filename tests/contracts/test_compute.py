@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from starburst_common.ids import new_fleet_id
+from starburst_common.local import forks
 from starburst_common.local.compute import LocalCompute
 from starburst_common.model import FleetId, WorkerEnd, WorkerId, WorkerPhase, WorkerState
 from starburst_common.names import work_queue
@@ -276,6 +279,19 @@ def test_workers_are_forked_again_where_what_they_were_forked_from_is_gone(
     os.kill(server, signal.SIGKILL)
     first, second = launched(local_computes, spec, 1)
     assert (first.phase, second.phase) == (RUNNING, RUNNING)
+
+
+def test_several_threads_may_meet_the_end_of_what_was_let_go() -> None:
+    """Each that starts a process to fork workers from looks who of the former ones has ended: none is in the way."""
+    ended = [subprocess.Popen(["true"]) for _ in range(100)]
+    for each in ended:
+        os.waitid(os.P_PID, each.pid, os.WEXITED | os.WNOWAIT)
+        each.returncode = 0  # it is waited for by its id
+    forks._leaving.extend(each.pid for each in ended)
+    with ThreadPoolExecutor(8) as pool:
+        for looked in [pool.submit(forks._bury) for _ in range(8)]:
+            looked.result()
+    assert forks._leaving == []
 
 
 def test_a_launch_cut_short_is_starting_then_stopped(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.testbed.bed import Bed
 from tests.testbed.processes import marked
 
 
-def define(bed: Bed, script: str = "import time; time.sleep(60)", *, family: str = "tried", **container: Any) -> str:
+def define(bed: Bed, script: str = "import time; time.sleep(600)", *, family: str = "tried", **container: Any) -> str:
     """Register a Fargate task that runs a Python script; the ARN."""
     definition = bed.boto("ecs").register_task_definition(
         family=family,

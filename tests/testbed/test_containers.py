@@ -85,11 +85,11 @@ def test_sigterm_reaches_the_first_process(runner: ContainerRunner, python: str)
     caught = ready(
         runner,
         python,
-        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('ready'); time.sleep(60)",
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('ready'); time.sleep(600)",
     )
     caught.signal(signal.SIGTERM)
     assert caught.wait() == Exit(7)
-    uncaught = ready(runner, python, "import time; print('ready'); time.sleep(60)")
+    uncaught = ready(runner, python, "import time; print('ready'); time.sleep(600)")
     uncaught.signal(signal.SIGTERM)
     uncaught.kill()
     assert uncaught.wait() == Exit(137)
@@ -100,7 +100,7 @@ def test_death_for_memory_is_told_from_a_kill(runner: ContainerRunner, python: s
     """Both end with 137: only the one has ECS's reason."""
     greedy = order(python, "python3", "-c", "b'1' * (1 << 30)", memory_mib=64)
     assert ended(runner, greedy) == Exit(137, "OutOfMemoryError: Container killed due to memory usage")
-    killed = ready(runner, python, "import time; print('ready'); time.sleep(60)")
+    killed = ready(runner, python, "import time; print('ready'); time.sleep(600)")
     killed.kill()
     assert killed.wait() == Exit(137)
 
@@ -125,7 +125,7 @@ def test_an_image_that_is_not_there_cannot_be_pulled(runner: ContainerRunner) ->
 def test_nothing_is_left_after_close(engine: Engine, python: str) -> None:
     """Running containers are counted by the engine, and ended and removed by `close`."""
     runner = ContainerRunner(engine)
-    started = ready(runner, python, "import time; print('ready'); time.sleep(60)")
+    started = ready(runner, python, "import time; print('ready'); time.sleep(600)")
     assert runner.running() == ["task-1"]
     runner.close()
     assert started.wait() == Exit(137)
@@ -138,7 +138,7 @@ def test_containers_of_a_crashed_session_are_removed(engine: Engine, python: str
     program = (
         "import os; from tests.testbed.engine import running_engine; from tests.testbed.test_containers import *\n"
         "with running_engine() as engine:\n"
-        f"    runner = ContainerRunner(engine); ready(runner, {python!r}, 'import time; print(1); time.sleep(60)')\n"
+        f"    runner = ContainerRunner(engine); ready(runner, {python!r}, 'import time; print(1); time.sleep(600)')\n"
         "    print(runner.bed, flush=True); os._exit(1)"
     )
     crashed = subprocess.run(
@@ -147,7 +147,7 @@ def test_containers_of_a_crashed_session_are_removed(engine: Engine, python: str
     bed: dict[str, str | list[str] | bool] = {"label": f"starburst.bed={crashed.stdout.strip()}"}
     assert len(engine.client.containers.list(filters=bed)) == 1
     mine = ContainerRunner(engine)
-    lives = ready(mine, python, "import time; print('ready'); time.sleep(60)")
+    lives = ready(mine, python, "import time; print('ready'); time.sleep(600)")
     ContainerRunner(engine).close()
     assert engine.client.containers.list(all=True, filters=bed) == []
     assert mine.running() == ["task-1"]

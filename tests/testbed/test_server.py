@@ -43,7 +43,7 @@ def test_it_ends_when_whoever_started_it_is_killed() -> None:
         "    run(bed, define(bed))\n"
         "    bed.until(lambda: bed.leftovers()['processes'])\n"
         "    print(bed.pid, flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE)
     assert starter.stdout

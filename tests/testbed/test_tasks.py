@@ -228,10 +228,11 @@ def test_an_unknown_task_is_missing(bed: Bed) -> None:
 
 def test_a_new_task_may_not_be_seen_at_once(bed: Bed) -> None:
     """The API is eventually consistent (ECS API reference, RunTask)."""
-    bed.set(describe_lag_s=0.5)
+    bed.set(describe_lag_s=60)
     [arn] = run(bed, define(bed))
     ecs, cluster = bed.boto("ecs"), bed.site["cluster"]
     assert ecs.describe_tasks(cluster=cluster, tasks=[arn])["failures"][0]["reason"] == "MISSING"
+    bed.elapse(61)
     bed.until(lambda: ecs.describe_tasks(cluster=cluster, tasks=[arn])["tasks"])
 
 
@@ -263,7 +264,7 @@ def test_a_stopped_task_is_forgotten_in_time(bed: Bed) -> None:
 def test_stopping_is_sigterm_then_sigkill(bed: Bed) -> None:
     """SIGTERM, after stopTimeout SIGKILL and exit code 137; stopCode UserInitiated (ECS API reference, StopTask)."""
     stubborn = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     )
     arns = [*run(bed, define(bed)), *run(bed, define(bed, stubborn, stopTimeout=2))]
     for arn in arns:
@@ -306,7 +307,9 @@ def test_an_image_that_is_not_there_fails_the_start(bed: Bed) -> None:
 
 def test_spot_takes_a_task_with_warning(bed: Bed) -> None:
     """SIGTERM, stopCode SpotInterruption; only Spot tasks (ECS developer guide, "Fargate capacity providers")."""
-    script = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(9)); print(1); time.sleep(60)"
+    script = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(9)); print(1); time.sleep(600)"
+    )
     definition = define(bed, script)
     [spot] = run(bed, definition, capacityProviderStrategy=SPOT)
     [firm] = run(bed, definition)
@@ -324,8 +327,8 @@ def test_a_crash_takes_all_a_container_started(bed: Bed) -> None:
     """A killed container ends with 137, and nothing of it runs on: its processes share its end."""
     script = (
         "import subprocess, sys, time; "
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); "
-        "time.sleep(60)"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True); "
+        "time.sleep(600)"
     )
     [arn] = run(bed, define(bed, script))
     reached(bed, arn, "RUNNING")
