@@ -125,6 +125,7 @@ class LocalCompute:
         duty = {**self._orders(spec), "fleet": spec.fleet, "worker": worker_id(spec.fleet, ordinal)}
         scratch, log = record.with_suffix(""), record.with_suffix(".log")
         scratch.mkdir(mode=0o700)
+        started_at = time.time()  # before it is there: else one that idled at once would have ended too soon for that
         try:
             pid = self._forked(spec, duty, scratch, log)
         except CannotFork as error:
@@ -134,7 +135,7 @@ class LocalCompute:
             pid = error.pid
         born = record.with_suffix(".new")
         with open(born, "w", opener=owner_only) as file:
-            json.dump({"pid": pid, "born": _born(pid), "started_at": time.time()}, file)
+            json.dump({"pid": pid, "born": _born(pid), "started_at": started_at}, file)
         born.replace(record)
 
     def _forked(self, spec: WorkerSpec, orders: dict[str, Any], scratch: Path, log: Path) -> int:
