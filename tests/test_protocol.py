@@ -38,7 +38,7 @@ from starburst_common.model import (
     WorkerPhase,
     WorkerState,
 )
-from starburst_common.names import RunNames
+from starburst_common.names import RunNames, holders
 from starburst_common.options import Options
 from starburst_common.ports import Backend, Pace, Wait, WorkerSpec
 from starburst_common.runs.answers import answers
@@ -169,7 +169,7 @@ class Worker:
 
     def __init__(self, world: World, spec: WorkerSpec, name: WorkerId) -> None:
         self._world = world
-        self.name = name
+        self.name, self._fleet = name, spec.fleet
         pace = world.backend.pace
         duty = Duty(fleet=spec.fleet, worker=self.name, backend="local", memory_mib=None, slots=0, pace=pace)
         self._supervisor = Supervisor(world.backend, duty, world.folder)
@@ -183,6 +183,8 @@ class Worker:
                 leased = supervisor._leasing.lease(1)
             except NotFound:
                 break
+            if not leased and not list(self._world.store.list(holders(self._fleet))):
+                break  # idle for long: who ended the run died after it let the fleet go, before it closed it
             supervisor._leases.hold(leased)
             self._renewed = self._world.stage.now
             for message in leased:
@@ -289,9 +291,15 @@ class World:
 
     def resume(self) -> None:
         """Somebody goes on with a run that has ended early, as `Run.resume` does once it has."""
-        leg = find_leg(self.backend, self.spec)
-        if leg.end is not None and self.fed:
-            begin_leg(self.backend, self.run, leg.number, forgiven=0)
+        if find_leg(self.backend, self.spec).end is None or not self.fed:
+            return
+        driver = taken_up(self.backend, self.spec)
+        self.drivers.append(driver)
+        ended = driver.books.state.over
+        if not driver.books.closed:
+            driver._drive()
+        if ended:
+            begin_leg(self.backend, self.run, driver.leg, forgiven=0)
             self.resumed = True
             self.read()
 

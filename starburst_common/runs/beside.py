@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
 from typing import NamedTuple
 
 from starburst_common.model import NAT_ALL, WorkerState
@@ -49,15 +48,23 @@ class Charges:
     def __init__(self, backend: Backend, names: RunNames, resources: Resources, began_at: float) -> None:
         self._backend, self._names, self._resources, self._began_at = backend, names, resources, began_at
         self._own: Counter[str] = Counter()  # requests of this process, whose bytes go through no gateway of the site's
+        self._ended: End | None = None
+        self._image: int | None = None
 
-    @cached_property
+    # No `cached_property`: before Python 3.12 one run whose store is slow would hold up all others of the process.
+
+    @property
     def _former(self) -> End | None:
         """How the leg before ended, whose tolls count all before."""
-        return read_end(self._backend, self._names.run, self._names.leg - 1) if self._names.leg else None
+        if self._ended is None and self._names.leg:
+            self._ended = read_end(self._backend, self._names.run, self._names.leg - 1)
+        return self._ended
 
-    @cached_property
+    @property
     def _image_bytes(self) -> int:
-        return image_bytes(self._backend, self._resources.image)
+        if self._image is None:
+            self._image = image_bytes(self._backend, self._resources.image)
+        return self._image
 
     @property
     def begin(self) -> Decimal:
