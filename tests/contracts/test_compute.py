@@ -197,7 +197,7 @@ def test_a_worker_ends_when_idle_or_too_old(computes: ComputeBed, limits: dict[s
     at_once(launch, (computes.opener, spec, [0]))
     (ended,) = until(computes, spec.fleet, lambda states: phases(states) == {0: STOPPED})
     assert (ended.end, ended.exit_code) == (WorkerEnd.DONE, 0)
-    assert ended.ran_s > min(limits.values()) / 2  # its start is noted by who launches it, after that
+    assert ended.ran_s >= min(limits.values())
     assert computes.alive() == 0
 
 
