@@ -20,7 +20,7 @@ from starburst_common.options import Options
 from starburst_common.phrases import name_of, our_log
 from starburst_common.ports import Backend
 from starburst_common.progress import preparing, progress
-from starburst_common.runs.begin import NewRun, beginning
+from starburst_common.runs.begin import NewRun, beginning, given_to_its_caller
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.failed import SavingFailed
 from starburst_common.runs.read import Reader, iterated, side_by_side
@@ -139,10 +139,9 @@ class Calls:
                 reader.read_all(len(items))
             else:
                 begun.alongside("starburst-feed", reader.read_ahead)
-        if whole:
-            feed.stop()
-        self.driven(begun.driver)
-        return Run(fleet.backend, new.spec, begun.driver)
+        with given_to_its_caller(begun, whole=whole):
+            self.driven(begun.driver)
+            return Run(fleet.backend, new.spec, begun.driver)
 
 
 def _say_plan(fleet: Fleet, items: object, options: Options) -> None:

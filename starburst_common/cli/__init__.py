@@ -10,9 +10,11 @@ def main() -> None:
     try:
         stops.hear()
         streams.open_closed()
+        streams.write_whole()
         from starburst_common.cli.app import run
 
         code = run()
     except KeyboardInterrupt:
         code = stops.exit_code()
+    streams.leave()
     raise SystemExit(code)

@@ -185,6 +185,7 @@ def run(arguments: list[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         code = _spared(typer.main.get_command(app)).main(arguments, prog_name="starburst", standalone_mode=False)
+        sys.stdout.flush()
         return stops.exit_code() if code == _INTERRUPTED else code if isinstance(code, int) else 0
     except typer.Abort:
         return stops.exit_code()

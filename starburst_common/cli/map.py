@@ -215,6 +215,8 @@ def _tell_interrupted(run: Run | None, output: Path | None, backend: str, *, lea
         say(f"detached; the run goes on: starburst results {run.id}")
         return
     ended = run.status().state
+    if not ended.over:  # nobody had its end in hand yet
+        run.cancel()
     if ended.over and ended is not RunState.CANCELLED:
         say(f"interrupted after the run had {ended}: starburst results {run.id}")
     else:

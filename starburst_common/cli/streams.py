@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
+
+
+def write_whole() -> None:
+    """Have all be written that is printed: unbuffered, as Python's is in many containers, stdout writes no more where
+
+    the command is stopped and goes on in the midst of a long line that a slow reader keeps.
+    """
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        sys.stdout = open(  # noqa: SIM115
+            sys.stdout.fileno(), "w", buffering=1, encoding=encoding, errors=errors, closefd=False
+        )
+
+
+def leave() -> None:
+    """What could not be printed has been told of: the interpreter, as it ends, does not fail of it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def open_closed() -> None:

@@ -148,6 +148,18 @@ def beginning(
 
 
 @contextmanager
+def given_to_its_caller(begun: Beginning, *, whole: bool) -> Iterator[None]:
+    """A run that goes on; where that is interrupted before the caller has it, and could end it, it is cancelled."""
+    try:
+        if whole:
+            begun.feed.stop()
+        yield
+    except BaseException:
+        begun.driver.cancel()
+        raise
+
+
+@contextmanager
 def claimed(results: Results | None) -> Iterator[None]:
     """The folder that values are written to is the run's, if the block goes well. Raises `BadInput` and `Denied`."""
     if results is not None:
@@ -173,9 +185,8 @@ def begin(
 
     `files` are those that its place names; `note` writes what else belongs to it.
 
-    The feeder's sign comes first and the spec last. So whatever a crash leaves lies in the run's folder: without a
-    spec it is no run, and with one there are a holder and queues, and a sign that goes stale. An outage is waited for,
-    as long as `Backend.patience_s`.
+    The feeder's sign comes first and the spec last: what a crash leaves is no run without a spec, and with one there are
+    a holder and queues, and a sign that goes stale. An outage is waited for, as long as `Backend.patience_s`.
     """
     backend, run = fleet.backend, spec.run
     waits = bounded(f"run {run}", backend.patience_s)

@@ -23,7 +23,7 @@ from starburst_common.model import Chunk, RunId, Span
 from starburst_common.names import RunNames, code_key
 from starburst_common.options import Options
 from starburst_common.ports import Backend
-from starburst_common.runs.begin import NewRun, beginning
+from starburst_common.runs.begin import NewRun, beginning, given_to_its_caller
 from starburst_common.runs.chunking import chunk_items
 from starburst_common.runs.drive import Driver
 from starburst_common.runs.inputs import Function
@@ -111,8 +111,8 @@ def _started(
                     feed.close_chunk()
         feed.end()
         begun.driver.books.input_ended(feed.fed)
-    feed.stop()
-    return new.spec, begun.driver
+    with given_to_its_caller(begun, whole=True):
+        return new.spec, begun.driver
 
 
 def _stood(backend: Backend, parent: Spec) -> tuple[Place, Bundle | None]:

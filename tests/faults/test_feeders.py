@@ -39,7 +39,7 @@ from starburst_common.runs.feed import Feed
 from starburst_common.runs.patience import create_ours, raised
 from starburst_common.runs.records import Spec
 from starburst_common.runs.sign import Watch, read_sign, unfed
-from tests.calls import add
+from tests.calls import add, after
 from tests.faults.conftest import Bed, LocalBed, on_both
 
 PATIENCE_S = 120.0
@@ -423,6 +423,21 @@ def test_an_outage_that_outlasts_patience_leaves_nothing_of_a_list(local_bed: Lo
     with pytest.raises(Unavailable, match="the store is down"):
         starburst_map(add, [1, 2], workers=1, backend=backend, progress=False)
     assert local_bed.backend.store.folders(RUNS) == []
+
+
+def test_who_is_interrupted_as_a_run_has_begun_has_it_cancelled(local_bed: LocalBed) -> None:
+    """Ctrl-C comes while `start` is about to return: nobody has the run who could end it, and its workers stop."""
+
+    def interrupt(method: str, first: Any) -> None:
+        if method == "delete" and first[0].endswith("/feeding"):
+            raise KeyboardInterrupt
+
+    backend = replace(local_bed.backend, store=Port(local_bed.backend.store, interrupt))
+    with Cluster(workers=1, backend=backend, progress=False) as cluster:
+        with pytest.raises(KeyboardInterrupt):
+            cluster.start(after, [0.0, 600.0])
+        (run,) = list_runs(backend=local_bed.backend)
+        assert run.wait(PATIENCE_S).state is RunState.CANCELLED
 
 
 @pytest.mark.parametrize("where", ["create /packs/", "create /plan/", "send -work"])

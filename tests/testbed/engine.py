@@ -320,7 +320,7 @@ def _start(program: str, *arguments: str) -> Path:
     log.unlink(missing_ok=True)
     how = ["--start", "--background", "--make-pidfile", "--output", str(log)]
     _run([*_daemon(program), *how, "--", *arguments])
-    until = time.monotonic() + 2
+    until = time.monotonic() + 20
     while not _runs(program) and time.monotonic() < until:  # forked, it is not yet the program
         time.sleep(0.02)
     return log
