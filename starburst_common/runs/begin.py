@@ -185,8 +185,8 @@ def begin(
 
     `files` are those that its place names; `note` writes what else belongs to it.
 
-    The feeder's sign comes first and the spec last: what a crash leaves is no run without a spec, and with one there are
-    a holder and queues, and a sign that goes stale. An outage is waited for, as long as `Backend.patience_s`.
+    The feeder's sign comes first and the spec last: what a crash leaves is no run without a spec, and with one has
+    a holder, queues, and a sign that goes stale. An outage is waited for, as long as `Backend.patience_s`.
     """
     backend, run = fleet.backend, spec.run
     waits = bounded(f"run {run}", backend.patience_s)
