@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def write_whole() -> None:
-    """Have all be written that is printed: unbuffered, as Python's is in many containers, stdout writes no more where
+    """Have all be written that is printed, also where Python is told not to buffer, as in many containers.
 
-    the command is stopped and goes on in the midst of a long line that a slow reader keeps.
+    Unbuffered, it drops the rest of a long line where a slow reader kept it as the command was stopped and went on.
     """
     if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
         encoding, errors = sys.stdout.encoding, sys.stdout.errors
