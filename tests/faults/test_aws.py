@@ -47,7 +47,7 @@ def test_answers_come_once_though_calls_fail(aws_bed: AwsBed, faults: list[dict[
     """Refused, failed, done-but-reported-failed and cut-off calls: retried, and nobody sees any of it."""
     for fault in faults:
         aws_bed.aws.fault(**fault)
-    assert mapped(aws_bed) == DOUBLED
+    assert mapped(aws_bed, chunk_size=100) == DOUBLED
     assert any(fault["hits"] for fault in aws_bed.aws.faults())
     assert set(aws_bed.calls()) == set(range(N))
     aws_bed.aws.clear_faults()
