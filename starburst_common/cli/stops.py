@@ -8,6 +8,8 @@ from contextlib import suppress
 from stat import S_ISCHR
 from types import FrameType
 
+from starburst_common.cli.streams import to_nowhere
+
 _HEARD = (signal.SIGTERM, signal.SIGHUP)
 _told: list[int] = []
 
@@ -30,12 +32,10 @@ def _tell(number: int, frame: FrameType | None) -> None:
 
 def _leave_terminal() -> None:
     """Have what is still printed be lost, where the terminal is gone and would refuse it."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         with suppress(OSError):
             if S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):  # as one that is gone is not any more
-                os.dup2(nowhere, number)
-    os.close(nowhere)
+                to_nowhere(number)
 
 
 def exit_code() -> int:

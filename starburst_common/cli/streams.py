@@ -25,9 +25,7 @@ def leave() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        to_nowhere(sys.stdout.fileno())
 
 
 def open_closed() -> None:
@@ -37,8 +35,13 @@ def open_closed() -> None:
             try:
                 os.fstat(number)
             except OSError:
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                if nowhere != number:
-                    os.dup2(nowhere, number)
-                    os.close(nowhere)
+                to_nowhere(number)
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+
+
+def to_nowhere(number: int) -> None:
+    """Have what is read and written by that number be as of /dev/null."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)
