@@ -331,9 +331,8 @@ def test_what_spot_saved_is_told_of_a_run_on_instances(aws: Aws, backend: Backen
         run = cluster.start(slow, range(8))
         assert run.results() == [*range(8)]
         early = run.estimate(run.status())
-        assert (
-            early.provisional and "(metered so far, " in str(early) and str(early).endswith(", without idle instances)")
-        )
+        assert early.provisional and "(metered so far, " in str(early)
+        assert str(early).endswith(", without idle instances)")
     (instance,) = aws.instances()
     prices = {each.capacity: each.usd_per_hour for each in instance_prices(instance["type"], "us-east-1")}
     hours = Decimal(2) / 60 * 2 / instance["vcpu"]  # of the instance, as two workers are charged for a minute each
